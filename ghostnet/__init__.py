@@ -1,0 +1,31 @@
+"""GhostNet: the network, its elastic form, and its costs. See `ghostnet.arch` for where to begin.
+
+Names that need torch are loaded when they are first asked for, so that costs and architectures come without the
+seconds that importing torch takes.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ghostnet.arch import Arch, ArchError, Block
+from ghostnet.cost import Cost, cost
+from ghostnet.published import published
+
+if TYPE_CHECKING:
+    from ghostnet.modules import GhostModule
+    from ghostnet.network import GhostNet
+    from ghostnet.supernet import Supernet
+
+_NEED_TORCH = {
+    "GhostModule": "ghostnet.modules",
+    "GhostNet": "ghostnet.network",
+    "Supernet": "ghostnet.supernet",
+}
+
+__all__ = ["Arch", "ArchError", "Block", "Cost", "GhostModule", "GhostNet", "Supernet", "cost", "published"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module 'ghostnet' has no attribute {name!r}")
+    return getattr(import_module(_NEED_TORCH[name]), name)

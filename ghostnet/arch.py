@@ -1,0 +1,185 @@
+"""The genotype: everything that makes one GhostNet differ from another, as a plain value.
+
+An `Arch` is frozen, compares and hashes by content, has a short stable `id`, and writes and reads JSON
+(`"schema": "ghostnas.arch/1"`). Classes and input channels belong to the data, not to the architecture.
+
+Paper: Han et al., "GhostNet: More Features from Cheap Operations", CVPR 2020, section 3 and table 1.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+SCHEMA = "ghostnas.arch/1"
+# Outputs of a Ghost module: primaries first, then the first ghost of every primary, then the second ghosts, ...
+# Equal to the paper's order at s = 2; at s > 2 it needs no shuffle when the cheap op is split into depthwise ones.
+GHOST_ORDER = "replica-major"
+
+
+class ArchError(ValueError):
+    """An architecture that can't be built or read; the message gives the rule and the value."""
+
+
+def _whole(name: str, value: object, low: int, high: int = 1 << 20) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ArchError(f"`{name}` must be a whole number from {low} to {high}, but got {value!r}")
+
+
+def _odd(name: str, value: object) -> None:
+    _whole(name, value, 1, 31)
+    if value % 2 == 0:  # type: ignore[operator]
+        raise ArchError(f"`{name}` must be odd, but got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """A Ghost bottleneck (section 3.2): two Ghost modules of one ratio s and cheap kernel d around an optional
+    strided depthwise convolution and squeeze-and-excitation. Where s = 1 nothing uses d, which is then kept as 1.
+
+    Raises:
+        ArchError: a value is outside its range.
+    """
+
+    mid_chs: int
+    out_chs: int
+    dw_kernel: int = 3
+    stride: int = 1
+    se_ratio: float = 0.0
+    ratio: int = 2
+    cheap_kernel: int = 3
+
+    def __post_init__(self) -> None:
+        _whole("mid_chs", self.mid_chs, 1)
+        _whole("out_chs", self.out_chs, 1)
+        _odd("dw_kernel", self.dw_kernel)
+        _whole("stride", self.stride, 1, 2)
+        _whole("ratio", self.ratio, 1, 64)
+        _odd("cheap_kernel", self.cheap_kernel)
+        if type(self.se_ratio) not in (int, float) or not 0 <= self.se_ratio <= 1:
+            raise ArchError(f"`se_ratio` must be a number from 0 (no SE) to 1, but got {self.se_ratio!r}")
+        object.__setattr__(self, "se_ratio", float(self.se_ratio))
+        if self.ratio == 1:
+            object.__setattr__(self, "cheap_kernel", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arch:
+    """A whole GhostNet: stem, stages of `Block`s, a 1x1 convolution to `tail_chs`, pooling, a 1x1 to `head_chs`.
+
+    Args:
+        stages: the blocks, grouped as the parameter names `blocks.<stage>.<block>` group them.
+        resolution: side of the square input that costs and latencies are stated for, in pixels.
+        align: intrinsic (primary) widths of Ghost modules are rounded up to multiples of it; 1 is the paper's rule.
+
+    Raises:
+        ArchError: a value is outside its range.
+    """
+
+    stages: tuple[tuple[Block, ...], ...]
+    stem_chs: int = 16
+    stem_stride: int = 2
+    tail_chs: int = 960
+    head_chs: int = 1280
+    resolution: int = 224
+    align: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stages, tuple) or not self.stages:
+            raise ArchError(f"`stages` must hold at least one stage, but got {self.stages!r}")
+        for i, stage in enumerate(self.stages):
+            if not isinstance(stage, tuple) or not stage or not all(isinstance(b, Block) for b in stage):
+                raise ArchError(f"`stages[{i}]` must be a non-empty tuple of Blocks, but got {stage!r}")
+        for name in ("stem_chs", "tail_chs", "head_chs", "resolution"):
+            _whole(name, getattr(self, name), 1)
+        _whole("stem_stride", self.stem_stride, 1, 2)
+        _whole("align", self.align, 1, 64)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks in order, stage boundaries dropped."""
+        return tuple(block for stage in self.stages for block in stage)
+
+    @cached_property
+    def id(self) -> str:
+        """Ten hexadecimal digits of the content's SHA-256: the same network always has the same id."""
+        content = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The architecture as plain JSON values, schema first."""
+        body = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stages"}
+        stages = [[asdict(block) for block in stage] for stage in self.stages]
+        return {"schema": SCHEMA, "ghost_order": GHOST_ORDER, **body, "stages": stages}
+
+    @classmethod
+    def from_dict(cls, data: object) -> "Arch":
+        """The inverse of `to_dict`. Unknown keys and other schemas are refused.
+
+        Raises:
+            ArchError: anything that is not exactly an architecture.
+        """
+        if not isinstance(data, Mapping):
+            raise ArchError(f"an architecture must be a JSON object, but got {type(data).__name__}")
+        if data.get("schema") != SCHEMA:
+            raise ArchError(f"`schema` must be {SCHEMA!r}, but got {data.get('schema')!r}")
+        if data.get("ghost_order") != GHOST_ORDER:
+            raise ArchError(f"`ghost_order` must be {GHOST_ORDER!r}, but got {data.get('ghost_order')!r}")
+        values = {k: v for k, v in data.items() if k not in ("schema", "ghost_order")}
+        stages = values.get("stages")
+        if not isinstance(stages, list) or not all(isinstance(s, list) for s in stages):
+            raise ArchError("`stages` must be a list of lists of blocks")
+        values["stages"] = tuple(tuple(_build(Block, block) for block in stage) for stage in stages)
+        return _build(cls, values)
+
+    def to_json(self) -> str:
+        """`to_dict` as text that diffs well: one block a line."""
+        data = self.to_dict()
+        stages = data.pop("stages")
+        head = json.dumps(data, indent=2).removesuffix("\n}")
+        lines = ",\n".join("    [\n" + ",\n".join(f"      {json.dumps(b)}" for b in s) + "\n    ]" for s in stages)
+        return f'{head},\n  "stages": [\n{lines}\n  ]\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> "Arch":
+        """Reads `to_json`'s text.
+
+        Raises:
+            ArchError: not JSON, or not an architecture.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ArchError(f"not JSON: {error}") from None
+        return cls.from_dict(data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Arch":
+        """Reads an `arch.json`.
+
+        Raises:
+            ArchError: no such file, or it holds no architecture.
+        """
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArchError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+        except ArchError as error:
+            raise ArchError(f"{path}: {error}") from None
+
+
+def _build(cls: type[T], values: object) -> T:
+    """`cls(**values)` with unknown and missing keys told by name."""
+    if not isinstance(values, Mapping):
+        raise ArchError(f"a {cls.__name__} must be a JSON object, but got {values!r}")
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(map(str, set(values) - known)):
+        raise ArchError(f"a {cls.__name__} has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ArchError(f"a {cls.__name__} lacks a key: {error}") from None

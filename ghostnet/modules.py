@@ -1,0 +1,147 @@
+"""The building blocks: Ghost module, squeeze-and-excitation, Ghost bottleneck.
+
+Paper: Han et al., "GhostNet", CVPR 2020, section 3.1 (module) and 3.2 (bottleneck). Parameter names are timm's.
+
+Deviations: ghosts that the closing slice would throw away are never computed (the authors compute ceil(n/s)(s-1) of
+them and cut), and at s > 2 the ghosts come replica by replica, so that the cheap op is a depthwise convolution over
+repeated primaries instead of a grouped one, which misses every runtime's fast path.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ghostnet.units import Bottleneck, intrinsic_chs, se_chs
+
+
+class _Quiet:
+    """Draws no initial weights on the meta device, where they would be thrown away at a millisecond a layer."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:  # type: ignore[attr-defined]
+            super().reset_parameters()  # type: ignore[misc]
+
+
+class Conv2d(_Quiet, nn.Conv2d):
+    """`nn.Conv2d`, quick to build on the meta device."""
+
+
+class BatchNorm2d(_Quiet, nn.BatchNorm2d):
+    """`nn.BatchNorm2d`, quick to build on the meta device."""
+
+
+class Linear(_Quiet, nn.Linear):
+    """`nn.Linear`, quick to build on the meta device."""
+
+
+def conv_norm(in_chs: int, out_chs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """A padded convolution without bias, and its batch norm."""
+    conv = Conv2d(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [conv, BatchNorm2d(out_chs)]
+
+
+class CheapConv(nn.Module):
+    """The cheap linear operations Phi of eq. 3: ghost j is a d x d filter of primary j mod `in_chs`."""
+
+    def __init__(self, in_chs: int, out_chs: int, kernel: int) -> None:
+        super().__init__()
+        self.in_chs, self.out_chs, self.kernel = in_chs, out_chs, kernel
+        self.weight = nn.Parameter(torch.empty(out_chs, 1, kernel, kernel))
+        if not self.weight.is_meta:
+            nn.init.kaiming_normal_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_chs, H, W] -> [B, out_chs, H, W]"""
+        whole, rest = divmod(self.out_chs, self.in_chs)
+        parts = [x] * whole + ([x[:, :rest]] if rest else [])
+        repeated = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        return F.conv2d(repeated, self.weight, padding=self.kernel // 2, groups=self.out_chs)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_chs}, {self.out_chs}, kernel={self.kernel}"
+
+
+class GhostModule(nn.Module):
+    """n output maps from m = ceil(n / s) primary ones (eq. 2) and n - m cheap ones (eq. 3).
+
+    Args:
+        ratio: s; 1 makes an ordinary convolution.
+        cheap_kernel: d, the side of the cheap operations' filters.
+        kernel: side of the primary convolution's filters (1 in GhostNet).
+        align: m is rounded up to a multiple of it.
+    """
+
+    def __init__(
+        self,
+        in_chs: int,
+        out_chs: int,
+        ratio: int = 2,
+        cheap_kernel: int = 3,
+        kernel: int = 1,
+        stride: int = 1,
+        relu: bool = True,
+        align: int = 1,
+    ) -> None:
+        super().__init__()
+        primary = intrinsic_chs(out_chs, ratio, align)
+        ghosts = out_chs - primary
+        self.primary_conv = nn.Sequential(*conv_norm(in_chs, primary, kernel, stride), _act(relu))
+        self.cheap_operation = (
+            nn.Sequential(CheapConv(primary, ghosts, cheap_kernel), BatchNorm2d(ghosts), _act(relu))
+            if ghosts
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_chs, H, W] -> [B, out_chs, ceil(H / stride), ceil(W / stride)]"""
+        primary = self.primary_conv(x)
+        return torch.cat([primary, self.cheap_operation(primary)], 1) if self.cheap_operation else primary
+
+
+def _act(relu: bool) -> nn.Module:
+    return nn.ReLU(inplace=True) if relu else nn.Identity()
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gate (Hu et al., 2018) with the hard sigmoid relu6(x + 3) / 6, as GhostNet uses it."""
+
+    def __init__(self, chs: int, hidden_chs: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.conv_reduce = Conv2d(chs, hidden_chs, 1)
+        self.act1 = nn.ReLU(inplace=True)
+        self.conv_expand = Conv2d(hidden_chs, chs, 1)
+        self.gate = nn.Hardsigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, chs, H, W] -> the same"""
+        return x * self.gate(self.conv_expand(self.act1(self.conv_reduce(self.pool(x)))))
+
+
+class GhostBottleneck(nn.Module):
+    """Ghost module with ReLU, strided depthwise convolution where the stride is 2, SE, Ghost module without ReLU,
+    and the shortcut (section 3.2, figure 3)."""
+
+    def __init__(self, unit: Bottleneck) -> None:
+        super().__init__()
+        block, in_chs = unit.block, unit.in_chs
+        mid, out, kernel, stride = block.mid_chs, block.out_chs, block.dw_kernel, block.stride
+        ghost = {"ratio": block.ratio, "cheap_kernel": block.cheap_kernel, "align": unit.align}
+        self.ghost1 = GhostModule(in_chs, mid, **ghost)
+        self.conv_dw, self.bn_dw = conv_norm(mid, mid, kernel, stride, groups=mid) if stride > 1 else (None, None)
+        self.se = SqueezeExcite(mid, se_chs(block)) if block.se_ratio else None
+        self.ghost2 = GhostModule(mid, out, relu=False, **ghost)
+        self.shortcut = (
+            nn.Sequential(*conv_norm(in_chs, in_chs, kernel, stride, groups=in_chs), *conv_norm(in_chs, out, 1))
+            if unit.has_shortcut
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_chs, H, W] -> [B, out_chs, ceil(H / stride), ceil(W / stride)]"""
+        y = self.ghost1(x)
+        if self.conv_dw is not None:
+            y = self.bn_dw(self.conv_dw(y))
+        if self.se is not None:
+            y = self.se(y)
+        return self.ghost2(y) + self.shortcut(x)

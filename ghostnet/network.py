@@ -1,0 +1,102 @@
+"""`GhostNet(arch)`: the standalone network. Parameter names are timm's (`timm/models/ghostnet.py`)."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ghostnet.arch import Arch
+from ghostnet.modules import Conv2d, GhostBottleneck, Linear, conv_norm
+from ghostnet.units import Bottleneck, Stem, Tail, units
+
+
+class ConvNormAct(nn.Module):
+    """1x1 convolution, norm, ReLU: the last entry of `blocks`."""
+
+    def __init__(self, in_chs: int, out_chs: int) -> None:
+        super().__init__()
+        self.conv, self.bn1 = conv_norm(in_chs, out_chs, 1)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_chs, H, W] -> [B, out_chs, H, W]"""
+        return self.act(self.bn1(self.conv(x)))
+
+
+class GhostNet(nn.Module):
+    """A GhostNet (section 3.3) of any architecture.
+
+    Args:
+        num_classes: outputs of the classifier.
+        in_chs: channels of the input.
+        drop_rate: dropout before the classifier, in training only (0.2 in the paper's recipe).
+        generator: source of the initial weights; torch's global one where None.
+    """
+
+    def __init__(
+        self,
+        arch: Arch,
+        num_classes: int = 1000,
+        in_chs: int = 3,
+        drop_rate: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.arch, self.num_classes, self.in_chs, self.drop_rate = arch, num_classes, in_chs, drop_rate
+        chain = units(arch, num_classes, in_chs)
+        stem, tail, bottlenecks = chain[0], chain[-1], iter(chain[1:-1])
+        assert isinstance(stem, Stem) and isinstance(tail, Tail)
+        self.conv_stem, self.bn1 = conv_norm(stem.in_chs, stem.out_chs, 3, stem.stride)
+        self.act1 = nn.ReLU(inplace=True)
+        stages: list[nn.Module] = []
+        for stage in arch.stages:
+            stages.append(nn.Sequential(*(_bottleneck(next(bottlenecks)) for _ in stage)))
+        stages.append(nn.Sequential(ConvNormAct(tail.in_chs, tail.tail_chs)))
+        self.blocks = nn.Sequential(*stages)
+        self.global_pool = nn.AdaptiveAvgPool2d(1)
+        self.conv_head = Conv2d(tail.tail_chs, tail.head_chs, 1)
+        self.act2 = nn.ReLU(inplace=True)
+        self.classifier = Linear(tail.head_chs, num_classes)
+        if not self.classifier.weight.is_meta:
+            initialise(self.named_parameters(), generator)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """[B, in_chs, H, W] -> [B, tail_chs, h, w]"""
+        return self.blocks(self.act1(self.bn1(self.conv_stem(x))))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """[B, tail_chs, h, w] -> logits [B, num_classes]"""
+        x = self.act2(self.conv_head(self.global_pool(x))).flatten(1)
+        if self.drop_rate:
+            x = F.dropout(x, self.drop_rate, self.training)
+        return self.classifier(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, in_chs, H, W] -> logits [B, num_classes]"""
+        return self.forward_head(self.forward_features(x))
+
+    def unit_modules(self) -> list[nn.Module]:
+        """The network cut into the units of `ghostnet.units`, in order: run one after another they are the network."""
+        stem = nn.Sequential(self.conv_stem, self.bn1, self.act1)
+        blocks = [block for stage in list(self.blocks)[:-1] for block in stage]  # type: ignore[union-attr]
+        head = [self.global_pool, self.conv_head, self.act2, nn.Flatten(1), self.classifier]
+        return [stem, *blocks, nn.Sequential(self.blocks[-1], *head)]
+
+
+def _bottleneck(unit: object) -> GhostBottleneck:
+    assert isinstance(unit, Bottleneck)
+    return GhostBottleneck(unit)
+
+
+@torch.no_grad()
+def initialise(named: Iterable[tuple[str, Tensor]], generator: torch.Generator | None = None) -> None:
+    """He-normal filters by fan-in, norms at one and zero, a small classifier; told apart by shape alone, so that a
+    network and a supernet's weights start alike."""
+    for name, tensor in named:
+        if tensor.ndim == 4:
+            nn.init.kaiming_normal_(tensor, nonlinearity="relu", generator=generator)
+        elif tensor.ndim == 2:
+            nn.init.normal_(tensor, std=tensor.shape[1] ** -0.5, generator=generator)
+        else:
+            nn.init.constant_(tensor, 0.0 if name.endswith("bias") else 1.0)

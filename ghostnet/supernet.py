@@ -1,0 +1,171 @@
+"""One set of weights for every architecture of a space.
+
+The whole theory of sharing is one line: *a sub-network's tensor is the leading corner of the supernet's tensor of the
+same name, and its kernel is the centre*. So `slice` is a table of views under `GhostNet`'s own names; `forward` runs
+the standalone network's code on that table, and `extract` copies the table into a standalone network. The three can't
+disagree, because there is one definition of the network and one of the slice.
+
+Channels are shared by position, kernels by centre crop, as in once-for-all networks (Cai et al., ICLR 2020) without
+the learned transform. While training, batch norm uses batch statistics and learns none: they belong to a sub-network,
+not to the supernet, and are recalibrated for every network that is evaluated (Yu and Huang, ICCV 2019).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ghostnet.arch import Arch, ArchError
+from ghostnet.network import GhostNet, initialise
+
+CACHED_SKELETONS = 64
+BUFFERS = ("running_mean", "running_var")
+# A sub-network's code without storage, and the shapes of its tensors by name. Its norms use batch statistics in
+# training and keep none.
+Skeleton = tuple[GhostNet, dict[str, torch.Size]]
+
+
+class Supernet(nn.Module):
+    """Elastic GhostNet; the architecture is an argument of `forward`.
+
+    Args:
+        bounds: architectures that between them reach the largest shape of every tensor (`Space.bounds`).
+        drop_rate: dropout before the classifier that `forward` uses where it is told `regularise=True`.
+        generator: source of the initial weights; torch's global one where None.
+    """
+
+    def __init__(
+        self,
+        bounds: Sequence[Arch],
+        num_classes: int = 1000,
+        in_chs: int = 3,
+        drop_rate: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.in_chs, self.drop_rate = num_classes, in_chs, drop_rate
+        self._skeletons: OrderedDict[tuple[Arch, bool], Skeleton] = OrderedDict()
+        self._table: dict[str, Tensor] | None = None
+        for name, shape in _largest(self._new_skeleton(arch)[1] for arch in bounds).items():
+            if name.endswith(BUFFERS):
+                _register(self, name, torch.full(shape, 1.0 if name.endswith("var") else 0.0))
+            else:
+                _register(self, name, nn.Parameter(torch.empty(shape)))
+        initialise(self.named_parameters(), generator)
+
+    def forward(self, x: Tensor, arch: Arch, regularise: bool = False) -> Tensor:
+        """Images [B, in_chs, H, W] through the sub-network `arch` -> logits [B, num_classes]
+
+        Raises:
+            ArchError: the architecture reaches beyond the supernet's bounds.
+        """
+        skeleton, shapes = self._skeleton(arch, regularise)
+        skeleton.train(self.training)
+        return functional_call(skeleton, self._corners(arch, shapes), (x,))
+
+    def slice(self, arch: Arch) -> dict[str, Tensor]:
+        """Views of the shared tensors that make up `arch`, under `GhostNet`'s names. Gradients flow through them.
+
+        Raises:
+            ArchError: the architecture reaches beyond the supernet's bounds.
+        """
+        return self._corners(arch, self._skeleton(arch, False)[1])
+
+    def extract(self, arch: Arch) -> GhostNet:
+        """A standalone copy of the sub-network `arch`, on the supernet's device and in its dtype.
+
+        Raises:
+            ArchError: the architecture reaches beyond the supernet's bounds.
+        """
+        with torch.device("meta"):
+            net = GhostNet(arch, self.num_classes, self.in_chs)
+        corners = self._corners(arch, _shapes(net))
+        reference = corners["classifier.weight"]
+        state = {name: tensor.detach().clone() for name, tensor in corners.items()}
+        for name, buffer in net.named_buffers():
+            if name not in state:  # the norms' step counters, which the supernet doesn't keep
+                state[name] = torch.zeros(buffer.shape, dtype=buffer.dtype, device=reference.device)
+        net.load_state_dict(state, assign=True)
+        for parameter in net.parameters():
+            parameter.requires_grad_()
+        return net.train(self.training)
+
+    def _corners(self, arch: Arch, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+        table = self._tensors()
+        try:
+            return {name: corner(table[name], shape) for name, shape in shapes.items()}
+        except (KeyError, ArchError) as error:
+            raise ArchError(f"architecture {arch.id} is outside the supernet's bounds: {error}") from None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every shared tensor by name; looked up once, and again after `.to()` replaced a tensor."""
+        if self._table is None:
+            self._table = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        return self._table
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        self._table = None
+        return super()._apply(fn, recurse)
+
+    def _skeleton(self, arch: Arch, regularise: bool) -> Skeleton:
+        key = (arch, regularise)
+        if key not in self._skeletons:
+            self._skeletons[key] = self._new_skeleton(arch, self.drop_rate if regularise else 0.0)
+            if len(self._skeletons) > CACHED_SKELETONS:
+                self._skeletons.popitem(last=False)
+        self._skeletons.move_to_end(key)
+        return self._skeletons[key]
+
+    def _new_skeleton(self, arch: Arch, drop_rate: float = 0.0) -> Skeleton:
+        with torch.device("meta"):
+            net = GhostNet(arch, self.num_classes, self.in_chs, drop_rate)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.track_running_stats = False
+        return net, _shapes(net)
+
+
+def corner(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """The leading channels and the central taps of `tensor`: a view of the given shape.
+
+    Raises:
+        ArchError: the shape doesn't fit.
+    """
+    if tensor.shape == shape:
+        return tensor
+    view = tensor
+    for dim, (have, want) in enumerate(zip(tensor.shape, shape, strict=True)):
+        if want > have:
+            raise ArchError(f"a tensor of shape {tuple(shape)} where the largest is {tuple(tensor.shape)}")
+        if want < have:
+            view = view.narrow(dim, (have - want) // 2 if dim >= 2 else 0, want)
+    return view
+
+
+def _shapes(net: GhostNet) -> dict[str, torch.Size]:
+    """Shapes of all that is shared: every parameter, and the norms' statistics."""
+    buffers = ((name, tensor) for name, tensor in net.named_buffers() if name.endswith(BUFFERS))
+    return {name: tensor.shape for name, tensor in (*net.named_parameters(), *buffers)}
+
+
+def _largest(tables: Iterable[dict[str, torch.Size]]) -> dict[str, torch.Size]:
+    largest: dict[str, torch.Size] = {}
+    for shapes in tables:
+        for name, shape in shapes.items():
+            largest[name] = torch.Size(map(max, largest.get(name, shape), shape))
+    return largest
+
+
+def _register(root: nn.Module, name: str, tensor: Tensor) -> None:
+    """Puts a tensor at a dotted name, so that the supernet's state has `GhostNet`'s names."""
+    *path, leaf = name.split(".")
+    for part in path:
+        if part not in root._modules:
+            root.add_module(part, nn.Module())
+        root = root._modules[part]  # type: ignore[assignment]
+    if isinstance(tensor, nn.Parameter):
+        root.register_parameter(leaf, tensor)
+    else:
+        root.register_buffer(leaf, tensor)

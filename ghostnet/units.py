@@ -1,0 +1,95 @@
+"""An architecture as a chain of units: stem, bottlenecks, tail. Costs and latencies are both sums over units.
+
+A unit knows all that its cost and its speed depend on, and nothing else, so equal units are timed and counted once.
+"""
+
+from dataclasses import dataclass
+
+from ghostnet.arch import Arch, Block
+from ghostnet.published import make_divisible
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """3x3 convolution, norm, ReLU. `size` is the side of its input, in pixels (as for every unit)."""
+
+    in_chs: int
+    out_chs: int
+    stride: int
+    size: int
+
+    @property
+    def key(self) -> str:
+        return f"stem {self.in_chs}>{self.out_chs} /{self.stride} @{self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bottleneck:
+    """A Ghost bottleneck at its place in a network."""
+
+    in_chs: int
+    block: Block
+    align: int
+    size: int
+
+    @property
+    def key(self) -> str:
+        b = self.block
+        se, kernel = se_chs(b), b.dw_kernel if self.uses_dw_kernel else 0
+        ghost = f"s{b.ratio}d{b.cheap_kernel}" + (f"a{self.align}" if self.align > 1 else "")
+        return f"ghost {self.in_chs}>{b.mid_chs}>{b.out_chs} k{kernel}/{b.stride} se{se} {ghost} @{self.size}"
+
+    @property
+    def has_shortcut(self) -> bool:
+        """Whether the shortcut is a convolution rather than the identity (section 3.2)."""
+        return self.block.stride > 1 or self.in_chs != self.block.out_chs
+
+    @property
+    def uses_dw_kernel(self) -> bool:
+        """Whether anything in the block has the kernel `dw_kernel`: the strided convolution or the shortcut."""
+        return self.has_shortcut
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """1x1 convolution, norm, ReLU, global pooling, 1x1 convolution with bias, ReLU, linear classifier."""
+
+    in_chs: int
+    tail_chs: int
+    head_chs: int
+    num_classes: int
+    size: int
+
+    @property
+    def key(self) -> str:
+        return f"tail {self.in_chs}>{self.tail_chs}>{self.head_chs}>{self.num_classes} @{self.size}"
+
+
+Unit = Stem | Bottleneck | Tail
+
+
+def units(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> tuple[Unit, ...]:
+    """The chain of units of `arch`, stem first; `len(arch.blocks) + 2` of them."""
+    chain: list[Unit] = [Stem(in_chs, arch.stem_chs, arch.stem_stride, arch.resolution)]
+    chs, size = arch.stem_chs, strided(arch.resolution, arch.stem_stride)
+    for block in arch.blocks:
+        chain.append(Bottleneck(chs, block, arch.align, size))
+        chs, size = block.out_chs, strided(size, block.stride)
+    chain.append(Tail(chs, arch.tail_chs, arch.head_chs, num_classes, size))
+    return tuple(chain)
+
+
+def strided(size: int, stride: int) -> int:
+    """Side of a feature map after a padded odd convolution: ceil(size / stride)."""
+    return -(-size // stride)
+
+
+def intrinsic_chs(out_chs: int, ratio: int, align: int = 1) -> int:
+    """Primary channels m = n / s of a Ghost module (eq. 2), rounded up to a whole number and to `align`."""
+    primary = -(-out_chs // ratio)
+    return min(out_chs, -(-primary // align) * align)
+
+
+def se_chs(block: Block) -> int:
+    """Hidden channels of the block's squeeze-and-excitation, 0 where there is none."""
+    return make_divisible(block.se_ratio * block.mid_chs) if block.se_ratio else 0
