@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ghostnet.arch import Arch
 from ghostnet.modules import Conv2d, GhostBottleneck, Linear, conv_norm
-from ghostnet.units import Bottleneck, Stem, Tail, units
+from ghostnet.units import Bottleneck, Stem, Tail, Unit, units
 
 
 class ConvNormAct(nn.Module):
@@ -76,12 +76,18 @@ class GhostNet(nn.Module):
         """Images [B, in_chs, H, W] -> logits [B, num_classes]"""
         return self.forward_head(self.forward_features(x))
 
-    def unit_modules(self) -> list[nn.Module]:
-        """The network cut into the units of `ghostnet.units`, in order: run one after another they are the network."""
-        stem = nn.Sequential(self.conv_stem, self.bn1, self.act1)
-        blocks = [block for stage in list(self.blocks)[:-1] for block in stage]  # type: ignore[union-attr]
-        head = [self.global_pool, self.conv_head, self.act2, nn.Flatten(1), self.classifier]
-        return [stem, *blocks, nn.Sequential(self.blocks[-1], *head)]
+
+def unit_module(unit: Unit) -> nn.Module:
+    """One unit alone, as it stands in a `GhostNet`, with fresh weights: [B, C, H, W] in, its outputs out."""
+    match unit:
+        case Bottleneck():
+            return GhostBottleneck(unit)
+        case Stem():
+            return nn.Sequential(*conv_norm(unit.in_chs, unit.out_chs, 3, unit.stride), nn.ReLU(inplace=True))
+        case Tail():
+            head = [nn.AdaptiveAvgPool2d(1), Conv2d(unit.tail_chs, unit.head_chs, 1), nn.ReLU(inplace=True)]
+            classifier = Linear(unit.head_chs, unit.num_classes)
+            return nn.Sequential(ConvNormAct(unit.in_chs, unit.tail_chs), *head, nn.Flatten(1), classifier)
 
 
 def _bottleneck(unit: object) -> GhostBottleneck:

@@ -1,0 +1,66 @@
+"""Files that are whole or absent: written under a temporary name and renamed; logs whose torn last line is forgiven."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes the file in one step: a reader, or a kill at any moment, sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of indented JSON; not-a-number is refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file that we wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+class JsonLines:
+    """An append-only log, one JSON object a line. A line is on the disk when `append` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The whole lines, in order. A last line that a kill tore is passed over."""
+        if self.path.exists():
+            for line in self.path.read_bytes().split(b"\n")[:-1]:
+                yield json.loads(line)
+
+    def append(self, row: dict[str, Any]) -> None:
+        self.extend([row])
+
+    def extend(self, rows: list[dict[str, Any]]) -> None:
+        """Adds rows, after dropping what a kill left of a last line."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,55 @@
+"""Progress on long work: one bar, the time left, and a word on how it goes. Plain lines where there is no terminal."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+PLAIN_EVERY_S = 15.0
+
+
+class Bar:
+    """One task's progress; `advance` and `at` also carry a word such as the current loss."""
+
+    def __init__(self, progress: Progress | None, title: str, total: float) -> None:
+        self._progress, self._title, self._total = progress, title, total
+        self._task = progress.add_task(title, total=total, word="") if progress else None
+        self._done, self._start, self._said = 0.0, time.monotonic(), time.monotonic()
+        self._first: float | None = None
+
+    def advance(self, word: str = "") -> None:
+        self.at(self._done + 1, word)
+
+    def at(self, done: float, word: str = "") -> None:
+        """Sets how much of the total is done."""
+        if self._first is None:
+            self._first = min(done, self._total)  # what a resumed run begins with took none of this run's time
+        self._done = done
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, completed=min(done, self._total), word=word)
+        elif time.monotonic() - self._said > PLAIN_EVERY_S and done > self._first:
+            self._said = time.monotonic()
+            left = (self._said - self._start) * (self._total - done) / (done - self._first)
+            console.print(f"  {self._title} {done / self._total:.0%}, {max(left, 0):.0f} s left {word}".rstrip())
+
+
+@contextmanager
+def bar(title: str, total: float) -> Iterator[Bar]:
+    """A progress bar on the terminal's error stream, with the time that is left."""
+    if not console.is_terminal:
+        yield Bar(None, title, total)
+        return
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[word]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Bar(progress, title, total)
