@@ -1,0 +1,255 @@
+"""Data sets as three held-out splits and a training set, in memory.
+
+`train` trains; `calibration` re-estimates batch norm; `search` ranks architectures; `test` is looked at once, by final
+evaluation. All are drawn from the training set but `test`, by class, with a seed of their own.
+
+A data set is named: `digits` (scikit-learn's, nothing downloaded), `cifar10`, `cifar100`, `mnist`, `fashionmnist`
+(torchvision, downloaded), `imagefolder:PATH` (with `train/` and `test/` or `val/`), `parquet:PATH` (Hugging Face image
+layout: `train*.parquet`, `test*.parquet`).
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from search.errors import UserError
+
+SPLIT_SEED = 20200614
+TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashionmnist": "FashionMNIST"}
+IMAGEFOLDER_LIMIT = 2_000_000_000  # bytes in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images [N, C, H, W] as uint8 and labels [N] as int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The four splits of a data set, and how its pixels are normalised (by the training split's statistics)."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    calibration: Split
+    search: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool
+
+    @property
+    def in_chs(self) -> int:
+        return self.train.images.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 [B, C, H, W] -> float32, zero mean and unit variance over the training split"""
+        mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
+        return (images.float() / 255 - mean) / std
+
+    def batches(self, split: Split, size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised batches in order: what evaluation reads."""
+        for start in range(0, len(split), size):
+            part = slice(start, start + size)
+            yield self.normalise(split.images[part]), split.labels[part]
+
+    def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        """A random shift of each image of up to an eighth of its side, and a mirror image where that keeps the class."""
+        count, _, height, width = images.shape
+        pad = height // 8
+        padded = torch.nn.functional.pad(images, (pad,) * 4)
+        dy, dx = (torch.from_numpy(rng.integers(2 * pad + 1, size=count)).to(images.device) for _ in range(2))
+        flips = torch.from_numpy(rng.random(count) < 0.5 * self.flip).to(images.device)
+        rows = torch.arange(height, device=images.device) + dy[:, None]  # [B, H]
+        columns = torch.arange(width, device=images.device).expand(count, -1)
+        columns = torch.where(flips[:, None], columns.flip(1), columns) + dx[:, None]  # [B, W]
+        index = torch.arange(count, device=images.device)[:, None, None]
+        return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def check(name: str) -> None:
+    """Says at once, without loading anything, whether a name can be a data set.
+
+    Raises:
+        UserError: an unknown name, or a path that is not there.
+    """
+    kind, _, path = name.partition(":")
+    if kind in ("parquet", "imagefolder"):
+        if not Path(path).is_dir():
+            raise UserError(f"no folder {path!r} for data {name!r}")
+        if kind == "parquet":
+            for part in ("train", "test"):
+                _parquet_files(Path(path), part)
+    elif name != "digits" and name not in TORCHVISION:
+        kinds = ["digits", *TORCHVISION, "imagefolder:PATH", "parquet:PATH"]
+        raise UserError(f"data is one of {', '.join(kinds)}, not {name!r}")
+
+
+def load(name: str, resolution: int, limit: int | None = None) -> Data:
+    """Loads a data set at a resolution.
+
+    Args:
+        limit: at most so many training images, the first of the shuffled split; None takes all.
+
+    Raises:
+        UserError: it can't be had, or is not what it should be.
+    """
+    check(name)
+    kind, _, path = name.partition(":")
+    if name == "digits":
+        train, test, classes = _digits()
+    elif kind == "parquet":
+        train, test, classes = _parquet(Path(path))
+    elif kind == "imagefolder":
+        train, test, classes = _imagefolder(Path(path), resolution)
+    else:
+        train, test, classes = _torchvision(name)
+    flip = name not in ("digits", "mnist")
+    to_search, to_calibrate = min(2500, len(train) // 5), min(2500, len(train) // 10)
+    order = _by_class(train.labels)
+    search, calibration = order[:to_search], order[to_search:][:to_calibrate]
+    rest = order[to_search + to_calibrate :][:limit]
+    parts = [_resized(_take(train, part), resolution) for part in (rest, calibration, search)]
+    pixels = parts[0].images.float() / 255
+    return Data(
+        name=name,
+        classes=classes,
+        train=parts[0],
+        calibration=parts[1],
+        search=parts[2],
+        test=_resized(test, resolution),
+        mean=tuple(round(v, 6) for v in pixels.mean((0, 2, 3)).tolist()),
+        std=tuple(round(max(v, 1e-3), 6) for v in pixels.std((0, 2, 3)).tolist()),
+        flip=flip,
+    )
+
+
+def _by_class(labels: Tensor) -> Tensor:
+    """A shuffled order in which every stretch has the classes in proportion."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    place = np.empty(len(labels))
+    for label in np.unique(labels.numpy()):
+        members = np.flatnonzero(labels.numpy() == label)
+        place[rng.permutation(members)] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
+    return torch.from_numpy(np.argsort(place, kind="stable"))
+
+
+def _take(split: Split, index: Tensor) -> Split:
+    return Split(split.images[index].contiguous(), split.labels[index])
+
+
+def _resized(split: Split, resolution: int) -> Split:
+    if split.images.shape[-1] == resolution and split.images.shape[-2] == resolution:
+        return split
+    from torchvision.transforms.v2.functional import resize
+
+    return Split(resize(split.images, [resolution, resolution], antialias=True), split.labels)
+
+
+def _digits() -> tuple[Split, Split, tuple[str, ...]]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(np.round(digits.images * (255 / 16)).astype(np.uint8))[:, None]
+    both = Split(images, torch.from_numpy(digits.target).long())
+    order = _by_class(both.labels)
+    test = len(order) // 5
+    return _take(both, order[test:]), _take(both, order[:test]), tuple(map(str, digits.target_names))
+
+
+def _torchvision(name: str) -> tuple[Split, Split, tuple[str, ...]]:
+    import torchvision.datasets
+
+    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ghostnas" / name
+    kind = getattr(torchvision.datasets, TORCHVISION[name])
+    try:
+        sets = [kind(str(root), train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{name} could not be downloaded ({str(error).splitlines()[0]}); data that is here already: --data parquet:PATH"
+        ) from None
+    splits = []
+    for each in sets:
+        images = torch.as_tensor(np.asarray(each.data))
+        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        splits.append(Split(images.contiguous(), torch.as_tensor(np.asarray(each.targets)).long()))
+    return splits[0], splits[1], tuple(sets[0].classes)
+
+
+def _parquet_files(folder: Path, part: str) -> list[Path]:
+    files = sorted(folder.glob(f"{part}*.parquet")) or sorted(folder.glob(f"*/{part}*.parquet"))
+    if not files:
+        raise UserError(f"no {part}*.parquet in {folder}")
+    return files
+
+
+def _parquet(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
+    import json
+
+    import pyarrow
+    import pyarrow.parquet as pq
+    from PIL import Image, UnidentifiedImageError
+
+    splits, names = [], None
+    for part in ("train", "test"):
+        images, labels = [], []
+        for file in _parquet_files(folder, part):
+            try:
+                table = pq.read_table(file)
+                features = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+                picture = "image" if "image" in table.column_names else "img"
+                for value in table[picture].to_pylist():
+                    images.append(np.asarray(Image.open(io.BytesIO(value["bytes"])).convert("RGB")))
+                labels += table["label"].to_pylist()
+            except (pyarrow.ArrowException, UnidentifiedImageError, KeyError, TypeError, ValueError) as error:
+                raise UserError(f"{file} is not in the Hugging Face image layout: {error}") from None
+            names = names or features.get("info", {}).get("features", {}).get("label", {}).get("names")
+        if len({image.shape for image in images}) > 1:
+            raise UserError(f"the images in {folder} differ in size; use imagefolder:PATH for those")
+        splits.append(Split(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)))
+    count = int(splits[0].labels.max()) + 1
+    return splits[0], splits[1], tuple(names or map(str, range(count)))
+
+
+def _imagefolder(folder: Path, resolution: int) -> tuple[Split, Split, tuple[str, ...]]:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    tests = [name for name in ("test", "val") if (folder / name).is_dir()]
+    if not (folder / "train").is_dir() or not tests:
+        raise UserError(f"imagefolder needs {folder}/train and {folder}/test (or val)")
+    transform: Callable = v2.Compose(
+        [v2.Resize(resolution, antialias=True), v2.CenterCrop(resolution), v2.PILToTensor()]
+    )
+    splits, classes = [], []
+    for part in ("train", tests[0]):
+        try:
+            images = ImageFolder(str(folder / part), transform=transform)
+        except FileNotFoundError as error:
+            raise UserError(str(error).splitlines()[0]) from None
+        if (size := len(images) * 3 * resolution**2) > IMAGEFOLDER_LIMIT:
+            raise UserError(f"{folder / part} takes {size / 1e9:.1f} GB in memory; at most 2 GB are read")
+        classes.append(tuple(images.classes))
+        splits.append(Split(torch.stack([image for image, _ in images]), torch.tensor(images.targets)))
+    if classes[0] != classes[1]:
+        raise UserError(f"the classes of {folder}/train and {folder / tests[0]} differ")
+    return splits[0], splits[1], classes[0]

@@ -1,0 +1,55 @@
+"""Accuracy: of a network on a split, and of a supernet's slice with its batch norm recalibrated."""
+
+import torch
+from torch import nn
+
+from ghostnet.arch import Arch
+from ghostnet.network import GhostNet
+from ghostnet.supernet import Supernet
+from search.data import Data, Split
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, data: Data, split: Split) -> float:
+    """Top-1 accuracy in [0, 1], in evaluation mode, on the network's own device."""
+    device = next(net.parameters()).device
+    was = net.training
+    net.eval()
+    right = sum(int((net(images).argmax(1) == labels).sum()) for images, labels in data.batches(split.to(device)))
+    net.train(was)
+    return right / len(split)
+
+
+@torch.no_grad()
+def recalibrate(net: nn.Module, data: Data) -> None:
+    """Re-estimates the norms' statistics over the calibration split: inherited ones belong to no network in particular
+    (Yu and Huang, ICCV 2019)."""
+    device = next(net.parameters()).device
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over batches
+    was = net.training
+    net.train()
+    for images, _ in data.batches(data.calibration.to(device)):
+        net(images)
+    net.train(was)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+class InheritedAccuracy:
+    """Accuracy on the search split of sub-networks with the supernet's weights."""
+
+    def __init__(self, supernet: Supernet, data: Data) -> None:
+        self.supernet, self.data = supernet.eval(), data
+
+    def network(self, arch: Arch) -> GhostNet:
+        """The sub-network as it is evaluated: extracted and recalibrated."""
+        net = self.supernet.extract(arch).to(memory_format=torch.channels_last)
+        recalibrate(net, self.data)
+        return net
+
+    def __call__(self, arch: Arch) -> float:
+        return accuracy(self.network(arch), self.data, self.data.search)

@@ -1,0 +1,120 @@
+"""A recipe is a TOML file that says everything a run does. `search/recipes/` has ours; users write their own.
+
+Unknown keys, wrong types and values out of range are refused by name. What a recipe leaves out has the default below.
+"""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search.errors import UserError
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Sampler = Literal["nsga2", "nsga3", "tpe", "gp", "random"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Training(_Model):
+    """How one network is trained: cosine from `lr` after a linear warm-up, no decay on norms and biases."""
+
+    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.1
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    label_smoothing: Share = 0.1
+    drop_rate: Share = 0.0
+    clip_norm: Positive = 5.0
+
+
+class SupernetTraining(Training):
+    """The sandwich: the largest network, `random` random ones and the smallest in every step."""
+
+    random: Annotated[int, Field(ge=0)] = 2
+
+
+class Latency(_Model):
+    """The calibration: each unit and each whole network once a round, for about `minutes`."""
+
+    runtime: str = "onnxruntime"
+    threads: Count = 1
+    rounds: Annotated[int, Field(ge=2)] = 3
+    fit_networks: Annotated[int, Field(ge=8)] = 48
+    held_out: Annotated[int, Field(ge=8)] = 32
+    minutes: Positive = 10.0
+
+
+class Search(_Model):
+    """Accuracy against predicted latency under `flops_budget`: `trials` different networks are evaluated."""
+
+    flops_budget: str
+    trials: Count = 200
+    sampler: Sampler = "nsga2"
+    population: Annotated[int, Field(ge=2)] = 40
+
+
+class Retraining(Training):
+    """Full training of `chosen` networks along the front, and of the family at `baseline_widths`."""
+
+    chosen: Annotated[int, Field(ge=1)] = 4
+    baseline_widths: tuple[Positive, ...] = ()
+
+
+class Recipe(_Model):
+    """A whole run."""
+
+    name: str
+    data: str
+    space: str
+    seed: int = 0
+    train_images: Annotated[int, Field(ge=10)] | None = None
+    supernet: SupernetTraining
+    latency: Latency = Latency()
+    search: Search
+    retrain: Retraining
+
+
+def load(name: str) -> Recipe:
+    """Our recipe of that name, or the one in that file.
+
+    Raises:
+        UserError: there is none, or it breaks a rule.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    else:
+        ours = {file.name.removesuffix(".toml"): file for file in files("search").joinpath("recipes").iterdir()}
+        if name not in ours:
+            raise UserError(f"a recipe is one of {', '.join(sorted(ours))}, or a file ending in .toml; not {name!r}")
+        text = ours[name].read_text(encoding="utf-8")
+    return parse(text, path.stem)
+
+
+def parse(text: str, name: str) -> Recipe:
+    """A recipe from TOML text.
+
+    Raises:
+        UserError: it is not TOML, or breaks a rule.
+    """
+    try:
+        return Recipe.model_validate({"name": name} | tomllib.loads(text), strict=False)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {name} is not TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"recipe {name}: {where}: {first['msg']}, but got {first['input']!r}") from None

@@ -1,0 +1,129 @@
+"""Supernet training: the sandwich rule with in-place distillation (Yu and Huang, ICCV 2019; BigNAS, ECCV 2020).
+
+In every step the largest network learns from the labels, and some random ones and the smallest from the largest's
+detached predictions. Gradients of all accumulate into one update. Regularisation is on the largest only.
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ghostnet.supernet import Supernet
+from search.data import Data
+from search.errors import UserError
+from search.files import read_json, write_bytes, write_json
+from search.recipe import SupernetTraining
+from search.training.loop import fit
+from spaces.presets import named_space
+from spaces.space import Space
+
+SCHEMA = "ghostnas.supernet/1"
+WEIGHTS, CARD, CHECKPOINT = "supernet.safetensors", "supernet.json", "checkpoint.pt"
+
+
+def train_supernet(
+    space: Space,
+    data: Data,
+    config: SupernetTraining,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: torch.device,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Trains a supernet of `space` on the training split and writes it to the folder `out`; resumes what is there.
+
+    Returns the card that is also written: space, data and what the training came to.
+    """
+    supernet = new_supernet(space, config.drop_rate, seed).to(device=device, memory_format=torch.channels_last)
+
+    def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
+        logits = supernet(images, space.largest, regularise=True)
+        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        loss.backward()
+        target = logits.detach().softmax(1)
+        for arch in [*(space.sample(rng) for _ in range(config.random)), space.smallest]:
+            student = F.log_softmax(supernet(images, arch), 1)
+            F.kl_div(student, target, reduction="batchmean").backward()
+        return loss.item()
+
+    trained = fit(
+        supernet,
+        data,
+        config,
+        step,
+        checkpoint=out / CHECKPOINT,
+        seed=seed,
+        device=device,
+        title="supernet",
+        seconds=seconds,
+    )
+    card = {
+        "schema": SCHEMA,
+        "space": space.name,
+        "space_id": space.id,
+        "num_classes": space.num_classes,
+        "in_chs": space.in_chs,
+        "data": data.name,
+        "seed": seed,
+        "training": asdict(trained),
+    }
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in supernet.state_dict().items()}
+    write_bytes(out / WEIGHTS, save(tensors))
+    write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    return card
+
+
+def new_supernet(space: Space, drop_rate: float = 0.0, seed: int = 0) -> Supernet:
+    """A supernet that covers a space, with weights drawn from `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    return Supernet(space.bounds, space.num_classes, space.in_chs, drop_rate, generator)
+
+
+def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
+    """The card and the space of a finished supernet, without its weights.
+
+    Raises:
+        UserError: the folder holds none, or one of another space.
+    """
+    try:
+        card = read_json(folder / CARD)
+        space = space_for(card["space"], card["num_classes"], card["in_chs"])
+    except OSError as error:
+        raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / CARD} is no supernet's card ({SCHEMA}): {error}") from None
+    if card["space_id"] != space.id:
+        raise UserError(f"the supernet in {folder} is of another space {space.name}: {card['space_id']}, not {space.id}")
+    return card, space
+
+
+def load_supernet(folder: Path) -> Supernet:
+    """A finished supernet, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    _, space = read_card(folder)
+    supernet = new_supernet(space)
+    try:
+        supernet.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{folder / WEIGHTS}: {str(error).splitlines()[0]}") from None
+    return supernet.eval()
+
+
+def space_for(name: str, num_classes: int, in_chs: int) -> Space:
+    """A named space for data of so many classes and channels.
+
+    Raises:
+        SpaceError: no such space.
+    """
+    return replace(named_space(name), num_classes=num_classes, in_chs=in_chs)
