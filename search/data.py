@@ -2,10 +2,7 @@
 
 `train` trains; `calibration` re-estimates batch norm; `search` ranks architectures; `test` is looked at once, by final
 evaluation. All are drawn from the training set but `test`, by class, with a seed of their own.
-
-A data set is named: `digits` (scikit-learn's, nothing downloaded), `cifar10`, `cifar100`, `mnist`, `fashionmnist`
-(torchvision, downloaded), `imagefolder:PATH` (with `train/` and `test/` or `val/`), `parquet:PATH` (Hugging Face image
-layout: `train*.parquet`, `test*.parquet`).
+`search.sources` says how a data set is named.
 """
 
 import io
@@ -19,9 +16,9 @@ import torch
 from torch import Tensor
 
 from search.errors import UserError
+from search.sources import TORCHVISION, check, parquet_files, test_folder
 
 SPLIT_SEED = 20200614
-TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashionmnist": "FashionMNIST"}
 IMAGEFOLDER_LIMIT = 2_000_000_000  # bytes in memory
 
 
@@ -84,24 +81,6 @@ class Data:
         columns = torch.where(flips[:, None], columns.flip(1), columns) + dx[:, None]  # [B, W]
         index = torch.arange(count, device=images.device)[:, None, None]
         return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def check(name: str) -> None:
-    """Says at once, without loading anything, whether a name can be a data set.
-
-    Raises:
-        UserError: an unknown name, or a path that is not there.
-    """
-    kind, _, path = name.partition(":")
-    if kind in ("parquet", "imagefolder"):
-        if not Path(path).is_dir():
-            raise UserError(f"no folder {path!r} for data {name!r}")
-        if kind == "parquet":
-            for part in ("train", "test"):
-                _parquet_files(Path(path), part)
-    elif name != "digits" and name not in TORCHVISION:
-        kinds = ["digits", *TORCHVISION, "imagefolder:PATH", "parquet:PATH"]
-        raise UserError(f"data is one of {', '.join(kinds)}, not {name!r}")
 
 
 def load(name: str, resolution: int, limit: int | None = None) -> Data:
@@ -195,13 +174,6 @@ def _torchvision(name: str) -> tuple[Split, Split, tuple[str, ...]]:
     return splits[0], splits[1], tuple(sets[0].classes)
 
 
-def _parquet_files(folder: Path, part: str) -> list[Path]:
-    files = sorted(folder.glob(f"{part}*.parquet")) or sorted(folder.glob(f"*/{part}*.parquet"))
-    if not files:
-        raise UserError(f"no {part}*.parquet in {folder}")
-    return files
-
-
 def _parquet(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
     import json
 
@@ -212,7 +184,7 @@ def _parquet(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
     splits, names = [], None
     for part in ("train", "test"):
         images, labels = [], []
-        for file in _parquet_files(folder, part):
+        for file in parquet_files(folder, part):
             try:
                 table = pq.read_table(file)
                 features = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
@@ -234,14 +206,12 @@ def _imagefolder(folder: Path, resolution: int) -> tuple[Split, Split, tuple[str
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
-    tests = [name for name in ("test", "val") if (folder / name).is_dir()]
-    if not (folder / "train").is_dir() or not tests:
-        raise UserError(f"imagefolder needs {folder}/train and {folder}/test (or val)")
+    test = test_folder(folder)
     transform: Callable = v2.Compose(
         [v2.Resize(resolution, antialias=True), v2.CenterCrop(resolution), v2.PILToTensor()]
     )
     splits, classes = [], []
-    for part in ("train", tests[0]):
+    for part in ("train", test):
         try:
             images = ImageFolder(str(folder / part), transform=transform)
         except FileNotFoundError as error:
@@ -251,5 +221,5 @@ def _imagefolder(folder: Path, resolution: int) -> tuple[Split, Split, tuple[str
         classes.append(tuple(images.classes))
         splits.append(Split(torch.stack([image for image, _ in images]), torch.tensor(images.targets)))
     if classes[0] != classes[1]:
-        raise UserError(f"the classes of {folder}/train and {folder / tests[0]} differ")
+        raise UserError(f"the classes of {folder}/train and {folder / test} differ")
     return splits[0], splits[1], classes[0]

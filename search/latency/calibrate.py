@@ -7,7 +7,6 @@ nothing twice.
 import time
 from collections import defaultdict, deque
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -19,7 +18,7 @@ from search.files import JsonLines
 from search.latency.predictor import fit, unit_sums, validate
 from search.latency.runtimes import Runtime, Shape, runtime
 from search.latency.table import Entry, LatencyTable, Protocol, Setting, now, this_device
-from search.latency.timing import Gate, score
+from search.latency.timing import Gate, Visit, counted, score
 from search.progress import bar
 from spaces.population import sample
 from spaces.space import Codes, Space
@@ -27,13 +26,6 @@ from spaces.tables import space_units
 
 ATTEMPTS = 6  # at a calm visit in one round, before a disturbed one is taken for want of better
 FEWEST_NETWORKS = 8
-Visit = dict[str, Any]  # a row of the log: item, round, at_s, min_ms, median_ms, runs, reference_ms
-
-
-def measure(run: Runtime, module: nn.Module, shape: Shape, visits: int = 9) -> float:
-    """Latency of one module at batch 1, in milliseconds: the score of some visits while the machine is calm."""
-    session, gate = run.load(run.compile(module, shape)), Gate(run)
-    return score(_counted([gate.visit(session, shape) for _ in range(visits)], gate))
 
 
 def calibrate(
@@ -144,7 +136,7 @@ def _table(
     seed: int,
     seconds: float,
 ) -> LatencyTable:
-    minima = {item: _counted(rows, gate) for item, rows in visits.items() if rows}
+    minima = {item: counted(rows, gate) for item, rows in visits.items() if rows}
     calm = {item: [gate.calm(row["reference_ms"]) for row in rows] for item, rows in visits.items()}
     names = [f"network {k}" for k in range(len(codes))]
     networks = [minima.pop(name) for name in names]
@@ -184,9 +176,3 @@ def _table(
         validation=validation,
         entries=entries,
     )
-
-
-def _counted(rows: list[Visit], gate: Gate) -> list[float]:
-    """The minima of the calm visits, or of all where none was calm."""
-    calm = [row["min_ms"] for row in rows if gate.calm(row["reference_ms"])]
-    return calm or [row["min_ms"] for row in rows]

@@ -49,6 +49,13 @@ class Predictor:
         width = self.correction.interval
         return Prediction(ms, ms / (1 + width), ms * (1 + width))
 
+    def fastest(self) -> Codes:
+        """The code of the least predicted latency in the whole space: [genes]."""
+        corrected = UnitTable(self.space, lambda unit: 0.0)
+        weights = self.correction.slope + np.array(self.correction.slots)
+        corrected.values = [weight * values for weight, values in zip(weights, self._units.values, strict=True)]
+        return corrected.extreme()
+
 
 def unit_sums(space: Space, entries: dict[str, float]) -> UnitTable:
     """The table of unit latencies over a space.

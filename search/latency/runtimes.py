@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from torch import nn
 
 from search.errors import UserError
-from search.onnx_graph import INPUT, to_onnx
+
+if TYPE_CHECKING:  # names of runtimes are checked before torch is loaded
+    from torch import nn
 
 Shape = tuple[int, int, int]
 Session = Callable[[np.ndarray], np.ndarray]  # images [B, C, H, W] -> outputs, float32
@@ -23,7 +24,7 @@ class Runtime(Protocol):
     def version(self) -> str:
         """The runtime's own version."""
 
-    def compile(self, module: nn.Module, shape: Shape) -> bytes:
+    def compile(self, module: "nn.Module", shape: Shape) -> bytes:
         """The module for inputs of [1, *shape], in the runtime's own form."""
 
     def load(self, compiled: bytes) -> Session:
@@ -43,7 +44,9 @@ class OnnxRuntime:
 
         return onnxruntime.__version__
 
-    def compile(self, module: nn.Module, shape: Shape) -> bytes:
+    def compile(self, module: "nn.Module", shape: Shape) -> bytes:
+        from search.onnx_graph import to_onnx
+
         return to_onnx(module, shape, batch=1).SerializeToString()
 
     def load(self, compiled: bytes) -> Session:
@@ -55,7 +58,8 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(compiled, options, providers=["CPUExecutionProvider"])
-        return lambda images: session.run(None, {INPUT: images})[0]
+        name = session.get_inputs()[0].name
+        return lambda images: session.run(None, {name: images})[0]
 
 
 RUNTIMES: dict[str, Callable[[int], Runtime]] = {OnnxRuntime.name: OnnxRuntime}

@@ -18,6 +18,7 @@ from ghostnet.network import GhostNet
 from search.latency.runtimes import Runtime, Session, Shape
 from spaces.presets import DIGITS
 
+Visit = dict[str, Any]  # min_ms, median_ms, runs, reference_ms; in a calibration's log also item, round, at_s
 WARM_UP = 2
 RUNS = (3, 30)  # at least, at most
 VISIT_NS = 2_000_000
@@ -27,7 +28,7 @@ CALM = 1.08  # a visit counts if the reference took at most this much more than 
 SETTLE_S = 0.5
 
 
-def visit(session: Session, shape: Shape) -> dict[str, Any]:
+def visit(session: Session, shape: Shape) -> Visit:
     """One visit at batch 1: discarded runs, then timed ones. Times in milliseconds."""
     images = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
     for _ in range(WARM_UP):
@@ -74,7 +75,7 @@ class Gate:
         self.best_ms = min(self.best_ms, now)
         return now
 
-    def visit(self, session: Session, shape: Shape) -> dict[str, Any]:
+    def visit(self, session: Session, shape: Shape) -> Visit:
         """A visit in a calm moment, waiting a little for one, or a disturbed one if none comes: `reference_ms`, the
         slower of the reference's times before and after it, tells which."""
         for _ in range(LOOKS):
@@ -89,6 +90,12 @@ class Gate:
     def calm(self, reference_ms: float) -> bool:
         """Whether a visit with that reference time counts, by the best that is known now."""
         return reference_ms <= CALM * self.best_ms
+
+
+def counted(visits: list[Visit], gate: Gate) -> list[float]:
+    """The minima of the calm visits, or of all where none was calm."""
+    calm = [visit["min_ms"] for visit in visits if gate.calm(visit["reference_ms"])]
+    return calm or [visit["min_ms"] for visit in visits]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -90,20 +91,32 @@ def load_weights(arch: Arch, weights: Path, num_classes: int, in_chs: int) -> Gh
     Raises:
         UserError: no such file, or weights of another architecture.
     """
-    net = GhostNet(arch, num_classes, in_chs)
-    try:
-        state = load_file(weights)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"{weights}: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}") from None
-    except Exception as error:  # safetensors' own error has no public base
-        raise UserError(f"{weights} is not a safetensors file: {error}") from None
+    net, state = GhostNet(arch, num_classes, in_chs), _read(weights)
     own = net.state_dict()
-    differing = sorted(k for k in own.keys() | state.keys() if getattr(own.get(k), "shape", 0) != _shape(state.get(k)))
+    differing = [k for k in (own | state) if k not in own or k not in state or own[k].shape != state[k].shape]
     if differing:
         raise UserError(f"{weights} has not the weights of architecture {arch.id}: {', '.join(differing[:3])} differ")
     net.load_state_dict(state)
     return net.eval()
 
 
-def _shape(tensor: Tensor | None) -> object:
-    return getattr(tensor, "shape", None)
+def sizes(weights: Path) -> tuple[int, int]:
+    """Classes and input channels of the network whose weights a file holds.
+
+    Raises:
+        UserError: the file holds no GhostNet's weights.
+    """
+    state = _read(weights)
+    try:
+        return len(state["classifier.weight"]), state["conv_stem.weight"].shape[1]
+    except KeyError as error:
+        raise UserError(f"{weights} has no GhostNet's weights: {error} is not there") from None
+
+
+def _read(weights: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(weights)
+    except OSError as error:
+        raise UserError(f"{weights}: {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise UserError(f"{weights} is not a safetensors file: {error}") from None

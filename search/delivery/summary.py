@@ -1,0 +1,148 @@
+"""What a run came to, read from its folder; as far as it goes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ghostnet.arch import Arch
+from search.errors import UserError
+from search.files import JsonLines, read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network that was trained fully: a chosen one, or a baseline of the family."""
+
+    name: str
+    chosen: bool
+    arch: Arch
+    macs: int
+    params: int
+    accuracy: float
+    epochs: float
+    planned_epochs: float
+    measured_ms: float | None
+    predicted_ms: float | None
+    inherited: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Everything that a report shows. `notes` says what a time box cut or what is missing."""
+
+    folder: Path
+    recipe: dict[str, Any]
+    supernet: dict[str, Any] | None
+    table: dict[str, Any] | None
+    trials: list[dict[str, Any]]
+    result: dict[str, Any] | None
+    networks: list[Network]
+    notes: list[str]
+
+    @property
+    def space_key(self) -> tuple[str, int, int] | None:
+        card = self.supernet
+        return (card["space"], card["num_classes"], card["in_chs"]) if card else None
+
+
+def summarise(folder: Path) -> Summary:
+    """Reads a run's folder.
+
+    Raises:
+        UserError: it holds no run.
+    """
+    recipe = _read(folder / "run.json")
+    if not recipe or "recipe" not in recipe:
+        raise UserError(f"{folder} holds no run: no run.json")
+    recipe = recipe["recipe"]
+    supernet = _read(folder / "supernet/supernet.json")
+    table = _read(folder / "latency/table.lat.json")
+    result = _read(folder / "search/result.json")
+    times = _read(folder / "networks/latency.json") or {}
+    trials = list(JsonLines(folder / "search/trials.jsonl"))[1:]
+    networks = _networks(folder, result, times)
+    notes = _notes(recipe, supernet, table, result, networks)
+    return Summary(
+        folder=folder,
+        recipe=recipe,
+        supernet=supernet,
+        table=table,
+        trials=trials,
+        result=result,
+        networks=networks,
+        notes=notes,
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.exists() else None
+
+
+def _networks(folder: Path, result: dict[str, Any] | None, times: dict[str, float]) -> list[Network]:
+    chosen = result["chosen"] if result else {}
+    found = []
+    for card_file in sorted((folder / "networks").glob("*/trained.json")):
+        name, card = card_file.parent.name, read_json(card_file)
+        trial = chosen.get(name)
+        found.append(
+            Network(
+                name=name,
+                chosen=trial is not None,
+                arch=Arch.load(card_file.parent / "arch.json"),
+                macs=card["macs"],
+                params=card["params"],
+                accuracy=card["test_accuracy"],
+                epochs=card["training"]["epochs"],
+                planned_epochs=card["training"]["planned_epochs"],
+                measured_ms=times.get(name),
+                predicted_ms=trial["latency_ms"] if trial else None,
+                inherited=trial["accuracy"] if trial else None,
+            )
+        )
+    return sorted(found, key=lambda n: (not n.chosen, n.measured_ms or n.macs))
+
+
+def _notes(
+    recipe: dict[str, Any],
+    supernet: dict[str, Any] | None,
+    table: dict[str, Any] | None,
+    result: dict[str, Any] | None,
+    networks: list[Network],
+) -> list[str]:
+    notes = []
+    for name, product in (("supernet", supernet), ("latency table", table), ("search", result)):
+        if product is None:
+            notes.append(f"The {name} is not finished.")
+    if supernet and supernet["training"]["epochs"] < 0.99 * supernet["training"]["planned_epochs"]:
+        training = supernet["training"]
+        notes.append(f"Time-boxed: the supernet had {training['epochs']:g} of {training['planned_epochs']:g} epochs.")
+    if result and result["evaluated"] < result["planned"]:
+        notes.append(f"Time-boxed: {result['evaluated']} of {result['planned']} networks were evaluated.")
+    if short := [n for n in networks if n.epochs < 0.99 * n.planned_epochs]:
+        most = max(n.epochs for n in short)
+        notes.append(f"Time-boxed: full training had at most {most:g} of {short[0].planned_epochs:g} epochs.")
+    expected = (len(result["chosen"]) if result else 0) + len(recipe["retrain"]["baseline_widths"])
+    if result and len(networks) < expected:
+        notes.append(f"{len(networks)} of {expected} networks are fully trained.")
+    if table and table["protocol"]["disturbed"] > 0.1:
+        notes.append(
+            f"Noisy machine: {table['protocol']['disturbed']:.0%} of the latency visits were disturbed by other work."
+        )
+    return notes
+
+
+def rows(summary: Summary) -> list[dict[str, Any]]:
+    """The closing table, one row a fully trained network, for people and `--json`."""
+    return [
+        {
+            "network": n.name,
+            "arch": n.arch.id,
+            "chosen": n.chosen,
+            "test_accuracy": n.accuracy,
+            "macs": n.macs,
+            "params": n.params,
+            "predicted_ms": n.predicted_ms,
+            "measured_ms": n.measured_ms,
+        }
+        for n in summary.networks
+    ]

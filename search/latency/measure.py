@@ -1,0 +1,24 @@
+"""Times finished networks on the hardware, side by side."""
+
+import numpy as np
+from torch import nn
+
+from search.latency.runtimes import Runtime, Shape
+from search.latency.timing import Gate, counted, score
+from search.progress import bar
+
+ROUNDS = 9
+
+
+def measure(run: Runtime, networks: dict[str, tuple[nn.Module, Shape]], seed: int = 0) -> dict[str, float]:
+    """Latency of each network at batch 1, in milliseconds; interleaved, so that a slow minute touches all alike."""
+    gate = Gate(run)
+    sessions = {name: run.load(run.compile(module, shape)) for name, (module, shape) in networks.items()}
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[dict]] = {name: [] for name in networks}
+    with bar("time on this machine", ROUNDS * len(networks)) as progress:
+        for _ in range(ROUNDS):
+            for name in rng.permutation(list(networks)).tolist():
+                rows[name].append(gate.visit(sessions[name], networks[name][1]))
+                progress.advance()
+    return {name: score(counted(visits, gate)) for name, visits in rows.items()}

@@ -1,0 +1,365 @@
+"""The main job, stage by stage: train, calibrate, search, retrain, export, report.
+
+A stage is done when its product lies in the run's folder, and only then; that is all the state there is. So a run that
+was killed anywhere goes on from the first product that is missing, and each stage resumes from its own log or
+checkpoint. Stages hand each other plain files.
+"""
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ghostnet.arch import Arch
+from search import sources
+from search.errors import UserError
+from search.files import read_json, write_json
+from search.progress import console
+from search.recipe import Recipe, Search
+from spaces.population import Window
+from spaces.space import Space
+
+SCHEMA = "ghostnas.run/1"
+# What each stage gets of a time box, relative to the stages that are still to come.
+SHARES = {"train": 0.42, "calibrate": 0.12, "search": 0.13, "retrain": 0.30, "export": 0.02, "report": 0.01}
+RUN, SUPERNET, TABLE, TRIALS = "run.json", "supernet", "latency/table.lat.json", "search/trials.jsonl"
+RESULT, NETWORKS, TIMES, EXPORTS = "search/result.json", "networks", "networks/latency.json", "export"
+REPORT = "report/report.html"
+PRODUCTS = {
+    "train": f"{SUPERNET}/supernet.json",
+    "calibrate": TABLE,
+    "search": RESULT,
+    "retrain": TIMES,
+    "export": f"{EXPORTS}/done.json",
+    "report": REPORT,
+}
+LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass
+class Run:
+    """One run in one folder.
+
+    Args:
+        minutes: time box for all that is still to do; None runs every stage in full.
+    """
+
+    recipe: Recipe
+    out: Path
+    minutes: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def data(self):  # type: ignore[no-untyped-def]
+        from search.data import load
+        from spaces.presets import named_space
+
+        return load(self.recipe.data, named_space(self.recipe.space).resolution, self.recipe.train_images)
+
+    @cached_property
+    def space(self) -> Space:
+        from search.training.sandwich import space_for
+
+        return space_for(self.recipe.space, self.data.num_classes, self.data.in_chs)
+
+    @cached_property
+    def device(self):  # type: ignore[no-untyped-def]
+        return best_device()
+
+    def done(self, stage: str) -> bool:
+        return (self.out / PRODUCTS[stage]).exists()
+
+    def seconds(self, stage: str) -> float | None:
+        """What is left of the time box for a stage, the later ones' shares set aside."""
+        if self.minutes is None:
+            return None
+        left = self.minutes * 60 - (time.monotonic() - self.started)
+        to_come = [each for each in SHARES if not self.done(each)]
+        return max(left, 1.0) * SHARES[stage] / sum(SHARES[each] for each in to_come)
+
+
+def check(recipe: Recipe) -> None:
+    """Everything that can be known to be wrong before anything is written or torch is loaded.
+
+    Raises:
+        UserError, SpaceError: what is wrong, in a line.
+    """
+    from search.latency.runtimes import runtime
+    from spaces.presets import named_space
+
+    sources.check(recipe.data)
+    Window.parse(recipe.search.flops_budget).check(named_space(recipe.space))
+    runtime(recipe.latency.runtime, recipe.latency.threads)
+    for width in recipe.retrain.baseline_widths:
+        named_space(recipe.space).uniform(width)
+
+
+def start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Run:
+    """Opens the run's folder.
+
+    Raises:
+        UserError: it holds another run, or one that `--resume` was not asked to go on with.
+    """
+    check(recipe)
+    recorded = {"schema": SCHEMA, "recipe": recipe.model_dump(mode="json")}
+    if (out / RUN).exists():
+        if not resume:
+            raise UserError(f"{out} holds a run already: --resume goes on with it, --out names another folder")
+        if (found := read_json(out / RUN)) != recorded:
+            raise UserError(f"{out} holds a run of another recipe: {_differing(found, recorded)} differs")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty and holds no run")
+    run = Run(recipe, out, minutes)
+    if not run.done("train"):
+        _ = run.data  # what can't be loaded is said before anything is written
+    write_json(out / RUN, recorded)
+    return run
+
+
+def _differing(found: Any, wanted: Any) -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in wanted:
+            if found.get(key) != wanted[key]:
+                return f"{key}.{_differing(found.get(key), wanted[key])}".removesuffix(".")
+    return ""
+
+
+def run(job: Run) -> None:
+    """Runs every stage whose product is missing, in order."""
+    stages = {
+        "train": train,
+        "calibrate": calibrate,
+        "search": search,
+        "retrain": retrain,
+        "export": export,
+        "report": report,
+    }
+    for number, (name, stage) in enumerate(stages.items(), 1):
+        if job.done(name):
+            console.print(f"[dim]{number}/6 {name}: done before[/dim]")
+            continue
+        console.print(f"[bold]{number}/6 {name}[/bold]")
+        begun = time.monotonic()
+        stage(job)
+        console.print(f"  done in {time.monotonic() - begun:.0f} s")
+
+
+def train(job: Run) -> None:
+    from search.training.sandwich import train_supernet
+
+    config, seed = job.recipe.supernet, job.recipe.seed
+    card = train_supernet(
+        job.space,
+        job.data,
+        config,
+        job.out / SUPERNET,
+        seed=seed,
+        device=job.device,
+        seconds=job.seconds("train"),
+    )
+    console.print(f"  {card['training']['epochs']:g} of {config.epochs:g} epochs, loss {card['training']['loss']:.3f}")
+
+
+def calibrate(job: Run) -> None:
+    from search.latency.calibrate import calibrate as make_table
+
+    config, limit = job.recipe.latency, job.seconds("calibrate")
+    seconds = min(60 * config.minutes, limit or float("inf"))
+    table = make_table(
+        job.space,
+        job.out / TABLE,
+        runtime_name=config.runtime,
+        threads=config.threads,
+        rounds=config.rounds,
+        fit_networks=config.fit_networks,
+        held_out=config.held_out,
+        seed=job.recipe.seed,
+        deadline=time.monotonic() + seconds,
+    )
+    v = table.validation
+    console.print(
+        f"  error on {v.networks} networks it never saw: {v.mape:.1%} on average, {v.max:.1%} at most, Kendall tau "
+        f"{v.kendall_tau:.2f}; {table.protocol.disturbed:.0%} of the visits were disturbed"
+    )
+
+
+def search(job: Run) -> None:
+    limit = job.seconds("search")
+    config = job.recipe.search
+    trials = search_networks(
+        job.out / SUPERNET,
+        job.out / TABLE,
+        job.out / TRIALS,
+        job.data,
+        config,
+        seed=job.recipe.seed,
+        deadline=None if limit is None else time.monotonic() + limit,
+    )
+    from search.engine.front import choose, front
+
+    if not trials:
+        raise UserError(f"the search evaluated no network: all failed, see {job.out / TRIALS}")
+    best, chosen = front(trials), choose(trials, job.recipe.retrain.chosen)
+    result = {
+        "evaluated": len(trials),
+        "planned": config.trials,
+        "front": [t["arch"] for t in best],
+        "chosen": {label: trial for label, trial in zip(LABELS, chosen, strict=False)},
+    }
+    console.print(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
+    write_json(job.out / RESULT, result)
+
+
+def search_networks(
+    supernet: Path,
+    table: Path,
+    log: Path,
+    data: Any,
+    config: Search,
+    *,
+    seed: int,
+    latency_budget_ms: float | None = None,
+    deadline: float | None = None,
+) -> list[dict[str, Any]]:
+    """Searches with a finished supernet and a latency table; the trials go to `log`, on from what is there.
+
+    Returns the evaluated trials.
+
+    Raises:
+        UserError, SpaceError: files that don't fit together, or a budget that no network meets.
+    """
+    import hashlib
+
+    from search.engine.log import TrialLog
+    from search.engine.optuna_backend import search as optuna_search
+    from search.engine.problem import Problem
+    from search.evaluate import InheritedAccuracy
+    from search.latency.predictor import Predictor
+    from search.latency.table import LatencyTable
+    from search.training.sandwich import load_supernet, read_card
+
+    card, space = read_card(supernet)
+    problem = Problem(
+        space=space,
+        window=Window.parse(config.flops_budget),
+        predict=Predictor(LatencyTable.load(table), space),
+        evaluate=InheritedAccuracy(load_supernet(supernet), data),
+        latency_budget_ms=latency_budget_ms,
+    )
+    problem.check()
+    header = {
+        "schema": "ghostnas.trials/1",
+        "space_id": space.id,
+        "supernet": card,
+        "latency_table": hashlib.sha256(table.read_bytes()).hexdigest(),
+        "data": data.name,
+        "budget": [problem.window.low, problem.window.high, latency_budget_ms],
+        "sampler": config.sampler,
+        "population": config.population,
+        "seed": seed,
+    }
+    trials = TrialLog(log, header)
+    optuna_search(
+        problem,
+        trials,
+        trials=config.trials,
+        sampler=config.sampler,
+        population=config.population,
+        seed=seed,
+        deadline=deadline,
+    )
+    return trials.evaluated
+
+
+def networks(job: Run) -> dict[str, Arch]:
+    """The chosen networks and the baselines, by the name of their folder."""
+    chosen = read_json(job.out / RESULT)["chosen"]
+    archs = {label: job.space.decode(trial["code"]) for label, trial in chosen.items()}
+    return archs | {f"ghostnet-{width:g}x": job.space.uniform(width) for width in job.recipe.retrain.baseline_widths}
+
+
+def retrain(job: Run) -> None:
+    from search.latency.measure import measure
+    from search.latency.runtimes import runtime
+    from search.training.retrain import CARD, WEIGHTS, load_weights
+    from search.training.retrain import retrain as train_fully
+
+    archs, limit = networks(job), job.seconds("retrain")
+    deadline = None if limit is None else time.monotonic() + limit
+    waiting = [name for name in archs if not (job.out / NETWORKS / name / CARD).exists()]
+    for k, name in enumerate(waiting):
+        seconds = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
+        card = train_fully(
+            archs[name],
+            job.data,
+            job.recipe.retrain,
+            job.out / NETWORKS / name,
+            seed=job.recipe.seed,
+            device=job.device,
+            seconds=seconds,
+            title=f"retrain {name}",
+        )
+        console.print(f"  {name}: {card['test_accuracy']:.2%} on the test split")
+    timed = {}
+    for name, arch in archs.items():
+        net = load_weights(arch, job.out / NETWORKS / name / WEIGHTS, job.data.num_classes, job.data.in_chs)
+        timed[name] = (net, (job.data.in_chs, arch.resolution, arch.resolution))
+    times = measure(runtime(job.recipe.latency.runtime, job.recipe.latency.threads), timed, job.recipe.seed)
+    write_json(job.out / TIMES, times)
+
+
+def export(job: Run) -> None:
+    from search.delivery.export import MANIFEST
+    from search.delivery.export import export as write_network
+    from search.latency.predictor import Predictor
+    from search.latency.table import LatencyTable
+    from search.training.retrain import CARD, WEIGHTS, load_weights
+
+    table = LatencyTable.load(job.out / TABLE)
+    predict, times = Predictor(table, job.space), read_json(job.out / TIMES)
+    chosen, archs = read_json(job.out / RESULT)["chosen"], networks(job)
+    images = job.data.normalise(job.data.search.images[:64])
+    for label, trial in chosen.items():
+        folder = job.out / NETWORKS / label
+        out = job.out / EXPORTS / label
+        if (out / MANIFEST).exists():
+            continue
+        card = read_json(folder / CARD)
+        latency = predict(job.space.encode(archs[label]))
+        facts = {
+            "accuracy": {
+                "test": card["test_accuracy"],
+                "test_images": card["test_images"],
+                "inherited_on_search_split": trial["accuracy"],
+            },
+            "latency": {
+                "runtime": table.setting.runtime,
+                "runtime_version": table.setting.runtime_version,
+                "threads": table.setting.threads,
+                "device": table.device.cpu,
+                "predicted_ms": float(latency.ms[0]),
+                "predicted_low_ms": float(latency.low_ms[0]),
+                "predicted_high_ms": float(latency.high_ms[0]),
+                "measured_ms": times[label],
+            },
+            **{key: card[key] for key in ("data", "classes", "mean", "std", "seed", "training")},
+            "space": job.space.name,
+            "space_id": job.space.id,
+        }
+        net = load_weights(archs[label], folder / WEIGHTS, job.data.num_classes, job.data.in_chs)
+        write_network(net, out, ["onnx", "safetensors"], images, facts)
+    write_json(job.out / PRODUCTS["export"], {"exported": list(chosen)})
+
+
+def report(job: Run) -> None:
+    from search.delivery.report import write_report
+
+    write_report(job.out)
+
+
+def best_device():  # type: ignore[no-untyped-def]
+    """The GPU where there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

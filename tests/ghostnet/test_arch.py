@@ -1,0 +1,83 @@
+"""The genotype as a value: content id, JSON there and back, refusals."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghostnet.arch import Arch, ArchError, Block
+from ghostnet.published import published
+from tests.helpers import small_arch
+
+
+def test_json_there_and_back_keeps_content_and_id():
+    for arch in (small_arch(), published("ghostnet-1.0"), small_arch(align=4)):
+        again = Arch.from_json(arch.to_json())
+        assert again == arch and again.id == arch.id and hash(again) == hash(arch)
+
+
+def test_any_change_changes_the_id_and_dead_kernels_do_not():
+    arch = small_arch()
+    assert replace(arch, tail_chs=25).id != arch.id
+    assert Block(mid_chs=4, out_chs=4, ratio=1, cheap_kernel=5) == Block(mid_chs=4, out_chs=4, ratio=1, cheap_kernel=3)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"mid_chs": 0},
+        {"out_chs": -1},
+        {"mid_chs": 8.0},
+        {"mid_chs": True},
+        {"dw_kernel": 4},
+        {"cheap_kernel": 0},
+        {"stride": 3},
+        {"ratio": 0},
+        {"se_ratio": 1.5},
+        {"se_ratio": float("nan")},
+        {"se_ratio": "a"},
+    ],
+)
+def test_a_block_that_cant_be_built_is_refused_by_rule_and_value(bad):
+    (name, value), *_ = bad.items()
+    with pytest.raises(ArchError, match=f"`{name}` must .*{value!r}"):
+        Block(**({"mid_chs": 8, "out_chs": 8} | bad))
+
+
+def test_unknown_keys_and_other_schemas_are_refused():
+    data = small_arch().to_dict()
+    with pytest.raises(ArchError, match="no key 'colour'"):
+        Arch.from_dict(data | {"colour": 1})
+    with pytest.raises(ArchError, match=r"ghostnas\.arch/1"):
+        Arch.from_dict(data | {"schema": "ghostnas.arch/2"})
+    with pytest.raises(ArchError, match="replica-major"):
+        Arch.from_dict(data | {"ghost_order": "shuffled"})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_mutated_json_gives_an_arch_or_an_arch_error(data):
+    value = small_arch().to_dict()
+    for _ in range(data.draw(st.integers(1, 3))):
+        node = value
+        while isinstance(node, dict | list) and node:
+            key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+            if not isinstance(node[key], dict | list) or data.draw(st.booleans()):
+                node[key] = data.draw(JSON)
+                break
+            node = node[key]
+    text = json.dumps(value)
+    cut = data.draw(st.integers(0, len(text)))
+    for candidate in (text, text[:cut]):
+        try:
+            assert isinstance(Arch.from_json(candidate), Arch)
+        except ArchError:
+            pass

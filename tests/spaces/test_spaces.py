@@ -1,0 +1,138 @@
+"""Spaces: exact size, codes there and back, sums over populations, budgets."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ghostnet import cost, published
+from ghostnet.published import Row
+from spaces import Space, SpaceError, Window, named_space
+from spaces.population import mutate, sample, short
+from spaces.tables import macs_table, params_table
+
+NAMES = ("digits", "cifar", "imagenet")
+
+
+def tiny_space(**changes) -> Space:
+    space = Space(
+        name="tiny",
+        rows=((Row(3, 8, 8, 0, 1),), (Row(3, 16, 12, 0.25, 1),)),
+        stem_chs=8,
+        stem_stride=1,
+        tail_chs=16,
+        head_chs=8,
+        resolution=8,
+        widths=(0.5, 1.0),
+        ratios=(1, 2),
+        cheap_kernels=(3, 5),
+        num_classes=3,
+    )
+    return replace(space, **changes)
+
+
+def everything(space: Space) -> np.ndarray:
+    return np.array(list(itertools.product(*(range(n) for n in space.choices))))
+
+
+def test_exhaustively_no_two_codes_mean_the_same_network_and_size_counts_them():
+    space = tiny_space()
+    codes = everything(space)
+    archs = {space.decode(code) for code in codes}
+    assert len(archs) == len(codes) == space.size
+    for code in codes[:: len(codes) // 50]:
+        assert (space.encode(space.decode(code)) == code).all()
+
+
+def test_exhaustively_the_extremes_are_exact():
+    space = tiny_space()
+    for table in (macs_table(space), params_table(space)):
+        totals = table.total(everything(space))
+        assert table.total(table.extreme())[0] == totals.min()
+        assert table.total(table.extreme(largest=True))[0] == totals.max()
+
+
+def test_widths_that_make_the_same_channels_are_one_choice():
+    space = tiny_space(widths=(0.5, 0.51, 1.0))
+    assert space.size == tiny_space().size
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_codes_there_and_back_and_vectorised_costs(name):
+    space = named_space(name)
+    codes = sample(space, np.random.default_rng(1), 40)
+    macs, params = macs_table(space).total(codes), params_table(space).total(codes)
+    for code, m, p in zip(codes, macs, params, strict=True):
+        arch = space.decode(code)
+        total = cost(arch, space.num_classes, space.in_chs)
+        assert (space.encode(arch) == code).all() and arch in space
+        assert (total.macs, total.params) == (m, p)
+
+
+def test_published_networks_are_members_of_imagenet_and_of_no_other():
+    for width in ("0.5", "1.0", "1.3"):
+        arch = published(f"ghostnet-{width}")
+        assert arch in named_space("imagenet") and arch == named_space("imagenet").uniform(float(width))
+        assert arch not in named_space("cifar")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_windows_from_edge_to_edge_are_met(name, share):
+    space = named_space(name)
+    table = macs_table(space)
+    low, high = (int(table.total(table.extreme(largest))[0]) for largest in (False, True))
+    middle = low + share * (high - low)
+    window = Window(round(0.97 * middle), round(1.03 * middle))
+    codes = sample(space, np.random.default_rng(0), 30, window)
+    assert len(codes) == 30 and window.holds(table.total(codes)).all()
+
+
+def test_infeasible_budgets_name_the_nearest_network():
+    space = named_space("digits")
+    table = macs_table(space)
+    with pytest.raises(SpaceError, match=f"{space.decode(table.extreme()).id}, has 119k"):
+        Window.parse("1k").check(space)
+    with pytest.raises(SpaceError, match=space.decode(table.extreme(True)).id):
+        Window.parse("1G..2G").check(space)
+
+
+def test_budgets_as_people_write_them():
+    assert Window.parse("60M") == Window(0, 60_000_000)
+    assert Window.parse("1.5k..2G") == Window(1500, 2_000_000_000)
+    assert short(42_328_152) == "42.3M"
+    for bad in ("", "60", "0", "60MB", "-1M", "2M..1M", "1e9", "M", "..5M"):
+        if bad == "60":
+            assert Window.parse(bad) == Window(0, 60)
+            continue
+        with pytest.raises(SpaceError):
+            Window.parse(bad)
+
+
+def test_uniform_sampling_is_uniform():
+    """Every gene's choices within 5 sigma of equal shares: a false failure has odds below 1 in 10,000."""
+    space = named_space("digits")
+    codes = sample(space, np.random.default_rng(0), 20_000)
+    for gene, n in enumerate(space.choices):
+        counts = np.bincount(codes[:, gene], minlength=n)
+        sigma = np.sqrt(len(codes) / n * (1 - 1 / n))
+        assert (abs(counts - len(codes) / n) < 5 * sigma).all()
+
+
+def test_mutation_changes_the_given_share_of_genes_and_stays_inside():
+    space = named_space("cifar")
+    rng = np.random.default_rng(0)
+    codes = sample(space, rng, 500)
+    moved = mutate(space, rng, codes, 0.3)
+    assert ((moved >= 0) & (moved < space.choices)).all()
+    expected = 0.3 * (1 - (1 / space.choices).mean())
+    assert abs((moved != codes).mean() - expected) < 0.02
+
+
+def test_the_id_tells_spaces_apart():
+    space = named_space("digits")
+    assert replace(space, num_classes=11).id != space.id != replace(space, align=4).id
+    assert named_space("digits").id == space.id
+    with pytest.raises(SpaceError, match="digits, cifar, imagenet"):
+        named_space("mars")
