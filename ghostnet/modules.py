@@ -7,6 +7,8 @@ them and cut), and at s > 2 the ghosts come replica by replica, so that the chea
 repeated primaries instead of a grouped one, which misses every runtime's fast path.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,9 +89,7 @@ class GhostModule(nn.Module):
         ghosts = out_chs - primary
         self.primary_conv = nn.Sequential(*conv_norm(in_chs, primary, kernel, stride), _act(relu))
         self.cheap_operation = (
-            nn.Sequential(CheapConv(primary, ghosts, cheap_kernel), BatchNorm2d(ghosts), _act(relu))
-            if ghosts
-            else None
+            nn.Sequential(CheapConv(primary, ghosts, cheap_kernel), BatchNorm2d(ghosts), _act(relu)) if ghosts else None
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,11 +126,13 @@ class GhostBottleneck(nn.Module):
         super().__init__()
         block, in_chs = unit.block, unit.in_chs
         mid, out, kernel, stride = block.mid_chs, block.out_chs, block.dw_kernel, block.stride
-        ghost = {"ratio": block.ratio, "cheap_kernel": block.cheap_kernel, "align": unit.align}
-        self.ghost1 = GhostModule(in_chs, mid, **ghost)
+        ghost = partial(GhostModule, ratio=block.ratio, cheap_kernel=block.cheap_kernel, align=unit.align)
+        self.ghost1 = ghost(in_chs, mid)
+        self.conv_dw: nn.Module | None
+        self.bn_dw: nn.Module | None
         self.conv_dw, self.bn_dw = conv_norm(mid, mid, kernel, stride, groups=mid) if stride > 1 else (None, None)
         self.se = SqueezeExcite(mid, se_chs(block)) if block.se_ratio else None
-        self.ghost2 = GhostModule(mid, out, relu=False, **ghost)
+        self.ghost2 = ghost(mid, out, relu=False)
         self.shortcut = (
             nn.Sequential(*conv_norm(in_chs, in_chs, kernel, stride, groups=in_chs), *conv_norm(in_chs, out, 1))
             if unit.has_shortcut
@@ -140,7 +142,7 @@ class GhostBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_chs, H, W] -> [B, out_chs, ceil(H / stride), ceil(W / stride)]"""
         y = self.ghost1(x)
-        if self.conv_dw is not None:
+        if self.conv_dw is not None and self.bn_dw is not None:
             y = self.bn_dw(self.conv_dw(y))
         if self.se is not None:
             y = self.se(y)

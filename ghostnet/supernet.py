@@ -105,7 +105,7 @@ class Supernet(nn.Module):
             self._table = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         return self._table
 
-    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+    def _apply(self, fn, recurse: bool = True):
         self._table = None
         return super()._apply(fn, recurse)
 

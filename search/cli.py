@@ -24,7 +24,7 @@ app = typer.Typer(
     help="Search, calibrate, retrain and export GhostNets.",
 )
 stdout = Console(highlight=False)
-ClickException = typer.BadParameter.mro()[2]  # of typer's own copy of click, or of click itself
+ClickException: Any = typer.BadParameter.mro()[2]  # of typer's own copy of click, or of click itself
 
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -353,7 +353,7 @@ def main() -> None:
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except ClickException as error:
-        _fail(error.format_message())  # type: ignore[attr-defined]
+        _fail(error.format_message())
     except (UserError, ArchError, SpaceError) as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -378,7 +378,9 @@ def _arch(name: str) -> Arch:
 
 def _fresh(folder: Path, resume: bool, product: str) -> None:
     if (folder / product).exists() and not resume:
-        raise UserError(f"{folder / product} is there already: --out names another place, --resume goes on where it can")
+        raise UserError(
+            f"{folder / product} is there already: --out names another place, --resume goes on where it can"
+        )
 
 
 def _milliseconds(text: str) -> float:

@@ -70,7 +70,7 @@ class Data:
             yield self.normalise(split.images[part]), split.labels[part]
 
     def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """A random shift of each image of up to an eighth of its side, and a mirror image where that keeps the class."""
+        """Shifts each image at random of up to an eighth of its side, and a mirror image where that keeps the class."""
         count, _, height, width = images.shape
         pad = height // 8
         padded = torch.nn.functional.pad(images, (pad,) * 4)
@@ -164,7 +164,8 @@ def _torchvision(name: str) -> tuple[Split, Split, tuple[str, ...]]:
         sets = [kind(str(root), train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{name} could not be downloaded ({str(error).splitlines()[0]}); data that is here already: --data parquet:PATH"
+            f"{name} could not be downloaded ({str(error).splitlines()[0]}); "
+            "data that is here already: --data parquet:PATH"
         ) from None
     splits = []
     for each in sets:

@@ -119,12 +119,14 @@ class _Emitter:
     def _each(self, node: Any, op: str, **attributes: Any) -> Pieces:
         return tuple(self._add(op, [piece], **attributes) for piece in self._pieces(node))
 
-    def _folded(self, node: fx.Node, conv: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    def _folded(self, node: fx.Node, conv: nn.Conv2d | CheapConv) -> tuple[np.ndarray, np.ndarray]:
         """Weight and bias of a convolution with the batch norm that alone follows it."""
-        weight = _array(conv.weight)
-        bias = _array(conv.bias) if getattr(conv, "bias", None) is not None else np.zeros(len(weight))
+        weight, bias = _array(conv.weight), np.zeros(len(conv.weight))
+        if isinstance(conv, nn.Conv2d) and conv.bias is not None:
+            bias = _array(conv.bias)
         norm = self._norm_after(node)
         if norm is not None:
+            assert norm.running_var is not None and norm.running_mean is not None
             scale = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
             weight = weight * scale[:, None, None, None]
             bias = (bias - _array(norm.running_mean)) * scale + _array(norm.bias)

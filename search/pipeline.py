@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ghostnet.arch import Arch
 from search import sources
@@ -19,6 +19,11 @@ from search.progress import console
 from search.recipe import Recipe, Search
 from spaces.population import Window
 from spaces.space import Space
+
+if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
+    import torch
+
+    from search.data import Data
 
 SCHEMA = "ghostnas.run/1"
 # What each stage gets of a time box, relative to the stages that are still to come.
@@ -51,7 +56,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
 
     @cached_property
-    def data(self):  # type: ignore[no-untyped-def]
+    def data(self) -> "Data":
         from search.data import load
         from spaces.presets import named_space
 
@@ -64,7 +69,7 @@ class Run:
         return space_for(self.recipe.space, self.data.num_classes, self.data.in_chs)
 
     @cached_property
-    def device(self):  # type: ignore[no-untyped-def]
+    def device(self) -> "torch.device":
         return best_device()
 
     def done(self, stage: str) -> bool:
@@ -111,6 +116,10 @@ def start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Run
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no run")
     run = Run(recipe, out, minutes)
+    if recipe.threads:
+        import torch
+
+        torch.set_num_threads(recipe.threads)
     if not run.done("train"):
         _ = run.data  # what can't be loaded is said before anything is written
     write_json(out / RUN, recorded)
@@ -205,7 +214,7 @@ def search(job: Run) -> None:
         "evaluated": len(trials),
         "planned": config.trials,
         "front": [t["arch"] for t in best],
-        "chosen": {label: trial for label, trial in zip(LABELS, chosen, strict=False)},
+        "chosen": dict(zip(LABELS, chosen, strict=False)),
     }
     console.print(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
     write_json(job.out / RESULT, result)
@@ -215,7 +224,7 @@ def search_networks(
     supernet: Path,
     table: Path,
     log: Path,
-    data: Any,
+    data: "Data",
     config: Search,
     *,
     seed: int,
@@ -358,7 +367,7 @@ def report(job: Run) -> None:
     write_report(job.out)
 
 
-def best_device():  # type: ignore[no-untyped-def]
+def best_device() -> "torch.device":
     """The GPU where there is one, else the CPU."""
     import torch
 

@@ -77,6 +77,7 @@ class Recipe(_Model):
     data: str
     space: str
     seed: int = 0
+    threads: Count | None = Field(default=None, description="of training and evaluation; torch's choice where None")
     train_images: Annotated[int, Field(ge=10)] | None = None
     supernet: SupernetTraining
     latency: Latency = Latency()

@@ -9,15 +9,16 @@ one, and `size` is a plain product.
 import hashlib
 import json
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ghostnet.arch import Arch
+from ghostnet.arch import Arch, Block
 from ghostnet.published import Row, make_divisible
 from ghostnet.units import Unit, units
 
@@ -75,7 +76,7 @@ class Space:
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
         """Widths first (stem, stages, tail), then two genes a block: `ghost` and `se`."""
-        stages = [self._distinct(lambda w, s=stage: [row.block(w) for row in s]) for stage in self.rows]
+        stages = [self._distinct(partial(_blocks, stage)) for stage in self.rows]
         widths = [
             Gene("stem.width", self._distinct(lambda w: make_divisible(self.stem_chs * w))),
             *(Gene(f"stages.{i}.width", choices) for i, choices in enumerate(stages)),
@@ -152,19 +153,12 @@ class Space:
         outside = SpaceError(f"architecture {arch.id} is not in space {self.name}")
         if len(arch.stages) != len(self.rows):
             raise outside
-        made = [
-            lambda w: make_divisible(self.stem_chs * w) == arch.stem_chs,
-            *(
-                lambda w, row=stage[0], block=blocks[0]: (
-                    row.block(w).mid_chs == block.mid_chs and row.block(w).out_chs == block.out_chs
-                )
-                for stage, blocks in zip(self.rows, arch.stages, strict=True)
-            ),
-            lambda w: make_divisible(self.tail_chs * w) == arch.tail_chs,
-        ]
+        made: list[Callable[[Any], bool]] = [lambda w: make_divisible(self.stem_chs * w) == arch.stem_chs]
+        for rows, blocks in zip(self.rows, arch.stages, strict=True):
+            made.append(partial(_same_widths, rows, blocks))
+        made.append(lambda w: make_divisible(self.tail_chs * w) == arch.tail_chs)
         for block in arch.blocks:
-            made.append(lambda c, b=block: c == (b.ratio, b.cheap_kernel))
-            made.append(lambda c, b=block: c == b.se_ratio)
+            made += [partial(operator.eq, (block.ratio, block.cheap_kernel)), partial(operator.eq, block.se_ratio)]
         if len(made) != len(self.genes):
             raise outside
         found = [
@@ -256,3 +250,12 @@ class Space:
             return units(self.decode(code), self.num_classes, self.in_chs)[place]
 
         return Slot(genes, unit)
+
+
+def _blocks(rows: tuple[Row, ...], width: float) -> list[Block]:
+    return [row.block(width) for row in rows]
+
+
+def _same_widths(rows: tuple[Row, ...], blocks: tuple[Block, ...], width: float) -> bool:
+    made = _blocks(rows, width)
+    return [(b.mid_chs, b.out_chs) for b in made] == [(b.mid_chs, b.out_chs) for b in blocks]

@@ -6,6 +6,7 @@ tabulated once over their choices, and a population's sum is a handful of array 
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,7 @@ class UnitTable:
         """[n, genes] -> the value of each unit, [n, slots]"""
         codes = np.atleast_2d(codes)
         looked_up = [
-            table[tuple(codes[:, gene] for gene in genes)]
-            for genes, table in zip(self.genes, self.values, strict=True)
+            table[tuple(codes[:, gene] for gene in genes)] for genes, table in zip(self.genes, self.values, strict=True)
         ]
         return np.stack(looked_up, axis=1)
 
@@ -78,9 +78,9 @@ class UnitTable:
 
 
 @cache
-def space_units(space: Space) -> list[NDArray[np.object_]]:
-    """Every unit that a space can make: for each slot an array over the choices of its genes."""
-    arrays = []
+def space_units(space: Space) -> list[Any]:
+    """Every unit that a space can make: for each slot an object array of `Unit`s over the choices of its genes."""
+    arrays: list[Any] = []
     for slot in space.slots:
         shape = tuple(space.choices[list(slot.genes)])
         made = np.empty(shape, dtype=object)

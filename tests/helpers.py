@@ -24,7 +24,7 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def small_arch(**changes: object) -> Arch:
-    """A network with every kind of block: s = 1, 2, 3, odd widths, strides, SE, an identity and a convolved shortcut."""
+    """A network with every kind of block: s = 1 to 4, odd widths, strides, SE, both kinds of shortcut."""
     stages = (
         (Block(mid_chs=9, out_chs=8, ratio=3, cheap_kernel=5),),
         (

@@ -18,7 +18,7 @@ from search.engine.front import front
 
 CHOSEN, BASELINE, CLOUD, FRONT = "#c2410c", "#1d4ed8", "#b8bec9", "#374151"
 RATIO_COLOURS = {1: "#64748b", 2: "#0f766e", 3: "#b45309", 4: "#9f1239"}
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -72,19 +72,17 @@ def _trained(axes: Any, summary: Summary) -> None:
         (True, CHOSEN, "o", "chosen"),
         (False, BASELINE, "s", "GhostNet, scaled width"),
     ):
-        networks = sorted(
-            (n for n in summary.networks if n.chosen is chosen and n.measured_ms is not None),
-            key=lambda n: n.measured_ms or 0,
-        )
+        networks = [n for n in summary.networks if n.chosen is chosen and n.measured_ms is not None]
         x, y = [n.measured_ms for n in networks], [100 * n.accuracy for n in networks]
-        axes.plot(x, y, color=colour, marker=marker, markersize=7, linewidth=1, label=word)
+        error = [100 * (n.accuracy * (1 - n.accuracy) / n.test_images) ** 0.5 for n in networks]
+        axes.errorbar(x, y, error, fmt=marker, color=colour, markersize=7, elinewidth=1, capsize=3, label=word)
         for n in networks:
             _name(axes, n.name.removeprefix("ghostnet-"), n.measured_ms, 100 * n.accuracy, colour)
     axes.margins(0.12)
     axes.set(
         title="After full training, same recipe for all",
         xlabel="measured latency (ms)",
-        ylabel="accuracy, test split (%)",
+        ylabel="accuracy, test split (%), one standard error",
     )
     if summary.networks:
         axes.legend(frameon=False, loc="lower right", fontsize=9)
@@ -104,7 +102,7 @@ def arch_figure(named: dict[str, Arch]) -> Figure:
     blocks = max(len(arch.blocks) for arch in named.values())
     widest = max(block.mid_chs for arch in named.values() for block in arch.blocks)
     with plt.rc_context(STYLE | {"axes.grid": False}):
-        size = (max(7.0, 0.62 * blocks + 2.4), 1.35 * len(named) + 0.9)
+        size = (max(7.0, 0.62 * blocks + 2.4), 1.35 * len(named) + 1.1)
         figure, rows = plt.subplots(len(named), 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
         for axes, (name, arch) in zip(rows[:, 0], named.items(), strict=True):
             for k, block in enumerate(arch.blocks):
@@ -126,7 +124,9 @@ def arch_figure(named: dict[str, Arch]) -> Figure:
         handles.append(Patch(facecolor="none", edgecolor="#6b7280", label="outline: expansion, fill: output channels"))
         handles.append(Line2D([], [], color="black", linewidth=4, label="SE"))
         handles.append(Line2D([], [], linestyle="", marker="$3$", color="black", label="cheap kernel d"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8.5)
+        figure.legend(
+            handles=handles, loc="outside upper center", ncols=-(-len(handles) // 2), frameon=False, fontsize=8.5
+        )
     return figure
 
 

@@ -86,7 +86,7 @@ def _page(summary: Summary, svgs: dict[str, str]) -> str:
         training = summary.supernet["training"]
         parts.append(
             f"<h2>The supernet</h2><p>{training['epochs']:g} epochs, {training['steps']} steps in "
-            f"{training['seconds']:.0f} s; {training['skipped_steps']} steps skipped for a loss that was not finite.</p>"
+            f"{training['seconds']:.0f} s; {training['skipped_steps']} skipped for a loss that was not finite.</p>"
         )
     title = f"GhostNAS: {escape(recipe['name'])}"
     return (
@@ -138,7 +138,7 @@ def _table_words(table: dict[str, Any]) -> str:
     setting, v = table["setting"], table["validation"]
     return (
         f"<p>{escape(setting['runtime'])} {escape(setting['runtime_version'])}, {setting['threads']} thread(s), batch "
-        f"{setting['batch']}, {escape(table['device']['cpu'])}. {len(table['entries'])} units timed. On {v['networks']} "
+        f"{setting['batch']}, {escape(table['device']['cpu'])}. {len(table['entries'])} units. On {v['networks']} "
         f"networks that it never saw: mean error {v['mape']:.1%}, largest {v['max']:.1%}, Kendall tau "
         f"{v['kendall_tau']:.3f}; {table['protocol']['disturbed']:.0%} of the visits were disturbed by other work.</p>"
     )

@@ -19,6 +19,7 @@ class Network:
     macs: int
     params: int
     accuracy: float
+    test_images: int
     epochs: float
     planned_epochs: float
     measured_ms: float | None
@@ -38,11 +39,6 @@ class Summary:
     result: dict[str, Any] | None
     networks: list[Network]
     notes: list[str]
-
-    @property
-    def space_key(self) -> tuple[str, int, int] | None:
-        card = self.supernet
-        return (card["space"], card["num_classes"], card["in_chs"]) if card else None
 
 
 def summarise(folder: Path) -> Summary:
@@ -92,6 +88,7 @@ def _networks(folder: Path, result: dict[str, Any] | None, times: dict[str, floa
                 macs=card["macs"],
                 params=card["params"],
                 accuracy=card["test_accuracy"],
+                test_images=card["test_images"],
                 epochs=card["training"]["epochs"],
                 planned_epochs=card["training"]["planned_epochs"],
                 measured_ms=times.get(name),
@@ -99,7 +96,7 @@ def _networks(folder: Path, result: dict[str, Any] | None, times: dict[str, floa
                 inherited=trial["accuracy"] if trial else None,
             )
         )
-    return sorted(found, key=lambda n: (not n.chosen, n.measured_ms or n.macs))
+    return sorted(found, key=lambda n: (not n.chosen, n.name))
 
 
 def _notes(

@@ -16,7 +16,7 @@ from ghostnet.units import Unit
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency.predictor import fit, unit_sums, validate
-from search.latency.runtimes import Runtime, Shape, runtime
+from search.latency.runtimes import Runtime, Session, Shape, runtime
 from search.latency.table import Entry, LatencyTable, Protocol, Setting, now, this_device
 from search.latency.timing import Gate, Visit, counted, score
 from search.progress import bar
@@ -108,14 +108,14 @@ class _Bench:
         self.units: dict[str, Unit] = {unit.key: unit for slot in space_units(space) for unit in slot.flat}
         self.compiled: dict[str, bytes] = {}
         self.shapes: dict[str, Shape] = {
-            **{name: (space.in_chs, space.resolution, space.resolution) for name in self.archs},
+            **dict.fromkeys(self.archs, (space.in_chs, space.resolution, space.resolution)),
             **{key: (unit.in_chs, unit.size, unit.size) for key, unit in self.units.items()},
         }
 
     def items(self) -> list[str]:
         return [*self.archs, *sorted(self.units)]
 
-    def session(self, item: str):  # type: ignore[no-untyped-def]
+    def session(self, item: str) -> Session:
         if item not in self.compiled:
             self.compiled[item] = self.run.compile(self._module(item), self.shapes[item])
         return self.run.load(self.compiled[item])

@@ -1,5 +1,7 @@
 """Times finished networks on the hardware, side by side."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from torch import nn
 
@@ -10,7 +12,7 @@ from search.progress import bar
 ROUNDS = 9
 
 
-def measure(run: Runtime, networks: dict[str, tuple[nn.Module, Shape]], seed: int = 0) -> dict[str, float]:
+def measure(run: Runtime, networks: Mapping[str, tuple[nn.Module, Shape]], seed: int = 0) -> dict[str, float]:
     """Latency of each network at batch 1, in milliseconds; interleaved, so that a slow minute touches all alike."""
     gate = Gate(run)
     sessions = {name: run.load(run.compile(module, shape)) for name, (module, shape) in networks.items()}

@@ -136,6 +136,5 @@ def check_setting(setting: Setting, runtime: str, threads: int) -> None:
     """
     if (setting.runtime, setting.threads) != (runtime, threads):
         raise UserError(
-            f"the latency table is for {setting.runtime} on {setting.threads} thread(s), "
-            f"not for {runtime} on {threads}"
+            f"the latency table is for {setting.runtime} on {setting.threads} thread(s), not for {runtime} on {threads}"
         )

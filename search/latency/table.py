@@ -1,4 +1,4 @@
-"""`*.lat.json`: what a calibration measured, what was fitted to it, and how well it predicts. Plain numbers, no pickle."""
+"""`*.lat.json`: what a calibration measured, what was fitted to it, how well it predicts. Plain numbers, no pickle."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from search.errors import UserError
 from search.files import write_text
 
-SCHEMA = "ghostnas.latency/1"
+SCHEMA: Literal["ghostnas.latency/1"] = "ghostnas.latency/1"
 
 
 class _Model(BaseModel):
@@ -89,7 +89,9 @@ class Validation(_Model):
     within_5: float
     within_10: float
     kendall_tau: float
-    ruler_mape: float | None = Field(description="difference of the scores of two halves of the visits, if more than one")
+    ruler_mape: float | None = Field(
+        description="difference of the scores of two halves of the visits, if more than one"
+    )
     held_out: tuple[Network, ...]
 
 

@@ -44,7 +44,7 @@ def retrain(
         return read_json(out / CARD)
     generator = torch.Generator().manual_seed(seed)
     net = GhostNet(arch, data.num_classes, data.in_chs, config.drop_rate, generator)
-    net = net.to(device=device, memory_format=torch.channels_last).train()
+    net = net.to(device).to(memory_format=torch.channels_last).train()
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
         loss = F.cross_entropy(net(images), labels, label_smoothing=config.label_smoothing)

@@ -41,7 +41,7 @@ def train_supernet(
 
     Returns the card that is also written: space, data and what the training came to.
     """
-    supernet = new_supernet(space, config.drop_rate, seed).to(device=device, memory_format=torch.channels_last)
+    supernet = new_supernet(space, config.drop_rate, seed).to(device).to(memory_format=torch.channels_last)
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
         logits = supernet(images, space.largest, regularise=True)
@@ -101,7 +101,9 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / CARD} is no supernet's card ({SCHEMA}): {error}") from None
     if card["space_id"] != space.id:
-        raise UserError(f"the supernet in {folder} is of another space {space.name}: {card['space_id']}, not {space.id}")
+        raise UserError(
+            f"the supernet in {folder} is of another space {space.name}: {card['space_id']}, not {space.id}"
+        )
     return card, space
 
 

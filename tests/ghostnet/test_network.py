@@ -28,7 +28,8 @@ def test_published_networks_cost_what_the_paper_says(name, params, macs):
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [("ghostnet-0.5", "ghostnet_050"), ("ghostnet-1.0", "ghostnet_100"), ("ghostnet-1.3", "ghostnet_130")]
+    ("ours", "theirs"),
+    [("ghostnet-0.5", "ghostnet_050"), ("ghostnet-1.0", "ghostnet_100"), ("ghostnet-1.3", "ghostnet_130")],
 )
 def test_same_names_and_outputs_as_timm(ours, theirs):
     other = randomise(timm.create_model(theirs)).double()

@@ -1,0 +1,91 @@
+"""The command line's contract: bad input is one line, exit code 2, known before torch is loaded, and writes nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import small_arch
+
+SPY = """
+import sys
+from search.cli import main
+sys.argv = ["ghostnas", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    print("torch" in sys.modules)
+    sys.exit(end.code)
+"""
+
+
+def ghostnas(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "search", *arguments], cwd=cwd, capture_output=True, text=True, timeout=600
+    )
+
+
+BAD = {
+    "an impossible budget": (["run", "--flops-budget", "1k"], "the nearest feasible one"),
+    "a budget that is none": (["run", "--flops-budget", "lots"], "a FLOPs budget is like"),
+    "an unknown data set": (["run", "--data", "mars"], "data is one of"),
+    "a missing folder": (["run", "--data", "parquet:/no/such"], "no folder"),
+    "an unknown recipe": (["run", "mars"], "a recipe is one of"),
+    "a missing recipe": (["run", "mars.toml"], "No such file"),
+    "a broken recipe": (["run", "broken.toml"], "recipe broken: epochs: "),
+    "a broken architecture": (["cost", "broken.json"], "not JSON"),
+    "an unknown architecture": (["cost", "mobilenet"], "ghostnet-<width>"),
+    "a missing architecture": (["retrain", "none.json"], "No such file"),
+    "an unknown option": (["run", "--colour"], "No such option"),
+    "an unknown command": (["fly"], "No such command"),
+    "a missing option": (["search"], "Missing option '--supernet'"),
+    "no supernet": (["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M"], "no file x"),
+    "an unknown backend": (
+        ["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M", "--backend", "luck"],
+        "the backend is",
+    ),
+    "an unknown space": (["calibrate", "--space", "mars"], "a space is one of"),
+    "an unknown runtime": (["calibrate", "--runtime", "abacus"], "a runtime is one of"),
+    "too many threads": (["calibrate", "--threads", "4096"], "threads must be"),
+    "a folder that is no run": (["report", "."], "holds no run"),
+    "missing weights": (["export", "ghostnet-1.0", "--weights", "none.safetensors"], "no file none"),
+    "a table that is none": (["cost", "ghostnet-1.0", "--latency", "broken.json"], "no latency table"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
+    arguments, words = BAD[case]
+    (tmp_path / "broken.toml").write_text("epochs = 3\n")
+    (tmp_path / "broken.json").write_text("{")
+    before = sorted(tmp_path.rglob("*"))
+    done = subprocess.run([sys.executable, "-c", SPY, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("ghostnas: "), done.stderr
+    assert words in lines[0]
+    assert done.stdout.strip() == "False", "torch was loaded to say so"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_cost_for_machines(tmp_path):
+    facts = json.loads(ghostnas("cost", "ghostnet-1.0", "--json", cwd=tmp_path).stdout)
+    assert (facts["macs"], facts["params"], facts["resolution"]) == (141_150_512, 5_182_508, 224)
+    (tmp_path / "arch.json").write_text(small_arch().to_json())
+    by_file = json.loads(ghostnas("cost", "arch.json", "--json", cwd=tmp_path).stdout)
+    by_folder = json.loads(ghostnas("cost", ".", "--json", cwd=tmp_path).stdout)
+    assert by_file == by_folder and by_file["arch"] == small_arch().id
+
+
+def test_space_for_machines(tmp_path):
+    from spaces import named_space
+
+    facts = json.loads(ghostnas("space", "cifar", "--json", cwd=tmp_path).stdout)
+    assert facts["size"] == named_space("cifar").size
+
+
+def test_help_names_every_command_of_the_contract(tmp_path):
+    text = ghostnas("--help", cwd=tmp_path).stdout
+    for command in ("run", "train", "calibrate", "search", "retrain", "export", "cost", "report"):
+        assert f"  {command} " in text

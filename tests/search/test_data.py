@@ -1,0 +1,108 @@
+"""Splits are disjoint and in proportion; augmentation against a plain loop; every source, and what is refused."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from search.data import load
+from search.errors import UserError
+from search.sources import check
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits", 16)
+
+
+def test_splits_are_disjoint_cover_all_and_keep_classes_in_proportion(digits):
+    splits = (digits.train, digits.calibration, digits.search, digits.test)
+    assert sum(map(len, splits)) == 1797
+    for split in splits:
+        share = split.labels.bincount(minlength=10) / len(split)
+        assert (share - 0.1).abs().max() < 0.025
+    rows = torch.cat([split.images.flatten(1) for split in splits])
+    original = len(load("digits", 8).train.images.flatten(1).unique(dim=0))
+    assert len(rows.unique(dim=0)) > 1790 and original > 1000  # scikit-learn's set holds a few twins
+
+
+def test_loading_again_gives_the_same_splits(digits):
+    again = load("digits", 16)
+    assert torch.equal(again.search.images, digits.search.images) and torch.equal(again.test.labels, digits.test.labels)
+
+
+def test_normalised_training_images_have_zero_mean_and_unit_variance(digits):
+    pixels = digits.normalise(digits.train.images)
+    assert abs(pixels.mean()) < 1e-3 and abs(pixels.std() - 1) < 1e-3
+
+
+def test_augmentation_equals_a_loop_over_shifts_and_flips():
+    data = load("digits", 16)
+    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
+    for flip in (False, True):
+        object.__setattr__(data, "flip", flip)
+        out = data.augment(images, np.random.default_rng(3))
+        rng = np.random.default_rng(3)
+        dy, dx = rng.integers(5, size=5), rng.integers(5, size=5)
+        flips = rng.random(5) < 0.5 * flip
+        for k in range(5):
+            padded = torch.nn.functional.pad(images[k], (2, 2, 2, 2))
+            expected = padded[:, dy[k] : dy[k] + 16, dx[k] : dx[k] + 16]
+            assert torch.equal(out[k], expected.flip(2) if flips[k] else expected)
+
+
+def _png(rng) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def parquet_folder(folder, train=120, test=40, size=8):
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, count in (("train", train), ("test", test)):
+        rows = []
+        for k in range(count):
+            content = io.BytesIO()
+            pixels = rng.integers(0, 100, (size, size, 3)) + 50 * (k % 3)
+            Image.fromarray(pixels.astype(np.uint8)).save(content, "PNG")
+            rows.append({"image": {"bytes": content.getvalue(), "path": None}, "label": k % 3})
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{part}.parquet")
+    return folder
+
+
+def test_parquet_in_the_hugging_face_layout(tmp_path):
+    data = load(f"parquet:{parquet_folder(tmp_path)}", 16)
+    assert (data.num_classes, data.in_chs, len(data.test)) == (3, 3, 40)
+    assert len(data.train) + len(data.search) + len(data.calibration) == 120
+    assert data.train.images.shape[-1] == 16
+
+
+def test_image_folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 20), ("val", 6)):
+        for label in ("cat", "dog"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for k in range(count):
+                (tmp_path / part / label / f"{k}.png").write_bytes(_png(rng))
+    data = load(f"imagefolder:{tmp_path}", 16)
+    assert data.classes == ("cat", "dog") and len(data.test) == 12
+
+
+def test_what_is_refused(tmp_path):
+    for name, words in (
+        ("mars", "data is one of"),
+        ("parquet:/no/such/folder", "no folder"),
+        (f"parquet:{tmp_path}", "no train"),
+        (f"imagefolder:{tmp_path}", "imagefolder needs"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check(name)
+    (tmp_path / "train.parquet").write_bytes(b"not parquet")
+    (tmp_path / "test.parquet").write_bytes(b"not parquet")
+    with pytest.raises(UserError, match="Hugging Face image layout"):
+        load(f"parquet:{tmp_path}", 8)

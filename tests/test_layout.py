@@ -1,0 +1,51 @@
+"""Imports go one way: `ghostnet` <- `spaces` <- `search`; the lower two need only torch and numpy."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "ghostnet": {"ghostnet", "torch", "numpy"},
+    "spaces": {"ghostnet", "spaces", "torch", "numpy"},
+}
+ROOMS = ("training", "latency", "engine", "delivery")
+# What one room may know of another: how predictions and trained files are made and read.
+BETWEEN_ROOMS = {
+    ("engine", "search.latency.predictor"),
+    ("delivery", "search.engine.front"),
+}
+
+
+def imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_lower_packages_import_nothing_from_above(package):
+    for file in (ROOT / package).rglob("*.py"):
+        tops = {name.split(".")[0] for name in imported(file)} - set(sys.stdlib_module_names)
+        assert tops <= ALLOWED[package], f"{file} imports {tops - ALLOWED[package]}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_meet_only_where_it_is_said(room):
+    for file in (ROOT / "search" / room).rglob("*.py"):
+        for name in imported(file):
+            other = name.split(".")[1] if name.startswith("search.") else ""
+            if other in ROOMS and other != room:
+                assert (room, name) in BETWEEN_ROOMS, f"{file} imports {name}"
+
+
+def test_no_module_has_the_name_of_a_package_it_wraps():
+    names = {path.stem for package in ("ghostnet", "spaces", "search") for path in (ROOT / package).rglob("*.py")}
+    assert not names & {"optuna", "ray", "nni", "onnx", "torch", "random", "numpy", "onnxruntime", "timm"}
