@@ -38,7 +38,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The four splits of a data set, and how its pixels are normalised (by the training split's statistics)."""
+    """The four splits of a data set, and how its pixels are normalised (by the whole training split's statistics)."""
 
     name: str
     classes: tuple[str, ...]
@@ -106,9 +106,10 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
     to_search, to_calibrate = min(2500, len(train) // 5), min(2500, len(train) // 10)
     order = _by_class(train.labels)
     search, calibration = order[:to_search], order[to_search:][:to_calibrate]
-    rest = order[to_search + to_calibrate :][:limit]
+    rest = order[to_search + to_calibrate :]
+    pixels = _resized(_take(train, rest), resolution).images.float() / 255
+    rest = rest[:limit]
     parts = [_resized(_take(train, part), resolution) for part in (rest, calibration, search)]
-    pixels = parts[0].images.float() / 255
     return Data(
         name=name,
         classes=classes,

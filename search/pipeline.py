@@ -204,6 +204,7 @@ def search(job: Run) -> None:
         config,
         seed=job.recipe.seed,
         deadline=None if limit is None else time.monotonic() + limit,
+        at_least=3 * job.recipe.retrain.chosen,
     )
     from search.engine.front import choose, front
 
@@ -230,6 +231,7 @@ def search_networks(
     seed: int,
     latency_budget_ms: float | None = None,
     deadline: float | None = None,
+    at_least: int = 1,
 ) -> list[dict[str, Any]]:
     """Searches with a finished supernet and a latency table; the trials go to `log`, on from what is there.
 
@@ -277,6 +279,7 @@ def search_networks(
         population=config.population,
         seed=seed,
         deadline=deadline,
+        at_least=at_least,
     )
     return trials.evaluated
 

@@ -118,4 +118,5 @@ def parse(text: str, name: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f"recipe {name}: {where}: {first['msg']}, but got {first['input']!r}") from None
+        got = "" if first["type"] == "missing" else f", but got {first['input']!r}"
+        raise UserError(f"recipe {name}: {where}: {first['msg']}{got}") from None

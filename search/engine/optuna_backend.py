@@ -32,8 +32,10 @@ def search(
     population: int = 40,
     seed: int = 0,
     deadline: float | None = None,
+    at_least: int = 1,
 ) -> None:
-    """Evaluates different networks until the log has `trials`, or `deadline` (`time.monotonic()`) has passed.
+    """Evaluates different networks until the log has `trials`, or `deadline` (`time.monotonic()`) has passed and it has
+    `at_least` so many.
 
     The first `population` are drawn inside the budget, uniformly; the sampler goes on from them.
     """
@@ -44,13 +46,15 @@ def search(
     study = optuna.create_study(directions=["maximize", "minimize"])
     for row in log.trials:
         study.add_trial(_frozen(row, problem.space, distributions))
+    parents: set[int] = set()
     with bar("search", trials) as progress:
         progress.at(log.spent)
         while log.spent < trials and len(log.trials) < PROPOSALS * trials:
-            if deadline is not None and time.monotonic() > deadline:
+            if deadline is not None and time.monotonic() > deadline and log.spent >= at_least:
                 break
             number = len(log.trials)
             study.sampler = _sampler(sampler, population, seed, number)
+            _settle_parents(study, parents)
             if number < len(initial):
                 study.enqueue_trial(_params(problem.space, initial[number].tolist()))
             asked = study.ask(distributions)
@@ -64,6 +68,19 @@ def search(
             )
             log.append({"number": number, **row, "backend": _backend_state(told)})
             progress.at(log.spent, f"front {len(front(log.evaluated))}")
+
+
+def _settle_parents(study: optuna.Study, settled: set[int]) -> None:
+    """Has a genetic sampler choose the parents of a new generation before it is asked for a child. It caches them in
+    another order than it first returns them in; taken from the cache always, a resumed search draws as an unbroken one.
+    """
+    sampler = study.sampler
+    if isinstance(sampler, optuna.samplers.BaseGASampler):
+        generation = len(settled) + 1
+        while len(sampler.get_population(study, generation - 1)) >= sampler.population_size:
+            sampler.get_parent_population(study, generation)
+            settled.add(generation)
+            generation += 1
 
 
 def _distributions(space: Space) -> dict[str, Any]:
