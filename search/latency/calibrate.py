@@ -26,6 +26,7 @@ from spaces.tables import space_units
 
 ATTEMPTS = 6  # at a calm visit in one round, before a disturbed one is taken for want of better
 FEWEST_NETWORKS = 8
+NETWORK_VISITS = 3  # to a whole network in each round
 
 
 def calibrate(
@@ -43,7 +44,7 @@ def calibrate(
     """Calibrates and writes `out` (`*.lat.json`); its visits are logged in `<out>.visits.jsonl`.
 
     Args:
-        rounds: visits to each item, one a round.
+        rounds: visits to each unit, one a round.
         fit_networks, held_out: whole networks that correct the sum, and that only test it.
         deadline: `time.monotonic()` after which no new round begins; a first round is always finished.
 
@@ -72,23 +73,23 @@ def calibrate(
     def late() -> bool:
         return deadline is not None and time.monotonic() > deadline
 
-    done = {(row["item"], row["round"]) for row in seen[1:]}
-    items = bench.items()
-    with bar("calibrate", rounds * len(items)) as progress:
+    done = {(row["item"], row["visit"]) for row in seen[1:]}
+    with bar("calibrate", rounds * len(bench.round(0))) as progress:
         for turn in range(rounds):
             unsaved: list[Visit] = []
-            order = np.random.default_rng([seed, 1, turn]).permutation(items).tolist()
-            queue = deque((item, ATTEMPTS) for item in order if (item, turn) not in done)
+            planned = bench.round(turn)
+            order = np.random.default_rng([seed, 1, turn]).permutation(len(planned))
+            queue = deque((*planned[k], ATTEMPTS) for k in order if planned[k] not in done)
             while queue and not (turn and late()):
-                item, attempts = queue.popleft()
+                item, number, attempts = queue.popleft()
                 row = gate.visit(bench.session(item), bench.shapes[item])
                 if attempts > 1 and not gate.calm(row["reference_ms"]) and not late():
-                    queue.append((item, attempts - 1))  # once more, when the rest has been seen
+                    queue.append((item, number, attempts - 1))  # once more, when the rest has been seen
                     continue
-                row = {"item": item, "round": turn, "at_s": round(time.monotonic() - start, 3), **row}
+                row = {"item": item, "visit": number, "at_s": round(time.monotonic() - start, 3), **row}
                 visits[item].append(row)
                 unsaved.append(row)
-                done.add((item, turn))
+                done.add((item, number))
                 if len(unsaved) == 20:
                     log.extend(unsaved)
                     unsaved.clear()
@@ -112,8 +113,11 @@ class _Bench:
             **{key: (unit.in_chs, unit.size, unit.size) for key, unit in self.units.items()},
         }
 
-    def items(self) -> list[str]:
-        return [*self.archs, *sorted(self.units)]
+    def round(self, turn: int) -> list[tuple[str, int]]:
+        """The visits of one round: each unit once, each whole network a few times, since a few of those must correct
+        and judge all the rest."""
+        networks = [(name, NETWORK_VISITS * turn + k) for name in self.archs for k in range(NETWORK_VISITS)]
+        return [*networks, *((key, turn) for key in sorted(self.units))]
 
     def session(self, item: str) -> Session:
         if item not in self.compiled:

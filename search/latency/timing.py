@@ -18,7 +18,7 @@ from ghostnet.network import GhostNet
 from search.latency.runtimes import Runtime, Session, Shape
 from spaces.presets import DIGITS
 
-Visit = dict[str, Any]  # min_ms, median_ms, runs, reference_ms; in a calibration's log also item, round, at_s
+Visit = dict[str, Any]  # min_ms, median_ms, runs, reference_ms; in a calibration's log also item, visit, at_s
 WARM_UP = 2
 RUNS = (3, 30)  # at least, at most
 VISIT_NS = 2_000_000

@@ -105,7 +105,7 @@ def test_a_run_killed_in_every_stage_ends_with_everything(killed_run):
     complete = [t["arch"] for t in trials if t["state"] == "complete"]
     assert len(complete) == len(set(complete)) == 40
     assert all(t["macs"] <= 500_000 for t in trials if t["state"] == "complete")
-    visits = [(v["item"], v["round"]) for v in list(JsonLines(out / "latency/table.lat.json.visits.jsonl"))[1:]]
+    visits = [(v["item"], v["visit"]) for v in list(JsonLines(out / "latency/table.lat.json.visits.jsonl"))[1:]]
     assert len(visits) == len(set(visits))
     for label in "ABC":
         manifest = json.loads((out / "export" / label / "manifest.json").read_text())
