@@ -13,7 +13,7 @@ from ghostnet.arch import Arch, ArchError
 from ghostnet.cost import cost as network_cost
 from ghostnet.published import published
 from search.errors import UserError
-from search.progress import console
+from search.progress import say
 from spaces.population import short
 from spaces.space import SpaceError
 
@@ -48,7 +48,6 @@ def run(
 ) -> None:
     """Everything: train the supernet, calibrate latency, search, retrain, export, report."""
     from search import pipeline
-    from search.delivery.summary import rows, summarise
     from search.recipe import load
 
     plan = load(recipe)
@@ -58,14 +57,7 @@ def run(
     )
     folder = out or Path("results") / plan.name
     pipeline.run(pipeline.start(plan, folder, resume, minutes))
-    summary = summarise(folder)
-    if as_json:
-        _print_json({"folder": str(folder), "networks": rows(summary), "notes": summary.notes})
-        return
-    _print_networks(rows(summary))
-    for note in summary.notes:
-        stdout.print(note, style="yellow")
-    stdout.print(f"Report: {folder / pipeline.REPORT}", soft_wrap=True)
+    _print_run(folder, as_json)
 
 
 @app.command()
@@ -173,6 +165,7 @@ def search(
     _fresh(out, resume, "trials.jsonl")
     from search.data import load as load_data
     from search.engine.front import front
+    from search.files import write_text
     from search.pipeline import search_networks
     from search.training.sandwich import read_card
 
@@ -190,8 +183,6 @@ def search(
     best = front(found)
     space = read_card(supernet)[1]
     for trial in best:
-        from search.files import write_text
-
         write_text(out / "front" / f"{trial['arch']}.json", space.decode(trial["code"]).to_json())
     if as_json:
         _print_json({"evaluated": len(found), "front": best})
@@ -335,17 +326,9 @@ def report(
 ) -> None:
     """The run as one HTML page, and its figures as PNG and SVG."""
     from search.delivery.report import write_report
-    from search.delivery.summary import rows, summarise
 
-    summary = summarise(folder)
-    page = write_report(folder)
-    if as_json:
-        _print_json({"report": str(page), "networks": rows(summary), "notes": summary.notes})
-        return
-    _print_networks(rows(summary))
-    for note in summary.notes:
-        stdout.print(note, style="yellow")
-    stdout.print(f"Report: {page}", soft_wrap=True)
+    write_report(folder)
+    _print_run(folder, as_json)
 
 
 def main() -> None:
@@ -357,7 +340,7 @@ def main() -> None:
     except (UserError, ArchError, SpaceError) as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        console.print("stopped; --resume goes on from here")
+        say("stopped; --resume goes on from here")
         sys.exit(130)
 
 
@@ -404,9 +387,18 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def _print_networks(networks: list[dict[str, Any]]) -> None:
-    table = Table("network", "test accuracy", "MACs", "parameters", "predicted ms", "measured ms")
-    for n in networks:
+def _print_run(folder: Path, as_json: bool) -> None:
+    """A run's fully trained networks, what a time box cut, and where the report is."""
+    from search.delivery.summary import rows, summarise
+    from search.pipeline import REPORT
+
+    summary, page = summarise(folder), folder / REPORT
+    if as_json:
+        _print_json({"folder": str(folder), "report": str(page), "networks": rows(summary), "notes": summary.notes})
+        return
+    table = Table("network", "test", "MACs", "params", "predicted ms", "measured ms")
+    table.columns[0].no_wrap = True
+    for n in rows(summary):
         table.add_row(
             f"[bold]{n['network']}[/bold]" if n["chosen"] else n["network"],
             f"{n['test_accuracy']:.2%}",
@@ -416,6 +408,9 @@ def _print_networks(networks: list[dict[str, Any]]) -> None:
             "" if n["measured_ms"] is None else f"{n['measured_ms']:.3f}",
         )
     stdout.print(table)
+    for note in summary.notes:
+        stdout.print(note, style="yellow", soft_wrap=True)
+    stdout.print(f"Report: {page}", soft_wrap=True)
 
 
 if __name__ == "__main__":

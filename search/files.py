@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from search.errors import UserError
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes the file in one step: a reader, or a kill at any moment, sees the old content or the new."""
@@ -32,8 +34,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in a file that we wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The JSON value in a file.
+
+    Raises:
+        UserError: it is not JSON.
+        OSError: there is no such file.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
 
 
 class JsonLines:
@@ -43,10 +53,17 @@ class JsonLines:
         self.path = path
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The whole lines, in order. A last line that a kill tore is passed over."""
+        """The whole lines, in order. A last line that a kill tore is passed over.
+
+        Raises:
+            UserError: another line is not JSON.
+        """
         if self.path.exists():
-            for line in self.path.read_bytes().split(b"\n")[:-1]:
-                yield json.loads(line)
+            for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise UserError(f"{self.path}, line {number}, is not JSON: {error}") from None
 
     def append(self, row: dict[str, Any]) -> None:
         self.extend([row])

@@ -15,7 +15,7 @@ from ghostnet.arch import Arch
 from search import sources
 from search.errors import UserError
 from search.files import read_json, write_json
-from search.progress import console
+from search.progress import say
 from search.recipe import Recipe, Search
 from spaces.population import Window
 from spaces.space import Space
@@ -146,12 +146,12 @@ def run(job: Run) -> None:
     }
     for number, (name, stage) in enumerate(stages.items(), 1):
         if job.done(name):
-            console.print(f"[dim]{number}/6 {name}: done before[/dim]")
+            say(f"[dim]{number}/6 {name}: done before[/dim]")
             continue
-        console.print(f"[bold]{number}/6 {name}[/bold]")
+        say(f"[bold]{number}/6 {name}[/bold]")
         begun = time.monotonic()
         stage(job)
-        console.print(f"  done in {time.monotonic() - begun:.0f} s")
+        say(f"  done in {time.monotonic() - begun:.0f} s")
 
 
 def train(job: Run) -> None:
@@ -167,7 +167,7 @@ def train(job: Run) -> None:
         device=job.device,
         seconds=job.seconds("train"),
     )
-    console.print(f"  {card['training']['epochs']:g} of {config.epochs:g} epochs, loss {card['training']['loss']:.3f}")
+    say(f"  {card['training']['epochs']:g} of {config.epochs:g} epochs, loss {card['training']['loss']:.3f}")
 
 
 def calibrate(job: Run) -> None:
@@ -187,7 +187,7 @@ def calibrate(job: Run) -> None:
         deadline=time.monotonic() + seconds,
     )
     v = table.validation
-    console.print(
+    say(
         f"  error on {v.networks} networks it never saw: {v.mape:.1%} on average, {v.max:.1%} at most, Kendall tau "
         f"{v.kendall_tau:.2f}; {table.protocol.disturbed:.0%} of the visits were disturbed"
     )
@@ -217,7 +217,7 @@ def search(job: Run) -> None:
         "front": [t["arch"] for t in best],
         "chosen": dict(zip(LABELS, chosen, strict=False)),
     }
-    console.print(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
+    say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
     write_json(job.out / RESULT, result)
 
 
@@ -255,7 +255,7 @@ def search_networks(
         space=space,
         window=Window.parse(config.flops_budget),
         predict=Predictor(LatencyTable.load(table), space),
-        evaluate=InheritedAccuracy(load_supernet(supernet), data),
+        evaluate=InheritedAccuracy(load_supernet(supernet).to(best_device()), data),
         latency_budget_ms=latency_budget_ms,
     )
     problem.check()
@@ -312,7 +312,7 @@ def retrain(job: Run) -> None:
             seconds=seconds,
             title=f"retrain {name}",
         )
-        console.print(f"  {name}: {card['test_accuracy']:.2%} on the test split")
+        say(f"  {name}: {card['test_accuracy']:.2%} on the test split")
     timed = {}
     for name, arch in archs.items():
         net = load_weights(arch, job.out / NETWORKS / name / WEIGHTS, job.data.num_classes, job.data.in_chs)

@@ -11,6 +11,11 @@ console = Console(stderr=True, highlight=False)
 PLAIN_EVERY_S = 15.0
 
 
+def say(words: str) -> None:
+    """A line of news between the bars."""
+    console.print(words, soft_wrap=True)
+
+
 class Bar:
     """One task's progress; `advance` and `at` also carry a word such as the current loss."""
 
@@ -33,7 +38,7 @@ class Bar:
         elif time.monotonic() - self._said > PLAIN_EVERY_S and done > self._first:
             self._said = time.monotonic()
             left = (self._said - self._start) * (self._total - done) / (done - self._first)
-            console.print(f"  {self._title} {done / self._total:.0%}, {max(left, 0):.0f} s left {word}".rstrip())
+            say(f"  {self._title} {done / self._total:.0%}, {max(left, 0):.0f} s left {word}".rstrip())
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -127,22 +127,14 @@ class Space:
         values = [gene.choices[index] for gene, index in zip(self.genes, code.tolist(), strict=True)]
         stem, stage_widths, tail = values[0], values[1 : len(self.rows) + 1], values[len(self.rows) + 1]
         per_block = iter(values[len(self.rows) + 2 :])
-        stages = []
+        stages: list[list[Block]] = []
         for stage, width in zip(self.rows, stage_widths, strict=True):
             blocks = []
             for row in stage:
                 (ratio, kernel), se_ratio = next(per_block), next(per_block)
                 blocks.append(row.block(width, ratio=ratio, cheap_kernel=kernel, se_ratio=se_ratio))
-            stages.append(tuple(blocks))
-        return Arch(
-            stages=tuple(stages),
-            stem_chs=make_divisible(self.stem_chs * stem),
-            stem_stride=self.stem_stride,
-            tail_chs=make_divisible(self.tail_chs * tail),
-            head_chs=self.head_chs,
-            resolution=self.resolution,
-            align=self.align,
-        )
+            stages.append(blocks)
+        return self._arch(stages, stem, tail)
 
     def encode(self, arch: Arch) -> Codes:
         """The architecture's code, [genes]: the inverse of `decode`.
@@ -197,17 +189,20 @@ class Space:
         Raises:
             SpaceError: a width or a choice that the space doesn't have.
         """
-        arch = Arch(
-            stages=tuple(tuple(row.block(width) for row in stage) for stage in self.rows),
-            stem_chs=make_divisible(self.stem_chs * width),
+        arch = self._arch([_blocks(rows, width) for rows in self.rows], width, width)
+        self.encode(arch)
+        return arch
+
+    def _arch(self, stages: Sequence[Sequence[Block]], stem_width: float, tail_width: float) -> Arch:
+        return Arch(
+            stages=tuple(tuple(stage) for stage in stages),
+            stem_chs=make_divisible(self.stem_chs * stem_width),
             stem_stride=self.stem_stride,
-            tail_chs=make_divisible(self.tail_chs * width),
+            tail_chs=make_divisible(self.tail_chs * tail_width),
             head_chs=self.head_chs,
             resolution=self.resolution,
             align=self.align,
         )
-        self.encode(arch)
-        return arch
 
     @cached_property
     def bounds(self) -> tuple[Arch, ...]:

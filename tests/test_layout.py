@@ -1,6 +1,8 @@
 """Imports go one way: `ghostnet` <- `spaces` <- `search`; the lower two need only torch and numpy."""
 
 import ast
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -49,3 +51,12 @@ def test_rooms_meet_only_where_it_is_said(room):
 def test_no_module_has_the_name_of_a_package_it_wraps():
     names = {path.stem for package in ("ghostnet", "spaces", "search") for path in (ROOT / package).rglob("*.py")}
     assert not names & {"optuna", "ray", "nni", "onnx", "torch", "random", "numpy", "onnxruntime", "timm"}
+
+
+def test_another_distribution_called_spaces_is_told_in_one_clear_error(tmp_path):
+    (tmp_path / "spaces.py").write_text("GPU = 1\n")
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "search", "space", "digits"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "another distribution called `spaces` stands before GhostNAS's" in done.stderr.splitlines()[-1]

@@ -54,7 +54,7 @@ def search(
                 break
             number = len(log.trials)
             study.sampler = _sampler(sampler, population, seed, number)
-            _settle_parents(study, parents)
+            _settle_parents(study, population, parents)
             if number < len(initial):
                 study.enqueue_trial(_params(problem.space, initial[number].tolist()))
             asked = study.ask(distributions)
@@ -70,14 +70,14 @@ def search(
             progress.at(log.spent, f"front {len(front(log.evaluated))}")
 
 
-def _settle_parents(study: optuna.Study, settled: set[int]) -> None:
+def _settle_parents(study: optuna.Study, population: int, settled: set[int]) -> None:
     """Has a genetic sampler choose the parents of a new generation before it is asked for a child. It caches them in
     another order than it first returns them in; taken from the cache always, a resumed search draws as an unbroken one.
     """
     sampler = study.sampler
     if isinstance(sampler, optuna.samplers.BaseGASampler):
         generation = len(settled) + 1
-        while len(sampler.get_population(study, generation - 1)) >= sampler.population_size:
+        while len(sampler.get_population(study, generation - 1)) >= population:
             sampler.get_parent_population(study, generation)
             settled.add(generation)
             generation += 1

@@ -5,6 +5,7 @@ limit moves the schedule on by the clock where the clock is ahead of the steps, 
 with its learning rate at zero.
 """
 
+import io
 import math
 import time
 from collections.abc import Callable
@@ -46,6 +47,7 @@ def fit(
     step: Step,
     *,
     checkpoint: Path,
+    of: str,
     seed: int,
     device: torch.device,
     title: str,
@@ -55,10 +57,12 @@ def fit(
 
     Args:
         step: computes the loss of a batch and calls `backward` on it.
+        of: what is trained, on what and how; a checkpoint of anything else is refused.
         seconds: time limit, spent time before a kill included; None trains all epochs.
 
     Raises:
-        UserError: the loss was not finite for many steps in a row; the checkpoint is the last good one.
+        UserError: the checkpoint is of another training; or the loss was not finite for many steps in a row, and the
+            checkpoint is the last good one.
     """
     from timm.optim import create_optimizer_v2
     from timm.scheduler import CosineLRScheduler
@@ -73,7 +77,7 @@ def fit(
     schedule = CosineLRScheduler(
         optimizer, t_initial=total, warmup_t=warmup, warmup_lr_init=config.lr / 100, t_in_epochs=False
     )
-    state = _State(model, optimizer, checkpoint)
+    state = _State(model, optimizer, checkpoint, f"{of} {data.name} seed {seed} {config!r}")
     started = time.monotonic() - state.seconds
     saved = time.monotonic()
     skipped_in_row = 0
@@ -127,20 +131,20 @@ def fit(
 class _State:
     """Everything that a training goes on from."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
-        self.model, self.optimizer, self.path = model, optimizer, path
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, of: str) -> None:
+        self.model, self.optimizer, self.path, self.of = model, optimizer, path, of
         self.step, self.skipped, self.seconds, self.loss = 0, 0, 0.0, 0.0
         if path.exists():
             saved = torch.load(path, weights_only=True)
+            if saved["of"] != of:
+                raise UserError(f"{path} is of another training: {saved['of']}, not {of}")
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
             self.step, self.skipped = saved["step"], saved["skipped"]
             self.seconds, self.loss = saved["seconds"], saved["loss"]
 
     def save(self) -> None:
-        import io
-
         content = io.BytesIO()
-        values = {"step": self.step, "skipped": self.skipped, "seconds": self.seconds, "loss": self.loss}
+        values = {"of": self.of, "step": self.step, "skipped": self.skipped, "seconds": self.seconds, "loss": self.loss}
         torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), **values}, content)
         write_bytes(self.path, content.getvalue())

@@ -57,6 +57,7 @@ def retrain(
         config,
         step,
         checkpoint=out / CHECKPOINT,
+        of=f"arch {arch.id}",
         seed=seed,
         device=device,
         title=title or f"retrain {arch.id}",

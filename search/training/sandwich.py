@@ -37,10 +37,13 @@ def train_supernet(
     device: torch.device,
     seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Trains a supernet of `space` on the training split and writes it to the folder `out`; resumes what is there.
+    """Trains a supernet of `space` on the training split and writes the folder `out`; resumes what is there, returns
+    what is finished.
 
     Returns the card that is also written: space, data and what the training came to.
     """
+    if (out / CARD).exists():
+        return read_card(out)[0]
     supernet = new_supernet(space, config.drop_rate, seed).to(device).to(memory_format=torch.channels_last)
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
@@ -59,6 +62,7 @@ def train_supernet(
         config,
         step,
         checkpoint=out / CHECKPOINT,
+        of=f"supernet {space.id}",
         seed=seed,
         device=device,
         title="supernet",
@@ -98,7 +102,7 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
         space = space_for(card["space"], card["num_classes"], card["in_chs"])
     except OSError as error:
         raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{folder / CARD} is no supernet's card ({SCHEMA}): {error}") from None
     if card["space_id"] != space.id:
         raise UserError(

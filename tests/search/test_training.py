@@ -61,6 +61,8 @@ def test_a_resumed_retraining_equals_an_unbroken_one_and_a_finished_one_is_kept(
         killed_after(2, patch)
         with pytest.raises(Killed):
             retrain(arch, data, config, tmp_path / "killed", device=CPU)
+    with pytest.raises(UserError, match="is of another training"):
+        retrain(SPACE.largest, data, config, tmp_path / "killed", device=CPU)
     killed = retrain(arch, data, config, tmp_path / "killed", device=CPU)
     strip = lambda card: card | {"training": card["training"] | {"seconds": 0}}  # noqa: E731
     assert strip(whole) == strip(killed)
@@ -109,7 +111,7 @@ def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skip
         loss.backward()
         return loss.item()
 
-    arguments = {"seed": 0, "device": CPU, "title": "test"}
+    arguments = {"of": "a linear layer", "seed": 0, "device": CPU, "title": "test"}
     done = loop.fit(
         net, data, config, lambda *a: step(*a, lambda k: k % 5 == 0), checkpoint=tmp_path / "a", **arguments
     )
