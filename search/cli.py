@@ -29,15 +29,19 @@ ClickException: Any = typer.BadParameter.mro()[2]  # of typer's own copy of clic
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DataName = Annotated[str, typer.Option("--data", help="digits, cifar10, imagefolder:PATH or parquet:PATH.")]
-Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time box.")]
+Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time box for what is still to do.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Source of all randomness.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="A recipe of ours, or a .toml file.")]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", help="A recipe of ours, or a .toml file (default: by data).")
+]
 
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="digits, cifar10, or a recipe's .toml file.")] = "digits",
+    recipe: Annotated[
+        str | None, typer.Argument(help="digits (default), cifar10, or a recipe's .toml file.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder (default results/RECIPE).")] = None,
     resume: Resume = False,
     data: Annotated[str | None, typer.Option("--data", help="Another data set than the recipe's.")] = None,
@@ -50,7 +54,8 @@ def run(
     from search import pipeline
     from search.recipe import load
 
-    plan = load(recipe)
+    again = resume and recipe is None and out is not None and (out / pipeline.RUN).exists()
+    plan = pipeline.recorded_recipe(out) if out and again else load(recipe or "digits")
     plan = plan.model_copy(
         update={k: v for k, v in (("data", data), ("seed", seed)) if v is not None}
         | ({"search": plan.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
@@ -65,7 +70,7 @@ def train(
     space: Annotated[str, typer.Option("--space", help="digits, cifar or imagenet.")] = "digits",
     data: DataName = "digits",
     out: Out = Path("results/supernet"),
-    recipe: RecipeName = "digits",
+    recipe: RecipeName = None,
     seed: Seed = 0,
     minutes: Minutes = None,
     resume: Resume = False,
@@ -76,7 +81,7 @@ def train(
     from search.recipe import load
     from spaces.presets import named_space
 
-    config, resolution = load(recipe).supernet, named_space(space).resolution
+    config, resolution = load(recipe or _recipe_for(data)).supernet, named_space(space).resolution
     sources.check(data)
     _fresh(out, resume, "supernet.json")
     from search.data import load as load_data
@@ -200,7 +205,7 @@ def retrain(
     arch: Annotated[str, typer.Argument(help="An arch.json, a folder with one, or ghostnet-1.0.")],
     data: DataName = "digits",
     out: Out = Path("results/retrained"),
-    recipe: RecipeName = "digits",
+    recipe: RecipeName = None,
     seed: Seed = 0,
     minutes: Minutes = None,
     resume: Resume = False,
@@ -210,7 +215,7 @@ def retrain(
     from search import sources
     from search.recipe import load
 
-    network, config = _arch(arch), load(recipe).retrain
+    network, config = _arch(arch), load(recipe or _recipe_for(data)).retrain
     sources.check(data)
     _fresh(out, resume, "trained.json")
     from search.data import load as load_data
@@ -357,6 +362,10 @@ def _arch(name: str) -> Arch:
     if path.suffix == ".json" or path.exists():
         return Arch.load(path)
     return published(name)
+
+
+def _recipe_for(data: str) -> str:
+    return "digits" if data == "digits" else "cifar10"
 
 
 def _fresh(folder: Path, resume: bool, product: str) -> None:

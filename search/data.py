@@ -5,6 +5,7 @@ evaluation. All are drawn from the training set but `test`, by class, with a see
 `search.sources` says how a data set is named.
 """
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from search.errors import UserError
+from search.progress import bar
 from search.sources import TORCHVISION, check, parquet_files, test_folder
 
 SPLIT_SEED = 20200614
@@ -164,6 +166,8 @@ def _torchvision(name: str) -> tuple[Split, Split, tuple[str, ...]]:
     try:
         sets = [kind(str(root), train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            root.rmdir()  # which torchvision made before it tried
         raise UserError(
             f"{name} could not be downloaded ({str(error).splitlines()[0]}); "
             "data that is here already: --data parquet:PATH"
@@ -191,8 +195,10 @@ def _parquet(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
                 table = pq.read_table(file)
                 features = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
                 picture = "image" if "image" in table.column_names else "img"
-                for value in table[picture].to_pylist():
-                    images.append(np.asarray(Image.open(io.BytesIO(value["bytes"])).convert("RGB")))
+                with bar(f"read {file.name}", len(table)) as progress:
+                    for value in table[picture].to_pylist():
+                        images.append(np.asarray(Image.open(io.BytesIO(value["bytes"])).convert("RGB")))
+                        progress.advance()
                 labels += table["label"].to_pylist()
             except (pyarrow.ArrowException, UnidentifiedImageError, KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{file} is not in the Hugging Face image layout: {error}") from None

@@ -113,7 +113,7 @@ def start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Run
             raise UserError(f"{out} holds a run already: --resume goes on with it, --out names another folder")
         if (found := read_json(out / RUN)) != recorded:
             raise UserError(f"{out} holds a run of another recipe: {_differing(found, recorded)} differs")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(path.suffix != ".tmp" for path in out.iterdir())):
         raise UserError(f"{out} is not empty and holds no run")
     run = Run(recipe, out, minutes)
     if recipe.threads:
@@ -124,6 +124,18 @@ def start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Run
         _ = run.data  # what can't be loaded is said before anything is written
     write_json(out / RUN, recorded)
     return run
+
+
+def recorded_recipe(out: Path) -> Recipe:
+    """The recipe of the run in a folder.
+
+    Raises:
+        UserError: it holds no run that this version can read.
+    """
+    try:
+        return Recipe.model_validate(read_json(out / RUN)["recipe"], strict=False)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{out / RUN} has no recipe: {str(error).splitlines()[0]}") from None
 
 
 def _differing(found: Any, wanted: Any) -> str:

@@ -148,6 +148,8 @@ def test_each_command_alone(killed_run):
     assert not (killed_run / "exp2").exists()
     report = ghostnas("report", "out", cwd=killed_run)
     assert report.returncode == 0 and "Report: out/report/report.html" in report.stdout
+    by_folder = ghostnas("run", "--out", "out", "--resume", cwd=killed_run)
+    assert by_folder.returncode == 0 and "report: done before" in by_folder.stderr
     again = ghostnas("run", "small.toml", "--out", "out", cwd=killed_run)
     assert again.returncode == 2 and "--resume" in again.stderr
     other = ghostnas("run", "small.toml", "--out", "out", "--resume", "--seed", "5", cwd=killed_run)
