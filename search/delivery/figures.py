@@ -98,7 +98,7 @@ def _name(axes: Any, text: str, x: float | None, y: float, colour: str) -> None:
 
 def arch_figure(named: dict[str, Arch]) -> Figure:
     """One row a network, one column a block: the outline is the expansion width, the filled bar the output width, its
-    colour the ghost ratio s, the figure above it the cheap kernel d, a black cap squeeze-and-excitation."""
+    colour the ghost ratio s, the figure above it the cheap kernel d, a dot below it squeeze-and-excitation."""
     blocks = max(len(arch.blocks) for arch in named.values())
     widest = max(block.mid_chs for arch in named.values() for block in arch.blocks)
     with plt.rc_context(STYLE | {"axes.grid": False}):
@@ -110,19 +110,19 @@ def arch_figure(named: dict[str, Arch]) -> Figure:
                 axes.add_patch(Rectangle((k - 0.4, 0), 0.8, block.mid_chs, fill=False, edgecolor=colour, linewidth=1))
                 axes.add_patch(Rectangle((k - 0.4, 0), 0.8, block.out_chs, color=colour))
                 if block.se_ratio:
-                    axes.add_patch(Rectangle((k - 0.4, block.mid_chs), 0.8, 0.05 * widest, color="black"))
+                    axes.plot(k, -0.1 * widest, marker="o", markersize=5, color="black", clip_on=False)
                 kernel = "" if block.ratio == 1 else f"{block.cheap_kernel}"
-                axes.text(k, block.mid_chs + 0.08 * widest, kernel, ha="center", va="bottom", fontsize=9)
+                axes.text(k, block.mid_chs + 0.03 * widest, kernel, ha="center", va="bottom", fontsize=9)
             for start in np.cumsum([len(stage) for stage in arch.stages])[:-1]:
                 axes.axvline(start - 0.5, color="#d1d5db", linewidth=0.8, linestyle=":")
-            axes.set(ylim=(0, 1.35 * widest), xlim=(-0.7, blocks - 0.3), yticks=[0, widest])
+            axes.set(ylim=(-0.2 * widest, 1.3 * widest), xlim=(-0.7, blocks - 0.3), yticks=[0, widest])
             axes.set_ylabel(name, rotation=0, ha="right", va="center", weight="bold")
             axes.set_xticks(range(blocks), [str(k + 1) for k in range(blocks)])
         rows[-1, 0].set_xlabel("block")
         used = sorted({block.ratio for arch in named.values() for block in arch.blocks})
         handles: list[Any] = [Patch(color=RATIO_COLOURS.get(s, "#000000"), label=f"s = {s}") for s in used]
         handles.append(Patch(facecolor="none", edgecolor="#6b7280", label="outline: expansion, fill: output channels"))
-        handles.append(Line2D([], [], color="black", linewidth=4, label="SE"))
+        handles.append(Line2D([], [], color="black", linestyle="", marker="o", markersize=5, label="SE"))
         handles.append(Line2D([], [], linestyle="", marker="$3$", color="black", label="cheap kernel d"))
         figure.legend(
             handles=handles, loc="outside upper center", ncols=-(-len(handles) // 2), frameon=False, fontsize=8.5
