@@ -95,6 +95,7 @@ def calibrate(
                     unsaved.clear()
                 progress.at(len(done))
             log.extend(unsaved)
+    gate.close()
     table = _table(space, run, codes, fit_networks, visits, gate, seed, time.monotonic() - start)
     table.save(out)
     return table

@@ -23,4 +23,5 @@ def measure(run: Runtime, networks: Mapping[str, tuple[nn.Module, Shape]], seed:
             for name in rng.permutation(list(networks)).tolist():
                 rows[name].append(gate.visit(sessions[name], networks[name][1]))
                 progress.advance()
+    gate.close()
     return {name: score(counted(visits, gate)) for name, visits in rows.items()}

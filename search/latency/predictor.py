@@ -77,19 +77,22 @@ def apply(correction: Correction, per_slot: Floats) -> Floats:
 
 def fit(per_slot: Floats, measured: Floats) -> Correction:
     """Fits [n, slots] unit latencies to [n] measured milliseconds, on relative error; the interval is still open."""
-    from sklearn.linear_model import LinearRegression, RidgeCV
+    from sklearn.linear_model import HuberRegressor, RidgeCV
 
-    weight = measured**-2.0
-    sums = per_slot.sum(1, keepdims=True)
-    affine = LinearRegression().fit(sums, measured, weight)
-    rest = measured - affine.predict(sums)
-    spread = per_slot.std(0) + 1e-12
+    # 1 = slope * (sum / measured) + intercept / measured, robustly: a visit that was disturbed unnoticed is far off
+    relative = np.stack([per_slot.sum(1), np.ones(len(measured))], 1) / measured[:, None]
+    slope, base = (
+        HuberRegressor(alpha=0, fit_intercept=False, max_iter=1000).fit(relative, np.ones(len(measured))).coef_
+    )
+    rest = measured - slope * per_slot.sum(1) - base
+    spread, limit = per_slot.std(0) + 1e-12, 3 * np.median(np.abs(rest)) / 0.6745
+    scaled = (per_slot - per_slot.mean(0)) / spread
     ridge = RidgeCV(alphas=RIDGES, fit_intercept=False)
-    slots = ridge.fit((per_slot - per_slot.mean(0)) / spread, rest / measured.mean()).coef_ * measured.mean() / spread
-    intercept = float(affine.intercept_ - slots @ per_slot.mean(0))
+    slots = ridge.fit(scaled, rest.clip(-limit, limit) / measured.mean()).coef_ * measured.mean() / spread
+    intercept = float(base - slots @ per_slot.mean(0))
     return Correction(
         intercept_ms=intercept,
-        slope=float(affine.coef_[0]),
+        slope=float(slope),
         slots=tuple(slots.tolist()),
         interval=0.0,
         coverage=COVERAGE,

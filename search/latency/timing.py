@@ -1,12 +1,14 @@
-"""How a session is timed: short visits between two looks at a reference network, scored by their lower quartile.
+"""How a session is timed: short visits between looks at a reference network, scored by their lower quartile.
 
 Everything is timed in every round, in a new order each time, so that a slow minute of the machine touches all alike.
 A visit's minimum shrugs off interruptions inside it. On shared machines a neighbour on the same physical core slows
-everything by up to 2x for milliseconds to seconds at a time: the reference, timed just before and just after, tells,
-and such a visit is made again. The reference is a gate, never a divisor.
+everything by up to 2x for milliseconds to seconds at a time: the reference, timed just before and just after each short
+window of runs, tells, and the window is made again, on another core if that is calmer. The reference is a gate; it
+divides only where a calm moment never came.
 """
 
 import gc
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,26 +22,24 @@ from spaces.presets import DIGITS
 
 Visit = dict[str, Any]  # min_ms, median_ms, runs, reference_ms; in a calibration's log also item, visit, at_s
 WARM_UP = 2
-RUNS = (3, 30)  # at least, at most
-VISIT_NS = 2_000_000
-REFERENCE_RUNS = 5
-LOOKS = 20  # at the reference, before a visit is put off
+WINDOWS = 3  # calm windows in a visit; its minimum is over all of them
+RUNS = (2, 10)  # in a window, at least and at most
+WINDOW_NS = 700_000
+REFERENCE_RUNS = 3
+LOOKS = 40  # at the reference, before a visit is put off
 CALM = 1.08  # a visit counts if the reference took at most this much more than at its best, before and after
 SETTLE_S = 0.5
 
 
-def visit(session: Session, shape: Shape) -> Visit:
-    """One visit at batch 1: discarded runs, then timed ones. Times in milliseconds."""
-    images = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
-    for _ in range(WARM_UP):
-        session(images)
+def window(session: Session, images: np.ndarray) -> list[int]:
+    """A few runs in a row, in nanoseconds each."""
     times: list[int] = []
     with _no_garbage_collection():
-        while len(times) < RUNS[0] or (len(times) < RUNS[1] and sum(times) < VISIT_NS):
+        while len(times) < RUNS[0] or (len(times) < RUNS[1] and sum(times) < WINDOW_NS):
             start = time.perf_counter_ns()
             session(images)
             times.append(time.perf_counter_ns() - start)
-    return {"min_ms": min(times) / 1e6, "median_ms": float(np.median(times)) / 1e6, "runs": len(times)}
+    return times
 
 
 def score(minima_ms: list[float]) -> float:
@@ -60,6 +60,8 @@ class Gate:
         self._session = run.load(run.compile(network, self._shape))
         self._images = np.zeros((1, *self._shape), dtype=np.float32)
         self.best_ms = best_ms
+        self._threads = run.threads
+        self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         end = time.monotonic() + SETTLE_S
         while time.monotonic() < end:
             self.look()
@@ -76,16 +78,46 @@ class Gate:
         return now
 
     def visit(self, session: Session, shape: Shape) -> Visit:
-        """A visit in a calm moment, waiting a little for one, or a disturbed one if none comes: `reference_ms`, the
-        slower of the reference's times before and after it, tells which."""
-        for _ in range(LOOKS):
-            if not self.calm(before := self.look()):
-                continue
-            row = visit(session, shape)
-            if self.calm(after := max(before, self.look())):
-                return {**row, "reference_ms": after}
+        """A visit in calm moments, waiting a little for them, or a disturbed one if none comes: `reference_ms`, the
+        slowest of the reference's times around the windows that count, tells which."""
+        images = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
+        for _ in range(WARM_UP):
+            session(images)
+        windows: list[tuple[float, list[int]]] = []  # the reference's time, and the runs
         before = self.look()
-        return {**visit(session, shape), "reference_ms": max(before, self.look())}
+        for _ in range(LOOKS):
+            if not self.calm(before):
+                self._hop()
+                before = self.look()
+                continue
+            runs = window(session, images)
+            after = self.look()
+            if self.calm(after):
+                windows.append((max(before, after), runs))
+                if len(windows) == WINDOWS:
+                    break
+            before = after
+        if not windows:
+            runs = window(session, images)
+            windows.append((max(before, self.look()), runs))
+        times = [time for _, runs in windows for time in runs]
+        return {
+            "min_ms": min(times) / 1e6,
+            "median_ms": float(np.median(times)) / 1e6,
+            "runs": len(times),
+            "reference_ms": max(reference for reference, _ in windows),
+        }
+
+    def _hop(self) -> None:
+        """Moves to the next core that we may use. One thread only; more would share the cores anyway."""
+        if len(self._cores) > 1 and self._threads == 1:
+            self._cores = self._cores[1:] + self._cores[:1]
+            os.sched_setaffinity(0, {self._cores[0]})
+
+    def close(self) -> None:
+        """Gives back the cores that we may use."""
+        if len(self._cores) > 1:
+            os.sched_setaffinity(0, set(self._cores))
 
     def calm(self, reference_ms: float) -> bool:
         """Whether a visit with that reference time counts, by the best that is known now."""
@@ -93,9 +125,10 @@ class Gate:
 
 
 def counted(visits: list[Visit], gate: Gate) -> list[float]:
-    """The minima of the calm visits, or of all where none was calm."""
+    """The minima of the calm visits. Where none was calm, all, as much shorter as the reference was slowed: a stopgap,
+    closer than a time that a neighbour doubled, and counted as disturbed."""
     calm = [visit["min_ms"] for visit in visits if gate.calm(visit["reference_ms"])]
-    return calm or [visit["min_ms"] for visit in visits]
+    return calm or [visit["min_ms"] * gate.best_ms / visit["reference_ms"] for visit in visits]
 
 
 @contextmanager

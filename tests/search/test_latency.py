@@ -118,22 +118,25 @@ def test_disturbed_visits_dont_count_where_calm_ones_exist():
 
     rows = [{"min_ms": 5.0, "reference_ms": 2.0}, {"min_ms": 3.0, "reference_ms": 1.05}]
     assert counted(rows, Known()) == [3.0]
-    assert counted(rows[:1], Known()) == [5.0]
+    assert counted(rows[:1], Known()) == [2.5]
     assert score([4.0, 1.0, 2.0, 3.0, 5.0]) == 2.0
 
 
-def test_a_visit_waits_for_calm(monkeypatch):
-    times = iter([2.0, 2.0, 1.0, 2.0, 1.0, 1.0])  # busy, busy, (calm, then busy), (calm, calm)
+def test_a_visit_waits_for_calm_and_counts_calm_windows_only(monkeypatch):
+    looks = iter([2.0, 2.0, 1.0, 2.0, 1.0, 1.01, 1.02, 1.03])
+    # busy, busy, calm [9] busy: dropped; calm [7] calm [5] calm [6] calm
+    windows = iter([[9_000_000], [7_000_000], [5_000_000], [6_000_000]])
 
     class Known(Gate):
         def __init__(self):
-            self.best_ms = 1.0
+            self.best_ms, self._cores, self._threads = 1.0, [], 1
 
         def look(self):
-            return next(times)
+            return next(looks)
 
-    monkeypatch.setattr(timing, "visit", lambda session, shape: {"min_ms": 7.0})
-    assert Known().visit(None, (1, 1, 1)) == {"min_ms": 7.0, "reference_ms": 1.0}
+    monkeypatch.setattr(timing, "window", lambda session, images: next(windows))
+    row = Known().visit(lambda images: images, (1, 1, 1))
+    assert row == {"min_ms": 5.0, "median_ms": 6.0, "runs": 3, "reference_ms": 1.03}
 
 
 @pytest.mark.parametrize("name", sorted(RUNTIMES))
