@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.errors import UserError
-from search.latency.table import Correction, LatencyTable, Network, Setting, Validation
+from search.latency.table import Correction, LatencyTable, Network, Validation
 from spaces.space import Codes, Space
 from spaces.tables import Floats, UnitTable
 
@@ -131,13 +131,3 @@ def validate(
         ),
     )
     return correction.model_copy(update={"interval": interval}), validation
-
-
-def check_setting(setting: Setting, runtime: str, threads: int) -> None:
-    """Raises:
-    UserError: the table was made for another runtime or number of threads.
-    """
-    if (setting.runtime, setting.threads) != (runtime, threads):
-        raise UserError(
-            f"the latency table is for {setting.runtime} on {setting.threads} thread(s), not for {runtime} on {threads}"
-        )
