@@ -12,17 +12,33 @@ from ghostnet.cost import Cost, cost
 from ghostnet.published import published
 
 if TYPE_CHECKING:
+    from ghostnet.backbone import Backbone
+    from ghostnet.ghostify import ghostify
     from ghostnet.modules import GhostModule
     from ghostnet.network import GhostNet
     from ghostnet.supernet import Supernet
 
 _NEED_TORCH = {
+    "Backbone": "ghostnet.backbone",
     "GhostModule": "ghostnet.modules",
     "GhostNet": "ghostnet.network",
     "Supernet": "ghostnet.supernet",
+    "ghostify": "ghostnet.ghostify",
 }
 
-__all__ = ["Arch", "ArchError", "Block", "Cost", "GhostModule", "GhostNet", "Supernet", "cost", "published"]
+__all__ = [
+    "Arch",
+    "ArchError",
+    "Backbone",
+    "Block",
+    "Cost",
+    "GhostModule",
+    "GhostNet",
+    "Supernet",
+    "cost",
+    "ghostify",
+    "published",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -8,6 +8,7 @@ Paper: Han et al., "GhostNet: More Features from Cheap Operations", CVPR 2020, s
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -36,6 +37,14 @@ def _odd(name: str, value: object) -> None:
         raise ArchError(f"`{name}` must be odd, but got {value!r}")
 
 
+def check_ghost(ratio: int, cheap_kernel: int) -> None:
+    """Raises:
+    ArchError: no Ghost module has this ratio s or cheap kernel d.
+    """
+    _whole("ratio", ratio, 1, 64)
+    _odd("cheap_kernel", cheap_kernel)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
     """A Ghost bottleneck (section 3.2): two Ghost modules of one ratio s and cheap kernel d around an optional
@@ -58,8 +67,7 @@ class Block:
         _whole("out_chs", self.out_chs, 1)
         _odd("dw_kernel", self.dw_kernel)
         _whole("stride", self.stride, 1, 2)
-        _whole("ratio", self.ratio, 1, 64)
-        _odd("cheap_kernel", self.cheap_kernel)
+        check_ghost(self.ratio, self.cheap_kernel)
         if type(self.se_ratio) not in (int, float) or not 0 <= self.se_ratio <= 1:
             raise ArchError(f"`se_ratio` must be a number from 0 (no SE) to 1, but got {self.se_ratio!r}")
         object.__setattr__(self, "se_ratio", float(self.se_ratio))
@@ -125,6 +133,9 @@ class Arch:
         """
         if not isinstance(data, Mapping):
             raise ArchError(f"an architecture must be a JSON object, but got {type(data).__name__}")
+        newer = re.fullmatch(r"ghostnas\.arch/(\d{1,9})", str(data.get("schema")))
+        if newer and int(newer[1]) > int(SCHEMA.rpartition("/")[2]):
+            raise ArchError(f"`schema` is {newer[0]!r}, of a later GhostNAS: this one reads {SCHEMA!r}")
         if data.get("schema") != SCHEMA:
             raise ArchError(f"`schema` must be {SCHEMA!r}, but got {data.get('schema')!r}")
         if data.get("ghost_order") != GHOST_ORDER:

@@ -2,9 +2,13 @@
 
 Paper: Han et al., "GhostNet", CVPR 2020, section 3.1 (module) and 3.2 (bottleneck). Parameter names are timm's.
 
+In the paper's letters: X [c, h, w] becomes Y [n, h', w'] (eq. 1); of the n maps, m = n / s are intrinsic, Y' = X * f'
+with k x k filters (eq. 2), and each of those makes s - 1 ghosts, y_ij = Phi_ij(y'_i), by d x d filters, while Phi_is is
+the identity (eq. 3). In the code c is `in_chs`, n `out_chs`, s `ratio`, k `kernel`, d `cheap_kernel`.
+
 Deviations: ghosts that the closing slice would throw away are never computed (the authors compute ceil(n/s)(s-1) of
-them and cut), and at s > 2 the ghosts come replica by replica, so that the cheap op is a depthwise convolution over
-repeated primaries instead of a grouped one, which misses every runtime's fast path.
+them and cut), and at s > 2 the ghosts come replica by replica, so that the cheap op is s - 1 depthwise convolutions
+instead of a grouped one, which misses every runtime's fast path (tests/benchmarks/ghost_module.py measures it).
 """
 
 from functools import partial
@@ -43,21 +47,36 @@ def conv_norm(in_chs: int, out_chs: int, kernel: int, stride: int = 1, groups: i
 
 
 class CheapConv(nn.Module):
-    """The cheap linear operations Phi of eq. 3: ghost j is a d x d filter of primary j mod `in_chs`."""
+    """The cheap linear operations Phi of eq. 3: ghost j is a d x d filter of primary j mod `in_chs`.
 
-    def __init__(self, in_chs: int, out_chs: int, kernel: int) -> None:
+    One depthwise convolution a replica; where fewer ghosts than primaries are left, the last reads the leading ones.
+    """
+
+    def __init__(self, in_chs: int, out_chs: int, kernel: int, bias: bool = False) -> None:
         super().__init__()
         self.in_chs, self.out_chs, self.kernel = in_chs, out_chs, kernel
         self.weight = nn.Parameter(torch.empty(out_chs, 1, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_chs)) if bias else None
         if not self.weight.is_meta:
             nn.init.kaiming_normal_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_chs, H, W] -> [B, out_chs, H, W]"""
-        whole, rest = divmod(self.out_chs, self.in_chs)
-        parts = [x] * whole + ([x[:, :rest]] if rest else [])
-        repeated = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-        return F.conv2d(repeated, self.weight, padding=self.kernel // 2, groups=self.out_chs)
+        replicas = [
+            self._replica(x if stop - start == self.in_chs else x[:, : stop - start], slice(start, stop))
+            for start, stop in self.replicas
+        ]
+        return replicas[0] if len(replicas) == 1 else torch.cat(replicas, 1)
+
+    @property
+    def replicas(self) -> list[tuple[int, int]]:
+        """Where the first ghosts of all primaries start and stop among the outputs, where the second ones, ..."""
+        starts = range(0, self.out_chs, self.in_chs)
+        return [(start, min(start + self.in_chs, self.out_chs)) for start in starts]
+
+    def _replica(self, x: Tensor, part: slice) -> Tensor:
+        bias = self.bias[part] if self.bias is not None else None
+        return F.conv2d(x, self.weight[part], bias, padding=self.kernel // 2, groups=x.shape[1])
 
     def extra_repr(self) -> str:
         return f"{self.in_chs}, {self.out_chs}, kernel={self.kernel}"

@@ -28,7 +28,7 @@ class GhostNet(nn.Module):
     """A GhostNet (section 3.3) of any architecture.
 
     Args:
-        num_classes: outputs of the classifier.
+        num_classes: outputs of the classifier; 0 leaves it out, and the outputs are the `head_chs` pooled features.
         in_chs: channels of the input.
         drop_rate: dropout before the classifier, in training only (0.2 in the paper's recipe).
         generator: source of the initial weights; torch's global one where None.
@@ -57,8 +57,8 @@ class GhostNet(nn.Module):
         self.global_pool = nn.AdaptiveAvgPool2d(1)
         self.conv_head = Conv2d(tail.tail_chs, tail.head_chs, 1)
         self.act2 = nn.ReLU(inplace=True)
-        self.classifier = Linear(tail.head_chs, num_classes)
-        if not self.classifier.weight.is_meta:
+        self.classifier = Linear(tail.head_chs, num_classes) if num_classes else nn.Identity()
+        if not self.conv_stem.weight.is_meta:
             initialise(self.named_parameters(), generator)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -66,14 +66,14 @@ class GhostNet(nn.Module):
         return self.blocks(self.act1(self.bn1(self.conv_stem(x))))
 
     def forward_head(self, x: Tensor) -> Tensor:
-        """[B, tail_chs, h, w] -> logits [B, num_classes]"""
+        """[B, tail_chs, h, w] of any size -> logits [B, num_classes], or [B, head_chs] where there are no classes"""
         x = self.act2(self.conv_head(self.global_pool(x))).flatten(1)
         if self.drop_rate:
             x = F.dropout(x, self.drop_rate, self.training)
         return self.classifier(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, in_chs, H, W] -> logits [B, num_classes]"""
+        """Images [B, in_chs, H, W] of any size -> logits [B, num_classes], or [B, head_chs] where there are none"""
         return self.forward_head(self.forward_features(x))
 
 
@@ -86,7 +86,7 @@ def unit_module(unit: Unit) -> nn.Module:
             return nn.Sequential(*conv_norm(unit.in_chs, unit.out_chs, 3, unit.stride), nn.ReLU(inplace=True))
         case Tail():
             head = [nn.AdaptiveAvgPool2d(1), Conv2d(unit.tail_chs, unit.head_chs, 1), nn.ReLU(inplace=True)]
-            classifier = Linear(unit.head_chs, unit.num_classes)
+            classifier = Linear(unit.head_chs, unit.num_classes) if unit.num_classes else nn.Identity()
             return nn.Sequential(ConvNormAct(unit.in_chs, unit.tail_chs), *head, nn.Flatten(1), classifier)
 
 

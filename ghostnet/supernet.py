@@ -82,7 +82,7 @@ class Supernet(nn.Module):
         with torch.device("meta"):
             net = GhostNet(arch, self.num_classes, self.in_chs)
         corners = self._corners(arch, _shapes(net))
-        reference = corners["classifier.weight"]
+        reference = corners["conv_stem.weight"]
         state = {name: tensor.detach().clone() for name, tensor in corners.items()}
         for name, buffer in net.named_buffers():
             if name not in state:  # the norms' step counters, which the supernet doesn't keep

@@ -93,3 +93,24 @@ def intrinsic_chs(out_chs: int, ratio: int, align: int = 1) -> int:
 def se_chs(block: Block) -> int:
     """Hidden channels of the block's squeeze-and-excitation, 0 where there is none."""
     return make_divisible(block.se_ratio * block.mid_chs) if block.se_ratio else 0
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMap:
+    """Where a backbone's feature map comes from: the output of the `block`-th block, `stride` pixels a cell."""
+
+    block: int
+    stride: int
+    chs: int
+
+
+def feature_maps(arch: Arch) -> tuple[FeatureMap, ...]:
+    """The last block's output at each stride, finest first: what detection and segmentation heads are given.
+
+    timm's `features_only` takes a stage earlier (the first stage at a stride), so its channels may be fewer.
+    """
+    stride, found = arch.stem_stride, {}
+    for i, block in enumerate(arch.blocks):
+        stride *= block.stride
+        found[stride] = FeatureMap(i, stride, block.out_chs)
+    return tuple(found.values())

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ghostnet.arch import Arch, ArchError
+from ghostnet.cost import Cost, Layer
 from ghostnet.cost import cost as network_cost
+from ghostnet.cost import layers as network_layers
 from ghostnet.published import published
 from search.errors import UserError
 from search.progress import say
@@ -231,7 +234,7 @@ def retrain(
 @app.command()
 def export(
     arch: Annotated[str, typer.Argument(help="An arch.json, a folder with one, or ghostnet-1.0.")],
-    weights: Annotated[Path, typer.Option("--weights", help="A .safetensors file.")],
+    weights: Annotated[Path, typer.Option("--weights", help="A .safetensors or .pth file.")],
     to: Annotated[str, typer.Option("--to", help="onnx, safetensors, pt2; several with commas.")] = "onnx,safetensors",
     out: Out = Path("results/exported"),
     as_json: Json = False,
@@ -243,14 +246,14 @@ def export(
     _fresh(out, False, "manifest.json")
     import torch
 
+    from ghostnet.weights import network as load_network
     from search.delivery.export import check_formats
     from search.delivery.export import export as write_network
-    from search.training.retrain import load_weights, sizes
 
     formats = [name.strip() for name in to.split(",")]
     check_formats(formats)
-    num_classes, in_chs = sizes(weights)
-    net = load_weights(network, weights, num_classes, in_chs)
+    net = load_network(network, weights)
+    in_chs = net.in_chs
     card = weights.with_name("trained.json")
     facts: dict[str, Any] = {}
     if card.exists():
@@ -266,16 +269,15 @@ def export(
 def cost(
     arch: Annotated[str, typer.Argument(help="An arch.json, a folder with one, or ghostnet-1.0.")],
     latency: Annotated[Path | None, typer.Option("--latency", help="A latency table, *.lat.json.")] = None,
-    classes: Annotated[int, typer.Option("--classes", min=1)] = 1000,
+    classes: Annotated[int, typer.Option("--classes", min=0)] = 1000,
     in_chs: Annotated[int, typer.Option("--in-chs", min=1)] = 3,
+    by_layer: Annotated[bool, typer.Option("--layers", help="Every layer's cost, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Multiply-adds, parameters and, with a latency table, predicted milliseconds."""
     network = _arch(arch)
     facts: dict[str, Any] = {"arch": network.id}
     if latency:
-        from dataclasses import replace
-
         from search.latency.predictor import Predictor
         from search.latency.table import LatencyTable
         from spaces.presets import named_space
@@ -292,12 +294,17 @@ def cost(
     total = network_cost(network, classes, in_chs)
     facts |= {"macs": total.macs, "params": total.params, "resolution": network.resolution}
     facts |= {"num_classes": classes, "in_chs": in_chs}
+    parts = network_layers(network, classes, in_chs) if by_layer else ()
+    if by_layer:
+        facts["layers"] = [asdict(layer) | {"macs": layer.cost.macs, "params": layer.cost.params} for layer in parts]
     words = (
         f"{total.macs:,} multiply-adds at {network.resolution} x {network.resolution}, "
         f"{total.params:,} parameters, {classes} classes"
     )
     if latency:
         words += f", {facts['latency_ms']:.3f} ms ({facts['latency_low_ms']:.3f} to {facts['latency_high_ms']:.3f})"
+    if by_layer and not as_json:
+        _print_layers(parts, total)
     _say(facts, words, as_json)
 
 
@@ -383,6 +390,17 @@ def _milliseconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise UserError(f"a latency budget is like 8ms, above zero, not {text!r}")
     return value
+
+
+def _print_layers(parts: tuple[Layer, ...], total: Cost) -> None:
+    name_width = max(len(part.name) for part in parts)
+    print(f"{'layer':{name_width}}  {'convolution':36} {'MACs':>12} {'share':>6} {'params':>10}")
+    for p in parts:
+        groups = f" in {p.groups} groups" if p.groups > 1 else ""
+        shape = f"{p.in_chs} > {p.out_chs}, {p.kernel}x{p.kernel}{groups}, {p.size}x{p.size}"
+        share = p.cost.macs / total.macs
+        print(f"{p.name:{name_width}}  {shape:36} {p.cost.macs:>12,} {share:6.1%} {p.cost.params:>10,}")
+    print()
 
 
 def _say(facts: dict[str, Any], words: str, as_json: bool) -> None:

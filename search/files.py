@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name and renamed; logs whose torn last line is forgiven."""
+"""Text and JSON files that are whole or absent; logs whose torn last line is forgiven."""
 
 import json
 import os
@@ -6,21 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ghostnet.files import write_bytes
 from search.errors import UserError
 
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes the file in one step: a reader, or a kill at any moment, sees the old content or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # what a kill leaves of it, the next writing takes away
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+__all__ = ["JsonLines", "read_json", "write_bytes", "write_json", "write_text"]
 
 
 def write_text(path: Path, content: str) -> None:

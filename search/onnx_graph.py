@@ -122,7 +122,7 @@ class _Emitter:
     def _folded(self, node: fx.Node, conv: nn.Conv2d | CheapConv) -> tuple[np.ndarray, np.ndarray]:
         """Weight and bias of a convolution with the batch norm that alone follows it."""
         weight, bias = _array(conv.weight), np.zeros(len(conv.weight))
-        if isinstance(conv, nn.Conv2d) and conv.bias is not None:
+        if conv.bias is not None:
             bias = _array(conv.bias)
         norm = self._norm_after(node)
         if norm is not None:
@@ -159,9 +159,8 @@ class _Emitter:
         weight, bias = self._folded(node, module)
         x = self._whole(node.args[0])
         pieces = []
-        for start in range(0, module.out_chs, module.in_chs):
-            part = slice(start, min(start + module.in_chs, module.out_chs))
-            count = part.stop - start
+        for start, stop in module.replicas:
+            part, count = slice(start, stop), stop - start
             source = x if count == module.in_chs else self._leading(x, count)
             pieces.append(self._conv(source, weight[part], bias[part], 1, module.kernel // 2, count))
         return tuple(pieces)

@@ -304,9 +304,10 @@ def networks(job: Run) -> dict[str, Arch]:
 
 
 def retrain(job: Run) -> None:
+    from ghostnet.weights import network as load_network
     from search.latency.measure import measure
     from search.latency.runtimes import runtime
-    from search.training.retrain import CARD, WEIGHTS, load_weights
+    from search.training.retrain import CARD, WEIGHTS
     from search.training.retrain import retrain as train_fully
 
     archs, limit = networks(job), job.seconds("retrain")
@@ -327,18 +328,19 @@ def retrain(job: Run) -> None:
         say(f"  {name}: {card['test_accuracy']:.2%} on the test split")
     timed = {}
     for name, arch in archs.items():
-        net = load_weights(arch, job.out / NETWORKS / name / WEIGHTS, job.data.num_classes, job.data.in_chs)
+        net = load_network(arch, job.out / NETWORKS / name / WEIGHTS)
         timed[name] = (net, (job.data.in_chs, arch.resolution, arch.resolution))
     times = measure(runtime(job.recipe.latency.runtime, job.recipe.latency.threads), timed, job.recipe.seed)
     write_json(job.out / TIMES, times)
 
 
 def export(job: Run) -> None:
+    from ghostnet.weights import network as load_network
     from search.delivery.export import MANIFEST
     from search.delivery.export import export as write_network
     from search.latency.predictor import Predictor
     from search.latency.table import LatencyTable
-    from search.training.retrain import CARD, WEIGHTS, load_weights
+    from search.training.retrain import CARD, WEIGHTS
 
     table = LatencyTable.load(job.out / TABLE)
     predict, times = Predictor(table, job.space), read_json(job.out / TIMES)
@@ -371,7 +373,7 @@ def export(job: Run) -> None:
             "space": job.space.name,
             "space_id": job.space.id,
         }
-        net = load_weights(archs[label], folder / WEIGHTS, job.data.num_classes, job.data.in_chs)
+        net = load_network(archs[label], folder / WEIGHTS)
         write_network(net, out, ["onnx", "safetensors"], images, facts)
     write_json(job.out / PRODUCTS["export"], {"exported": list(chosen)})
 

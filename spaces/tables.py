@@ -4,7 +4,7 @@ MACs, parameters and latencies are all sums of one value a unit. A unit depends 
 tabulated once over their choices, and a population's sum is a handful of array look-ups.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from ghostnet.units import Unit
 from spaces.space import Codes, Space
 
 Floats = NDArray[np.float64]
+CHUNK = 4096  # networks whose codes and sums stay in the nearest cache
 
 
 class UnitTable:
@@ -31,15 +32,23 @@ class UnitTable:
 
     def per_slot(self, codes: Codes) -> Floats:
         """[n, genes] -> the value of each unit, [n, slots]"""
-        codes = np.atleast_2d(codes)
-        looked_up = [
-            table[tuple(codes[:, gene] for gene in genes)] for genes, table in zip(self.genes, self.values, strict=True)
-        ]
-        return np.stack(looked_up, axis=1)
+        columns = np.atleast_2d(codes).T
+        return np.stack([_look_up(table, genes, columns) for genes, table in self._slots()], axis=1)
 
     def total(self, codes: Codes) -> Floats:
         """[n, genes] -> the networks' sums, [n]"""
-        return self.per_slot(codes).sum(axis=1)
+        codes = np.atleast_2d(codes)
+        sums = np.empty(len(codes))
+        for start in range(0, len(codes), CHUNK):
+            columns = np.ascontiguousarray(codes[start : start + CHUNK].T)
+            part = np.zeros(columns.shape[1])
+            for genes, table in self._slots():
+                part += _look_up(table, genes, columns)
+            sums[start : start + CHUNK] = part
+        return sums
+
+    def _slots(self) -> Iterator[tuple[list[int], Floats]]:
+        return zip(self.genes, self.values, strict=True)
 
     def extreme(self, largest: bool = False) -> Codes:
         """The code of the smallest (or largest) sum in the whole space, exactly: [genes].
@@ -75,6 +84,14 @@ class UnitTable:
                     path[:, gene] = index
             latest = new
         return path[best.argmin()]
+
+
+def _look_up(table: Floats, genes: list[int], columns: Codes) -> Floats:
+    """The table's value for each network, from codes by gene [genes, n]: [n]."""
+    index = columns[genes[0]]
+    for gene, choices in zip(genes[1:], table.shape[1:], strict=True):
+        index = index * choices + columns[gene]
+    return table.reshape(-1).take(index)
 
 
 @cache

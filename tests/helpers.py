@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import torch
+from hypothesis import strategies as st
 from torch import nn
 
 from ghostnet.arch import Arch, Block
@@ -35,3 +36,29 @@ def small_arch(**changes: object) -> Arch:
     )
     values: dict = {"stages": stages, "stem_chs": 8, "stem_stride": 1, "tail_chs": 24, "head_chs": 20, "resolution": 15}
     return Arch(**(values | changes))
+
+
+@st.composite
+def archs(draw: st.DrawFn) -> Arch:
+    """Any small architecture: odd widths and sizes, every ratio and kernel, SE or not, alignment or not."""
+    chs = st.integers(1, 20)
+    blocks = st.builds(
+        Block,
+        mid_chs=chs,
+        out_chs=chs,
+        dw_kernel=st.sampled_from((1, 3, 5)),
+        stride=st.sampled_from((1, 2)),
+        se_ratio=st.sampled_from((0.0, 0.25, 1.0)),
+        ratio=st.integers(1, 5),
+        cheap_kernel=st.sampled_from((1, 3, 5)),
+    )
+    stages = draw(st.lists(st.lists(blocks, min_size=1, max_size=2).map(tuple), min_size=1, max_size=3).map(tuple))
+    return Arch(
+        stages=stages,
+        stem_chs=draw(chs),
+        stem_stride=draw(st.sampled_from((1, 2))),
+        tail_chs=draw(chs),
+        head_chs=draw(chs),
+        resolution=draw(st.integers(5, 20)),
+        align=draw(st.sampled_from((1, 1, 4, 8))),
+    )

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
+from ghostnet.weights import to_bytes
 from search.errors import UserError
 from search.files import write_bytes, write_json, write_text
 from search.onnx_graph import INPUT, OPSET, to_onnx
@@ -108,7 +108,7 @@ def _onnx(net: GhostNet) -> tuple[str, bytes, Proof]:
 def _safetensors(net: GhostNet) -> tuple[str, bytes, Proof]:
     from safetensors.torch import load
 
-    content = save({name: tensor.contiguous() for name, tensor in net.state_dict().items()})
+    content = to_bytes(net)
     again = GhostNet(net.arch, net.num_classes, net.in_chs)
     again.load_state_dict(load(content))
     return "weights.safetensors", content, _run(again.eval())

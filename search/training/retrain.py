@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ghostnet.arch import Arch
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
+from ghostnet.weights import to_bytes
 from search.data import Data
-from search.errors import UserError
 from search.evaluate import accuracy
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipe import Training
@@ -80,44 +78,7 @@ def retrain(
         "training": asdict(trained),
     }
     write_text(out / ARCH, arch.to_json())
-    write_bytes(out / WEIGHTS, save({name: t.contiguous().cpu() for name, t in net.state_dict().items()}))
+    write_bytes(out / WEIGHTS, to_bytes(net))
     write_json(out / CARD, card)  # last: a folder with a card is a finished network
     (out / CHECKPOINT).unlink(missing_ok=True)
     return card
-
-
-def load_weights(arch: Arch, weights: Path, num_classes: int, in_chs: int) -> GhostNet:
-    """The network of an architecture with the weights of a safetensors file, in evaluation mode.
-
-    Raises:
-        UserError: no such file, or weights of another architecture.
-    """
-    net, state = GhostNet(arch, num_classes, in_chs), _read(weights)
-    own = net.state_dict()
-    differing = [k for k in (own | state) if k not in own or k not in state or own[k].shape != state[k].shape]
-    if differing:
-        raise UserError(f"{weights} has not the weights of architecture {arch.id}: {', '.join(differing[:3])} differ")
-    net.load_state_dict(state)
-    return net.eval()
-
-
-def sizes(weights: Path) -> tuple[int, int]:
-    """Classes and input channels of the network whose weights a file holds.
-
-    Raises:
-        UserError: the file holds no GhostNet's weights.
-    """
-    state = _read(weights)
-    try:
-        return len(state["classifier.weight"]), state["conv_stem.weight"].shape[1]
-    except KeyError as error:
-        raise UserError(f"{weights} has no GhostNet's weights: {error} is not there") from None
-
-
-def _read(weights: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(weights)
-    except OSError as error:
-        raise UserError(f"{weights}: {error.strerror or error}") from None
-    except SafetensorError as error:
-        raise UserError(f"{weights} is not a safetensors file: {error}") from None

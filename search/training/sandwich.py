@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ghostnet.supernet import Supernet
+from ghostnet.weights import read, to_bytes
 from search.data import Data
 from search.errors import UserError
 from search.files import read_json, write_bytes, write_json
@@ -78,8 +78,7 @@ def train_supernet(
         "seed": seed,
         "training": asdict(trained),
     }
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in supernet.state_dict().items()}
-    write_bytes(out / WEIGHTS, save(tensors))
+    write_bytes(out / WEIGHTS, to_bytes(supernet))
     write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
     (out / CHECKPOINT).unlink(missing_ok=True)
     return card
@@ -120,8 +119,8 @@ def load_supernet(folder: Path) -> Supernet:
     _, space = read_card(folder)
     supernet = new_supernet(space)
     try:
-        supernet.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, RuntimeError) as error:
+        supernet.load_state_dict(read(folder / WEIGHTS)[0])
+    except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS}: {str(error).splitlines()[0]}") from None
     return supernet.eval()
 

@@ -1,17 +1,23 @@
 """The network against the paper's figures, timm's GhostNet, and a second implementation of the Ghost module."""
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from ghostnet import GhostModule, GhostNet, cost, published
+from ghostnet import GhostModule, GhostNet, cost, published, weights
+from ghostnet.cost import layers
+from ghostnet.count import count, count_layers
 from ghostnet.network import unit_module
 from ghostnet.units import units
 from spaces import named_space
-from tests.helpers import randomise, small_arch
+from spaces.population import sample
+from spaces.tables import macs_table, params_table
+from tests.helpers import archs, randomise, small_arch
 
 
 @pytest.mark.parametrize(
@@ -27,45 +33,72 @@ def test_published_networks_cost_what_the_paper_says(name, params, macs):
     assert (total.params, total.macs) == (params, macs)
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [("ghostnet-0.5", "ghostnet_050"), ("ghostnet-1.0", "ghostnet_100"), ("ghostnet-1.3", "ghostnet_130")],
-)
-def test_same_names_and_outputs_as_timm(ours, theirs):
-    other = randomise(timm.create_model(theirs)).double()
-    net = GhostNet(published(ours)).double()
-    net.load_state_dict(other.state_dict())
-    images = torch.randn(2, 3, 75, 75, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for mode in (False, True):
-        net.train(mode)
-        other.train(mode)
-        other.drop_rate = 0.0
-        torch.testing.assert_close(net(images), other(images), rtol=1e-10, atol=1e-10)
+PAIRS = [("ghostnet-0.5", "ghostnet_050"), ("ghostnet-1.0", "ghostnet_100"), ("ghostnet-1.3", "ghostnet_130")]
 
 
-def counted(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module.eval()(torch.zeros(1, *shape))
-    return counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters())
+def pair(ours: str, theirs: str, dtype: torch.dtype, tmp_path) -> tuple[GhostNet, nn.Module]:
+    """Our network with the weights of a randomised one of timm's, carried over as a checkpoint."""
+    other = randomise(timm.create_model(theirs, drop_rate=0.0)).to(dtype)
+    torch.save({"state_dict": other.state_dict()}, tmp_path / "theirs.pth")
+    return weights.load(GhostNet(published(ours)).to(dtype), tmp_path / "theirs.pth"), other
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_outputs_and_gradients_are_timms_at_any_resolution(ours, theirs, train, tmp_path):
+    net, other = pair(ours, theirs, torch.float64, tmp_path)
+    net.train(train)
+    other.train(train)
+    for size in (64, 75, (33, 97)):
+        shape = size if isinstance(size, tuple) else (size, size)
+        images = torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        mine, others = net(images), other(images)
+        torch.testing.assert_close(mine, others, rtol=1e-10, atol=1e-10)
+    mine.square().sum().backward()
+    others.square().sum().backward()
+    gradients = dict(other.named_parameters())
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-7, atol=1e-10)
+    for name, buffer in net.named_buffers():
+        torch.testing.assert_close(buffer, dict(other.named_buffers())[name], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_float32_outputs_macs_and_parameters_are_timms(ours, theirs, tmp_path):
+    net, other = pair(ours, theirs, torch.float32, tmp_path)
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        mine, others = net.eval()(images), other.eval()(images)
+    assert (mine - others).abs().max() <= 1e-5 * max(1.0, float(others.abs().max()))
+    assert count(net, (3, 224, 224)) == count(other, (3, 224, 224)) == cost(published(ours))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(archs(), st.integers(0, 12), st.integers(1, 4))
+def test_closed_form_costs_equal_a_counter_over_the_real_network(arch, num_classes, in_chs):
+    net = GhostNet(arch, num_classes, in_chs)
+    shape = (in_chs, arch.resolution, arch.resolution)
+    assert count(net, shape) == cost(arch, num_classes, in_chs)
+    parts = layers(arch, num_classes, in_chs)
+    by_name: dict[str, int] = {}
+    for name, macs in count_layers(net, shape).items():
+        by_name[name] = macs
+    assert by_name == {layer.name: layer.cost.macs for layer in parts}
+    for layer in parts:
+        own = net.get_submodule(layer.name).parameters()
+        assert sum(p.numel() for p in own) == layer.weights + (0 if layer.norm else layer.out_chs)
+    assert sum(layer.cost.params for layer in parts) == cost(arch, num_classes, in_chs).params
+
+
 @pytest.mark.parametrize("name", ["digits", "cifar", "imagenet"])
-def test_closed_form_costs_equal_a_counter_over_the_real_network(name, seed):
-    import numpy as np
-
+def test_costs_of_encoded_populations_are_the_networks_own(name):
     space = named_space(name)
-    arch = space.sample(np.random.default_rng(seed))
-    net = GhostNet(arch, space.num_classes, space.in_chs)
-    total = cost(arch, space.num_classes, space.in_chs)
-    assert counted(net, (space.in_chs, space.resolution, space.resolution)) == (total.macs, total.params)
-
-
-@pytest.mark.parametrize("align", [1, 4, 8])
-def test_closed_form_costs_hold_for_odd_sizes_and_alignment(align):
-    arch = small_arch(align=align)
-    total = cost(arch, 7, 2)
-    assert counted(GhostNet(arch, 7, 2), (2, 15, 15)) == (total.macs, total.params)
+    codes = sample(space, np.random.default_rng(0), 20)
+    archs = [space.decode(code) for code in codes]
+    own = [cost(arch, space.num_classes, space.in_chs) for arch in archs]
+    assert macs_table(space).total(codes).tolist() == [c.macs for c in own]
+    assert params_table(space).total(codes).tolist() == [c.params for c in own]
+    assert count(GhostNet(archs[0], space.num_classes, space.in_chs), (space.in_chs, *[space.resolution] * 2)) == own[0]
 
 
 def reference_ghost(x, weight, cheap, ratio, out_chs):

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from ghostnet.weights import WeightsError, network
 from search.data import load
 from search.errors import UserError
 from search.evaluate import InheritedAccuracy, accuracy, recalibrate
 from search.recipe import SupernetTraining, Training
 from search.training import loop
-from search.training.retrain import load_weights, retrain, sizes
+from search.training.retrain import retrain
 from search.training.sandwich import load_supernet, read_card, space_for, train_supernet
 
 CPU = torch.device("cpu")
@@ -75,11 +76,11 @@ def test_training_learns_and_the_saved_network_is_the_one_tested(data, tmp_path)
     card = retrain(SPACE.uniform(0.5), data, Training(epochs=8, batch_size=32), tmp_path / "net", device=CPU)
     assert card["test_accuracy"] > 0.5  # chance is 0.1
     weights = tmp_path / "net" / "weights.safetensors"
-    assert sizes(weights) == (10, 1)
-    net = load_weights(SPACE.uniform(0.5), weights, 10, 1)
+    net = network(SPACE.uniform(0.5), weights)
+    assert (net.num_classes, net.in_chs) == (10, 1)
     assert accuracy(net, data, data.test) == card["test_accuracy"]
-    with pytest.raises(UserError, match="has not the weights of architecture"):
-        load_weights(SPACE.smallest, weights, 10, 1)
+    with pytest.raises(WeightsError, match=f"not weights of architecture {SPACE.smallest.id}"):
+        network(SPACE.smallest, weights)
 
 
 def test_a_time_box_ends_the_training_with_its_schedule(data, tmp_path, monkeypatch):

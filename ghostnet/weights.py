@@ -1,0 +1,260 @@
+"""Checkpoints in and out, under the parameter names of the authors' code, which are timm's.
+
+Files are safetensors, or PyTorch's own format read with `weights_only=True`: nothing is ever unpickled.
+
+At s > 2 the authors' module orders its ghosts primary by primary (one grouped convolution), ours replica by replica
+(`ghostnet.arch.GHOST_ORDER`). `fit` rewrites the first into the second: the channels of every ghost module change
+places, and so do the filters that read them. Files of ours say their order; of others', it must be told wherever the
+shapes don't show it.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ghostnet.arch import GHOST_ORDER, Arch, ArchError
+from ghostnet.files import write_bytes
+from ghostnet.network import GhostNet
+from ghostnet.units import Bottleneck, intrinsic_chs, units
+
+State = dict[str, Tensor]
+Order = Literal["replica-major", "grouped"]
+SCHEMA = "ghostnas.weights/1"
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # what training scripts put the tensors under
+NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+class WeightsError(ArchError):
+    """A checkpoint that can't be read, or doesn't fit; the message names the file and the first names that differ."""
+
+
+def load(net: GhostNet, path: str | Path, order: Order | None = None, ignore: Sequence[str] = ()) -> GhostNet:
+    """Reads a checkpoint into a network, in place, and returns the network.
+
+    Args:
+        path: a `.safetensors` file, or one that `torch.save` wrote.
+        order: of ghosts at s > 2; None where the file or its shapes tell.
+        ignore: prefixes of names that are left as they are in the network, such as `classifier.`.
+
+    Raises:
+        WeightsError: no such file, not a checkpoint, or not this network's.
+    """
+    state, metadata = read(path)
+    try:
+        if metadata.get("ghost_order") not in (None, GHOST_ORDER):
+            raise WeightsError(f"its ghost order is {metadata['ghost_order']!r}, not {GHOST_ORDER!r}")
+        known = GHOST_ORDER if "ghost_order" in metadata else order
+        net.load_state_dict(fit(net, state, known, ignore))  # type: ignore[arg-type]
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    return net
+
+
+def network(arch: Arch, path: str | Path, order: Order | None = None) -> GhostNet:
+    """The network of an architecture with a checkpoint's weights, classes and input channels, in evaluation mode.
+
+    Raises:
+        WeightsError: as `load`.
+    """
+    state, _ = read(path)
+    classifier, stem = state.get("classifier.weight"), state.get("conv_stem.weight")
+    if stem is None or stem.ndim != 4:
+        raise WeightsError(f"{path} has no GhostNet's weights: conv_stem.weight is not there")
+    return load(GhostNet(arch, 0 if classifier is None else len(classifier), stem.shape[1]), path, order).eval()
+
+
+def save(net: nn.Module, path: str | Path) -> None:
+    """Writes a network's tensors, as safetensors or, by the suffix `.pth` or `.pt`, as PyTorch does.
+
+    Raises:
+        WeightsError: another suffix.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        write_bytes(path, to_bytes(net))
+    elif path.suffix in (".pth", ".pt"):
+        buffer = io.BytesIO()
+        torch.save({k: v.detach().cpu() for k, v in net.state_dict().items()}, buffer)
+        write_bytes(path, buffer.getvalue())
+    else:
+        raise WeightsError(f"weights are written as .safetensors, .pth or .pt, not {path.name!r}")
+
+
+def to_bytes(net: nn.Module) -> bytes:
+    """A network's tensors as a safetensors file's content, its architecture's id and ghost order in the header."""
+    from safetensors.torch import save as dump
+
+    arch = getattr(net, "arch", None)
+    metadata = {"schema": SCHEMA, "ghost_order": GHOST_ORDER} | ({"arch": arch.id} if isinstance(arch, Arch) else {})
+    return dump({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}, metadata)
+
+
+def read(path: str | Path) -> tuple[State, dict[str, str]]:
+    """The tensors of a checkpoint on the CPU, and what a safetensors file says of itself.
+
+    Averaged weights are taken where a file has both; a wrapper's `module.` is dropped from the names.
+
+    Raises:
+        WeightsError: no such file, or it is no checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as opened:
+                return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from None
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a safetensors file: {error}") from None
+    except Exception:  # damaged bytes make torch's reader fail in any way
+        raise WeightsError(f"{path} is not a file of tensors alone, and nothing else is loaded") from None
+    for wrapper in WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            found = found[wrapper]
+    if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise WeightsError(f"{path} holds no table of tensors")
+    return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}, {}
+
+
+def fit(net: GhostNet, state: State, order: Order | None = None, ignore: Sequence[str] = ()) -> State:
+    """A checkpoint's tensors as `net.load_state_dict` takes them: ghosts in our order, all names and shapes right.
+
+    Raises:
+        WeightsError: names or shapes differ, or the ghosts' order is unknown or has no exact form here.
+    """
+    own = net.state_dict()
+    skipped = (*ignore, *(() if net.num_classes else ("classifier.",)))
+    state = {name: tensor for name, tensor in state.items() if not (skipped and name.startswith(skipped))}
+    state |= {k: v for k, v in own.items() if skipped and k.startswith(skipped)}
+    state |= {k: v for k, v in own.items() if k.endswith("num_batches_tracked") and k not in state}
+    if own.keys() == state.keys() and (order or _order(net.arch, state)) == "grouped":
+        state = from_grouped(net.arch, state)
+    differ = [f"lacks {name}" for name in own if name not in state]
+    differ += [f"has {name}, which the network doesn't" for name in state if name not in own]
+    differ += [
+        f"{name} is {list(state[name].shape)} where the network's is {list(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if differ:
+        more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise WeightsError(f"not weights of architecture {net.arch.id}: it " + "; ".join(differ[:3]) + more)
+    return state
+
+
+def _ghosts(arch: Arch) -> list[tuple[str, int, int, int]]:
+    """Name, outputs n, primaries m and ratio s of every Ghost module that has ghosts."""
+    places = [f"blocks.{i}.{j}" for i, stage in enumerate(arch.stages) for j in range(len(stage))]
+    found = []
+    for place, block in zip(places, arch.blocks, strict=True):
+        for name, n in (("ghost1", block.mid_chs), ("ghost2", block.out_chs)):
+            m = intrinsic_chs(n, block.ratio, arch.align)
+            if n > m:
+                found.append((f"{place}.{name}", n, m, block.ratio))
+    return found
+
+
+def _order(arch: Arch, state: State) -> Order:
+    """The order that the shapes tell: a grouped module has all m (s - 1) ghosts, ours no dead ones."""
+    ambiguous = None
+    for name, n, m, ratio in _ghosts(arch):
+        rows = len(state[f"{name}.cheap_operation.0.weight"])
+        if rows == m * (ratio - 1) != n - m:
+            return "grouped"
+        if rows != m * (ratio - 1):
+            return "replica-major"
+        ambiguous = name if ratio > 2 and not ambiguous else ambiguous
+    if ambiguous:
+        raise WeightsError(
+            f"its ghosts' order can't be told at {ambiguous} (s > 2): say order='grouped' (the authors', timm's) "
+            "or 'replica-major' (ours)"
+        )
+    return "replica-major"
+
+
+def from_grouped(arch: Arch, state: State) -> State:
+    """The tensors of a network built of the authors' grouped Ghost modules, rewritten for `GhostNet(arch)`.
+
+    The two compute the same function with channels in another order. That is exact unless the authors' slice cuts two
+    ghosts of one primary, or an identity shortcut joins blocks of different s above 2.
+
+    Raises:
+        WeightsError: one of those.
+    """
+    new = dict(state)
+
+    def take(name: str, index: list[int], dim: int = 0) -> None:
+        if name in new:
+            if max(index) >= new[name].shape[dim]:
+                raise WeightsError(f"{name} has {new[name].shape[dim]} channels where the network has more")
+            new[name] = new[name].index_select(dim, torch.tensor(index))
+
+    def norm(name: str, index: list[int]) -> None:
+        for leaf in NORM:
+            take(f"{name}.{leaf}", index)
+
+    def conv(name: str, out: list[int] | None = None, inp: list[int] | None = None) -> None:
+        if out is not None:
+            take(f"{name}.weight", out)
+            take(f"{name}.bias", out)
+        if inp is not None:
+            take(f"{name}.weight", inp, 1)
+
+    def ghost(name: str, n: int, ratio: int, inp: list[int]) -> list[int]:
+        """Rewrites one module that reads channels in the order `inp`; the order of its outputs."""
+        m = intrinsic_chs(n, ratio, arch.align)
+        order = _their_channels(name, n, m, ratio)
+        conv(f"{name}.primary_conv.0", inp=inp)
+        kept = [channel - m for channel in order[m:]]
+        if kept:
+            conv(f"{name}.cheap_operation.0", out=kept)
+            norm(f"{name}.cheap_operation.1", kept)
+        return order
+
+    chain = units(arch)
+    bottlenecks = [unit for unit in chain if isinstance(unit, Bottleneck)]
+    places = [f"blocks.{i}.{j}" for i, stage in enumerate(arch.stages) for j in range(len(stage))]
+    first = bottlenecks[0]
+    stream = list(range(arch.stem_chs))  # our channel j is their channel stream[j]
+    if not first.has_shortcut:  # the stem's filters may stand in any order
+        n, ratio = first.block.out_chs, first.block.ratio
+        stream = _their_channels(f"{places[0]}.ghost2", n, intrinsic_chs(n, ratio, arch.align), ratio)
+        conv("conv_stem", out=stream)
+        norm("bn1", stream)
+    for place, unit in zip(places, bottlenecks, strict=True):
+        mid = ghost(f"{place}.ghost1", unit.block.mid_chs, unit.block.ratio, stream)
+        conv(f"{place}.conv_dw", out=mid)
+        norm(f"{place}.bn_dw", mid)
+        conv(f"{place}.se.conv_reduce", inp=mid)
+        conv(f"{place}.se.conv_expand", out=mid)
+        out = ghost(f"{place}.ghost2", unit.block.out_chs, unit.block.ratio, mid)
+        if unit.has_shortcut:
+            conv(f"{place}.shortcut.0", out=stream)
+            norm(f"{place}.shortcut.1", stream)
+            conv(f"{place}.shortcut.2", out=out, inp=stream)
+            norm(f"{place}.shortcut.3", out)
+        elif stream != out:
+            raise WeightsError(f"grouped ghosts have no exact form here: s changes along the shortcut of {place}")
+        stream = out
+    conv(f"blocks.{len(arch.stages)}.0.conv", inp=stream)
+    return new
+
+
+def _their_channels(name: str, n: int, m: int, ratio: int) -> list[int]:
+    """For each of our outputs, the grouped module's: ghost r of primary g is output m + g (s - 1) + r there."""
+    order = list(range(m)) + [m + (k % m) * (ratio - 1) + k // m for k in range(n - m)]
+    if n > m and max(order) >= n:
+        raise WeightsError(
+            f"grouped ghosts have no exact form here: at {name} the slice to {n} channels at s = {ratio} cuts "
+            "two ghosts of one primary"
+        )
+    return order
