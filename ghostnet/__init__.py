@@ -13,7 +13,7 @@ from ghostnet.published import published
 
 if TYPE_CHECKING:
     from ghostnet.backbone import Backbone
-    from ghostnet.ghostify import ghostify
+    from ghostnet.conversion import ghostify
     from ghostnet.modules import GhostModule
     from ghostnet.network import GhostNet
     from ghostnet.supernet import Supernet
@@ -23,7 +23,7 @@ _NEED_TORCH = {
     "GhostModule": "ghostnet.modules",
     "GhostNet": "ghostnet.network",
     "Supernet": "ghostnet.supernet",
-    "ghostify": "ghostnet.ghostify",
+    "ghostify": "ghostnet.conversion",
 }
 
 __all__ = [

@@ -47,11 +47,13 @@ class BasicBlock(nn.Module):
         return torch.relu(y + F.pad(shortcut, (0, 0, 0, 0, 0, self.new_chs)))
 
 
-def resnet56(num_classes: int = 10, in_chs: int = 3) -> nn.Sequential:
-    """ResNet-56 for 32 x 32 images: three stages of nine basic blocks, 16, 32 and 64 channels."""
+def resnet(depth: int = 56, num_classes: int = 10, in_chs: int = 3) -> nn.Sequential:
+    """ResNet of 6 k + 2 layers for 32 x 32 images: three stages of k basic blocks, 16, 32 and 64 channels."""
+    if depth % 6 != 2:
+        raise ValueError(f"`depth` must be 6 k + 2, but got {depth!r}")
     stem = [nn.Conv2d(in_chs, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
     blocks = []
     for before, chs in pairwise((16, 16, 32, 64)):
         blocks += [BasicBlock(before, chs, 1 if before == chs else 2)]
-        blocks += [BasicBlock(chs, chs, 1) for _ in range(8)]
+        blocks += [BasicBlock(chs, chs, 1) for _ in range(depth // 6 - 1)]
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))

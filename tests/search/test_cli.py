@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ghostnet import GhostNet, weights
 from tests.helpers import small_arch
 
 SPY = """
@@ -95,3 +96,26 @@ def test_help_names_every_command_of_the_contract(tmp_path):
     text = ghostnas("--help", cwd=tmp_path).stdout
     for command in ("run", "train", "calibrate", "search", "retrain", "export", "cost", "report"):
         assert f"  {command} " in text
+
+
+def test_costs_layer_by_layer_add_up(tmp_path):
+    facts = json.loads(ghostnas("cost", "ghostnet-1.3", "--layers", "--json", cwd=tmp_path).stdout)
+    for key in ("macs", "params"):
+        assert sum(layer[key] for layer in facts["layers"]) == facts[key]
+    lines = ghostnas("cost", "ghostnet-1.3", "--layers", cwd=tmp_path).stdout.splitlines()
+    assert len([line for line in lines if line.startswith("blocks.")]) == len(facts["layers"]) - 3
+    assert any(line.startswith("classifier ") and "1,280,000" in line for line in lines)
+
+
+def test_weights_of_another_architecture_are_refused_by_the_names_that_differ(tmp_path):
+    weights.save(GhostNet(small_arch(), 4), tmp_path / "net.pth")
+    (tmp_path / "arch.json").write_text(small_arch().to_json())
+    (tmp_path / "other.json").write_text(small_arch(tail_chs=25).to_json())
+    done = ghostnas("export", "other.json", "--weights", "net.pth", "--out", "there", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "net.pth: not weights of architecture" in done.stderr and "[24," in done.stderr
+    assert not (tmp_path / "there").exists()
+    done = ghostnas(
+        "export", "arch.json", "--weights", "net.pth", "--to", "safetensors", "--out", "there", cwd=tmp_path
+    )
+    assert done.returncode == 0 and (tmp_path / "there" / "manifest.json").exists()
