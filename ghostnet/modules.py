@@ -139,10 +139,12 @@ class SqueezeExcite(nn.Module):
 
 class GhostBottleneck(nn.Module):
     """Ghost module with ReLU, strided depthwise convolution where the stride is 2, SE, Ghost module without ReLU,
-    and the shortcut (section 3.2, figure 3)."""
+    and the shortcut (section 3.2, figure 3). `drop_path` is the rate at which training skips the branch beside an
+    identity shortcut."""
 
-    def __init__(self, unit: Bottleneck) -> None:
+    def __init__(self, unit: Bottleneck, drop_path: float = 0.0) -> None:
         super().__init__()
+        self.drop_path = 0.0 if unit.has_shortcut else drop_path
         block, in_chs = unit.block, unit.in_chs
         mid, out, kernel, stride = block.mid_chs, block.out_chs, block.dw_kernel, block.stride
         ghost = partial(GhostModule, ratio=block.ratio, cheap_kernel=block.cheap_kernel, align=unit.align)
@@ -165,4 +167,13 @@ class GhostBottleneck(nn.Module):
             y = self.bn_dw(self.conv_dw(y))
         if self.se is not None:
             y = self.se(y)
-        return self.ghost2(y) + self.shortcut(x)
+        y = self.ghost2(y)
+        if self.drop_path and self.training:
+            y = drop_branch(y, self.drop_path)
+        return y + self.shortcut(x)
+
+
+def drop_branch(y: Tensor, rate: float) -> Tensor:
+    """Stochastic depth (Huang et al., ECCV 2016): whole images' branches are zeroed, the others scaled up."""
+    keep = torch.rand(len(y), 1, 1, 1, device=y.device, dtype=y.dtype) >= rate
+    return y * keep / (1 - rate)

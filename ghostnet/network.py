@@ -31,6 +31,7 @@ class GhostNet(nn.Module):
         num_classes: outputs of the classifier; 0 leaves it out, and the outputs are the `head_chs` pooled features.
         in_chs: channels of the input.
         drop_rate: dropout before the classifier, in training only (0.2 in the paper's recipe).
+        drop_path: rate at which training skips the last block's branch; earlier blocks' in proportion to their depth.
         generator: source of the initial weights; torch's global one where None.
     """
 
@@ -40,6 +41,7 @@ class GhostNet(nn.Module):
         num_classes: int = 1000,
         in_chs: int = 3,
         drop_rate: float = 0.0,
+        drop_path: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -50,8 +52,9 @@ class GhostNet(nn.Module):
         self.conv_stem, self.bn1 = conv_norm(stem.in_chs, stem.out_chs, 3, stem.stride)
         self.act1 = nn.ReLU(inplace=True)
         stages: list[nn.Module] = []
+        rates = (drop_path * (k + 1) / len(arch.blocks) for k in range(len(arch.blocks)))
         for stage in arch.stages:
-            stages.append(nn.Sequential(*(_bottleneck(next(bottlenecks)) for _ in stage)))
+            stages.append(nn.Sequential(*(_bottleneck(next(bottlenecks), next(rates)) for _ in stage)))
         stages.append(nn.Sequential(ConvNormAct(tail.in_chs, tail.tail_chs)))
         self.blocks = nn.Sequential(*stages)
         self.global_pool = nn.AdaptiveAvgPool2d(1)
@@ -90,9 +93,9 @@ def unit_module(unit: Unit) -> nn.Module:
             return nn.Sequential(ConvNormAct(unit.in_chs, unit.tail_chs), *head, nn.Flatten(1), classifier)
 
 
-def _bottleneck(unit: object) -> GhostBottleneck:
+def _bottleneck(unit: object, drop_path: float) -> GhostBottleneck:
     assert isinstance(unit, Bottleneck)
-    return GhostBottleneck(unit)
+    return GhostBottleneck(unit, drop_path)
 
 
 @torch.no_grad()

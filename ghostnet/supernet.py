@@ -32,7 +32,7 @@ class Supernet(nn.Module):
 
     Args:
         bounds: architectures that between them reach the largest shape of every tensor (`Space.bounds`).
-        drop_rate: dropout before the classifier that `forward` uses where it is told `regularise=True`.
+        drop_rate, drop_path: as `GhostNet`'s; `forward` uses them where it is told `regularise=True`.
         generator: source of the initial weights; torch's global one where None.
     """
 
@@ -42,10 +42,12 @@ class Supernet(nn.Module):
         num_classes: int = 1000,
         in_chs: int = 3,
         drop_rate: float = 0.0,
+        drop_path: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes, self.in_chs, self.drop_rate = num_classes, in_chs, drop_rate
+        self.num_classes, self.in_chs = num_classes, in_chs
+        self.drop_rate, self.drop_path = drop_rate, drop_path
         self._skeletons: OrderedDict[tuple[Arch, bool], Skeleton] = OrderedDict()
         self._table: dict[str, Tensor] | None = None
         for name, shape in _largest(self._new_skeleton(arch)[1] for arch in bounds).items():
@@ -95,9 +97,13 @@ class Supernet(nn.Module):
     def _corners(self, arch: Arch, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
         table = self._tensors()
         try:
-            return {name: corner(table[name], shape) for name, shape in shapes.items()}
+            return {name: self._part(name, table[name], shape, arch) for name, shape in shapes.items()}
         except (KeyError, ArchError) as error:
             raise ArchError(f"architecture {arch.id} is outside the supernet's bounds: {error}") from None
+
+    def _part(self, name: str, tensor: Tensor, shape: torch.Size, arch: Arch) -> Tensor:
+        """How weights are shared: the part of the tensor `name` that is the sub-network's, a view."""
+        return corner(tensor, shape)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every shared tensor by name; looked up once, and again after `.to()` replaced a tensor."""
@@ -112,15 +118,16 @@ class Supernet(nn.Module):
     def _skeleton(self, arch: Arch, regularise: bool) -> Skeleton:
         key = (arch, regularise)
         if key not in self._skeletons:
-            self._skeletons[key] = self._new_skeleton(arch, self.drop_rate if regularise else 0.0)
+            self._skeletons[key] = self._new_skeleton(arch, regularise)
             if len(self._skeletons) > CACHED_SKELETONS:
                 self._skeletons.popitem(last=False)
         self._skeletons.move_to_end(key)
         return self._skeletons[key]
 
-    def _new_skeleton(self, arch: Arch, drop_rate: float = 0.0) -> Skeleton:
+    def _new_skeleton(self, arch: Arch, regularise: bool = False) -> Skeleton:
+        rates = (self.drop_rate, self.drop_path) if regularise else (0.0, 0.0)
         with torch.device("meta"):
-            net = GhostNet(arch, self.num_classes, self.in_chs, drop_rate)
+            net = GhostNet(arch, self.num_classes, self.in_chs, *rates)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.track_running_stats = False

@@ -9,6 +9,7 @@ shapes don't show it.
 """
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -43,12 +44,11 @@ def load(net: GhostNet, path: str | Path, order: Order | None = None, ignore: Se
     Raises:
         WeightsError: no such file, not a checkpoint, or not this network's.
     """
-    state, metadata = read(path)
+    state, about = read(path)
     try:
-        if metadata.get("ghost_order") not in (None, GHOST_ORDER):
-            raise WeightsError(f"its ghost order is {metadata['ghost_order']!r}, not {GHOST_ORDER!r}")
-        known = GHOST_ORDER if "ghost_order" in metadata else order
-        net.load_state_dict(fit(net, state, known, ignore))  # type: ignore[arg-type]
+        if about.get("ghost_order", GHOST_ORDER) != GHOST_ORDER:
+            raise WeightsError(f"its ghost order is {about['ghost_order']!r}, not {GHOST_ORDER!r}")
+        net.load_state_dict(fit(net, state, "replica-major" if about else order, ignore))
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     return net
@@ -89,12 +89,13 @@ def to_bytes(net: nn.Module) -> bytes:
     from safetensors.torch import save as dump
 
     arch = getattr(net, "arch", None)
-    metadata = {"schema": SCHEMA, "ghost_order": GHOST_ORDER} | ({"arch": arch.id} if isinstance(arch, Arch) else {})
-    return dump({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}, metadata)
+    about = {"schema": SCHEMA, "ghost_order": GHOST_ORDER} | ({"arch": arch.id} if isinstance(arch, Arch) else {})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    return dump(tensors, {"ghostnas": json.dumps(about)})  # one entry: safetensors writes several in any order
 
 
-def read(path: str | Path) -> tuple[State, dict[str, str]]:
-    """The tensors of a checkpoint on the CPU, and what a safetensors file says of itself.
+def read(path: str | Path) -> tuple[State, dict[str, Any]]:
+    """The tensors of a checkpoint on the CPU, and what a file of ours says of itself.
 
     Averaged weights are taken where a file has both; a wrapper's `module.` is dropped from the names.
 
@@ -109,11 +110,12 @@ def read(path: str | Path) -> tuple[State, dict[str, str]]:
             file.read(1)
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as opened:
-                return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+                about = json.loads((opened.metadata() or {}).get("ghostnas", "{}"))
+                return {name: opened.get_tensor(name) for name in opened.keys()}, about  # noqa: SIM118
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}") from None
-    except SafetensorError as error:
+    except (SafetensorError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path} is not a safetensors file: {error}") from None
     except Exception:  # damaged bytes make torch's reader fail in any way
         raise WeightsError(f"{path} is not a file of tensors alone, and nothing else is loaded") from None

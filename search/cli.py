@@ -84,18 +84,82 @@ def train(
     from search.recipe import load
     from spaces.presets import named_space
 
-    config, resolution = load(recipe or _recipe_for(data)).supernet, named_space(space).resolution
+    plan = load(recipe or _recipe_for(data))
+    config, resolution = plan.supernet, named_space(space).resolution
     sources.check(data)
     _fresh(out, resume, "supernet.json")
     from search.data import load as load_data
     from search.pipeline import best_device
     from search.training.sandwich import space_for, train_supernet
 
-    loaded = load_data(data, resolution)
+    loaded = load_data(data, resolution, plan.train_images)
     fitted = space_for(space, loaded.num_classes, loaded.in_chs)
     seconds = None if minutes is None else 60 * minutes
     card = train_supernet(fitted, loaded, config, out, seed=seed, device=best_device(), seconds=seconds)
     _say(card, f"{card['training']['epochs']:g} epochs in {card['training']['seconds']:.0f} s: {out}", as_json)
+
+
+@app.command()
+def fidelity(
+    supernet: Annotated[Path, typer.Option("--supernet", help="A trained supernet's folder.")],
+    count: Annotated[int, typer.Option("--count", min=8, help="Networks to train fully.")] = 24,
+    epochs: Annotated[float | None, typer.Option("--epochs", min=0.01, help="Of full training.")] = None,
+    bins: Annotated[int, typer.Option("--bins", min=1, help="Stretches of like MACs.")] = 4,
+    recipe: RecipeName = None,
+    data: Annotated[str | None, typer.Option("--data", help="Where the supernet's data lies now.")] = None,
+    trained: Annotated[Path | None, typer.Option("--networks", help="Trained networks to share.")] = None,
+    out: Out = Path("results/fidelity-run"),
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Trainings side by side, through Ray.")] = 1,
+    address: Annotated[str | None, typer.Option("--address", help="Of a Ray cluster.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure whether the supernet ranks networks as full training does. Goes on with what is in --out."""
+    from search import sources
+    from search.recipe import load
+
+    if count < 2 * bins:
+        raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got --count {count}")
+    if not (supernet / "supernet.json").exists():
+        raise UserError(f"no file {supernet / 'supernet.json'}")
+    known = json.loads((supernet / "supernet.json").read_text(encoding="utf-8"))
+    name = data or known.get("data", "")
+    sources.check(name)
+    plan = load(recipe or _recipe_for(name))
+    config = plan.retrain.model_copy(update={"epochs": epochs} if epochs else {})
+    from search.data import load as load_data
+    from search.delivery.fidelity import write_page
+    from search.pipeline import best_device
+    from search.training.fidelity import fidelity as measure
+    from search.training.sandwich import load_supernet, read_card
+
+    space = read_card(supernet)[1]
+    loaded = load_data(name, space.resolution, plan.train_images)
+    beside = None
+    if workers > 1 or address:
+        from search.workers import side_by_side
+
+        beside = side_by_side(loaded, config, seed, workers, address)
+    found = measure(
+        lambda: load_supernet(supernet),
+        space,
+        loaded,
+        config,
+        out,
+        count=count,
+        bins=bins,
+        seed=seed,
+        device=best_device(),
+        trained=trained,
+        train_all=beside,
+    )
+    write_page(found, out)
+    words = (
+        f"{out}: Kendall tau {found['kendall_tau']:.2f} ({found['kendall_tau_95'][0]:.2f} to "
+        f"{found['kendall_tau_95'][1]:.2f}), within {bins} bins of like MACs {found['tau_within_bins']:.2f}; "
+        f"full training agrees with itself to {found['ceiling_tau']:.2f}, MACs alone to {found['macs_tau']:.2f}"
+    )
+    _say(found, words, as_json)
 
 
 @app.command()
@@ -218,14 +282,15 @@ def retrain(
     from search import sources
     from search.recipe import load
 
-    network, config = _arch(arch), load(recipe or _recipe_for(data)).retrain
+    network, plan = _arch(arch), load(recipe or _recipe_for(data))
+    config = plan.retrain
     sources.check(data)
     _fresh(out, resume, "trained.json")
     from search.data import load as load_data
     from search.pipeline import best_device
     from search.training.retrain import retrain as train_fully
 
-    loaded = load_data(data, network.resolution)
+    loaded = load_data(data, network.resolution, plan.train_images)
     seconds = None if minutes is None else 60 * minutes
     card = train_fully(network, loaded, config, out, seed=seed, device=best_device(), seconds=seconds)
     _say(card, f"{card['test_accuracy']:.2%} on {card['test_images']} test images: {out}", as_json)

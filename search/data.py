@@ -8,7 +8,7 @@ evaluation. All are drawn from the training set but `test`, by class, with a see
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,12 @@ class Split:
 
     def to(self, device: torch.device | str) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
+
+    def stream(self, batches: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Indices and a seed, batch by batch -> images [B, C, H, W], labels [B], and the seed"""
+        for index, seed in batches:
+            here = index.to(self.labels.device)
+            yield self.images[here], self.labels[here], seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,13 @@ class Data:
         columns = torch.where(flips[:, None], columns.flip(1), columns) + dx[:, None]  # [B, W]
         index = torch.arange(count, device=images.device)[:, None, None]
         return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def resized(images: Tensor, side: int | None) -> Tensor:
+    """[B, C, H, W] -> [B, C, side, side], bilinear with antialiasing; as they are where they are of that size."""
+    if side is None or images.shape[-2:] == (side, side):
+        return images
+    return torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def load(name: str, resolution: int, limit: int | None = None) -> Data:

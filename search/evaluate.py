@@ -6,22 +6,24 @@ from torch import nn
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.supernet import Supernet
-from search.data import Data, Split
+from search.data import Data, Split, resized
 
 
 @torch.no_grad()
-def accuracy(net: nn.Module, data: Data, split: Split) -> float:
-    """Top-1 accuracy in [0, 1], in evaluation mode, on the network's own device."""
+def accuracy(net: nn.Module, data: Data, split: Split, resolution: int | None = None) -> float:
+    """Top-1 accuracy in [0, 1], in evaluation mode, on the network's own device; `resolution` if not the data's."""
     device = next(net.parameters()).device
     was = net.training
     net.eval()
-    right = sum(int((net(images).argmax(1) == labels).sum()) for images, labels in data.batches(split.to(device)))
+    right = 0
+    for images, labels in data.batches(split.to(device)):
+        right += int((net(resized(images, resolution)).argmax(1) == labels).sum())
     net.train(was)
     return right / len(split)
 
 
 @torch.no_grad()
-def recalibrate(net: nn.Module, data: Data) -> None:
+def recalibrate(net: nn.Module, data: Data, resolution: int | None = None) -> None:
     """Re-estimates the norms' statistics over the calibration split: inherited ones belong to no network in particular
     (Yu and Huang, ICCV 2019)."""
     device = next(net.parameters()).device
@@ -33,7 +35,7 @@ def recalibrate(net: nn.Module, data: Data) -> None:
     was = net.training
     net.train()
     for images, _ in data.batches(data.calibration.to(device)):
-        net(images)
+        net(resized(images, resolution))
     net.train(was)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -48,8 +50,8 @@ class InheritedAccuracy:
     def network(self, arch: Arch) -> GhostNet:
         """The sub-network as it is evaluated: extracted and recalibrated."""
         net = self.supernet.extract(arch).to(memory_format=torch.channels_last)
-        recalibrate(net, self.data)
+        recalibrate(net, self.data, arch.resolution)
         return net
 
     def __call__(self, arch: Arch) -> float:
-        return accuracy(self.network(arch), self.data, self.data.search)
+        return accuracy(self.network(arch), self.data, self.data.search, arch.resolution)

@@ -34,13 +34,19 @@ class Training(_Model):
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     label_smoothing: Share = 0.1
     drop_rate: Share = 0.0
+    drop_path: Share = Field(default=0.0, description="of the last block's branch; of earlier ones in proportion")
     clip_norm: Positive = 5.0
+    ema: Share = Field(default=0.0, description="decay of the averaged weights, which are kept; 0 averages none")
+    accumulate: Count = Field(default=1, description="equal parts of a batch, one after the other, each with its norms")
+    probes: Count = Field(default=10, description="looks at held-out accuracy on the way, for TensorBoard")
 
 
 class SupernetTraining(Training):
     """The sandwich: the largest network, `random` random ones and the smallest in every step."""
 
     random: Annotated[int, Field(ge=0)] = 2
+    by_macs: bool = Field(default=False, description="draw random networks evenly over multiply-adds")
+    divergence: Literal["kl", "alpha"] = "kl"
 
 
 class Latency(_Model):

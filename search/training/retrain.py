@@ -17,7 +17,9 @@ from search.data import Data
 from search.evaluate import accuracy
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipe import Training
+from search.training.checkpoint import Checkpoint
 from search.training.loop import fit
+from search.training.world import World
 
 SCHEMA = "ghostnas.trained/1"
 ARCH, WEIGHTS, CARD, CHECKPOINT = "arch.json", "weights.safetensors", "trained.json", "checkpoint.pt"
@@ -41,7 +43,7 @@ def retrain(
     if (out / CARD).exists():
         return read_json(out / CARD)
     generator = torch.Generator().manual_seed(seed)
-    net = GhostNet(arch, data.num_classes, data.in_chs, config.drop_rate, generator)
+    net = GhostNet(arch, data.num_classes, data.in_chs, config.drop_rate, config.drop_path, generator)
     net = net.to(device).to(memory_format=torch.channels_last).train()
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
@@ -61,6 +63,8 @@ def retrain(
         title=title or f"retrain {arch.id}",
         seconds=seconds,
     )
+    if not World.current().leads:
+        return {}
     card = {
         "schema": SCHEMA,
         "arch": arch.id,
@@ -73,6 +77,7 @@ def retrain(
         "std": data.std,
         "classes": data.classes,
         "seed": seed,
+        "config": config.model_dump(),
         "test_accuracy": accuracy(net, data, data.test),
         "test_images": len(data.test),
         "training": asdict(trained),
@@ -80,5 +85,5 @@ def retrain(
     write_text(out / ARCH, arch.to_json())
     write_bytes(out / WEIGHTS, to_bytes(net))
     write_json(out / CARD, card)  # last: a folder with a card is a finished network
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    Checkpoint(out / CHECKPOINT, "").remove()
     return card

@@ -5,26 +5,36 @@ detached predictions. Gradients of all accumulate into one update. Regularisatio
 """
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
 from ghostnet.weights import read, to_bytes
-from search.data import Data
+from search.data import Data, resized
 from search.errors import UserError
+from search.evaluate import InheritedAccuracy
 from search.files import read_json, write_bytes, write_json
 from search.recipe import SupernetTraining
+from search.training.checkpoint import Checkpoint
+from search.training.distill import DIVERGENCES
 from search.training.loop import fit
+from search.training.world import World
+from spaces.population import sample
 from spaces.presets import named_space
 from spaces.space import Space
+from spaces.tables import macs_table
 
 SCHEMA = "ghostnas.supernet/1"
 WEIGHTS, CARD, CHECKPOINT = "supernet.safetensors", "supernet.json", "checkpoint.pt"
+WATCHED = 3  # random networks whose accuracy is followed
+EVEN_FROM = 64  # networks from which one is drawn evenly over multiply-adds
 
 
 def train_supernet(
@@ -36,6 +46,7 @@ def train_supernet(
     seed: int = 0,
     device: torch.device,
     seconds: float | None = None,
+    kind: type[Supernet] = Supernet,
 ) -> dict[str, Any]:
     """Trains a supernet of `space` on the training split and writes the folder `out`; resumes what is there, returns
     what is finished.
@@ -44,17 +55,30 @@ def train_supernet(
     """
     if (out / CARD).exists():
         return read_card(out)[0]
-    supernet = new_supernet(space, config.drop_rate, seed).to(device).to(memory_format=torch.channels_last)
+    supernet = new_supernet(space, seed, kind).to(device).to(memory_format=torch.channels_last)
+    supernet.drop_rate, supernet.drop_path = config.drop_rate, config.drop_path
+    divergence = DIVERGENCES[config.divergence]
+    draw = partial(_even, space) if config.by_macs else space.sample
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
-        logits = supernet(images, space.largest, regularise=True)
+        logits = supernet(resized(images, space.largest.resolution), space.largest, regularise=True)
         loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
         loss.backward()
-        target = logits.detach().softmax(1)
-        for arch in [*(space.sample(rng) for _ in range(config.random)), space.smallest]:
-            student = F.log_softmax(supernet(images, arch), 1)
-            F.kl_div(student, target, reduction="batchmean").backward()
+        teacher = logits.detach()
+        for arch in [*(draw(rng) for _ in range(config.random)), space.smallest]:
+            divergence(supernet(resized(images, arch.resolution), arch), teacher).backward()
         return loss.item()
+
+    watched = {"largest": space.largest, "smallest": space.smallest}
+    rng = np.random.default_rng([seed, WATCHED])
+    watched |= {f"random {k + 1}": space.sample(rng) for k in range(WATCHED)}
+
+    def probe(net: nn.Module) -> dict[str, float]:
+        assert isinstance(net, Supernet)
+        evaluate = InheritedAccuracy(net, data)
+        values = {f"accuracy/{name}": evaluate(arch) for name, arch in watched.items()}
+        net.train()
+        return values
 
     trained = fit(
         supernet,
@@ -67,7 +91,10 @@ def train_supernet(
         device=device,
         title="supernet",
         seconds=seconds,
+        probe=probe,
     )
+    if not World.current().leads:
+        return {}
     card = {
         "schema": SCHEMA,
         "space": space.name,
@@ -80,14 +107,21 @@ def train_supernet(
     }
     write_bytes(out / WEIGHTS, to_bytes(supernet))
     write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    Checkpoint(out / CHECKPOINT, "").remove()
     return card
 
 
-def new_supernet(space: Space, drop_rate: float = 0.0, seed: int = 0) -> Supernet:
-    """A supernet that covers a space, with weights drawn from `seed`."""
+def _even(space: Space, rng: np.random.Generator) -> Arch:
+    """A network drawn evenly over multiply-adds: of some uniform ones, the nearest to a uniform target."""
+    codes = sample(space, rng, EVEN_FROM)
+    macs = macs_table(space).total(codes)
+    return space.decode(codes[np.abs(macs - rng.uniform(macs.min(), macs.max())).argmin()])
+
+
+def new_supernet(space: Space, seed: int = 0, kind: type[Supernet] = Supernet) -> Supernet:
+    """A supernet that covers a space, with weights drawn from `seed`; `kind` says how they are shared."""
     generator = torch.Generator().manual_seed(seed)
-    return Supernet(space.bounds, space.num_classes, space.in_chs, drop_rate, generator)
+    return kind(space.bounds, space.num_classes, space.in_chs, generator=generator)
 
 
 def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
@@ -110,14 +144,14 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
     return card, space
 
 
-def load_supernet(folder: Path) -> Supernet:
+def load_supernet(folder: Path, kind: type[Supernet] = Supernet) -> Supernet:
     """A finished supernet, in evaluation mode, on the CPU.
 
     Raises:
         UserError: the folder holds none.
     """
     _, space = read_card(folder)
-    supernet = new_supernet(space)
+    supernet = new_supernet(space, kind=kind)
     try:
         supernet.load_state_dict(read(folder / WEIGHTS)[0])
     except RuntimeError as error:

@@ -1,0 +1,95 @@
+"""The fidelity study as a page and a picture."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from search.delivery.figures import CHOSEN, STYLE, png, svg
+from search.files import write_bytes, write_text
+from spaces.population import short
+
+
+def write_page(found: dict[str, Any], out: Path) -> None:
+    """Writes `fidelity.md`, `fidelity.png` and `fidelity.svg` into `out`."""
+    figure = scatter(found)
+    write_bytes(out / "fidelity.png", png(figure))
+    write_text(out / "fidelity.svg", svg(figure))
+    plt.close(figure)
+    write_text(out / "fidelity.md", page(found))
+
+
+def scatter(found: dict[str, Any]) -> Figure:
+    """Accuracy with inherited weights against accuracy after full training, by multiply-adds."""
+    nets = found["networks"]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+        x, y = ([100 * net[key] for net in nets] for key in ("inherited", "trained"))
+        error = [100 * (net["trained"] * (1 - net["trained"]) / found["test_images"]) ** 0.5 for net in nets]
+        axes.errorbar(x, y, yerr=error, fmt="none", ecolor="#9ca3af", elinewidth=1, zorder=2)
+        colours = [net["macs"] / 1e6 for net in nets]
+        dots = axes.scatter(x, y, c=colours, cmap="viridis", s=42, edgecolors="white", linewidths=0.6, zorder=3)
+        for bin_ in found["bins"]:
+            inside = [net for net in nets if bin_["macs"][0] <= net["macs"] <= bin_["macs"][1]]
+            pick = max(inside, key=lambda net: net["inherited"])
+            ring: dict[str, Any] = {
+                "s": 120,
+                "facecolors": "none",
+                "edgecolors": CHOSEN,
+                "linewidths": 1.4,
+                "zorder": 4,
+            }
+            label = "picked in its bin" if bin_ is found["bins"][0] else None
+            axes.scatter(100 * pick["inherited"], 100 * pick["trained"], label=label, **ring)
+        figure.colorbar(dots, label="million multiply-adds")
+        axes.set_xlabel("accuracy with the supernet's weights (%)")
+        axes.set_ylabel("accuracy after full training (%)")
+        low, high = found["kendall_tau_95"]
+        axes.set_title(f"Kendall tau {found['kendall_tau']:.2f} ({low:.2f} to {high:.2f})", fontsize=11)
+        axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def page(found: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    rows = [
+        f"| {short(b['macs'][0])} to {short(b['macs'][1])} | {b['networks']} | {b['kendall_tau']:.2f} "
+        f"| {100 * b['regret']:.2f} | {100 * b['regret_of_a_random_pick']:.2f} |"
+        for b in found["bins"]
+    ]
+    return PAGE.format(
+        **found,
+        count=len(found["networks"]),
+        low=found["kendall_tau_95"],
+        rho=found["spearman_95"],
+        inside=found["tau_within_bins_95"],
+        regret=100 * found["mean_regret"],
+        random=100 * found["mean_regret_of_a_random_pick"],
+        rows="\n".join(rows),
+    )
+
+
+PAGE = """# Does the supernet rank networks as full training does?
+
+{count} networks of space `{space}`, spread over multiply-adds; inherited accuracy on {search_images} images of the
+search split, then {training[epochs]:g} epochs of full training on {training_images} images, tested once on
+{test_images}.
+
+| | | 95 % by bootstrap |
+|---|---|---|
+| Kendall tau, all networks | {kendall_tau:.2f} | {low[0]:.2f} to {low[1]:.2f} |
+| Spearman rho, all networks | {spearman:.2f} | {rho[0]:.2f} to {rho[1]:.2f} |
+| Kendall tau, pairs within a bin of like MACs | {tau_within_bins:.2f} | {inside[0]:.2f} to {inside[1]:.2f} |
+| tau of full training with itself (test images drawn anew) | {ceiling_tau:.2f} | |
+| tau of MACs alone with full training | {macs_tau:.2f} | |
+
+Points of accuracy lost by taking a bin's best by inherited accuracy: {regret:.2f} on average; by a random one:
+{random:.2f}.
+
+| MACs | networks | tau | regret | of a random pick |
+|---|---|---|---|---|
+{rows}
+
+![](fidelity.png)
+"""

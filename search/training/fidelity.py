@@ -1,0 +1,184 @@
+"""Does the supernet rank networks as full training does? Measured: inherited accuracy before, full training after.
+
+Networks are spread evenly over the multiply-adds of a space, one at random in each stretch. Each is evaluated with
+the supernet's weights (norms recalibrated, search split) and trained fully from scratch (test split, once). Agreement
+is Kendall's tau and Spearman's rho with bootstrap intervals, over all networks and within bins of like cost, where a
+search under a budget chooses; and the regret of choosing by inherited accuracy in a bin.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ghostnet.arch import Arch
+from ghostnet.supernet import Supernet
+from search.data import Data
+from search.errors import UserError
+from search.evaluate import InheritedAccuracy
+from search.files import JsonLines, read_json, write_json
+from search.progress import bar
+from search.recipe import Training
+from search.training.retrain import CARD, retrain
+from spaces.population import Window, sample
+from spaces.space import Codes, Space
+from spaces.tables import costs, macs_table
+
+SCHEMA = "ghostnas.fidelity/1"
+PLAN, INHERITED, NETWORKS, RESULT = "plan.json", "inherited.jsonl", "networks", "fidelity.json"
+POPULATION = 20_000
+BOOTSTRAPS = 2000
+Floats = NDArray[np.float64]
+
+
+def networks(space: Space, count: int, seed: int) -> Codes:
+    """`count` networks spread over multiply-adds: a uniform one from each of as many equal stretches between the
+    0.5th and the 99.5th percentile of the space, [count, genes]."""
+    rng = np.random.default_rng([seed, count])
+    macs = macs_table(space).total(sample(space, rng, POPULATION))
+    low, high = np.quantile(macs, (0.005, 0.995))
+    edges = np.linspace(low, high, count + 1).round().astype(int)
+    return np.concatenate([sample(space, rng, 1, Window(int(a), int(b))) for a, b in pairwise(edges)])
+
+
+def fidelity(
+    supernet: Callable[[], Supernet],
+    space: Space,
+    data: Data,
+    config: Training,
+    out: Path,
+    *,
+    count: int,
+    bins: int,
+    seed: int,
+    device: torch.device,
+    trained: Path | None = None,
+    train_all: Callable[[list[tuple[str, Arch]], Path], None] | None = None,
+) -> dict[str, Any]:
+    """Measures the fidelity of a supernet and writes the folder `out`; resumes what is there.
+
+    Args:
+        supernet: loads the trained supernet, if it is still needed.
+        trained: where fully trained networks lie or go, to be shared by several supernets; `out/networks` if None.
+        train_all: trains what is still to train in another way than one after the other here.
+
+    Returns the result that is also written.
+
+    Raises:
+        UserError: a network in `trained` was trained otherwise.
+    """
+    codes = networks(space, count, seed)
+    archs = {arch.id: arch for arch in (space.decode(code) for code in codes)}
+    _evaluate(supernet, archs, data, device, JsonLines(out / INHERITED))
+    trained = trained or out / NETWORKS
+    write_json(out / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
+    waiting = [(name, arch) for name, arch in archs.items() if not (trained / name / CARD).exists()]
+    if train_all:
+        train_all(waiting, trained)
+    for k, (name, arch) in enumerate(waiting):
+        title = f"network {k + 1} of {len(waiting)}"
+        retrain(arch, data, config, trained / name, seed=seed, device=device, title=title)
+    inherited = {row["arch"]: row["accuracy"] for row in JsonLines(out / INHERITED)}
+    rows = []
+    for name, arch in archs.items():
+        card = read_json(trained / name / CARD)
+        if (card["config"], card["seed"]) != (config.model_dump(), seed):
+            raise UserError(f"{trained / name} was trained by another recipe or seed: --networks names another folder")
+        cost = costs(space, space.encode(arch))
+        rows.append({"arch": name, **asdict(cost), "inherited": inherited[name], "trained": card["test_accuracy"]})
+    result = {
+        "schema": SCHEMA,
+        "space": space.name,
+        "space_id": space.id,
+        "data": data.name,
+        "training_images": len(data.train),
+        "test_images": len(data.test),
+        "search_images": len(data.search),
+        "training": config.model_dump(),
+        "seed": seed,
+        **agreement(rows, bins, len(data.test), seed),
+        "networks": rows,
+    }
+    write_json(out / RESULT, result)
+    return result
+
+
+def _evaluate(
+    supernet: Callable[[], Supernet], archs: dict[str, Arch], data: Data, device: torch.device, log: JsonLines
+) -> None:
+    done = {row["arch"] for row in log}
+    if waiting := {name: arch for name, arch in archs.items() if name not in done}:
+        evaluate = InheritedAccuracy(supernet().to(device), data)
+        with bar("inherited accuracy", len(waiting)) as progress:
+            for name, arch in waiting.items():
+                log.append({"arch": name, "accuracy": evaluate(arch)})
+                progress.advance()
+
+
+def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int) -> dict[str, Any]:
+    """How well `inherited` ranks `trained`, over all rows and within `bins` bins of like `macs`.
+
+    `ceiling_tau` is the tau between the trained accuracies and the same drawn anew from as many test images: no
+    estimator can agree better than full training agrees with itself.
+    """
+    rows = sorted(rows, key=lambda row: row["macs"])
+    x, y = (np.array([row[key] for row in rows], dtype=float) for key in ("inherited", "trained"))
+    group = np.arange(len(rows)) * bins // len(rows)
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(rows), size=(BOOTSTRAPS, len(rows)))
+    redrawn = rng.binomial(test_images, y, size=(200, len(y))) / test_images
+    per_bin = []
+    for k in range(bins):
+        inside = group == k
+        pick = y[inside][x[inside].argmax()]
+        per_bin.append(
+            {
+                "macs": [rows[i]["macs"] for i in (np.flatnonzero(inside)[0], np.flatnonzero(inside)[-1])],
+                "networks": int(inside.sum()),
+                **_rank(x[inside], y[inside]),
+                "regret": float(y[inside].max() - pick),
+                "regret_of_a_random_pick": float(y[inside].max() - y[inside].mean()),
+            }
+        )
+    overall = _rank(x, y)
+    samples = [_rank(x[i], y[i]) for i in picks]
+    within = [within_bins(x[i], y[i], group[i]) for i in picks]
+    return {
+        "kendall_tau": overall["kendall_tau"],
+        "kendall_tau_95": _interval([s["kendall_tau"] for s in samples]),
+        "spearman": overall["spearman"],
+        "spearman_95": _interval([s["spearman"] for s in samples]),
+        "tau_within_bins": within_bins(x, y, group),
+        "tau_within_bins_95": _interval(within),
+        "ceiling_tau": float(np.mean([_rank(again, y)["kendall_tau"] for again in redrawn])),
+        "macs_tau": _rank(np.array([row["macs"] for row in rows], dtype=float), y)["kendall_tau"],
+        "mean_regret": float(np.mean([b["regret"] for b in per_bin])),
+        "mean_regret_of_a_random_pick": float(np.mean([b["regret_of_a_random_pick"] for b in per_bin])),
+        "bins": per_bin,
+    }
+
+
+def within_bins(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
+    """Kendall's tau (b) over the pairs whose two networks are in one bin."""
+    dx, dy = (np.sign(v[:, None] - v) for v in (x, y))
+    pairs = np.triu(group[:, None] == group, 1)
+    ties = np.sqrt(float((dx[pairs] != 0).sum()) * float((dy[pairs] != 0).sum()))
+    return float((dx * dy)[pairs].sum() / ties) if ties else 0.0
+
+
+def _rank(x: Floats, y: Floats) -> dict[str, float]:
+    from scipy.stats import kendalltau, spearmanr
+
+    if len(set(x)) < 2 or len(set(y)) < 2:  # one value ranks nothing
+        return {"kendall_tau": 0.0, "spearman": 0.0}
+    return {"kendall_tau": float(kendalltau(x, y).statistic), "spearman": float(spearmanr(x, y).statistic)}
+
+
+def _interval(values: list[float]) -> list[float]:
+    low, high = np.quantile(values, (0.025, 0.975))
+    return [float(low), float(high)]
