@@ -8,8 +8,8 @@ evaluation. All are drawn from the training set but `test`, by class, with a see
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from search.errors import UserError
+from search.folders import Folder
 from search.progress import bar
 from search.sources import TORCHVISION, check, parquet_files, test_folder
 
 SPLIT_SEED = 20200614
-IMAGEFOLDER_LIMIT = 2_000_000_000  # bytes in memory
+IN_MEMORY = 2_000_000_000  # bytes of decoded images; a larger folder streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def in_chs(self) -> int:
+        return self.images.shape[1]
 
     def to(self, device: torch.device | str) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
@@ -50,17 +55,17 @@ class Data:
 
     name: str
     classes: tuple[str, ...]
-    train: Split
+    train: Split | Folder
     calibration: Split
     search: Split
-    test: Split
+    test: Split | Folder
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool
 
     @property
     def in_chs(self) -> int:
-        return self.train.images.shape[1]
+        return self.train.in_chs
 
     @property
     def num_classes(self) -> int:
@@ -71,11 +76,10 @@ class Data:
         mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
         return (images.float() / 255 - mean) / std
 
-    def batches(self, split: Split, size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, split: Split | Folder, size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised batches in order: what evaluation reads."""
-        for start in range(0, len(split), size):
-            part = slice(start, start + size)
-            yield self.normalise(split.images[part]), split.labels[part]
+        for images, labels, _ in split.stream((part, 0) for part in torch.arange(len(split)).split(size)):
+            yield self.normalise(images), labels
 
     def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
         """Shifts each image at random of up to an eighth of its side, and a mirror image where that keeps the class."""
@@ -109,6 +113,8 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
     """
     check(name)
     kind, _, path = name.partition(":")
+    train: Split | Folder
+    test: Split | Folder
     if name == "digits":
         train, test, classes = _digits()
     elif kind == "parquet":
@@ -122,16 +128,21 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
     order = _by_class(train.labels)
     search, calibration = order[:to_search], order[to_search:][:to_calibrate]
     rest = order[to_search + to_calibrate :]
-    pixels = _resized(_take(train, rest), resolution).images.float() / 255
-    rest = rest[:limit]
-    parts = [_resized(_take(train, part), resolution) for part in (rest, calibration, search)]
+    calibrated, searched = (_take(train, part, resolution) for part in (calibration, search))
+    if isinstance(train, Folder):
+        kept = rest[:limit]
+        shown: Split | Folder = replace(train, paths=tuple(train.paths[i] for i in kept), labels=train.labels[kept])
+        pixels = torch.cat([calibrated.images, searched.images]).float() / 255  # a fair sample of the rest
+    else:
+        pixels = _take(train, rest, resolution).images.float() / 255
+        shown = _take(train, rest[:limit], resolution)
     return Data(
         name=name,
         classes=classes,
-        train=parts[0],
-        calibration=parts[1],
-        search=parts[2],
-        test=_resized(test, resolution),
+        train=shown,
+        calibration=calibrated,
+        search=searched,
+        test=test if isinstance(test, Folder) else _resized(test, resolution),
         mean=tuple(round(v, 6) for v in pixels.mean((0, 2, 3)).tolist()),
         std=tuple(round(max(v, 1e-3), 6) for v in pixels.std((0, 2, 3)).tolist()),
         flip=flip,
@@ -148,8 +159,12 @@ def _by_class(labels: Tensor) -> Tensor:
     return torch.from_numpy(np.argsort(place, kind="stable"))
 
 
-def _take(split: Split, index: Tensor) -> Split:
-    return Split(split.images[index].contiguous(), split.labels[index])
+def _take(split: Split | Folder, index: Tensor, resolution: int | None = None) -> Split:
+    """Some images in memory, at a resolution or as they are."""
+    if isinstance(split, Folder):
+        return Split(*split.take(index))
+    part = Split(split.images[index].contiguous(), split.labels[index])
+    return _resized(part, resolution) if resolution else part
 
 
 def _resized(split: Split, resolution: int) -> Split:
@@ -223,24 +238,22 @@ def _parquet(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
     return splits[0], splits[1], tuple(names or map(str, range(count)))
 
 
-def _imagefolder(folder: Path, resolution: int) -> tuple[Split, Split, tuple[str, ...]]:
+def _imagefolder(folder: Path, resolution: int) -> tuple[Split | Folder, Split | Folder, tuple[str, ...]]:
     from torchvision.datasets import ImageFolder
-    from torchvision.transforms import v2
 
     test = test_folder(folder)
-    transform: Callable = v2.Compose(
-        [v2.Resize(resolution, antialias=True), v2.CenterCrop(resolution), v2.PILToTensor()]
-    )
-    splits, classes = [], []
+    splits: list[Split | Folder] = []
+    classes = []
     for part in ("train", test):
         try:
-            images = ImageFolder(str(folder / part), transform=transform)
+            found = ImageFolder(str(folder / part))
         except FileNotFoundError as error:
             raise UserError(str(error).splitlines()[0]) from None
-        if (size := len(images) * 3 * resolution**2) > IMAGEFOLDER_LIMIT:
-            raise UserError(f"{folder / part} takes {size / 1e9:.1f} GB in memory; at most 2 GB are read")
-        classes.append(tuple(images.classes))
-        splits.append(Split(torch.stack([image for image, _ in images]), torch.tensor(images.targets)))
+        classes.append(tuple(found.classes))
+        paths = tuple(Path(path) for path, _ in found.samples)
+        files = Folder(paths, torch.tensor(found.targets), resolution, cropped=part == "train")
+        fits = len(files) * 3 * resolution**2 <= IN_MEMORY
+        splits.append(_take(files, torch.arange(len(files))) if fits else files)
     if classes[0] != classes[1]:
         raise UserError(f"the classes of {folder}/train and {folder / test} differ")
     return splits[0], splits[1], classes[0]

@@ -7,10 +7,11 @@ from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.supernet import Supernet
 from search.data import Data, Split, resized
+from search.folders import Folder
 
 
 @torch.no_grad()
-def accuracy(net: nn.Module, data: Data, split: Split, resolution: int | None = None) -> float:
+def accuracy(net: nn.Module, data: Data, split: Split | Folder, resolution: int | None = None) -> float:
     """Top-1 accuracy in [0, 1], in evaluation mode, on the network's own device; `resolution` if not the data's."""
     device = next(net.parameters()).device
     was = net.training

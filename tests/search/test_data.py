@@ -11,6 +11,7 @@ from PIL import Image
 
 from search.data import load
 from search.errors import UserError
+from search.folders import Folder
 from search.sources import check
 
 
@@ -106,3 +107,42 @@ def test_what_is_refused(tmp_path):
     (tmp_path / "test.parquet").write_bytes(b"not parquet")
     with pytest.raises(UserError, match="Hugging Face image layout"):
         load(f"parquet:{tmp_path}", 8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 40), ("test", 10)):
+        for label in ("cat", "dog"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for k in range(count):
+                (tmp_path / part / label / f"{k}.png").write_bytes(_png(rng))
+    return tmp_path
+
+
+def pixels(data, images):
+    """What was normalised, as whole numbers again."""
+    std, mean = (torch.tensor(v)[:, None, None] for v in (data.std, data.mean))
+    return ((images * std + mean) * 255).round()
+
+
+def test_a_folder_too_large_for_memory_streams_the_same_images(folder, monkeypatch):
+    whole = load(f"imagefolder:{folder}", 16)
+    monkeypatch.setattr("search.data.IN_MEMORY", 0)
+    data = load(f"imagefolder:{folder}", 16)
+    assert isinstance(data.train, Folder) and isinstance(data.test, Folder)
+    assert torch.equal(data.search.images, whole.search.images) and torch.equal(data.train.labels, whole.train.labels)
+    streamed = list(data.batches(data.test, 8))
+    in_memory = list(whole.batches(whole.test, 8))
+    for (a, la), (b, lb) in zip(streamed, in_memory, strict=True):
+        assert torch.equal(la, lb) and torch.equal(pixels(data, a), pixels(whole, b))
+
+
+def test_training_images_of_a_stream_depend_on_their_seed_alone(folder, monkeypatch):
+    monkeypatch.setattr("search.data.IN_MEMORY", 0)
+    data = load(f"imagefolder:{folder}", 16)
+    first = list(data.train.stream([(torch.tensor([3, 1, 4]), 7), (torch.tensor([1, 5]), 8)]))
+    again = list(data.train.stream([(torch.tensor([1, 5]), 8), (torch.tensor([4]), 7), (torch.tensor([4]), 9)]))
+    assert torch.equal(first[1][0], again[0][0]) and torch.equal(first[0][0][2:], again[1][0])
+    assert not torch.equal(again[1][0], again[2][0])
+    assert first[0][1].tolist() == data.train.labels[[3, 1, 4]].tolist() and first[0][2] == 7
