@@ -34,6 +34,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DataName = Annotated[str, typer.Option("--data", help="digits, cifar10, imagefolder:PATH or parquet:PATH.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time box for what is still to do.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Source of all randomness.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes side by side, through Ray.")]
+Address = Annotated[str | None, typer.Option("--address", help="Of a Ray cluster; default: this machine.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")]
 RecipeName = Annotated[
     str | None, typer.Option("--recipe", help="A recipe of ours, or a .toml file (default: by data).")
@@ -76,10 +78,12 @@ def train(
     recipe: RecipeName = None,
     seed: Seed = 0,
     minutes: Minutes = None,
+    workers: Workers = 1,
+    address: Address = None,
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
-    """Train a supernet: its [supernet] part is the recipe's."""
+    """Train a supernet: its [supernet] part is the recipe's. Also under torchrun."""
     from search import sources
     from search.recipe import load
     from spaces.presets import named_space
@@ -95,7 +99,16 @@ def train(
     loaded = load_data(data, resolution, plan.train_images)
     fitted = space_for(space, loaded.num_classes, loaded.in_chs)
     seconds = None if minutes is None else 60 * minutes
-    card = train_supernet(fitted, loaded, config, out, seed=seed, device=best_device(), seconds=seconds)
+    if workers > 1 or address:
+        from search import workers as several
+
+        card = several.train_supernet(
+            fitted, loaded, config, out, seed=seed, seconds=seconds, workers=workers, address=address
+        )
+    else:
+        card = train_supernet(fitted, loaded, config, out, seed=seed, device=best_device(), seconds=seconds)
+    if not card:  # another process of torchrun's speaks
+        return
     _say(card, f"{card['training']['epochs']:g} epochs in {card['training']['seconds']:.0f} s: {out}", as_json)
 
 
@@ -110,8 +123,8 @@ def fidelity(
     trained: Annotated[Path | None, typer.Option("--networks", help="Trained networks to share.")] = None,
     out: Out = Path("results/fidelity-run"),
     seed: Seed = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Trainings side by side, through Ray.")] = 1,
-    address: Annotated[str | None, typer.Option("--address", help="Of a Ray cluster.")] = None,
+    workers: Workers = 1,
+    address: Address = None,
     as_json: Json = False,
 ) -> None:
     """Measure whether the supernet ranks networks as full training does. Goes on with what is in --out."""

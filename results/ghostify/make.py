@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--limit", type=int, default=20_000, help="training images")
     parser.add_argument("--depth", type=int, default=20)
-    parser.add_argument("--epochs", type=float, default=12)
+    parser.add_argument("--epochs", type=float, default=8)
     parser.add_argument("--work", type=Path, default=Path("results/work-ghostify"))
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
