@@ -150,9 +150,9 @@ def fidelity(
     loaded = load_data(name, space.resolution, plan.train_images)
     beside = None
     if workers > 1 or address:
-        from search.workers import side_by_side
+        from search.workers import SideBySide
 
-        beside = side_by_side(loaded, config, seed, workers, address)
+        beside = SideBySide(loaded, workers, address)
     found = measure(
         lambda: load_supernet(supernet),
         space,
@@ -164,7 +164,7 @@ def fidelity(
         seed=seed,
         device=best_device(),
         trained=trained,
-        train_all=beside,
+        beside=beside,
     )
     write_page(found, out)
     words = (

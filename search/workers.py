@@ -3,11 +3,12 @@
 import logging
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ghostnet.arch import Arch
+from ghostnet.supernet import Supernet
 from search.data import Data
 from search.errors import UserError
 from search.progress import bar
@@ -36,29 +37,57 @@ def connect(workers: int, address: str | None) -> None:
             raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
 
 
-def side_by_side(
-    data: Data, config: Training, seed: int, workers: int, address: str | None = None
-) -> Callable[[list[tuple[str, Arch]], Path], None]:
-    """What trains many networks at a time, each in a process (and with a GPU's share, where there are GPUs)."""
+class SideBySide:
+    """Many networks at a time, each in a process (and with a GPU's share, where there are GPUs).
 
-    def train_all(waiting: list[tuple[str, Arch]], out: Path) -> None:
-        if not waiting:
-            return
+    Raises:
+        UserError: no Ray, or no cluster.
+    """
+
+    def __init__(self, data: Data, workers: int, address: str | None = None) -> None:
         connect(workers, address)
         import ray
 
+        self.ray, self.workers, self.data = ray, workers, ray.put(data)
         gpus = ray.cluster_resources().get("GPU", 0)
-        share = gpus / max(workers, gpus) if gpus else 0
-        task = ray.remote(num_cpus=1, num_gpus=math.floor(share * 100) / 100, max_retries=TRIES)(_train)
-        shared = ray.put(data)
-        left = [task.remote(arch, shared, config, (out / name).absolute(), seed) for name, arch in waiting]
+        share = math.floor(100 * gpus / max(workers, gpus)) / 100 if gpus else 0
+        self.needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": share}
+
+    def train(self, waiting: list[tuple[str, Arch]], config: Training, out: Path, seed: int) -> None:
+        """Trains networks fully into the folders `out/<name>`; one whose worker dies goes on from its checkpoint."""
+        task = self.ray.remote(max_retries=TRIES, **self.needs)(_train)
+        left = [task.remote(arch, self.data, config, (out / name).absolute(), seed) for name, arch in waiting]
         with bar("networks", len(left)) as progress:
             while left:
-                done, left = ray.wait(left)
-                ray.get(done)
+                done, left = self.ray.wait(left)
+                self.ray.get(done)
                 progress.advance()
 
-    return train_all
+    def evaluate(self, supernet: Supernet, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]:
+        """Inherited accuracies as they come; each process holds the supernet once."""
+        from ray.util import ActorPool
+
+        shared, kind = self.ray.put(supernet), self.ray.remote(max_restarts=TRIES, max_task_retries=TRIES, **self.needs)
+        actors: list[Any] = [kind(_Evaluator).remote(shared, self.data) for _ in range(min(self.workers, len(waiting)))]
+        pool = ActorPool(actors)
+        yield from pool.map_unordered(lambda actor, item: actor.evaluate.remote(*item), waiting)
+        for actor in actors:
+            self.ray.kill(actor)
+
+
+class _Evaluator:
+    """A worker that answers for sub-networks of one supernet."""
+
+    def __init__(self, supernet: Supernet, data: Data) -> None:
+        import torch
+
+        from search.evaluate import InheritedAccuracy
+
+        torch.set_num_threads(1)
+        self.accuracy = InheritedAccuracy(supernet.to("cuda" if torch.cuda.is_available() else "cpu"), data)
+
+    def evaluate(self, name: str, arch: Arch) -> tuple[str, float]:
+        return name, self.accuracy(arch)
 
 
 def train_supernet(

@@ -1,6 +1,7 @@
 """Checkpoints: the newest and the one before it, so that a damaged file costs minutes, not a training."""
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ class Checkpoint:
             if not path.exists():
                 continue
             try:
+                with zipfile.ZipFile(path) as archive:
+                    if archive.testzip():  # torch doesn't look at the checksums it writes
+                        raise zipfile.BadZipFile
                 values = torch.load(path, weights_only=True, map_location="cpu")
                 of = values["of"]
             except Exception:  # torch's reader fails in any way on damaged bytes

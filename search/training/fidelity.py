@@ -6,11 +6,12 @@ is Kendall's tau and Spearman's rho with bootstrap intervals, over all networks 
 search under a budget chooses; and the regret of choosing by inherited accuracy in a bin.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +37,13 @@ BOOTSTRAPS = 2000
 Floats = NDArray[np.float64]
 
 
+class Beside(Protocol):
+    """What works on many networks at a time (`search.workers.SideBySide`)."""
+
+    def evaluate(self, supernet: Supernet, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]: ...
+    def train(self, waiting: list[tuple[str, Arch]], config: Training, out: Path, seed: int) -> None: ...
+
+
 def networks(space: Space, count: int, seed: int) -> Codes:
     """`count` networks spread over multiply-adds: a uniform one from each of as many equal stretches between the
     0.5th and the 99.5th percentile of the space, [count, genes]."""
@@ -58,14 +66,14 @@ def fidelity(
     seed: int,
     device: torch.device,
     trained: Path | None = None,
-    train_all: Callable[[list[tuple[str, Arch]], Path], None] | None = None,
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
     """Measures the fidelity of a supernet and writes the folder `out`; resumes what is there.
 
     Args:
         supernet: loads the trained supernet, if it is still needed.
         trained: where fully trained networks lie or go, to be shared by several supernets; `out/networks` if None.
-        train_all: trains what is still to train in another way than one after the other here.
+        beside: evaluates and trains many networks at a time; one after the other, here, if None.
 
     Returns the result that is also written.
 
@@ -74,13 +82,20 @@ def fidelity(
     """
     codes = networks(space, count, seed)
     archs = {arch.id: arch for arch in (space.decode(code) for code in codes)}
-    _evaluate(supernet, archs, data, device, JsonLines(out / INHERITED))
+    log = JsonLines(out / INHERITED)
+    known = {row["arch"] for row in log}
+    if unknown := [(name, arch) for name, arch in archs.items() if name not in known]:
+        evaluate = beside.evaluate if beside else partial(_evaluate, data, device)
+        with bar("inherited accuracy", len(unknown)) as progress:
+            for name, accuracy in evaluate(supernet(), unknown):
+                log.append({"arch": name, "accuracy": accuracy})
+                progress.advance()
     trained = trained or out / NETWORKS
     write_json(out / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
     waiting = [(name, arch) for name, arch in archs.items() if not (trained / name / CARD).exists()]
-    if train_all:
-        train_all(waiting, trained)
-    for k, (name, arch) in enumerate(waiting):
+    if beside and waiting:
+        beside.train(waiting, config, trained, seed)
+    for k, (name, arch) in enumerate(waiting):  # what is finished is left alone
         title = f"network {k + 1} of {len(waiting)}"
         retrain(arch, data, config, trained / name, seed=seed, device=device, title=title)
     inherited = {row["arch"]: row["accuracy"] for row in JsonLines(out / INHERITED)}
@@ -109,15 +124,11 @@ def fidelity(
 
 
 def _evaluate(
-    supernet: Callable[[], Supernet], archs: dict[str, Arch], data: Data, device: torch.device, log: JsonLines
-) -> None:
-    done = {row["arch"] for row in log}
-    if waiting := {name: arch for name, arch in archs.items() if name not in done}:
-        evaluate = InheritedAccuracy(supernet().to(device), data)
-        with bar("inherited accuracy", len(waiting)) as progress:
-            for name, arch in waiting.items():
-                log.append({"arch": name, "accuracy": evaluate(arch)})
-                progress.advance()
+    data: Data, device: torch.device, supernet: Supernet, waiting: list[tuple[str, Arch]]
+) -> Iterator[tuple[str, float]]:
+    evaluate = InheritedAccuracy(supernet.to(device), data)
+    for name, arch in waiting:
+        yield name, evaluate(arch)
 
 
 def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int) -> dict[str, Any]:

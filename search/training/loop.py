@@ -23,7 +23,6 @@ from search.training.checkpoint import Checkpoint
 from search.training.scalars import Scalars
 from search.training.world import World
 
-CHECKPOINT_EVERY_S = 20.0
 SKIPS = 20  # steps in a row without a finite loss before a training gives up
 
 Step = Callable[[Tensor, Tensor, np.random.Generator], float]  # images, labels, rng -> loss; adds to the gradients
@@ -144,7 +143,7 @@ def fit(
                 scalars.add(state.step, probe(average.module if average else model))
             if state.step % max(1, per_epoch // 10) == 0:
                 scalars.add(state.step, {"loss": state.loss, "lr": optimizer.param_groups[0]["lr"]})
-            if time.monotonic() - saved > CHECKPOINT_EVERY_S and not skipped_in_row and world.leads:
+            if time.monotonic() - saved > config.checkpoint_seconds and not skipped_in_row and world.leads:
                 saved = time.monotonic()
                 state.seconds = saved - started
                 state.save()

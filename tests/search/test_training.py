@@ -5,18 +5,25 @@ import numpy as np
 import pytest
 import torch
 
+from ghostnet import Supernet, cost
+from ghostnet.modules import drop_branch
 from ghostnet.weights import WeightsError, network
 from search.data import load
 from search.errors import UserError
 from search.evaluate import InheritedAccuracy, accuracy, recalibrate
 from search.recipe import SupernetTraining, Training
 from search.training import loop
+from search.training.distill import alpha, kl
 from search.training.retrain import retrain
-from search.training.sandwich import load_supernet, read_card, space_for, train_supernet
+from search.training.sandwich import _even, load_supernet, read_card, space_for, train_supernet
+from spaces.population import sample
+from spaces.tables import macs_table
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)
-SHORT = SupernetTraining(epochs=1, batch_size=32, random=1, drop_rate=0.2)
+SHORT = SupernetTraining(
+    epochs=1, batch_size=32, random=1, drop_rate=0.2, drop_path=0.2, ema=0.9, checkpoint_seconds=0, probes=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +36,7 @@ class Killed(BaseException):
 
 
 def killed_after(steps: int, monkeypatch) -> None:
-    """Checkpoints after every step, and dies in the middle."""
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", 0.0)
+    """Dies after so many checkpoints."""
     done = []
     original = loop._State.save
 
@@ -56,7 +62,7 @@ def test_a_resumed_supernet_equals_an_unbroken_one(data, tmp_path, monkeypatch):
 
 
 def test_a_resumed_retraining_equals_an_unbroken_one_and_a_finished_one_is_kept(data, tmp_path, monkeypatch):
-    config, arch = Training(epochs=1, batch_size=32, drop_rate=0.2), SPACE.smallest
+    config, arch = Training(epochs=1, batch_size=32, drop_rate=0.2, checkpoint_seconds=0), SPACE.smallest
     whole = retrain(arch, data, config, tmp_path / "whole", device=CPU)
     with monkeypatch.context() as patch:
         killed_after(2, patch)
@@ -143,3 +149,135 @@ def test_cards_of_other_things_are_refused(tmp_path):
     (tmp_path / "supernet.json").write_text('{"space": 3}')
     with pytest.raises(UserError, match="no supernet's card"):
         read_card(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a byte", "empty", "absent"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, data, tmp_path, monkeypatch, capsys):
+    train_supernet(SPACE, data, SHORT, tmp_path / "whole", device=CPU)
+    with monkeypatch.context() as patch:
+        killed_after(3, patch)
+        with pytest.raises(Killed):
+            train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
+    newest = tmp_path / "killed" / "checkpoint.pt"
+    content = bytearray(newest.read_bytes())
+    middle = len(content) // 2
+    content[middle] ^= 1
+    newest.write_bytes({"truncated": content[:middle], "a byte": content, "empty": b"", "absent": b""}[damage])
+    if damage == "absent":
+        newest.unlink()
+    train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
+    assert ("is damaged" in capsys.readouterr().err) == (damage != "absent")
+    whole, killed = load_supernet(tmp_path / "whole").state_dict(), load_supernet(tmp_path / "killed").state_dict()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert not list((tmp_path / "killed").glob("*checkpoint*"))
+
+
+def test_averaged_weights_are_the_ones_kept(data, tmp_path):
+    config = Training(epochs=1, batch_size=32, ema=0.5)
+    net, averages = torch.nn.Linear(256, 10), []
+
+    def step(images, labels, rng):
+        averages.append(net.weight.detach().clone())
+        loss = torch.nn.functional.cross_entropy(net(images.flatten(1)), labels)
+        loss.backward()
+        return loss.item()
+
+    about = {"of": "a test", "seed": 0, "device": CPU, "title": "a test"}
+    loop.fit(net, data, config, step, checkpoint=tmp_path / "checkpoint", **about)
+    last = averages[-1]
+    # An average at decay 0.5 or less lies between the weights before the last step and those after it.
+    assert not torch.equal(net.weight, last) and (net.weight - last).norm() < (averages[0] - last).norm()
+
+
+def test_parts_of_a_batch_add_up_to_its_mean_gradient(data, tmp_path):
+    """Without batch statistics and augmentation a batch in two parts is the batch."""
+    nets = {}
+    for accumulate in (1, 2, 4):
+        torch.manual_seed(0)
+        net = nets[accumulate] = torch.nn.Linear(256, 10)
+
+        def step(images, labels, rng, net=net):
+            loss = torch.nn.functional.cross_entropy(net(images.flatten(1)), labels)
+            loss.backward()
+            return loss.item()
+
+        about = {"of": "a test", "seed": 0, "device": CPU, "title": "a test"}
+        config = Training(epochs=1, batch_size=32, accumulate=accumulate)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(data), "augment", lambda self, images, rng: images)
+            loop.fit(net, data, config, step, checkpoint=tmp_path / str(accumulate), **about)
+    for accumulate in (2, 4):
+        torch.testing.assert_close(nets[accumulate].weight, nets[1].weight, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="`batch_size` must be a multiple of 3"):
+        loop.fit(nets[1], data, Training(epochs=1, accumulate=3), step, checkpoint=tmp_path / "x", **about)
+
+
+def test_regularisation_is_on_the_largest_network_only():
+    supernet = Supernet(SPACE.bounds, 10, 1, drop_rate=0.5, drop_path=0.5)
+    x = torch.randn(16, 1, 16, 16)
+    plain = [supernet(x, SPACE.largest) for _ in range(2)]
+    regularised = [supernet(x, SPACE.largest, regularise=True) for _ in range(2)]
+    assert torch.equal(*plain) and not torch.equal(*regularised)
+    supernet.drop_rate = 0.0
+    supernet._skeletons.clear()
+    assert not torch.equal(*(supernet(x, SPACE.largest, regularise=True) for _ in range(2)))
+    supernet.eval()
+    assert torch.equal(supernet(x, SPACE.largest, regularise=True), supernet(x, SPACE.largest))
+
+
+def test_dropped_branches_keep_the_mean():
+    y = torch.ones(40_000, 1, 1, 1)
+    torch.manual_seed(0)
+    dropped = drop_branch(y, 0.25)
+    assert sorted(dropped.unique().tolist()) == pytest.approx([0.0, 4 / 3])
+    assert abs(dropped.mean() - 1) < 6 * (1 / 3 / 40_000) ** 0.5  # six standard errors: once in 5e8
+
+
+@pytest.mark.parametrize("a", [-1.0, 0.0, 0.5, 1.0, 2.0])
+def test_alpha_divergence_and_its_gradient_equal_the_definition(a):
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(6, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(6, 5, generator=generator, dtype=torch.float64)
+    p, q = teacher.softmax(1), student.softmax(1)
+    if a == 0:
+        defined = (q * (q / p).log()).sum(1)
+    elif a == 1:
+        defined = (p * (p / q).log()).sum(1)
+    else:
+        defined = (q * ((p / q) ** a - 1)).sum(1) / (a * (a - 1))
+    (expected,) = torch.autograd.grad(defined.mean(), student)
+    found = alpha(student, teacher, (a,), clip=float("inf"))
+    torch.testing.assert_close(found, defined.mean())
+    torch.testing.assert_close(torch.autograd.grad(found, student)[0], expected)
+    if a == 1:
+        torch.testing.assert_close(kl(student, teacher), found)
+
+
+def test_alpha_divergence_takes_the_worse_side_and_clips_what_explodes():
+    teacher = torch.tensor([[0.0, 0.0], [20.0, 0.0]], dtype=torch.float64)
+    student = torch.tensor([[3.0, 0.0], [0.0, 20.0]], dtype=torch.float64, requires_grad=True)
+    sides = [alpha(student[:1], teacher[:1], (a,)) for a in (-1.0, 1.0)]
+    torch.testing.assert_close(alpha(student[:1], teacher[:1]), max(sides))
+    (gradient,) = torch.autograd.grad(alpha(student, teacher), student)
+    assert gradient.abs().max() < 5.0
+
+
+def test_networks_drawn_by_macs_lie_evenly(data):
+    rng = np.random.default_rng(0)
+    macs = np.array([cost(_even(SPACE, rng), 10, 1).macs for _ in range(200)])
+    uniform = macs_table(SPACE).total(sample(SPACE, rng, 200))
+    assert macs.std() > 1.3 * uniform.std()
+
+
+def test_scalars_are_there_for_tensorboard(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_supernet(SPACE, data, SHORT, tmp_path / "net", device=CPU)
+    events = EventAccumulator(str(tmp_path / "net" / "tensorboard")).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert tags == {
+        "loss",
+        "lr",
+        *(f"accuracy/{n}" for n in ("largest", "smallest", "random 1", "random 2", "random 3")),
+    }
+    assert [event.step for event in events.Scalars("accuracy/largest")] == [3, 6]
