@@ -6,15 +6,16 @@ import numpy as np
 
 from spaces.population import sample
 from spaces.space import Space
-from spaces.tables import macs_table, params_table
+from spaces.tables import UnitTable, macs_table, params_table
 from spaces.window import short
 
 NETWORKS, BINS, WIDTH = 20_000, 16, 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
-# The last part of a gene's name, and what people call the dimension.
+# The last part of a gene's name (of a feature's, where the gene is two), and what people call the dimension.
 DIMENSIONS = {
     "width": "width",
-    "ghost": "ghost ratio s, cheap kernel d",
+    "ratio": "ghost ratio s",
+    "cheap_kernel": "cheap kernel d",
     "se": "squeeze-and-excitation",
     "expansion": "hidden expansion",
     "kernel": "block kernel",
@@ -30,17 +31,17 @@ def facts(space: Space, networks: int = NETWORKS, seed: int = 0) -> dict[str, An
         networks: drawn uniformly, for the histogram of multiply-adds.
     """
     macs, params = macs_table(space), params_table(space)
-    low, high = _ends(macs)
     drawn = macs.total(sample(space, np.random.default_rng(seed), networks))
-    counts, edges = np.histogram(drawn, bins=BINS, range=(low, high if high > low else low + 1))
+    counts, edges = np.histogram(drawn, bins=BINS)
     return {
         "space": space.name,
         "id": space.id,
         "size": space.size,
-        "macs": [low, high],
+        "macs": _ends(macs),
         "params": _ends(params),
         "resolution": space.resolution,
         "align": space.align,
+        "dimensions": _dimensions(space),
         "genes": {gene.name: list(gene.choices) for gene in space.genes},
         "histogram": {"networks": networks, "macs": edges.tolist(), "counts": counts.tolist()},
     }
@@ -50,11 +51,16 @@ def words(facts: dict[str, Any]) -> str:
     """The same as text."""
     size, macs, params = facts["size"], facts["macs"], facts["params"]
     lines = [f"{facts['space']}: {size:,} networks ({size:.2g}), {len(facts['genes'])} genes", ""]
-    lines += [f"  {title:31}{choices}" for title, choices in _dimensions(facts["genes"])]
+    for kind, dimension in facts["dimensions"].items():
+        title = DIMENSIONS[kind]
+        for each in dimension:
+            choices = ", ".join(map(str, each["choices"])) if kind != "se" else "no, yes"
+            lines.append(f"  {title:24}{choices}" + (f"  ({_places(each['of'])})" if each["of"] != [""] else ""))
+            title = ""
     if facts["align"] > 1:
-        lines.append(f"  {'intrinsic widths':31}multiples of {facts['align']}")
+        lines.append(f"  {'intrinsic widths':24}multiples of {facts['align']}")
     for title, k in (("smallest", 0), ("largest", 1)):
-        lines.append(f"  {title:31}{short(macs[k])} multiply-adds ({macs[k]:,}); {short(params[k])} parameters")
+        lines.append(f"  {title:24}{short(macs[k])} multiply-adds ({macs[k]:,}); {short(params[k])} parameters")
     histogram = facts["histogram"]
     lines += ["", f"  multiply-adds of {histogram['networks']:,} networks, drawn uniformly"]
     most = max(histogram["counts"])
@@ -63,30 +69,27 @@ def words(facts: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _ends(table) -> list[int]:
-    """The least and the most that a network of the space has; of multiply-adds and of parameters, rarely the same two."""
+def _ends(table: UnitTable) -> list[int]:
+    """The least and the most in the space. Multiply-adds and parameters rarely have them at the same two networks."""
     return [int(table.total(table.extreme(largest))[0]) for largest in (False, True)]
 
 
-def _dimensions(genes: dict[str, list[Any]]) -> list[tuple[str, str]]:
-    """Title and choices of each dimension; genes with the same choices on one line."""
-    found = []
-    for kind, title in DIMENSIONS.items():
-        same: dict[str, list[str]] = {}
-        for name, choices in genes.items():
-            if name.rpartition(".")[2] == kind:
-                same.setdefault(_said(kind, choices), []).append(name.rpartition(".")[0])
-        for choices_said, places in same.items():
-            where = "" if kind == "resolution" else f"  ({_places(places)})"
-            found.append((title, choices_said + where))
-            title = ""
-    return found
-
-
-def _said(kind: str, choices: list[Any]) -> str:
-    if kind == "ghost":
-        return ", ".join("s1" if s == 1 else f"s{s}d{d}" for s, d in choices)
-    return "no, yes" if kind == "se" else ", ".join(map(str, choices))
+def _dimensions(space: Space) -> dict[str, list[dict[str, Any]]]:
+    """For each dimension that has a choice somewhere, its choices, and which parts of the network have them."""
+    found: dict[str, dict[tuple[Any, ...], list[str]]] = {kind: {} for kind in DIMENSIONS}
+    for gene in space.genes:
+        place, _, kind = gene.name.rpartition(".")
+        if kind == "ghost":
+            ratios, kernels = ({value[k] for value in gene.choices if k == 0 or value[0] > 1} for k in (0, 1))
+            found["ratio"].setdefault(tuple(sorted(ratios)), []).append(place)
+            found["cheap_kernel"].setdefault(tuple(sorted(kernels)), []).append(place)
+        else:
+            found[kind].setdefault(gene.choices, []).append(place)
+    return {
+        kind: [{"choices": list(choices), "of": places} for choices, places in same.items() if choices]
+        for kind, same in found.items()
+        if any(len(choices) > 1 for choices in same)
+    }
 
 
 def _places(names: list[str]) -> str:

@@ -134,10 +134,10 @@ def _distinct(widths: tuple[float, ...], made: Callable[[float], object]) -> tup
 def _channels(space: "Space", rows: tuple[Row, ...], width: float) -> object:
     """What tells one width of a stage from another. Where hidden channels have a gene of their own, or a block with
     them may be dropped, that is the output channels alone: else two codes could mean one network."""
-    made = [row.block(width) for row in rows]
+    out_chs = tuple(make_divisible(row.out_chs * width) for row in rows)
     if len(space.expansions) > 1 or any(len(choices) > 1 for choices in space.depth_choices):
-        return tuple(block.out_chs for block in made)
-    return tuple((block.mid_chs, block.out_chs) for block in made)
+        return out_chs
+    return out_chs, tuple(make_divisible(row.mid_chs * width * space.expansions[0]) for row in rows)
 
 
 def neighbours(genes: list[Gene] | tuple[Gene, ...], place: Place) -> list[tuple[float, float]]:
