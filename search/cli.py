@@ -387,26 +387,16 @@ def cost(
 
 
 @app.command()
-def space(name: Annotated[str, typer.Argument(help="digits, cifar or imagenet.")], as_json: Json = False) -> None:
-    """A space: its choices, exact size, and its smallest and largest network."""
-    from spaces.presets import named_space
-    from spaces.tables import macs_table
+def space(
+    name: Annotated[str, typer.Argument(help="digits, cifar or imagenet, each also with -plus, or a .toml file.")],
+    as_json: Json = False,
+) -> None:
+    """A space: its dimensions, exact size, smallest and largest, and a histogram of multiply-adds."""
+    from search.describe_space import facts, words
+    from spaces.custom import load_space
 
-    found = named_space(name)
-    table = macs_table(found)
-    macs = [int(table.total(table.extreme(largest))[0]) for largest in (False, True)]
-    facts = {
-        "space": found.name,
-        "id": found.id,
-        "size": found.size,
-        "macs": macs,
-        "resolution": found.resolution,
-        "genes": {gene.name: list(gene.choices) for gene in found.genes},
-    }
-    words = f"{found.size:,} networks of {short(macs[0])} to {short(macs[1])} multiply-adds\n" + "\n".join(
-        f"  {gene.name}: {', '.join(map(str, gene.choices))}" for gene in found.genes
-    )
-    _say(facts, words, as_json)
+    found = facts(load_space(name))
+    _say(found, words(found), as_json)
 
 
 @app.command()

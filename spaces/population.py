@@ -1,118 +1,110 @@
 """Populations of encoded networks inside a budget, drawn and varied with whole-array operations.
 
 Every function is bounded: a window that no network can meet is an error at once, a narrow one is walked, not hoped for.
+All codes that come out are canonical.
 """
 
-import re
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
-from spaces.space import Codes, Space, SpaceError
-from spaces.tables import macs_table
+from spaces.errors import SpaceError
+from spaces.space import Codes, Space
+from spaces.window import Budget, Window, Windows, short
+
+__all__ = ["Window", "crossover", "mutate", "sample", "short"]
 
 DRAW = 4096  # networks drawn at a time
 ROUNDS = 16  # draws before a narrow window is walked instead
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+TRIES = 8  # at a child inside the budget, before the parent is kept
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Networks of `low` to `high` multiply-adds, both included."""
-
-    low: int
-    high: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Window":
-        """`60M`, `1.2G`, `500k`, or a window `40M..60M`.
-
-        Raises:
-            SpaceError: another form, nothing above zero, or a window from high to low.
-        """
-        number = r"(\d+(?:\.\d+)?)([kMG]?)"
-        match = re.fullmatch(rf"(?:{number}\.\.)?{number}", text.strip())
-        if not match:
-            raise SpaceError(f"a FLOPs budget is like 60M, 1.2G or 40M..60M (multiply-adds), not {text!r}")
-        low = round(float(match[1]) * UNITS[match[2]]) if match[1] else 0
-        high = round(float(match[3]) * UNITS[match[4]])
-        if not 0 <= low <= high or high == 0:
-            raise SpaceError(f"a FLOPs budget must be above zero and go from low to high, but got {text!r}")
-        return cls(low, high)
-
-    def holds(self, macs: np.ndarray) -> np.ndarray:
-        """[n] multiply-adds -> [n] whether each is inside."""
-        return (macs >= self.low) & (macs <= self.high)
-
-    def check(self, space: Space) -> None:
-        """Raises:
-        SpaceError: no network of the space can be inside; names the nearest one that exists.
-        """
-        table = macs_table(space)
-        for largest, missed in ((False, lambda macs: macs > self.high), (True, lambda macs: macs < self.low)):
-            code = table.extreme(largest)
-            macs = int(table.total(code)[0])
-            if missed(macs):
-                raise SpaceError(
-                    f"no network of space {space.name} has {self}: the nearest feasible one, "
-                    f"{space.decode(code).id}, has {short(macs)}"
-                )
-
-    def __str__(self) -> str:
-        return f"{short(self.low)} to {short(self.high)}" if self.low else f"at most {short(self.high)} MACs"
-
-
-def short(macs: float) -> str:
-    """A count as people write it: 42.3M."""
-    for unit in ("G", "M", "k"):
-        if macs >= UNITS[unit]:
-            return f"{macs / UNITS[unit]:.3g}{unit}"
-    return f"{macs:.0f}"
-
-
-def sample(space: Space, rng: np.random.Generator, count: int, window: Window | None = None) -> Codes:
-    """`count` networks, uniform over those inside the window where enough of the space is: [count, genes].
+def sample(space: Space, rng: np.random.Generator, count: int, window: Windows = None) -> Codes:
+    """`count` networks, uniform over those inside the window (all windows, where there are several) where enough of the
+    space is: [count, genes].
 
     Raises:
         SpaceError: the window is out of the space's reach, or so narrow that nothing was found in it.
     """
-    if window is None:
-        return rng.integers(space.choices, size=(count, len(space.choices)))
-    window.check(space)
-    table = macs_table(space)
+    budget = Budget.of(space, window)
+    if not budget.windows:
+        return space.chain.draw(rng, count)
+    budget.check()
     found = np.empty((0, len(space.choices)), dtype=np.int64)
     for _ in range(ROUNDS):
-        drawn = rng.integers(space.choices, size=(DRAW, len(space.choices)))
-        found = np.concatenate([found, drawn[window.holds(table.total(drawn))]])
+        drawn = space.chain.draw(rng, DRAW)
+        found = np.concatenate([found, drawn[budget.missed(drawn) == 0]])
         if len(found) >= count:
             return found[:count]
-    return np.concatenate([found, _walk(space, rng, count - len(found), window)])
+    return np.concatenate([found, _walk(space, rng, count - len(found), budget)])
 
 
-def _walk(space: Space, rng: np.random.Generator, count: int, window: Window) -> Codes:
-    """Random walks that first go towards the window and then stay inside it."""
-    table = macs_table(space)
-    codes = np.stack([table.extreme(largest=bool(k % 2)) for k in range(count)])
-    macs = table.total(codes)
+def _walk(space: Space, rng: np.random.Generator, count: int, budget: Budget) -> Codes:
+    """Random walks that first go towards the budget and then stay inside it."""
+    ends = [w.table(space).extreme(largest) for w in budget.windows for largest in (False, True)]
+    codes = np.stack([ends[k % len(ends)] for k in range(count)])
+    missed = budget.missed(codes)
     for _ in range(40 * len(space.choices)):
         moved = mutate(space, rng, codes, rate=1.5 / len(space.choices))
-        new = table.total(moved)
-        better = _distance(new, window) <= _distance(macs, window)
-        codes[better], macs[better] = moved[better], new[better]
-    if not window.holds(macs).all():
-        inside = codes[window.holds(macs)]
+        new = budget.missed(moved)
+        better = new <= missed
+        codes[better], missed[better] = moved[better], new[better]
+    if (missed > 0).any():
+        inside = codes[missed == 0]
         if not len(inside):
-            nearest = int(macs[_distance(macs, window).argmin()])
-            raise SpaceError(f"no network of {window} found in space {space.name}; the nearest has {short(nearest)}")
+            raise SpaceError(
+                f"no network of {budget} found in space {space.name}; the nearest has {budget.nearest(codes)}"
+            )
         codes = inside[rng.integers(len(inside), size=count)]
     return codes
 
 
-def _distance(macs: np.ndarray, window: Window) -> np.ndarray:
-    return np.maximum(np.maximum(window.low - macs, macs - window.high), 0)
+def mutate(space: Space, rng: np.random.Generator, codes: Codes, rate: float, window: Windows = None) -> Codes:
+    """Each gene drawn anew with probability `rate`: [n, genes] -> [n, genes]. A gene that comes to life, as those of a
+    block that a new depth keeps, is drawn anew, too.
+
+    Args:
+        window: what children must be inside of; where none is after some tries, the parent stays.
+    """
+
+    def child(parents: Codes) -> Codes:
+        fresh = rng.integers(space.choices, size=parents.shape)
+        moved = np.where(rng.random(parents.shape) < rate, fresh, parents)
+        if not space.chain.plain:
+            moved = np.where(space.chain.active(moved) & ~space.chain.active(parents), fresh, moved)
+        return space.canonical(moved)
+
+    return _inside(Budget.of(space, window), child, codes)
 
 
-def mutate(space: Space, rng: np.random.Generator, codes: Codes, rate: float) -> Codes:
-    """Each gene drawn anew with probability `rate`: [n, genes] -> [n, genes]"""
-    fresh = rng.integers(space.choices, size=codes.shape)
-    return np.where(rng.random(codes.shape) < rate, fresh, codes)
+def crossover(space: Space, rng: np.random.Generator, codes_a: Codes, codes_b: Codes, window: Windows = None) -> Codes:
+    """Each gene from one parent or the other; where it is dead in one, from the other: two times [n, genes] ->
+    [n, genes].
+
+    Args:
+        window: what children must be inside of; where none is after some tries, the first parent stays.
+    """
+
+    def child(parents: Codes) -> Codes:
+        a, b = np.split(parents, 2, axis=1)
+        alive_a, alive_b = space.chain.active(a), space.chain.active(b)
+        from_b = np.where(alive_a == alive_b, rng.random(a.shape) < 0.5, alive_b)
+        return space.canonical(np.where(from_b, b, a))
+
+    return _inside(Budget.of(space, window), child, np.concatenate([codes_a, codes_b], axis=1))
+
+
+def _inside(budget: Budget, child: Callable[[Codes], Codes], parents: Codes) -> Codes:
+    """A child for each row of parents, inside the budget, or else the first parent."""
+    if not budget.windows:
+        return child(parents)
+    children = parents[:, : len(budget.space.choices)].copy()
+    left = np.arange(len(parents))
+    for _ in range(TRIES):
+        if not len(left):
+            break
+        made = child(parents[left])
+        good = budget.missed(made) == 0
+        children[left[good]] = made[good]
+        left = left[~good]
+    return children

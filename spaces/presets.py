@@ -1,7 +1,11 @@
-"""The named spaces. Each searches the ghost ratio s, the cheap kernel d, SE placement and widths."""
+"""The named spaces. Each searches the ghost ratio s, the cheap kernel d, SE placement and widths; its `-plus` form
+hidden expansion, block kernels, depth and resolution, too. The family's own networks are members of both."""
+
+from dataclasses import replace
 
 from ghostnet.published import HEAD_CHS, STEM_CHS, TABLE_1, TAIL_CHS, Row
-from spaces.space import Space, SpaceError
+from spaces.errors import SpaceError
+from spaces.space import Space
 
 # The first five rows of table 1 for 8 x 8 digits shown at 16 x 16; a head in proportion.
 DIGITS = Space(
@@ -47,7 +51,42 @@ IMAGENET = Space(
     widths=(0.5, 0.75, 1.0, 1.3),
 )
 
-PRESETS = {space.name: space for space in (DIGITS, CIFAR, IMAGENET)}
+
+def _repeated(stage: tuple[Row, ...]) -> tuple[Row, ...]:
+    """A stage with its last row once more, at stride 1: room for depth."""
+    return (*stage, stage[-1])
+
+
+DIGITS_PLUS = replace(
+    DIGITS,
+    name="digits-plus",
+    rows=(DIGITS.rows[0], *map(_repeated, DIGITS.rows[1:])),
+    expansions=(0.75, 1.0, 1.25),
+    dw_kernels=(3, 5),
+    depths=((1,), (1, 2, 3), (1, 2, 3)),
+    own_depths=(1, 2, 2),
+    resolutions=(8, 12, 16),
+)
+
+# Stages 3, 5 and 7 of table 1 may have a block more, 7 and 9 fewer.
+_PLUS_ROWS = tuple(_repeated(stage) if i in (2, 4, 6) else stage for i, stage in enumerate(TABLE_1))
+_PLUS_DEPTHS = ((1,), (1,), (1, 2), (1,), (1, 2), (1,), (4, 5, 6), (1,), (2, 3, 4))
+
+CIFAR_PLUS, IMAGENET_PLUS = (
+    replace(
+        space,
+        name=f"{space.name}-plus",
+        rows=_PLUS_ROWS,
+        expansions=(0.75, 1.0, 1.25),
+        dw_kernels=(3, 5, 7),
+        depths=_PLUS_DEPTHS,
+        own_depths=tuple(map(len, TABLE_1)),
+        resolutions=resolutions,
+    )
+    for space, resolutions in ((CIFAR, (24, 28, 32)), (IMAGENET, (160, 192, 224)))
+)
+
+PRESETS = {space.name: space for space in (DIGITS, CIFAR, IMAGENET, DIGITS_PLUS, CIFAR_PLUS, IMAGENET_PLUS)}
 
 
 def named_space(name: str) -> Space:

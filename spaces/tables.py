@@ -1,11 +1,13 @@
 """Sums over units, for whole populations at once.
 
-MACs, parameters and latencies are all sums of one value a unit. A unit depends on at most four genes, so its value is
+MACs, parameters and latencies are all sums of one value a unit. A unit depends on a few genes, so its value is
 tabulated once over their choices, and a population's sum is a handful of array look-ups.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,14 +22,18 @@ CHUNK = 4096  # networks whose codes and sums stay in the nearest cache
 
 
 class UnitTable:
-    """`value(unit)` for every unit that a space can make, by slot and by the slot's genes."""
+    """`value(unit)` for every unit that a space can make, by slot and by the slot's genes; 0 for a dropped block."""
 
     def __init__(self, space: Space, value: Callable[[Unit], float]) -> None:
         self.space = space
         self.genes = [list(slot.genes) for slot in space.slots]
         self.values: list[Floats] = []
+        known: dict[Unit | None, float] = {None: 0.0}
         for units in space_units(space):
-            flat = np.array([value(unit) for unit in units.flat], dtype=np.float64)
+            for unit in units.flat:
+                if unit not in known:
+                    known[unit] = value(unit)
+            flat = np.array([known[unit] for unit in units.flat], dtype=np.float64)
             self.values.append(flat.reshape(units.shape))
 
     def per_slot(self, codes: Codes) -> Floats:
@@ -53,37 +59,40 @@ class UnitTable:
     def extreme(self, largest: bool = False) -> Codes:
         """The code of the smallest (or largest) sum in the whole space, exactly: [genes].
 
-        Neighbouring units share only width genes, so the chain is solved from left to right (Viterbi).
+        Neighbouring stages share only width genes, and all slots the resolution: at each resolution the chain of widths
+        is solved from left to right (Viterbi), with a stage's depth and a block's own genes settled on the way.
         """
         sign = -1.0 if largest else 1.0
-        widths = len(self.space.rows) + 2
-        code = np.zeros(len(self.space.choices), dtype=np.int64)
-        # best[w]: the least sum so far with the latest width gene at w; path[w]: the code that gives it.
-        best: Floats = np.zeros(1)
-        path = code[None].copy()
-        latest = None
-        for genes, table in zip(self.genes, self.values, strict=True):
-            shared = [gene for gene in genes if gene < widths]
-            local = [gene for gene in genes if gene >= widths]
-            flat = sign * table.reshape(*table.shape[: len(shared)], -1)
-            pick, low = flat.argmin(-1), flat.min(-1)
-            new = shared[-1]
-            if latest == new:  # a later block of the same stage
-                best, came = best + low, np.arange(len(best))
-                pick_of = pick
-            else:
-                joint = best[:, None] + (low if low.ndim == 2 else low[None])
-                came = joint.argmin(0)
-                best = joint.min(0)
-                pick_of = pick[came, np.arange(len(came))] if pick.ndim == 2 else pick
-            path = path[came]
-            path[:, new] = np.arange(len(best))
-            if local:
-                indices = np.unravel_index(pick_of, table.shape[len(shared) :])
-                for gene, index in zip(local, indices, strict=True):
-                    path[:, gene] = index
-            latest = new
-        return path[best.argmin()]
+        space, choices = self.space, self.space.choices
+        resolutions = len(space.resolution_choices)
+        # What the slots with one width gene come to: [width before, width, resolution, depth].
+        links: dict[int, Floats] = {}
+        for slot, table in zip(space.slots, self.values, strict=True):
+            low = (sign * table).reshape(*table.shape[: len(slot.shared)], -1).min(-1)
+            roles = (slot.before, slot.width, slot.resolution, slot.depth)
+            low = low.reshape([1 if gene is None else choices[gene] for gene in roles])
+            links[slot.width] = links.get(slot.width, 0.0) + low
+        # best[w, r]: the least sum so far with the latest width at w and the resolution at r.
+        best: Floats = np.zeros((1, resolutions))
+        steps = []
+        for width, link in links.items():
+            joint = best[:, None] + link.min(3)
+            steps.append((width, joint.argmin(0), link.argmin(3)))
+            best = joint.min(0)
+        code = np.zeros_like(choices)
+        here, at = np.unravel_index(best.argmin(), best.shape)
+        if space.layout.resolution is not None:
+            code[space.layout.resolution] = at
+        for width, came, deep in reversed(steps):
+            code[width], before = here, came[here, at]
+            depth = space.layout.depths[width - 1] if 0 < width <= len(space.rows) else None
+            if depth is not None:
+                code[depth] = deep[before, here, at]
+            here = before
+        for slot, table in zip(space.slots, self.values, strict=True):
+            own = sign * table[tuple(code[list(slot.shared)])]
+            code[list(slot.own)] = np.unravel_index(own.argmin(), own.shape)
+        return space.canonical(code)
 
 
 def _look_up(table: Floats, genes: list[int], columns: Codes) -> Floats:
@@ -96,27 +105,33 @@ def _look_up(table: Floats, genes: list[int], columns: Codes) -> Floats:
 
 @cache
 def space_units(space: Space) -> list[Any]:
-    """Every unit that a space can make: for each slot an object array of `Unit`s over the choices of its genes."""
+    """Every unit that a space can make: for each slot an object array over the choices of its genes, `None` where the
+    depth drops the block."""
     arrays: list[Any] = []
     for slot in space.slots:
-        shape = tuple(space.choices[list(slot.genes)])
-        made = np.empty(shape, dtype=object)
-        for choice in np.ndindex(shape):
-            made[choice] = slot.unit(choice)
-        arrays.append(made)
+        choices = [space.genes[gene].choices for gene in slot.genes]
+        made = np.empty(math.prod(map(len, choices)), dtype=object)
+        made[:] = [slot.unit(dict(zip(slot.genes, values, strict=True))) for values in product(*choices)]
+        arrays.append(made.reshape([len(each) for each in choices]))
     return arrays
 
 
 @cache
 def macs_table(space: Space) -> UnitTable:
     """Multiply-adds of every unit of a space."""
-    return UnitTable(space, lambda unit: unit_cost(unit).macs)
+    return _cost_tables(space)[0]
 
 
 @cache
 def params_table(space: Space) -> UnitTable:
     """Learned parameters of every unit of a space."""
-    return UnitTable(space, lambda unit: unit_cost(unit).params)
+    return _cost_tables(space)[1]
+
+
+@cache
+def _cost_tables(space: Space) -> tuple[UnitTable, UnitTable]:
+    known = cache(unit_cost)
+    return UnitTable(space, lambda unit: known(unit).macs), UnitTable(space, lambda unit: known(unit).params)
 
 
 def costs(space: Space, code: Codes) -> Cost:

@@ -107,10 +107,10 @@ class _Bench:
     def __init__(self, space: Space, codes: Codes, run: Runtime) -> None:
         self.space, self.run = space, run
         self.archs = {f"network {k}": space.decode(code) for k, code in enumerate(codes)}
-        self.units: dict[str, Unit] = {unit.key: unit for slot in space_units(space) for unit in slot.flat}
+        self.units: dict[str, Unit] = {unit.key: unit for slot in space_units(space) for unit in slot.flat if unit}
         self.compiled: dict[str, bytes] = {}
         self.shapes: dict[str, Shape] = {
-            **dict.fromkeys(self.archs, (space.in_chs, space.resolution, space.resolution)),
+            **{name: (space.in_chs, arch.resolution, arch.resolution) for name, arch in self.archs.items()},
             **{key: (unit.in_chs, unit.size, unit.size) for key, unit in self.units.items()},
         }
 

@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
 from torch import nn
 
 from ghostnet import Supernet, published
@@ -11,12 +12,15 @@ from ghostnet.arch import ArchError
 from ghostnet.supernet import corner
 from search.onnx_graph import to_onnx
 from spaces import named_space
-from tests.helpers import randomise
+from tests.helpers import plus_space, randomise, spaces
+
+# Three kinds of kernels, so that block kernels are cropped; more blocks and hidden channels than the family has.
+SMALL_PLUS = plus_space(ratios=(1, 2, 3), cheap_kernels=(3, 5), dw_kernels=(3, 5, 7), expansions=(0.75, 1.0, 1.5))
 
 
-@pytest.fixture(scope="module", params=["digits", "cifar"])
+@pytest.fixture(scope="module", params=[named_space("digits"), named_space("cifar"), SMALL_PLUS], ids=lambda s: s.name)
 def case(request):
-    space = named_space(request.param)
+    space = request.param
     supernet = randomise(Supernet(space.bounds, space.num_classes, space.in_chs)).double()
     images = torch.randn(4, space.in_chs, space.resolution, space.resolution, dtype=torch.float64)
     rng = np.random.default_rng(5)
@@ -92,14 +96,23 @@ def test_an_architecture_beyond_the_bounds_is_refused():
         supernet(torch.zeros(1, 1, 16, 16), published("ghostnet-1.0"))
 
 
-def test_every_network_of_a_space_fits_its_bounds():
-    for name in ("digits", "cifar", "imagenet"):
-        space = named_space(name)
-        with torch.device("meta"):
-            supernet = Supernet(space.bounds, 10, space.in_chs)
-        rng = np.random.default_rng(0)
-        for _ in range(30):
-            supernet.slice(space.sample(rng))
+@pytest.mark.parametrize("name", ["digits", "cifar", "imagenet", "digits-plus", "cifar-plus", "imagenet-plus"])
+def test_every_network_of_a_space_fits_its_bounds(name):
+    fits_bounds(named_space(name), 15)
+
+
+@settings(max_examples=12, deadline=None)
+@given(spaces())
+def test_every_network_of_any_space_fits_its_bounds(space):
+    fits_bounds(space, 30)
+
+
+def fits_bounds(space, networks):
+    with torch.device("meta"):
+        supernet = Supernet(space.bounds, 10, space.in_chs)
+    rng = np.random.default_rng(0)
+    for arch in (space.smallest, space.largest, *(space.sample(rng) for _ in range(networks))):
+        supernet.slice(arch)
 
 
 def test_state_and_device_moves_reach_the_slices():

@@ -54,6 +54,8 @@ BAD = {
         "the backend is",
     ),
     "an unknown space": (["calibrate", "--space", "mars"], "a space is one of"),
+    "a space that is none": (["space", "mars"], "a space is one of"),
+    "a space of one's own that is none": (["space", "broken.toml"], "there is no `[space]` table"),
     "an unknown runtime": (["calibrate", "--runtime", "abacus"], "a runtime is one of"),
     "too many threads": (["calibrate", "--threads", "4096"], "threads must be"),
     "a folder that is no run": (["report", "."], "holds no run"),
@@ -90,6 +92,30 @@ def test_space_for_machines(tmp_path):
 
     facts = json.loads(ghostnas("space", "cifar", "--json", cwd=tmp_path).stdout)
     assert facts["size"] == named_space("cifar").size
+    assert set(facts["dimensions"]) == {"width", "ratio", "cheap_kernel", "se"}
+    (tmp_path / "mine.toml").write_text('[space]\nbase = "digits-plus"\nratios = [1, 2]\nalign = 4\n')
+    facts = json.loads(ghostnas("space", "mine.toml", "--json", cwd=tmp_path).stdout)
+    assert facts["space"] == "mine" and facts["align"] == 4 and len(facts["dimensions"]) == 8
+    histogram = facts["histogram"]
+    assert sum(histogram["counts"]) == histogram["networks"] == 20_000
+    assert facts["macs"][0] <= histogram["macs"][0] < histogram["macs"][-1] <= facts["macs"][1]
+
+
+def test_space_for_people(tmp_path):
+    from spaces import named_space
+
+    text = ghostnas("space", "digits-plus", cwd=tmp_path).stdout
+    assert f"digits-plus: {named_space('digits-plus').size:,} networks" in text
+    for words in (
+        "smallest  ",
+        "largest  ",
+        "multiply-adds",
+        "parameters",
+        "█",
+        "hidden expansion",
+        "1, 2, 3  (stages.1",
+    ):
+        assert words in text
 
 
 def test_help_names_every_command_of_the_contract(tmp_path):

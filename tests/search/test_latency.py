@@ -6,16 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ghostnet.units import units
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency import timing
 from search.latency.calibrate import NETWORK_VISITS, calibrate
-from search.latency.predictor import Predictor, apply, fit, validate
+from search.latency.predictor import Predictor, apply, fit, unit_sums, validate
 from search.latency.runtimes import RUNTIMES, runtime
 from search.latency.table import Entry, LatencyTable
 from search.latency.timing import Gate, counted, score
 from spaces.population import sample
 from spaces.tables import space_units
+from tests.helpers import plus_space
 from tests.spaces.test_spaces import tiny_space
 
 SPACE = tiny_space()
@@ -87,6 +89,16 @@ def test_predictions_are_sums_of_entries_and_the_fastest_is_exact(made):
     codes = np.array(list(itertools.product(*(range(n) for n in SPACE.choices))))[::7]
     fastest = float(predict(predict.fastest()).ms[0])
     assert fastest <= predict(codes).ms.min() + 1e-9
+
+
+def test_dropped_blocks_take_no_time():
+    space = plus_space()
+    keys = {unit.key for slot in space_units(space) for unit in slot.flat if unit}
+    entries = {key: 1 + k / 7 for k, key in enumerate(sorted(keys))}
+    codes = sample(space, np.random.default_rng(0), 30)
+    for code, total in zip(codes, unit_sums(space, entries).total(codes), strict=True):
+        chain = units(space.decode(code), space.num_classes, space.in_chs)
+        assert total == pytest.approx(sum(entries[unit.key] for unit in chain))
 
 
 def test_tables_that_dont_fit_are_refused(made, tmp_path):

@@ -12,7 +12,7 @@ from spaces import Space, SpaceError, Window, named_space
 from spaces.population import mutate, sample, short
 from spaces.tables import macs_table, params_table
 
-NAMES = ("digits", "cifar", "imagenet")
+NAMES = ("digits", "cifar", "imagenet", "digits-plus", "cifar-plus", "imagenet-plus")
 
 
 def tiny_space(**changes) -> Space:
@@ -70,14 +70,26 @@ def test_codes_there_and_back_and_vectorised_costs(name):
         assert (total.macs, total.params) == (m, p)
 
 
-def test_published_networks_are_members_of_imagenet_and_of_no_other():
+@pytest.mark.parametrize("name", ["imagenet", "imagenet-plus"])
+def test_published_networks_are_members_of_imagenet_and_of_no_other(name):
+    space = named_space(name)
     for width in ("0.5", "1.0", "1.3"):
         arch = published(f"ghostnet-{width}")
-        assert arch in named_space("imagenet") and arch == named_space("imagenet").uniform(float(width))
-        assert arch not in named_space("cifar")
+        assert arch in space and arch == space.uniform(float(width)) == space.decode(space.encode(arch))
+        assert arch not in named_space(name.replace("imagenet", "cifar"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["digits", "cifar", "imagenet"])
+def test_a_preset_has_four_dimensions_and_its_plus_form_all_and_every_network_of_it_with_the_same_depth(name):
+    space, plus = named_space(name), named_space(f"{name}-plus")
+    kinds = [{gene.name.rpartition(".")[2] for gene in each.genes} for each in (space, plus)]
+    assert kinds == [{"width", "ghost", "se"}, {"width", "ghost", "se", "expansion", "kernel", "depth", "resolution"}]
+    rng = np.random.default_rng(0)
+    assert all(space.sample(rng) in plus for _ in range(20))
+    assert plus.largest.resolution == space.resolution and len(plus.largest.blocks) > len(space.largest.blocks)
+
+
+@pytest.mark.parametrize("name", NAMES[:4])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_windows_from_edge_to_edge_are_met(name, share):
     space = named_space(name)

@@ -1,0 +1,105 @@
+"""A space for people and for machines: its dimensions, exact size, ends, and how its networks' costs are spread."""
+
+from typing import Any
+
+import numpy as np
+
+from spaces.population import sample
+from spaces.space import Space
+from spaces.tables import UnitTable, macs_table, params_table
+from spaces.window import short
+
+NETWORKS, BINS, WIDTH = 20_000, 16, 40
+EIGHTHS = " ▏▎▍▌▋▊▉"
+# The last part of a gene's name (of a feature's, where the gene is two), and what people call the dimension.
+DIMENSIONS = {
+    "width": "width",
+    "ratio": "ghost ratio s",
+    "cheap_kernel": "cheap kernel d",
+    "se": "squeeze-and-excitation",
+    "expansion": "hidden expansion",
+    "kernel": "block kernel",
+    "depth": "blocks in a stage",
+    "resolution": "resolution",
+}
+
+
+def facts(space: Space, networks: int = NETWORKS, seed: int = 0) -> dict[str, Any]:
+    """What there is to say about a space, as plain JSON values.
+
+    Args:
+        networks: drawn uniformly, for the histogram of multiply-adds.
+    """
+    macs, params = macs_table(space), params_table(space)
+    drawn = macs.total(sample(space, np.random.default_rng(seed), networks))
+    counts, edges = np.histogram(drawn, bins=BINS)
+    return {
+        "space": space.name,
+        "id": space.id,
+        "size": space.size,
+        "macs": _ends(macs),
+        "params": _ends(params),
+        "resolution": space.resolution,
+        "align": space.align,
+        "dimensions": _dimensions(space),
+        "genes": {gene.name: list(gene.choices) for gene in space.genes},
+        "histogram": {"networks": networks, "macs": edges.tolist(), "counts": counts.tolist()},
+    }
+
+
+def words(facts: dict[str, Any]) -> str:
+    """The same as text."""
+    size, macs, params = facts["size"], facts["macs"], facts["params"]
+    lines = [f"{facts['space']}: {size:,} networks ({size:.2g}), {len(facts['genes'])} genes", ""]
+    for kind, dimension in facts["dimensions"].items():
+        title = DIMENSIONS[kind]
+        for each in dimension:
+            choices = ", ".join(map(str, each["choices"])) if kind != "se" else "no, yes"
+            lines.append(f"  {title:24}{choices}" + (f"  ({_places(each['of'])})" if each["of"] != [""] else ""))
+            title = ""
+    if facts["align"] > 1:
+        lines.append(f"  {'intrinsic widths':24}multiples of {facts['align']}")
+    for title, k in (("smallest", 0), ("largest", 1)):
+        lines.append(f"  {title:24}{short(macs[k])} multiply-adds ({macs[k]:,}); {short(params[k])} parameters")
+    histogram = facts["histogram"]
+    lines += ["", f"  multiply-adds of {histogram['networks']:,} networks, drawn uniformly"]
+    most = max(histogram["counts"])
+    for start, count in zip(histogram["macs"], histogram["counts"], strict=False):
+        lines.append(f"  {short(start):>7} {_bar(count / most):{WIDTH}} {count / histogram['networks']:6.1%}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _ends(table: UnitTable) -> list[int]:
+    """The least and the most in the space. Multiply-adds and parameters rarely have them at the same two networks."""
+    return [int(table.total(table.extreme(largest))[0]) for largest in (False, True)]
+
+
+def _dimensions(space: Space) -> dict[str, list[dict[str, Any]]]:
+    """For each dimension that has a choice somewhere, its choices, and which parts of the network have them."""
+    found: dict[str, dict[tuple[Any, ...], list[str]]] = {kind: {} for kind in DIMENSIONS}
+    for gene in space.genes:
+        place, _, kind = gene.name.rpartition(".")
+        if kind == "ghost":
+            ratios, kernels = ({value[k] for value in gene.choices if k == 0 or value[0] > 1} for k in (0, 1))
+            found["ratio"].setdefault(tuple(sorted(ratios)), []).append(place)
+            found["cheap_kernel"].setdefault(tuple(sorted(kernels)), []).append(place)
+        else:
+            found[kind].setdefault(gene.choices, []).append(place)
+    return {
+        kind: [{"choices": list(choices), "of": places} for choices, places in same.items() if choices]
+        for kind, same in found.items()
+        if any(len(choices) > 1 for choices in same)
+    }
+
+
+def _places(names: list[str]) -> str:
+    """Stem, stages and tail by name where they are few; blocks and many by number."""
+    if len(names) <= 3:
+        return ", ".join(names)
+    kinds = {"blocks." if name.startswith("blocks.") else "" for name in names}
+    return f"{len(names)} blocks" if kinds == {"blocks."} else f"{len(names)}: {names[0]} to {names[-1]}"
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * WIDTH * 8)
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

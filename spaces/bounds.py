@@ -1,0 +1,58 @@
+"""What a supernet must cover: networks that between them reach the largest shape of every tensor of a space."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ghostnet.arch import Arch
+from ghostnet.cost import layers
+
+if TYPE_CHECKING:
+    from spaces.space import Codes, Space
+
+
+def bounds(space: "Space") -> tuple[Arch, ...]:
+    """The candidates that enlarge some layer beyond those before them."""
+    largest: dict[str, np.ndarray] = {}
+    kept: dict[Arch, None] = {}
+    for code in _candidates(space):
+        arch = space.decode(code)
+        for layer in layers(arch, space.num_classes, space.in_chs):
+            shape = np.array([layer.in_chs // layer.groups, layer.out_chs, layer.kernel])
+            before = largest.get(layer.name)
+            if before is None or (shape > before).any():
+                largest[layer.name] = shape if before is None else np.maximum(before, shape)
+                kept[arch] = None
+    return tuple(kept)
+
+
+def _candidates(space: "Space") -> Iterator["Codes"]:
+    """The largest network at each ratio s; with one width lower, where a convolution may take the place of an identity
+    shortcut; and every ratio, width and expansion together, since aligned primary widths leave more channels to the
+    ghosts at some narrower widths."""
+    genes, top = space.genes, space.choices - 1
+    ghosts = [place.ghost for place in space.layout.places]
+    expansions = [place.expansion for place in space.layout.places if place.expansion is not None]
+    options = genes[ghosts[0]].choices
+    widths = np.arange(len(space.rows) + 2)
+
+    def at(ratio: int, width: int, expansion: int) -> "Codes":
+        code = top.copy()
+        code[ghosts] = max(k for k, (s, _) in enumerate(options) if s == ratio)
+        code[widths] = np.minimum(top[widths], width)
+        code[expansions] = expansion
+        return code
+
+    all_widths, all_expansions = range(len(space.widths))[::-1], range(len(space.expansions))[::-1]
+    for ratio in space.ratios:
+        yield at(ratio, all_widths[0], all_expansions[0])
+    for gene in widths:
+        for choice in range(top[gene])[::-1]:
+            code = top.copy()
+            code[gene] = choice
+            yield code
+    for ratio in space.ratios:
+        for width in all_widths:
+            for expansion in all_expansions:
+                yield at(ratio, width, expansion)

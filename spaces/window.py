@@ -1,0 +1,119 @@
+"""Budgets: windows of multiply-adds or of parameters."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.errors import SpaceError
+from spaces.space import Codes, Space
+from spaces.tables import UnitTable, macs_table, params_table
+
+Of = Literal["macs", "params"]
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+# What a budget is called, and what it counts, in print.
+WORDS = {"macs": ("FLOPs", "multiply-adds", "MACs"), "params": ("parameter", "parameters", "parameters")}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Networks of `low` to `high` multiply-adds (or parameters, by `of`), both included."""
+
+    low: int
+    high: int
+    of: Of = "macs"
+
+    @classmethod
+    def parse(cls, text: str, of: Of = "macs") -> "Window":
+        """`60M`, `1.2G`, `500k`, or a window `40M..60M`.
+
+        Raises:
+            SpaceError: another form, nothing above zero, or a window from high to low.
+        """
+        budget, counted, _ = WORDS[of]
+        number = r"(\d+(?:\.\d+)?)([kMG]?)"
+        match = re.fullmatch(rf"(?:{number}\.\.)?{number}", text.strip())
+        if not match:
+            raise SpaceError(f"a {budget} budget is like 60M, 1.2G or 40M..60M ({counted}), not {text!r}")
+        low = round(float(match[1]) * UNITS[match[2]]) if match[1] else 0
+        high = round(float(match[3]) * UNITS[match[4]])
+        if not 0 <= low <= high or high == 0:
+            raise SpaceError(f"a {budget} budget must be above zero and go from low to high, but got {text!r}")
+        return cls(low, high, of)
+
+    def table(self, space: Space) -> UnitTable:
+        """What the window is about, for every unit of a space."""
+        return macs_table(space) if self.of == "macs" else params_table(space)
+
+    def holds(self, counts: np.ndarray) -> NDArray[np.bool_]:
+        """[n] multiply-adds (or parameters) -> [n] whether each is inside."""
+        return (counts >= self.low) & (counts <= self.high)
+
+    def missed(self, counts: np.ndarray) -> np.ndarray:
+        """[n] multiply-adds (or parameters) -> [n] how far each is outside, as a share of `high`; 0 inside."""
+        return np.maximum(np.maximum(self.low - counts, counts - self.high), 0) / self.high
+
+    def check(self, space: Space) -> None:
+        """Raises:
+        SpaceError: no network of the space can be inside; names the nearest one that exists.
+        """
+        table = self.table(space)
+        for largest, missed in ((False, lambda count: count > self.high), (True, lambda count: count < self.low)):
+            code = table.extreme(largest)
+            count = int(table.total(code)[0])
+            if missed(count):
+                raise SpaceError(
+                    f"no network of space {space.name} has {self}: the nearest feasible one, "
+                    f"{space.decode(code).id}, has {short(count)}"
+                )
+
+    def __str__(self) -> str:
+        if not self.low:
+            return f"at most {short(self.high)} {WORDS[self.of][2]}"
+        return f"{short(self.low)} to {short(self.high)}" + (" parameters" if self.of == "params" else "")
+
+
+Windows = Window | Iterable[Window] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Several windows of one space at once; none holds everything."""
+
+    space: Space
+    windows: tuple[Window, ...]
+
+    @classmethod
+    def of(cls, space: Space, window: Windows) -> "Budget":
+        """The budget that one window, several, or none make."""
+        return cls(space, () if window is None else (window,) if isinstance(window, Window) else tuple(window))
+
+    def check(self) -> None:
+        """Raises:
+        SpaceError: one of the windows is out of the space's reach.
+        """
+        for window in self.windows:
+            window.check(self.space)
+
+    def missed(self, codes: Codes) -> NDArray[np.float64]:
+        """[n, genes] -> [n] how far each network is outside, summed over the windows; 0 inside all."""
+        return sum((w.missed(w.table(self.space).total(codes)) for w in self.windows), np.zeros(len(codes)))
+
+    def nearest(self, codes: Codes) -> str:
+        """What the network nearest to the budget has, in words."""
+        code = codes[self.missed(codes).argmin()]
+        return " and ".join(short(float(w.table(self.space).total(code)[0])) for w in self.windows)
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.windows))
+
+
+def short(count: float) -> str:
+    """A count as people write it: 42.3M."""
+    for unit in ("G", "M", "k"):
+        if count >= UNITS[unit]:
+            return f"{count / UNITS[unit]:.3g}{unit}"
+    return f"{count:.0f}"

@@ -1,0 +1,124 @@
+"""Spaces with dead choices: by enumeration, every network has one canonical code, and all are drawn evenly."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from scipy.stats import chi2
+
+from ghostnet import cost
+from ghostnet.units import units
+from spaces import Space, named_space
+from spaces.population import sample
+from spaces.tables import UnitTable, macs_table, params_table, space_units
+from tests.helpers import plus_space, spaces
+
+
+def everything(space: Space) -> np.ndarray:
+    return np.array(list(itertools.product(*(range(n) for n in space.choices))))
+
+
+@settings(max_examples=30, deadline=None)
+@given(spaces())
+def test_exhaustively_one_canonical_code_for_each_network(space):
+    codes = everything(space)
+    canonical = space.canonical(codes)
+    archs = [space.decode(code) for code in codes]
+    assert (space.canonical(canonical) == canonical).all()
+    code_of = dict(zip(archs, map(tuple, canonical.tolist()), strict=True))
+    assert len(code_of) == len(set(code_of.values())) == len(np.unique(canonical, axis=0)) == space.size
+    for arch, code in itertools.islice(code_of.items(), 0, None, 7):
+        assert tuple(space.encode(arch).tolist()) == code and arch in space
+    for code, made in zip(canonical[::11].tolist(), codes[::11], strict=True):
+        assert space.decode(code) == space.decode(made)
+
+
+@settings(max_examples=15, deadline=None)
+@given(spaces())
+def test_exhaustively_sums_and_extremes(space):
+    codes = everything(space)
+    counted = [cost(space.decode(code), space.num_classes, space.in_chs) for code in codes]
+    for table, key in ((macs_table(space), "macs"), (params_table(space), "params")):
+        totals = table.total(codes)
+        assert totals.tolist() == [getattr(each, key) for each in counted]
+        assert (table.per_slot(codes).sum(1) == totals).all()
+        for largest, end in ((False, totals.min()), (True, totals.max())):
+            code = table.extreme(largest)
+            assert table.total(code)[0] == end and (space.canonical(code) == code).all()
+
+
+def test_extremes_are_exact_where_values_have_no_order():
+    space = plus_space()
+    codes, rng = everything(space), np.random.default_rng(0)
+    table = UnitTable(space, lambda unit: rng.normal())
+    totals = table.total(codes)
+    assert table.total(table.extreme())[0] == pytest.approx(totals.min())
+    assert table.total(table.extreme(largest=True))[0] == pytest.approx(totals.max())
+
+
+def test_the_example_has_every_kind_of_dead_choice():
+    space = plus_space()
+    assert space.size < space.choices.prod() and space.chain.used and space.chain.first and space.chain.droppable
+    assert space.size == len({space.decode(code) for code in everything(space)})
+    own = space.uniform(1.0)
+    assert own in space and len(own.blocks) == 2 and own.resolution == 9
+
+
+@pytest.mark.parametrize("name", ["digits-plus", "cifar-plus", "imagenet-plus"])
+def test_slots_hold_the_units_of_decoded_networks(name):
+    space = named_space(name)
+    for code in sample(space, np.random.default_rng(2), 20):
+        made = [
+            array[tuple(code[list(slot.genes)])] for slot, array in zip(space.slots, space_units(space), strict=True)
+        ]
+        chain = units(space.decode(code), space.num_classes, space.in_chs)
+        assert tuple(unit for unit in made if unit is not None) == chain
+        for place, unit in zip(space.layout.places, made[1:-1], strict=True):
+            widths = [space.genes[gene].choices[code[gene]] for gene in (place.before, place.width)]
+            assert unit is None or unit.uses_dw_kernel == place.uses_kernel(*widths)
+
+
+@pytest.mark.parametrize("space", [plus_space(), plus_space(ratios=(1, 2), expansions=(1.0,))], ids=["all", "no exp"])
+def test_networks_are_drawn_evenly(space):
+    """Chi-square over all networks, 20 draws expected of each: a false failure has odds of about 1 in a million."""
+    networks = len({space.decode(code) for code in everything(space)})
+    found, counts = np.unique(sample(space, np.random.default_rng(0), 20 * networks), axis=0, return_counts=True)
+    assert len({space.decode(code) for code in found}) == len(found)
+    never = networks - len(found)
+    assert ((counts - 20) ** 2 / 20).sum() + 20 * never < chi2.isf(1e-6, networks - 1)
+    assert space.sample(np.random.default_rng(1)) in space
+
+
+def test_draws_of_many_are_canonical_and_in_range():
+    space = named_space("imagenet-plus")
+    codes = sample(space, np.random.default_rng(0), 50_000)
+    assert ((codes >= 0) & (codes < space.choices)).all() and (space.canonical(codes) == codes).all()
+
+
+def test_four_dimensions_are_drawn_as_a_plain_product():
+    space = named_space("cifar")
+    one, many = (np.random.default_rng(5) for _ in range(2))
+    assert space.sample(one) == space.decode(many.integers(space.choices))
+    assert (sample(space, one, 9) == many.integers(space.choices, size=(9, len(space.choices)))).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(spaces())
+def test_features_tell_networks_apart_and_nothing_else(space):
+    codes = everything(space)
+    features = space.features(codes)
+    assert features.shape == (len(codes), len(space.feature_names)) and np.isfinite(features).all()
+    assert len(np.unique(features, axis=0)) == space.size
+    assert (space.features(space.canonical(codes)) == features).all()
+
+
+def test_features_mean_what_their_names_say():
+    space = named_space("imagenet-plus")
+    arch = space.uniform(1.3)
+    values = dict(zip(space.feature_names, space.features(space.encode(arch))[0], strict=True))
+    assert values["resolution"] == 224 and values["stem.width"] == 1.3 and values["stages.6.depth"] == 5
+    assert (values["blocks.3.0.ratio"], values["blocks.3.0.cheap_kernel"], values["blocks.3.0.kernel"]) == (2, 3, 5)
+    assert (values["blocks.3.0.se"], values["blocks.2.0.se"], values["blocks.3.0.expansion"]) == (1, 0, 1)
+    assert values["blocks.2.0.kernel"] == 0  # an identity shortcut, no stride
+    assert {value for name, value in values.items() if name.startswith("blocks.6.5.")} == {0}  # dropped
