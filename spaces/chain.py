@@ -1,8 +1,9 @@
 """Which genes of a code mean something, how many networks there are, and drawing them evenly.
 
 A gene is dead where the depth drops its block, or where it is the kernel of a block that has neither stride nor a
-shortcut convolution; and two expansions are one where they round to the same channels. The *canonical* code of a
-network has its dead genes at their default and the smallest of equal expansions: one code for each network.
+shortcut convolution; two expansions are one where they round to the same channels, and two ghost ratios where few
+channels are cut into as many primaries (4 at s = 2 and s = 3). The *canonical* code of a network has its dead genes at
+their default, and of choices that make the same block the smallest expansion and ratio: one code for each network.
 
 What a stage's blocks may be depends on its width and the one before. So networks are counted along the chain of
 widths, as paths are by transfer matrices, in whole numbers of any size.
@@ -10,6 +11,7 @@ widths, as paths are by transfer matrices, in whole numbers of any size.
 
 import math
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +31,13 @@ class Chain:
 
     def __init__(self, space: "Space") -> None:
         self.genes, self.places, self.choices = space.genes, space.layout.places, space.choices
+        self.only = space.expansions[:1]  # where an expansion has no gene
         self.depths, self.resolution = space.layout.depths, space.layout.resolution
         self.default = np.zeros_like(self.choices)
-        # used[place]: [before, width] whether the block has its kernel; first[place]: [width, expansion] the smallest
-        # expansion of the same channels. Only places where that is in question.
+        # used[place]: [before, width] whether the block has its kernel; settled[place]: [width, shape] of all shapes
+        # (expansion, ghost) the number of the canonical one that makes the same. Only places where that is in question.
         self.used: dict[Place, NDArray[np.bool_]] = {}
-        self.first: dict[Place, Codes] = {}
+        self.settled: dict[Place, Codes] = {}
         for place in self.places:
             widths = self.genes[place.width].choices
             if place.kernel is not None:
@@ -42,18 +45,25 @@ class Chain:
                     self.default[place.kernel] = kernels.index(place.row.dw_kernel)
                 befores = self.genes[place.before].choices
                 self.used[place] = np.array([[place.uses_kernel(b, w) for w in widths] for b in befores])
-            if place.expansion is not None:
-                expansions = self.genes[place.expansion].choices
-                chs = [[place.mid_chs(width, each) for each in expansions] for width in widths]
-                self.first[place] = np.array([[row.index(each) for each in row] for row in chs])
+            self.settled[place] = np.array([self._settle(place, width, space.align) for width in widths])
         self.used = {place: used for place, used in self.used.items() if not used.all()}
-        self.first = {place: first for place, first in self.first.items() if (np.diff(first) < 1).any()}
+        self.settled = {place: made for place, made in self.settled.items() if (np.diff(made) < 1).any()}
         self.droppable = [place for place in self.places if place.depth is not None]
 
     @property
     def plain(self) -> bool:
         """Whether every code is canonical."""
-        return not (self.used or self.first or self.droppable)
+        return not (self.used or self.settled or self.droppable)
+
+    def _settle(self, place: Place, width: float, align: int) -> list[int]:
+        """For each shape (expansion, ghost) in order, the one of the least expansion, then ratio, that is the same."""
+        expansions = self.only if place.expansion is None else self.genes[place.expansion].choices
+        shapes = list(product(expansions, self.genes[place.ghost].choices))
+        made = [place.made(width, expansion, ratio, kernel, align) for expansion, (ratio, kernel) in shapes]
+        least: dict[tuple[int, ...], int] = {}
+        for k in sorted(range(len(shapes)), key=lambda k: (shapes[k][0], *shapes[k][1])):
+            least.setdefault(made[k], k)
+        return [least[each] for each in made]
 
     def active(self, codes: Codes) -> NDArray[np.bool_]:
         """[n, genes] -> [n, genes] which genes mean something"""
@@ -70,9 +80,16 @@ class Chain:
         if self.plain:
             return codes
         flat = np.array(codes, ndmin=2)
-        for place, first in self.first.items():
-            flat[:, place.expansion] = first[flat[:, place.width], flat[:, place.expansion]]
+        for place, settled in self.settled.items():
+            ghosts = self.choices[place.ghost]
+            shape = flat[:, place.ghost] + (0 if place.expansion is None else ghosts * flat[:, place.expansion])
+            self._set_shape(flat, place, settled[flat[:, place.width], shape])
         return np.where(self.active(flat), flat, self.default).reshape(np.shape(codes))
+
+    def _set_shape(self, codes: Codes, place: Place, shape: Codes) -> None:
+        expansion, codes[:, place.ghost] = np.divmod(shape, self.choices[place.ghost])
+        if place.expansion is not None:
+            codes[:, place.expansion] = expansion
 
     @cached_property
     def size(self) -> int:
@@ -94,15 +111,15 @@ class Chain:
         """The different blocks that can stand at a place: [width before, width]."""
         shape = self.choices[[place.before, place.width]]
         count = np.full(shape, math.prod(int(self.choices[gene]) for gene in place.own), dtype=object)
-        if place in self.first:
-            count = count // int(self.choices[place.expansion]) * self._different(place).astype(object)
+        if place in self.settled:
+            count = count // self.settled[place].shape[1] * self._different(place).astype(object)
         if place in self.used:
             count = np.where(self.used[place], count, count // int(self.choices[place.kernel]))
         return np.diagonal(count)[None] if place.before == place.width else count
 
     def _different(self, place: Place) -> Codes:
-        """How many different expansions a place has: [width]."""
-        return (self.first[place] == np.arange(self.first[place].shape[1])).sum(1)
+        """How many different shapes a place has: [width]."""
+        return (self.settled[place] == np.arange(self.settled[place].shape[1])).sum(1)
 
     @cached_property
     def _after(self) -> list[Counts]:
@@ -125,11 +142,11 @@ class Chain:
             codes[:, stage + 1] = before = both // ways.shape[2]
             if depth is not None:
                 codes[:, depth] = both % ways.shape[2]
-        for place, first in self.first.items():
+        for place, settled in self.settled.items():
             width = codes[:, place.width]
-            nth = rng.integers(self._different(place)[width])
-            order = np.argsort(first != np.arange(first.shape[1]), axis=1, kind="stable")  # the different ones first
-            codes[:, place.expansion] = order[width, nth]
+            nth = rng.integers(self._different(place)[width])  # of the canonical shapes, which come first in `order`
+            order = np.argsort(settled != np.arange(settled.shape[1]), axis=1, kind="stable")
+            self._set_shape(codes, place, order[width, nth])
         return self.canonical(codes)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ghostnet.arch import Block
 from ghostnet.published import Row, make_divisible
+from ghostnet.units import intrinsic_chs
 
 if TYPE_CHECKING:
     from spaces.space import Space
@@ -65,6 +66,13 @@ class Place:
     def mid_chs(self, width: float, expansion: float) -> int:
         """Hidden channels."""
         return make_divisible(self.row.mid_chs * width * expansion)
+
+    def made(self, width: float, expansion: float, ratio: int, cheap_kernel: int, align: int) -> tuple[int, ...]:
+        """What a choice makes of the block's Ghost modules: hidden channels, primaries of both, and the cheap kernel (0
+        where neither has ghosts)."""
+        mid, out = self.mid_chs(width, expansion), make_divisible(self.row.out_chs * width)
+        primaries = intrinsic_chs(mid, ratio, align), intrinsic_chs(out, ratio, align)
+        return (mid, *primaries, 0 if primaries == (mid, out) else cheap_kernel)
 
 
 @dataclass(frozen=True, slots=True)

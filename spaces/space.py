@@ -3,8 +3,7 @@
 A network is encoded as whole numbers, one a gene, each an index into that gene's choices, which are ordered from
 small to large: all zeros is the smallest network, all last the largest. Every code is a network. Two codes mean the
 same one only where a choice is dead, such as the kernel of a block that the depth drops; `canonical` settles those,
-`encode` and all sampling give canonical codes, and `size` counts networks, not codes. Networks are the same where
-their `Arch`s are equal.
+`decode`, `encode` and all sampling go by canonical codes, and `size` counts networks, not codes.
 """
 
 import hashlib
@@ -143,6 +142,9 @@ class Space:
         code = np.asarray(code)
         if code.shape != self.choices.shape or (code < 0).any() or (code >= self.choices).any():
             raise SpaceError(f"a code of {self.name} has {len(self.choices)} indices below {self.choices.tolist()}")
+        return self._decode(self.canonical(code))
+
+    def _decode(self, code: Codes) -> Arch:
         values = [gene.choices[index] for gene, index in zip(self.genes, code.tolist(), strict=True)]
         stages: list[list[Block]] = [[] for _ in self.rows]
         for place in self.layout.places:
@@ -158,9 +160,9 @@ class Space:
             SpaceError: the architecture is not a member.
         """
         try:
-            code = self.canonical(read(self, arch))
-            if self.decode(code) == arch:
-                return code
+            code = read(self, arch)
+            if self._decode(code) == arch:  # which may state a network by other than its canonical ratios
+                return self.canonical(code)
         except ValueError:
             pass
         raise SpaceError(f"architecture {arch.id} is not in space {self.name}")

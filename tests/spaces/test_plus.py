@@ -1,13 +1,16 @@
 """Spaces with dead choices: by enumeration, every network has one canonical code, and all are drawn evenly."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from ghostnet import cost
+from ghostnet import GhostNet, cost
 from ghostnet.units import units
 from spaces import Space, named_space
 from spaces.population import sample
@@ -35,6 +38,19 @@ def test_exhaustively_one_canonical_code_for_each_network(space):
 
 
 @settings(max_examples=15, deadline=None)
+@given(spaces(), st.sampled_from((1, 4)))
+def test_exhaustively_no_two_networks_have_the_same_tensors(space, align):
+    """Against what is really built: names and shapes of all tensors, and the resolution."""
+    space = replace(space, align=align)
+    built = set()
+    for arch in {space.decode(code) for code in everything(space)}:
+        with torch.device("meta"):
+            state = GhostNet(arch, space.num_classes, space.in_chs).state_dict()
+        built.add((arch.resolution, *((name, tuple(tensor.shape)) for name, tensor in state.items())))
+    assert len(built) == space.size
+
+
+@settings(max_examples=15, deadline=None)
 @given(spaces())
 def test_exhaustively_sums_and_extremes(space):
     codes = everything(space)
@@ -59,7 +75,7 @@ def test_extremes_are_exact_where_values_have_no_order():
 
 def test_the_example_has_every_kind_of_dead_choice():
     space = plus_space()
-    assert space.size < space.choices.prod() and space.chain.used and space.chain.first and space.chain.droppable
+    assert space.size < space.choices.prod() and space.chain.used and space.chain.settled and space.chain.droppable
     assert space.size == len({space.decode(code) for code in everything(space)})
     own = space.uniform(1.0)
     assert own in space and len(own.blocks) == 2 and own.resolution == 9
@@ -97,7 +113,7 @@ def test_draws_of_many_are_canonical_and_in_range():
 
 
 def test_four_dimensions_are_drawn_as_a_plain_product():
-    space = named_space("cifar")
+    space = named_space("imagenet")
     one, many = (np.random.default_rng(5) for _ in range(2))
     assert space.sample(one) == space.decode(many.integers(space.choices))
     assert (sample(space, one, 9) == many.integers(space.choices, size=(9, len(space.choices)))).all()

@@ -94,10 +94,12 @@ def test_crossover_takes_living_genes_from_the_parents_only(name):
     a, b = sample(space, rng, 500), sample(space, rng, 500)
     child = crossover(space, rng, a, b)
     alive_a, alive_b, alive = map(space.chain.active, (a, b, child))
-    # An expansion may become the smaller one that makes the same channels at the child's width.
-    expansions = np.array([gene.name.endswith("expansion") for gene in space.genes])
-    foreign = ((child != a) | ~alive_a) & ((child != b) | ~alive_b) & alive & (alive_a | alive_b) & ~expansions
+    # An expansion or a ratio may become the smaller one that makes the same block at the child's width.
+    settled = np.isin(
+        np.arange(len(space.genes)), [g for p in space.chain.settled for g in (p.ghost, p.expansion) if g is not None]
+    )
+    foreign = ((child != a) | ~alive_a) & ((child != b) | ~alive_b) & alive & (alive_a | alive_b) & ~settled
     assert not foreign.any()
-    both = alive_a & alive_b & (a != b) & alive & ~expansions
+    both = alive_a & alive_b & (a != b) & alive & ~settled
     taken = (child == a)[both].mean()
     assert abs(taken - 0.5) < 5 * 0.5 / np.sqrt(both.sum())

@@ -124,7 +124,7 @@ def test_budgets_as_people_write_them():
 
 def test_uniform_sampling_is_uniform():
     """Every gene's choices within 5 sigma of equal shares: a false failure has odds below 1 in 10,000."""
-    space = named_space("digits")
+    space = named_space("imagenet")
     codes = sample(space, np.random.default_rng(0), 20_000)
     for gene, n in enumerate(space.choices):
         counts = np.bincount(codes[:, gene], minlength=n)
