@@ -34,6 +34,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DataName = Annotated[str, typer.Option("--data", help="digits, cifar10, imagefolder:PATH or parquet:PATH.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time box for what is still to do.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Source of all randomness.")]
+SpaceName = Annotated[str, typer.Option("--space", help="digits, cifar, imagenet, their -plus, or a .toml.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes side by side, through Ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of a Ray cluster; default: this machine.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")]
@@ -72,7 +73,9 @@ def run(
 
 @app.command()
 def train(
-    space: Annotated[str, typer.Option("--space", help="digits, cifar or imagenet.")] = "digits",
+    space: Annotated[
+        str, typer.Option("--space", help="A preset (digits, cifar, imagenet; -plus) or a .toml file.")
+    ] = "digits",
     data: DataName = "digits",
     out: Out = Path("results/supernet"),
     recipe: RecipeName = None,
@@ -86,10 +89,10 @@ def train(
     """Train a supernet: its [supernet] part is the recipe's. Also under torchrun."""
     from search import sources
     from search.recipe import load
-    from spaces.presets import named_space
+    from spaces.custom import load_space
 
-    plan = load(recipe or _recipe_for(data))
-    config, resolution = plan.supernet, named_space(space).resolution
+    plan, chosen = load(recipe or _recipe_for(data)), load_space(space)
+    config, resolution = plan.supernet, chosen.resolution_choices[-1]
     sources.check(data)
     _fresh(out, resume, "supernet.json")
     from search.data import load as load_data
@@ -97,7 +100,7 @@ def train(
     from search.training.sandwich import space_for, train_supernet
 
     loaded = load_data(data, resolution, plan.train_images)
-    fitted = space_for(space, loaded.num_classes, loaded.in_chs)
+    fitted = space_for(chosen, loaded.num_classes, loaded.in_chs)
     seconds = None if minutes is None else 60 * minutes
     if workers > 1 or address:
         from search import workers as several
@@ -147,7 +150,7 @@ def fidelity(
     from search.training.sandwich import load_supernet, read_card
 
     space = read_card(supernet)[1]
-    loaded = load_data(name, space.resolution, plan.train_images)
+    loaded = load_data(name, space.resolution_choices[-1], plan.train_images)
     beside = None
     if workers > 1 or address:
         from search.workers import SideBySide
@@ -177,7 +180,9 @@ def fidelity(
 
 @app.command()
 def calibrate(
-    space: Annotated[str, typer.Option("--space", help="digits, cifar or imagenet.")] = "digits",
+    space: Annotated[
+        str, typer.Option("--space", help="A preset (digits, cifar, imagenet; -plus) or a .toml file.")
+    ] = "digits",
     runtime: Annotated[str, typer.Option("--runtime", help="onnxruntime.")] = "onnxruntime",
     threads: Annotated[int, typer.Option("--threads")] = 1,
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time box.")] = 10.0,
@@ -190,9 +195,9 @@ def calibrate(
     import time
 
     from search.latency.runtimes import runtime as check_runtime
-    from spaces.presets import named_space
+    from spaces.custom import load_space
 
-    chosen = named_space(space)
+    chosen = load_space(space)
     check_runtime(runtime, threads)
     _fresh(out.parent, resume, out.name)
     visits = out.with_name(out.name + ".visits.jsonl")
@@ -259,7 +264,7 @@ def search(
         supernet,
         latency,
         out / "trials.jsonl",
-        load_data(name, read_card(supernet)[1].resolution),
+        load_data(name, read_card(supernet)[1].resolution_choices[-1]),
         config,
         seed=seed,
         latency_budget_ms=bound,
@@ -358,11 +363,11 @@ def cost(
     if latency:
         from search.latency.predictor import Predictor
         from search.latency.table import LatencyTable
-        from spaces.presets import named_space
+        from spaces.custom import space_of
 
         table = LatencyTable.load(latency)
         classes, in_chs = table.setting.num_classes, table.setting.in_chs
-        space = replace(named_space(table.setting.space), num_classes=classes, in_chs=in_chs)
+        space = replace(space_of(table.setting.space), num_classes=classes, in_chs=in_chs)
         predicted = Predictor(table, space)(space.encode(network))
         facts |= {
             "latency_ms": float(predicted.ms[0]),

@@ -17,6 +17,7 @@ from search.errors import UserError
 from search.files import read_json, write_json
 from search.progress import say
 from search.recipe import Recipe, Search
+from spaces.custom import space_of
 from spaces.population import Window
 from spaces.space import Space
 
@@ -58,15 +59,14 @@ class Run:
     @cached_property
     def data(self) -> "Data":
         from search.data import load
-        from spaces.presets import named_space
 
-        return load(self.recipe.data, named_space(self.recipe.space).resolution, self.recipe.train_images)
+        return load(self.recipe.data, space_of(self.recipe.space).resolution_choices[-1], self.recipe.train_images)
 
     @cached_property
     def space(self) -> Space:
         from search.training.sandwich import space_for
 
-        return space_for(self.recipe.space, self.data.num_classes, self.data.in_chs)
+        return space_for(space_of(self.recipe.space), self.data.num_classes, self.data.in_chs)
 
     @cached_property
     def device(self) -> "torch.device":
@@ -91,13 +91,12 @@ def check(recipe: Recipe) -> None:
         UserError, SpaceError: what is wrong, in a line.
     """
     from search.latency.runtimes import runtime
-    from spaces.presets import named_space
 
     sources.check(recipe.data)
-    Window.parse(recipe.search.flops_budget).check(named_space(recipe.space))
+    Window.parse(recipe.search.flops_budget).check(space_of(recipe.space))
     runtime(recipe.latency.runtime, recipe.latency.threads)
     for width in recipe.retrain.baseline_widths:
-        named_space(recipe.space).uniform(width)
+        space_of(recipe.space).uniform(width)
 
 
 def start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Run:
@@ -336,6 +335,7 @@ def retrain(job: Run) -> None:
 
 def export(job: Run) -> None:
     from ghostnet.weights import network as load_network
+    from search.data import resized
     from search.delivery.export import MANIFEST
     from search.delivery.export import export as write_network
     from search.latency.predictor import Predictor
@@ -374,7 +374,7 @@ def export(job: Run) -> None:
             "space_id": job.space.id,
         }
         net = load_network(archs[label], folder / WEIGHTS)
-        write_network(net, out, ["onnx", "safetensors"], images, facts)
+        write_network(net, out, ["onnx", "safetensors"], resized(images, net.arch.resolution), facts)
     write_json(job.out / PRODUCTS["export"], {"exported": list(chosen)})
 
 

@@ -6,7 +6,7 @@ Unknown keys, wrong types and values out of range are refused by name. What a re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -82,7 +82,7 @@ class Recipe(_Model):
 
     name: str
     data: str
-    space: str
+    space: str | dict[str, Any] = Field(description="a preset's name, or a table: see `spaces.custom`")
     seed: int = 0
     threads: Count | None = Field(default=None, description="of training and evaluation; torch's choice where None")
     train_images: Annotated[int, Field(ge=10)] | None = None

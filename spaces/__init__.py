@@ -1,9 +1,18 @@
 """What can be searched: spaces of GhostNets, their encoding and costs, and populations inside a budget."""
 
-from spaces.custom import load_space, space_from_dict
+from spaces.custom import load_space, space_from_dict, space_of, space_to_dict
 from spaces.errors import SpaceError
 from spaces.presets import named_space
 from spaces.space import Space
 from spaces.window import Window
 
-__all__ = ["Space", "SpaceError", "Window", "load_space", "named_space", "space_from_dict"]
+__all__ = [
+    "Space",
+    "SpaceError",
+    "Window",
+    "load_space",
+    "named_space",
+    "space_from_dict",
+    "space_of",
+    "space_to_dict",
+]

@@ -12,7 +12,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,25 @@ def load_space(name: str | Path) -> Space:
         )
     except SpaceError as error:
         raise SpaceError(f"{path}: {error}") from None
+
+
+def space_to_dict(space: Space) -> str | dict[str, Any]:
+    """How files say a space: a preset's name (which leaves out the data's classes and channels), or its whole table."""
+    for name, preset in PRESETS.items():
+        if space == replace(preset, num_classes=space.num_classes, in_chs=space.in_chs):
+            return name
+    values = {field.name: getattr(space, field.name) for field in fields(space)}
+    values["rows"] = [[list(astuple(row)) for row in stage] for stage in space.rows]
+    return {key: _thawed(value) for key, value in values.items() if value is not None}
+
+
+def space_of(said: object) -> Space:
+    """The space that a file says: `space_to_dict`'s inverse, and what a recipe's `space` means.
+
+    Raises:
+        SpaceError: no such preset, or an impossible table.
+    """
+    return named_space(said) if isinstance(said, str) else space_from_dict(said)
 
 
 def space_from_dict(data: object, name: str = "custom") -> Space:
@@ -112,6 +131,10 @@ def _last(resolutions: Any) -> Any:
     """The largest of the resolutions, or what they are instead, for the checks to refuse."""
     sides = resolutions if isinstance(resolutions, tuple) else ()
     return max((side for side in sides if type(side) is int), default=resolutions)
+
+
+def _thawed(value: Any) -> Any:
+    return list(map(_thawed, value)) if isinstance(value, tuple | list) else value
 
 
 def _frozen(value: Any) -> Any:

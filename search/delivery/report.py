@@ -65,9 +65,10 @@ def _page(summary: Summary, svgs: dict[str, str]) -> str:
     recipe, budget = summary.recipe, summary.recipe["search"]["flops_budget"]
     complete = sum(t["state"] == "complete" for t in summary.trials)
     refused = sum(t["state"] == "infeasible" for t in summary.trials)
+    space = recipe["space"] if isinstance(recipe["space"], str) else recipe["space"].get("name", "custom")
     parts = [
         f"<h1>GhostNAS: {escape(recipe['name'])}</h1>",
-        f'<p class="soft">{escape(recipe["data"])}, space {escape(recipe["space"])}, budget {escape(budget)} '
+        f'<p class="soft">{escape(recipe["data"])}, space {escape(space)}, budget {escape(budget)} '
         f"multiply-adds, seed {recipe['seed']}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in summary.notes),
         "<h2>The front</h2>",

@@ -20,6 +20,7 @@ from search.latency.runtimes import Runtime, Session, Shape, runtime
 from search.latency.table import Entry, LatencyTable, Protocol, Setting, now, this_device
 from search.latency.timing import Gate, Visit, counted, score
 from search.progress import bar
+from spaces.custom import space_to_dict
 from spaces.population import sample
 from spaces.space import Codes, Space
 from spaces.tables import space_units
@@ -164,7 +165,7 @@ def _table(
             runtime=run.name,
             runtime_version=run.version(),
             threads=run.threads,
-            space=space.name,
+            space=space_to_dict(space),
             space_id=space.id,
             resolution=space.resolution,
             num_classes=space.num_classes,

@@ -36,7 +36,7 @@ class Setting(_Model):
     threads: int
     batch: int = 1
     dtype: str = "float32"
-    space: str
+    space: str | dict[str, Any] = Field(description="a preset's name, or the table of a space of the user's own")
     space_id: str
     resolution: int
     num_classes: int

@@ -13,7 +13,7 @@ from ghostnet.arch import Arch
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
-from search.data import Data
+from search.data import Data, resized
 from search.evaluate import accuracy
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipe import Training
@@ -47,7 +47,7 @@ def retrain(
     net = net.to(device).to(memory_format=torch.channels_last).train()
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
-        loss = F.cross_entropy(net(images), labels, label_smoothing=config.label_smoothing)
+        loss = F.cross_entropy(net(resized(images, arch.resolution)), labels, label_smoothing=config.label_smoothing)
         loss.backward()
         return loss.item()
 
@@ -78,7 +78,7 @@ def retrain(
         "classes": data.classes,
         "seed": seed,
         "config": config.model_dump(),
-        "test_accuracy": accuracy(net, data, data.test),
+        "test_accuracy": accuracy(net, data, data.test, arch.resolution),
         "test_images": len(data.test),
         "training": asdict(trained),
     }

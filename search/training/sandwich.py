@@ -26,6 +26,7 @@ from search.training.checkpoint import Checkpoint
 from search.training.distill import DIVERGENCES
 from search.training.loop import fit
 from search.training.world import World
+from spaces.custom import space_of, space_to_dict
 from spaces.population import sample
 from spaces.presets import named_space
 from spaces.space import Space
@@ -97,7 +98,7 @@ def train_supernet(
         return {}
     card = {
         "schema": SCHEMA,
-        "space": space.name,
+        "space": space_to_dict(space),
         "space_id": space.id,
         "num_classes": space.num_classes,
         "in_chs": space.in_chs,
@@ -132,7 +133,7 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
     """
     try:
         card = read_json(folder / CARD)
-        space = space_for(card["space"], card["num_classes"], card["in_chs"])
+        space = space_for(space_of(card["space"]), card["num_classes"], card["in_chs"])
     except OSError as error:
         raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None
     except (KeyError, TypeError) as error:
@@ -159,10 +160,11 @@ def load_supernet(folder: Path, kind: type[Supernet] = Supernet) -> Supernet:
     return supernet.eval()
 
 
-def space_for(name: str, num_classes: int, in_chs: int) -> Space:
-    """A named space for data of so many classes and channels.
+def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
+    """A space, or the preset of that name, for data of so many classes and channels.
 
     Raises:
-        SpaceError: no such space.
+        SpaceError: no such preset.
     """
-    return replace(named_space(name), num_classes=num_classes, in_chs=in_chs)
+    space = named_space(space) if isinstance(space, str) else space
+    return replace(space, num_classes=num_classes, in_chs=in_chs)

@@ -48,7 +48,7 @@ def test_tau_within_bins_counts_pairs_inside_bins_alone():
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
-    """Normal pairs of correlation r: tau is 2 asin(r) / pi. Of 60 intervals at 95 %, 47 or fewer hold it once in 1e5."""
+    """Normals of correlation r: tau is 2 asin(r) / pi. Of 60 intervals at 95 %, 47 or less hold it once in 1e5."""
     truth, covered = 2 * np.arcsin(0.8) / np.pi, 0
     for seed in range(60):
         a, b = np.random.default_rng(seed).standard_normal((2, 40))

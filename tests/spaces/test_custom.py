@@ -1,11 +1,14 @@
 """Spaces of users' own: what a table means, and what each mistake is answered with."""
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 
-from spaces import SpaceError, load_space, named_space, space_from_dict
+from spaces import SpaceError, load_space, named_space, space_from_dict, space_of, space_to_dict
+from spaces.presets import PRESETS
+from tests.helpers import plus_space
 
 FAMILY = {
     "name": "own",
@@ -113,3 +116,13 @@ def test_presets_and_files_by_name(tmp_path):
         load_space(tmp_path / "none.toml")
     with pytest.raises(SpaceError, match="a space is one of digits"):
         load_space("mars")
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "own"])
+def test_a_space_said_in_a_file_is_the_same_space_again(name):
+    space = plus_space() if name == "own" else named_space(name)
+    space = replace(space, num_classes=7, in_chs=2)
+    said = json.loads(json.dumps(space_to_dict(space)))
+    assert isinstance(said, dict) == (name == "own")
+    again = replace(space_of(said), num_classes=7, in_chs=2)
+    assert again == space and again.id == space.id
