@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import torch
@@ -10,6 +13,39 @@ import torch.nn.functional as F
 from ghostnet import Supernet
 from spaces import named_space
 from tests.benchmarks.timing import medians
+
+EVALUATED = 5000  # images a network is recalibrated and evaluated on
+
+
+def memory(space: str, what: str, batch: int = 1024) -> float:
+    """Peak resident memory, in bytes over what is there before, of some steps in a process of their own."""
+    program = MEMORY.format(space=space, what=what, batch=batch)
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}  # freed memory goes back at once
+    return float(subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True).stdout)
+
+
+MEMORY = """
+import resource, numpy as np, torch, torch.nn.functional as F
+from ghostnet import Supernet
+from spaces import named_space
+space, rng = named_space("{space}"), np.random.default_rng(0)
+supernet = Supernet(space.bounds, space.num_classes, space.in_chs).to(memory_format=torch.channels_last)
+net = supernet.extract(space.largest).to(memory_format=torch.channels_last)
+shared = "{what}" == "sandwich"
+parameters = supernet.parameters() if shared else net.parameters()
+optimizer = torch.optim.SGD(parameters, 1e-3, momentum=0.9)
+images = torch.randn({batch}, space.in_chs, space.resolution, space.resolution)
+images = images.contiguous(memory_format=torch.channels_last)
+labels = torch.randint(space.num_classes, ({batch},))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in range(3):
+    optimizer.zero_grad()
+    archs = [space.largest, space.sample(rng), space.sample(rng), space.smallest] if shared else [space.largest]
+    for arch in archs:
+        F.cross_entropy(supernet(images, arch) if shared else net(images), labels).backward()
+    optimizer.step()
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
 
 
 def main() -> None:
@@ -43,27 +79,33 @@ def main() -> None:
             optimizer.step()
 
     @torch.no_grad()
-    def evaluate_slices() -> None:
+    def evaluate_extracting() -> None:
+        """What a search does for each network (`search.evaluate`): extract, then run all batches."""
         for arch in archs:
-            supernet(images, arch)
+            run(supernet.extract(arch).to(memory_format=torch.channels_last))
 
     @torch.no_grad()
     def evaluate_extracted() -> None:
         for net in alone:
+            run(net)
+
+    def run(net: torch.nn.Module) -> None:
+        for _ in range(EVALUATED // arguments.batch):
             net(images)
 
     step = medians({"shared": sandwich, "alone": one_after_the_other}, arguments.rounds)
     supernet.eval()
     for net in alone:
         net.eval()
-    evaluation = medians({"shared": evaluate_slices, "alone": evaluate_extracted}, arguments.rounds)
+    evaluation = medians({"shared": evaluate_extracting, "alone": evaluate_extracted}, -(-arguments.rounds // 3))
     extraction = medians({"extract": lambda: supernet.extract(space.sample(rng))}, arguments.rounds)
     facts = {
         "space": space.name,
         "threads": arguments.threads,
         "sandwich_step_over_four_alone": step["shared"] / step["alone"],
-        "images_per_second_slice_over_extracted": evaluation["alone"] / evaluation["shared"],
+        "images_per_second_evaluated_over_extracted": evaluation["alone"] / evaluation["shared"],
         "extract_ms": 1e3 * extraction["extract"],
+        "peak_memory_over_largest_alone": memory(arguments.space, "sandwich") / memory(arguments.space, "largest"),
     }
     print(json.dumps(facts, indent=2))
 

@@ -1,0 +1,139 @@
+"""Fidelity of several supernets, on CIFAR-10 at 16 x 16 in the `digits` space, against the same fully trained networks.
+
+From the repository's root, the first two side by side if there are two cores; each goes on where it was stopped:
+
+    python results/fidelity/make.py networks --data parquet:../shared/data/cifar10
+    python results/fidelity/make.py supernets --data parquet:../shared/data/cifar10
+    python results/fidelity/make.py report --data parquet:../shared/data/cifar10
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from slots import SlotSupernet
+
+from ghostnet.supernet import Supernet
+from search.data import Data, load
+from search.delivery.fidelity import write_page
+from search.files import read_json, write_json, write_text
+from search.recipe import SupernetTraining, Training
+from search.training.fidelity import RESULT, fidelity, networks
+from search.training.retrain import retrain
+from search.training.sandwich import CARD, load_supernet, space_for, train_supernet
+from spaces.space import Space
+
+HERE = Path(__file__).parent
+SEED = 0
+FULL: dict[str, Any] = {"batch_size": 64, "lr": 0.1, "weight_decay": 5e-4, "warmup_epochs": 1}
+BASE: dict[str, Any] = {"batch_size": 64, "lr": 0.1, "weight_decay": 5e-5, "warmup_epochs": 1, "random": 2}
+# Name: what it is, how many times the epochs, changes to the recipe, how weights are shared.
+SUPERNETS: dict[str, tuple[str, float, dict[str, Any], type[Supernet]]] = {
+    "position": ("shared by position, sandwich of four, in-place KL", 1, {}, Supernet),
+    "slots": ("hidden channels and cheap filters shared by slot", 1, {}, SlotSupernet),
+    "longer": ("by position, twice the epochs", 2, {}, Supernet),
+}
+
+
+def train_networks(space: Space, data: Data, arguments: argparse.Namespace) -> None:
+    config = Training(epochs=arguments.epochs, **FULL)
+    for code in networks(space, arguments.count, SEED):
+        arch = space.decode(code)
+        out = arguments.work / "networks" / arch.id
+        retrain(arch, data, config, out, seed=SEED, device=torch.device(arguments.device))
+
+
+def train_supernets(space: Space, data: Data, arguments: argparse.Namespace) -> None:
+    for name, (_, times, changes, kind) in SUPERNETS.items():
+        config = SupernetTraining(**(BASE | {"epochs": times * arguments.supernet_epochs} | changes))
+        out, device = arguments.work / name, torch.device(arguments.device)
+        train_supernet(space, data, config, out, seed=SEED, device=device, kind=kind)
+
+
+def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
+    found = {}
+    for name, (about, _, _, kind) in SUPERNETS.items():
+        folder = arguments.work / name
+        if not (folder / CARD).exists():
+            continue
+        result = fidelity(
+            lambda folder=folder, kind=kind: load_supernet(folder, kind),
+            space,
+            data,
+            Training(epochs=arguments.epochs, **FULL),
+            folder / "fidelity",
+            count=arguments.count,
+            bins=4,
+            seed=SEED,
+            device=torch.device(arguments.device),
+            trained=arguments.work / "networks",
+        )
+        trained = read_json(folder / CARD)["training"]
+        found[name] = {"about": about, "supernet": trained, **result}
+        write_json(arguments.out / name / RESULT, found[name])
+        write_page(found[name], arguments.out / name)
+    write_text(arguments.out / "README.md", page(found))
+
+
+def page(found: dict[str, Any]) -> str:
+    """All supernets side by side."""
+    rows = []
+    for name, r in found.items():
+        tau, low = f"{r['kendall_tau']:.2f}", r["kendall_tau_95"]
+        inside, between = f"{r['tau_within_bins']:.2f}", r["tau_within_bins_95"]
+        cost = f"{r['supernet']['epochs']:g} epochs, {r['supernet']['seconds'] / 60:.0f} min"
+        rows.append(
+            f"| [{name}]({name}/fidelity.md) | {r['about']} | {cost} | {tau} ({low[0]:.2f} to {low[1]:.2f}) "
+            f"| {r['spearman']:.2f} | {inside} ({between[0]:.2f} to {between[1]:.2f}) | {100 * r['mean_regret']:.2f} |"
+        )
+    first = next(iter(found.values()))
+    return PAGE.format(
+        count=len(first["networks"]),
+        epochs=first["training"]["epochs"],
+        images=first["training_images"],
+        ceiling=first["ceiling_tau"],
+        macs=first["macs_tau"],
+        random=100 * first["mean_regret_of_a_random_pick"],
+        rows="\n".join(rows),
+    )
+
+
+PAGE = """# Does the supernet rank networks as full training does?
+
+CIFAR-10 at 16 x 16, {images:,} training images, the `digits` space; {count} networks spread over multiply-adds, each
+trained fully for {epochs:g} epochs and tested once on 10,000 images. The same networks for every supernet; 95 %
+intervals by bootstrap over networks. *Within bins*: pairs of networks of like MACs alone (four bins). *Regret*: points
+of accuracy lost by taking a bin's best by inherited accuracy; a random pick loses {random:.2f}.
+
+| supernet | | training | Kendall tau | Spearman | tau within bins | regret |
+|---|---|---|---|---|---|---|
+{rows}
+
+Full training agrees with itself (the test images drawn anew) to tau {ceiling:.2f}; MACs alone rank to {macs:.2f}.
+
+Made by `make.py` beside this page, in the order that it says.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("networks", "supernets", "report"))
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--epochs", type=float, default=10)
+    parser.add_argument("--supernet-epochs", type=float, default=20)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("results/work-fidelity"))
+    parser.add_argument("--out", type=Path, default=HERE)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    space = space_for("digits", 10, 3)
+    data = load(arguments.data, space.resolution, arguments.images)
+    {"networks": train_networks, "supernets": train_supernets, "report": report}[arguments.part](space, data, arguments)
+
+
+if __name__ == "__main__":
+    main()
