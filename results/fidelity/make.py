@@ -1,6 +1,7 @@
-"""Fidelity of several supernets, on CIFAR-10 at 16 x 16 in the `digits` space, against the same fully trained networks.
+"""Fidelity of several supernets, against the same fully trained networks: CIFAR-10 at 16 x 16, the `digits` space.
 
-From the repository's root, the first two side by side if there are two cores; each goes on where it was stopped:
+From the repository's root, the first two side by side if there are two cores; each goes on where it was stopped. With a
+GPU: `--device cuda --space cifar --images 45000 --epochs 60 --supernet-epochs 120` in all three.
 
     python results/fidelity/make.py networks --data parquet:../shared/data/cifar10
     python results/fidelity/make.py supernets --data parquet:../shared/data/cifar10
@@ -16,7 +17,6 @@ from slots import SlotSupernet
 
 from ghostnet.supernet import Supernet
 from search.data import Data, load
-from search.delivery.fidelity import write_page
 from search.files import read_json, write_json, write_text
 from search.recipe import SupernetTraining, Training
 from search.training.fidelity import RESULT, fidelity, networks
@@ -32,7 +32,9 @@ BASE: dict[str, Any] = {"batch_size": 64, "lr": 0.1, "weight_decay": 5e-5, "warm
 SUPERNETS: dict[str, tuple[str, float, dict[str, Any], type[Supernet]]] = {
     "position": ("shared by position, sandwich of four, in-place KL", 1, {}, Supernet),
     "slots": ("hidden channels and cheap filters shared by slot", 1, {}, SlotSupernet),
-    "longer": ("by position, twice the epochs", 2, {}, Supernet),
+    "longer": ("by position, half as many epochs again", 1.5, {}, Supernet),
+    "even": ("by position, random networks drawn evenly over MACs", 1, {"by_macs": True}, Supernet),
+    "alpha": ("by position, clipped alpha-divergence in place of KL", 1, {"divergence": "alpha"}, Supernet),
 }
 
 
@@ -45,13 +47,16 @@ def train_networks(space: Space, data: Data, arguments: argparse.Namespace) -> N
 
 
 def train_supernets(space: Space, data: Data, arguments: argparse.Namespace) -> None:
-    for name, (_, times, changes, kind) in SUPERNETS.items():
+    for name in arguments.only or SUPERNETS:
+        _, times, changes, kind = SUPERNETS[name]
         config = SupernetTraining(**(BASE | {"epochs": times * arguments.supernet_epochs} | changes))
         out, device = arguments.work / name, torch.device(arguments.device)
         train_supernet(space, data, config, out, seed=SEED, device=device, kind=kind)
 
 
 def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
+    from search.delivery.fidelity import write_page
+
     found = {}
     for name, (about, _, _, kind) in SUPERNETS.items():
         folder = arguments.work / name
@@ -73,10 +78,10 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
         found[name] = {"about": about, "supernet": trained, **result}
         write_json(arguments.out / name / RESULT, found[name])
         write_page(found[name], arguments.out / name)
-    write_text(arguments.out / "README.md", page(found))
+    write_text(arguments.out / "README.md", page(found, space))
 
 
-def page(found: dict[str, Any]) -> str:
+def page(found: dict[str, Any], space: Space) -> str:
     """All supernets side by side."""
     rows = []
     for name, r in found.items():
@@ -90,6 +95,8 @@ def page(found: dict[str, Any]) -> str:
     first = next(iter(found.values()))
     return PAGE.format(
         count=len(first["networks"]),
+        space=space.name,
+        side=space.resolution,
         epochs=first["training"]["epochs"],
         images=first["training_images"],
         ceiling=first["ceiling_tau"],
@@ -101,8 +108,8 @@ def page(found: dict[str, Any]) -> str:
 
 PAGE = """# Does the supernet rank networks as full training does?
 
-CIFAR-10 at 16 x 16, {images:,} training images, the `digits` space; {count} networks spread over multiply-adds, each
-trained fully for {epochs:g} epochs and tested once on 10,000 images. The same networks for every supernet; 95 %
+CIFAR-10 at {side} x {side}, {images:,} training images, space `{space}`; {count} networks spread over multiply-adds,
+each trained fully for {epochs:g} epochs and tested once on 10,000 images. The same networks for every supernet; 95 %
 intervals by bootstrap over networks. *Within bins*: pairs of networks of like MACs alone (four bins). *Regret*: points
 of accuracy lost by taking a bin's best by inherited accuracy; a random pick loses {random:.2f}.
 
@@ -121,6 +128,8 @@ def main() -> None:
     parser.add_argument("part", choices=("networks", "supernets", "report"))
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--only", nargs="*", choices=SUPERNETS, help="which supernets to train")
+    parser.add_argument("--space", default="digits")
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--epochs", type=float, default=10)
     parser.add_argument("--supernet-epochs", type=float, default=20)
@@ -130,7 +139,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    space = space_for("digits", 10, 3)
+    space = space_for(arguments.space, 10, 3)
     data = load(arguments.data, space.resolution, arguments.images)
     {"networks": train_networks, "supernets": train_supernets, "report": report}[arguments.part](space, data, arguments)
 

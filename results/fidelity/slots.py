@@ -1,13 +1,14 @@
 """An experiment: sharing by slot instead of by position.
 
 Under position sharing, channel j of a Ghost module's output is a primary map in one network and a ghost in another. By
-slot, a hidden channel is (replica r, primary g), and what reads or filters it has weights of its own for each slot; so do
-the cheap filters. The residual stream stays by position, since identity shortcuts add networks' channels as they stand.
+slot, a hidden channel is (replica r, primary g), and what reads or filters it has weights of its own for each slot; so
+have the cheap filters. The residual stream stays by position, since identity shortcuts add channels as they stand.
 Needs more weights and an index selection where position sharing takes a view.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,17 +34,16 @@ HIDDEN = {
 class SlotSupernet(Supernet):
     """A supernet that shares hidden channels and cheap filters by slot."""
 
-    def __init__(self, bounds, *args, **kwargs) -> None:
+    def __init__(self, bounds: Sequence[Arch], *args: Any, **kwargs: Any) -> None:
         super().__init__(bounds, *args, **kwargs)
         generator = kwargs.get("generator")
-        largest = bounds[0]
         self._most = {}  # per block: the most channels of a Ghost module's output, hidden and out
         for arch in bounds:
             for place, block in _places(arch):
                 most = self._most.get(place, (0, 0))
                 self._most[place] = (max(most[0], block.mid_chs), max(most[1], block.out_chs))
-        for name, tensor in list((*self.named_parameters(), *self.named_buffers())):
-            dim, total = self._slots(name, largest)
+        for name, tensor in [*self.named_parameters(), *self.named_buffers()]:
+            dim, total = self._slots(name)
             if dim is None or total == tensor.shape[dim]:
                 continue
             shape = list(tensor.shape)
@@ -62,7 +62,7 @@ class SlotSupernet(Supernet):
             setattr(self.get_submodule(".".join(path)), leaf, new)
         self._table = None
 
-    def _slots(self, name: str, arch: Arch) -> tuple[int | None, int]:
+    def _slots(self, name: str) -> tuple[int | None, int]:
         """The dimension of a tensor that runs over slots, and how many there are."""
         place, leaf = ".".join(name.split(".")[:3]), ".".join(name.split(".")[3:])
         if place not in self._most:
@@ -78,7 +78,7 @@ class SlotSupernet(Supernet):
         return [self._part(name, tensors[name], shape, arch) for name, shape in shapes.items()]
 
     def _part(self, name: str, tensor: Tensor, shape: torch.Size, arch: Arch) -> Tensor:
-        dim, total = self._slots(name, arch)
+        dim, total = self._slots(name)
         if dim is None or tensor.shape[dim] != total:
             return corner(tensor, shape)
         place, leaf = ".".join(name.split(".")[:3]), ".".join(name.split(".")[3:])
