@@ -53,6 +53,9 @@ BAD = {
         ["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M", "--backend", "luck"],
         "the backend is",
     ),
+    "fidelity of nothing": (["fidelity", "--supernet", "x"], "no file x"),
+    "too few networks for bins": (["fidelity", "--supernet", "x", "--count", "8", "--bins", "5"], "at least 10 in 5"),
+    "a broken space": (["train", "--space", "space.toml"], "space.toml: `ratios` must"),
     "an unknown space": (["calibrate", "--space", "mars"], "a space is one of"),
     "a space that is none": (["space", "mars"], "a space is one of"),
     "a space of one's own that is none": (["space", "broken.toml"], "there is no `[space]` table"),
@@ -68,6 +71,7 @@ BAD = {
 def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     arguments, words = BAD[case]
     (tmp_path / "broken.toml").write_text("epochs = 3\n")
+    (tmp_path / "space.toml").write_text('[space]\nbase = "cifar"\nratios = [0]\n')
     (tmp_path / "broken.json").write_text("{")
     before = sorted(tmp_path.rglob("*"))
     done = subprocess.run([sys.executable, "-c", SPY, *arguments], cwd=tmp_path, capture_output=True, text=True)

@@ -1,0 +1,77 @@
+"""What architectures cost, and what spaces hold."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ghostnet.cost import Cost, Layer
+from ghostnet.cost import cost as network_cost
+from ghostnet.cost import layers as network_layers
+from search.commands.shared import Json, answer, find_arch
+
+
+def cost(
+    arch: Annotated[str, typer.Argument(help="An arch.json, a folder with one, or ghostnet-1.0.")],
+    latency: Annotated[Path | None, typer.Option("--latency", help="A latency table, *.lat.json.")] = None,
+    classes: Annotated[int, typer.Option("--classes", min=0)] = 1000,
+    in_chs: Annotated[int, typer.Option("--in-chs", min=1)] = 3,
+    by_layer: Annotated[bool, typer.Option("--layers", help="Every layer's cost, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Multiply-adds, parameters and, with a latency table, predicted milliseconds."""
+    network = find_arch(arch)
+    facts: dict[str, Any] = {"arch": network.id}
+    if latency:
+        from search.latency.predictor import Predictor
+        from search.latency.table import LatencyTable
+        from spaces.custom import space_of
+
+        table = LatencyTable.load(latency)
+        classes, in_chs = table.setting.num_classes, table.setting.in_chs
+        space = replace(space_of(table.setting.space), num_classes=classes, in_chs=in_chs)
+        predicted = Predictor(table, space)(space.encode(network))
+        facts |= {
+            "latency_ms": float(predicted.ms[0]),
+            "latency_low_ms": float(predicted.low_ms[0]),
+            "latency_high_ms": float(predicted.high_ms[0]),
+        }
+    total = network_cost(network, classes, in_chs)
+    facts |= {"macs": total.macs, "params": total.params, "resolution": network.resolution}
+    facts |= {"num_classes": classes, "in_chs": in_chs}
+    parts = network_layers(network, classes, in_chs) if by_layer else ()
+    if by_layer:
+        facts["layers"] = [asdict(layer) | {"macs": layer.cost.macs, "params": layer.cost.params} for layer in parts]
+    words = (
+        f"{total.macs:,} multiply-adds at {network.resolution} x {network.resolution}, "
+        f"{total.params:,} parameters, {classes} classes"
+    )
+    if latency:
+        words += f", {facts['latency_ms']:.3f} ms ({facts['latency_low_ms']:.3f} to {facts['latency_high_ms']:.3f})"
+    if by_layer and not as_json:
+        _print_layers(parts, total)
+    answer(facts, words, as_json)
+
+
+def space(
+    name: Annotated[str, typer.Argument(help="digits, cifar or imagenet, each also with -plus, or a .toml file.")],
+    as_json: Json = False,
+) -> None:
+    """A space: its dimensions, exact size, smallest and largest, and a histogram of multiply-adds."""
+    from search.describe_space import facts, words
+    from spaces.custom import load_space
+
+    found = facts(load_space(name))
+    answer(found, words(found), as_json)
+
+
+def _print_layers(parts: tuple[Layer, ...], total: Cost) -> None:
+    name_width = max(len(part.name) for part in parts)
+    print(f"{'layer':{name_width}}  {'convolution':36} {'MACs':>12} {'share':>6} {'params':>10}")
+    for p in parts:
+        groups = f" in {p.groups} groups" if p.groups > 1 else ""
+        shape = f"{p.in_chs} > {p.out_chs}, {p.kernel}x{p.kernel}{groups}, {p.size}x{p.size}"
+        share = p.cost.macs / total.macs
+        print(f"{p.name:{name_width}}  {shape:36} {p.cost.macs:>12,} {share:6.1%} {p.cost.params:>10,}")
+    print()

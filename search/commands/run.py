@@ -1,0 +1,80 @@
+"""A whole run, and its report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from search.commands.shared import (
+    Json,
+    Minutes,
+    Resume,
+    print_json,
+    stdout,
+)
+from spaces.population import short
+
+
+def run(
+    recipe: Annotated[
+        str | None, typer.Argument(help="digits (default), cifar10, or a recipe's .toml file.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run's folder (default results/RECIPE).")] = None,
+    resume: Resume = False,
+    data: Annotated[str | None, typer.Option("--data", help="Another data set than the recipe's.")] = None,
+    flops_budget: Annotated[str | None, typer.Option("--flops-budget", help="60M or 40M..60M.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed than the recipe's.")] = None,
+    minutes: Minutes = None,
+    as_json: Json = False,
+) -> None:
+    """Everything: train the supernet, calibrate latency, search, retrain, export, report."""
+    from search import pipeline
+    from search.recipe import load
+
+    again = resume and recipe is None and out is not None and (out / pipeline.RUN).exists()
+    plan = pipeline.recorded_recipe(out) if out and again else load(recipe or "digits")
+    plan = plan.model_copy(
+        update={k: v for k, v in (("data", data), ("seed", seed)) if v is not None}
+        | ({"search": plan.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
+    )
+    folder = out or Path("results") / plan.name
+    pipeline.run(pipeline.start(plan, folder, resume, minutes))
+    _print_run(folder, as_json)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    as_json: Json = False,
+) -> None:
+    """The run as one HTML page, and its figures as PNG and SVG."""
+    from search.delivery.report import write_report
+
+    write_report(folder)
+    _print_run(folder, as_json)
+
+
+def _print_run(folder: Path, as_json: bool) -> None:
+    """A run's fully trained networks, what a time box cut, and where the report is."""
+    from search.delivery.summary import rows, summarise
+    from search.pipeline import REPORT
+
+    summary, page = summarise(folder), folder / REPORT
+    if as_json:
+        print_json({"folder": str(folder), "report": str(page), "networks": rows(summary), "notes": summary.notes})
+        return
+    table = Table("network", "test", "MACs", "params", "predicted ms", "measured ms")
+    table.columns[0].no_wrap = True
+    for n in rows(summary):
+        table.add_row(
+            f"[bold]{n['network']}[/bold]" if n["chosen"] else n["network"],
+            f"{n['test_accuracy']:.2%}",
+            short(n["macs"]),
+            short(n["params"]),
+            "" if n["predicted_ms"] is None else f"{n['predicted_ms']:.3f}",
+            "" if n["measured_ms"] is None else f"{n['measured_ms']:.3f}",
+        )
+    stdout.print(table)
+    for note in summary.notes:
+        stdout.print(note, style="yellow", soft_wrap=True)
+    stdout.print(f"Report: {page}", soft_wrap=True)

@@ -1,0 +1,128 @@
+"""The supernet: its training, and whether it can be trusted."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.commands.shared import (
+    Address,
+    DataName,
+    Json,
+    Minutes,
+    Out,
+    RecipeName,
+    Resume,
+    Seed,
+    Workers,
+    answer,
+    fresh,
+    recipe_for,
+)
+from search.errors import UserError
+
+
+def train(
+    space: Annotated[
+        str, typer.Option("--space", help="A preset (digits, cifar, imagenet; -plus) or a .toml file.")
+    ] = "digits",
+    data: DataName = "digits",
+    out: Out = Path("results/supernet"),
+    recipe: RecipeName = None,
+    seed: Seed = 0,
+    minutes: Minutes = None,
+    workers: Workers = 1,
+    address: Address = None,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Train a supernet: its [supernet] part is the recipe's. Also under torchrun."""
+    from search import sources
+    from search.recipe import load
+    from spaces.custom import load_space
+
+    plan, chosen = load(recipe or recipe_for(data)), load_space(space)
+    config, resolution = plan.supernet, chosen.resolution_choices[-1]
+    sources.check(data)
+    fresh(out, resume, "supernet.json")
+    from search.data import load as load_data
+    from search.pipeline import best_device
+    from search.training.sandwich import space_for, train_supernet
+
+    loaded = load_data(data, resolution, plan.train_images)
+    fitted = space_for(chosen, loaded.num_classes, loaded.in_chs)
+    seconds = None if minutes is None else 60 * minutes
+    if workers > 1 or address:
+        from search import workers as several
+
+        card = several.train_supernet(
+            fitted, loaded, config, out, seed=seed, seconds=seconds, workers=workers, address=address
+        )
+    else:
+        card = train_supernet(fitted, loaded, config, out, seed=seed, device=best_device(), seconds=seconds)
+    if not card:  # another process of torchrun's speaks
+        return
+    answer(card, f"{card['training']['epochs']:g} epochs in {card['training']['seconds']:.0f} s: {out}", as_json)
+
+
+def fidelity(
+    supernet: Annotated[Path, typer.Option("--supernet", help="A trained supernet's folder.")],
+    count: Annotated[int, typer.Option("--count", min=8, help="Networks to train fully.")] = 24,
+    epochs: Annotated[float | None, typer.Option("--epochs", min=0.01, help="Of full training.")] = None,
+    bins: Annotated[int, typer.Option("--bins", min=1, help="Stretches of like MACs.")] = 4,
+    recipe: RecipeName = None,
+    data: Annotated[str | None, typer.Option("--data", help="Where the supernet's data lies now.")] = None,
+    trained: Annotated[Path | None, typer.Option("--networks", help="Trained networks to share.")] = None,
+    out: Out = Path("results/fidelity-run"),
+    seed: Seed = 0,
+    workers: Workers = 1,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Measure whether the supernet ranks networks as full training does. Goes on with what is in --out."""
+    from search import sources
+    from search.recipe import load
+
+    if count < 2 * bins:
+        raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got --count {count}")
+    if not (supernet / "supernet.json").exists():
+        raise UserError(f"no file {supernet / 'supernet.json'}")
+    known = json.loads((supernet / "supernet.json").read_text(encoding="utf-8"))
+    name = data or known.get("data", "")
+    sources.check(name)
+    plan = load(recipe or recipe_for(name))
+    config = plan.retrain.model_copy(update={"epochs": epochs} if epochs else {})
+    from search.data import load as load_data
+    from search.delivery.fidelity import write_page
+    from search.pipeline import best_device
+    from search.training.fidelity import fidelity as measure
+    from search.training.sandwich import load_supernet, read_card
+
+    space = read_card(supernet)[1]
+    loaded = load_data(name, space.resolution_choices[-1], plan.train_images)
+    beside = None
+    if workers > 1 or address:
+        from search.workers import SideBySide
+
+        beside = SideBySide(loaded, workers, address)
+    found = measure(
+        lambda: load_supernet(supernet),
+        space,
+        loaded,
+        config,
+        out,
+        count=count,
+        bins=bins,
+        seed=seed,
+        device=best_device(),
+        trained=trained,
+        beside=beside,
+    )
+    write_page(found, out)
+    words = (
+        f"{out}: Kendall tau {found['kendall_tau']:.2f} ({found['kendall_tau_95'][0]:.2f} to "
+        f"{found['kendall_tau_95'][1]:.2f}), within {bins} bins of like MACs {found['tau_within_bins']:.2f}; "
+        f"full training agrees with itself to {found['ceiling_tau']:.2f}, MACs alone to {found['macs_tau']:.2f}"
+    )
+    answer(found, words, as_json)
