@@ -16,16 +16,43 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ghostnet.arch import Arch, ArchError
 from ghostnet.network import GhostNet, initialise
 
 CACHED_SKELETONS = 64
 BUFFERS = ("running_mean", "running_var")
-# A sub-network's code without storage, and the shapes of its tensors by name. Its norms use batch statistics in
-# training and keep none.
-Skeleton = tuple[GhostNet, dict[str, torch.Size]]
+
+
+class Skeleton:
+    """A sub-network's code without storage of its own: it runs on tensors that it is lent for the while.
+
+    `torch.func.functional_call` would do, at some milliseconds a call for looking names up again.
+    """
+
+    def __init__(self, net: GhostNet) -> None:
+        self.net, self.shapes = net, _shapes(net)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.track_running_stats = False  # batch statistics in training, and none kept
+        self._places: list[tuple[dict[str, Any], str, Tensor]] = []
+        for name in self.shapes:
+            path, _, leaf = name.rpartition(".")
+            module = net.get_submodule(path)
+            held: dict[str, Any] = module._buffers if leaf in module._buffers else module._parameters
+            self._places.append((held, leaf, held[leaf]))
+
+    def run(self, tensors: Iterable[Tensor], x: Tensor, training: bool) -> Tensor:
+        """The network's outputs for `x`, with tensors in the order of `shapes`."""
+        if self.net.training != training:
+            self.net.train(training)
+        try:
+            for (held, leaf, _), tensor in zip(self._places, tensors, strict=True):
+                held[leaf] = tensor
+            return self.net(x)
+        finally:
+            for held, leaf, empty in self._places:
+                held[leaf] = empty
 
 
 class Supernet(nn.Module):
@@ -51,7 +78,7 @@ class Supernet(nn.Module):
         self.drop_rate, self.drop_path = drop_rate, drop_path
         self._skeletons: OrderedDict[tuple[Arch, bool], Skeleton] = OrderedDict()
         self._table: dict[str, Tensor] | None = None
-        for name, shape in _largest(self._new_skeleton(arch)[1] for arch in bounds).items():
+        for name, shape in _largest(self._new_skeleton(arch).shapes for arch in bounds).items():
             if name.endswith(BUFFERS):
                 _register(self, name, torch.full(shape, 1.0 if name.endswith("var") else 0.0))
             else:
@@ -64,9 +91,8 @@ class Supernet(nn.Module):
         Raises:
             ArchError: the architecture reaches beyond the supernet's bounds.
         """
-        skeleton, shapes = self._skeleton(arch, regularise)
-        skeleton.train(self.training)
-        return functional_call(skeleton, self._corners(arch, shapes), (x,))
+        skeleton = self._skeleton(arch, regularise)
+        return skeleton.run(self._corners(arch, skeleton.shapes).values(), x, self.training)
 
     def slice(self, arch: Arch) -> dict[str, Tensor]:
         """Views of the shared tensors that make up `arch`, under `GhostNet`'s names. Gradients flow through them.
@@ -74,7 +100,7 @@ class Supernet(nn.Module):
         Raises:
             ArchError: the architecture reaches beyond the supernet's bounds.
         """
-        return self._corners(arch, self._skeleton(arch, False)[1])
+        return self._corners(arch, self._skeleton(arch, False).shapes)
 
     def extract(self, arch: Arch) -> GhostNet:
         """A standalone copy of the sub-network `arch`, on the supernet's device and in its dtype.
@@ -130,10 +156,7 @@ class Supernet(nn.Module):
         rates = (self.drop_rate, self.drop_path) if regularise else (0.0, 0.0)
         with torch.device("meta"):
             net = GhostNet(arch, self.num_classes, self.in_chs, *rates)
-        for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.track_running_stats = False
-        return net, _shapes(net)
+        return Skeleton(net)
 
 
 class _Corners(torch.autograd.Function):

@@ -106,6 +106,12 @@ class LatencyTable(_Model):
     validation: Validation
     entries: dict[str, Entry]
 
+    @property
+    def space_name(self) -> str:
+        """The space's name, a preset's or the user's own."""
+        said = self.setting.space
+        return said if isinstance(said, str) else str(said.get("name", "custom"))
+
     def save(self, path: Path) -> None:
         """Writes the table in one step."""
         write_text(path, self.model_dump_json(by_alias=True, indent=1) + "\n")
@@ -156,7 +162,7 @@ def describe(table: LatencyTable) -> dict[str, Any]:
     """The headline of a table, for people and `--json`."""
     v = table.validation
     return {
-        "space": table.setting.space,
+        "space": table.space_name,
         "runtime": f"{table.setting.runtime} {table.setting.runtime_version}, {table.setting.threads} thread(s)",
         "device": table.device.cpu,
         "entries": len(table.entries),

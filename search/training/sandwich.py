@@ -27,6 +27,7 @@ from search.training.distill import DIVERGENCES
 from search.training.loop import fit
 from search.training.world import World
 from spaces.custom import space_of, space_to_dict
+from spaces.errors import SpaceError
 from spaces.population import sample
 from spaces.presets import named_space
 from spaces.space import Space
@@ -136,7 +137,7 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
         space = space_for(space_of(card["space"]), card["num_classes"], card["in_chs"])
     except OSError as error:
         raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, SpaceError) as error:
         raise UserError(f"{folder / CARD} is no supernet's card ({SCHEMA}): {error}") from None
     if card["space_id"] != space.id:
         raise UserError(
