@@ -37,7 +37,8 @@ class Predictor:
     def __init__(self, table: LatencyTable, space: Space) -> None:
         if table.setting.space_id != space.id:
             raise UserError(
-                f"the latency table is of space {table.space_name} ({table.setting.space_id}), not of {space.name} ({space.id})"
+                f"the latency table is of space {table.space_name} ({table.setting.space_id}), "
+                f"not of {space.name} ({space.id})"
             )
         self.space, self.correction = space, table.correction
         self._units = unit_sums(space, {key: entry.ms for key, entry in table.entries.items()})
