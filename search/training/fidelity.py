@@ -78,10 +78,9 @@ def fidelity(
     Returns the result that is also written.
 
     Raises:
-        UserError: a network in `trained` was trained otherwise.
+        UserError: a network in `trained` was trained otherwise, or `out` holds another study.
     """
-    codes = networks(space, count, seed)
-    archs = {arch.id: arch for arch in (space.decode(code) for code in codes)}
+    archs = _plan(space, count, seed, out / PLAN)
     log = JsonLines(out / INHERITED)
     known = {row["arch"] for row in log}
     if unknown := [(name, arch) for name, arch in archs.items() if name not in known]:
@@ -91,7 +90,6 @@ def fidelity(
                 log.append({"arch": name, "accuracy": accuracy})
                 progress.advance()
     trained = trained or out / NETWORKS
-    write_json(out / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
     waiting = [(name, arch) for name, arch in archs.items() if not (trained / name / CARD).exists()]
     if beside and waiting:
         beside.train(waiting, config, trained, seed)
@@ -121,6 +119,19 @@ def fidelity(
     }
     write_json(out / RESULT, result)
     return result
+
+
+def _plan(space: Space, count: int, seed: int, path: Path) -> dict[str, Arch]:
+    """The networks of a study by id: those it began with, or new ones."""
+    if not path.exists():
+        drawn = [space.decode(code) for code in networks(space, count, seed)]
+        write_json(path, {arch.id: arch.to_dict() for arch in drawn})
+    archs = {name: Arch.from_dict(said) for name, said in read_json(path).items()}
+    if len(archs) != count or not all(arch in space for arch in archs.values()):
+        raise UserError(
+            f"{path} is of another study than {count} networks of space {space.name}: --out names a new one"
+        )
+    return archs
 
 
 def _evaluate(

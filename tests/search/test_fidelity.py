@@ -84,6 +84,9 @@ def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):
     assert study(tmp_path / "whole") == whole
     with pytest.raises(UserError, match="by another recipe or seed"):
         study(tmp_path / "other", config.model_copy(update={"lr": 0.2}), trained=tmp_path / "whole" / "networks")
+    about["count"] = 10
+    with pytest.raises(UserError, match="is of another study than 10 networks"):
+        study(tmp_path / "whole")
     write_page(whole, tmp_path / "whole")
     assert "Kendall tau, all networks" in (tmp_path / "whole" / "fidelity.md").read_text()
     assert (tmp_path / "whole" / "fidelity.png").stat().st_size > 10_000
