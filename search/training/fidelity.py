@@ -80,7 +80,7 @@ def fidelity(
     Raises:
         UserError: a network in `trained` was trained otherwise, or `out` holds another study.
     """
-    archs = _plan(space, count, seed, out / PLAN)
+    archs = plan(space, count, seed, out / PLAN)
     log = JsonLines(out / INHERITED)
     known = {row["arch"] for row in log}
     if unknown := [(name, arch) for name, arch in archs.items() if name not in known]:
@@ -121,7 +121,7 @@ def fidelity(
     return result
 
 
-def _plan(space: Space, count: int, seed: int, path: Path) -> dict[str, Arch]:
+def plan(space: Space, count: int, seed: int, path: Path) -> dict[str, Arch]:
     """The networks of a study by id: those it began with, or new ones."""
     if not path.exists():
         drawn = [space.decode(code) for code in networks(space, count, seed)]
