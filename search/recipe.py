@@ -39,7 +39,9 @@ class Training(_Model):
     ema: Share = Field(default=0.0, description="decay of the averaged weights, which are kept; 0 averages none")
     accumulate: Count = Field(default=1, description="equal parts of a batch, one after the other, each with its norms")
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 20.0
-    probes: Count = Field(default=10, description="looks at held-out accuracy on the way, for TensorBoard")
+    probes: Count = Field(
+        default=10, description="looks at held-out accuracy on the way, for TensorBoard; none in a time box"
+    )
 
 
 class SupernetTraining(Training):

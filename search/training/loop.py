@@ -63,7 +63,7 @@ def fit(
             of a step, in every process.
         of: what is trained, on what and how; a checkpoint of anything else is refused.
         seconds: time limit, spent time before a kill included; None trains all epochs.
-        probe: looked at `config.probes` times, for TensorBoard, beside the checkpoint.
+        probe: looked at `config.probes` times, for TensorBoard, beside the checkpoint; never in a time limit.
 
     Raises:
         UserError: the checkpoint is of another training; the batch can't be dealt to the processes; or the loss was not
@@ -88,17 +88,19 @@ def fit(
     average = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
     state = _State(model, optimizer, average, checkpoint, f"{of} {data.name} seed {seed} {config!r}")
     scalars = Scalars(checkpoint.with_name("tensorboard") if world.leads else None, state.step)
-    probes = {math.ceil(total * (k + 1) / config.probes) for k in range(config.probes)} if probe else set()
+    looks = config.probes if probe and not seconds else 0  # a time box is for training
+    probes = {math.ceil(total * (k + 1) / config.probes) for k in range(looks)}
     started = time.monotonic() - state.seconds
     saved = time.monotonic()
     skipped_in_row = 0
-    at = state.step  # how far the schedule is, in steps
+    first = at = state.step  # `at`: how far the schedule is, in steps
 
     def batches() -> Iterator[tuple[Tensor, int]]:
         """From the step at which the training stands: this process's parts in turn, as indices and a seed."""
-        for k in range(state.step, total):
+        for k in range(first, total):
             epoch, place = divmod(k, per_epoch)
-            order = np.random.default_rng([seed, epoch, 1]).permutation(len(train))
+            if place == 0 or k == first:
+                order = np.random.default_rng([seed, epoch, 1]).permutation(len(train))
             batch = torch.from_numpy(order[place * config.batch_size :][: config.batch_size])
             for part, where in parts:
                 yield batch[where], int(np.random.SeedSequence([seed, k, part]).generate_state(1)[0])
