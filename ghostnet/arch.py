@@ -112,6 +112,11 @@ class Arch:
         """All blocks in order, stage boundaries dropped."""
         return tuple(block for stage in self.stages for block in stage)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Names of the blocks in a network, in the order of `blocks`: `blocks.<stage>.<block>`."""
+        return tuple(f"blocks.{i}.{j}" for i, stage in enumerate(self.stages) for j in range(len(stage)))
+
     @cached_property
     def id(self) -> str:
         """Ten hexadecimal digits of the content's SHA-256: the same network always has the same id."""

@@ -56,8 +56,7 @@ def cost(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> Cost:
 
 def layers(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> tuple[Layer, ...]:
     """Every layer of `GhostNet(arch, num_classes, in_chs)` that costs anything, from the stem on."""
-    blocks = [f"blocks.{i}.{j}." for i, stage in enumerate(arch.stages) for j in range(len(stage))]
-    places = ["", *blocks, f"blocks.{len(arch.stages)}.0."]
+    places = ["", *(f"{place}." for place in arch.places), f"blocks.{len(arch.stages)}.0."]
     found = []
     for place, unit in zip(places, units(arch, num_classes, in_chs), strict=True):
         for layer in unit_layers(unit):

@@ -155,9 +155,8 @@ def fit(net: GhostNet, state: State, order: Order | None = None, ignore: Sequenc
 
 def _ghosts(arch: Arch) -> list[tuple[str, int, int, int]]:
     """Name, outputs n, primaries m and ratio s of every Ghost module that has ghosts."""
-    places = [f"blocks.{i}.{j}" for i, stage in enumerate(arch.stages) for j in range(len(stage))]
     found = []
-    for place, block in zip(places, arch.blocks, strict=True):
+    for place, block in zip(arch.places, arch.blocks, strict=True):
         for name, n in (("ghost1", block.mid_chs), ("ghost2", block.out_chs)):
             m = intrinsic_chs(n, block.ratio, arch.align)
             if n > m:
@@ -224,15 +223,14 @@ def from_grouped(arch: Arch, state: State) -> State:
 
     chain = units(arch)
     bottlenecks = [unit for unit in chain if isinstance(unit, Bottleneck)]
-    places = [f"blocks.{i}.{j}" for i, stage in enumerate(arch.stages) for j in range(len(stage))]
     first = bottlenecks[0]
     stream = list(range(arch.stem_chs))  # our channel j is their channel stream[j]
     if not first.has_shortcut:  # the stem's filters may stand in any order
         n, ratio = first.block.out_chs, first.block.ratio
-        stream = _their_channels(f"{places[0]}.ghost2", n, intrinsic_chs(n, ratio, arch.align), ratio)
+        stream = _their_channels(f"{arch.places[0]}.ghost2", n, intrinsic_chs(n, ratio, arch.align), ratio)
         conv("conv_stem", out=stream)
         norm("bn1", stream)
-    for place, unit in zip(places, bottlenecks, strict=True):
+    for place, unit in zip(arch.places, bottlenecks, strict=True):
         mid = ghost(f"{place}.ghost1", unit.block.mid_chs, unit.block.ratio, stream)
         conv(f"{place}.conv_dw", out=mid)
         norm(f"{place}.bn_dw", mid)

@@ -94,7 +94,7 @@ class SlotSupernet(Supernet):
 
 
 def _places(arch: Arch) -> list[tuple[str, Block]]:
-    return [(f"blocks.{i}.{j}", block) for i, stage in enumerate(arch.stages) for j, block in enumerate(stage)]
+    return list(zip(arch.places, arch.blocks, strict=True))
 
 
 @cache

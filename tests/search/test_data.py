@@ -83,13 +83,18 @@ def test_parquet_in_the_hugging_face_layout(tmp_path):
     assert data.train.images.shape[-1] == 16
 
 
-def test_image_folders(tmp_path):
+def image_folder(folder, **counts):
     rng = np.random.default_rng(0)
-    for part, count in (("train", 20), ("val", 6)):
+    for part, count in counts.items():
         for label in ("cat", "dog"):
-            (tmp_path / part / label).mkdir(parents=True)
+            (folder / part / label).mkdir(parents=True)
             for k in range(count):
-                (tmp_path / part / label / f"{k}.png").write_bytes(_png(rng))
+                (folder / part / label / f"{k}.png").write_bytes(_png(rng))
+    return folder
+
+
+def test_image_folders(tmp_path):
+    image_folder(tmp_path, train=20, val=6)
     data = load(f"imagefolder:{tmp_path}", 16)
     assert data.classes == ("cat", "dog") and len(data.test) == 12
 
@@ -111,13 +116,7 @@ def test_what_is_refused(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 40), ("test", 10)):
-        for label in ("cat", "dog"):
-            (tmp_path / part / label).mkdir(parents=True)
-            for k in range(count):
-                (tmp_path / part / label / f"{k}.png").write_bytes(_png(rng))
-    return tmp_path
+    return image_folder(tmp_path, train=40, test=10)
 
 
 def pixels(data, images):
