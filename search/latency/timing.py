@@ -10,7 +10,7 @@ divides only where a calm moment never came.
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,14 +31,12 @@ CALM = 1.08  # a visit counts if the reference took at most this much more than 
 SETTLE_S = 0.5
 
 
-def window(session: Session, images: np.ndarray) -> list[int]:
-    """A few runs in a row, in nanoseconds each."""
+def window(once: Callable[[], int]) -> list[int]:
+    """A few runs in a row, in nanoseconds each, by a session's timer."""
     times: list[int] = []
     with _no_garbage_collection():
         while len(times) < RUNS[0] or (len(times) < RUNS[1] and sum(times) < WINDOW_NS):
-            start = time.perf_counter_ns()
-            session(images)
-            times.append(time.perf_counter_ns() - start)
+            times.append(once())
     return times
 
 
@@ -55,10 +53,9 @@ class Gate:
     """
 
     def __init__(self, run: Runtime, best_ms: float = float("inf")) -> None:
-        self._shape: Shape = (1, DIGITS.resolution, DIGITS.resolution)
+        shape: Shape = (1, DIGITS.resolution, DIGITS.resolution)
         network = GhostNet(DIGITS.uniform(0.5), DIGITS.num_classes, DIGITS.in_chs)
-        self._session = run.load(run.compile(network, self._shape))
-        self._images = np.zeros((1, *self._shape), dtype=np.float32)
+        self._reference = run.load(run.compile(network, shape)).timer(np.zeros((1, *shape), dtype=np.float32))
         self.best_ms = best_ms
         self._threads = run.threads
         self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -68,21 +65,16 @@ class Gate:
 
     def look(self) -> float:
         """The reference's time now, in milliseconds: the least of a few runs."""
-        times = []
-        for _ in range(REFERENCE_RUNS):
-            start = time.perf_counter_ns()
-            self._session(self._images)
-            times.append(time.perf_counter_ns() - start)
-        now = min(times) / 1e6
+        now = min(self._reference() for _ in range(REFERENCE_RUNS)) / 1e6
         self.best_ms = min(self.best_ms, now)
         return now
 
     def visit(self, session: Session, shape: Shape) -> Visit:
         """A visit in calm moments, waiting a little for them, or a disturbed one if none comes: `reference_ms`, the
         slowest of the reference's times around the windows that count, tells which."""
-        images = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
+        once = session.timer(np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32))
         for _ in range(WARM_UP):
-            session(images)
+            once()
         windows: list[tuple[float, list[int]]] = []  # the reference's time, and the runs
         before = self.look()
         for _ in range(LOOKS):
@@ -90,7 +82,7 @@ class Gate:
                 self._hop()
                 before = self.look()
                 continue
-            runs = window(session, images)
+            runs = window(once)
             after = self.look()
             if self.calm(after):
                 windows.append((max(before, after), runs))
@@ -98,7 +90,7 @@ class Gate:
                     break
             before = after
         if not windows:
-            runs = window(session, images)
+            runs = window(once)
             windows.append((max(before, self.look()), runs))
         times = [time for _, runs in windows for time in runs]
         return {

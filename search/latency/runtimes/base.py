@@ -1,0 +1,100 @@
+"""What a runtime is to the rest of the program, and what the adapters share."""
+
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from search.errors import UserError
+
+if TYPE_CHECKING:  # names of runtimes are checked before torch is loaded
+    from torch import nn
+
+Shape = tuple[int, int, int]  # channels, height and width of one image
+Dtype = Literal["float32", "int8"]
+Lowering = Literal["split", "repeated", "grouped"]  # how the cheap op is run: search/onnx_graph.py
+
+
+class Session(Protocol):
+    """A network that is ready to run."""
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """images [B, C, H, W] -> outputs, float32"""
+
+    def timer(self, images: np.ndarray) -> Callable[[], int]:
+        """Places the images where the runtime wants them; each call of the answer runs the network once and returns
+        how many nanoseconds that took, by the host's clock or, on a GPU, between device events."""
+
+
+class Runtime(Protocol):
+    """Builds networks for one runtime, on a fixed number of threads, in one data type."""
+
+    name: str
+    threads: int
+    dtype: Dtype
+    lowering: Lowering
+
+    def version(self) -> str:
+        """The runtime's own version."""
+
+    def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
+        """The module for inputs of [batch, *shape], in the runtime's own form."""
+
+    def load(self, compiled: bytes) -> Session:
+        """A session of what `compile` made."""
+
+
+class Adapter:
+    """What the adapters have in common: their settings, and what they need to run at all."""
+
+    name: str
+    package: ClassVar[str]  # the one that must be importable
+    extra: ClassVar[str | None] = None  # the extra of ours that installs it
+    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32",)
+    lowering: Lowering = "split"
+
+    def __init__(self, threads: int, dtype: Dtype = "float32", lowering: Lowering | None = None) -> None:
+        self.threads, self.dtype = threads, dtype
+        if lowering is not None:
+            self.lowering = lowering
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why this runtime can't run here, if it can't."""
+        if find_spec(cls.package) is not None:
+            return None
+        if cls.extra is None:
+            return f"the runtime {cls.name} needs the package {cls.package}, which is not installed"
+        return f"the runtime {cls.name} needs an extra: pip install 'ghostnas[{cls.extra}]'"
+
+    @classmethod
+    def check(cls, threads: int, dtype: Dtype) -> None:
+        """Raises:
+        UserError: it can't run here, or has no such data type.
+        """
+        if dtype not in cls.dtypes:
+            raise UserError(f"the data type of {cls.name} is one of {', '.join(cls.dtypes)}, not {dtype!r}")
+        if (why := cls.missing()) is not None:
+            raise UserError(why)
+
+
+class CpuSession:
+    """A session that computes on the host, timed by the host's clock."""
+
+    def __init__(self, run: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._run = run
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self._run(images)
+
+    def timer(self, images: np.ndarray) -> Callable[[], int]:
+        run = self._run
+
+        def once() -> int:
+            start = time.perf_counter_ns()
+            run(images)
+            return time.perf_counter_ns() - start
+
+        return once

@@ -1,0 +1,33 @@
+"""The runtimes by name."""
+
+import os
+
+from search.errors import UserError
+from search.latency.runtimes.base import Adapter, Dtype, Lowering, Runtime
+from search.latency.runtimes.ort import OnnxRuntime
+
+ADAPTERS: tuple[type[Adapter], ...] = (OnnxRuntime,)
+RUNTIMES: dict[str, type[Adapter]] = {adapter.name: adapter for adapter in ADAPTERS}
+
+
+def runtime(name: str, threads: int, dtype: Dtype = "float32", lowering: Lowering | None = None) -> Runtime:
+    """The runtime of that name.
+
+    Args:
+        lowering: of the cheap op; None is what was measured to be fastest there.
+
+    Raises:
+        UserError: there is none of that name, not that many threads, no such data type there, or it is not installed.
+    """
+    if name not in RUNTIMES:
+        raise UserError(f"a runtime is one of {', '.join(RUNTIMES)}, not {name!r}")
+    cores = os.cpu_count() or 1
+    if not 1 <= threads <= cores:
+        raise UserError(f"threads must be from 1 to this machine's {cores}, but got {threads}")
+    RUNTIMES[name].check(threads, dtype)
+    return RUNTIMES[name](threads, dtype, lowering)  # type: ignore[return-value]
+
+
+def installed() -> list[str]:
+    """Names of the runtimes that can run here."""
+    return [name for name, adapter in RUNTIMES.items() if adapter.missing() is None]

@@ -1,0 +1,104 @@
+"""What every runtime must do. A new one inherits this by standing in `RUNTIMES`; what isn't installed is skipped."""
+
+import os
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from ghostnet import GhostNet
+from search.errors import UserError
+from search.latency.runtimes import RUNTIMES, runtime
+from tests.helpers import randomise, small_arch
+
+SHAPE = (3, 15, 15)
+TWO = min(2, os.cpu_count() or 1)
+
+
+@cache
+def network():
+    """A network with every kind of block, and nothing in it at its default."""
+    return randomise(GhostNet(small_arch(), 5)).eval()
+
+
+@cache
+def compiled(name, dtype, batch):
+    return runtime(name, 1, dtype).compile(network(), SHAPE, batch)
+
+
+def images(batch, seed=0):
+    return np.random.default_rng(seed).standard_normal((batch, *SHAPE), dtype=np.float32)
+
+
+def expected(given):
+    with torch.no_grad():
+        return network()(torch.from_numpy(given)).numpy()
+
+
+@pytest.fixture(params=[(name, dtype) for name, adapter in RUNTIMES.items() for dtype in adapter.dtypes])
+def target(request):
+    name, dtype = request.param
+    if (why := RUNTIMES[name].missing()) is not None:
+        pytest.skip(why)
+    return name, dtype
+
+
+def agree(found, wanted, dtype):
+    assert found.dtype == np.float32 and found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("threads", sorted({1, TWO}))
+def test_its_outputs_are_pytorchs(target, batch, threads):
+    name, dtype = target
+    given = images(batch)
+    session = runtime(name, threads, dtype).load(compiled(name, dtype, batch))
+    agree(session(given), expected(given), dtype)
+
+
+def test_it_tells_what_it_is(target):
+    name, dtype = target
+    run = runtime(name, TWO, dtype)
+    assert (run.name, run.threads, run.dtype) == (name, TWO, dtype)
+    assert run.lowering in ("split", "repeated", "grouped")
+    assert run.version() == runtime(name, 1, dtype).version() != ""
+
+
+def test_timing_and_another_session_leave_the_outputs_alone(target):
+    name, dtype = target
+    run = runtime(name, 1, dtype)
+    one, other = (run.load(compiled(name, dtype, batch)) for batch in (1, 4))
+    before = one(images(1))
+    timers = one.timer(images(1, seed=1)), other.timer(images(4, seed=2))
+    times = [once() for _ in range(3) for once in timers]
+    assert all(isinstance(time, int) and time > 0 for time in times)
+    np.testing.assert_array_equal(one(images(1)), before)
+    agree(other(images(4)), expected(images(4)), dtype)
+
+
+def test_compiling_leaves_the_network_alone(target):
+    name, dtype = target
+    state = {key: value.clone() for key, value in network().state_dict().items()}
+    compiled(name, dtype, 1)
+    assert all(torch.equal(value, state[key]) for key, value in network().state_dict().items())
+    assert all(value.device.type == "cpu" for value in network().state_dict().values())
+
+
+def test_unknown_runtimes_threads_and_data_types_are_refused():
+    with pytest.raises(UserError, match=r"one of onnxruntime.*not 'abacus'"):
+        runtime("abacus", 1)
+    for threads in (0, 4096):
+        with pytest.raises(UserError, match=f"threads .* but got {threads}"):
+            runtime("onnxruntime", threads)
+    with pytest.raises(UserError, match=r"data type of onnxruntime is one of float32.*'int3'"):
+        runtime("onnxruntime", 1, "int3")
+
+
+@pytest.mark.parametrize("adapter", RUNTIMES.values(), ids=RUNTIMES)
+def test_a_missing_package_is_told_with_the_extra_that_installs_it(adapter, monkeypatch):
+    monkeypatch.setattr(adapter, "package", "no_such_package")
+    needs = rf"an extra: pip install 'ghostnas\[{adapter.extra}\]'" if adapter.extra else "the package no_such_package"
+    with pytest.raises(UserError, match=f"{adapter.name} needs {needs}"):
+        runtime(adapter.name, 1)
