@@ -94,7 +94,7 @@ def check(recipe: Recipe) -> None:
 
     sources.check(recipe.data)
     Window.parse(recipe.search.flops_budget).check(space_of(recipe.space))
-    runtime(recipe.latency.runtime, recipe.latency.threads)
+    runtime(recipe.latency.runtime, recipe.latency.threads, recipe.latency.dtype)
     for width in recipe.retrain.baseline_widths:
         space_of(recipe.space).uniform(width)
 
@@ -191,6 +191,8 @@ def calibrate(job: Run) -> None:
         job.out / TABLE,
         runtime_name=config.runtime,
         threads=config.threads,
+        batch=config.batch,
+        dtype=config.dtype,
         rounds=config.rounds,
         fit_networks=config.fit_networks,
         held_out=config.held_out,

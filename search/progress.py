@@ -25,6 +25,12 @@ class Bar:
         self._done, self._start, self._said = 0.0, time.monotonic(), time.monotonic()
         self._first: float | None = None
 
+    def total(self, total: float) -> None:
+        """Sets how much there is to do, where that is learned on the way."""
+        self._total = total
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, total=total)
+
     def advance(self, word: str = "") -> None:
         self.at(self._done + 1, word)
 

@@ -53,10 +53,12 @@ class SupernetTraining(Training):
 
 
 class Latency(_Model):
-    """The calibration: each unit and each whole network once a round, for about `minutes`."""
+    """The calibration, for `minutes`: whole networks, and units by probability, in `rounds` or fewer."""
 
     runtime: str = "onnxruntime"
     threads: Count = 1
+    batch: Count = 1
+    dtype: Literal["float32", "int8"] = "float32"
     rounds: Annotated[int, Field(ge=2)] = 3
     fit_networks: Annotated[int, Field(ge=8)] = 48
     held_out: Annotated[int, Field(ge=8)] = 32

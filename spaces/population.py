@@ -10,12 +10,14 @@ import numpy as np
 
 from spaces.errors import SpaceError
 from spaces.space import Codes, Space
+from spaces.tables import macs_table
 from spaces.window import Budget, Window, Windows, short
 
-__all__ = ["Window", "crossover", "mutate", "sample", "short"]
+__all__ = ["Window", "crossover", "mutate", "sample", "short", "spread"]
 
 DRAW = 4096  # networks drawn at a time
 ROUNDS = 16  # draws before a narrow window is walked instead
+POPULATION = 20_000  # uniform networks from which `spread` takes
 TRIES = 8  # at a child inside the budget, before the parent is kept
 
 
@@ -37,6 +39,23 @@ def sample(space: Space, rng: np.random.Generator, count: int, window: Windows =
         if len(found) >= count:
             return found[:count]
     return np.concatenate([found, _walk(space, rng, count - len(found), budget)])
+
+
+def spread(space: Space, rng: np.random.Generator, count: int) -> Codes:
+    """`count` networks spread evenly over multiply-adds, cheapest first: of many uniform ones, those nearest to a
+    random target in each of as many equal stretches between their 0.5th and 99.5th percentile: [count, genes]. All are
+    different if the space has that many."""
+    codes = np.unique(sample(space, rng, max(POPULATION, 2 * count)), axis=0)
+    macs = macs_table(space).total(codes)
+    order = np.argsort(macs, kind="stable")
+    low, high = np.quantile(macs, (0.005, 0.995))
+    targets = low + (high - low) * (np.arange(count) + rng.random(count)) / count
+    places = np.searchsorted(macs[order], targets).clip(max=len(order) - 1)
+    if count <= len(order):  # step aside for one that is taken, upwards and then back from the end
+        steps = np.arange(count)
+        places = np.maximum.accumulate(places - steps) + steps
+        places = np.minimum(places, len(order) - count + steps)
+    return codes[order[places]]
 
 
 def _walk(space: Space, rng: np.random.Generator, count: int, budget: Budget) -> Codes:

@@ -1,72 +1,122 @@
 """From a latency table to milliseconds, for one network or a population.
 
 Blocks that are timed alone run hot in cache and their sum is low, evenly so: an affine fit on whole networks mends
-most of it, small corrections a slot (ridge, on relative errors) the rest. The interval is split-conformal: the
-quantile of the relative errors on networks that were not fitted.
+most of it, small corrections a slot (ridge, on relative errors) the rest. The interval is split-conformal (Lei et al.,
+JASA 2018, section 5.2: locally weighted): a quantile, over networks that were not fitted, of the relative error over
+what the entries' own intervals and the fit leave uncertain. So a network of estimated units has a wider one.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ghostnet.units import Unit
 from search.errors import UserError
-from search.latency.table import Correction, LatencyTable, Network, Validation
+from search.latency.fallback import estimate
+from search.latency.table import Correction, Entry, Fallback, LatencyTable
 from spaces.space import Codes, Space
 from spaces.tables import Floats, UnitTable
 
 COVERAGE = 0.9
 RIDGES = tuple(10.0**k for k in range(-3, 5))
+UNSURE = 0.02  # relative standard error of an entry that has a single visit
+NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Milliseconds [n], and the interval that holds the measurement with the table's coverage."""
+    """Milliseconds a run [n], the interval that holds the measurement with the table's coverage, and the share of the
+    units that were timed rather than estimated."""
 
     ms: Floats
     low_ms: Floats
     high_ms: Floats
+    timed: Floats
+
+    @property
+    def source(self) -> list[str]:
+        """table: every unit was timed; fallback: some are estimated from their layers."""
+        return ["table" if share == 1 else "fallback" for share in self.timed]
+
+
+class Units:
+    """What is known of every unit of a space: its milliseconds, how far they may be off, whether it was timed.
+
+    Raises:
+        UserError: a unit of the space was never timed and there is nothing to estimate it by. It is not zero.
+    """
+
+    def __init__(self, space: Space, entries: dict[str, Entry], fallback: Fallback | None) -> None:
+        def ms(unit: Unit) -> float:
+            if unit.key in entries:
+                return entries[unit.key].ms
+            if fallback is None:
+                raise UserError(f"the latency table has no entry for the unit {unit.key!r}")
+            try:
+                return estimate(fallback, unit)
+            except KeyError as error:
+                raise UserError(f"the latency table has nothing like the unit {unit.key!r}: no {error}") from None
+
+        def variance(unit: Unit) -> float:
+            if unit.key not in entries:
+                return (ms(unit) * fallback.error) ** 2 if fallback else 0.0
+            entry = entries[unit.key]
+            if entry.low_ms is None or entry.high_ms is None:
+                return (entry.ms * UNSURE) ** 2
+            return ((entry.high_ms - entry.low_ms) / (2 * NORMAL_95)) ** 2
+
+        self.space = space
+        self.ms = UnitTable(space, ms)
+        self.variance = UnitTable(space, variance)
+        self.estimated = UnitTable(space, lambda unit: float(unit.key not in entries))
 
 
 class Predictor:
     """Latency of networks of one space by one table.
 
+    Args:
+        wanted: what else the table must have been made for: `runtime`, `threads`, `batch`, `dtype`.
+
     Raises:
-        UserError: the table is of another space, or lacks a unit that the space has.
+        UserError: the table is of another space, resolution or setting, or lacks a unit that the space has.
     """
 
-    def __init__(self, table: LatencyTable, space: Space) -> None:
-        if table.setting.space_id != space.id:
+    def __init__(self, table: LatencyTable, space: Space, **wanted: Any) -> None:
+        setting = table.setting
+        wanted |= {"resolution": space.resolution, "num_classes": space.num_classes, "in_chs": space.in_chs}
+        for name, value in wanted.items():
+            if (made := getattr(setting, name)) != value:
+                raise UserError(f"the latency table was made for {name} {made}, not {value}")
+        if setting.space_id != space.id:
             raise UserError(
-                f"the latency table is of space {table.space_name} ({table.setting.space_id}), "
+                f"the latency table is of space {table.space_name} ({setting.space_id}), "
                 f"not of {space.name} ({space.id})"
             )
         self.space, self.correction = space, table.correction
-        self._units = unit_sums(space, {key: entry.ms for key, entry in table.entries.items()})
+        self._units = Units(space, table.entries, table.fallback)
 
     def __call__(self, codes: Codes) -> Prediction:
         """[n, genes] -> predictions for n networks"""
-        ms = apply(self.correction, self._units.per_slot(codes))
-        width = self.correction.interval
-        return Prediction(ms, ms / (1 + width), ms * (1 + width))
+        per_slot = self._units.ms.per_slot(codes)
+        ms = apply(self.correction, per_slot)
+        width = self.correction.quantile * sigma(self.correction, self._units, codes, ms)
+        estimated = self._units.estimated.total(codes) / len(self.space.slots)
+        return Prediction(ms, ms / (1 + width), ms * (1 + width), 1 - estimated)
+
+    def per_unit(self, code: Codes) -> Floats:
+        """[genes] -> the share of the predicted milliseconds that each unit of the network takes, stem first; they and
+        the intercept add up to the prediction."""
+        weights = self.correction.slope + np.array(self.correction.slots)
+        return weights * self._units.ms.per_slot(code)[0]
 
     def fastest(self) -> Codes:
         """The code of the least predicted latency in the whole space: [genes]."""
         corrected = UnitTable(self.space, lambda unit: 0.0)
         weights = self.correction.slope + np.array(self.correction.slots)
-        corrected.values = [weight * values for weight, values in zip(weights, self._units.values, strict=True)]
+        corrected.values = [weight * values for weight, values in zip(weights, self._units.ms.values, strict=True)]
         return corrected.extreme()
-
-
-def unit_sums(space: Space, entries: dict[str, float]) -> UnitTable:
-    """The table of unit latencies over a space.
-
-    Raises:
-        UserError: a unit of the space was never timed. It is not zero.
-    """
-    try:
-        return UnitTable(space, lambda unit: entries[unit.key])
-    except KeyError as error:
-        raise UserError(f"the latency table has no entry for the unit {error}") from None
 
 
 def apply(correction: Correction, per_slot: Floats) -> Floats:
@@ -75,59 +125,46 @@ def apply(correction: Correction, per_slot: Floats) -> Floats:
     return np.maximum(total, per_slot.max(1))  # never below its slowest unit
 
 
+def sigma(correction: Correction, units: Units, codes: Codes, ms: Floats) -> Floats:
+    """Relative uncertainty of predictions [n]: the fit's, and that of the networks' entries."""
+    return np.sqrt(correction.spread**2 + units.variance.total(codes) * correction.slope**2 / ms**2)
+
+
 def fit(per_slot: Floats, measured: Floats) -> Correction:
     """Fits [n, slots] unit latencies to [n] measured milliseconds, on relative error; the interval is still open."""
-    from sklearn.linear_model import HuberRegressor, RidgeCV
+    from sklearn.linear_model import RidgeCV
 
-    # 1 = slope * (sum / measured) + intercept / measured, robustly: a visit that was disturbed unnoticed is far off
-    relative = np.stack([per_slot.sum(1), np.ones(len(measured))], 1) / measured[:, None]
-    slope, base = (
-        HuberRegressor(alpha=0, fit_intercept=False, max_iter=1000).fit(relative, np.ones(len(measured))).coef_
-    )
+    slope, base = affine(per_slot.sum(1), measured)
     rest = measured - slope * per_slot.sum(1) - base
     spread, limit = per_slot.std(0) + 1e-12, 3 * np.median(np.abs(rest)) / 0.6745
     scaled = (per_slot - per_slot.mean(0)) / spread
+    weights = 1 / measured**2  # relative errors
     ridge = RidgeCV(alphas=RIDGES, fit_intercept=False)
-    slots = ridge.fit(scaled, rest.clip(-limit, limit) / measured.mean()).coef_ * measured.mean() / spread
-    intercept = float(base - slots @ per_slot.mean(0))
-    return Correction(
-        intercept_ms=intercept,
-        slope=float(slope),
+    slots = ridge.fit(scaled, rest.clip(-limit, limit), sample_weight=weights / weights.mean()).coef_ / spread
+    correction = Correction(
+        intercept_ms=float(base - slots @ per_slot.mean(0)),
+        slope=slope,
         slots=tuple(slots.tolist()),
-        interval=0.0,
+        spread=1.0,
+        quantile=0.0,
         coverage=COVERAGE,
     )
+    errors = apply(correction, per_slot) / measured - 1
+    return correction.model_copy(update={"spread": max(float(np.sqrt((errors**2).mean())), 1e-4)})
 
 
-def validate(
-    correction: Correction, per_slot: Floats, measured: Floats, halves: Floats, codes: Codes
-) -> tuple[Correction, Validation]:
-    """Errors on held-out networks, and the correction with the interval that they give.
+def affine(x: Floats, measured: Floats) -> tuple[float, float]:
+    """Slope and intercept of measured milliseconds over x [n], on relative error, robustly: a visit that was disturbed
+    unnoticed is far off."""
+    from sklearn.linear_model import HuberRegressor
 
-    Args:
-        halves: [n, 2] scores of two halves of each network's visits, not-a-number where there was only one.
-    """
-    from scipy.stats import kendalltau
+    scale = x.mean() / measured.mean()  # both columns of a size
+    relative = np.stack([x / scale, np.full(len(x), measured.mean())], 1) / measured[:, None]
+    model = HuberRegressor(alpha=0, fit_intercept=False, max_iter=1000).fit(relative, np.ones(len(measured)))
+    return float(model.coef_[0] / scale), float(model.coef_[1] * measured.mean())
 
-    predicted = apply(correction, per_slot)
-    error = predicted / measured - 1
-    size = np.abs(error)
-    rank = min(len(size), int(np.ceil(COVERAGE * (len(size) + 1))))  # split-conformal quantile
-    interval = float(np.sort(size)[rank - 1])
-    ruler = np.abs(halves[:, 0] - halves[:, 1]) / halves.mean(1)
-    validation = Validation(
-        networks=len(size),
-        mape=float(size.mean()),
-        p90=float(np.percentile(size, 90)),
-        max=float(size.max()),
-        bias=float(error.mean()),
-        within_5=float((size <= 0.05).mean()),
-        within_10=float((size <= 0.10).mean()),
-        kendall_tau=float(kendalltau(predicted, measured).statistic),
-        ruler_mape=float(np.nanmean(ruler)) if np.isfinite(ruler).any() else None,
-        held_out=tuple(
-            Network(code=tuple(code), measured_ms=m, predicted_ms=p)
-            for code, m, p in zip(codes.tolist(), measured.tolist(), predicted.tolist(), strict=True)
-        ),
-    )
-    return correction.model_copy(update={"interval": interval}), validation
+
+def conformal(scores: NDArray[np.float64]) -> float:
+    """The split-conformal quantile of scores of networks that were not fitted [n]."""
+    rank = min(len(scores), int(np.ceil(COVERAGE * (len(scores) + 1))))
+    return float(np.sort(scores)[rank - 1])

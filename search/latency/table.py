@@ -1,8 +1,11 @@
-"""`*.lat.json`: what a calibration measured, what was fitted to it, how well it predicts. Plain numbers, no pickle."""
+"""`*.lat.json`: what a calibration measured, what was fitted to it, how well it predicts. Plain numbers, no pickle.
 
-import os
-import platform
-import time
+`table.schema.json` beside this file is its JSON Schema. A table carries a hash of its content: an edited or damaged one
+is refused.
+"""
+
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from search.errors import UserError
 from search.files import write_text
 
-SCHEMA: Literal["ghostnas.latency/1"] = "ghostnas.latency/1"
+SCHEMA: Literal["ghostnas.latency/2"] = "ghostnas.latency/2"
+SCHEMA_FILE = Path(__file__).with_name("table.schema.json")
+DIGITS = 6  # significant ones that are written
 
 
 class _Model(BaseModel):
@@ -23,9 +28,13 @@ class Device(_Model):
 
     machine: str
     cpu: str
+    isa: tuple[str, ...]
     cores: int
+    memory_gb: float | None
     system: str
     governor: str
+    container: bool
+    python: str
 
 
 class Setting(_Model):
@@ -34,8 +43,9 @@ class Setting(_Model):
     runtime: str
     runtime_version: str
     threads: int
-    batch: int = 1
-    dtype: str = "float32"
+    batch: int = Field(description="images in one run; latencies are of a run")
+    dtype: str
+    lowering: str = Field(description="of the cheap op: split, repeated or grouped")
     space: str | dict[str, Any] = Field(description="a preset's name, or the table of a space of the user's own")
     space_id: str
     resolution: int
@@ -48,25 +58,39 @@ class Protocol(_Model):
 
     visits: int
     disturbed: float = Field(description="share of visits that a busy machine spoilt")
+    rounds: int
+    units_in_space: int = Field(description="those without an entry are estimated by the fallback")
+    reference_ms: float = Field(description="the gate's network at its best, in the runtime")
     seconds: float
     seed: int
     finished: str
 
 
 class Entry(_Model):
-    """One unit, timed alone."""
+    """One unit, timed alone; with a 95 % bootstrap interval over its visits where there are several."""
 
     ms: float = Field(gt=0)
+    low_ms: float | None
+    high_ms: float | None
     visits: int
 
 
+class Fallback(_Model):
+    """A unit that was never timed, from its layers: the sum of `ms[term]` times the term's amount, for every layer."""
+
+    ms: dict[str, float] = Field(description="milliseconds a layer, a million multiply-adds, a million values, by kind")
+    error: float = Field(ge=0, description="relative, of a unit that was not fitted: root mean square")
+
+
 class Correction(_Model):
-    """y = intercept + slope * sum + per-slot corrections; the interval is a factor on both sides."""
+    """y = intercept + slope * sum + per-slot corrections; the interval is a factor on both sides, a quantile times what
+    the network's own entries and the fit leave uncertain."""
 
     intercept_ms: float
     slope: float
     slots: tuple[float, ...]
-    interval: float = Field(ge=0)
+    spread: float = Field(gt=0, description="relative, of the fit on its own networks")
+    quantile: float = Field(ge=0)
     coverage: float
 
 
@@ -76,33 +100,49 @@ class Network(_Model):
     code: tuple[int, ...]
     measured_ms: float
     predicted_ms: float
+    low_ms: float
+    high_ms: float
+
+
+class Agreement(_Model):
+    """Predictions beside measurements: relative errors, and ranks."""
+
+    mape: float
+    kendall_tau: float
 
 
 class Validation(_Model):
-    """Errors on networks that were not fitted, relative to the measured latency, beside the ruler's own."""
+    """Errors on networks that were not fitted, relative to the measured latency, with 95 % bootstrap intervals over
+    networks; beside the ruler's own, and what simpler predictors make of the same networks."""
 
     networks: int
     mape: float
+    mape_95: tuple[float, float]
     p90: float
     max: float
     bias: float
     within_5: float
     within_10: float
     kendall_tau: float
-    ruler_mape: float | None = Field(
-        description="difference of the scores of two halves of the visits, if more than one"
-    )
+    kendall_tau_95: tuple[float, float]
+    spearman: float
+    spearman_95: tuple[float, float]
+    covered: float = Field(description="share inside its interval, each judged by the others")
+    ruler: Agreement | None = Field(description="one half of the visits beside the other, if there are several")
+    simpler: dict[str, Agreement] = Field(description="fitted on the same networks: MACs, the plain sum, features")
     held_out: tuple[Network, ...]
 
 
 class LatencyTable(_Model):
     """A calibration. `Predictor` turns it into milliseconds for networks."""
 
-    schema_: Literal["ghostnas.latency/1"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["ghostnas.latency/2"] = Field(default=SCHEMA, alias="schema")
+    content_sha256: str = ""
     device: Device
     setting: Setting
     protocol: Protocol
     correction: Correction
+    fallback: Fallback | None = Field(description="none where too few units were timed to fit one")
     validation: Validation
     entries: dict[str, Entry]
 
@@ -113,63 +153,88 @@ class LatencyTable(_Model):
         return said if isinstance(said, str) else str(said.get("name", "custom"))
 
     def save(self, path: Path) -> None:
-        """Writes the table in one step."""
-        write_text(path, self.model_dump_json(by_alias=True, indent=1) + "\n")
+        """Writes the table in one step: indented, an entry or a network a line, so that it reads and diffs well."""
+        write_text(path, _text(_sealed(self.model_dump(mode="json", by_alias=True))))
 
     @classmethod
     def load(cls, path: Path) -> "LatencyTable":
         """Reads a table.
 
         Raises:
-            UserError: no such file, or not a table of this schema.
+            UserError: no such file, not a table of this schema, or one that was changed since it was written.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            content = json.loads(path.read_bytes())
+            said = content.get("schema") if isinstance(content, dict) else None
+            if isinstance(said, str) and said.startswith("ghostnas.latency/") and said != SCHEMA:
+                raise UserError(f"{path} has schema {said}, but this version reads {SCHEMA}: calibrate again")
+            table = cls.model_validate_json(json.dumps(content))
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
             raise UserError(f"{path} is no latency table ({SCHEMA}): {where}: {first['msg']}") from None
+        except ValueError as error:
+            raise UserError(f"{path} is no latency table ({SCHEMA}): not JSON: {error}") from None
+        if _sealed(content)["content_sha256"] != content["content_sha256"]:
+            raise UserError(f"{path} was changed since it was written: its content_sha256 doesn't fit")
+        return table
 
 
-def this_device() -> Device:
-    """The machine we run on, as far as it tells."""
-    info = _read("/proc/cpuinfo")
-    models = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
-    return Device(
-        machine=platform.machine(),
-        cpu=models[0] if models else platform.processor() or "unknown",
-        cores=os.cpu_count() or 1,
-        system=platform.platform(),
-        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or "unknown",
-    )
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a table, as it is shipped in `table.schema.json`."""
+    made = LatencyTable.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
-def now() -> str:
-    """UTC time to the second, ISO 8601."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def _sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with the hash of all the rest."""
+    rest = _rounded({key: value for key, value in content.items() if key != "content_sha256"})
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return {"schema": rest.pop("schema"), "content_sha256": digest, **rest}
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list) else value
+
+
+def _text(content: dict[str, Any]) -> str:
+    """JSON whose `entries` and `held_out` stand one a line."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in content["entries"].items()]
+    networks = [f"   {json.dumps(network)}" for network in content["validation"]["held_out"]]
+    rest = {key: value for key, value in content.items() if key != "entries"}
+    rest["validation"] = {key: value for key, value in rest["validation"].items() if key != "held_out"}
+    head = json.dumps(rest, indent=1)
+    closing = "\n }\n}"  # of the validation, which is last
+    assert head.endswith(closing)
+    return (
+        head.removesuffix(closing)
+        + ',\n  "held_out": [\n' + ",\n".join(networks) + "\n  ]\n },\n"
+        + ' "entries": {\n' + ",\n".join(lines) + "\n }\n}\n"
+    )  # fmt: skip
 
 
 def describe(table: LatencyTable) -> dict[str, Any]:
     """The headline of a table, for people and `--json`."""
-    v = table.validation
+    v, s = table.validation, table.setting
     return {
         "space": table.space_name,
-        "runtime": f"{table.setting.runtime} {table.setting.runtime_version}, {table.setting.threads} thread(s)",
+        "runtime": f"{s.runtime} {s.runtime_version}, {s.dtype}, {s.threads} thread(s), batch {s.batch}",
         "device": table.device.cpu,
         "entries": len(table.entries),
+        "units_in_space": table.protocol.units_in_space,
         "held_out_networks": v.networks,
         "mape_percent": round(100 * v.mape, 2),
         "max_percent": round(100 * v.max, 2),
+        "within_5_percent": round(100 * v.within_5, 1),
+        "within_10_percent": round(100 * v.within_10, 1),
         "kendall_tau": round(v.kendall_tau, 3),
-        "ruler_mape_percent": None if v.ruler_mape is None else round(100 * v.ruler_mape, 2),
+        "ruler_mape_percent": None if v.ruler is None else round(100 * v.ruler.mape, 2),
+        "ruler_kendall_tau": None if v.ruler is None else round(v.ruler.kendall_tau, 3),
         "disturbed_percent": round(100 * table.protocol.disturbed, 1),
     }

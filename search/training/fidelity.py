@@ -9,7 +9,6 @@ search under a budget chooses; and the regret of choosing by inherited accuracy 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,13 +25,12 @@ from search.files import JsonLines, read_json, write_json
 from search.progress import bar
 from search.recipe import Training
 from search.training.retrain import CARD, retrain
-from spaces.population import Window, sample
-from spaces.space import Codes, Space
-from spaces.tables import costs, macs_table
+from spaces.population import spread
+from spaces.space import Space
+from spaces.tables import costs
 
 SCHEMA = "ghostnas.fidelity/1"
 PLAN, INHERITED, NETWORKS, RESULT = "plan.json", "inherited.jsonl", "networks", "fidelity.json"
-POPULATION = 20_000
 BOOTSTRAPS = 2000
 Floats = NDArray[np.float64]
 
@@ -42,16 +40,6 @@ class Beside(Protocol):
 
     def evaluate(self, supernet: Supernet, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]: ...
     def train(self, waiting: list[tuple[str, Arch]], config: Training, out: Path, seed: int) -> None: ...
-
-
-def networks(space: Space, count: int, seed: int) -> Codes:
-    """`count` networks spread over multiply-adds: a uniform one from each of as many equal stretches between the
-    0.5th and the 99.5th percentile of the space, [count, genes]."""
-    rng = np.random.default_rng([seed, count])
-    macs = macs_table(space).total(sample(space, rng, POPULATION))
-    low, high = np.quantile(macs, (0.005, 0.995))
-    edges = np.linspace(low, high, count + 1).round().astype(int)
-    return np.concatenate([sample(space, rng, 1, Window(int(a), int(b))) for a, b in pairwise(edges)])
 
 
 def fidelity(
@@ -124,7 +112,7 @@ def fidelity(
 def plan(space: Space, count: int, seed: int, path: Path) -> dict[str, Arch]:
     """The networks of a study by id: those it began with, or new ones."""
     if not path.exists():
-        drawn = [space.decode(code) for code in networks(space, count, seed)]
+        drawn = [space.decode(code) for code in spread(space, np.random.default_rng([seed, count]), count)]
         write_json(path, {arch.id: arch.to_dict() for arch in drawn})
     archs = {name: Arch.from_dict(said) for name, said in read_json(path).items()}
     if len(archs) != count or not all(arch in space for arch in archs.values()):

@@ -11,9 +11,8 @@ from search.data import load
 from search.delivery.fidelity import write_page
 from search.errors import UserError
 from search.recipe import SupernetTraining, Training
-from search.training.fidelity import agreement, fidelity, networks, within_bins
+from search.training.fidelity import agreement, fidelity, within_bins
 from search.training.sandwich import load_supernet, space_for, train_supernet
-from spaces.tables import macs_table
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)
@@ -56,14 +55,6 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         low, high = found["kendall_tau_95"]
         covered += low <= truth <= high
     assert covered >= 48
-
-
-def test_networks_are_spread_over_macs_and_the_same_for_a_seed():
-    codes = networks(SPACE, 12, 3)
-    macs = macs_table(SPACE).total(codes)
-    gaps = np.diff(macs)
-    assert (gaps > 0).all() and gaps.max() < 3 * (macs[-1] - macs[0]) / 12
-    assert (codes == networks(SPACE, 12, 3)).all() and not (codes == networks(SPACE, 12, 4)).all()
 
 
 def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):

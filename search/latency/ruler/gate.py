@@ -1,26 +1,20 @@
-"""How a session is timed: short visits between looks at a reference network, scored by their lower quartile.
+"""How a session is timed: short windows of runs, each between two looks at a reference network.
 
-Everything is timed in every round, in a new order each time, so that a slow minute of the machine touches all alike.
-A visit's minimum shrugs off interruptions inside it. On shared machines a neighbour on the same physical core slows
-everything by up to 2x for milliseconds to seconds at a time: the reference, timed just before and just after each short
-window of runs, tells, and the window is made again, on another core if that is calmer. The reference is a gate; it
-divides only where a calm moment never came.
+On shared machines a neighbour on the same physical core slows everything by up to 2x for milliseconds to seconds at a
+time. The reference, timed just before and just after each window, tells; the window is made again, on another core if
+that is calmer. The reference is a gate; it divides only where a calm moment never came. A visit is some calm windows
+and counts by its minimum, which shrugs off interruptions; an item counts by the lower quartile of its visits.
 """
+
+from __future__ import annotations
 
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
-from ghostnet.network import GhostNet
-from search.latency.runtimes import Runtime, Session, Shape
-from spaces.presets import DIGITS
-
-Visit = dict[str, Any]  # min_ms, median_ms, runs, reference_ms; in a calibration's log also item, visit, at_s
 WARM_UP = 2
 WINDOWS = 3  # calm windows in a visit; its minimum is over all of them
 RUNS = (2, 10)  # in a window, at least and at most
@@ -31,16 +25,16 @@ CALM = 1.08  # a visit counts if the reference took at most this much more than 
 SETTLE_S = 0.5
 
 
-def window(once: Callable[[], int]) -> list[int]:
-    """A few runs in a row, in nanoseconds each, by a session's timer."""
-    times: list[int] = []
+def window(once) -> list:
+    """A few runs in a row, in nanoseconds each."""
+    times: list = []
     with _no_garbage_collection():
         while len(times) < RUNS[0] or (len(times) < RUNS[1] and sum(times) < WINDOW_NS):
             times.append(once())
     return times
 
 
-def score(minima_ms: list[float]) -> float:
+def score(minima_ms) -> float:
     """The latency that a set of visits stands for: the 25th percentile of their minima, in milliseconds."""
     return float(np.percentile(minima_ms, 25))
 
@@ -49,33 +43,33 @@ class Gate:
     """Tells whether the machine is calm, by a small network whose best time is known ever better.
 
     Args:
+        reference: the small network's session, which has `timer(images)`.
+        shape: of its input, batch first.
         best_ms: the best time known from before, when a calibration is resumed.
     """
 
-    def __init__(self, run: Runtime, best_ms: float = float("inf")) -> None:
-        shape: Shape = (1, DIGITS.resolution, DIGITS.resolution)
-        network = GhostNet(DIGITS.uniform(0.5), DIGITS.num_classes, DIGITS.in_chs)
-        self._reference = run.load(run.compile(network, shape)).timer(np.zeros((1, *shape), dtype=np.float32))
+    def __init__(self, reference, shape, threads: int, best_ms: float = float("inf")) -> None:
+        self._once = reference.timer(np.zeros(shape, dtype=np.float32))
         self.best_ms = best_ms
-        self._threads = run.threads
         self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self._free = self._cores if threads == 1 and len(self._cores) > 1 else []  # one thread may move between these
         end = time.monotonic() + SETTLE_S
         while time.monotonic() < end:
             self.look()
 
     def look(self) -> float:
         """The reference's time now, in milliseconds: the least of a few runs."""
-        now = min(self._reference() for _ in range(REFERENCE_RUNS)) / 1e6
+        now = min(self._once() for _ in range(REFERENCE_RUNS)) / 1e6
         self.best_ms = min(self.best_ms, now)
         return now
 
-    def visit(self, session: Session, shape: Shape) -> Visit:
+    def visit(self, session, shape) -> dict:
         """A visit in calm moments, waiting a little for them, or a disturbed one if none comes: `reference_ms`, the
         slowest of the reference's times around the windows that count, tells which."""
-        once = session.timer(np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32))
+        once = session.timer(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
         for _ in range(WARM_UP):
             once()
-        windows: list[tuple[float, list[int]]] = []  # the reference's time, and the runs
+        windows = []  # the reference's time, and the runs
         before = self.look()
         for _ in range(LOOKS):
             if not self.calm(before):
@@ -96,35 +90,40 @@ class Gate:
         return {
             "min_ms": min(times) / 1e6,
             "median_ms": float(np.median(times)) / 1e6,
+            "p90_ms": float(np.percentile(times, 90)) / 1e6,
             "runs": len(times),
             "reference_ms": max(reference for reference, _ in windows),
         }
-
-    def _hop(self) -> None:
-        """Moves to the next core that we may use. One thread only; more would share the cores anyway."""
-        if len(self._cores) > 1 and self._threads == 1:
-            self._cores = self._cores[1:] + self._cores[:1]
-            os.sched_setaffinity(0, {self._cores[0]})
-
-    def close(self) -> None:
-        """Gives back the cores that we may use."""
-        if len(self._cores) > 1:
-            os.sched_setaffinity(0, set(self._cores))
 
     def calm(self, reference_ms: float) -> bool:
         """Whether a visit with that reference time counts, by the best that is known now."""
         return reference_ms <= CALM * self.best_ms
 
+    def counted(self, visits) -> list:
+        """The minima of the calm visits. Where none was calm, all, as much shorter as the reference was slowed: a
+        stopgap, closer than a time that a neighbour doubled, and counted as disturbed."""
+        return counted(visits, self.best_ms)
 
-def counted(visits: list[Visit], gate: Gate) -> list[float]:
-    """The minima of the calm visits. Where none was calm, all, as much shorter as the reference was slowed: a stopgap,
-    closer than a time that a neighbour doubled, and counted as disturbed."""
-    calm = [visit["min_ms"] for visit in visits if gate.calm(visit["reference_ms"])]
-    return calm or [visit["min_ms"] * gate.best_ms / visit["reference_ms"] for visit in visits]
+    def _hop(self) -> None:
+        """Moves to the next core that we may use. One thread only; more would share the cores anyway."""
+        if self._free:
+            self._free = self._free[1:] + self._free[:1]
+            os.sched_setaffinity(0, {self._free[0]})
+
+    def close(self) -> None:
+        """Gives back the cores that we may use."""
+        if self._free:
+            os.sched_setaffinity(0, set(self._cores))
+
+
+def counted(visits, best_ms: float) -> list:
+    """As `Gate.counted`, from a log: `best_ms` is the reference's best time."""
+    calm = [visit["min_ms"] for visit in visits if visit["reference_ms"] <= CALM * best_ms]
+    return calm or [visit["min_ms"] * best_ms / visit["reference_ms"] for visit in visits]
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def _no_garbage_collection():
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,0 +1,132 @@
+"""What a calibration times: the plan, and the modules behind its items.
+
+Weights are constant, one over the fan-in (never zeros, which some kernels skip, nor denormals, which are slow): speed
+doesn't depend on them, and compiled networks shrink to nothing while they wait.
+"""
+
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ghostnet.network import GhostNet, unit_module
+from ghostnet.units import Unit
+from search.latency.fallback import units_by_key
+from search.latency.runtimes import Runtime, Session, Shape
+from spaces.population import sample, spread
+from spaces.presets import DIGITS
+from spaces.space import Codes, Space
+from spaces.tables import UnitTable, space_units
+
+SCHEMA = "ghostnas.plan/1"
+POPULATION = 20_000  # networks, half of them spread over multiply-adds, that tell how probable a unit is
+CANDIDATES = 8  # for each network to fit on
+
+
+def all_units(space: Space) -> dict[str, Unit]:
+    """Every unit that a space can make, by key."""
+    return units_by_key(unit for slot in space_units(space) for unit in slot.flat if unit)
+
+
+def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads: int, batch: int, seed: int) -> dict:
+    """What is to be timed, as plain data (`search.latency.ruler.rounds`): whole networks, then units by probability.
+
+    `networks` has the codes: those to fit on come first and between them cover what is probable; those held out are
+    spread evenly over multiply-adds.
+    """
+    rng = np.random.default_rng([seed, 0])
+    keys = sorted(all_units(space))
+    numbers = {key: k for k, key in enumerate(keys, 1)}  # 0 is no unit, where the depth drops the block
+    number = UnitTable(space, lambda unit: float(numbers[unit.key]))
+    population = np.concatenate([sample(space, rng, POPULATION // 2), spread(space, rng, POPULATION // 2)])
+    counts = np.bincount(number.per_slot(population).astype(int).ravel(), minlength=len(keys) + 1)
+    counts[0] = 0
+    held = spread(space, rng, held_out)
+    covering = _covering(rng, spread(space, rng, fit_networks * CANDIDATES), number, counts, fit_networks)
+    codes = np.concatenate([covering, held])
+    shapes, probable = _shapes(space, codes), np.argsort(-counts[1:], kind="stable")
+    return {
+        "schema": SCHEMA,
+        "space_id": space.id,
+        "seed": seed,
+        "rounds": rounds,
+        "threads": threads,
+        "batch": batch,
+        "fit_networks": fit_networks,
+        "networks": codes.tolist(),
+        "items": [
+            {
+                "name": name,
+                "kind": "network" if name.startswith("network ") else "unit",
+                "shape": [batch, *shapes[name]],
+            }
+            for name in [*(f"network {k}" for k in range(len(codes))), *(keys[k] for k in probable)]
+        ],
+    }
+
+
+class Bench:
+    """The items of a plan as sessions of a runtime; compiled once, loaded for each visit."""
+
+    def __init__(self, space: Space, plan: dict[str, Any], run: Runtime) -> None:
+        self.space, self.run, self.batch = space, run, plan["batch"]
+        self.archs = {f"network {k}": space.decode(code) for k, code in enumerate(plan["networks"])}
+        self.units = all_units(space)
+        self.shapes: dict[str, Shape] = {item["name"]: tuple(item["shape"][1:]) for item in plan["items"]}
+        self._compiled: dict[str, bytes] = {}
+
+    def session(self, item: str) -> Session:
+        if item not in self._compiled:
+            compiled = self.run.compile(self.module(item), self.shapes[item], self.batch)
+            self._compiled[item] = zlib.compress(compiled, 1)
+        return self.run.load(zlib.decompress(self._compiled[item]))
+
+    def module(self, item: str) -> nn.Module:
+        with torch.device("meta"):
+            if item in self.archs:
+                net: nn.Module = GhostNet(self.archs[item], self.space.num_classes, self.space.in_chs)
+            else:
+                net = unit_module(self.units[item])
+        return constant(net)
+
+
+def reference(run: Runtime) -> tuple[Session, list[int]]:
+    """The gate's network and the shape of its input: GhostNet 0.5x for digits, a tenth of a millisecond."""
+    with torch.device("meta"):
+        net = GhostNet(DIGITS.uniform(0.5), DIGITS.num_classes, DIGITS.in_chs)
+    shape = (DIGITS.in_chs, DIGITS.resolution, DIGITS.resolution)
+    return run.load(run.compile(constant(net), shape)), [1, *shape]
+
+
+@torch.no_grad()
+def constant(net: nn.Module) -> nn.Module:
+    """Gives a network without storage weights of one over the fan-in, and norms that do nothing."""
+    net = net.to_empty(device="cpu").eval()
+    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        fan_in = tensor[0].numel() if tensor.ndim > 1 else 1
+        tensor.fill_(0 if name.endswith(("bias", "running_mean", "num_batches_tracked")) else 1 / fan_in)
+    return net
+
+
+def _covering(rng: np.random.Generator, pool: Codes, number: UnitTable, counts: NDArray[np.int64], count: int) -> Codes:
+    """Of each stretch of candidates, the network whose units are the most probable that no other has yet."""
+    found: list[NDArray[np.int64]] = []
+    left = counts.astype(float).copy()
+    for candidates in np.array_split(pool, count):
+        units = number.per_slot(candidates).astype(int)
+        best = int(left[units].sum(1).argmax())
+        left[units[best]] = 0
+        found.append(candidates[best])
+    return np.stack(found)
+
+
+def _shapes(space: Space, codes: Codes) -> dict[str, Shape]:
+    """Input shapes of networks and units, without the batch."""
+    sides = [space.decode(code).resolution for code in codes]
+    return {
+        **{f"network {k}": (space.in_chs, side, side) for k, side in enumerate(sides)},
+        **{key: (unit.in_chs, unit.size, unit.size) for key, unit in all_units(space).items()},
+    }

@@ -1,0 +1,78 @@
+"""The latency of a unit that was never timed, from its layers.
+
+Large spaces have more units than a calibration has time. What was timed tells, by kind of layer, what a layer costs in
+itself, a million multiply-adds and a million values read and written: a sum with no negative terms, fitted on relative
+error. Rougher than an entry, and its interval says so.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from ghostnet.cost import Layer, unit_layers
+from ghostnet.units import Unit
+from search.latency.table import Fallback
+
+FEWEST = 40  # units to fit on
+FOLDS = 5
+
+
+def terms(unit: Unit) -> Counter[str]:
+    """The amounts of a unit: its layers, their millions of multiply-adds and of values, by kind of layer."""
+    found: Counter[str] = Counter({"unit": 1})
+    for layer in unit_layers(unit):
+        kind = _kind(layer)
+        found[f"{kind} layers"] += 1
+        found[f"{kind} macs"] += layer.cost.macs / 1e6  # type: ignore[assignment]
+        found[f"{kind} values"] += (layer.in_chs + layer.out_chs) * layer.size**2 / 1e6  # type: ignore[assignment]
+    return found
+
+
+def estimate(fallback: Fallback, unit: Unit) -> float:
+    """Milliseconds of a unit.
+
+    Raises:
+        KeyError: it has a kind of layer that was never timed.
+    """
+    return sum(fallback.ms[term] * amount for term, amount in terms(unit).items())
+
+
+def fit(timed: dict[Unit, float]) -> Fallback | None:
+    """Fits units that were timed, in milliseconds; None where they are too few."""
+    if len(timed) < FEWEST:
+        return None
+    amounts = [terms(unit) for unit in timed]
+    names = sorted(set().union(*amounts))
+    x = np.array([[each[name] for name in names] for each in amounts])
+    y = np.array(list(timed.values()))
+    fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
+    errors = np.concatenate(
+        [x[fold == k] @ _solve(x[fold != k], y[fold != k]) / y[fold == k] - 1 for k in range(FOLDS)]
+    )
+    weights = _solve(x, y)
+    return Fallback(
+        ms=dict(zip(names, weights.tolist(), strict=True)),
+        error=float(np.sqrt((errors**2).mean())),
+    )
+
+
+def _solve(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Non-negative least squares on relative errors."""
+    from scipy.optimize import nnls
+
+    scale = np.maximum(np.abs(x / y[:, None]).max(0), 1e-12)
+    return nnls(x / y[:, None] / scale, np.ones(len(y)))[0] / scale
+
+
+def _kind(layer: Layer) -> str:
+    if layer.groups > 1:
+        return f"depthwise {layer.kernel}"
+    if layer.size == 1:
+        return "pooled"
+    return "pointwise" if layer.kernel == 1 else f"dense {layer.kernel}"
+
+
+def units_by_key(units: Iterable[Unit]) -> dict[str, Unit]:
+    """Units under the names that a table has for them."""
+    return {unit.key: unit for unit in units}

@@ -1,0 +1,163 @@
+"""From visits to a table: scores and their intervals, the fit, and how good it is on networks that were not fitted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.latency import fallback
+from search.latency.bench import all_units
+from search.latency.predictor import Units, affine, apply, conformal, fit, sigma
+from search.latency.ruler.gate import CALM, counted, score
+from search.latency.ruler.rounds import interval
+from search.latency.table import Agreement, Correction, Entry, Fallback, Network, Validation
+from spaces.features import features
+from spaces.space import Codes, Space
+from spaces.tables import Floats, macs_table
+
+FEWEST_NETWORKS = 8
+BOOTSTRAPS = 1000
+Visit = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """All that is learned from a calibration's visits."""
+
+    entries: dict[str, Entry]
+    fallback: Fallback | None
+    correction: Correction
+    validation: Validation
+    disturbed: float
+
+
+def fitted(
+    space: Space, codes: Codes, fit_networks: int, visits: Mapping[str, Sequence[Visit]], *, quick: bool = False
+) -> Fitted:
+    """Fits and judges.
+
+    Args:
+        codes: the whole networks' [n, genes]; the first `fit_networks` correct, the others judge.
+        visits: by item; networks are "network 0", "network 1", ...
+        quick: without bootstrap intervals, for a look on the way.
+    """
+    best = min(row["reference_ms"] for rows in visits.values() for row in rows)
+    calm = {name: [row["reference_ms"] <= CALM * best for row in rows] for name, rows in visits.items()}
+    minima = {name: counted(rows, best) for name, rows in visits.items() if rows}
+    names = [f"network {k}" for k in range(len(codes))]
+    # A whole network that never had a calm visit neither corrects nor judges, unless that leaves too few.
+    steady = np.array([any(calm.get(name, ())) for name in names])
+    present = np.array([name in minima for name in names])
+    learn, judge = (
+        part[steady[part]] if steady[part].sum() >= FEWEST_NETWORKS else part[present[part]]
+        for part in np.split(np.arange(len(codes)), [fit_networks])
+    )
+    measured = np.array([score(minima[name]) if name in minima else np.nan for name in names])
+    known = all_units(space)
+    entries = {key: _entry(minima[key], quick) for key in sorted(known) if key in minima}
+    rough = fallback.fit({known[key]: entry.ms for key, entry in entries.items()})
+    units = Units(space, entries, rough)
+    per_slot = units.ms.per_slot(codes)
+    correction = fit(per_slot[learn], measured[learn])
+    ms = apply(correction, per_slot[judge])
+    unsure = sigma(correction, units, codes[judge], ms)
+    scores = np.abs(ms / measured[judge] - 1) / unsure
+    correction = correction.model_copy(update={"quantile": conformal(scores)})
+    simple = _simpler(space, codes, per_slot.sum(1), measured, learn, judge)
+    halves = np.array([_halves(minima[names[k]]) for k in judge])
+    return Fitted(
+        entries=entries,
+        fallback=rough,
+        correction=correction,
+        validation=_validation(codes[judge], ms, measured[judge], unsure, correction.quantile, halves, simple, quick),
+        disturbed=1 - float(np.mean([each for of_item in calm.values() for each in of_item])),
+    )
+
+
+def _entry(minima: list[float], quick: bool) -> Entry:
+    several = len(minima) > 1 and not quick
+    low, high = interval(minima) if several else (None, None)
+    return Entry(ms=score(minima), low_ms=low, high_ms=high, visits=len(minima))
+
+
+def _halves(minima: list[float]) -> tuple[float, float]:
+    return (score(minima[::2]), score(minima[1::2])) if len(minima) > 1 else (np.nan, np.nan)
+
+
+def _validation(
+    codes: Codes,
+    ms: Floats,
+    measured: Floats,
+    unsure: Floats,
+    quantile: float,
+    halves: Floats,
+    simpler: dict[str, Agreement],
+    quick: bool,
+) -> Validation:
+    from scipy.stats import kendalltau, spearmanr
+
+    error = ms / measured - 1
+    size = np.abs(error)
+    picks = np.random.default_rng(0).integers(len(ms), size=(0 if quick else BOOTSTRAPS, len(ms)))
+
+    def bootstrap(statistic: Callable[[NDArray[np.int64]], float]) -> tuple[float, float]:
+        values = [statistic(pick) for pick in picks] or [statistic(np.arange(len(ms)))]
+        low, high = np.nanquantile(values, (0.025, 0.975))
+        return float(low), float(high)
+
+    others = [conformal(np.delete(size / unsure, k)) for k in range(len(ms))]
+    width, several = quantile * unsure, np.isfinite(halves).all(1)
+    return Validation(
+        networks=len(ms),
+        mape=float(size.mean()),
+        mape_95=bootstrap(lambda pick: float(size[pick].mean())),
+        p90=float(np.percentile(size, 90)),
+        max=float(size.max()),
+        bias=float(error.mean()),
+        within_5=float((size <= 0.05).mean()),
+        within_10=float((size <= 0.10).mean()),
+        kendall_tau=_tau(ms, measured),
+        kendall_tau_95=bootstrap(lambda pick: float(kendalltau(ms[pick], measured[pick]).statistic)),
+        spearman=float(spearmanr(ms, measured).statistic),
+        spearman_95=bootstrap(lambda pick: float(spearmanr(ms[pick], measured[pick]).statistic)),
+        covered=float(np.mean(size <= unsure * others)),
+        ruler=_agreement(*halves[several].T) if several.sum() > 1 else None,
+        simpler=simpler,
+        held_out=tuple(
+            Network(code=tuple(code), measured_ms=m, predicted_ms=p, low_ms=p / (1 + w), high_ms=p * (1 + w))
+            for code, m, p, w in zip(codes.tolist(), measured.tolist(), ms.tolist(), width.tolist(), strict=True)
+        ),
+    )
+
+
+def _simpler(
+    space: Space, codes: Codes, sums: Floats, measured: Floats, learn: NDArray[np.int64], judge: NDArray[np.int64]
+) -> dict[str, Agreement]:
+    """What a table is held against: predictors that need no table, or no correction, on the same networks."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    macs = macs_table(space).total(codes)
+    slope, base = affine(macs[learn], measured[learn])
+    x = features(space, codes)
+    ridge = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 4, 8))).fit(x[learn], measured[learn])
+    found = {
+        "macs alone, affine": base + slope * macs[judge],
+        "sum of units, uncorrected": sums[judge],
+        "features alone, ridge": ridge.predict(x[judge]),
+    }
+    return {name: _agreement(ms, measured[judge]) for name, ms in found.items()}
+
+
+def _agreement(ms: Floats, measured: Floats) -> Agreement:
+    return Agreement(mape=float(np.mean(np.abs(ms / measured - 1))), kendall_tau=_tau(ms, measured))
+
+
+def _tau(a: Floats, b: Floats) -> float:
+    """Kendall's tau; 0 where one value ranks nothing."""
+    from scipy.stats import kendalltau
+
+    return 0.0 if len(set(a)) < 2 or len(set(b)) < 2 else float(kendalltau(a, b).statistic)
