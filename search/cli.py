@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from ghostnet.arch import ArchError
-from search.commands.calibrate import calibrate
+from search.commands.calibrate import app as calibrate
 from search.commands.facts import cost, space
 from search.commands.networks import export, retrain
 from search.commands.run import report, run
@@ -22,8 +22,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Search, calibrate, retrain and export GhostNets.",
 )
-for command in (run, train, fidelity, calibrate, search, retrain, export, cost, space, report):
+for command in (run, train, fidelity, search, retrain, export, cost, space, report):
     app.command()(command)
+app.add_typer(calibrate, name="calibrate")
 ClickException: Any = typer.BadParameter.mro()[2]  # of typer's own copy of click, or of click itself
 
 

@@ -1,52 +1,187 @@
-"""This machine's latency."""
+"""Latency tables: of this machine, of a device without PyTorch, and whether one is still true."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.commands.shared import (
-    Json,
-    Resume,
-    Seed,
-    answer,
-    fresh,
-)
+from search.commands.shared import Json, Out, Resume, Seed, SpaceName, answer, fresh, print_json, stdout
 from search.errors import UserError
 
+if TYPE_CHECKING:
+    from search.latency.table import LatencyTable
+    from spaces.space import Space
 
+app = typer.Typer(help="Latency tables for your own hardware.", invoke_without_command=True)
+
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Images in a run; latencies are of a run.")]
+Networks = Annotated[int, typer.Option("--networks", min=8, help="Held out: they only test the table.")]
+Fit = Annotated[int, typer.Option("--fit-networks", min=8, help="Whole networks that correct the sum.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=2, help="Visits to each unit, if the time box allows.")]
+Resolution = Annotated[int | None, typer.Option("--resolution", min=1, help="Another than the space's, in pixels.")]
+Table = Annotated[Path, typer.Argument(help="A latency table, *.lat.json.")]
+TableOut = Annotated[Path, typer.Option("--out", help="The table's file.")]
+
+
+@app.callback()
 def calibrate(
-    space: Annotated[
-        str, typer.Option("--space", help="A preset (digits, cifar, imagenet; -plus) or a .toml file.")
-    ] = "digits",
-    runtime: Annotated[str, typer.Option("--runtime", help="onnxruntime.")] = "onnxruntime",
+    context: typer.Context,
+    space: SpaceName = "digits",
+    runtime: Annotated[str, typer.Option("--runtime", help="What runs the networks.")] = "onnxruntime",
     threads: Annotated[int, typer.Option("--threads")] = 1,
+    batch: Batch = 1,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32 or int8.")] = "float32",
+    resolution: Resolution = None,
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time box.")] = 10.0,
-    out: Annotated[Path, typer.Option("--out", help="The table's file.")] = Path("results/table.lat.json"),
+    rounds: Rounds = 3,
+    fit_networks: Fit = 48,
+    networks: Networks = 32,
+    out: TableOut = Path("results/table.lat.json"),
     seed: Seed = 0,
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
     """Time this machine: make a latency table for a space, and say how well it predicts."""
+    if context.invoked_subcommand:
+        return
     import time
 
     from search.latency.runtimes import runtime as check_runtime
-    from spaces.custom import load_space
 
-    chosen = load_space(space)
-    check_runtime(runtime, threads)
+    chosen = _space(space, resolution)
+    check_runtime(runtime, threads, dtype)  # type: ignore[arg-type]
     fresh(out.parent, resume, out.name)
     visits = out.with_name(out.name + ".visits.jsonl")
     if visits.exists() and not resume:
         raise UserError(f"{visits} is of an unfinished calibration: --resume goes on with it")
     from search.latency.calibrate import calibrate as make_table
+
+    table = make_table(
+        chosen,
+        out,
+        runtime_name=runtime,
+        threads=threads,
+        batch=batch,
+        dtype=dtype,  # type: ignore[arg-type]
+        rounds=rounds,
+        fit_networks=fit_networks,
+        held_out=networks,
+        seed=seed,
+        deadline=time.monotonic() + 60 * minutes,
+    )
+    _headline(table, out, as_json)
+
+
+@app.command()
+def kit(
+    space: SpaceName = "digits",
+    out: Out = Path("results/kit"),
+    batch: Batch = 1,
+    resolution: Resolution = None,
+    rounds: Rounds = 3,
+    fit_networks: Fit = 48,
+    networks: Networks = 32,
+    units: Annotated[int, typer.Option("--units", min=1, help="At most so many, the most probable.")] = 4000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a folder that calibrates a device without PyTorch."""
+    chosen = _space(space, resolution)
+    from search.latency.kit import write_kit
+
+    count = write_kit(
+        chosen,
+        out,
+        batch=batch,
+        rounds=rounds,
+        fit_networks=fit_networks,
+        held_out=networks,
+        most_units=units,
+        seed=seed,
+    )
+    answer(
+        {"folder": str(out), "items": count}, f"{out}: {count} networks and units; its README says the rest", as_json
+    )
+
+
+@app.command(name="import")
+def import_(
+    result: Annotated[Path, typer.Argument(help="What the kit's calibrate.py wrote.")],
+    out: TableOut = Path("results/table.lat.json"),
+    as_json: Json = False,
+) -> None:
+    """Make the table of what a kit measured."""
+    fresh(out.parent, False, out.name)
+    from search.latency.kit_result import import_result
+
+    _headline(import_result(result, out), out, as_json)
+
+
+@app.command()
+def check(
+    table: Table,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Time with another number.")] = None,
+    rescale: Annotated[bool, typer.Option("--rescale", help="Put a common shift into the table.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Is a table still true of this machine? Exit code 0: valid, 3: shifted, 4: stale."""
+    from search.latency.check import EXIT_CODES, SHIFTED, rescaled
+    from search.latency.check import check as look
+    from search.latency.table import LatencyTable
+
+    loaded = LatencyTable.load(table)
+    verdict = look(loaded, threads=threads)
+    if rescale and verdict.state == SHIFTED:
+        rescaled(loaded, verdict.shift).save(table)
+    words = (
+        f"{verdict.state}: {verdict.items} items take {verdict.shift:.3f} of their time then, and differ from that by "
+        f"{verdict.spread:.1%} (allowed: {verdict.allowed_spread:.1%})"
+    )
+    if verdict.state == SHIFTED:
+        words += "; the table was rescaled" if rescale else "; --rescale puts that into the table"
+    answer(verdict.facts(), "\n".join([words, *verdict.notes]), as_json)
+    raise typer.Exit(0 if rescale and verdict.state == SHIFTED else EXIT_CODES[verdict.state])
+
+
+@app.command()
+def report(
+    table: Table,
+    out: Annotated[Path | None, typer.Option("--out", help="The page (default: beside the table).")] = None,
+    as_json: Json = False,
+) -> None:
+    """How good a table is, in words and as a page."""
+    from search.delivery.latency_page import words, write_page
+    from search.latency.table import LatencyTable, describe
+
+    loaded = LatencyTable.load(table)
+    page = out or table.with_name(table.name.removesuffix(".json").removesuffix(".lat") + ".lat.html")
+    write_page(loaded, page)
+    if as_json:
+        print_json(describe(loaded) | {"page": str(page)})
+        return
+    stdout.print(words(loaded), soft_wrap=True)
+    stdout.print(f"Page: {page}", soft_wrap=True)
+
+
+def _space(name: str, resolution: int | None) -> "Space":
+    from spaces.custom import load_space
+
+    space = load_space(name)
+    if resolution is None:
+        return space
+    if len(space.resolution_choices) > 1:
+        raise UserError(f"space {space.name} chooses among resolutions itself: --resolution is for spaces with one")
+    return replace(space, resolution=resolution)
+
+
+def _headline(table: "LatencyTable", out: Path, as_json: bool) -> None:
     from search.latency.table import describe
 
-    deadline = time.monotonic() + 60 * minutes
-    table = make_table(chosen, out, runtime_name=runtime, threads=threads, seed=seed, deadline=deadline)
     facts = describe(table)
     words = (
-        f"{out}: {facts['entries']} units; on {facts['held_out_networks']} networks it never saw: error "
-        f"{facts['mape_percent']} % on average, {facts['max_percent']} % at most, Kendall tau {facts['kendall_tau']}"
+        f"{out}: {facts['entries']} of {facts['units_in_space']} units; on {facts['held_out_networks']} networks it "
+        f"never saw: error {facts['mape_percent']} % on average, {facts['max_percent']} % at most, Kendall tau "
+        f"{facts['kendall_tau']}; {facts['disturbed_percent']} % of the visits were disturbed"
     )
     answer(facts, words, as_json)

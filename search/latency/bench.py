@@ -69,20 +69,20 @@ def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads
 
 
 class Bench:
-    """The items of a plan as sessions of a runtime; compiled once, loaded for each visit."""
+    """The items of a plan as modules, and as sessions of a runtime: compiled once, loaded for each visit."""
 
-    def __init__(self, space: Space, plan: dict[str, Any], run: Runtime) -> None:
-        self.space, self.run, self.batch = space, run, plan["batch"]
+    def __init__(self, space: Space, plan: dict[str, Any]) -> None:
+        self.space, self.batch = space, plan["batch"]
         self.archs = {f"network {k}": space.decode(code) for k, code in enumerate(plan["networks"])}
         self.units = all_units(space)
         self.shapes: dict[str, Shape] = {item["name"]: tuple(item["shape"][1:]) for item in plan["items"]}
         self._compiled: dict[str, bytes] = {}
 
-    def session(self, item: str) -> Session:
+    def session(self, run: Runtime, item: str) -> Session:
         if item not in self._compiled:
-            compiled = self.run.compile(self.module(item), self.shapes[item], self.batch)
+            compiled = run.compile(self.module(item), self.shapes[item], self.batch)
             self._compiled[item] = zlib.compress(compiled, 1)
-        return self.run.load(zlib.decompress(self._compiled[item]))
+        return run.load(zlib.decompress(self._compiled[item]))
 
     def module(self, item: str) -> nn.Module:
         with torch.device("meta"):
@@ -93,12 +93,17 @@ class Bench:
         return constant(net)
 
 
-def reference(run: Runtime) -> tuple[Session, list[int]]:
-    """The gate's network and the shape of its input: GhostNet 0.5x for digits, a tenth of a millisecond."""
+def reference_module() -> tuple[nn.Module, Shape]:
+    """The gate's network and the shape of its images: GhostNet 0.5x for digits, a tenth of a millisecond."""
     with torch.device("meta"):
         net = GhostNet(DIGITS.uniform(0.5), DIGITS.num_classes, DIGITS.in_chs)
-    shape = (DIGITS.in_chs, DIGITS.resolution, DIGITS.resolution)
-    return run.load(run.compile(constant(net), shape)), [1, *shape]
+    return constant(net), (DIGITS.in_chs, DIGITS.resolution, DIGITS.resolution)
+
+
+def reference(run: Runtime) -> tuple[Session, list[int]]:
+    """The gate's network as a session, and the shape of its input."""
+    net, shape = reference_module()
+    return run.load(run.compile(net, shape)), [1, *shape]
 
 
 @torch.no_grad()

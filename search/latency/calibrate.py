@@ -6,6 +6,7 @@ nothing twice.
 
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,14 @@ def calibrate(
         log.append(header)
     elif rows[0] != header:
         raise UserError(f"{log.path} holds visits of another calibration: {rows[0]}, not {header}")
-    bench, live = Bench(space, planned, run), _Live(space, planned)
+    bench, live = Bench(space, planned), _Live(space, planned)
     with bar("calibrate", 1) as progress:
 
         def tell(done: int, total: int) -> None:
             progress.total(total)
             progress.at(done, live.word(work.visits))
 
-        work = Rounds(planned, bench.session, reference(run), rows[1:], log.extend, deadline, tell)
+        work = Rounds(planned, partial(bench.session, run), reference(run), rows[1:], log.extend, deadline, tell)
         work.run()
     table = build(space, planned, list(log)[1:], setting(space, run, batch), Device.model_validate(this_device()))
     table.save(out)

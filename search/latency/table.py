@@ -64,6 +64,7 @@ class Protocol(_Model):
     seconds: float
     seed: int
     finished: str
+    rescaled: float = Field(default=1.0, description="factor that a later check put on every latency")
 
 
 class Entry(_Model):

@@ -1,0 +1,171 @@
+"""Is a table still true of this machine? A few whole networks and the entries that matter most, timed again."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ghostnet.units import Unit, units
+from search.errors import UserError
+from search.latency.bench import Bench, reference
+from search.latency.ruler.device import this_device
+from search.latency.ruler.gate import Gate, score
+from search.latency.runtimes import runtime
+from search.latency.table import LatencyTable
+from search.progress import bar
+from spaces.custom import space_of
+from spaces.space import Space
+
+VALID, SHIFTED, STALE = "valid", "shifted", "stale"
+EXIT_CODES = {VALID: 0, SHIFTED: 3, STALE: 4}
+NETWORKS, ENTRIES = 16, 24
+VISITS = 5
+SHIFT = 0.03  # a common factor beyond this is a shift
+SPREAD = 0.05  # after the factor, the median item may be off by this, or by three times the table's own error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of a table's numbers.
+
+    Args:
+        state: valid; shifted, all by `shift` alike; or stale, differently.
+        shift: latency now over latency then, the median over all items.
+        spread: median relative distance of an item from that.
+        notes: what else is not as it was.
+    """
+
+    state: str
+    shift: float
+    spread: float
+    allowed_spread: float
+    items: int
+    seconds: float
+    notes: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check(table: LatencyTable, *, seconds: float = 45.0, threads: int | None = None) -> Verdict:
+    """Times some of what the table holds again.
+
+    Args:
+        seconds: time box; interleaved rounds until it ends, at least one.
+        threads: another number than the table's, to see what that does.
+
+    Raises:
+        UserError: the runtime is not here, or the table is of a space this version makes otherwise.
+    """
+    start = time.monotonic()
+    setting = table.setting
+    run = runtime(setting.runtime, threads or setting.threads, setting.dtype)  # type: ignore[arg-type]
+    space = table_space(table)
+    then = dict(_items(table, space))
+    planned = {
+        "batch": setting.batch,
+        "networks": [network.code for network in table.validation.held_out],
+        "items": [{"name": name, "shape": shape} for name, (_, shape) in then.items()],
+    }
+    session = partial(Bench(space, planned).session, run)
+    gate = Gate(*reference(run), run.threads)
+    minima: dict[str, list[float]] = {name: [] for name in then}
+    rng = np.random.default_rng(0)
+    with bar("check", VISITS * len(then)) as progress:
+        for turn in range(VISITS):
+            for name in rng.permutation(list(then)).tolist():
+                if turn and time.monotonic() - start > seconds:
+                    break
+                minima[name].append(gate.visit(session(name), then[name][1])["min_ms"])
+                progress.advance()
+    gate.close()
+    ratios = np.array([score(minima[name]) / ms for name, (ms, _) in then.items()])
+    shift = float(np.median(ratios))
+    spread = float(np.median(np.abs(ratios / shift - 1)))
+    own = table.validation.ruler.mape if table.validation.ruler else table.validation.mape
+    allowed = max(SPREAD, 3 * own)
+    state = STALE if spread > allowed else SHIFTED if abs(shift - 1) > SHIFT else VALID
+    return Verdict(
+        state=state,
+        shift=shift,
+        spread=spread,
+        allowed_spread=allowed,
+        items=len(then),
+        seconds=round(time.monotonic() - start, 1),
+        notes=tuple(_notes(table, run.version())),
+    )
+
+
+def rescaled(table: LatencyTable, factor: float) -> LatencyTable:
+    """The table with every latency times `factor`; what is relative stays. It says so."""
+
+    def times(value: float | None) -> float | None:
+        return None if value is None else value * factor
+
+    entries = {
+        key: entry.model_copy(update={name: times(getattr(entry, name)) for name in ("ms", "low_ms", "high_ms")})
+        for key, entry in table.entries.items()
+    }
+    fallback = table.fallback and table.fallback.model_copy(
+        update={"ms": {term: factor * ms for term, ms in table.fallback.ms.items()}}
+    )
+    correction = table.correction.model_copy(update={"intercept_ms": factor * table.correction.intercept_ms})
+    held = tuple(
+        each.model_copy(
+            update={name: times(getattr(each, name)) for name in ("measured_ms", "predicted_ms", "low_ms", "high_ms")}
+        )
+        for each in table.validation.held_out
+    )
+    return table.model_copy(
+        update={
+            "entries": entries,
+            "fallback": fallback,
+            "correction": correction,
+            "validation": table.validation.model_copy(update={"held_out": held}),
+            "protocol": table.protocol.model_copy(update={"rescaled": table.protocol.rescaled * factor}),
+        }
+    )
+
+
+def table_space(table: LatencyTable) -> Space:
+    """The space that a table is of.
+
+    Raises:
+        UserError: this version makes another one of what the table says.
+    """
+    setting = table.setting
+    space = replace(space_of(setting.space), num_classes=setting.num_classes, in_chs=setting.in_chs)
+    if space.id != setting.space_id:
+        raise UserError(f"the latency table is of another space {space.name}: {setting.space_id}, not {space.id}")
+    return space
+
+
+def _items(table: LatencyTable, space: Space) -> Iterator[tuple[str, tuple[float, list[int]]]]:
+    """Name, milliseconds and input shape of whole networks over the range, and of the entries that weigh most in the
+    held-out networks."""
+    batch, held = table.setting.batch, table.validation.held_out
+    order = np.argsort([network.measured_ms for network in held])
+    for k in sorted({int(order[round(place)]) for place in np.linspace(0, len(held) - 1, min(NETWORKS, len(held)))}):
+        side = space.decode(np.array(held[k].code)).resolution
+        yield f"network {k}", (held[k].measured_ms, [batch, space.in_chs, side, side])
+    counts: Counter[Unit] = Counter()
+    for network in held:
+        counts.update(units(space.decode(np.array(network.code)), space.num_classes, space.in_chs))
+    weight = {unit: n * table.entries[unit.key].ms for unit, n in counts.items() if unit.key in table.entries}
+    for unit in sorted(weight, key=lambda each: -weight[each])[:ENTRIES]:
+        yield unit.key, (table.entries[unit.key].ms, [batch, unit.in_chs, unit.size, unit.size])
+
+
+def _notes(table: LatencyTable, version: str) -> Iterator[str]:
+    """What is not as it was when the table was made."""
+    if version != table.setting.runtime_version:
+        yield f"the runtime was {table.setting.runtime_version} and is {version}"
+    now = this_device()
+    for name in ("machine", "cpu", "cores", "governor", "system"):
+        then = getattr(table.device, name)
+        if now[name] != then:
+            yield f"{name} was {then} and is {now[name]}"

@@ -1,0 +1,131 @@
+"""The kit: a folder that calibrates a device without PyTorch. `kit_result` is the way back.
+
+`calibrate.py` in it is the ruler itself, its files joined into one, so that a kit times as this machine does. The
+networks are ONNX files whose weights are made when they are loaded, a few kilobytes each.
+"""
+
+import re
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ghostnet.files import write_bytes
+from search.errors import UserError
+from search.files import write_json, write_text
+from search.latency.bench import Bench, plan, reference_module
+from search.latency.calibrate import check_plan
+from search.latency.ruler.standalone import PLAN
+from search.onnx_graph import to_onnx
+from search.progress import bar
+from spaces.custom import space_to_dict
+from spaces.space import Space
+
+SCRIPT = "calibrate.py"
+PARTS = ("device", "gate", "rounds", "standalone")  # of the ruler, in the order in which they need each other
+MODELS, REFERENCE = "models", "models/reference.onnx"
+MOST_UNITS = 4000
+LEAST_CONSTANT = 32  # values in a weight that is made when it is loaded
+
+
+def write_kit(
+    space: Space,
+    out: Path,
+    *,
+    batch: int = 1,
+    rounds: int = 3,
+    fit_networks: int = 48,
+    held_out: int = 32,
+    most_units: int = MOST_UNITS,
+    seed: int = 0,
+) -> int:
+    """Writes a kit for `space` to the folder `out`, whole or not at all; returns the number of its networks and units.
+
+    Args:
+        most_units: the most probable ones are in it, the rest of a larger space is estimated.
+
+    Raises:
+        UserError: `out` is there already, or there is too little to fit.
+    """
+    check_plan(rounds, fit_networks, held_out, batch)
+    if out.exists():
+        raise UserError(f"{out} is there already: --out names another place")
+    planned = plan(
+        space, fit_networks=fit_networks, held_out=held_out, rounds=rounds, threads=1, batch=batch, seed=seed
+    )
+    planned["items"] = planned["items"][: fit_networks + held_out + most_units]
+    bench = Bench(space, planned)
+    building = out.with_name(out.name + ".building")
+    shutil.rmtree(building, ignore_errors=True)
+    with bar("write the kit", len(planned["items"])) as progress:
+        for k, item in enumerate(planned["items"]):
+            item["file"] = f"{MODELS}/{k:05d}.onnx"
+            model = to_onnx(bench.module(item["name"]), bench.shapes[item["name"]], batch)
+            write_bytes(building / item["file"], light(model).SerializeToString())
+            progress.advance()
+    net, shape = reference_module()
+    write_bytes(building / REFERENCE, light(to_onnx(net, shape, 1)).SerializeToString())
+    planned |= {
+        "space": space_to_dict(space),
+        "num_classes": space.num_classes,
+        "in_chs": space.in_chs,
+        "dtype": "float32",
+        "lowering": "split",
+        "reference": {"file": REFERENCE, "shape": [1, *shape]},
+    }
+    write_json(building / PLAN, planned)
+    write_text(building / SCRIPT, script())
+    write_text(building / "README.md", README.format(space=space.name, count=len(planned["items"])))
+    building.rename(out)
+    return len(planned["items"])
+
+
+def script() -> str:
+    """The ruler as one file for Python 3.8."""
+    parts = []
+    for name in PARTS:
+        text = files("search.latency.ruler").joinpath(f"{name}.py").read_text(encoding="utf-8")
+        kept = [line for line in text.splitlines() if not re.match(r"from (search\.|__future__)", line)]
+        parts.append("\n".join(kept))
+    head = "# Made by `ghostnas calibrate kit`. Needs Python 3.8, numpy and onnxruntime.\n"
+    head += "from __future__ import annotations\n"
+    tail = 'if __name__ == "__main__":\n    sys.exit(main(Path(__file__).resolve().parent))\n'
+    return "\n\n".join([head, *parts, tail])
+
+
+def light(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with constant weights made by nodes, which every runtime folds when it loads: the same fused graph from
+    a file of a few kilobytes."""
+    made, kept = [], []
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.size < LEAST_CONSTANT or np.ptp(values) > 0:
+            kept.append(weight)
+            continue
+        shape = numpy_helper.from_array(np.array(values.shape, dtype=np.int64), f"{weight.name}_shape")
+        value = helper.make_tensor("value", weight.data_type, [1], values.reshape(-1)[:1])
+        kept.append(shape)
+        made.append(helper.make_node("ConstantOfShape", [shape.name], [weight.name], value=value))
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    nodes = [*made, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+README = """# Latency kit for the space `{space}`
+
+{count} networks and parts of networks, to be timed on this device. Needs Python 3.8 or later:
+
+    pip install onnxruntime numpy
+    python calibrate.py --minutes 10 --threads 1
+
+Close what else is running; plug a laptop in. Killed or stopped, the same command goes on and measures nothing twice.
+When it says it is finished, take `result.jsonl` home, to the machine with GhostNAS:
+
+    ghostnas calibrate import result.jsonl --out device.lat.json
+"""

@@ -1,0 +1,123 @@
+"""The kit's own part: a folder of .onnx files timed by ONNX Runtime, one JSON line a visit."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from search.latency.ruler.device import now, this_device
+from search.latency.ruler.rounds import Rounds
+
+SCHEMA = "ghostnas.kit-result/1"
+PLAN = "plan.json"
+
+
+class OnnxSession:
+    """A model file that is ready to run, on one pool of threads that don't spin."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def timer(self, images):
+        run, given = self.session.run, {self.session.get_inputs()[0].name: images}
+
+        def once() -> int:
+            start = time.perf_counter_ns()
+            run(None, given)
+            return time.perf_counter_ns() - start
+
+        return once
+
+
+class Log:
+    """JSON lines; what a kill left of the last line is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        whole = path.read_bytes() if path.exists() else b""
+        whole = whole[: whole.rfind(b"\n") + 1]
+        self.rows = [json.loads(line) for line in whole.splitlines()]
+        if path.exists():
+            path.write_bytes(whole)
+
+    def append(self, rows) -> None:
+        with self.path.open("ab") as file:
+            file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def main(folder: Path) -> int:
+    parser = argparse.ArgumentParser(description="Times this device's ONNX Runtime for GhostNAS; run again to go on.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time box (default: 10)")
+    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime (default: 1)")
+    parser.add_argument("--out", type=Path, default=folder / "result.jsonl", help="where the visits go")
+    arguments = parser.parse_args()
+    if not 1 <= arguments.threads <= (os.cpu_count() or 1) or not arguments.minutes > 0:
+        return _refuse(f"--threads is from 1 to this device's {os.cpu_count()}, --minutes above zero")
+    try:
+        import onnxruntime
+    except ImportError:
+        return _refuse("this needs onnxruntime and numpy: pip install onnxruntime numpy")
+    text = (folder / PLAN).read_bytes()
+    plan = dict(json.loads(text), threads=arguments.threads)
+    header = {key: value for key, value in plan.items() if key not in ("items", "reference")}
+    header.update(
+        schema=SCHEMA,
+        plan_sha256=hashlib.sha256(text).hexdigest(),
+        runtime="onnxruntime",
+        runtime_version=onnxruntime.__version__,
+        device=this_device(),
+    )
+    try:
+        log = Log(arguments.out)
+    except ValueError as error:
+        return _refuse(f"{arguments.out} is damaged: {error}; --out names another file")
+    if log.rows and log.rows[0] != header:
+        return _refuse(f"{arguments.out} is of another kit, device or setting: --out names another file")
+    if not log.rows:
+        log.append([header])
+    elif "finished" in log.rows[-1]:
+        print(f"{arguments.out} is finished; --out names another file")
+        return 0
+    files = {item["name"]: folder / item["file"] for item in plan["items"]}
+
+    def session(name):
+        return OnnxSession(files[name], arguments.threads)
+
+    reference = OnnxSession(folder / plan["reference"]["file"], arguments.threads), plan["reference"]["shape"]
+    said = [time.monotonic()]
+
+    def tell(done, total) -> None:
+        if time.monotonic() - said[0] > 5:
+            said[0] = time.monotonic()
+            left = max(deadline - said[0], 0) / 60
+            print(f"  {done} of {total} visits, at most {left:.1f} min left", flush=True)
+
+    deadline = time.monotonic() + 60 * arguments.minutes
+    work = Rounds(plan, session, reference, log.rows[1:], log.append, deadline, tell)
+    try:
+        work.run()
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here")
+        return 130
+    log.append([{"finished": now(), "visits": len(work.done)}])
+    print(f"finished; take home {arguments.out}: ghostnas calibrate import {arguments.out.name} --out table.lat.json")
+    return 0
+
+
+def _refuse(words: str) -> int:
+    print(f"calibrate.py: {words}", file=sys.stderr)
+    return 2
