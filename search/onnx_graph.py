@@ -1,8 +1,8 @@
 """PyTorch to ONNX for GhostNets, in milliseconds: the real module is traced by torch.fx and each node emitted.
 
 Why not torch.onnx: it takes seconds a network, and a latency table needs thousands of graphs. What is timed here is
-what is shipped: batch norm folded, no dead slice, the cheap op as plain depthwise convolutions. A channel
-concatenation is kept as a list of pieces until something needs the whole, so that each ghost gets its own fused
+what is shipped: batch norm folded, no dead slice, the cheap op in the form that is fastest (search/lowering.py). A
+channel concatenation is kept as a list of pieces until something needs the whole, so that each ghost gets its own fused
 convolution and ReLU, and a Ghost module ends in a single Concat.
 
 An operation that isn't known here is an error, never left out.
@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import fx, nn
 
 from ghostnet.modules import CheapConv
+from search.lowering import Lowering, by_primary, simplest
+from search.onnx_builder import INPUT, Builder
 
-OPSET = 17
-IR_VERSION = 8
-INPUT, OUTPUT = "input", "output"
 LEAVES = (
     nn.Conv2d,
     CheapConv,
@@ -37,19 +35,22 @@ LEAVES = (
 Pieces = tuple[str, ...]  # names of tensors that stand for their concatenation over channels
 
 
-def to_onnx(module: nn.Module, shape: tuple[int, int, int], batch: int | None = None) -> onnx.ModelProto:
+def to_onnx(
+    module: nn.Module, shape: tuple[int, int, int], batch: int | None = None, lowering: Lowering = "split"
+) -> onnx.ModelProto:
     """The module in evaluation mode as an ONNX model: `input` [batch, *shape] -> `output`, float32.
 
     Args:
         shape: channels, height and width of the input.
         batch: a fixed batch size; None leaves the first dimension free.
+        lowering: how the cheap op is run; the outputs are equal.
 
     Raises:
         NotImplementedError: the module has an operation that is not known here.
     """
     module.eval()
     graph = _Tracer().trace(module)
-    return _Emitter(module, graph).model(shape, batch)
+    return _Emitter(module, graph, lowering).model(shape, batch)
 
 
 class _Tracer(fx.Tracer):
@@ -58,35 +59,25 @@ class _Tracer(fx.Tracer):
 
 
 class _Emitter:
-    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
-        self.graph = graph
+    """Walks a traced module and adds each of its operations to the graph."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph, lowering: Lowering) -> None:
+        self.graph, self.lowering = graph, lowering
         self.modules = dict(module.named_modules())
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[TensorProto] = []
+        self.build = Builder()
         self.values: dict[fx.Node, Pieces] = {}
+        self.unpicked: dict[str, np.ndarray] = {}  # pieces of which only these channels, in this order, are meant
 
     def model(self, shape: tuple[int, int, int], batch: int | None) -> onnx.ModelProto:
         for node in self.graph.nodes:
             self.values[node] = self._emit(node)
-        size: int | str = "batch" if batch is None else batch
-        graph = helper.make_graph(
-            self.nodes,
-            "ghostnet",
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [size, *shape])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, None)],
-            self.weights,
-        )
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="ghostnas")
-        return onnx.shape_inference.infer_shapes(model)
+        return self.build.model(self._whole(node), shape, batch)
 
     def _emit(self, node: fx.Node) -> Pieces:
         if node.op == "placeholder":
             return (INPUT,)
         if node.op == "output":
-            whole = self._whole(node.args[0])
-            self.nodes.append(helper.make_node("Identity", [whole], [OUTPUT]))
-            return (OUTPUT,)
+            return self.same(node)
         if node.op == "call_module":
             module = self.modules[str(node.target)]
             for kind, emit in _MODULES.items():
@@ -97,27 +88,59 @@ class _Emitter:
         what = type(self.modules[str(node.target)]).__name__ if node.op == "call_module" else node.target
         raise NotImplementedError(f"no ONNX form is known for {what} at {node.name}")
 
-    def _add(self, op: str, inputs: list[str], **attributes: Any) -> str:
-        name = f"{op.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
-        return name
-
-    def _const(self, value: np.ndarray) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def _pieces(self, node: Any) -> Pieces:
-        return self.values[node]
-
     def _whole(self, node: Any) -> str:
-        pieces = self.values[node]
-        if len(pieces) > 1:
-            self.values[node] = pieces = (self._add("Concat", list(pieces), axis=1),)
-        return pieces[0]
+        pieces = [
+            self.build.picked(piece, self.unpicked[piece]) if piece in self.unpicked else piece
+            for piece in self.values[node]
+        ]
+        whole = self.build.add("Concat", pieces, axis=1) if len(pieces) > 1 else pieces[0]
+        self.values[node] = (whole,)
+        return whole
 
-    def _each(self, node: Any, op: str, **attributes: Any) -> Pieces:
-        return tuple(self._add(op, [piece], **attributes) for piece in self._pieces(node))
+    def one(self, node: fx.Node, op: str, **attributes: Any) -> Pieces:
+        """An operation on the whole."""
+        return (self.build.add(op, [self._whole(node.args[0])], **attributes),)
+
+    def each(self, node: fx.Node, op: str, **attributes: Any) -> Pieces:
+        """An operation on each number: on each piece, whatever the order of its channels."""
+        pieces: list[str] = []
+        for piece in self.values[node.args[0]]:  # type: ignore[index]
+            pieces.append(self.build.add(op, [piece], **attributes))
+            if piece in self.unpicked:
+                self.unpicked[pieces[-1]] = self.unpicked[piece]
+        return tuple(pieces)
+
+    def same(self, node: fx.Node) -> Pieces:
+        return self.values[node.args[0]]  # type: ignore[index]
+
+    def conv(self, node: fx.Node, module: nn.Conv2d) -> Pieces:
+        weight, bias = self._folded(node, module)
+        stride, padding = int(module.stride[0]), int(module.padding[0])
+        return (self.build.conv(self._whole(node.args[0]), weight, bias, stride, padding, module.groups),)
+
+    def cheap(self, node: fx.Node, module: CheapConv) -> Pieces:
+        """The ghosts, by the lowering that was asked for."""
+        weight, bias = self._folded(node, module)
+        x, padding = self._whole(node.args[0]), module.kernel // 2
+        lowering = simplest(module, self.lowering)
+        if lowering == "grouped":
+            place, ghost = by_primary(module.in_chs, module.out_chs)
+            weight, bias = weight[ghost], bias[ghost]
+            weight[ghost < 0], bias[ghost < 0] = 0, 0
+            grouped = self.build.conv(x, weight, bias, 1, padding, module.in_chs)
+            self.unpicked[grouped] = place
+            return (grouped,)
+        parts = [slice(start, stop) for start, stop in module.replicas]
+        counts = [part.stop - part.start for part in parts]
+        # the last replica reads the leading primaries where fewer ghosts are left
+        rows = [x if count == module.in_chs else self.build.leading(x, count) for count in counts]
+        if lowering == "repeated":
+            row = self.build.add("Concat", rows, axis=1)
+            return (self.build.conv(row, weight, bias, 1, padding, module.out_chs),)
+        return tuple(
+            self.build.conv(row, weight[part], bias[part], 1, padding, count)
+            for row, part, count in zip(rows, parts, counts, strict=True)
+        )
 
     def _folded(self, node: fx.Node, conv: nn.Conv2d | CheapConv) -> tuple[np.ndarray, np.ndarray]:
         """Weight and bias of a convolution with the batch norm that alone follows it."""
@@ -139,58 +162,37 @@ class _Emitter:
             return module if isinstance(module, nn.BatchNorm2d) else None
         return None
 
-    def _conv(self, x: str, weight: np.ndarray, bias: np.ndarray, stride: int, padding: int, groups: int) -> str:
-        return self._add(
-            "Conv",
-            [x, self._const(weight), self._const(bias)],
-            kernel_shape=list(weight.shape[2:]),
-            strides=[stride] * 2,
-            pads=[padding] * 4,
-            group=groups,
-        )
-
-    def conv(self, node: fx.Node, module: nn.Conv2d) -> Pieces:
-        weight, bias = self._folded(node, module)
-        stride, padding = int(module.stride[0]), int(module.padding[0])
-        return (self._conv(self._whole(node.args[0]), weight, bias, stride, padding, module.groups),)
-
-    def cheap(self, node: fx.Node, module: CheapConv) -> Pieces:
-        """One depthwise convolution a replica; the last reads the leading primaries where fewer ghosts are left."""
-        weight, bias = self._folded(node, module)
-        x = self._whole(node.args[0])
-        pieces = []
-        for start, stop in module.replicas:
-            part, count = slice(start, stop), stop - start
-            source = x if count == module.in_chs else self._leading(x, count)
-            pieces.append(self._conv(source, weight[part], bias[part], 1, module.kernel // 2, count))
-        return tuple(pieces)
-
-    def _leading(self, x: str, count: int) -> str:
-        bounds = [self._const(np.array([bound], dtype=np.int64)) for bound in (0, count, 1)]
-        return self._add("Slice", [x, *bounds])
-
     def norm(self, node: fx.Node, module: nn.BatchNorm2d) -> Pieces:
         before = node.args[0]
         if isinstance(before, fx.Node) and before.op == "call_module" and len(before.users) == 1:
             conv = self.modules[str(before.target)]
             if isinstance(conv, nn.Conv2d | CheapConv):
-                return self._pieces(before)  # folded
+                return self.values[before]  # folded
         raise NotImplementedError(f"a batch norm that doesn't follow a convolution, at {node.name}")
 
     def linear(self, node: fx.Node, module: nn.Linear) -> Pieces:
-        inputs = [self._whole(node.args[0]), self._const(_array(module.weight, np.float32))]
+        inputs = [self._whole(node.args[0]), self.build.const(_array(module.weight, np.float32))]
         if module.bias is not None:
-            inputs.append(self._const(_array(module.bias, np.float32)))
-        return (self._add("Gemm", inputs, transB=1),)
+            inputs.append(self.build.const(_array(module.bias, np.float32)))
+        return (self.build.add("Gemm", inputs, transB=1),)
 
     def cat(self, node: fx.Node) -> Pieces:
         parts, dim = node.args[0], node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         if dim != 1:
             raise NotImplementedError(f"a concatenation over dimension {dim}, at {node.name}")
-        return tuple(piece for part in parts for piece in self._pieces(part))  # type: ignore[union-attr]
+        return tuple(piece for part in parts for piece in self.values[part])  # type: ignore[union-attr,index]
+
+    def item(self, node: fx.Node) -> Pieces:
+        """`x[:, :count]`, even where it cuts nothing off: the closing slice of other people's Ghost modules."""
+        match node.args[1]:
+            case (batch, slice(start=None, stop=int(count), step=None), *rest) if all(
+                part == slice(None) for part in (batch, *rest)
+            ):
+                return (self.build.leading(self._whole(node.args[0]), count),)
+        raise NotImplementedError(f"an index other than of the leading channels, at {node.name}")
 
     def binary(self, node: fx.Node, op: str) -> Pieces:
-        return (self._add(op, [self._whole(node.args[0]), self._whole(node.args[1])]),)
+        return (self.build.add(op, [self._whole(node.args[0]), self._whole(node.args[1])]),)
 
 
 def _array(tensor: torch.Tensor, dtype: type = np.float64) -> np.ndarray:
@@ -202,15 +204,16 @@ _MODULES: dict[type[nn.Module], Callable[[_Emitter, fx.Node, Any], Pieces]] = {
     CheapConv: _Emitter.cheap,
     nn.BatchNorm2d: _Emitter.norm,
     nn.Linear: _Emitter.linear,
-    nn.ReLU: lambda e, node, _: e._each(node.args[0], "Relu"),
-    nn.Hardsigmoid: lambda e, node, _: e._each(node.args[0], "HardSigmoid", alpha=1 / 6, beta=0.5),
-    nn.AdaptiveAvgPool2d: lambda e, node, _: (e._add("GlobalAveragePool", [e._whole(node.args[0])]),),
-    nn.Flatten: lambda e, node, _: (e._add("Flatten", [e._whole(node.args[0])], axis=1),),
-    nn.Identity: lambda e, node, _: e._pieces(node.args[0]),
+    nn.ReLU: lambda e, node, _: e.each(node, "Relu"),
+    nn.Hardsigmoid: lambda e, node, _: e.each(node, "HardSigmoid", alpha=1 / 6, beta=0.5),
+    nn.AdaptiveAvgPool2d: lambda e, node, _: e.one(node, "GlobalAveragePool"),
+    nn.Flatten: lambda e, node, _: e.one(node, "Flatten", axis=1),
+    nn.Identity: lambda e, node, _: e.same(node),
 }
 _FUNCTIONS: dict[Any, Callable[[_Emitter, fx.Node], Pieces]] = {
     torch.cat: _Emitter.cat,
     operator.add: lambda e, node: e.binary(node, "Add"),
+    operator.getitem: _Emitter.item,
     operator.mul: lambda e, node: e.binary(node, "Mul"),
-    "flatten": lambda e, node: (e._add("Flatten", [e._whole(node.args[0])], axis=1),),
+    "flatten": lambda e, node: e.one(node, "Flatten", axis=1),
 }

@@ -20,7 +20,8 @@ from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
 from search.errors import UserError
 from search.files import write_bytes, write_json, write_text
-from search.onnx_graph import INPUT, OPSET, to_onnx
+from search.onnx_builder import INPUT, OPSET
+from search.onnx_graph import to_onnx
 
 SCHEMA = "ghostnas.manifest/1"
 MANIFEST, ARCH = "manifest.json", "arch.json"

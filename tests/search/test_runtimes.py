@@ -36,7 +36,10 @@ def expected(given):
         return network()(torch.from_numpy(given)).numpy()
 
 
-@pytest.fixture(params=[(name, dtype) for name, adapter in RUNTIMES.items() for dtype in adapter.dtypes])
+TARGETS = [(name, dtype) for name, adapter in RUNTIMES.items() for dtype in adapter.dtypes]
+
+
+@pytest.fixture(params=TARGETS, ids=map("-".join, TARGETS))
 def target(request):
     name, dtype = request.param
     if (why := RUNTIMES[name].missing()) is not None:
@@ -44,9 +47,16 @@ def target(request):
     return name, dtype
 
 
+FLOAT32 = 1e-4  # largest difference
+INT8 = 0.99  # correlation with the float32 network's outputs, at least
+
+
 def agree(found, wanted, dtype):
     assert found.dtype == np.float32 and found.shape == wanted.shape
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    if dtype == "float32":
+        np.testing.assert_allclose(found, wanted, rtol=FLOAT32, atol=FLOAT32)
+    else:
+        assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > INT8
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -70,10 +80,12 @@ def test_timing_and_another_session_leave_the_outputs_alone(target):
     name, dtype = target
     run = runtime(name, 1, dtype)
     one, other = (run.load(compiled(name, dtype, batch)) for batch in (1, 4))
-    before = one(images(1))
+    first = one(images(1))
+    before = first.copy()
     timers = one.timer(images(1, seed=1)), other.timer(images(4, seed=2))
     times = [once() for _ in range(3) for once in timers]
     assert all(isinstance(time, int) and time > 0 for time in times)
+    np.testing.assert_array_equal(first, before)  # outputs are the caller's, not overwritten by the next run
     np.testing.assert_array_equal(one(images(1)), before)
     agree(other(images(4)), expected(images(4)), dtype)
 

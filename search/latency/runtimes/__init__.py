@@ -1,6 +1,6 @@
 """What runs a network: one small adapter a runtime."""
 
-from search.latency.runtimes.base import CpuSession, Dtype, Lowering, Runtime, Session, Shape
+from search.latency.runtimes.base import CpuSession, Dtype, Runtime, Session, Shape
 from search.latency.runtimes.choice import RUNTIMES, installed, runtime
 
-__all__ = ["RUNTIMES", "CpuSession", "Dtype", "Lowering", "Runtime", "Session", "Shape", "installed", "runtime"]
+__all__ = ["RUNTIMES", "CpuSession", "Dtype", "Runtime", "Session", "Shape", "installed", "runtime"]

@@ -12,9 +12,10 @@ from search.errors import UserError
 if TYPE_CHECKING:  # names of runtimes are checked before torch is loaded
     from torch import nn
 
+    from search.lowering import Lowering
+
 Shape = tuple[int, int, int]  # channels, height and width of one image
 Dtype = Literal["float32", "int8"]
-Lowering = Literal["split", "repeated", "grouped"]  # how the cheap op is run: search/onnx_graph.py
 
 
 class Session(Protocol):
@@ -34,7 +35,7 @@ class Runtime(Protocol):
     name: str
     threads: int
     dtype: Dtype
-    lowering: Lowering
+    lowering: "Lowering"
 
     def version(self) -> str:
         """The runtime's own version."""
@@ -53,9 +54,9 @@ class Adapter:
     package: ClassVar[str]  # the one that must be importable
     extra: ClassVar[str | None] = None  # the extra of ours that installs it
     dtypes: ClassVar[tuple[Dtype, ...]] = ("float32",)
-    lowering: Lowering = "split"
+    lowering: "Lowering" = "split"
 
-    def __init__(self, threads: int, dtype: Dtype = "float32", lowering: Lowering | None = None) -> None:
+    def __init__(self, threads: int, dtype: Dtype = "float32", lowering: "Lowering | None" = None) -> None:
         self.threads, self.dtype = threads, dtype
         if lowering is not None:
             self.lowering = lowering

@@ -1,16 +1,23 @@
 """The runtimes by name."""
 
 import os
+from typing import TYPE_CHECKING
 
 from search.errors import UserError
-from search.latency.runtimes.base import Adapter, Dtype, Lowering, Runtime
-from search.latency.runtimes.ort import OnnxRuntime
+from search.latency.runtimes.base import Adapter, Dtype, Runtime
+from search.latency.runtimes.eager import TorchCpu, TorchCuda
+from search.latency.runtimes.openvino_cpu import OpenVino
+from search.latency.runtimes.ort import OnnxRuntime, OnnxRuntimeCuda
+from search.latency.runtimes.xnnpack import ExecuTorch
 
-ADAPTERS: tuple[type[Adapter], ...] = (OnnxRuntime,)
+if TYPE_CHECKING:
+    from search.lowering import Lowering
+
+ADAPTERS: tuple[type[Adapter], ...] = (OnnxRuntime, OnnxRuntimeCuda, TorchCpu, TorchCuda, OpenVino, ExecuTorch)
 RUNTIMES: dict[str, type[Adapter]] = {adapter.name: adapter for adapter in ADAPTERS}
 
 
-def runtime(name: str, threads: int, dtype: Dtype = "float32", lowering: Lowering | None = None) -> Runtime:
+def runtime(name: str, threads: int, dtype: Dtype = "float32", lowering: "Lowering | None" = None) -> Runtime:
     """The runtime of that name.
 
     Args:

@@ -1,20 +1,37 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU and on CUDA."""
 
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from search.latency.runtimes.base import Adapter, CpuSession, Session, Shape
+from search.latency.runtimes.base import Adapter, CpuSession, Dtype, Session, Shape
 
 if TYPE_CHECKING:
     from torch import nn
 
 
+def onnx_file(run: Adapter, module: "nn.Module", shape: Shape, batch: int) -> bytes:
+    """Our graph of a module, in that runtime's data type and lowering.
+
+    At int8 the ranges of its activations are read on noise, which serves timing, not accuracy.
+    """
+    from search.onnx_graph import to_onnx
+    from search.quantise import quantised, random_images
+
+    model = to_onnx(module, shape, batch, run.lowering)
+    if run.dtype == "int8":
+        model = quantised(model, random_images(shape, batch))
+    return model.SerializeToString()
+
+
 class OnnxRuntime(Adapter):
-    """Graphs of ours, as they are exported; one inter-op thread, and none that spins."""
+    """Graphs of ours, as they are exported, on the CPU."""
 
     name = "onnxruntime"
     package = "onnxruntime"
+    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32", "int8")
 
     def version(self) -> str:
         import onnxruntime
@@ -22,11 +39,19 @@ class OnnxRuntime(Adapter):
         return onnxruntime.__version__
 
     def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
-        from search.onnx_graph import to_onnx
-
-        return to_onnx(module, shape, batch).SerializeToString()
+        """An ONNX file."""
+        return onnx_file(self, module, shape, batch)
 
     def load(self, compiled: bytes) -> Session:
+        session = self._session(compiled, ["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+
+        def run(images: np.ndarray) -> np.ndarray:
+            return session.run(None, {name: images})[0]
+
+        return CpuSession(run)
+
+    def _session(self, compiled: bytes, providers: list[Any]) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -34,10 +59,51 @@ class OnnxRuntime(Adapter):
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(compiled, options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
+        return onnxruntime.InferenceSession(compiled, options, providers=providers)
 
-        def run(images: np.ndarray) -> np.ndarray:
-            return session.run(None, {name: images})[0]
 
-        return CpuSession(run)
+class OnnxRuntimeCuda(OnnxRuntime):
+    """The same graphs on the first GPU, in true float32."""
+
+    name = "onnxruntime-cuda"
+    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32",)
+
+    @classmethod
+    def missing(cls) -> str | None:
+        if (why := super().missing()) is not None:
+            return why
+        import onnxruntime
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            return None
+        return f"the runtime {cls.name} needs ONNX Runtime's CUDA provider (the package onnxruntime-gpu) and a GPU"
+
+    def load(self, compiled: bytes) -> Session:
+        return _CudaSession(self._session(compiled, [("CUDAExecutionProvider", {"use_tf32": "0"})]))
+
+
+class _CudaSession:
+    """Images and outputs stay on the GPU while it is timed."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._input, self._output = session.get_inputs()[0].name, session.get_outputs()[0].name
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self._session.run(None, {self._input: images})[0]
+
+    def timer(self, images: np.ndarray) -> Callable[[], int]:
+        import onnxruntime
+
+        session, binding = self._session, self._session.io_binding()
+        binding.bind_ortvalue_input(self._input, onnxruntime.OrtValue.ortvalue_from_numpy(images, "cuda", 0))
+        binding.bind_output(self._output, "cuda", 0)
+
+        def once() -> int:
+            binding.synchronize_inputs()
+            start = time.perf_counter_ns()
+            session.run_with_iobinding(binding)
+            binding.synchronize_outputs()  # ONNX Runtime keeps its stream to itself, so no events of ours on it
+            return time.perf_counter_ns() - start
+
+        return once

@@ -1,0 +1,56 @@
+"""OpenVINO on the CPU.
+
+Its int8 networks are the ones that we quantise for ONNX Runtime: OpenVINO runs all their convolutions in int8. Its own
+quantiser (nncf) left 41 of GhostNet's 95 in float32, took twice as long to make the network, and the network was slower.
+"""
+
+import io
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from search.latency.runtimes.base import Adapter, CpuSession, Dtype, Session, Shape
+from search.latency.runtimes.ort import onnx_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class OpenVino(Adapter):
+    """Our ONNX graphs, compiled by OpenVINO. Left to itself it computes them in bfloat16 where it can."""
+
+    name = "openvino"
+    package = "openvino"
+    extra = "openvino"
+    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32", "int8")
+
+    def version(self) -> str:
+        import openvino
+
+        return openvino.__version__
+
+    def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(onnx_file(self, module, shape, batch))
+        exported = core.compile_model(model, "CPU", self._options()).export_model()
+        return exported.getvalue() if isinstance(exported, io.BytesIO) else exported
+
+    def load(self, compiled: bytes) -> Session:
+        import openvino
+
+        request = openvino.Core().import_model(compiled, "CPU", self._options()).create_infer_request()
+
+        def run(images: np.ndarray) -> np.ndarray:
+            return request.infer([images], share_inputs=True)[0]
+
+        return CpuSession(run)
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": self.threads,
+            "ENABLE_CPU_PINNING": False,  # the timing sees to the cores
+        }
