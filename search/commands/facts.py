@@ -1,15 +1,20 @@
 """What architectures cost, and what spaces hold."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ghostnet.cost import Cost, Layer
+from ghostnet.arch import Arch
+from ghostnet.cost import Cost, Layer, unit_cost
 from ghostnet.cost import cost as network_cost
 from ghostnet.cost import layers as network_layers
+from ghostnet.units import units
 from search.commands.shared import Json, answer, find_arch
+
+if TYPE_CHECKING:
+    from search.latency.table import LatencyTable
 
 
 def cost(
@@ -24,19 +29,22 @@ def cost(
     network = find_arch(arch)
     facts: dict[str, Any] = {"arch": network.id}
     if latency:
-        from search.latency.predictor import Predictor
+        from search.latency.predictor import Predictor, table_space
         from search.latency.table import LatencyTable
-        from spaces.custom import space_of
 
         table = LatencyTable.load(latency)
         classes, in_chs = table.setting.num_classes, table.setting.in_chs
-        space = replace(space_of(table.setting.space), num_classes=classes, in_chs=in_chs)
-        predicted = Predictor(table, space)(space.encode(network))
+        space = table_space(table)
+        predict, code = Predictor(table, space), space.encode(network)
+        predicted = predict(code)
         facts |= {
             "latency_ms": float(predicted.ms[0]),
             "latency_low_ms": float(predicted.low_ms[0]),
             "latency_high_ms": float(predicted.high_ms[0]),
+            "latency_source": predicted.source[0],
         }
+        if by_layer:
+            facts["blocks"] = _blocks(network, classes, in_chs, predict.per_unit(code).tolist(), table)
     total = network_cost(network, classes, in_chs)
     facts |= {"macs": total.macs, "params": total.params, "resolution": network.resolution}
     facts |= {"num_classes": classes, "in_chs": in_chs}
@@ -51,6 +59,7 @@ def cost(
         words += f", {facts['latency_ms']:.3f} ms ({facts['latency_low_ms']:.3f} to {facts['latency_high_ms']:.3f})"
     if by_layer and not as_json:
         _print_layers(parts, total)
+        _print_blocks(facts.get("blocks", []))
     answer(facts, words, as_json)
 
 
@@ -64,6 +73,31 @@ def space(
 
     found = facts(load_space(name))
     answer(found, words(found), as_json)
+
+
+def _blocks(
+    network: Arch, classes: int, in_chs: int, milliseconds: list[float], table: "LatencyTable"
+) -> list[dict[str, Any]]:
+    """Where the predicted milliseconds go: each unit's, and what is left for the network as a whole."""
+    taken = [ms for ms in milliseconds if ms]  # a block that the depth drops takes none
+    chain = units(network, classes, in_chs)
+    names = ["stem", *network.places, "tail"]
+    rows = [
+        {"name": name, "latency_ms": ms, "macs": unit_cost(unit).macs, "timed": unit.key in table.entries}
+        for name, unit, ms in zip(names, chain, taken, strict=True)
+    ]
+    return [*rows, {"name": "between them", "latency_ms": table.correction.intercept_ms, "macs": 0, "timed": True}]
+
+
+def _print_blocks(blocks: list[dict[str, Any]]) -> None:
+    if not blocks:
+        return
+    total = sum(block["latency_ms"] for block in blocks)
+    print(f"{'unit':14}{'ms':>9}{'share':>8}{'MACs':>13}")
+    for b in blocks:
+        estimated = "" if b["timed"] else "  estimated"
+        print(f"{b['name']:14}{b['latency_ms']:9.3f}{b['latency_ms'] / total:8.1%}{b['macs']:13,}{estimated}")
+    print()
 
 
 def _print_layers(parts: tuple[Layer, ...], total: Cost) -> None:

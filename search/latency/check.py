@@ -3,21 +3,20 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ghostnet.units import Unit, units
-from search.errors import UserError
 from search.latency.bench import Bench, reference
+from search.latency.predictor import table_space
 from search.latency.ruler.device import this_device
 from search.latency.ruler.gate import Gate, score
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
 from search.progress import bar
-from spaces.custom import space_of
 from spaces.space import Space
 
 VALID, SHIFTED, STALE = "valid", "shifted", "stale"
@@ -129,19 +128,6 @@ def rescaled(table: LatencyTable, factor: float) -> LatencyTable:
             "protocol": table.protocol.model_copy(update={"rescaled": table.protocol.rescaled * factor}),
         }
     )
-
-
-def table_space(table: LatencyTable) -> Space:
-    """The space that a table is of.
-
-    Raises:
-        UserError: this version makes another one of what the table says.
-    """
-    setting = table.setting
-    space = replace(space_of(setting.space), num_classes=setting.num_classes, in_chs=setting.in_chs)
-    if space.id != setting.space_id:
-        raise UserError(f"the latency table is of another space {space.name}: {setting.space_id}, not {space.id}")
-    return space
 
 
 def _items(table: LatencyTable, space: Space) -> Iterator[tuple[str, tuple[float, list[int]]]]:

@@ -6,7 +6,7 @@ JASA 2018, section 5.2: locally weighted): a quantile, over networks that were n
 what the entries' own intervals and the fit leave uncertain. So a network of estimated units has a wider one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ghostnet.units import Unit
 from search.errors import UserError
 from search.latency.fallback import estimate
 from search.latency.table import Correction, Entry, Fallback, LatencyTable
+from spaces.custom import space_of
 from spaces.space import Codes, Space
 from spaces.tables import Floats, UnitTable
 
@@ -117,6 +118,19 @@ class Predictor:
         weights = self.correction.slope + np.array(self.correction.slots)
         corrected.values = [weight * values for weight, values in zip(weights, self._units.ms.values, strict=True)]
         return corrected.extreme()
+
+
+def table_space(table: LatencyTable) -> Space:
+    """The space that a table is of.
+
+    Raises:
+        UserError: this version makes another one of what the table says.
+    """
+    setting = table.setting
+    space = replace(space_of(setting.space), num_classes=setting.num_classes, in_chs=setting.in_chs)
+    if space.id != setting.space_id:
+        raise UserError(f"the latency table is of another space {space.name}: {setting.space_id}, not {space.id}")
+    return space
 
 
 def apply(correction: Correction, per_slot: Floats) -> Floats:
