@@ -49,7 +49,7 @@ class TorchCpu(Adapter):
 class _Threaded(CpuSession):
     """PyTorch has one number of threads for the whole process: it is ours only while the session runs.
 
-    Its OpenMP threads spin: more than one of them on a busy machine are up to ten times slower than one. The environment
+    Its OpenMP threads spin: more than one of them on a busy machine can be ten times slower than one. The environment
     variable OMP_WAIT_POLICY=PASSIVE, read when PyTorch is loaded, avoids that at some price on a quiet one.
     """
 

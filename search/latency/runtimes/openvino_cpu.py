@@ -1,7 +1,7 @@
 """OpenVINO on the CPU.
 
 Its int8 networks are the ones that we quantise for ONNX Runtime: OpenVINO runs all their convolutions in int8. Its own
-quantiser (nncf) left 41 of GhostNet's 95 in float32, took twice as long to make the network, and the network was slower.
+quantiser (nncf) left 41 of GhostNet's 95 in float32, took twice as long to make the network, and that one was slower.
 """
 
 import io

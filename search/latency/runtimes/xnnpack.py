@@ -54,6 +54,11 @@ class _Session(CpuSession):
 
     def __init__(self, compiled: bytes, threads: int) -> None:
         super().__init__(self._infer)
+        with _quiet():
+            from executorch.extension.pybindings import portable_lib
+            from executorch.runtime import Runtime
+
+            self._library, self._runtime = portable_lib, Runtime.get()
         self._compiled, self._threads = compiled, threads
         self._method: Any = None
         self._pool = 0
@@ -78,15 +83,12 @@ class _Session(CpuSession):
         return self._method.execute([torch.from_numpy(images)])[0].numpy()
 
     def _ready(self) -> None:
-        with _quiet():
-            from executorch.extension.pybindings import portable_lib
-            from executorch.runtime import Runtime
-
-        if portable_lib._threadpool_get_thread_count() != self._threads:
-            portable_lib._unsafe_reset_threadpool(self._threads)
+        lib = self._library
+        if lib._threadpool_get_thread_count() != self._threads:
+            lib._unsafe_reset_threadpool(self._threads)
             _Session.pools += 1
         if self._pool != _Session.pools:
-            self._method = Runtime.get().load_program(self._compiled).load_method("forward")
+            self._method = self._runtime.load_program(self._compiled).load_method("forward")
             self._pool = _Session.pools
 
 

@@ -1,0 +1,65 @@
+"""Which of a few things is faster: timed side by side in many rounds, and compared round by round.
+
+A slow minute of the machine touches all of them, and leaves their ratio in each round nearly alone.
+"""
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+VISIT_NS = 4_000_000  # a visit is one discarded run, then runs for at least so long
+RUNS = (2, 20)  # at least and at most
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median and its 95 % bootstrap interval."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def side_by_side(
+    things: Mapping[str, Callable[[], int]], rounds: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Milliseconds of each thing in each round, the least of a short visit: name -> [rounds].
+
+    Args:
+        things: session timers, or anything else that runs once and returns its nanoseconds.
+        rng: the order within each round.
+    """
+    names = list(things)
+    found = {name: np.empty(rounds) for name in names}
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        for turn in range(rounds):
+            for k in rng.permutation(len(names)):
+                found[names[k]][turn] = _visit(things[names[k]]) / 1e6
+            gc.collect()
+    finally:
+        if was:
+            gc.enable()
+    return found
+
+
+def _visit(once: Callable[[], int]) -> int:
+    once()
+    times: list[int] = []
+    while len(times) < RUNS[0] or (len(times) < RUNS[1] and sum(times) < VISIT_NS):
+        times.append(once())
+    return min(times)
+
+
+def middle(values: np.ndarray, rng: np.random.Generator) -> Interval:
+    """The median of independent values [n]."""
+    drawn = np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(float(np.median(values)), float(low), float(high))
