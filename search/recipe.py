@@ -49,7 +49,9 @@ class SupernetTraining(Training):
 
     random: Annotated[int, Field(ge=0)] = 2
     by_macs: bool = Field(default=False, description="draw random networks evenly over multiply-adds")
-    divergence: Literal["kl", "alpha"] = "kl"
+    divergence: Literal["kl", "alpha", "labels"] = Field(
+        default="kl", description="what the smaller ones minimise: a divergence from the largest, or the labels' loss"
+    )
 
 
 class Latency(_Model):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from per_ratio import PerRatioNormSupernet, PerRatioSupernet
 from slots import SlotSupernet
 
 from ghostnet.arch import Arch
@@ -35,7 +36,11 @@ BASE: dict[str, Any] = {"batch_size": 64, "lr": 0.1, "weight_decay": 5e-5, "warm
 SUPERNETS: dict[str, tuple[str, float, dict[str, Any], type[Supernet]]] = {
     "position": ("shared by position, sandwich of four, in-place KL", 1, {}, Supernet),
     "slots": ("hidden channels and cheap filters shared by slot", 1, {}, SlotSupernet),
-    "longer": ("by position, half as many epochs again", 1.5, {}, Supernet),
+    "longer": ("by position, four times as long", 4, {}, Supernet),
+    "labels": ("by position, the smaller networks learn from the labels", 1, {"divergence": "labels"}, Supernet),
+    "gentle": ("by position, a fifth of the learning rate", 1, {"lr": 0.02}, Supernet),
+    "norms": ("filters by position, norms of their own for each ratio", 1, {}, PerRatioNormSupernet),
+    "ratios": ("Ghost modules with weights of their own for each ratio", 1, {}, PerRatioSupernet),
     "even": ("by position, random networks drawn evenly over MACs", 1, {"by_macs": True}, Supernet),
     "alpha": ("by position, clipped alpha-divergence in place of KL", 1, {"divergence": "alpha"}, Supernet),
 }

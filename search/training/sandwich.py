@@ -59,7 +59,7 @@ def train_supernet(
         return read_card(out)[0]
     supernet = new_supernet(space, seed, kind).to(device).to(memory_format=torch.channels_last)
     supernet.drop_rate, supernet.drop_path = config.drop_rate, config.drop_path
-    divergence = DIVERGENCES[config.divergence]
+    divergence = DIVERGENCES.get(config.divergence)  # none: they learn from the labels, too
     draw = partial(_even, space) if config.by_macs else space.sample
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
@@ -68,7 +68,8 @@ def train_supernet(
         loss.backward()
         teacher = logits.detach()
         for arch in [*(draw(rng) for _ in range(config.random)), space.smallest]:
-            divergence(supernet(resized(images, arch.resolution), arch), teacher).backward()
+            student = supernet(resized(images, arch.resolution), arch)
+            (divergence(student, teacher) if divergence else F.cross_entropy(student, labels)).backward()
         return loss.item()
 
     watched = {"largest": space.largest, "smallest": space.smallest}
