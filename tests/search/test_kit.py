@@ -1,0 +1,128 @@
+"""Kits: one file for an old Python, killed and gone on with, and results that are refused by line."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from search.errors import UserError
+from search.files import JsonLines
+from search.latency.bench import Bench, all_units, plan
+from search.latency.kit import light, script, write_kit
+from search.latency.kit_result import import_result
+from search.latency.predictor import Predictor
+from search.onnx_graph import to_onnx
+from spaces.population import sample
+from tests.spaces.test_spaces import tiny_space
+
+SPACE = tiny_space()
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    """A kit whose calibration was killed once and then ended."""
+    folder = tmp_path_factory.mktemp("kit") / "kit"
+    write_kit(SPACE, folder, fit_networks=12, held_out=12)
+    command = [sys.executable, "-I", str(folder / "calibrate.py"), "--minutes", "0.15"]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    result = folder / "result.jsonl"
+    while killed.poll() is None and len(list(JsonLines(result))) < 20:
+        pass
+    killed.kill()
+    killed.wait()
+    before = result.read_bytes() + b'{"torn'
+    result.write_bytes(before)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder, before
+
+
+def test_a_kit_goes_on_after_a_kill_and_measures_nothing_twice(kit):
+    folder, before = kit
+    after = (folder / "result.jsonl").read_bytes()
+    assert after.startswith(before[: before.rfind(b"\n") + 1]) and len(after) > len(before)
+    visits = [(row["item"], row["visit"]) for row in map(json.loads, after.splitlines()) if "item" in row]
+    assert len(visits) == len(set(visits))
+
+
+def test_its_table_predicts(kit, tmp_path):
+    folder, _ = kit
+    table = import_result(folder / "result.jsonl", tmp_path / "t.lat.json")
+    assert set(table.entries) <= set(all_units(SPACE)) and len(table.entries) >= 40
+    assert table.setting.runtime == "onnxruntime" and table.device.cores >= 1
+    predicted = Predictor(table, SPACE)(sample(SPACE, np.random.default_rng(0), 20))
+    assert (predicted.ms > 0).all()
+
+
+def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, tmp_path):
+    lines = (kit[0] / "result.jsonl").read_text().splitlines(keepends=True)
+    visit = next(k for k, line in enumerate(lines) if '"item"' in line)
+    row = json.loads(lines[visit])
+    other = dict(json.loads(lines[0]), space_id="0" * 10)
+
+    def changed(k, line):
+        return "".join([*lines[:k], line, *lines[k + 1 :]])
+
+    n = visit + 1
+    cases = [
+        ("", "line 1, is no header"),
+        ('{"schema": "else"}\n', "line 1, is no header"),
+        (changed(0, json.dumps(other) + "\n"), "line 1: the kit is of another space"),
+        (changed(visit, lines[visit][:20] + "\n"), f"line {n}, is damaged"),
+        (changed(visit, "[]\n"), f"line {n}, is no JSON object"),
+        (changed(visit, json.dumps(row | {"item": "ghost 1>2>3"}) + "\n"), f"line {n}: the space has no"),
+        (changed(visit, json.dumps(row | {"min_ms": -1}) + "\n"), f"line {n}: min_ms must be"),
+        (changed(visit, json.dumps(row | {"min_ms": 0}) + "\n"), f"line {n}: nothing takes zero"),
+        (changed(visit, json.dumps(row | {"visit": None}) + "\n"), f"line {n}: visit must be"),
+        ("".join([*lines[: n + 1], lines[visit], *lines[n + 1 :]]), "stands there twice"),
+        ("".join(lines)[:-9], f"line {len(lines)}, is cut short"),
+        ("".join(lines[:-1]), f"ends at line {len(lines) - 1}, before the calibration was finished"),
+    ]
+    for text, words in cases:
+        (tmp_path / "r.jsonl").write_text(text)
+        with pytest.raises(UserError, match=words):
+            import_result(tmp_path / "r.jsonl", tmp_path / "t.lat.json")
+    assert not (tmp_path / "t.lat.json").exists()
+    with pytest.raises(UserError, match="No such file"):
+        import_result(tmp_path / "none.jsonl", tmp_path / "t.lat.json")
+
+
+def test_the_script_is_one_file_of_python_3_8():
+    tree = ast.parse(script(), feature_version=(3, 8))
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert imported - {"numpy", "onnxruntime"} <= sys.stdlib_module_names
+
+
+def test_a_light_model_computes_the_same():
+    planned = plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
+    bench = Bench(SPACE, planned)
+    for item in planned["items"][:8]:
+        model = to_onnx(bench.module(item["name"]), bench.shapes[item["name"]], 1)
+        whole = model.SerializeToString()
+        images = np.random.default_rng(0).standard_normal(item["shape"], dtype=np.float32)
+        small = light(onnx.load_from_string(whole)).SerializeToString()
+        outputs = [
+            onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"input": images})[0]
+            for content in (whole, small)
+        ]
+        np.testing.assert_array_equal(*outputs)
+        assert len(small) < len(whole)
+
+
+def test_a_kit_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="is there already"):
+        write_kit(SPACE, tmp_path / "there")
+    monkeypatch.setattr("search.latency.kit.light", lambda model: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_kit(SPACE, tmp_path / "kit", fit_networks=2, held_out=2)
+    assert not (tmp_path / "kit").exists()
