@@ -13,9 +13,15 @@ INPUT, OUTPUT = "input", "output"
 
 
 class Builder:
-    """Nodes and weights so far; every tensor is known by its name."""
+    """Nodes and weights so far; every tensor is known by its name.
 
-    def __init__(self) -> None:
+    Args:
+        shape: channels, height and width of the input.
+        batch: None leaves it free.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], batch: int | None) -> None:
+        self.input = [batch or "batch", *shape]
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[TensorProto] = []
 
@@ -48,13 +54,12 @@ class Builder:
         """These channels, in this order."""
         return self.add("Gather", [x, self.const(chs.astype(np.int64))], axis=1)
 
-    def model(self, output: str, shape: tuple[int, int, int], batch: int | None) -> onnx.ModelProto:
+    def model(self, output: str) -> onnx.ModelProto:
         """The finished model, `input` [batch, *shape] -> `output`, float32."""
-        size: int | str = "batch" if batch is None else batch
         graph = helper.make_graph(
             [*self.nodes, helper.make_node("Identity", [output], [OUTPUT])],
             "ghostnet",
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [size, *shape])],
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, self.input)],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, None)],
             self.weights,
         )

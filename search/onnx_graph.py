@@ -48,9 +48,18 @@ def to_onnx(
     Raises:
         NotImplementedError: the module has an operation that is not known here.
     """
-    module.eval()
-    graph = _Tracer().trace(module)
-    return _Emitter(module, graph, lowering).model(shape, batch)
+    return _Emitter(module, lowering, Builder(shape, batch)).model()
+
+
+def to_tflite(module: nn.Module, shape: tuple[int, int, int], batch: int = 1, lowering: Lowering = "split") -> bytes:
+    """The same as a LiteRT file, [batch, H, W, C] -> outputs, float32, for one batch size.
+
+    Raises:
+        NotImplementedError: the module has an operation that is not known here.
+    """
+    from search.tflite_builder import TfliteBuilder
+
+    return _Emitter(module, lowering, TfliteBuilder(shape, batch)).model()
 
 
 class _Tracer(fx.Tracer):
@@ -61,17 +70,16 @@ class _Tracer(fx.Tracer):
 class _Emitter:
     """Walks a traced module and adds each of its operations to the graph."""
 
-    def __init__(self, module: nn.Module, graph: fx.Graph, lowering: Lowering) -> None:
-        self.graph, self.lowering = graph, lowering
+    def __init__(self, module: nn.Module, lowering: Lowering, build: Any) -> None:
+        self.graph, self.lowering, self.build = _Tracer().trace(module.eval()), lowering, build
         self.modules = dict(module.named_modules())
-        self.build = Builder()
         self.values: dict[fx.Node, Pieces] = {}
         self.unpicked: dict[str, np.ndarray] = {}  # pieces of which only these channels, in this order, are meant
 
-    def model(self, shape: tuple[int, int, int], batch: int | None) -> onnx.ModelProto:
+    def model(self) -> Any:
         for node in self.graph.nodes:
             self.values[node] = self._emit(node)
-        return self.build.model(self._whole(node), shape, batch)
+        return self.build.model(self._whole(node))
 
     def _emit(self, node: fx.Node) -> Pieces:
         if node.op == "placeholder":

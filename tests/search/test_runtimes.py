@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from ghostnet import GhostNet
+from ghostnet.network import unit_module
+from ghostnet.units import units
 from search.errors import UserError
 from search.latency.runtimes import RUNTIMES, runtime
+from search.lowering import LOWERINGS
 from tests.helpers import randomise, small_arch
 
 SHAPE = (3, 15, 15)
@@ -88,6 +91,36 @@ def test_timing_and_another_session_leave_the_outputs_alone(target):
     np.testing.assert_array_equal(first, before)  # outputs are the caller's, not overwritten by the next run
     np.testing.assert_array_equal(one(images(1)), before)
     agree(other(images(4)), expected(images(4)), dtype)
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_no_lowering_changes_the_outputs(target, lowering):
+    name, dtype = target
+    if name == "executorch":
+        pytest.skip("ten seconds each, and what it is given is PyTorch's own: test_lowering.py")
+    run = runtime(name, 1, dtype, lowering)
+    assert run.lowering == lowering
+    agree(run.load(run.compile(network(), SHAPE))(images(1)), expected(images(1)), dtype)
+
+
+def test_images_need_not_be_square(target):
+    name, dtype = target
+    if name == "executorch":
+        pytest.skip("ten seconds")
+    run = runtime(name, 1, dtype)
+    given = np.random.default_rng(0).standard_normal((2, 3, 12, 19), dtype=np.float32)
+    agree(run.load(run.compile(network(), given.shape[1:], 2))(given), expected(given), dtype)
+
+
+def test_every_unit_alone_gives_maps_or_outputs_as_pytorch_does(target):
+    name, dtype = target
+    run = runtime(name, 1, dtype)
+    for unit in units(small_arch(), 5)[1 if name != "executorch" else -1 :]:
+        module, shape = randomise(unit_module(unit)).eval(), (unit.in_chs, unit.size, unit.size)
+        given = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
+        with torch.no_grad():
+            wanted = module(torch.from_numpy(given)).numpy()
+        agree(run.load(run.compile(module, shape))(given), wanted, dtype)
 
 
 def test_compiling_leaves_the_network_alone(target):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from search.errors import UserError
 from search.latency.runtimes.base import Adapter, Dtype, Runtime
 from search.latency.runtimes.eager import TorchCpu, TorchCuda
+from search.latency.runtimes.litert_cpu import LiteRt
 from search.latency.runtimes.openvino_cpu import OpenVino
 from search.latency.runtimes.ort import OnnxRuntime, OnnxRuntimeCuda
 from search.latency.runtimes.xnnpack import ExecuTorch
@@ -13,7 +14,7 @@ from search.latency.runtimes.xnnpack import ExecuTorch
 if TYPE_CHECKING:
     from search.lowering import Lowering
 
-ADAPTERS: tuple[type[Adapter], ...] = (OnnxRuntime, OnnxRuntimeCuda, TorchCpu, TorchCuda, OpenVino, ExecuTorch)
+ADAPTERS: tuple[type[Adapter], ...] = (OnnxRuntime, OnnxRuntimeCuda, TorchCpu, TorchCuda, OpenVino, ExecuTorch, LiteRt)
 RUNTIMES: dict[str, type[Adapter]] = {adapter.name: adapter for adapter in ADAPTERS}
 
 
