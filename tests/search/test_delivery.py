@@ -189,7 +189,7 @@ def test_timm_builds_the_exported_network_from_its_hub_folder(exported):
     model = timm.create_model(f"local-dir:{folder / 'hub'}", pretrained=True).eval()
     with torch.no_grad():
         assert torch.equal(model(IMAGES), net(IMAGES))
-    assert timm.data.resolve_model_data_config(model)["std"] == (1.0, 1.0, 2.0)
+    assert list(timm.data.resolve_model_data_config(model)["std"]) == [1.0, 1.0, 2.0]
     finer = timm.create_model(f"local-dir:{folder / 'hub'}", pretrained=True, num_classes=3)
     assert finer(IMAGES).shape == (6, 3) and torch.equal(finer.conv_stem.weight, net.conv_stem.weight)
     file = {"file": str(folder / "weights.safetensors"), "num_classes": 5, "input_size": (3, 15, 15)}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ghostnet import count as counting
@@ -39,7 +40,7 @@ def run(net: torch.nn.Module) -> Session:
     """A module that is in evaluation mode, or has none."""
 
     @torch.no_grad()
-    def session(images):  # type: ignore[no-untyped-def]
+    def session(images: np.ndarray) -> np.ndarray:
         return net(torch.from_numpy(images)).numpy()
 
     return session
