@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from ghostnet.arch import Arch
-from search.delivery.figures.style import INK, RATIOS, SOFT, STYLE
+from search.delivery.figures.style import INK, RATIO_COLOURS, SOFT, STYLE
 
 
 def arch_figure(named: dict[str, Arch]) -> Figure:
@@ -22,7 +22,7 @@ def arch_figure(named: dict[str, Arch]) -> Figure:
         figure, rows = plt.subplots(len(named), 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
         for axes, (name, arch) in zip(rows[:, 0], named.items(), strict=True):
             for k, block in enumerate(arch.blocks):
-                colour = RATIOS.get(block.ratio, INK)
+                colour = RATIO_COLOURS.get(block.ratio, INK)
                 axes.add_patch(Rectangle((k - 0.4, 0), 0.8, block.mid_chs, fill=False, edgecolor=colour, linewidth=1))
                 axes.add_patch(Rectangle((k - 0.4, 0), 0.8, block.out_chs, color=colour))
                 if block.se_ratio:
@@ -36,7 +36,7 @@ def arch_figure(named: dict[str, Arch]) -> Figure:
             axes.set_xticks(range(blocks), [str(k + 1) for k in range(blocks)])
         rows[-1, 0].set_xlabel("block")
         used = sorted({block.ratio for arch in named.values() for block in arch.blocks})
-        handles: list[Any] = [Patch(color=RATIOS.get(s, INK), label=f"s = {s}") for s in used]
+        handles: list[Any] = [Patch(color=RATIO_COLOURS.get(s, INK), label=f"s = {s}") for s in used]
         handles.append(Line2D([], [], color=INK, linestyle="", marker="o", markersize=5, label="SE"))
         handles.append(Line2D([], [], linestyle="", marker="$3$", color=INK, label="cheap kernel d"))
         handles.append(Patch(facecolor="none", edgecolor=SOFT, label="outline: expansion, fill: output channels"))

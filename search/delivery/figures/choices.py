@@ -3,7 +3,7 @@
 import numpy as np
 
 from ghostnet.arch import Arch
-from search.delivery.figures.style import BASELINE, CHOSEN, INK, RATIOS, SOFT, Drawn, canvas
+from search.delivery.figures.style import BASELINE, CHOSEN, INK, RATIO_COLOURS, SOFT, Drawn, canvas
 from search.delivery.sensitivity import COVERAGE, Effect
 
 KERNELS = {1: "#cbd5e1", 3: "#7dd3fc", 5: "#2563eb", 7: "#6d28d9"}
@@ -20,7 +20,7 @@ def agreement(archs: list[Arch], largest: Arch) -> Drawn:
     count, at = len(archs), np.arange(len(places))
     with canvas(5.6, nrows=4, sharex=True) as (figure, rows):
         for axes, knob, colours, value in (
-            (rows[0], "ratio s", RATIOS, lambda b: b.ratio),
+            (rows[0], "ratio s", RATIO_COLOURS, lambda b: b.ratio),
             (rows[1], "kernel d", KERNELS, lambda b: b.cheap_kernel if b.ratio > 1 else 0),
         ):
             bottom = np.zeros(len(places))

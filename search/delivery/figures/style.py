@@ -26,7 +26,7 @@ VARIABLES = {
     CLOUD: "--cloud",
     FRONT: "--front",
 }
-RATIOS = {1: "#94a3b8", 2: "#0f9f8f", 3: "#d97706", 4: "#be3455"}
+RATIO_COLOURS = {1: "#94a3b8", 2: "#0f9f8f", 3: "#d97706", 4: "#be3455"}
 SERIES = ("#c2410c", "#1d4ed8", "#0f9f8f", "#9333ea", "#a16207", "#be3455", "#0369a1", "#4d7c0f")
 WIDTH = 5.6  # inches of a figure that fills a phone
 STYLE: Any = {
