@@ -8,7 +8,8 @@ import typer
 from ghostnet.arch import ArchError
 from search.commands.calibrate import app as calibrate
 from search.commands.facts import cost, space
-from search.commands.networks import export, retrain, verify
+from search.commands.networks import export, verify
+from search.commands.retrain import retrain
 from search.commands.run import report, run
 from search.commands.search import search
 from search.commands.shared import TwoWords

@@ -14,6 +14,7 @@ from ghostnet.arch import Arch
 from ghostnet.published import published
 from search.errors import UserError
 
+ARCH = "An arch.json, a folder with one, ghostnet-1.0, or cifar:0.75x (a space's own GhostNet of that width)."
 stdout = Console(highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]

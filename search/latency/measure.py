@@ -1,5 +1,6 @@
 """Times finished networks on the hardware, side by side."""
 
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,13 +21,18 @@ def measure(run: Runtime, networks: Mapping[str, tuple[nn.Module, Shape]], seed:
     return measure_sessions(run, sessions, seed)
 
 
-def measure_sessions(run: Runtime, sessions: Mapping[str, tuple[Session, Shape]], seed: int = 0) -> dict[str, float]:
-    """As `measure`, of anything that runs; `run` is the runtime of the reference that tells calm moments."""
+def measure_sessions(
+    run: Runtime, sessions: Mapping[str, tuple[Session, Shape]], seed: int = 0, seconds: float = float("inf")
+) -> dict[str, float]:
+    """As `measure`, of anything that runs; `run` is the runtime of the reference that tells calm moments. After so many
+    seconds no new round begins, but for the first."""
     gate = Gate(*reference(run), run.threads)
-    rng = np.random.default_rng(seed)
+    rng, start = np.random.default_rng(seed), time.monotonic()
     rows: dict[str, list[dict]] = {name: [] for name in sessions}
     with bar("time on this machine", VISITS * len(sessions)) as progress:
-        for _ in range(MOST_VISITS):
+        for turn in range(MOST_VISITS):
+            if turn and time.monotonic() - start > seconds:
+                break
             waiting = [name for name in sessions if sum(gate.calm(v["reference_ms"]) for v in rows[name]) < VISITS]
             for name in rng.permutation(waiting).tolist():
                 session, shape = sessions[name]
