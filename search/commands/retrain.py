@@ -66,17 +66,16 @@ def retrain(
     config = config.model_copy(update={"epochs": epochs} if epochs else {})
     drawn = _seeds(seeds) if seeds else [seed]
     sources.check(data)
+    if teacher:
+        sources.check_teacher(teacher)
     if init and not init.is_dir():
         raise UserError(f"no folder {init}")
     places = {(name, k): _place(out, name, k, len(named), len(drawn)) for name in named for k in drawn}
     for place in places.values():
         fresh(place, resume, "trained.json")
     from search.data import load as load_data
-    from search.training import teacher as teachers
     from search.training.retrain import Job
 
-    if teacher:
-        teachers.check(teacher)
     loaded = load_data(data, max(arch.resolution for arch in named.values()), limit)
     jobs = [Job(name=name, arch=named[name], seed=k, out=place) for (name, k), place in places.items()]
     cards = _train(jobs, loaded, config, minutes, workers, address, {"init": init, "teacher": teacher})

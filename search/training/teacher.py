@@ -13,21 +13,9 @@ from torch import Tensor, nn
 from ghostnet.network import GhostNet
 from search.data import Data, resized
 from search.errors import UserError
+from search.sources import check_teacher
 
-KINDS = ("supernet", "network", "timm")
 Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
-
-
-def check(name: str) -> None:
-    """Raises:
-    UserError: it names no teacher, or a folder that is not there; known before anything is loaded.
-    """
-    kind, _, what = name.partition(":")
-    if kind not in KINDS or not what:
-        raise UserError(f"a teacher is supernet:FOLDER, network:FOLDER or timm:NAME, not {name!r}")
-    folder = what if kind != "timm" else what.removeprefix("local-dir:") if what.startswith("local-dir:") else None
-    if folder is not None and not Path(folder).is_dir():
-        raise UserError(f"no folder {folder!r} for the teacher {name!r}")
 
 
 def load(name: str, data: Data, device: torch.device) -> Teacher:
@@ -36,7 +24,7 @@ def load(name: str, data: Data, device: torch.device) -> Teacher:
     Raises:
         UserError: it can't be had, or has other classes or channels than the data.
     """
-    check(name)
+    check_teacher(name)
     kind, _, what = name.partition(":")
     if kind == "timm":
         return _Frozen(*_timm(what, data), data, device)

@@ -178,7 +178,7 @@ def test_teachers_see_images_as_they_were_taught_to(data, supernet, tmp_path):
         teachers.load("timm:coffee", data, CPU)
     for name in ("coffee", "network:", "network:/no/such"):
         with pytest.raises(UserError, match="teacher"):
-            teachers.check(name)
+            teachers.load(name, data, CPU)
 
 
 def test_inherited_weights_are_the_supernets_slice(data, supernet, tmp_path):
