@@ -20,6 +20,8 @@ ROOMS = ("training", "latency", "engine", "delivery")
 BETWEEN_ROOMS = {
     ("engine", "search.latency.predictor"),
     ("delivery", "search.engine.front"),
+    ("delivery", "search.latency.predictor"),
+    ("delivery", "search.latency.table"),
 }
 
 

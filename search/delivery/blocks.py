@@ -31,16 +31,27 @@ def peer(summary: Summary, arch: Arch) -> tuple[str, Arch]:
 
 
 def _table(summary: Summary, arch: Arch) -> str:
-    head = ["unit", "in", "hidden", "out", "stride", "s", "d", "SE", "MACs", "ms alone"]
+    """Units with their multiply-adds and their part of the predicted milliseconds; `*` marks what was never timed."""
+    head = ["unit", "in", "hidden", "out", "stride", "s", "d", "SE", "MACs", "ms"]
     places = ["stem", *(place.removeprefix("blocks.") for place in arch.places), "tail"]
-    entries = summary.table["entries"] if summary.table else {}
-    space = summary.space
+    chain = units(arch, summary.space.num_classes, summary.space.in_chs)
+    ms = _milliseconds(summary, arch, len(chain))
     rows: list[page.Row] = []
-    for place, unit in zip(places, units(arch, space.num_classes, space.in_chs), strict=True):
-        entry = entries.get(unit.key)
-        ms = "" if entry is None else f"{entry['ms']:.4f}"
-        rows.append(("", [place, *_facts(unit), short(unit_cost(unit).macs), ms]))
+    for place, unit, taken in zip(places, chain, ms, strict=True):
+        star = "*" if summary.table and unit.key not in summary.table.entries else ""
+        time = "" if taken is None else f"{taken:.4f}{star}"
+        rows.append(("", [place, *_facts(unit), short(unit_cost(unit).macs), time]))
+    if summary.table:
+        rows.append(("", ["between them", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
     return page.table(head, rows)
+
+
+def _milliseconds(summary: Summary, arch: Arch, count: int) -> list[float] | list[None]:
+    """Each unit's part of the prediction, stem first; none where there is no table."""
+    if summary.predict is None:
+        return [None] * count
+    taken = summary.predict.per_unit(summary.space.encode(arch)).tolist()
+    return [ms for ms in taken if ms]  # a block that the depth drops takes none
 
 
 def _facts(unit: Unit) -> list[str]:

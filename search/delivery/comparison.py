@@ -56,7 +56,7 @@ def rows(named: dict[str, Summary]) -> list[dict[str, Any]]:
     found = []
     for name, summary in named.items():
         trials = summary.complete
-        device = summary.table["device"]["cpu"] if summary.table else None
+        device = summary.table.device.cpu if summary.table else None
         found.append(
             {
                 "run": name,
@@ -81,8 +81,8 @@ def notes(named: dict[str, Summary]) -> list[str]:
     for what, values in (
         ("data", {name: s.recipe["data"] for name, s in named.items()}),
         ("spaces", {name: s.space.id for name, s in named.items()}),
-        ("devices", {name: s.table["device"]["cpu"] for name, s in named.items() if s.table}),
-        ("runtimes", {name: s.table["setting"]["runtime"] for name, s in named.items() if s.table}),
+        ("devices", {name: s.table.device.cpu for name, s in named.items() if s.table}),
+        ("runtimes", {name: s.table.setting.runtime for name, s in named.items() if s.table}),
     ):
         if len(set(values.values())) > 1:
             said = ", ".join(f"{name} {value}" for name, value in values.items())

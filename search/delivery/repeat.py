@@ -13,12 +13,13 @@ def section(summary: Summary) -> str:
     name = summary.recipe["name"]
     command = f"ghostnas run recipe.toml --out results/{name}   # the recipe lies beside this page"
     facts: dict[str, Any] = {"seed": summary.recipe["seed"], "space id": summary.space.id}
-    if summary.table:
-        device, setting = summary.table["device"], summary.table["setting"]
+    if table := summary.table:
+        device, setting = table.device, table.setting
         facts |= {
-            "device": f"{device['cpu']}, {device['cores']} cores, {device['system']}",
-            "runtime": f"{setting['runtime']} {setting['runtime_version']}",
-            "calibrated": summary.table["protocol"]["finished"],
+            "device": f"{device.cpu}, {device.cores} cores, {device.system}",
+            "runtime": f"{setting.runtime} {setting.runtime_version}, {setting.dtype}, lowering {setting.lowering}",
+            "calibrated": table.protocol.finished,
+            "latency table": table.content_sha256,
         }
     manifests = sorted((summary.folder / "export").glob("*/manifest.json"))
     if manifests:

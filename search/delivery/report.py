@@ -144,13 +144,14 @@ def _networks_table(networks: list[Network]) -> str:
 def _words(summary: Summary) -> str:
     parts = []
     if table := summary.table:
-        setting, v = table["setting"], table["validation"]
+        setting, v, protocol = table.setting, table.validation, table.protocol
+        estimated = protocol.units_in_space - len(table.entries)
         parts.append(
-            f"Latency: {setting['runtime']} {setting['runtime_version']}, {setting['threads']} thread(s), batch "
-            f"{setting['batch']}, {table['device']['cpu']}. {len(table['entries'])} units. On {v['networks']} networks "
-            f"that it never saw: mean error {v['mape']:.1%}, largest {v['max']:.1%}, within 5 % "
-            f"{v['within_5']:.0%}, Kendall tau {v['kendall_tau']:.3f}; {table['protocol']['disturbed']:.0%} of the "
-            "visits were disturbed by other work."
+            f"Latency by {setting.runtime} {setting.runtime_version}, {setting.threads} threads, batch {setting.batch}, "
+            f"{setting.dtype}, {table.device.cpu}. {len(table.entries)} units timed, {estimated} estimated. On "
+            f"{v.networks} networks that it never saw: mean error {v.mape:.1%} ({v.mape_95[0]:.1%} to "
+            f"{v.mape_95[1]:.1%}), largest {v.max:.1%}, within 5 % {v.within_5:.0%}, Kendall tau {v.kendall_tau:.3f}; "
+            f"{protocol.disturbed:.0%} of the visits were disturbed by other work."
         )
     if summary.supernet:
         training = summary.supernet["training"]

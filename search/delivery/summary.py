@@ -8,6 +8,8 @@ from typing import Any
 from ghostnet.arch import Arch
 from search.errors import UserError
 from search.files import JsonLines, read_json
+from search.latency.predictor import Predictor
+from search.latency.table import LatencyTable
 from spaces.custom import space_of
 from spaces.space import Space
 
@@ -43,7 +45,9 @@ class Summary:
     folder: Path
     recipe: dict[str, Any]
     supernet: dict[str, Any] | None
-    table: dict[str, Any] | None
+    table: LatencyTable | None
+    space: Space
+    predict: Predictor | None
     header: dict[str, Any]
     trials: list[dict[str, Any]]
     result: dict[str, Any] | None
@@ -54,11 +58,6 @@ class Summary:
     def complete(self) -> list[dict[str, Any]]:
         """The networks that were evaluated."""
         return [t for t in self.trials if t["state"] == "complete"]
-
-    @cached_property
-    def space(self) -> Space:
-        space, card = space_of(self.recipe["space"]), self.supernet
-        return replace(space, num_classes=card["num_classes"], in_chs=card["in_chs"]) if card else space
 
     def arch(self, trial: dict[str, Any]) -> Arch:
         """The architecture of a trial."""
@@ -75,7 +74,7 @@ class Summary:
         if self.supernet:
             spent["supernet"] = self.supernet["training"]["seconds"]
         if self.table:
-            spent["calibration"] = self.table["protocol"]["seconds"]
+            spent["calibration"] = self.table.protocol.seconds
         if self.trials:
             spent["search"] = sum(t["seconds"] for t in self.trials)
         if self.networks:
@@ -100,24 +99,31 @@ def summarise(folder: Path) -> Summary:
 
 def _summarise(folder: Path, recipe: dict[str, Any]) -> Summary:
     supernet = _read(folder / "supernet/supernet.json")
-    table = _read(folder / "latency/table.lat.json")
+    space = space_of(recipe["space"])
+    if supernet:
+        space = replace(space, num_classes=supernet["num_classes"], in_chs=supernet["in_chs"])
+    table_file = folder / "latency/table.lat.json"
+    table = LatencyTable.load(table_file) if table_file.exists() else None
+    predict = Predictor(table, space) if table else None
     result = _read(folder / "search/result.json")
     times = _read(folder / "networks/latency.json") or {}
     header, *trials = list(JsonLines(folder / "search/trials.jsonl")) or [{}]
     evaluated = sum(t["state"] == "complete" for t in trials)
-    networks = _networks(folder, result, times)
+    networks = _networks(folder, result, times, predict)
     found = Summary(
         folder=folder,
         recipe=recipe,
         supernet=supernet,
         table=table,
+        space=space,
+        predict=predict,
         header=header,
         trials=trials,
         result=result,
         networks=networks,
         notes=_notes(recipe, supernet, table, result, networks, evaluated),
     )
-    _ = found.space, recipe["name"], recipe["data"], recipe["seed"]  # what every report needs
+    _ = recipe["name"], recipe["data"], recipe["seed"]  # what every report needs
     return found
 
 
@@ -125,17 +131,19 @@ def _read(path: Path) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def _networks(folder: Path, result: dict[str, Any] | None, times: dict[str, float]) -> list[Network]:
+def _networks(
+    folder: Path, result: dict[str, Any] | None, times: dict[str, float], predict: Predictor | None
+) -> list[Network]:
     chosen = result["chosen"] if result else {}
     found = []
     for card_file in sorted((folder / "networks").glob("*/trained.json")):
         name, card = card_file.parent.name, read_json(card_file)
-        trial = chosen.get(name)
+        trial, arch = chosen.get(name), Arch.load(card_file.parent / "arch.json")
         found.append(
             Network(
                 name=name,
                 chosen=trial is not None,
-                arch=Arch.load(card_file.parent / "arch.json"),
+                arch=arch,
                 macs=card["macs"],
                 params=card["params"],
                 accuracy=card["test_accuracy"],
@@ -144,7 +152,7 @@ def _networks(folder: Path, result: dict[str, Any] | None, times: dict[str, floa
                 planned_epochs=card["training"]["planned_epochs"],
                 seconds=card["training"]["seconds"],
                 measured_ms=times.get(name),
-                predicted_ms=trial["latency_ms"] if trial else None,
+                predicted_ms=float(predict(predict.space.encode(arch)).ms[0]) if predict else None,
                 inherited=trial["accuracy"] if trial else None,
             )
         )
@@ -154,7 +162,7 @@ def _networks(folder: Path, result: dict[str, Any] | None, times: dict[str, floa
 def _notes(
     recipe: dict[str, Any],
     supernet: dict[str, Any] | None,
-    table: dict[str, Any] | None,
+    table: LatencyTable | None,
     result: dict[str, Any] | None,
     networks: list[Network],
     evaluated: int,
@@ -178,9 +186,9 @@ def _notes(
     expected = (len(result["chosen"]) if result else 0) + len(recipe["retrain"]["baseline_widths"])
     if result and 0 < len(networks) < expected:
         notes.append(f"{len(networks)} of {expected} networks are fully trained.")
-    if table and table["protocol"]["disturbed"] > 0.1:
+    if table and table.protocol.disturbed > 0.1:
         notes.append(
-            f"Noisy machine: {table['protocol']['disturbed']:.0%} of the latency visits were disturbed by other work."
+            f"Noisy machine: {table.protocol.disturbed:.0%} of the latency visits were disturbed by other work."
         )
     return notes
 

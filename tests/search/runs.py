@@ -7,6 +7,7 @@ import numpy as np
 
 from ghostnet import cost
 from search.engine.front import choose, front
+from search.latency.table import LatencyTable
 from search.pipeline import LABELS
 from search.recipe import load
 from search.training.sandwich import space_for
@@ -28,7 +29,7 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
         card = {"space": "digits", "space_id": SPACE.id, "num_classes": 10, "in_chs": 1, "data": "digits", "seed": seed}
         _write(folder / "supernet/supernet.json", {**card, "training": training})
     if "calibrate" in done:
-        _write(folder / "latency/table.lat.json", _table(rng))
+        _table(rng).save(folder / "latency/table.lat.json")
     rows = []
     for k, code in enumerate(sample(SPACE, rng, trials)):
         known, ms = costs(SPACE, code), float(rng.uniform(0.05, 0.2))
@@ -56,17 +57,67 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
     return folder
 
 
-def _table(rng: np.random.Generator) -> dict:
-    keys = {unit.key for slot in space_units(SPACE) for unit in slot.flat if unit}
-    held = [{"code": [], "measured_ms": float(ms), "predicted_ms": float(ms) * 1.01} for ms in rng.uniform(1, 2, 8)]
-    validation = {"networks": 8, "mape": 0.01, "max": 0.01, "within_5": 1.0, "kendall_tau": 1.0, "held_out": held}
-    return {
-        "device": {"cpu": "a test's", "cores": 2, "system": "none"},
-        "setting": {"runtime": "onnxruntime", "runtime_version": "1", "threads": 1, "batch": 1},
-        "protocol": {"seconds": 3.0, "disturbed": 0.2, "finished": "2026-01-01T00:00:00Z"},
-        "validation": validation,
-        "entries": {key: {"ms": 0.01, "visits": 2} for key in keys},
-    }
+def _table(rng: np.random.Generator) -> LatencyTable:
+    entries = {unit.key: unit for slot in space_units(SPACE) for unit in slot.flat if unit}
+    entry = {"ms": 0.01, "low_ms": 0.009, "high_ms": 0.011, "visits": 2}
+    codes, measured = sample(SPACE, rng, 8).tolist(), rng.uniform(0.1, 0.2, 8).tolist()
+    held = [
+        {"code": c, "measured_ms": ms, "predicted_ms": ms * 1.01, "low_ms": ms * 0.9, "high_ms": ms * 1.1}
+        for c, ms in zip(codes, measured, strict=True)
+    ]
+    validation = dict.fromkeys(("mape", "p90", "max", "bias"), 0.01) | {"networks": 8, "mape_95": (0.009, 0.011)}
+    validation |= dict.fromkeys(("within_5", "within_10", "kendall_tau", "spearman", "covered"), 1.0)
+    validation |= {"kendall_tau_95": (0.9, 1.0), "spearman_95": (0.9, 1.0), "ruler": None, "simpler": {}}
+    slots = (0.0,) * len(SPACE.slots)
+    return LatencyTable.model_validate(
+        {
+            "device": {
+                "machine": "x",
+                "cpu": "a test's",
+                "isa": (),
+                "cores": 2,
+                "memory_gb": None,
+                "system": "none",
+                "governor": "unknown",
+                "container": False,
+                "python": "3",
+            },
+            "setting": {
+                "runtime": "onnxruntime",
+                "runtime_version": "1",
+                "threads": 1,
+                "batch": 1,
+                "dtype": "float32",
+                "lowering": "split",
+                "space": "digits",
+                "space_id": SPACE.id,
+                "resolution": SPACE.resolution,
+                "num_classes": 10,
+                "in_chs": 1,
+            },
+            "protocol": {
+                "visits": 9,
+                "disturbed": 0.2,
+                "rounds": 2,
+                "units_in_space": len(entries),
+                "reference_ms": 0.1,
+                "seconds": 3.0,
+                "seed": 0,
+                "finished": "2026-01-01T00:00:00Z",
+            },
+            "correction": {
+                "intercept_ms": 0.01,
+                "slope": 1.1,
+                "slots": slots,
+                "spread": 0.01,
+                "quantile": 2.0,
+                "coverage": 0.9,
+            },
+            "fallback": None,
+            "validation": {**validation, "held_out": held},
+            "entries": dict.fromkeys(entries, entry),
+        }
+    )
 
 
 def _write(path: Path, value: object) -> None:

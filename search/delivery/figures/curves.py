@@ -25,26 +25,26 @@ def progress(summary: Summary) -> Drawn:
 def predictor(summary: Summary) -> Drawn:
     """Predicted against measured latency, of networks that the table's fit never saw, and of the trained ones."""
     assert summary.table
-    held = summary.table["validation"]["held_out"]
-    chosen = [n for n in summary.networks if n.measured_ms is not None and n.predicted_ms is not None]
+    held = summary.table.validation.held_out
+    trained = [n for n in summary.networks if n.measured_ms is not None and n.predicted_ms is not None]
     with canvas(3.9) as (figure, axes):
-        x, y = [n["measured_ms"] for n in held], [n["predicted_ms"] for n in held]
+        x, y = [n.measured_ms for n in held], [n.predicted_ms for n in held]
         axes.scatter(x, y, s=18, color=CLOUD, linewidths=0, label=f"held out ({len(held)})", gid="held-out")
-        if chosen:
+        if trained:
             axes.scatter(
-                *([n.measured_ms for n in chosen], [n.predicted_ms for n in chosen]),
+                *([n.measured_ms for n in trained], [n.predicted_ms for n in trained]),
                 s=50,
                 color=CHOSEN,
-                label="chosen, measured after training",
+                label="trained fully",
                 gid="held-chosen",
             )
         ends = [min(x + y), max(x + y)]
         axes.plot(ends, ends, color=SOFT, linewidth=1, linestyle="--", label="perfect")
         axes.set(xlabel="measured (ms)", ylabel="predicted (ms)")
         axes.legend(loc="lower right")
-    tips = {"held-out": [_off("held out", n["measured_ms"], n["predicted_ms"]) for n in held]}
-    if chosen:
-        tips["held-chosen"] = [_off(n.name, n.measured_ms or 0.0, n.predicted_ms or 0.0) for n in chosen]
+    tips = {"held-out": [_off("held out", n.measured_ms, n.predicted_ms) for n in held]}
+    if trained:
+        tips["held-chosen"] = [_off(n.name, n.measured_ms or 0.0, n.predicted_ms or 0.0) for n in trained]
     return Drawn("The latency predictor on networks that it never saw.", figure, tips)
 
 

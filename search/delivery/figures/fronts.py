@@ -94,6 +94,11 @@ def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "l
             x, y = _xy(some, key)
             axes.scatter([v * scale for v in x], y, gid=f"{prefix}-{word}", **({"label": word} | options))
             tips[word] = [_trial_words(summary, t) for t in some]
+    if trained := {n.name: n for n in summary.networks if n.chosen}:
+        tips["chosen"] = [
+            _network_words(trained[label]) if label in trained else words
+            for label, words in zip(chosen, tips["chosen"], strict=True)
+        ]
     for label, trial in chosen.items():
         _name(axes, label, trial[key] * scale, 100 * trial["accuracy"], CHOSEN)
     return tips
@@ -105,10 +110,11 @@ def _trial_words(summary: Summary, trial: dict[str, Any]) -> str:
 
 
 def _network_words(n: Network) -> str:
-    predicted = "" if n.predicted_ms is None else f", predicted {n.predicted_ms:.3f}"
+    measured = "not yet" if n.measured_ms is None else f"{n.measured_ms:.3f} ms"
+    predicted = "" if n.predicted_ms is None else f", predicted {n.predicted_ms:.3f} ms"
     inherited = "" if n.inherited is None else f", inherited {n.inherited:.2%}"
     return (
-        f"{n.name} ({n.arch.id})\ntest {n.accuracy:.2%}{inherited}\nmeasured {n.measured_ms:.3f} ms{predicted}\n"
+        f"{n.name} ({n.arch.id})\ntest {n.accuracy:.2%}{inherited}\nmeasured {measured}{predicted}\n"
         f"{short(n.macs)} multiply-adds, {short(n.params)} parameters\n{arch_words(n.arch)}"
     )
 
