@@ -147,7 +147,7 @@ def _words(summary: Summary) -> str:
         setting, v, protocol = table.setting, table.validation, table.protocol
         estimated = protocol.units_in_space - len(table.entries)
         parts.append(
-            f"Latency by {setting.runtime} {setting.runtime_version}, {setting.threads} threads, batch {setting.batch}, "
+            f"{setting.runtime} {setting.runtime_version}, {setting.threads} threads, batch {setting.batch}, "
             f"{setting.dtype}, {table.device.cpu}. {len(table.entries)} units timed, {estimated} estimated. On "
             f"{v.networks} networks that it never saw: mean error {v.mape:.1%} ({v.mape_95[0]:.1%} to "
             f"{v.mape_95[1]:.1%}), largest {v.max:.1%}, within 5 % {v.within_5:.0%}, Kendall tau {v.kendall_tau:.3f}; "
