@@ -8,15 +8,18 @@ import typer
 from ghostnet.arch import ArchError
 from search.commands.calibrate import app as calibrate
 from search.commands.facts import cost, space
-from search.commands.networks import export, retrain
+from search.commands.networks import export, verify
+from search.commands.retrain import retrain
 from search.commands.run import report, run
 from search.commands.search import search
+from search.commands.shared import TwoWords
 from search.commands.supernet import fidelity, train
 from search.errors import UserError
 from search.progress import say
 from spaces.errors import SpaceError
 
 app = typer.Typer(
+    cls=TwoWords,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -25,6 +28,7 @@ app = typer.Typer(
 for command in (run, train, fidelity, search, retrain, export, cost, space, report):
     app.command()(command)
 app.add_typer(calibrate, name="calibrate")
+app.command("export verify")(verify)
 ClickException: Any = typer.BadParameter.mro()[2]  # of typer's own copy of click, or of click itself
 
 

@@ -82,9 +82,10 @@ class Data:
             yield self.normalise(images), labels
 
     def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """Shifts each image at random of up to an eighth of its side, and a mirror image where that keeps the class."""
+        """Shifts each image at random of up to an eighth of its side (unless that was drawn when it was decoded), and a
+        mirror image where that keeps the class."""
         count, _, height, width = images.shape
-        pad = height // 8
+        pad = 0 if isinstance(self.train, Folder) else height // 8
         padded = torch.nn.functional.pad(images, (pad,) * 4)
         dy, dx = (torch.from_numpy(rng.integers(2 * pad + 1, size=count)).to(images.device) for _ in range(2))
         flips = torch.from_numpy(rng.random(count) < 0.5 * self.flip).to(images.device)

@@ -19,6 +19,7 @@ class Folder:
     Args:
         labels: [N], int64.
         cropped: a random part of the image is taken (a tenth at least, as for ImageNet), rather than the middle.
+        rand_augment: timm's name of it, for cropped images; none where empty.
     """
 
     paths: tuple[Path, ...]
@@ -27,6 +28,7 @@ class Folder:
     cropped: bool
     device: str = "cpu"
     in_chs: int = 3
+    rand_augment: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,15 +67,16 @@ class _Decoded(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         i, seed = key
-        image = _decode(self.folder.paths[i], self.folder.resolution, (seed + i) if self.folder.cropped else None)
-        return image, self.folder.labels[i], seed
+        folder = self.folder
+        own = seed + i if folder.cropped else None
+        return _decode(folder.paths[i], folder.resolution, own, folder.rand_augment), folder.labels[i], seed
 
 
 def _collate(items: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor, int]:
     return torch.stack([item[0] for item in items]), torch.stack([item[1] for item in items]), items[0][2]
 
 
-def _decode(path: Path, resolution: int, seed: int | None) -> Tensor:
+def _decode(path: Path, resolution: int, seed: int | None, rand_augment: str = "") -> Tensor:
     """One image, uint8 [3, H, W]: a random part where there is a seed, its middle otherwise."""
     from PIL import Image
     from torchvision.transforms import v2
@@ -86,4 +89,10 @@ def _decode(path: Path, resolution: int, seed: int | None) -> Tensor:
         return v2.functional.pil_to_tensor(middle(image))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return v2.functional.pil_to_tensor(v2.RandomResizedCrop(resolution, (0.1, 1.0), antialias=True)(image))
+        image = v2.RandomResizedCrop(resolution, (0.1, 1.0), antialias=True)(image)
+    if rand_augment:
+        from search.training import augment
+
+        with augment.lent(seed):
+            image = augment.rand_augment(rand_augment, resolution)(image)
+    return v2.functional.pil_to_tensor(image)

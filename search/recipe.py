@@ -4,11 +4,13 @@ Unknown keys, wrong types and values out of range are refused by name. What a re
 """
 
 import tomllib
+from contextlib import suppress
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from search.errors import UserError
 
@@ -22,20 +24,40 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+M = TypeVar("M", bound=_Model)
+
+
 class Training(_Model):
-    """How one network is trained: cosine from `lr` after a linear warm-up, no decay on norms and biases."""
+    """How one network is trained: a cosine or steps from `lr` after a linear warm-up, no decay on norms and biases.
+
+    `mixup`, `cutmix`, `distill`, `temperature` and `compile` are of full training alone.
+    """
 
     epochs: Positive
     batch_size: Annotated[int, Field(ge=2)] = 64
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "rmsproptf", "lamb"] = "sgd"  # timm's; sgd is with Nesterov momentum
     lr: Positive = 0.1
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    eps: Positive | None = Field(default=None, description="of the optimizer; its own where None")
+    schedule: Literal["cosine", "step"] = "cosine"
+    decay_epochs: Positive = Field(default=2.4, description="of a step schedule: `lr` times `decay_rate` so often")
+    decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.97
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     label_smoothing: Share = 0.1
     drop_rate: Share = 0.0
     drop_path: Share = Field(default=0.0, description="of the last block's branch; of earlier ones in proportion")
-    clip_norm: Positive = 5.0
+    clip_norm: Annotated[float, Field(ge=0)] = Field(default=5.0, description="of the gradient; 0 clips nothing")
+    rand_augment: Annotated[str, Field(pattern=r"^(rand(-[a-z]+[0-9.]+)+)?$")] = Field(
+        default="", description="timm's name of it, such as rand-m9-mstd0.5; none where empty"
+    )
+    erasing: Share = Field(default=0.0, description="probability that an image loses a rectangle")
+    mixup: Annotated[float, Field(ge=0)] = Field(default=0.0, description="alpha; 0 mixes nothing")
+    cutmix: Annotated[float, Field(ge=0)] = Field(default=0.0, description="alpha; with mixup, one or the other")
+    distill: Share = Field(default=0.5, description="weight of a teacher's predictions, where there is a teacher")
+    temperature: Positive = Field(default=1.0, description="of a teacher's and the student's predictions")
+    amp: Literal["auto", "none", "bf16", "fp16"] = Field(default="auto", description="auto: bf16 on a GPU alone")
+    compile: bool = Field(default=False, description="torch.compile: minutes at first, faster steps later on a GPU")
     ema: Share = Field(default=0.0, description="decay of the averaged weights, which are kept; 0 averages none")
     accumulate: Count = Field(default=1, description="equal parts of a batch, one after the other, each with its norms")
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 20.0
@@ -52,6 +74,16 @@ class SupernetTraining(Training):
     divergence: Literal["kl", "alpha", "labels"] = Field(
         default="kl", description="what the smaller ones minimise: a divergence from the largest, or the labels' loss"
     )
+
+    @model_validator(mode="after")
+    def _only_its_own(self) -> "SupernetTraining":
+        """In a sandwich the small networks learn from the largest, whose labels must be plain."""
+        for key in ("mixup", "cutmix", "compile"):
+            if getattr(self, key):
+                raise ValueError(f"`{key}` is of full training, not of a supernet's")
+        if self.amp == "fp16":
+            raise ValueError("`amp` of a supernet's training is auto, none or bf16")
+        return self
 
 
 class Latency(_Model):
@@ -104,18 +136,46 @@ def load(name: str) -> Recipe:
     Raises:
         UserError: there is none, or it breaks a rule.
     """
+    text, stem = _text(name, _ours("recipes"))
+    return parse(text, stem)
+
+
+def load_retraining(name: str) -> tuple[Retraining, int | None]:
+    """The `[retrain]` part of a recipe, and its `train_images`. A recipe of full training alone, as those in
+    `search/recipes/retrain/`, has no other part.
+
+    Raises:
+        UserError: there is none, or it breaks a rule.
+    """
+    text, stem = _text(name, _ours("recipes") | _ours("recipes/retrain"))
+    with suppress(tomllib.TOMLDecodeError):  # which `parse` tells
+        if tomllib.loads(text).keys() == {"retrain"}:
+            return _checked(_Alone, text, stem).retrain, None
+    plan = parse(text, stem)
+    return plan.retrain, plan.train_images
+
+
+class _Alone(_Model):
+    name: str
+    retrain: Retraining
+
+
+def _ours(folder: str) -> dict[str, Traversable]:
+    files_there = files("search").joinpath(folder).iterdir()
+    return {file.name.removesuffix(".toml"): file for file in files_there if file.name.endswith(".toml")}
+
+
+def _text(name: str, ours: dict[str, Traversable]) -> tuple[str, str]:
+    """A recipe's text and name."""
     path = Path(name)
     if path.suffix == ".toml":
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8"), path.stem
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-    else:
-        ours = {file.name.removesuffix(".toml"): file for file in files("search").joinpath("recipes").iterdir()}
-        if name not in ours:
-            raise UserError(f"a recipe is one of {', '.join(sorted(ours))}, or a file ending in .toml; not {name!r}")
-        text = ours[name].read_text(encoding="utf-8")
-    return parse(text, path.stem)
+    if name not in ours:
+        raise UserError(f"a recipe is one of {', '.join(sorted(ours))}, or a file ending in .toml; not {name!r}")
+    return ours[name].read_text(encoding="utf-8"), name
 
 
 def parse(text: str, name: str) -> Recipe:
@@ -124,8 +184,12 @@ def parse(text: str, name: str) -> Recipe:
     Raises:
         UserError: it is not TOML, or breaks a rule.
     """
+    return _checked(Recipe, text, name)
+
+
+def _checked(kind: type[M], text: str, name: str) -> M:
     try:
-        return Recipe.model_validate({"name": name} | tomllib.loads(text), strict=False)
+        return kind.model_validate({"name": name} | tomllib.loads(text), strict=False)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"recipe {name} is not TOML: {error}") from None
     except ValidationError as error:

@@ -52,3 +52,17 @@ def test_folder(folder: Path) -> str:
     if not (folder / "train").is_dir() or not tests:
         raise UserError(f"imagefolder needs {folder}/train and {folder}/test (or val)")
     return tests[0]
+
+
+def check_teacher(name: str) -> None:
+    """Whether something is a teacher's name: `supernet:FOLDER`, `network:FOLDER` or `timm:NAME`.
+
+    Raises:
+        UserError: it is none, or its folder is not there.
+    """
+    kind, _, what = name.partition(":")
+    if kind not in ("supernet", "network", "timm") or not what:
+        raise UserError(f"a teacher is supernet:FOLDER, network:FOLDER or timm:NAME, not {name!r}")
+    local = kind != "timm" or what.startswith("local-dir:")
+    if local and not Path(what.removeprefix("local-dir:")).is_dir():
+        raise UserError(f"no folder {what.removeprefix('local-dir:')!r} for the teacher {name!r}")

@@ -3,7 +3,7 @@
 import logging
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
 from search.data import Data
 from search.errors import UserError
+from search.files import read_json
 from search.progress import bar
 from search.recipe import SupernetTraining, Training
+from search.training.retrain import CARD, Job
 from search.training.sandwich import read_card
 from spaces.space import Space
 
@@ -54,13 +56,29 @@ class SideBySide:
         self.needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": share}
 
     def train(self, waiting: list[tuple[str, Arch]], config: Training, out: Path, seed: int) -> None:
-        """Trains networks fully into the folders `out/<name>`; one whose worker dies goes on from its checkpoint."""
+        """Trains networks fully into the folders `out/<name>`."""
+        self.retrain([Job(name=name, arch=arch, seed=seed, out=out / name) for name, arch in waiting], config)
+
+    def retrain(self, jobs: list[Job], config: Training, **options: Any) -> None:
+        """Trains networks fully, with options of `search.training.retrain.retrain`; one whose worker dies goes on from
+        its checkpoint.
+
+        Raises:
+            UserError: what a training refuses; the others are stopped and resume.
+        """
         task = self.ray.remote(max_retries=TRIES, **self.needs)(_train)
-        left = [task.remote(arch, self.data, config, (out / name).absolute(), seed) for name, arch in waiting]
+        left = [task.remote(job.arch, self.data, config, job.out.absolute(), job.seed, options) for job in jobs]
         with bar("networks", len(left)) as progress:
             while left:
                 done, left = self.ray.wait(left)
-                self.ray.get(done)
+                try:
+                    self.ray.get(done)
+                except self.ray.exceptions.RayTaskError as error:
+                    for other in left:
+                        self.ray.cancel(other, force=True)
+                    if isinstance(error.cause, ValueError):  # as our errors are
+                        raise UserError(str(error.cause)) from None
+                    raise
                 progress.advance()
 
     def evaluate(self, supernet: Supernet, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]:
@@ -96,30 +114,46 @@ def train_supernet(
     config: SupernetTraining,
     out: Path,
     *,
-    seed: int,
-    seconds: float | None,
     workers: int,
     address: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """`search.training.sandwich.train_supernet` on several of Ray Train's workers, each with a share of every batch.
-
-    A worker that dies is started again with the others, and training goes on from the checkpoint; so `out` must be a
-    folder that all of them see.
+    """`search.training.sandwich.train_supernet` on several of Ray Train's workers.
 
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
+    _together(_share_supernet, (space, config, out.absolute(), options), data, workers, address)
+    return read_card(out)[0]
+
+
+def train_network(
+    arch: Arch, data: Data, config: Training, out: Path, *, workers: int, address: str | None = None, **options: Any
+) -> dict[str, Any]:
+    """`search.training.retrain.retrain` on several of Ray Train's workers.
+
+    Raises:
+        UserError: no Ray, no cluster, or what the training itself refuses.
+    """
+    _together(_share_network, (arch, config, out.absolute(), options), data, workers, address)
+    return read_json(out / CARD)
+
+
+def _together(
+    share: Callable[[dict[str, Any]], None], job: tuple[Any, ...], data: Data, workers: int, address: str | None
+) -> None:
+    """Runs `share` in each of several workers, which have a share of every batch. A worker that dies is started again
+    with the others, and training goes on from the checkpoint; so its folder must be one that all of them see."""
     connect(workers + 1, address)  # one more holds the others together
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpu = ray.cluster_resources().get("GPU", 0) > 0
-    job = {"space": space, "data": ray.put(data), "config": config, "out": out.absolute(), "seed": seed}
     with tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch:
         trainer = TorchTrainer(
-            _share,
-            train_loop_config=job | {"seconds": seconds},
+            share,
+            train_loop_config={"job": job, "data": ray.put(data)},
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
             run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=TRIES)),
@@ -128,10 +162,9 @@ def train_supernet(
             trainer.fit()
         except Exception as error:  # Ray wraps what a worker raised, in ways that change from version to version
             raise UserError(f"training on {workers} workers failed: {_last_line(error)}") from error
-    return read_card(out)[0]
 
 
-def _share(job: dict[str, Any]) -> None:
+def _share_supernet(config: dict[str, Any]) -> None:
     import ray
     import torch
     from ray.train.torch import get_device
@@ -139,9 +172,20 @@ def _share(job: dict[str, Any]) -> None:
     from search.training import sandwich
 
     torch.set_num_threads(1)
-    job = dict(job)
-    space, data, config, out = job.pop("space"), ray.get(job.pop("data")), job.pop("config"), job.pop("out")
-    sandwich.train_supernet(space, data, config, out, device=get_device(), **job)
+    space, training, out, options = config["job"]
+    sandwich.train_supernet(space, ray.get(config["data"]), training, out, device=get_device(), **options)
+
+
+def _share_network(config: dict[str, Any]) -> None:
+    import ray
+    import torch
+    from ray.train.torch import get_device
+
+    from search.training.retrain import retrain
+
+    torch.set_num_threads(1)
+    arch, training, out, options = config["job"]
+    retrain(arch, ray.get(config["data"]), training, out, device=get_device(), **options)
 
 
 def _last_line(error: BaseException) -> str:
@@ -150,11 +194,11 @@ def _last_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _train(arch: Arch, data: Data, config: Training, out: Path, seed: int) -> None:
+def _train(arch: Arch, data: Data, config: Training, out: Path, seed: int, options: dict[str, Any]) -> None:
     import torch
 
     from search.training.retrain import retrain
 
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    retrain(arch, data, config, out, seed=seed, device=device)
+    retrain(arch, data, config, out, seed=seed, device=device, **options)

@@ -1,83 +1,139 @@
-"""Single networks: full training, and export with proof."""
+"""Single networks: export with proof, and proof again."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from search.commands.shared import (
-    DataName,
+    ARCH,
     Json,
-    Minutes,
     Out,
-    RecipeName,
-    Resume,
-    Seed,
     answer,
     find_arch,
     fresh,
-    recipe_for,
 )
+from search.delivery.formats import FORMATS, check_formats
 from search.errors import UserError
+from search.files import read_json
+from search.progress import say
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def retrain(
-    arch: Annotated[str, typer.Argument(help="An arch.json, a folder with one, or ghostnet-1.0.")],
-    data: DataName = "digits",
-    out: Out = Path("results/retrained"),
-    recipe: RecipeName = None,
-    seed: Seed = 0,
-    minutes: Minutes = None,
-    resume: Resume = False,
-    as_json: Json = False,
-) -> None:
-    """Train one architecture fully, from scratch: the recipe's [retrain] part. Evaluated once on the test split."""
-    from search import sources
-    from search.recipe import load
+    from ghostnet.network import GhostNet
+    from search.delivery.export import HeldOut, Timer
 
-    network, plan = find_arch(arch), load(recipe or recipe_for(data))
-    config = plan.retrain
-    sources.check(data)
-    fresh(out, resume, "trained.json")
-    from search.data import load as load_data
-    from search.pipeline import best_device
-    from search.training.retrain import retrain as train_fully
-
-    loaded = load_data(data, network.resolution, plan.train_images)
-    seconds = None if minutes is None else 60 * minutes
-    card = train_fully(network, loaded, config, out, seed=seed, device=best_device(), seconds=seconds)
-    answer(card, f"{card['test_accuracy']:.2%} on {card['test_images']} test images: {out}", as_json)
+TIMING_SECONDS = 20.0  # that timing goes on looking for calm moments
+REAL_IMAGES = 64  # that every exported file is tried on
 
 
 def export(
-    arch: Annotated[str, typer.Argument(help="An arch.json, a folder with one, or ghostnet-1.0.")],
+    arch: Annotated[str, typer.Argument(help=ARCH)],
     weights: Annotated[Path, typer.Option("--weights", help="A .safetensors or .pth file.")],
-    to: Annotated[str, typer.Option("--to", help="onnx, safetensors, pt2; several with commas.")] = "onnx,safetensors",
+    to: Annotated[str, typer.Option("--to", help=f"{', '.join(FORMATS)}; several with commas.")] = "onnx,safetensors",
+    data: Annotated[
+        str | None, typer.Option("--data", help="Of real images (default: what the network was trained on).")
+    ] = None,
+    latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time every file on this machine.")] = True,
     out: Out = Path("results/exported"),
     as_json: Json = False,
 ) -> None:
     """Export a trained network, each file proven to give the network's outputs."""
-    network = find_arch(arch)
+    from search import sources
+
+    network, formats = find_arch(arch), [name.strip() for name in to.split(",")]
+    check_formats(formats)
     if not weights.exists():
         raise UserError(f"no file {weights}")
+    if data:
+        sources.check(data)
     fresh(out, False, "manifest.json")
-    import torch
-
     from ghostnet.weights import network as load_network
-    from search.delivery.export import check_formats
     from search.delivery.export import export as write_network
 
-    formats = [name.strip() for name in to.split(",")]
-    check_formats(formats)
     net = load_network(network, weights)
-    in_chs = net.in_chs
-    card = weights.with_name("trained.json")
-    facts: dict[str, Any] = {}
-    if card.exists():
-        trained = json.loads(card.read_text(encoding="utf-8"))
-        keys = ("data", "classes", "mean", "std", "seed", "training")
-        facts = {"accuracy": {"test": trained["test_accuracy"]}, **{key: trained[key] for key in keys}}
-    none = torch.empty(0, in_chs, network.resolution, network.resolution)
-    manifest = write_network(net, out, formats, none, facts)
+    facts = _known(Path(arch), weights)
+    held_out = _held_out(net, data or facts.get("data"), must=data is not None or "onnx-int8" in formats)
+    images = held_out.images[:REAL_IMAGES] if held_out else _no_images(net)
+    timer = _timer(net) if latency else None
+    manifest = write_network(net, out, formats, images, facts, held_out=held_out, timer=timer)
     answer(manifest, f"{', '.join(manifest['files'])}: {out}", as_json)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="An export's folder.")],
+    as_json: Json = False,
+) -> None:
+    """Check an export again, here: every file there, unchanged, with the outputs and multiply-adds it should have."""
+    from search.delivery.manifest import read_manifest
+
+    read_manifest(folder)
+    from search.delivery.verify import verify as check_again
+
+    found = check_again(folder)
+    words = "; ".join(f"{name} differs by {file['largest_difference']:.2g}" for name, file in found.items())
+    answer({"verified": found}, f"{folder} is what its manifest says: {words or 'no file that runs'}", as_json)
+
+
+def _known(arch: Path, weights: Path) -> dict[str, Any]:
+    """What files beside the weights and the architecture say of the network, for the manifest."""
+    facts: dict[str, Any] = {}
+    card, before = weights.with_name("trained.json"), arch / "manifest.json"
+    if before.exists():  # the architecture comes from an export of a run
+        facts |= {key: value for key, value in read_json(before).items() if key in ("space", "space_id")}
+    if card.exists():
+        trained = read_json(card)
+        keys = ("data", "classes", "mean", "std", "seed", "training")
+        accuracy = {"test": trained["test_accuracy"], "test_images": trained["test_images"]}
+        facts |= {"accuracy": accuracy, **{key: trained[key] for key in keys}}
+    return facts
+
+
+def _held_out(net: "GhostNet", name: str | None, must: bool) -> "HeldOut | None":
+    """Calibration and search images of a data set; None where it can't be had and must not."""
+    from search import sources
+    from search.data import load as load_data
+    from search.data import resized
+    from search.delivery.export import HeldOut
+
+    if name is None:
+        if must:
+            raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
+        return None
+    try:
+        sources.check(name)
+        loaded = load_data(name, net.arch.resolution)
+    except UserError as error:
+        if must:
+            raise
+        say(f"no real images: {error}")
+        return None
+    if (loaded.in_chs, loaded.num_classes) != (net.in_chs, net.num_classes):
+        raise UserError(
+            f"{name} has {loaded.in_chs} channels and {loaded.num_classes} classes, the network {net.in_chs} and "
+            f"{net.num_classes}"
+        )
+    ready = [
+        resized(loaded.normalise(split.images), net.arch.resolution) for split in (loaded.calibration, loaded.search)
+    ]
+    return HeldOut(calibration=ready[0], images=ready[1], labels=loaded.search.labels, name=f"search split of {name}")
+
+
+def _no_images(net: "GhostNet") -> "Tensor":
+    import torch
+
+    return torch.empty(0, net.in_chs, net.arch.resolution, net.arch.resolution)
+
+
+def _timer(net: "GhostNet") -> "Timer":
+    """Times sessions side by side on one thread, an image at a time."""
+    from search.latency.measure import measure_sessions
+    from search.latency.runtimes import CpuSession, runtime
+
+    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
+    return lambda sessions: measure_sessions(
+        runtime("onnxruntime", 1),
+        {name: (CpuSession(session), shape) for name, session in sessions.items()},
+        seconds=TIMING_SECONDS,
+    )

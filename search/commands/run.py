@@ -44,14 +44,28 @@ def run(
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    folders: Annotated[list[Path], typer.Argument(help="A run's folder, or several to compare.")],
+    out: Annotated[Path, typer.Option("--out", help="Where a comparison goes.")] = Path("results/comparison"),
     as_json: Json = False,
 ) -> None:
-    """The run as one HTML page, and its figures as PNG and SVG."""
-    from search.delivery.report import write_report
+    """The run as one HTML page, and its figures as PNG and SVG; of several runs, their fronts overlaid."""
+    if len(folders) == 1:
+        from search.delivery.report import write_report
 
-    write_report(folder)
-    _print_run(folder, as_json)
+        write_report(folders[0])
+        _print_run(folders[0], as_json)
+        return
+    from search.delivery.comparison import write_comparison
+
+    page, rows = write_comparison(folders, out)
+    if as_json:
+        print_json({"report": str(page), "runs": rows})
+        return
+    table = Table("run", "evaluated", "on the front", "hypervolume")
+    for row in rows:
+        table.add_row(row["run"], str(row["evaluated"]), str(row["front"]), f"{row['hypervolume']:.4g}")
+    stdout.print(table)
+    stdout.print(f"Report: {page}", soft_wrap=True)
 
 
 def _print_run(folder: Path, as_json: bool) -> None:

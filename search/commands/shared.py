@@ -1,16 +1,20 @@
 """What commands share: their options, and how they answer."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from ghostnet.arch import Arch
 from ghostnet.published import published
 from search.errors import UserError
 
+ARCH = "An arch.json, a folder with one, ghostnet-1.0, or cifar:0.75x (a space's own GhostNet of that width)."
 stdout = Console(highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
@@ -27,13 +31,28 @@ RecipeName = Annotated[
 ]
 
 
+class TwoWords(TyperGroup):
+    """Commands of two words beside one that takes an argument: `export verify DIR` beside `export ARCH`. A file that
+    has the second word's name is called `./verify`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        both = " ".join(args[:2])
+        return super().resolve_command(ctx, [both, *args[2:]] if both in self.commands else args)
+
+
 def find_arch(name: str) -> Arch:
-    """An architecture by file, folder or published name."""
+    """An architecture by file, folder, published name, or a space's own family: `cifar:0.75x` is its GhostNet of that
+    width, with the space's stem, strides and resolution."""
     path = Path(name)
     if path.is_dir():
         return Arch.load(path / "arch.json")
     if path.suffix == ".json" or path.exists():
         return Arch.load(path)
+    if scaled := re.fullmatch(r"(.+):(\d+(?:\.\d+)?)x", name):
+        from spaces.custom import load_space
+
+        width = float(scaled[2])
+        return replace(load_space(scaled[1]), widths=(width,)).uniform(width)
     return published(name)
 
 

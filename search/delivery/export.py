@@ -1,13 +1,16 @@
 """Exports a trained network and proves that each file is that network.
 
-Every file is run on the same random and real images as the PyTorch network; a difference is an error. What was found
-goes into `manifest.json`, with the SHA-256 of each file.
+Every file is run on the same random and real images as the PyTorch network, and its multiply-adds are counted on its
+own graph; a difference is an error, and nothing is written. What was found goes into `manifest.json`, with the SHA-256
+of each file. `search.delivery.verify` checks a folder again.
 """
 
 import hashlib
-import io
 import platform
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,123 +20,172 @@ from torch import Tensor
 
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
-from ghostnet.weights import to_bytes
+from search.delivery import formats as known
+from search.delivery import proof as proving
+from search.delivery.formats import Session, Source, check_formats
+from search.delivery.manifest import ARCH, MANIFEST, SCHEMA
+from search.delivery.proof import Proof
 from search.errors import UserError
-from search.files import write_bytes, write_json, write_text
-from search.onnx_builder import INPUT, OPSET
-from search.onnx_graph import to_onnx
+from search.files import write_json, write_text
+from search.onnx_builder import OPSET
 
-SCHEMA = "ghostnas.manifest/1"
-MANIFEST, ARCH = "manifest.json", "arch.json"
-TOLERANCE = 1e-4  # largest difference, relative to the largest output
-RANDOM_IMAGES = 16
-
-Proof = Callable[[Tensor], np.ndarray]  # runs an exported file on images [B, C, H, W]
+Timer = Callable[[Mapping[str, Session]], dict[str, float]]  # sessions by name -> milliseconds an image
 
 
-def export(net: GhostNet, out: Path, formats: list[str], images: Tensor, facts: dict[str, Any]) -> dict[str, Any]:
-    """Writes `net` to the folder `out` in the given formats, with `arch.json` and `manifest.json`.
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Images that nothing was trained on, for what is not exact.
+
+    Args:
+        calibration: normalised images [N, C, H, W] that a quantisation is fitted to.
+        images, labels: [M, C, H, W] and [M], on which accuracy before and after is measured.
+        name: what they are.
+    """
+
+    calibration: Tensor
+    images: Tensor
+    labels: Tensor
+    name: str
+
+
+def export(
+    net: GhostNet,
+    out: Path,
+    formats: list[str],
+    images: Tensor,
+    facts: dict[str, Any],
+    *,
+    held_out: HeldOut | None = None,
+    timer: Timer | None = None,
+) -> dict[str, Any]:
+    """Writes `net` to the folder `out` in the given formats, with `arch.json`, `proof.safetensors` and `manifest.json`.
 
     Args:
         images: real, normalised images [B, C, H, W] that every file is tried on, beside random ones.
         facts: what is known of the network (accuracy, latency, data, ...); goes into the manifest.
+        timer: times what was written on this machine; None leaves latencies out, and the manifest says so.
 
     Raises:
-        UserError: an unknown format, or a file whose outputs differ from the network's.
+        UserError: an unknown format, a missing package, or a file that isn't the network.
     """
     check_formats(formats)
     net = net.cpu().eval()
-    arch = net.arch
-    generator = torch.Generator().manual_seed(0)
-    shape = (RANDOM_IMAGES, net.in_chs, arch.resolution, arch.resolution)
-    tried = torch.cat([torch.randn(shape, generator=generator), images.cpu()])
+    tried = np.concatenate([Proof.random_images(net.in_chs, net.arch.resolution), images.cpu().numpy()])
     with torch.no_grad():
-        expected = net(tried).numpy()
-    files: dict[str, dict[str, Any]] = {}
-    for name in formats:
-        file, content, proof = FORMATS[name](net)
-        agreement = _agreement(file, expected, proof(tried))
-        write_bytes(out / file, content)
-        files[file] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), **agreement}
-    write_text(out / ARCH, arch.to_json())
-    files[ARCH] = {"sha256": hashlib.sha256(arch.to_json().encode()).hexdigest()}
-    total = cost(arch, net.num_classes, net.in_chs)
-    manifest = {
-        "schema": SCHEMA,
-        "arch": arch.id,
-        "macs": total.macs,
-        "params": total.params,
-        "resolution": arch.resolution,
-        "num_classes": net.num_classes,
-        "in_chs": net.in_chs,
-        **facts,
-        "onnx_opset": OPSET,
-        "tried_on": {"random_images": RANDOM_IMAGES, "real_images": len(images), "tolerance": TOLERANCE},
-        "files": files,
-        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
-    }
-    write_json(out / MANIFEST, manifest)  # last: a folder with a manifest is a finished export
+        proof = Proof(tried, net(torch.from_numpy(tried)).numpy())
+    scratch = out.with_name(out.name + ".tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        manifest = _fill(scratch, net, formats, proof, facts, held_out, timer)
+        _move(scratch, out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return manifest
 
 
-def check_formats(formats: list[str]) -> None:
-    """Raises:
-    UserError: one of them is unknown.
-    """
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise UserError(f"a format is one of {', '.join(FORMATS)}, not {unknown[0]!r}")
-
-
-def _agreement(file: str, expected: np.ndarray, got: np.ndarray) -> dict[str, Any]:
-    difference = float(np.abs(expected - got).max())
-    bound = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-    if not difference <= bound:
-        raise UserError(f"{file} differs from the PyTorch network by {difference:.3g}; at most {bound:.3g} is allowed")
-    return {
-        "largest_difference": difference,
-        "top1_agreement": float((expected.argmax(1) == got.argmax(1)).mean()),
+def _fill(
+    folder: Path,
+    net: GhostNet,
+    formats: list[str],
+    proof: Proof,
+    facts: dict[str, Any],
+    held_out: HeldOut | None,
+    timer: Timer | None,
+) -> dict[str, Any]:
+    write_text(folder / ARCH, net.arch.to_json())
+    proof.save(folder)
+    files: dict[str, dict[str, Any]] = {name: fingerprint(folder / name) for name in (ARCH, proving.FILE)}
+    total = cost(net.arch, net.num_classes, net.in_chs)
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "arch": net.arch.id,
+        "macs": total.macs,
+        "params": total.params,
+        "resolution": net.arch.resolution,
+        "num_classes": net.num_classes,
+        "in_chs": net.in_chs,
+        "space_id": None,
+        **facts,
+        "onnx_opset": OPSET,
+        "tried_on": {
+            "random_images": proving.RANDOM_IMAGES,
+            "random_seed": proving.SEED,
+            "real_images": len(proof.images) - proving.RANDOM_IMAGES,
+            "tolerance": proving.TOLERANCE,
+        },
+        "files": files,
     }
+    calibration = held_out.calibration.numpy() if held_out else np.empty((0, *proof.images.shape[1:]), np.float32)
+    source = Source(net=net, calibration=calibration, facts=manifest)
+    sessions: dict[str, Session] = {}
+    packages = {"torch"}
+    for name in formats:
+        kind = known.get(name)
+        kind.write(source, folder)
+        for file in kind.FILES:
+            files[file] = fingerprint(folder / file)
+        main = kind.FILES[0]
+        sessions[main] = session = kind.load(folder)
+        files[main] |= {"format": name, **proof.try_on(main, session(proof.images), kind.EXACT)}
+        files[main]["macs"] = checked_macs(main, kind.macs(folder), total.macs)
+        if not kind.EXACT and held_out:
+            files[main]["accuracy"] = _before_and_after(net, session, held_out)
+        packages |= set(kind.PACKAGES)
+    if timer:
+        for main, ms in timer(sessions).items():
+            files[main]["latency_ms"] = ms
+    for main in sessions:
+        files[main].setdefault("latency_ms", None)
+    manifest["latency_measured"] = (
+        "each file on this machine, one thread, batch 1" if timer else "no: files were run but not timed"
+    )
+    manifest["machine"] = {"system": platform.platform(), "processor": platform.processor() or platform.machine()}
+    manifest["versions"] = {"python": platform.python_version()} | versions(packages)
+    write_json(folder / MANIFEST, manifest)
+    return manifest
 
 
-def _onnx(net: GhostNet) -> tuple[str, bytes, Proof]:
-    import onnx
-    import onnxruntime
-
-    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution))
-    onnx.checker.check_model(model, full_check=True)
-    content = model.SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return "model.onnx", content, lambda images: session.run(None, {INPUT: images.numpy()})[0]
+def fingerprint(path: Path) -> dict[str, Any]:
+    """SHA-256 and size of a file."""
+    content = path.read_bytes()
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-def _safetensors(net: GhostNet) -> tuple[str, bytes, Proof]:
-    from safetensors.torch import load
-
-    content = to_bytes(net)
-    again = GhostNet(net.arch, net.num_classes, net.in_chs)
-    again.load_state_dict(load(content))
-    return "weights.safetensors", content, _run(again.eval())
-
-
-def _pt2(net: GhostNet) -> tuple[str, bytes, Proof]:
-    example = torch.zeros(2, net.in_chs, net.arch.resolution, net.arch.resolution)
-    program = torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    content = io.BytesIO()
-    torch.export.save(program, content)
-    content.seek(0)
-    return "model.pt2", content.getvalue(), _run(torch.export.load(content).module())
+def checked_macs(file: str, counted: int | None, expected: int) -> int | None:
+    """Raises:
+    UserError: a file's graph has other multiply-adds than the architecture.
+    """
+    if counted is not None and counted != expected:
+        raise UserError(f"{file} has {counted:,} multiply-adds, but its architecture {expected:,}")
+    return counted
 
 
-def _run(net: Callable[[Tensor], Tensor]) -> Proof:
-    def run(images: Tensor) -> np.ndarray:
-        with torch.no_grad():
-            return net(images).numpy()
+def versions(packages: set[str]) -> dict[str, str]:
+    """Installed versions by package, of ours too."""
+    found = {}
+    for package in ("ghostnas", *sorted(packages)):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a bare checkout
+            continue
+    return found
 
-    return run
+
+@torch.no_grad()
+def _before_and_after(net: GhostNet, session: Session, held_out: HeldOut) -> dict[str, Any]:
+    right = [0, 0]
+    for images, labels in zip(held_out.images.split(250), held_out.labels.split(250), strict=True):
+        for k, outputs in enumerate((net(images), torch.from_numpy(session(images.numpy())))):
+            right[k] += int((outputs.argmax(1) == labels).sum())
+    count = len(held_out.labels)
+    return {"before": right[0] / count, "after": right[1] / count, "images": count, "split": held_out.name}
 
 
-FORMATS: dict[str, Callable[[GhostNet], tuple[str, bytes, Proof]]] = {
-    "onnx": _onnx,
-    "safetensors": _safetensors,
-    "pt2": _pt2,
-}
+def _move(scratch: Path, out: Path) -> None:
+    """Everything to its place, the manifest last: a folder with a manifest is a finished export."""
+    moved = sorted((path for path in scratch.rglob("*") if path.is_file()), key=lambda path: path.name == MANIFEST)
+    for path in moved:
+        target = out / path.relative_to(scratch)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)

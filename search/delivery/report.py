@@ -1,31 +1,18 @@
-"""A run as one self-contained HTML page, and its figures as PNG and SVG."""
+"""A run as one self-contained HTML page, and its figures as PNG and SVG beside it."""
 
-from html import escape
 from pathlib import Path
-from typing import Any
 
 from ghostnet.arch import Arch
+from search.delivery import blocks, page, repeat
+from search.delivery.figures import Drawn, arch_figure, choices, curves, fronts, png, svg
+from search.delivery.scalars import run_scalars
+from search.delivery.sensitivity import effects
 from search.delivery.summary import Network, Summary, summarise
+from search.engine.front import front
 from search.files import write_bytes, write_text
 from spaces.population import short
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1f2937; --soft: #6b7280; --line: #e5e7eb; --paper: #ffffff; --card: #ffffff }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e5e7eb; --soft: #9ca3af; --line: #374151; --paper: #111827; --card: #f9fafb } }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif }
-h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem }
-p, li { color: var(--ink) } .soft { color: var(--soft); margin: .2rem 0 }
-.note { border-left: 3px solid #c2410c; padding: .1rem .8rem; margin: .5rem 0 }
-figure { margin: 0; background: var(--card); border-radius: .5rem; padding: .6rem; overflow-x: auto }
-figure svg { width: 100%; height: auto; min-width: 34rem; display: block }
-.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap }
-th:first-child, td:first-child { text-align: left } th { color: var(--soft); font-weight: 600; font-size: .85rem }
-tr.chosen td:first-child { color: #c2410c; font-weight: 700 }
-"""
+FOLDER, PAGE = "report", "report.html"
 
 
 def write_report(folder: Path) -> Path:
@@ -34,112 +21,142 @@ def write_report(folder: Path) -> Path:
     Raises:
         UserError: the folder holds no run.
     """
+    summary = summarise(folder)
+    out = folder / FOLDER
+    sections = _sections(summary)
+    drawn = {name: each for _, figures, _ in sections for name, each in figures.items()}
+    svgs = render(drawn, out)
+    write_text(out / "recipe.toml", repeat.recipe_toml(summary.recipe))
+    parts = _head(summary)
+    for title, figures, extra in sections:
+        beside, below = (extra, "") if len(figures) == 1 and extra.startswith(page.SCROLL) else ("", extra)
+        parts += [page.heading(title), page.figures(figures, svgs, beside) if figures else "", below]
+    write_text(out / PAGE, page.page(f"GhostNAS: {summary.recipe['name']}", parts, page.tips(drawn)))  # last
+    return out / PAGE
+
+
+def render(drawn: dict[str, Drawn], out: Path) -> dict[str, str]:
+    """Writes each picture as PNG and SVG, closes it, and returns the SVGs."""
     from matplotlib import pyplot as plt
 
-    from search.delivery import figures
-
-    summary = summarise(folder)
-    drawn: dict[str, Any] = {"front": figures.front_figure(summary)}
-    if named := _drawn(summary.networks):
-        drawn["architectures"] = figures.arch_figure(named)
-    svgs = {name: figures.svg(figure) for name, figure in drawn.items()}
-    for name, figure in drawn.items():
-        write_bytes(folder / "report" / f"{name}.png", figures.png(figure))
-        write_text(folder / "report" / f"{name}.svg", svgs[name])
-        plt.close(figure)
-    page = folder / "report" / "report.html"
-    write_text(page, _page(summary, svgs))  # last: a folder with a page is a finished report
-    return page
+    svgs = {}
+    for name, each in drawn.items():
+        svgs[name] = svg(each.figure)
+        write_bytes(out / f"{name}.png", png(each.figure))
+        write_text(out / f"{name}.svg", svgs[name])
+        plt.close(each.figure)
+    return svgs
 
 
-def _drawn(networks: list[Network]) -> dict[str, Arch]:
-    """The chosen networks, and the baseline nearest to the last of them in accuracy."""
-    chosen = [n for n in networks if n.chosen]
-    baselines = [n for n in networks if not n.chosen]
-    if chosen and baselines:
-        baselines = [min(baselines, key=lambda n: abs(n.accuracy - chosen[-1].accuracy))]
-    return {n.name: n.arch for n in [*chosen, *baselines]}
-
-
-def _page(summary: Summary, svgs: dict[str, str]) -> str:
-    recipe, budget = summary.recipe, summary.recipe["search"]["flops_budget"]
-    complete = sum(t["state"] == "complete" for t in summary.trials)
-    refused = sum(t["state"] == "infeasible" for t in summary.trials)
+def _head(summary: Summary) -> list[str]:
+    recipe = summary.recipe
     space = recipe["space"] if isinstance(recipe["space"], str) else recipe["space"].get("name", "custom")
-    parts = [
-        f"<h1>GhostNAS: {escape(recipe['name'])}</h1>",
-        f'<p class="soft">{escape(recipe["data"])}, space {escape(space)}, budget {escape(budget)} '
-        f"multiply-adds, seed {recipe['seed']}</p>",
-        *(f'<p class="note">{escape(note)}</p>' for note in summary.notes),
-        "<h2>The front</h2>",
-        f"<figure>{svgs['front']}</figure>",
-        f'<p class="soft">{complete} networks evaluated with recalibrated batch norm; {refused} proposals over the '
-        "budget were turned away before any accuracy was measured.</p>",
-    ]
-    if summary.networks:
-        parts += ["<h2>Fully trained</h2>", _networks_table(summary.networks)]
-    if "architectures" in svgs:
-        parts += ["<h2>Where s, d, SE and width went</h2>", f"<figure>{svgs['architectures']}</figure>"]
-        parts += [_blocks_table(n) for n in summary.networks if n.chosen]
-    if summary.table:
-        parts += ["<h2>The latency table</h2>", _table_words(summary.table)]
-    if summary.supernet:
-        training = summary.supernet["training"]
-        parts.append(
-            f"<h2>The supernet</h2><p>{training['epochs']:g} epochs, {training['steps']} steps in "
-            f"{training['seconds']:.0f} s; {training['skipped_steps']} skipped for a loss that was not finite.</p>"
-        )
-    title = f"GhostNAS: {escape(recipe['name'])}"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    words = (
+        f"{recipe['data']}, space {space} ({summary.space.size:,} networks), budget "
+        f"{recipe['search']['flops_budget']} multiply-adds, seed {recipe['seed']}"
     )
+    return [
+        f"<h1>GhostNAS: {page.escape(recipe['name'])}</h1>",
+        page.paragraph(words, "soft"),
+        *(page.paragraph(note, "note") for note in summary.notes),
+    ]
 
 
-def _table(head: list[str], rows: list[tuple[str, list[str]]]) -> str:
-    cells = "".join(f"<th>{escape(h)}</th>" for h in head)
-    body = "".join(f"<tr{mark}>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for mark, row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+def _sections(summary: Summary) -> list[tuple[str, dict[str, Drawn], str]]:
+    """Title, figures, and more HTML of each section that the run has something for."""
+    found: list[tuple[str, dict[str, Drawn], str]] = []
+    if summary.complete:
+        found.append(_front(summary))
+    if summary.networks:
+        measured = any(n.measured_ms is not None for n in summary.networks)
+        figures = {"trained": fronts.trained(summary)} if measured else {}
+        found.append(("Fully trained", figures, _networks_table(summary.networks)))
+    if named := _shown(summary):
+        caption = "The chosen networks, and the family's own network that is nearest in multiply-adds to the last."
+        figures = {"architectures": Drawn(caption, arch_figure(named), wide=True)}
+        found.append(("Block by block", figures, blocks.tables(summary)))
+    if summary.complete:
+        best = [summary.arch(t) for t in front(summary.complete)]
+        figures = {"agreement": choices.agreement(best, summary.space.largest)}
+        if known := effects(summary.space, summary.complete):
+            figures["sensitivity"] = choices.sensitivity(known)
+        found.append(("What matters", figures, ""))
+    if figures := _process(summary):
+        found.append(("How it went", figures, _words(summary)))
+    found.append(("To repeat it", {}, repeat.section(summary)))
+    return found
+
+
+def _front(summary: Summary) -> tuple[str, dict[str, Drawn], str]:
+    refused = sum(t["state"] == "infeasible" for t in summary.trials)
+    words = (
+        f"{len(summary.complete)} networks evaluated with recalibrated batch norm; {refused} proposals over the budget "
+        "were turned away before any accuracy was measured. Point at a mark for its network."
+    )
+    figures = {"front": fronts.searched(summary), "front-macs": fronts.by_macs(summary)}
+    return "The front", figures, page.paragraph(words, "soft")
+
+
+def _process(summary: Summary) -> dict[str, Drawn]:
+    drawn = {}
+    if summary.complete:
+        drawn["progress"] = curves.progress(summary)
+    if summary.table:
+        drawn["predictor"] = curves.predictor(summary)
+    if scalars := {k: v for k, v in run_scalars(summary.folder).items() if v.get("loss")}:
+        drawn["training"] = curves.training(scalars)
+    if summary.seconds:
+        drawn["time"] = curves.spent(summary.seconds)
+    return drawn
+
+
+def _shown(summary: Summary) -> dict[str, Arch]:
+    """The chosen networks, trained or not yet, and the baseline of like cost."""
+    named = {n.name: n.arch for n in summary.networks if n.chosen}
+    if not named and summary.result:
+        named = {label: summary.arch(trial) for label, trial in summary.result["chosen"].items()}
+    if named:
+        name, arch = blocks.peer(summary, list(named.values())[-1])
+        named[name] = arch
+    return named
 
 
 def _networks_table(networks: list[Network]) -> str:
-    head = ["network", "test accuracy", "inherited", "MACs", "parameters", "predicted ms", "measured ms"]
+    head = ["network", "test", "inherited", "predicted ms", "measured", "MACs", "parameters"]
     rows = [
         (
-            ' class="chosen"' if n.chosen else "",
+            "chosen" if n.chosen else "",
             [
                 n.name,
                 f"{n.accuracy:.2%}",
                 "" if n.inherited is None else f"{n.inherited:.2%}",
-                short(n.macs),
-                short(n.params),
                 "" if n.predicted_ms is None else f"{n.predicted_ms:.3f}",
                 "" if n.measured_ms is None else f"{n.measured_ms:.3f}",
+                short(n.macs),
+                short(n.params),
             ],
         )
         for n in networks
     ]
-    return _table(head, rows)
+    return page.table(head, rows)
 
 
-def _blocks_table(network: Network) -> str:
-    head = ["block", "expansion", "output", "stride", "s", "d", "SE"]
-    rows = []
-    for i, stage in enumerate(network.arch.stages):
-        for j, b in enumerate(stage):
-            d = "" if b.ratio == 1 else str(b.cheap_kernel)
-            cells = [f"{i + 1}.{j + 1}", str(b.mid_chs), str(b.out_chs), str(b.stride), str(b.ratio), d]
-            rows.append(("", [*cells, "yes" if b.se_ratio else ""]))
-    title = f"{network.name}, {network.arch.id}: stem {network.arch.stem_chs}, tail {network.arch.tail_chs}"
-    return f"<details><summary>{escape(title)}</summary>{_table(head, rows)}</details>"
-
-
-def _table_words(table: dict[str, Any]) -> str:
-    setting, v = table["setting"], table["validation"]
-    return (
-        f"<p>{escape(setting['runtime'])} {escape(setting['runtime_version'])}, {setting['threads']} thread(s), batch "
-        f"{setting['batch']}, {escape(table['device']['cpu'])}. {len(table['entries'])} units. On {v['networks']} "
-        f"networks that it never saw: mean error {v['mape']:.1%}, largest {v['max']:.1%}, Kendall tau "
-        f"{v['kendall_tau']:.3f}; {table['protocol']['disturbed']:.0%} of the visits were disturbed by other work.</p>"
-    )
+def _words(summary: Summary) -> str:
+    parts = []
+    if table := summary.table:
+        setting, v, protocol = table.setting, table.validation, table.protocol
+        estimated = protocol.units_in_space - len(table.entries)
+        parts.append(
+            f"{setting.runtime} {setting.runtime_version}, {setting.threads} threads, batch {setting.batch}, "
+            f"{setting.dtype}, {table.device.cpu}. {len(table.entries)} units timed, {estimated} estimated. On "
+            f"{v.networks} networks that it never saw: mean error {v.mape:.1%} ({v.mape_95[0]:.1%} to "
+            f"{v.mape_95[1]:.1%}), largest {v.max:.1%}, within 5 % {v.within_5:.0%}, Kendall tau {v.kendall_tau:.3f}; "
+            f"{protocol.disturbed:.0%} of the visits were disturbed by other work."
+        )
+    if summary.supernet:
+        training = summary.supernet["training"]
+        parts.append(
+            f"Supernet: {training['epochs']:g} epochs, {training['steps']} steps in {training['seconds']:.0f} s; "
+            f"{training['skipped_steps']} skipped for a loss that was not finite."
+        )
+    return "".join(page.paragraph(part) for part in parts)

@@ -1,12 +1,17 @@
 """What a run came to, read from its folder; as far as it goes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ghostnet.arch import Arch
 from search.errors import UserError
 from search.files import JsonLines, read_json
+from search.latency.predictor import Predictor
+from search.latency.table import LatencyTable
+from spaces.custom import space_of
+from spaces.space import Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +27,7 @@ class Network:
     test_images: int
     epochs: float
     planned_epochs: float
+    seconds: float
     measured_ms: float | None
     predicted_ms: float | None
     inherited: float | None
@@ -29,70 +35,124 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Everything that a report shows. `notes` says what a time box cut or what is missing."""
+    """Everything that a report shows. `notes` says what a time box cut or what is missing.
+
+    Args:
+        header: the trial log's first row: which search it was.
+        trials: every proposal, evaluated or not.
+    """
 
     folder: Path
     recipe: dict[str, Any]
     supernet: dict[str, Any] | None
-    table: dict[str, Any] | None
+    table: LatencyTable | None
+    space: Space
+    predict: Predictor | None
+    header: dict[str, Any]
     trials: list[dict[str, Any]]
     result: dict[str, Any] | None
     networks: list[Network]
     notes: list[str]
+
+    @cached_property
+    def complete(self) -> list[dict[str, Any]]:
+        """The networks that were evaluated."""
+        return [t for t in self.trials if t["state"] == "complete"]
+
+    def arch(self, trial: dict[str, Any]) -> Arch:
+        """The architecture of a trial."""
+        return self.space.decode(trial["code"])
+
+    @property
+    def latency_budget_ms(self) -> float | None:
+        return self.header.get("budget", [None] * 3)[2]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time at work by stage, of the stages that are finished."""
+        spent = {}
+        if self.supernet:
+            spent["supernet"] = self.supernet["training"]["seconds"]
+        if self.table:
+            spent["calibration"] = self.table.protocol.seconds
+        if self.trials:
+            spent["search"] = sum(t["seconds"] for t in self.trials)
+        if self.networks:
+            spent["full training"] = sum(n.seconds for n in self.networks)
+        return spent
 
 
 def summarise(folder: Path) -> Summary:
     """Reads a run's folder.
 
     Raises:
-        UserError: it holds no run.
+        UserError: it holds no run, or one that this version can't read.
     """
-    recipe = _read(folder / "run.json")
-    if not recipe or "recipe" not in recipe:
+    run = _read(folder / "run.json")
+    if run is None:
         raise UserError(f"{folder} holds no run: no run.json")
-    recipe = recipe["recipe"]
+    try:
+        return _summarise(folder, run["recipe"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder} holds no run that this version reads: {type(error).__name__} {error}") from None
+
+
+def _summarise(folder: Path, recipe: dict[str, Any]) -> Summary:
     supernet = _read(folder / "supernet/supernet.json")
-    table = _read(folder / "latency/table.lat.json")
+    space = space_of(recipe["space"])
+    if supernet:
+        space = replace(space, num_classes=supernet["num_classes"], in_chs=supernet["in_chs"])
+    table_file = folder / "latency/table.lat.json"
+    table = LatencyTable.load(table_file) if table_file.exists() else None
+    predict = Predictor(table, space) if table else None
     result = _read(folder / "search/result.json")
     times = _read(folder / "networks/latency.json") or {}
-    trials = list(JsonLines(folder / "search/trials.jsonl"))[1:]
-    networks = _networks(folder, result, times)
-    notes = _notes(recipe, supernet, table, result, networks)
-    return Summary(
+    header, *trials = list(JsonLines(folder / "search/trials.jsonl")) or [{}]
+    evaluated = sum(t["state"] == "complete" for t in trials)
+    networks = _networks(folder, result, times, predict)
+    found = Summary(
         folder=folder,
         recipe=recipe,
         supernet=supernet,
         table=table,
+        space=space,
+        predict=predict,
+        header=header,
         trials=trials,
         result=result,
         networks=networks,
-        notes=notes,
+        notes=_notes(recipe, supernet, table, result, networks, evaluated),
     )
+    _ = recipe["name"], recipe["data"], recipe["seed"]  # what every report needs
+    return found
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def _networks(folder: Path, result: dict[str, Any] | None, times: dict[str, float]) -> list[Network]:
+def _networks(
+    folder: Path, result: dict[str, Any] | None, times: dict[str, float], predict: Predictor | None
+) -> list[Network]:
     chosen = result["chosen"] if result else {}
     found = []
     for card_file in sorted((folder / "networks").glob("*/trained.json")):
         name, card = card_file.parent.name, read_json(card_file)
-        trial = chosen.get(name)
+        trial, arch = chosen.get(name), Arch.load(card_file.parent / "arch.json")
         found.append(
             Network(
                 name=name,
                 chosen=trial is not None,
-                arch=Arch.load(card_file.parent / "arch.json"),
+                arch=arch,
                 macs=card["macs"],
                 params=card["params"],
                 accuracy=card["test_accuracy"],
                 test_images=card["test_images"],
                 epochs=card["training"]["epochs"],
                 planned_epochs=card["training"]["planned_epochs"],
+                seconds=card["training"]["seconds"],
                 measured_ms=times.get(name),
-                predicted_ms=trial["latency_ms"] if trial else None,
+                predicted_ms=float(predict(predict.space.encode(arch)).ms[0]) if predict else None,
                 inherited=trial["accuracy"] if trial else None,
             )
         )
@@ -102,14 +162,19 @@ def _networks(folder: Path, result: dict[str, Any] | None, times: dict[str, floa
 def _notes(
     recipe: dict[str, Any],
     supernet: dict[str, Any] | None,
-    table: dict[str, Any] | None,
+    table: LatencyTable | None,
     result: dict[str, Any] | None,
     networks: list[Network],
+    evaluated: int,
 ) -> list[str]:
     notes = []
-    for name, product in (("supernet", supernet), ("latency table", table), ("search", result)):
+    for name, product in (("supernet", supernet), ("latency table", table)):
         if product is None:
             notes.append(f"The {name} is not finished.")
+    if result is None:
+        notes.append(f"The search is not finished: {evaluated} of {recipe['search']['trials']} networks are evaluated.")
+    if not networks:
+        notes.append("No network is fully trained.")
     if supernet and supernet["training"]["epochs"] < 0.99 * supernet["training"]["planned_epochs"]:
         training = supernet["training"]
         notes.append(f"Time-boxed: the supernet had {training['epochs']:g} of {training['planned_epochs']:g} epochs.")
@@ -119,11 +184,11 @@ def _notes(
         most = max(n.epochs for n in short)
         notes.append(f"Time-boxed: full training had at most {most:g} of {short[0].planned_epochs:g} epochs.")
     expected = (len(result["chosen"]) if result else 0) + len(recipe["retrain"]["baseline_widths"])
-    if result and len(networks) < expected:
+    if result and 0 < len(networks) < expected:
         notes.append(f"{len(networks)} of {expected} networks are fully trained.")
-    if table and table["protocol"]["disturbed"] > 0.1:
+    if table and table.protocol.disturbed > 0.1:
         notes.append(
-            f"Noisy machine: {table['protocol']['disturbed']:.0%} of the latency visits were disturbed by other work."
+            f"Noisy machine: {table.protocol.disturbed:.0%} of the latency visits were disturbed by other work."
         )
     return notes
 

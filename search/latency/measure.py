@@ -1,5 +1,6 @@
 """Times finished networks on the hardware, side by side."""
 
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -7,7 +8,7 @@ from torch import nn
 
 from search.latency.bench import reference
 from search.latency.ruler.gate import Gate, score
-from search.latency.runtimes import Runtime, Shape
+from search.latency.runtimes import Runtime, Session, Shape
 from search.progress import bar
 
 VISITS = 7  # calm ones, to each network
@@ -16,15 +17,26 @@ MOST_VISITS = 60  # calm or not
 
 def measure(run: Runtime, networks: Mapping[str, tuple[nn.Module, Shape]], seed: int = 0) -> dict[str, float]:
     """Latency of each network at batch 1, in milliseconds; interleaved, so that a slow minute touches all alike."""
+    sessions = {name: (run.load(run.compile(module, shape)), shape) for name, (module, shape) in networks.items()}
+    return measure_sessions(run, sessions, seed)
+
+
+def measure_sessions(
+    run: Runtime, sessions: Mapping[str, tuple[Session, Shape]], seed: int = 0, seconds: float = float("inf")
+) -> dict[str, float]:
+    """As `measure`, of anything that runs; `run` is the runtime of the reference that tells calm moments. After so many
+    seconds no new round begins, but for the first."""
     gate = Gate(*reference(run), run.threads)
-    sessions = {name: run.load(run.compile(module, shape)) for name, (module, shape) in networks.items()}
-    rng = np.random.default_rng(seed)
-    rows: dict[str, list[dict]] = {name: [] for name in networks}
-    with bar("time on this machine", VISITS * len(networks)) as progress:
-        for _ in range(MOST_VISITS):
-            waiting = [name for name in networks if sum(gate.calm(v["reference_ms"]) for v in rows[name]) < VISITS]
+    rng, start = np.random.default_rng(seed), time.monotonic()
+    rows: dict[str, list[dict]] = {name: [] for name in sessions}
+    with bar("time on this machine", VISITS * len(sessions)) as progress:
+        for turn in range(MOST_VISITS):
+            if turn and time.monotonic() - start > seconds:
+                break
+            waiting = [name for name in sessions if sum(gate.calm(v["reference_ms"]) for v in rows[name]) < VISITS]
             for name in rng.permutation(waiting).tolist():
-                rows[name].append(gate.visit(sessions[name], (1, *networks[name][1])))
-            progress.at(VISITS * (len(networks) - len(waiting)))
+                session, shape = sessions[name]
+                rows[name].append(gate.visit(session, (1, *shape)))
+            progress.at(VISITS * (len(sessions) - len(waiting)))
     gate.close()
     return {name: score(gate.counted(visits)) for name, visits in rows.items()}

@@ -1,4 +1,4 @@
-"""The loop that every training runs: shuffled batches, timm's optimizer and cosine schedule, clipping, checkpoints.
+"""The loop that every training runs: shuffled batches, timm's optimizer and schedule, clipping, checkpoints.
 
 All randomness of a step comes from (seed, step, part of the batch), so a run that was killed and resumed is the run
 that was not, and two processes do what one does in two parts. A time limit moves the schedule on by the clock where the
@@ -8,8 +8,9 @@ clock is ahead of the steps, so that a time-boxed training also ends with its le
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +18,20 @@ from torch import Tensor, nn
 
 from search.data import Data
 from search.errors import UserError
+from search.folders import Folder
 from search.progress import bar
 from search.recipe import Training
+from search.training.augment import Augment
 from search.training.checkpoint import Checkpoint
+from search.training.optim import optimizer_of, schedule_of
 from search.training.scalars import Scalars
 from search.training.world import World
 
 SKIPS = 20  # steps in a row without a finite loss before a training gives up
 
-Step = Callable[[Tensor, Tensor, np.random.Generator], float]  # images, labels, rng -> loss; adds to the gradients
+# Images, labels, rng -> loss. A number: the step has added to the gradients itself; a tensor: the loop does, scaled
+# where half precision asks for it.
+Step = Callable[[Tensor, Tensor, np.random.Generator], float | Tensor]
 Probe = Callable[[nn.Module], dict[str, float]]  # what is worth watching of the weights, by name
 
 
@@ -59,8 +65,8 @@ def fit(
     weights, the model ends with the averaged ones.
 
     Args:
-        step: computes the loss of a part of a batch and calls `backward` on it. Its generator is the same for all parts
-            of a step, in every process.
+        step: computes the loss of a part of a batch, and calls `backward` on it or returns it as a tensor. Its
+            generator is the same for all parts of a step, in every process.
         of: what is trained, on what and how; a checkpoint of anything else is refused.
         seconds: time limit, spent time before a kill included; None trains all epochs.
         probe: looked at `config.probes` times, for TensorBoard, beside the checkpoint; never in a time limit.
@@ -69,24 +75,22 @@ def fit(
         UserError: the checkpoint is of another training; the batch can't be dealt to the processes; or the loss was not
             finite for many steps in a row, and the checkpoint is the last good one.
     """
-    from timm.optim import create_optimizer_v2
-    from timm.scheduler import CosineLRScheduler
     from timm.utils import ModelEmaV3
 
     world = World.current()
     parts = world.parts(config.batch_size, config.accumulate)
     train = data.train.to(device)
+    if isinstance(train, Folder):
+        train = replace(train, rand_augment=config.rand_augment)
     per_epoch = max(1, len(train) // config.batch_size)
     total = max(1, math.ceil(config.epochs * per_epoch))
-    optimizer = create_optimizer_v2(
-        model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
-    )
-    warmup = min(math.ceil(config.warmup_epochs * per_epoch), total // 5)
-    schedule = CosineLRScheduler(
-        optimizer, t_initial=total, warmup_t=warmup, warmup_lr_init=config.lr / 100, t_in_epochs=False
-    )
+    optimizer = optimizer_of(model, config)
+    schedule = schedule_of(optimizer, config, total, per_epoch)
+    precision = autocast_dtype(config, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
+    augment = Augment(data, config)
     average = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
-    state = _State(model, optimizer, average, checkpoint, f"{of} {data.name} seed {seed} {config!r}")
+    state = _State(model, optimizer, scaler, average, checkpoint, f"{of} {data.name} seed {seed} {config!r}")
     scalars = Scalars(checkpoint.with_name("tensorboard") if world.leads else None, state.step)
     looks = config.probes if probe and not seconds else 0  # a time box is for training
     probes = {math.ceil(total * (k + 1) / config.probes) for k in range(looks)}
@@ -115,21 +119,24 @@ def fit(
             for _ in parts:
                 images, labels, drawn = next(stream)
                 torch.manual_seed(drawn)  # dropout and drop-path, which take no generator
-                images = data.augment(images, np.random.default_rng(drawn))
-                images = data.normalise(images).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    loss += step(images, labels, np.random.default_rng([seed, state.step]))
+                images = augment(images, drawn).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, precision, enabled=precision is not None):
+                    found = step(images, labels, np.random.default_rng([seed, state.step]))
+                if isinstance(found, Tensor):
+                    scaler.scale(found).backward()
+                loss += float(found.detach() if isinstance(found, Tensor) else found)
             by_clock = total * (time.monotonic() - started) / seconds if seconds else 0.0
             shared = world.average(
                 model.parameters(),
                 config.accumulate,
                 torch.tensor([loss / config.accumulate, by_clock * world.leads], device=device),
             )
+            scaler.unscale_(optimizer)
             loss, by_clock = float(shared[0]) / world.size, float(shared[1])
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
             state.step += 1
             if math.isfinite(loss) and bool(torch.isfinite(norm)):
-                optimizer.step()
+                scaler.step(optimizer)
                 if average:
                     average.update(model, state.step)
                 skipped_in_row = 0
@@ -139,6 +146,8 @@ def fit(
                 state.skipped += 1
                 if skipped_in_row == SKIPS:
                     raise UserError(f"{title}: no finite loss in {SKIPS} steps; a lower `lr` than {config.lr} may help")
+            if scaler.is_enabled():
+                scaler.update()
             at = max(state.step, math.floor(by_clock))
             if probe and not probes.isdisjoint(range(state.step, at + 1)) and world.leads:
                 probes -= set(range(at + 1))
@@ -164,21 +173,34 @@ def fit(
     )
 
 
+def autocast_dtype(config: Training, device: torch.device) -> torch.dtype | None:
+    """What matrix products are computed in, if not in float32."""
+    kind = ("bf16" if device.type == "cuda" else "none") if config.amp == "auto" else config.amp
+    return {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
+
+
 class _State:
     """Everything that a training goes on from."""
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None, path: Path, of: str
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: Any,
+        average: nn.Module | None,
+        path: Path,
+        of: str,
     ) -> None:
-        self.parts = {"model": model, "optimizer": optimizer} | ({"average": average} if average else {})
+        self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scaler": scaler}
+        self.parts |= {"average": average} if average else {}
         self.checkpoint = Checkpoint(path, of)
         self.step, self.skipped, self.seconds, self.loss = 0, 0, 0.0, 0.0
         if saved := self.checkpoint.load():
             for name, part in self.parts.items():
-                part.load_state_dict(saved[name])  # type: ignore[attr-defined]
+                part.load_state_dict(saved[name])
             self.step, self.skipped = saved["step"], saved["skipped"]
             self.seconds, self.loss = saved["seconds"], saved["loss"]
 
     def save(self) -> None:
         values = {"step": self.step, "skipped": self.skipped, "seconds": self.seconds, "loss": self.loss}
-        self.checkpoint.save(values | {name: part.state_dict() for name, part in self.parts.items()})  # type: ignore[attr-defined]
+        self.checkpoint.save(values | {name: part.state_dict() for name, part in self.parts.items()})

@@ -1,6 +1,6 @@
-"""Full training of one architecture from scratch, evaluated once on the test split at its end."""
+"""Full training of one architecture, evaluated once on the test split at its end."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ from ghostnet.cost import cost
 from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
 from search.data import Data, resized
+from search.errors import UserError
 from search.evaluate import accuracy
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipe import Training
+from search.training import teacher as teachers
+from search.training.augment import lent
 from search.training.checkpoint import Checkpoint
+from search.training.inherit import inherit
 from search.training.loop import fit
 from search.training.world import World
 
@@ -35,29 +39,42 @@ def retrain(
     device: torch.device,
     seconds: float | None = None,
     title: str | None = None,
+    init: Path | None = None,
+    teacher: str | None = None,
 ) -> dict[str, Any]:
-    """Trains `arch` from fresh weights and writes the folder `out`; resumes what is there, returns what is finished.
+    """Trains `arch` and writes the folder `out`; resumes what is there, returns what is finished.
+
+    Args:
+        init: a supernet's or a network's folder whose weights it begins with; fresh ones from `seed` where None.
+        teacher: what it also learns from; see `search.training.teacher`.
 
     Returns the card that is also written: costs, test accuracy, what the training came to.
+
+    Raises:
+        UserError: weights or a teacher that don't fit, or what the training loop refuses.
     """
     if (out / CARD).exists():
         return read_json(out / CARD)
     generator = torch.Generator().manual_seed(seed)
     net = GhostNet(arch, data.num_classes, data.in_chs, config.drop_rate, config.drop_path, generator)
+    if init:
+        inherit(net, arch, init, data)
     net = net.to(device).to(memory_format=torch.channels_last).train()
+    run = torch.compile(net) if config.compile else net
+    loss_of = Loss(data, config, teachers.load(teacher, data, device) if teacher else None)
 
-    def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
-        loss = F.cross_entropy(net(resized(images, arch.resolution)), labels, label_smoothing=config.label_smoothing)
-        loss.backward()
-        return loss.item()
+    def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
+        images, targets = loss_of.mixed(images, labels, rng)
+        return loss_of(run(resized(images, arch.resolution)), targets, images)
 
+    origin = "".join(f" {word} {value}" for word, value in (("from", init), ("taught by", teacher)) if value)
     trained = fit(
         net,
         data,
         config,
         step,
         checkpoint=out / CHECKPOINT,
-        of=f"arch {arch.id}",
+        of=f"arch {arch.id}{origin}",
         seed=seed,
         device=device,
         title=title or f"retrain {arch.id}",
@@ -77,6 +94,8 @@ def retrain(
         "std": data.std,
         "classes": data.classes,
         "seed": seed,
+        "init": str(init) if init else None,
+        "teacher": teacher,
         "config": config.model_dump(),
         "test_accuracy": accuracy(net, data, data.test, arch.resolution),
         "test_images": len(data.test),
@@ -87,3 +106,49 @@ def retrain(
     write_json(out / CARD, card)  # last: a folder with a card is a finished network
     Checkpoint(out / CHECKPOINT, "").remove()
     return card
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One full training among several."""
+
+    name: str
+    arch: Arch
+    seed: int
+    out: Path
+
+
+class Loss:
+    """Cross entropy with smoothed or mixed labels, and what a teacher thinks.
+
+    Raises:
+        UserError: batches that can't be mixed in pairs.
+    """
+
+    def __init__(self, data: Data, config: Training, teacher: teachers.Teacher | None) -> None:
+        self.config, self.teacher = config, teacher
+        self.mix: Any = None
+        if config.mixup or config.cutmix:
+            from timm.data import Mixup
+
+            if config.batch_size % (2 * config.accumulate * World.current().size):
+                raise UserError(f"mixup and cutmix mix pairs: `batch_size` {config.batch_size} leaves an image over")
+            self.mix = Mixup(config.mixup, config.cutmix, label_smoothing=0.0, num_classes=data.num_classes)
+
+    def mixed(self, images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Images [B, C, H, W] and labels [B] -> mixed images, and labels [B] or their shares [B, classes]"""
+        if self.mix is None:
+            return images, labels
+        even = len(images) // 2 * 2  # a data set smaller than a batch may have one over
+        with lent(int(rng.integers(2**32))):
+            return self.mix(images[:even], labels[:even])
+
+    def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
+        """[B, classes], labels or shares, the images that were shown -> the mean loss"""
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
+        if self.teacher is None:
+            return loss
+        t = self.config.temperature  # Hinton et al., 2015: gradients of softened predictions shrink with its square
+        known = F.log_softmax(self.teacher(images) / t, 1)
+        learnt = F.kl_div(F.log_softmax(logits.float() / t, 1), known, reduction="batchmean", log_target=True) * t**2
+        return (1 - self.config.distill) * loss + self.config.distill * learnt

@@ -79,7 +79,7 @@ def test_a_resumed_retraining_equals_an_unbroken_one_and_a_finished_one_is_kept(
 
 
 def test_training_learns_and_the_saved_network_is_the_one_tested(data, tmp_path):
-    card = retrain(SPACE.uniform(0.5), data, Training(epochs=8, batch_size=32), tmp_path / "net", device=CPU)
+    card = retrain(SPACE.uniform(0.5), data, Training(epochs=16, batch_size=32), tmp_path / "net", device=CPU)
     assert card["test_accuracy"] > 0.5  # chance is 0.1
     weights = tmp_path / "net" / "weights.safetensors"
     net = network(SPACE.uniform(0.5), weights)

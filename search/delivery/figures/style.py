@@ -1,0 +1,99 @@
+"""How figures look, and how they leave: as PNG, as SVG, or inlined in a page that may be dark."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+# A page swaps these for variables of its own, so that one picture serves light and dark.
+INK, SOFT, GRID, PAPER = "#1f2937", "#6b7280", "#e5e7eb", "#fffffe"
+CHOSEN, BASELINE, CLOUD, FRONT = "#c2410c", "#1d4ed8", "#b8bec9", "#374151"
+VARIABLES = {
+    INK: "--ink",
+    SOFT: "--soft",
+    GRID: "--line",
+    PAPER: "--card",
+    CHOSEN: "--chosen",
+    BASELINE: "--baseline",
+    CLOUD: "--cloud",
+    FRONT: "--front",
+}
+RATIO_COLOURS = {1: "#94a3b8", 2: "#0f9f8f", 3: "#d97706", 4: "#be3455"}
+SERIES = ("#c2410c", "#1d4ed8", "#0f9f8f", "#9333ea", "#a16207", "#be3455", "#0369a1", "#4d7c0f")
+WIDTH = 5.6  # inches of a figure that fills a phone
+STYLE: Any = {
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.hashsalt": "ghostnas",
+    "svg.fonttype": "none",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A finished picture.
+
+    Args:
+        tips: what pointing at a mark says: for a group of marks (its `gid`), a text for each mark in order.
+        wide: whether it takes a page's whole width.
+    """
+
+    caption: str
+    figure: Figure
+    tips: dict[str, list[str]] = field(default_factory=dict)
+    wide: bool = False
+
+
+@contextmanager
+def canvas(height: float = 4.0, width: float = WIDTH, **options: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure and its axes, in inches."""
+    with plt.rc_context(STYLE):
+        yield plt.subplots(figsize=(width, height), layout="constrained", **options)
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an SVG element, without the XML prologue."""
+    content = io.StringIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    text = content.getvalue()
+    return text[text.index("<svg") :]
+
+
+def inline(name: str, text: str) -> str:
+    """An SVG element for a page: its ids are its own, its inks the page's variables."""
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return text
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG at 160 dots an inch, on white."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=160, facecolor="white")
+    return content.getvalue()

@@ -1,0 +1,87 @@
+"""What a network can be exported as: one module a format, which writes it, runs what was written, and counts there.
+
+A module is loaded when its format is asked for; unknown formats and missing packages are told before that.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+
+from search import extras
+from search.errors import UserError
+
+if TYPE_CHECKING:
+    from ghostnet.network import GhostNet
+
+Session = Callable[[np.ndarray], np.ndarray]  # images [B, C, H, W] -> outputs [B, classes], float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What an export is made of.
+
+    Args:
+        net: on the CPU, in evaluation mode.
+        calibration: normalised images [N, C, H, W] that a quantisation is fitted to; may be empty.
+        facts: what is known of the network, as in the manifest.
+    """
+
+    net: "GhostNet"
+    calibration: np.ndarray
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Format(Protocol):
+    """A module of this package. `FILES` are what it writes, by path in the export's folder; the first is what runs."""
+
+    FILES: tuple[str, ...]
+    PACKAGES: tuple[str, ...]  # whose versions the manifest names
+    EXACT: bool  # whether outputs are the network's, up to float32 rounding
+
+    def write(self, source: Source, folder: Path) -> None:
+        """Writes `FILES` into the folder."""
+
+    def load(self, folder: Path) -> Session:
+        """Runs what was written, on one thread; unpickles nothing."""
+
+    def macs(self, folder: Path) -> int | None:
+        """Multiply-adds for one image, counted on what was written; None where its graph can't be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    module: str
+    package: str = "torch"
+    extra: str = ""
+
+
+FORMATS = {
+    "onnx": _Entry("onnx_file"),
+    "safetensors": _Entry("safetensors_file"),
+    "pt2": _Entry("pt2_file"),
+    "openvino": _Entry("openvino_ir", "openvino", "openvino"),
+    "executorch": _Entry("executorch_pte", "executorch", "executorch"),
+    "onnx-int8": _Entry("onnx_int8"),
+    "hub": _Entry("hub_folder"),
+}
+
+
+def check_formats(names: list[str]) -> None:
+    """Raises:
+    UserError: one of them is unknown, or named twice, or its package is not installed.
+    """
+    for name in names:
+        if name not in FORMATS:
+            raise UserError(f"a format is one of {', '.join(FORMATS)}, not {name!r}")
+        if names.count(name) > 1:
+            raise UserError(f"a format is named once, but {name!r} is there {names.count(name)} times")
+        extras.check(FORMATS[name].package, FORMATS[name].extra)
+
+
+def get(name: str) -> Format:
+    """The format of that name, which `check_formats` has passed."""
+    return cast(Format, import_module(f"{__name__}.{FORMATS[name].module}"))

@@ -1,0 +1,24 @@
+"""Training curves, read from what TensorBoard was written."""
+
+from pathlib import Path
+
+Curve = list[tuple[int, float]]  # step, value
+
+
+def read_scalars(folder: Path) -> dict[str, Curve]:
+    """The curves in a folder of event files, by name; none where there is no folder, or no TensorBoard to read it."""
+    if not folder.is_dir():
+        return {}
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+    except ModuleNotFoundError:
+        return {}
+    events = EventAccumulator(str(folder), size_guidance={SCALARS: 1000}).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def run_scalars(folder: Path) -> dict[str, dict[str, Curve]]:
+    """The curves of a run: of its supernet, and of every network that was trained fully."""
+    places = {"supernet": folder / "supernet"} | {path.name: path for path in sorted((folder / "networks").glob("*/"))}
+    found = {name: read_scalars(path / "tensorboard") for name, path in places.items()}
+    return {name: curves for name, curves in found.items() if curves}

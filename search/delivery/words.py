@@ -1,0 +1,29 @@
+"""Networks in a few words: what pointing at one says."""
+
+from typing import Any
+
+from ghostnet.arch import Arch
+from spaces.population import short
+
+
+def arch_words(arch: Arch) -> str:
+    """One line a stage: `24>16 s2 d3 SE` is a block of 24 hidden and 16 output channels; `/2` halves the map."""
+    lines = [f"stem {arch.stem_chs}, tail {arch.tail_chs}, {arch.resolution} x {arch.resolution}"]
+    for stage in arch.stages:
+        blocks = []
+        for b in stage:
+            ghost = "s1" if b.ratio == 1 else f"s{b.ratio} d{b.cheap_kernel}"
+            blocks.append(
+                f"{b.mid_chs}>{b.out_chs}{'/2' if b.stride == 2 else ''} {ghost}{' SE' if b.se_ratio else ''}"
+            )
+        lines.append("  ".join(blocks))
+    return "\n".join(lines)
+
+
+def trial_words(trial: dict[str, Any]) -> str:
+    """An evaluated network's figures, as its log has them."""
+    return (
+        f"{trial['arch']}: inherited {trial['accuracy']:.2%}\npredicted {trial['latency_ms']:.3f} ms "
+        f"({trial['latency_low_ms']:.3f} to {trial['latency_high_ms']:.3f})\n"
+        f"{short(trial['macs'])} multiply-adds, {short(trial['params'])} parameters"
+    )

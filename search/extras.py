@@ -1,0 +1,34 @@
+"""Optional packages, imported where they are used; a missing one is told with the extra that brings it."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from search.errors import UserError
+
+
+def missing(package: str, extra: str) -> UserError:
+    """What to say where a package is not there."""
+    return UserError(f"{package} is not installed: pip install 'ghostnas[{extra}]'")
+
+
+def check(package: str, extra: str) -> None:
+    """Whether a package is there, without loading it.
+
+    Raises:
+        UserError: it is not; names the extra.
+    """
+    if find_spec(package) is None:
+        raise missing(package, extra)
+
+
+def load(module: str, extra: str) -> Any:
+    """A module of an optional package.
+
+    Raises:
+        UserError: the package is not there; names the extra.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise missing(error.name or module, extra) from None

@@ -1,0 +1,101 @@
+"""Networks that a full training learns from: a supernet's largest, one that was trained before, or any of timm's.
+
+Named `supernet:FOLDER`, `network:FOLDER` (with `arch.json` and `weights.safetensors`) or `timm:NAME`, whose weights
+timm downloads unless NAME is `local-dir:FOLDER`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ghostnet.network import GhostNet
+from search.data import Data, resized
+from search.errors import UserError
+from search.sources import check_teacher
+
+Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
+
+
+def load(name: str, data: Data, device: torch.device) -> Teacher:
+    """The teacher of that name, in evaluation mode.
+
+    Raises:
+        UserError: it can't be had, or has other classes or channels than the data.
+    """
+    check_teacher(name)
+    kind, _, what = name.partition(":")
+    if kind == "timm":
+        return _Frozen(*_timm(what, data), data, device)
+    net, side = _supernet(Path(what), data) if kind == "supernet" else _network(Path(what))
+    if (net.num_classes, net.in_chs) != (data.num_classes, data.in_chs):
+        raise UserError(
+            f"the teacher {name} has {net.num_classes} classes and {net.in_chs} channels, the data {data.num_classes} "
+            f"and {data.in_chs}"
+        )
+    return _Frozen(net, side, data.mean, data.std, data, device)
+
+
+class _Frozen:
+    """A network with its own resolution and normalisation, without gradients."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        side: int | None,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        data: Data,
+        device: torch.device,
+    ) -> None:
+        self.net, self.side = net.eval().to(device), side
+        theirs, ours = (torch.tensor(v, device=device) for v in (std, data.std))
+        self.scale = (ours / theirs)[:, None, None]  # (x ours + mean - their mean) / theirs
+        shift = torch.tensor(data.mean, device=device) - torch.tensor(mean, device=device)
+        self.shift = (shift / theirs)[:, None, None]
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.net(resized(images * self.scale + self.shift, self.side)).float()
+
+
+def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
+    from search.evaluate import InheritedAccuracy
+    from search.training.sandwich import load_supernet, read_card
+
+    _, space = read_card(folder)
+    if (space.num_classes, space.in_chs) != (data.num_classes, data.in_chs):
+        raise UserError(
+            f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
+            f"{data.num_classes} and {data.in_chs}"
+        )
+    return InheritedAccuracy(load_supernet(folder), data).network(space.largest), space.largest.resolution
+
+
+def _network(folder: Path) -> tuple[GhostNet, int]:
+    from ghostnet.arch import Arch
+    from ghostnet.weights import network
+
+    arch = Arch.load(folder / "arch.json")
+    return network(arch, folder / "weights.safetensors"), arch.resolution
+
+
+def _timm(name: str, data: Data) -> tuple[nn.Module, int | None, tuple[float, ...], tuple[float, ...]]:
+    import timm
+    from timm.data import resolve_model_data_config
+
+    import ghostnet.timm_model  # noqa: F401  a network of ours may be the teacher, from a Hub folder
+
+    try:
+        net = timm.create_model(name, pretrained=True)
+    except Exception as error:  # timm fails in its own ways where a name is unknown or nothing can be downloaded
+        raise UserError(f"timm has no teacher {name!r}: {str(error).strip().splitlines()[0]}") from None
+    config = resolve_model_data_config(net)
+    classes, channels = int(net.num_classes), config["input_size"][0]  # type: ignore[arg-type]
+    if (classes, channels) != (data.num_classes, data.in_chs):
+        raise UserError(
+            f"the teacher timm:{name} has {classes} classes and {channels} channels, the data {data.num_classes} and "
+            f"{data.in_chs}"
+        )
+    return net, config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])

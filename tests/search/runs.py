@@ -1,0 +1,125 @@
+"""Folders of runs, as far as is wanted, without running anything."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ghostnet import cost
+from search.engine.front import choose, front
+from search.latency.table import LatencyTable
+from search.pipeline import LABELS
+from search.recipe import load
+from search.training.sandwich import space_for
+from spaces.population import sample
+from spaces.tables import costs, space_units
+
+STAGES = ("train", "calibrate", "search", "retrain")
+SPACE = space_for("digits", 10, 1)
+
+
+def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, seed: int = 0) -> Path:
+    """A run of the digits recipe with made-up figures; `upto` is its last finished stage, None where none is."""
+    done = STAGES[: STAGES.index(upto) + 1] if upto else ()
+    rng = np.random.default_rng(seed)
+    recipe = load("digits").model_copy(update={"seed": seed})
+    _write(folder / "run.json", {"schema": "ghostnas.run/1", "recipe": recipe.model_dump(mode="json")})
+    training = {"epochs": 3.0, "planned_epochs": 3.0, "steps": 9, "skipped_steps": 0, "seconds": 5.0, "loss": 0.5}
+    if "train" in done:
+        card = {"space": "digits", "space_id": SPACE.id, "num_classes": 10, "in_chs": 1, "data": "digits", "seed": seed}
+        _write(folder / "supernet/supernet.json", {**card, "training": training})
+    if "calibrate" in done:
+        _table(rng).save(folder / "latency/table.lat.json")
+    rows = []
+    for k, code in enumerate(sample(SPACE, rng, trials)):
+        known, ms = costs(SPACE, code), float(rng.uniform(0.05, 0.2))
+        row = {"number": k, "state": "complete", "arch": SPACE.decode(code).id, "code": code.tolist(), "latency_ms": ms}
+        row |= {"latency_low_ms": ms * 0.98, "latency_high_ms": ms * 1.02, "macs": known.macs, "params": known.params}
+        rows.append(row | {"accuracy": float(rng.uniform(0.3, 0.9)), "seconds": 0.1, "excess": 0.0})
+    if "calibrate" in done:
+        header = {"schema": "ghostnas.trials/1", "budget": [0, 650_000, 0.15]}
+        log = folder / "search/trials.jsonl"
+        log.parent.mkdir(parents=True)
+        log.write_text("".join(json.dumps(row) + "\n" for row in [header, *rows]))
+    chosen = dict(zip(LABELS, choose(rows, 3), strict=False))
+    if "search" in done:
+        best = [t["arch"] for t in front(rows)]
+        _write(folder / "search/result.json", {"evaluated": trials, "planned": 200, "front": best, "chosen": chosen})
+    if "retrain" in done:
+        archs = {label: SPACE.decode(trial["code"]) for label, trial in chosen.items()}
+        archs |= {f"ghostnet-{width:g}x": SPACE.uniform(width) for width in (0.25, 0.5, 0.75)}
+        for name, arch in archs.items():
+            total = cost(arch, 10, 1)
+            card = {"macs": total.macs, "params": total.params, "test_accuracy": 0.9, "test_images": 359}
+            _write(folder / f"networks/{name}/trained.json", {**card, "training": training})
+            (folder / f"networks/{name}/arch.json").write_text(arch.to_json())
+        _write(folder / "networks/latency.json", dict.fromkeys(archs, 0.1))
+    return folder
+
+
+def _table(rng: np.random.Generator) -> LatencyTable:
+    entries = {unit.key: unit for slot in space_units(SPACE) for unit in slot.flat if unit}
+    entry = {"ms": 0.01, "low_ms": 0.009, "high_ms": 0.011, "visits": 2}
+    codes, measured = sample(SPACE, rng, 8).tolist(), rng.uniform(0.1, 0.2, 8).tolist()
+    held = [
+        {"code": c, "measured_ms": ms, "predicted_ms": ms * 1.01, "low_ms": ms * 0.9, "high_ms": ms * 1.1}
+        for c, ms in zip(codes, measured, strict=True)
+    ]
+    validation = dict.fromkeys(("mape", "p90", "max", "bias"), 0.01) | {"networks": 8, "mape_95": (0.009, 0.011)}
+    validation |= dict.fromkeys(("within_5", "within_10", "kendall_tau", "spearman", "covered"), 1.0)
+    validation |= {"kendall_tau_95": (0.9, 1.0), "spearman_95": (0.9, 1.0), "ruler": None, "simpler": {}}
+    slots = (0.0,) * len(SPACE.slots)
+    return LatencyTable.model_validate(
+        {
+            "device": {
+                "machine": "x",
+                "cpu": "a test's",
+                "isa": (),
+                "cores": 2,
+                "memory_gb": None,
+                "system": "none",
+                "governor": "unknown",
+                "container": False,
+                "python": "3",
+            },
+            "setting": {
+                "runtime": "onnxruntime",
+                "runtime_version": "1",
+                "threads": 1,
+                "batch": 1,
+                "dtype": "float32",
+                "lowering": "split",
+                "space": "digits",
+                "space_id": SPACE.id,
+                "resolution": SPACE.resolution,
+                "num_classes": 10,
+                "in_chs": 1,
+            },
+            "protocol": {
+                "visits": 9,
+                "disturbed": 0.2,
+                "rounds": 2,
+                "units_in_space": len(entries),
+                "reference_ms": 0.1,
+                "seconds": 3.0,
+                "seed": 0,
+                "finished": "2026-01-01T00:00:00Z",
+            },
+            "correction": {
+                "intercept_ms": 0.01,
+                "slope": 1.1,
+                "slots": slots,
+                "spread": 0.01,
+                "quantile": 2.0,
+                "coverage": 0.9,
+            },
+            "fallback": None,
+            "validation": {**validation, "held_out": held},
+            "entries": dict.fromkeys(entries, entry),
+        }
+    )
+
+
+def _write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
