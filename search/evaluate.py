@@ -48,6 +48,10 @@ class InheritedAccuracy:
     def __init__(self, supernet: Supernet, data: Data) -> None:
         self.supernet, self.data = supernet.eval(), data
 
+    def settle_in(self) -> None:
+        """Moves to this process's GPU, if it has one."""
+        self.supernet.to("cuda" if torch.cuda.is_available() else "cpu")
+
     def network(self, arch: Arch) -> GhostNet:
         """The sub-network as it is evaluated: extracted and recalibrated."""
         net = self.supernet.extract(arch).to(memory_format=torch.channels_last)

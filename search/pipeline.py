@@ -16,9 +16,8 @@ from search import sources
 from search.errors import UserError
 from search.files import read_json, write_json
 from search.progress import say
-from search.recipe import Recipe, Search
+from search.recipe import Recipe
 from spaces.custom import space_of
-from spaces.population import Window
 from spaces.space import Space
 
 if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
@@ -90,10 +89,15 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError, SpaceError: what is wrong, in a line.
     """
+    from search.engine.budgets import parse_milliseconds, parse_windows
     from search.latency.runtimes import runtime
 
     sources.check(recipe.data)
-    Window.parse(recipe.search.flops_budget).check(space_of(recipe.space))
+    space, config = space_of(recipe.space), recipe.search
+    windows = parse_windows(config.flops_budget) | parse_windows(config.params_budget, "params")
+    for window in windows.values():
+        window.check(space)
+    parse_milliseconds(config.latency_budget)
     runtime(recipe.latency.runtime, recipe.latency.threads, recipe.latency.dtype)
     for width in recipe.retrain.baseline_widths:
         space_of(recipe.space).uniform(width)
@@ -207,94 +211,34 @@ def calibrate(job: Run) -> None:
 
 
 def search(job: Run) -> None:
+    from search.engine.choose import choose
+    from search.searching import search_networks
+
     limit = job.seconds("search")
     config = job.recipe.search
-    trials = search_networks(
+    found = search_networks(
         job.out / SUPERNET,
-        job.out / TABLE,
+        [job.out / TABLE],
         job.out / TRIALS,
-        job.data,
+        lambda: job.data,
         config,
         seed=job.recipe.seed,
         deadline=None if limit is None else time.monotonic() + limit,
         at_least=3 * job.recipe.retrain.chosen,
     )
-    from search.engine.front import choose, front
-
+    trials = found.trials
     if not trials:
         raise UserError(f"the search evaluated no network: all failed, see {job.out / TRIALS}")
-    best, chosen = front(trials), choose(trials, job.recipe.retrain.chosen)
+    best, chosen = found.front, choose(trials, job.recipe.retrain.chosen)
     result = {
         "evaluated": len(trials),
         "planned": config.trials,
         "front": [t["arch"] for t in best],
+        "fronts": {budget: [t["arch"] for t in each] for budget, each in found.fronts.items()},
         "chosen": dict(zip(LABELS, chosen, strict=False)),
     }
     say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
     write_json(job.out / RESULT, result)
-
-
-def search_networks(
-    supernet: Path,
-    table: Path,
-    log: Path,
-    data: "Data",
-    config: Search,
-    *,
-    seed: int,
-    latency_budget_ms: float | None = None,
-    deadline: float | None = None,
-    at_least: int = 1,
-) -> list[dict[str, Any]]:
-    """Searches with a finished supernet and a latency table; the trials go to `log`, on from what is there.
-
-    Returns the evaluated trials.
-
-    Raises:
-        UserError, SpaceError: files that don't fit together, or a budget that no network meets.
-    """
-    import hashlib
-
-    from search.engine.log import TrialLog
-    from search.engine.optuna_backend import search as optuna_search
-    from search.engine.problem import Problem
-    from search.evaluate import InheritedAccuracy
-    from search.latency.predictor import Predictor
-    from search.latency.table import LatencyTable
-    from search.training.sandwich import load_supernet, read_card
-
-    card, space = read_card(supernet)
-    problem = Problem(
-        space=space,
-        window=Window.parse(config.flops_budget),
-        predict=Predictor(LatencyTable.load(table), space),
-        evaluate=InheritedAccuracy(load_supernet(supernet).to(best_device()), data),
-        latency_budget_ms=latency_budget_ms,
-    )
-    problem.check()
-    header = {
-        "schema": "ghostnas.trials/1",
-        "space_id": space.id,
-        "supernet": card,
-        "latency_table": hashlib.sha256(table.read_bytes()).hexdigest(),
-        "data": data.name,
-        "budget": [problem.window.low, problem.window.high, latency_budget_ms],
-        "sampler": config.sampler,
-        "population": config.population,
-        "seed": seed,
-    }
-    trials = TrialLog(log, header)
-    optuna_search(
-        problem,
-        trials,
-        trials=config.trials,
-        sampler=config.sampler,
-        population=config.population,
-        seed=seed,
-        deadline=deadline,
-        at_least=at_least,
-    )
-    return trials.evaluated
 
 
 def networks(job: Run) -> dict[str, Arch]:

@@ -17,7 +17,8 @@ from search.errors import UserError
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Sampler = Literal["nsga2", "nsga3", "tpe", "gp", "random"]
+Backend = Literal["optuna", "ray", "nni"]
+Sampler = Literal["guided", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
 
 
 class _Model(BaseModel):
@@ -102,10 +103,17 @@ class Latency(_Model):
 class Search(_Model):
     """Accuracy against predicted latency under `flops_budget`: `trials` different networks are evaluated."""
 
-    flops_budget: str
+    flops_budget: str = Field(description="60M, a window 40M..60M, or several with commas: a front for each")
+    latency_budget: str | None = Field(default=None, description="8ms, on the interval's upper end; or several")
+    params_budget: str | None = None
+    objectives: tuple[str, ...] = Field(default=("accuracy", "latency_ms"), description="columns of the log")
     trials: Count = 200
     sampler: Sampler = "nsga2"
     population: Annotated[int, Field(ge=2)] = 40
+    trial_seconds: Positive | None = Field(default=None, description="an evaluation that takes longer has failed")
+    backend: Backend = "optuna"
+    workers: Count = 1
+    storage: str | None = Field(default=None, description="where Optuna's study is shown; None: nowhere")
 
 
 class Retraining(Training):

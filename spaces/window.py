@@ -61,13 +61,13 @@ class Window:
         SpaceError: no network of the space can be inside; names the nearest one that exists.
         """
         table = self.table(space)
-        for largest, missed in ((False, lambda count: count > self.high), (True, lambda count: count < self.low)):
-            code = table.extreme(largest)
-            count = int(table.total(code)[0])
-            if missed(count):
+        ends = [table.extreme(largest) for largest in (False, True)]
+        least, most = (int(table.total(code)[0]) for code in ends)
+        for code, count, missed in ((ends[0], least, least > self.high), (ends[1], most, most < self.low)):
+            if missed:
                 raise SpaceError(
                     f"no network of space {space.name} has {self}: the nearest feasible one, "
-                    f"{space.decode(code).id}, has {short(count)}"
+                    f"{space.decode(code).id}, has {short(count)} (the space has {short(least)} to {short(most)})"
                 )
 
     def __str__(self) -> str:

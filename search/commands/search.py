@@ -2,17 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.table import Table
 
 from search.commands.shared import (
+    Address,
     Json,
     Minutes,
     Out,
     Resume,
     Seed,
+    Workers,
     fresh,
     print_json,
     stdout,
@@ -23,13 +25,33 @@ from spaces.population import short
 
 def search(
     supernet: Annotated[Path, typer.Option("--supernet", help="A trained supernet's folder.")],
-    latency: Annotated[Path, typer.Option("--latency", help="A latency table, *.lat.json.")],
-    flops_budget: Annotated[str, typer.Option("--flops-budget", help="60M or 40M..60M.")],
-    latency_budget: Annotated[str | None, typer.Option("--latency-budget", help="8ms, on the upper bound.")] = None,
+    latency: Annotated[list[Path], typer.Option("--latency", help="A latency table, *.lat.json; again for more.")],
+    flops_budget: Annotated[str, typer.Option("--flops-budget", help="60M, 40M..60M, or several: 40M,60M,80M.")],
+    latency_budget: Annotated[
+        list[str] | None, typer.Option("--latency-budget", help="8ms, on the upper bound; again for a second table.")
+    ] = None,
+    params_budget: Annotated[str | None, typer.Option("--params-budget", help="5M, or 2M..5M.")] = None,
+    objectives: Annotated[
+        str, typer.Option("--objectives", help="accuracy and of latency_ms, macs, params.")
+    ] = "accuracy,latency_ms",
     trials: Annotated[int, typer.Option("--trials", min=1, help="Networks to evaluate.")] = 200,
-    backend: Annotated[str, typer.Option("--backend", help="optuna.")] = "optuna",
-    sampler: Annotated[str, typer.Option("--sampler", help="nsga2, nsga3, tpe, gp or random.")] = "nsga2",
+    backend: Annotated[str, typer.Option("--backend", help="optuna, ray or nni.")] = "optuna",
+    sampler: Annotated[
+        str, typer.Option("--sampler", help="guided, nsga2, nsga3, tpe, gp, random or evolution.")
+    ] = "nsga2",
     population: Annotated[int, typer.Option("--population", min=2)] = 40,
+    trial_seconds: Annotated[
+        float | None, typer.Option("--trial-seconds", min=0.001, help="A longer evaluation has failed.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="Show Optuna's study in a journal file or database (sqlite:///...).")
+    ] = None,
+    workers: Workers = 1,
+    address: Address = None,
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="Of each of Ray's workers, such as 0.25.")] = 0.0,
+    choose: Annotated[
+        str | None, typer.Option("--choose", help="Take from the front: knee, even:3, 8ms, 60M or an id; commas.")
+    ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Where the supernet's data lies now.")] = None,
     out: Out = Path("results/search"),
     seed: Seed = 0,
@@ -41,59 +63,102 @@ def search(
     import time
 
     from search import sources
-    from search.recipe import Search
-    from spaces.population import Window
+    from search.engine.budgets import parse_milliseconds, parse_windows
+    from search.engine.choose import check_ways
+    from search.recipe import Backend, Sampler, Search
 
-    if backend != "optuna":
-        raise UserError(f"the backend is optuna, not {backend!r}")
-    samplers = ("nsga2", "nsga3", "tpe", "gp", "random")
-    if sampler not in samplers:
-        raise UserError(f"a sampler is one of {', '.join(samplers)}, not {sampler!r}")
-    bound = _milliseconds(latency_budget) if latency_budget else None
-    Window.parse(flops_budget)
-    for path in (supernet / "supernet.json", latency):
+    for kind, name, names in (("the backend", backend, get_args(Backend)), ("a sampler", sampler, get_args(Sampler))):
+        if name not in names:
+            raise UserError(f"{kind} is one of {', '.join(names)}, not {name!r}")
+    if (workers > 1 or address or gpus) and backend != "ray":
+        raise UserError("--workers, --address and --gpus go with --backend ray")
+    if storage and backend == "nni":
+        raise UserError("--storage is Optuna's: it goes with --backend optuna or ray")
+    for text in latency_budget or []:
+        parse_milliseconds(text)
+    parse_windows(flops_budget)
+    parse_windows(params_budget, "params")
+    if choose:
+        check_ways(choose)
+    for path in (supernet / "supernet.json", *latency):
         if not path.exists():
             raise UserError(f"no file {path}")
     name = data or json.loads((supernet / "supernet.json").read_text(encoding="utf-8")).get("data", "")
     sources.check(name)
-    fresh(out, resume, "trials.jsonl")
-    from search.data import load as load_data
-    from search.engine.front import front
-    from search.files import write_text
-    from search.pipeline import search_networks
-    from search.training.sandwich import read_card
+    config = Search(
+        flops_budget=flops_budget,
+        params_budget=params_budget,
+        objectives=tuple(part.strip() for part in objectives.split(",")),
+        trials=trials,
+        sampler=sampler,  # type: ignore[arg-type]
+        population=population,
+        trial_seconds=trial_seconds,
+        backend=backend,  # type: ignore[arg-type]
+        workers=workers,
+        storage=storage,
+    )
+    from search.searching import problem_of, search_networks
 
-    config = Search(flops_budget=flops_budget, trials=trials, sampler=sampler, population=population)  # type: ignore[arg-type]
+    space = problem_of(supernet, latency, config, latency_budget or []).space  # an impossible budget is answered here
+    fresh(out, resume, "trials.jsonl")
+    from functools import cache
+
+    from search.data import load as load_data
+
     found = search_networks(
         supernet,
         latency,
         out / "trials.jsonl",
-        load_data(name, read_card(supernet)[1].resolution_choices[-1]),
+        cache(lambda: load_data(name, space.resolution_choices[-1])),
         config,
         seed=seed,
-        latency_budget_ms=bound,
+        latency_budgets=latency_budget or [],
+        address=address,
+        gpus=gpus,
         deadline=None if minutes is None else time.monotonic() + 60 * minutes,
     )
-    best = front(found)
-    space = read_card(supernet)[1]
-    for trial in best:
+    from search.files import write_text
+
+    best, fronts = found.front, found.fronts
+    for trial in {t["arch"]: t for each in (best, *fronts.values()) for t in each}.values():
         write_text(out / "front" / f"{trial['arch']}.json", space.decode(trial["code"]).to_json())
+    facts: dict[str, Any] = {"evaluated": len(found.trials), "front": best}
+    if len(fronts) > 1:
+        facts["fronts"] = fronts
+    if choose:
+        facts["chosen"] = _chosen(found, choose, supernet, latency[0], out)
     if as_json:
-        print_json({"evaluated": len(found), "front": best})
+        print_json(facts)
         return
-    table = Table("architecture", "accuracy", "predicted ms", "MACs", "parameters")
-    for t in best:
-        macs, params = short(t["macs"]), short(t["params"])
-        table.add_row(t["arch"], f"{t['accuracy']:.2%}", f"{t['latency_ms']:.3f}", macs, params)
+    for budget, trials_of in fronts.items():
+        _print_front(trials_of, f"within {budget}" if len(fronts) > 1 else None)
+    if choose:
+        _print_front(facts["chosen"], "chosen")
+    stdout.print(f"{len(found.trials)} networks evaluated; the front's architectures: {out / 'front'}", soft_wrap=True)
+
+
+def _chosen(found: Any, ways: str, supernet: Path, table: Path, out: Path) -> list[dict[str, Any]]:
+    """The chosen, each measured where this is the table's machine; also written as files."""
+    from search.engine.choose import pick
+    from search.files import write_json, write_text
+    from search.searching import measured
+
+    chosen = pick(found.trials, ways, found.problem.objectives)
+    times = measured(chosen, found.problem.space, supernet, table)
+    rows = [{**trial, "measured_ms": times.get(trial["arch"])} for trial in chosen]
+    for trial in rows:
+        arch = found.problem.space.decode(trial["code"])
+        write_text(out / "chosen" / f"{trial['arch']}.json", arch.to_json())
+    write_json(out / "chosen.json", rows)
+    return rows
+
+
+def _print_front(trials: list[dict[str, Any]], title: str | None) -> None:
+    measured = any(t.get("measured_ms") for t in trials)
+    columns = ["architecture", "accuracy", "predicted ms", *(["measured ms"] if measured else []), "MACs", "parameters"]
+    table = Table(*columns, title=title, title_justify="left")
+    for t in trials:
+        times = [t["latency_ms"], *([t["measured_ms"]] if measured else [])]
+        cells = ["" if ms is None else f"{ms:.3f}" for ms in times]
+        table.add_row(t["arch"], f"{t['accuracy']:.2%}", *cells, short(t["macs"]), short(t["params"]))
     stdout.print(table)
-    stdout.print(f"{len(found)} networks evaluated; the front's architectures: {out / 'front'}", soft_wrap=True)
-
-
-def _milliseconds(text: str) -> float:
-    try:
-        value = float(text.removesuffix("ms"))
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UserError(f"a latency budget is like 8ms, above zero, not {text!r}")
-    return value

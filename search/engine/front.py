@@ -1,45 +1,63 @@
-"""The Pareto front of accuracy (up) against latency (down), and which of its networks to take."""
+"""The Pareto front, by default of accuracy (up) against latency (down)."""
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from search.engine.objectives import USUAL, Objective, values
 from search.engine.problem import Trial
 
 
-def points(trials: list[Trial]) -> np.ndarray:
-    """[n, 2]: accuracy, latency in milliseconds"""
-    return np.array([(t["accuracy"], t["latency_ms"]) for t in trials], dtype=float).reshape(-1, 2)
-
-
-def front(trials: list[Trial]) -> list[Trial]:
-    """The trials that none other beats in both, fastest first; of equal ones the first."""
+def front(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> list[Trial]:
+    """The trials that none other beats in every objective, fastest first; of equal ones the first."""
     import moocore
 
     if not trials:
         return []
-    best = moocore.is_nondominated(points(trials), maximise=[True, False])
-    return sorted((t for t, keep in zip(trials, best, strict=True) if keep), key=lambda t: t["latency_ms"])
+    best = moocore.is_nondominated(values(trials, objectives), maximise=True)
+    return _sorted((t for t, keep in zip(trials, best, strict=True) if keep), objectives)
 
 
-def hypervolume(trials: list[Trial], worst_latency_ms: float) -> float:
+def layers(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> list[list[Trial]]:
+    """The front, the front behind it, and so on."""
+    import moocore
+
+    if not trials:
+        return []
+    ranks = moocore.pareto_rank(values(trials, objectives), maximise=True)
+    return [
+        _sorted((t for t, r in zip(trials, ranks, strict=True) if r == rank), objectives) for rank in np.unique(ranks)
+    ]
+
+
+def hypervolume(trials: Sequence[Trial], worst_latency_ms: float) -> float:
     """Area between the front and (accuracy 0, `worst_latency_ms`)."""
     import moocore
 
     if not trials:
         return 0.0
-    return float(moocore.hypervolume(points(trials), ref=[0.0, worst_latency_ms], maximise=[True, False]))
+    return float(moocore.hypervolume(values(trials, USUAL), ref=[0.0, -worst_latency_ms], maximise=True))
 
 
-def choose(trials: list[Trial], count: int) -> list[Trial]:
-    """`count` networks along the front, evenly from its fastest to its most accurate, fastest first. A front with fewer
-    is filled up from the fronts behind it."""
-    import moocore
+def _sorted(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    cost = next((o for o in objectives if not o.maximise), objectives[0])
+    return sorted(trials, key=lambda t: -cost.sign * t[cost.name])
 
-    ranks = moocore.pareto_rank(points(trials), maximise=[True, False])
-    pool: list[Trial] = []
-    for rank in np.unique(ranks):
-        layer = sorted((t for t, r in zip(trials, ranks, strict=True) if r == rank), key=lambda t: t["latency_ms"])
-        places = np.linspace(0, len(layer) - 1, min(count - len(pool), len(layer)))
-        pool += [layer[round(place)] for place in places]
-        if len(pool) >= count:
-            break
-    return sorted(pool, key=lambda t: t["latency_ms"])
+
+class Front:
+    """A front that grows with its trials, at little cost each."""
+
+    def __init__(self, objectives: Sequence[Objective]) -> None:
+        self.objectives = objectives
+        self.points: NDArray[np.float64] = np.empty((0, len(objectives)))
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Takes in complete trials."""
+        for point in values(trials, self.objectives):
+            if not (self.points >= point).all(1).any():
+                beaten = (point >= self.points).all(1)
+                self.points = np.concatenate([self.points[~beaten], point[None]])

@@ -1,8 +1,9 @@
-"""The trial log, `trials.jsonl`: every network that a search proposed, in order. A search resumes from it alone.
+"""The trial log, `trials.jsonl`: every network that a search proposed, in order. A search resumes from it alone, under
+any backend.
 
-A row has `number`, `state` (complete, repeated, infeasible, failed), `arch`, `code`, `accuracy`, `latency_ms` with its
-interval, `macs`, `params`, `excess`, `seconds`, and `backend`: what the backend needs to go on. The first row is a
-header that says which search this is; another search is refused.
+A row has `number`, `state` (complete, repeated, infeasible, failed), `arch`, `code`, the objectives (`accuracy`,
+`latency_ms` with its interval), `macs`, `params`, `excess`, `seconds`, and `backend`: what the backend needs to go on.
+The first row is a header that says which search this is; another search is refused.
 """
 
 from pathlib import Path
@@ -14,42 +15,67 @@ from search.files import JsonLines
 
 
 class TrialLog:
-    """Trials on disk and in memory.
+    """Trials on disk and in memory; one process at a time, for as long as it lives or until `close`.
 
     Args:
         header: what makes trials comparable: space, supernet, latency table, budget, sampler, seed.
 
     Raises:
-        UserError: the file holds another search's trials.
+        UserError: the file holds another search's trials, or another search is at work in it.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
-        self._lines = JsonLines(path)
-        rows = list(self._lines)
-        if not rows:
-            self._lines.append(header)
-        elif rows[0] != header:
-            differing = sorted(k for k in header.keys() | rows[0].keys() if header.get(k) != rows[0].get(k))
-            raise UserError(f"{path} holds trials of another search: it differs in {', '.join(differing)}")
-        self.trials: list[Trial] = rows[1:]
-        self.seen: dict[str, Trial] = {t["arch"]: t for t in self.trials if t["state"] == COMPLETE}
+        from filelock import FileLock, Timeout
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.header = path, header
+        self._lines, self._lock = JsonLines(path), FileLock(f"{path}.lock")
+        try:
+            self._lock.acquire(timeout=0)  # the system lets go of it when the process dies
+        except Timeout:
+            raise UserError(f"another search is at work in {path.parent}") from None
+        try:
+            rows = list(self._lines)
+            if not rows:
+                self._lines.append(header)
+            elif rows[0] != header:
+                differing = sorted(k for k in header.keys() | rows[0].keys() if header.get(k) != rows[0].get(k))
+                raise UserError(f"{path} holds trials of another search: it differs in {', '.join(differing)}")
+        except BaseException:
+            self._lock.release()
+            raise
+        self.trials: list[Trial] = []
+        self.seen: dict[str, Trial] = {}  # evaluated and failed, by architecture
+        self.evaluated: list[Trial] = []  # complete: each a different network
+        for trial in rows[1:]:
+            self._remember(trial)
+
+    def __enter__(self) -> "TrialLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets another search in."""
+        self._lock.release()
 
     def append(self, trial: Trial) -> None:
         """Adds a trial; it is on the disk on return."""
         self._lines.append(trial)
+        self._remember(trial)
+
+    def _remember(self, trial: Trial) -> None:
         self.trials.append(trial)
         if trial["state"] == COMPLETE:
+            self.evaluated.append(trial)
+        if trial["state"] in (COMPLETE, FAILED):
             self.seen[trial["arch"]] = trial
 
     @property
-    def evaluated(self) -> list[Trial]:
-        """Complete trials: each a different network with an accuracy."""
-        return list(self.seen.values())
-
-    @property
     def spent(self) -> int:
-        """Evaluations paid for, failed ones included."""
-        return len(self.seen) + sum(t["state"] == FAILED for t in self.trials)
+        """Networks paid for, failed ones included."""
+        return len(self.seen)
 
 
 def read_trials(path: Path) -> list[Trial]:

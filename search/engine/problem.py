@@ -1,4 +1,4 @@
-"""The search problem: a space, what to maximise and minimise over it, and what is allowed.
+"""The search problem: a space, what to make large and small over it, and what is allowed.
 
 Cheap before dear: multiply-adds, parameters and predicted latency come from tables and are settled first; a network
 over budget never costs an evaluation, and one that was seen before is answered from the log.
@@ -6,97 +6,157 @@ over budget never costs an evaluation, and one that was seen before is answered 
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
-from search.latency.predictor import Predictor
-from spaces.population import Window, sample
+from search.engine import budgets
+from search.engine.budgets import Budget, Budgets
+from search.engine.limit import TimeLimit, time_limit
+from search.engine.objectives import MACS, Columns, Objective
+from spaces.population import mutate, sample
 from spaces.space import Codes, Space, SpaceError
-from spaces.tables import costs
+from spaces.tables import macs_table, params_table
 
 Trial = dict[str, Any]  # a row of the log; `engine.log` says what is in it
 COMPLETE, REPEATED, INFEASIBLE, FAILED = "complete", "repeated", "infeasible", "failed"
+Evaluate = Callable[[Arch], float | Mapping[str, float]]
+WALK = 400  # steps towards a budget in which nothing was drawn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Accuracy (up) against predicted latency (down), inside a window of multiply-adds.
+    """Objectives over a space, inside at least one of the budgets.
 
     Args:
-        evaluate: architecture -> accuracy in [0, 1]; the only dear part.
-        predict: codes -> latency with its interval.
-        latency_budget_ms: bound on the upper end of the predicted interval; None bounds nothing.
+        evaluate: architecture -> accuracy in [0, 1], or several columns by name; the only dear part.
+        objectives: what to make large or small.
+        also: further columns to log, or for budgets to go by.
+        trial_seconds: an evaluation that takes longer has failed.
     """
 
     space: Space
-    window: Window
-    predict: Predictor
-    evaluate: Callable[[Arch], float]
-    latency_budget_ms: float | None = None
+    evaluate: Evaluate
+    objectives: tuple[Objective, ...]
+    budgets: Budgets
+    also: tuple[Objective, ...] = ()
+    trial_seconds: float | None = None
+
+    @property
+    def steering(self) -> tuple[Objective, ...]:
+        """What a sampler that knows no budgets is told: with several, multiply-adds too, so that it fills them all (of
+        the networks inside one, those on its front are on this one)."""
+        several = len(self.budgets) > 1 and MACS.name not in [o.name for o in self.objectives]
+        return (*self.objectives, MACS) if several else self.objectives
 
     def check(self) -> None:
         """Answers an infeasible budget at once.
 
         Raises:
-            SpaceError: no network meets the budget of multiply-adds, or none that of latency; names the nearest.
+            SpaceError: no network meets a constraint; says the space's range and the nearest network.
         """
-        self.window.check(self.space)
-        if self.latency_budget_ms is None:
-            return
-        code = self.predict.fastest()
-        high = float(self.predict(code).high_ms[0])
-        if high > self.latency_budget_ms:
-            raise SpaceError(
-                f"no network of space {self.space.name} is predicted at or below {self.latency_budget_ms:g} ms: the "
-                f"nearest feasible one, {self.space.decode(code).id}, takes up to {high:.3g} ms"
-            )
+        budgets.check(self.budgets, self.space)
+
+    def columns(self, codes: Codes) -> Columns:
+        """[n, genes] -> everything that is known of networks without evaluating them, each [n]"""
+        codes = np.atleast_2d(codes)
+        known: Columns = {
+            "macs": macs_table(self.space).total(codes).astype(np.int64),
+            "params": params_table(self.space).total(codes).astype(np.int64),
+        }
+        for objective in (*self.objectives, *self.also):
+            known |= objective.settle(codes)
+        return known
+
+    def excess(self, columns: Columns) -> NDArray[np.float64]:
+        """[n] how far each network is outside the budget that is nearest to it; 0 inside one."""
+        return np.min([budgets.excess(budget, columns) for budget in self.budgets.values()], axis=0)
 
     def initial(self, rng: np.random.Generator, count: int) -> Codes:
-        """`count` networks inside the budgets, uniform as far as enough are found: [count, genes]"""
-        if self.latency_budget_ms is None:
-            return sample(self.space, rng, count, self.window)
-        drawn = sample(self.space, rng, 20 * count, self.window)
-        return drawn[np.argsort(self.predict(drawn).high_ms > self.latency_budget_ms, kind="stable")][:count]
+        """`count` networks inside the budgets, in turn, uniform as far as enough are found: [count, genes]
+
+        Raises:
+            SpaceError: none was found inside a budget.
+        """
+        each = -(-count // len(self.budgets))
+        drawn = [self._inside(rng, each, budget) for budget in self.budgets.values()]
+        return np.stack(drawn, 1).reshape(-1, len(self.space.choices))[:count]
+
+    def _inside(self, rng: np.random.Generator, count: int, budget: Budget) -> Codes:
+        """`count` networks of a budget: of many drawn in its windows, those that meet the other constraints; if these
+        are too few, the many walk towards the budget."""
+        window = budgets.windows(budget)
+        if len(window) == len(budget):
+            return sample(self.space, rng, count, window)
+        codes = sample(self.space, rng, 20 * count, window)
+        missed = budgets.excess(budget, self.columns(codes))
+        for _ in range(WALK):
+            if (missed == 0).sum() >= count:
+                break
+            moved = mutate(self.space, rng, codes, 1.5 / len(self.space.choices))
+            new = budgets.excess(budget, self.columns(moved))
+            better = new < missed
+            codes[better], missed[better] = moved[better], new[better]
+        inside = codes[missed == 0]
+        if not len(inside):
+            raise SpaceError(
+                f"no network of space {self.space.name} was found that meets every constraint; the nearest, "
+                f"{self.space.decode(codes[missed.argmin()]).id}, is outside by {missed.min():.1%}"
+            )
+        return inside[np.arange(count) % len(inside)]
 
     def settle(self, code: Codes) -> Trial:
         """What is known of a network without evaluating it. `excess` is the budget's violation, 0 where it is met."""
-        cost, latency = costs(self.space, code), self.predict(code)
-        over = max(cost.macs - self.window.high, self.window.low - cost.macs, 0) / self.window.high
-        if self.latency_budget_ms is not None:
-            over += max(float(latency.high_ms[0]) / self.latency_budget_ms - 1, 0.0)
+        columns = self.columns(code)
         return {
             "arch": self.space.decode(code).id,
             "code": np.asarray(code).tolist(),
-            "macs": cost.macs,
-            "params": cost.params,
-            "latency_ms": float(latency.ms[0]),
-            "latency_low_ms": float(latency.low_ms[0]),
-            "latency_high_ms": float(latency.high_ms[0]),
-            "excess": over,
+            **{name: values[0].item() for name, values in columns.items()},
+            "excess": float(self.excess(columns)[0]),
         }
 
-    def run(self, code: Codes, seen: dict[str, Trial]) -> Trial:
+    def answer(self, trial: Trial, seen: Mapping[str, Trial]) -> Trial | None:
+        """A settled network that needs no evaluation, as a row: one outside the budgets, or seen before. Else None."""
+        unknown = {o.name: None for o in self.objectives if o.name not in trial}
+        if trial["excess"]:
+            return {**trial, **unknown, "state": INFEASIBLE, "seconds": 0.0}
+        if before := seen.get(trial["arch"]):
+            found = {key: value for key, value in before.items() if key not in ("number", "backend")}
+            return {**found, **trial, "state": REPEATED, "seconds": 0.0}
+        return None
+
+    def run(self, code: Codes, seen: Mapping[str, Trial]) -> Trial:
         """Settles a network and, where that is called for, evaluates it.
 
         Args:
-            seen: evaluated trials by architecture.
+            seen: evaluated and failed trials by architecture.
         """
         trial = self.settle(code)
-        if trial["excess"]:
-            return {**trial, "state": INFEASIBLE, "accuracy": None, "seconds": 0.0}
-        if before := seen.get(trial["arch"]):
-            return {**trial, "state": REPEATED, "accuracy": before["accuracy"], "seconds": 0.0}
+        return self.answer(trial, seen) or self.finish(trial, self.measure(self.space.decode(code)))
+
+    def measure(self, arch: Arch) -> dict[str, Any]:
+        """Evaluates a network: its columns and `seconds`, or `error` in words. Raises nothing, whatever happens."""
         start = time.monotonic()
         try:
-            accuracy = float(self.evaluate(self.space.decode(code)))
-            error = None if math.isfinite(accuracy) else f"accuracy is {accuracy}"
-        except Exception as exception:  # one network's failure must not end the search; it is in the log
-            accuracy, error = math.nan, f"{type(exception).__name__}: {exception}"
-        seconds = round(time.monotonic() - start, 4)
-        if error:
-            return {**trial, "state": FAILED, "accuracy": None, "seconds": seconds, "error": error}
-        return {**trial, "state": COMPLETE, "accuracy": accuracy, "seconds": seconds}
+            with time_limit(self.trial_seconds):
+                found = self.evaluate(arch)
+            columns = dict(found) if isinstance(found, Mapping) else {"accuracy": found}
+            result: dict[str, Any] = {name: float(value) for name, value in columns.items()}
+            odd = [f"{name} is {value}" for name, value in result.items() if not math.isfinite(value)]
+            if odd:
+                result = {"error": odd[0]}
+        except (Exception, TimeLimit) as exception:  # one network's failure must not end the search; it is in the log
+            result = {"error": f"{type(exception).__name__}: {exception}"}
+        return {**result, "seconds": round(time.monotonic() - start, 4)}
+
+    def finish(self, trial: Trial, result: Mapping[str, Any]) -> Trial:
+        """A settled network and what its evaluation came to, as a row."""
+        unknown = {o.name: None for o in self.objectives if o.name not in trial}
+        missing = [name for name in unknown if name not in result]
+        if missing and "error" not in result:
+            result = {"error": f"the evaluator gave no {missing[0]}", "seconds": result["seconds"]}
+        return {**trial, **unknown, **result, "state": FAILED if "error" in result else COMPLETE}

@@ -62,7 +62,7 @@ def check(table: LatencyTable, *, seconds: float = 45.0, threads: int | None = N
     """
     start = time.monotonic()
     setting = table.setting
-    run = runtime(setting.runtime, threads or setting.threads, setting.dtype)  # type: ignore[arg-type]
+    run = runtime(setting.runtime, threads or setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
     space = table_space(table)
     then = dict(_items(table, space))
     planned = {

@@ -4,7 +4,7 @@ In every step the largest network learns from the labels, and some random ones a
 detached predictions. Gradients of all accumulate into one update. Regularisation is on the largest only.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,20 @@ from ghostnet.weights import read, to_bytes
 from search.data import Data, resized
 from search.errors import UserError
 from search.evaluate import InheritedAccuracy
-from search.files import read_json, write_bytes, write_json
+from search.files import write_bytes, write_json
 from search.recipe import SupernetTraining
+from search.training.card import CARD, SCHEMA, read_card, space_for
 from search.training.checkpoint import Checkpoint
 from search.training.distill import DIVERGENCES
 from search.training.loop import fit
 from search.training.world import World
-from spaces.custom import space_of, space_to_dict
-from spaces.errors import SpaceError
+from spaces.custom import space_to_dict
 from spaces.population import sample
-from spaces.presets import named_space
 from spaces.space import Space
 from spaces.tables import macs_table
 
-SCHEMA = "ghostnas.supernet/1"
-WEIGHTS, CARD, CHECKPOINT = "supernet.safetensors", "supernet.json", "checkpoint.pt"
+__all__ = ["load_supernet", "new_supernet", "read_card", "space_for", "train_supernet"]
+WEIGHTS, CHECKPOINT = "supernet.safetensors", "checkpoint.pt"
 WATCHED = 3  # random networks whose accuracy is followed
 EVEN_FROM = 64  # networks from which one is drawn evenly over multiply-adds
 
@@ -127,26 +126,6 @@ def new_supernet(space: Space, seed: int = 0, kind: type[Supernet] = Supernet) -
     return kind(space.bounds, space.num_classes, space.in_chs, generator=generator)
 
 
-def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
-    """The card and the space of a finished supernet, without its weights.
-
-    Raises:
-        UserError: the folder holds none, or one of another space.
-    """
-    try:
-        card = read_json(folder / CARD)
-        space = space_for(space_of(card["space"]), card["num_classes"], card["in_chs"])
-    except OSError as error:
-        raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None
-    except (KeyError, TypeError, SpaceError) as error:
-        raise UserError(f"{folder / CARD} is no supernet's card ({SCHEMA}): {error}") from None
-    if card["space_id"] != space.id:
-        raise UserError(
-            f"the supernet in {folder} is of another space {space.name}: {card['space_id']}, not {space.id}"
-        )
-    return card, space
-
-
 def load_supernet(folder: Path, kind: type[Supernet] = Supernet) -> Supernet:
     """A finished supernet, in evaluation mode, on the CPU.
 
@@ -160,13 +139,3 @@ def load_supernet(folder: Path, kind: type[Supernet] = Supernet) -> Supernet:
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS}: {str(error).splitlines()[0]}") from None
     return supernet.eval()
-
-
-def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
-    """A space, or the preset of that name, for data of so many classes and channels.
-
-    Raises:
-        SpaceError: no such preset.
-    """
-    space = named_space(space) if isinstance(space, str) else space
-    return replace(space, num_classes=num_classes, in_chs=in_chs)

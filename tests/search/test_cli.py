@@ -51,7 +51,7 @@ BAD = {
     "no supernet": (["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M"], "no file x"),
     "an unknown backend": (
         ["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M", "--backend", "luck"],
-        "the backend is",
+        "the backend is one of",
     ),
     "fidelity of nothing": (["fidelity", "--supernet", "x"], "no file x"),
     "too few networks for bins": (["fidelity", "--supernet", "x", "--count", "8", "--bins", "5"], "at least 10 in 5"),

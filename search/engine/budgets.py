@@ -1,0 +1,125 @@
+"""What a network may cost. A budget is some constraints that hold together; a search may have several budgets, and
+gives a front for each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.engine.objectives import Columns, Latency
+from search.errors import UserError
+from spaces.population import Window
+from spaces.space import Codes, Space, SpaceError
+
+
+class Constraint(Protocol):
+    """A rule on the columns that are known before a network is evaluated."""
+
+    def excess(self, columns: Columns) -> NDArray[np.float64]:
+        """[n] how far each network breaks it, as a share of the bound; 0 where it is met."""
+
+    def check(self, space: Space) -> None:
+        """Raises:
+        SpaceError: no network meets it; names the space's range and the nearest network.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A window of multiply-adds or of parameters."""
+
+    window: Window
+
+    def excess(self, columns: Columns) -> NDArray[np.float64]:
+        return self.window.missed(columns[self.window.of])
+
+    def check(self, space: Space) -> None:
+        self.window.check(space)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyBudget:
+    """A bound on the upper end of a predicted latency.
+
+    Args:
+        fastest: the code of the least predicted latency, such as `Predictor.fastest`.
+    """
+
+    latency: Latency
+    high_ms: float
+    fastest: Callable[[], Codes]
+
+    def excess(self, columns: Columns) -> NDArray[np.float64]:
+        return np.maximum(columns[self.latency.high] / self.high_ms - 1, 0.0)
+
+    def check(self, space: Space) -> None:
+        ends = np.stack([self.fastest(), space.choices - 1])
+        fastest, largest = self.latency.predict(ends).high_ms.tolist()
+        if fastest > self.high_ms:
+            raise SpaceError(
+                f"no network of space {space.name} is predicted at or below {self.high_ms:g} ms: the nearest feasible "
+                f"one, {space.decode(ends[0]).id}, takes up to {fastest:.3g} ms, the largest {largest:.3g} ms"
+            )
+
+
+Budget = tuple[Constraint, ...]  # all of them hold
+Budgets = dict[str, Budget]  # by what the user called them; a network needs to meet one
+NONE: Budgets = {"all": ()}
+
+
+def excess(budget: Budget, columns: Columns) -> NDArray[np.float64]:
+    """[n] how far each network is outside a budget, summed over its constraints; 0 inside."""
+    count = len(next(iter(columns.values())))
+    return sum((constraint.excess(columns) for constraint in budget), np.zeros(count))
+
+
+def parse_windows(text: str | None, of: str = "macs") -> dict[str, Window]:
+    """`60M`, `40M..60M`, or several with commas between -> windows by their text.
+
+    Raises:
+        SpaceError: one of them is none.
+    """
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    return {part: Window.parse(part, "params" if of == "params" else "macs") for part in parts}
+
+
+def parse_milliseconds(text: str | None) -> dict[str, float]:
+    """`8ms`, or several with commas between -> milliseconds by their text.
+
+    Raises:
+        UserError: one of them is none.
+    """
+    found = {}
+    for part in text.split(",") if text is not None else ():
+        try:
+            value = float(part.strip().removesuffix("ms"))
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise UserError(f"a latency budget is like 8ms, above zero, not {part.strip()!r}")
+        found[part.strip()] = value
+    return found
+
+
+def every(*groups: dict[str, Constraint]) -> Budgets:
+    """A budget for each combination of one constraint a group: {60M, 80M} and {8ms} -> {"60M 8ms", "80M 8ms"}."""
+    some = [group for group in groups if group]
+    combined = product(*(group.items() for group in some))
+    return {" ".join(name for name, _ in parts): tuple(c for _, c in parts) for parts in combined} if some else NONE
+
+
+def check(budgets: Budgets, space: Space) -> None:
+    """Raises:
+    SpaceError: one of them is out of the space's reach.
+    """
+    for budget in budgets.values():
+        for constraint in budget:
+            constraint.check(space)
+
+
+def windows(budget: Budget) -> Sequence[Window]:
+    """The windows among a budget's constraints, from which it is sampled."""
+    return [constraint.window for constraint in budget if isinstance(constraint, Within)]

@@ -1,0 +1,80 @@
+"""Which networks to take: evenly along the front, at its knee, by budget, by id."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from search.engine.front import front, layers
+from search.engine.objectives import ACCURACY, USUAL, Objective, values
+from search.engine.problem import Trial
+from search.errors import UserError
+from spaces.population import Window
+
+WAYS = "knee, even:3, 8ms, 60M (or 40M..60M), or an architecture's id"
+
+
+def choose(trials: Sequence[Trial], count: int, objectives: Sequence[Objective] = USUAL) -> list[Trial]:
+    """`count` networks along the front, evenly from its fastest to its most accurate, fastest first. A front with fewer
+    is filled up from the fronts behind it."""
+    pool: list[Trial] = []
+    for layer in layers(trials, objectives):
+        places = np.linspace(0, len(layer) - 1, min(count - len(pool), len(layer)))
+        pool += [layer[round(place)] for place in places]
+        if len(pool) >= count:
+            break
+    return sorted(pool, key=lambda t: t["latency_ms"])
+
+
+def knee(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> Trial:
+    """Where the front bends most: the farthest, on axes from 0 to 1, above the plane of sums through the front's ends
+    (Das, 1999)."""
+    best = front(trials, objectives)
+    points = values(best, objectives)
+    spread = np.maximum(np.ptp(points, axis=0), 1e-12)
+    return best[int(((points - points.min(0)) / spread).sum(1).argmax())]
+
+
+def pick(trials: Sequence[Trial], ways: str, objectives: Sequence[Objective] = USUAL) -> list[Trial]:
+    """The networks that `--choose` asks for: ways with commas between, each network once, in order.
+
+    Args:
+        trials: complete ones.
+
+    Raises:
+        UserError: a way that is none, or that no trial answers.
+    """
+    chosen: dict[str, Trial] = {}
+    for way in ways.split(","):
+        for trial in _pick(trials, way.strip(), objectives):
+            chosen[trial["arch"]] = trial
+    return list(chosen.values())
+
+
+def check_ways(ways: str) -> None:
+    """Raises:
+    UserError: a way of choosing that is none.
+    """
+    for way in ways.split(","):
+        if not re.fullmatch(r"knee|even:[1-9]\d*|[0-9a-f]{10}|\d+(\.\d+)?ms|(.+\.\.)?\d+(\.\d+)?[kMG]?", way.strip()):
+            raise UserError(f"networks are chosen by {WAYS}, not {way.strip()!r}")
+
+
+def _pick(trials: Sequence[Trial], way: str, objectives: Sequence[Objective]) -> list[Trial]:
+    check_ways(way)
+    if way == "knee":
+        return [knee(trials, objectives)]
+    if way.startswith("even:"):
+        return choose(trials, int(way.removeprefix("even:")), objectives)
+    if named := [t for t in trials if t["arch"] == way]:
+        return named
+    if re.fullmatch(r"[0-9a-f]{10}", way):
+        raise UserError(f"no network {way} among those that were evaluated")
+    if way.endswith("ms"):
+        inside = [t for t in trials if t["latency_high_ms"] <= float(way.removesuffix("ms"))]
+    else:
+        window = Window.parse(way)
+        inside = [t for t in trials if window.low <= t["macs"] <= window.high]
+    if not inside:
+        raise UserError(f"no network that was evaluated is within {way}")
+    return [max(inside, key=lambda t: (t[ACCURACY.name], -t["latency_ms"]))]

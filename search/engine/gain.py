@@ -1,0 +1,70 @@
+"""What a network would add to a front's hypervolume, as far as several beliefs tell.
+
+Hypervolume is the mean, over directions in the positive orthant, of min_i (y_i / direction_i)^m (Zhang and Golovin,
+ICML 2020, lemma 5), for any number m of objectives. So the gain of one network, or of a batch one after the other, is
+arithmetic on arrays.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.engine.objectives import Columns, Objective, values
+from search.engine.problem import Trial
+
+Floats = NDArray[np.float64]
+DIRECTIONS = 256
+BEYOND = 0.1  # the reference point lies behind the worst of the front by this part of the front's extent
+
+
+class Gain:
+    """Over the front of some trials.
+
+    Args:
+        rows: complete trials, at least one.
+        members: beliefs that there are of a dear objective; each direction goes by one of them.
+    """
+
+    def __init__(
+        self, objectives: Sequence[Objective], rows: Sequence[Trial], members: int, rng: np.random.Generator
+    ) -> None:
+        import moocore
+
+        self.objectives = objectives
+        points = values(rows, objectives)
+        best = points[moocore.is_nondominated(points, maximise=True)]
+        extent = np.ptp(best, axis=0)
+        extent = np.where(extent > 0, extent, np.maximum(np.ptp(points, axis=0), 1e-9))
+        self.worst, self.extent = best.min(0) - BEYOND * extent, extent
+        directions = np.abs(rng.standard_normal((DIRECTIONS, len(objectives)))) + 1e-9
+        self.directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        self.believer = rng.integers(members, size=DIRECTIONS)
+        self.reached = self._scalar(np.broadcast_to(best, (DIRECTIONS, *best.shape))).max(1)
+
+    def worth(self, columns: Columns, beliefs: dict[str, Floats]) -> Floats:
+        """What networks are worth in each direction: [directions, n].
+
+        Args:
+            columns: of each objective that is known, [n].
+            beliefs: of each that is not, [members, n].
+        """
+        points = [
+            o.sign
+            * (beliefs[o.name][self.believer] if o.name in beliefs else np.tile(columns[o.name], (DIRECTIONS, 1)))
+            for o in self.objectives
+        ]
+        return self._scalar(np.stack(points, axis=-1))
+
+    def of(self, worth: Floats) -> Floats:
+        """[directions, n] -> the expected gain of each network alone, [n]"""
+        return np.maximum(worth - self.reached[:, None], 0).mean(0)
+
+    def take(self, worth: Floats) -> None:
+        """Counts a network in, of worth [directions]."""
+        self.reached = np.maximum(self.reached, worth)
+
+    def _scalar(self, points: Floats) -> Floats:
+        """[directions, n, objectives] -> [directions, n]"""
+        height = np.maximum(points - self.worst, 0) / self.extent
+        return (height / self.directions[:, None]).min(2) ** len(self.objectives)

@@ -1,0 +1,77 @@
+"""What a search makes large or small. An objective is a column of the trial log with a direction; the cheap ones say
+how it is settled for whole populations, the dear ones leave it to the evaluator.
+
+A new one is a small class:
+
+    class Blocks(Objective):
+        def settle(self, codes):
+            return {"blocks": count_blocks(codes)}
+
+    Blocks("blocks")
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.latency.predictor import Prediction
+from spaces.space import Codes
+
+Columns = dict[str, NDArray[Any]]  # each [n]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A column to make small, or large."""
+
+    name: str
+    maximise: bool = False
+
+    def settle(self, codes: Codes) -> Columns:
+        """[n, genes] -> what is known of networks that were not evaluated: its own column, and what goes with it.
+
+        Nothing, where the evaluator gives the column; multiply-adds and parameters the problem has anyway.
+        """
+        return {}
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, else -1."""
+        return 1 if self.maximise else -1
+
+
+ACCURACY = Objective("accuracy", maximise=True)
+LATENCY = Objective("latency_ms")  # as it stands in a log
+MACS, PARAMS = Objective("macs"), Objective("params")
+USUAL = (ACCURACY, LATENCY)
+
+
+@dataclass(frozen=True)
+class Latency(Objective):
+    """Predicted milliseconds, with the ends of their interval as `<name>_low_ms` and `<name>_high_ms`."""
+
+    name: str = "latency_ms"
+    predict: Callable[[Codes], Prediction] = field(kw_only=True)
+
+    @property
+    def low(self) -> str:
+        """The column of the interval's lower end."""
+        return self.name.removesuffix("_ms") + "_low_ms"
+
+    @property
+    def high(self) -> str:
+        """The column of its upper end, which budgets go by."""
+        return self.name.removesuffix("_ms") + "_high_ms"
+
+    def settle(self, codes: Codes) -> Columns:
+        latency = self.predict(codes)
+        return {self.name: latency.ms, self.low: latency.low_ms, self.high: latency.high_ms}
+
+
+def values(rows: Sequence[dict[str, Any]], objectives: Sequence[Objective]) -> NDArray[np.float64]:
+    """[n, objectives] of trials, all to be made large."""
+    table = [[o.sign * row[o.name] for o in objectives] for row in rows]
+    return np.array(table, dtype=np.float64).reshape(-1, len(objectives))

@@ -1,0 +1,38 @@
+"""How a search is run, whichever backend runs it."""
+
+import time
+from dataclasses import dataclass
+
+from search.recipe import Sampler
+
+PROPOSALS = 50  # a trial, before the search ends for want of new networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """
+    Args:
+        trials: different networks to evaluate, failed ones included.
+        population: of these, how many are drawn inside the budgets, uniformly, before the sampler goes on.
+        deadline: by `time.monotonic()`; then the search ends, once it has `at_least` so many.
+        storage: where Optuna's study is kept for others to see; None: in memory.
+        workers: processes that evaluate side by side.
+        address: of a Ray cluster; None: this machine.
+        gpus: of each worker.
+    """
+
+    trials: int
+    sampler: Sampler = "nsga2"
+    population: int = 40
+    seed: int = 0
+    deadline: float | None = None
+    at_least: int = 1
+    storage: str | None = None
+    workers: int = 1
+    address: str | None = None
+    gpus: float = 0.0
+
+    def over(self, spent: int, proposed: int) -> bool:
+        """Whether the search ends, with so many networks paid for, and proposed."""
+        late = self.deadline is not None and time.monotonic() > self.deadline and spent >= self.at_least
+        return late or spent >= self.trials or proposed >= PROPOSALS * self.trials

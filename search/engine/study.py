@@ -1,0 +1,96 @@
+"""The trial log as an Optuna study, one categorical parameter a gene: rebuilt from the log, in memory or in a
+storage of the user's where optuna-dashboard shows it."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.engine.log import TrialLog
+from search.engine.objectives import Objective
+from search.engine.problem import FAILED, REPEATED, Problem, Trial
+from search.errors import UserError
+from spaces.space import Codes, Space
+
+Distributions = dict[str, BaseDistribution]
+
+
+def distributions(space: Space) -> Distributions:
+    return {gene.name: CategoricalDistribution(tuple(range(len(gene.choices)))) for gene in space.genes}
+
+
+def params(space: Space, code: list[int]) -> dict[str, int]:
+    return {gene.name: index for gene, index in zip(space.genes, code, strict=True)}
+
+
+def code_of(space: Space, params: dict[str, Any]) -> Codes:
+    """[genes]: as a sampler proposed it, which a resumed one must see again; not always canonical."""
+    return np.array([params[gene.name] for gene in space.genes], dtype=np.int64)
+
+
+def failed(row: Trial) -> bool:
+    """Whether a trial has no values to learn from: it failed, or repeats one that did."""
+    return row["state"] == FAILED or (row["state"] == REPEATED and "error" in row)
+
+
+def told(row: Trial, objectives: tuple[Objective, ...]) -> list[float]:
+    """What the sampler is told; an infeasible network counts by its violation, its accuracy is unknown."""
+    return [0.0 if row[o.name] is None else float(row[o.name]) for o in objectives]
+
+
+def frozen(row: Trial, problem: Problem, of: Distributions) -> FrozenTrial:
+    """A row of the log as a finished trial."""
+    return create_trial(
+        state=TrialState.FAIL if failed(row) else TrialState.COMPLETE,
+        values=None if failed(row) else told(row, problem.steering),
+        params=params(problem.space, row["code"]),
+        distributions=of,
+        system_attrs=dict(row["backend"]),
+        constraints={"budget": row["excess"]},
+        user_attrs={key: row[key] for key in ("arch", "macs", "params", "state")},
+    )
+
+
+def rebuild(problem: Problem, log: TrialLog, of: Distributions, storage: str | None) -> optuna.Study:
+    """The study of all trials in the log. A storage's is made anew, under the log's folder and a hash of what it is."""
+    directions = [StudyDirection.MAXIMIZE if o.maximise else StudyDirection.MINIMIZE for o in problem.steering]
+    folder, where = log.path.parent.resolve(), open_storage(storage)
+    name = f"{folder.name}-{hashlib.sha256(f'{folder} {log.header}'.encode()).hexdigest()[:8]}"
+    if where is not None and name in optuna.get_all_study_names(where):
+        optuna.delete_study(study_name=name, storage=where)
+    study = optuna.create_study(directions=directions, study_name=name, storage=where)
+    study.set_metric_names([o.name for o in problem.steering])
+    for row in log.trials:
+        study.add_trial(frozen(row, problem, of))
+    return study
+
+
+def open_storage(storage: str | None) -> Any:
+    """A journal file by its path (`search.journal`), a database by its address (`sqlite:///search.db`,
+    `postgresql://...`, `mysql://...`), or None for memory.
+
+    Raises:
+        UserError: it can't be opened.
+    """
+    if storage is None:
+        return None
+    try:
+        if "://" in storage:
+            return optuna.storages.RDBStorage(storage)
+        Path(storage).parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(storage))
+    except ImportError as error:
+        raise UserError(f"the storage {storage} needs another package: {_line(error)}") from None
+    except Exception as error:  # SQLAlchemy's, of many kinds
+        raise UserError(f"the storage {storage} can't be opened: {_line(error)}") from None
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

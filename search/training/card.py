@@ -1,0 +1,44 @@
+"""A supernet's card, `supernet.json`: which space and data it is of. Read without torch."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from search.errors import UserError
+from search.files import read_json
+from spaces.custom import space_of
+from spaces.errors import SpaceError
+from spaces.presets import named_space
+from spaces.space import Space
+
+SCHEMA, CARD = "ghostnas.supernet/1", "supernet.json"
+
+
+def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
+    """The card and the space of a finished supernet, without its weights.
+
+    Raises:
+        UserError: the folder holds none, or one of another space.
+    """
+    try:
+        card = read_json(folder / CARD)
+        space = space_for(space_of(card["space"]), card["num_classes"], card["in_chs"])
+    except OSError as error:
+        raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None
+    except (KeyError, TypeError, SpaceError) as error:
+        raise UserError(f"{folder / CARD} is no supernet's card ({SCHEMA}): {error}") from None
+    if card["space_id"] != space.id:
+        raise UserError(
+            f"the supernet in {folder} is of another space {space.name}: {card['space_id']}, not {space.id}"
+        )
+    return card, space
+
+
+def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
+    """A space, or the preset of that name, for data of so many classes and channels.
+
+    Raises:
+        SpaceError: no such preset.
+    """
+    space = named_space(space) if isinstance(space, str) else space
+    return replace(space, num_classes=num_classes, in_chs=in_chs)

@@ -1,0 +1,75 @@
+"""What the tests of the search share: a problem that costs nothing, and how a search is run over it."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from search.engine.backends import backend
+from search.engine.budgets import LatencyBudget, Within, every, parse_windows
+from search.engine.log import TrialLog
+from search.engine.objectives import ACCURACY, Latency
+from search.engine.plan import Plan
+from search.engine.problem import Evaluate, Problem
+from search.latency.predictor import Prediction
+from spaces import named_space
+from spaces.tables import UnitTable
+
+SPACE = named_space("digits")
+HEADER = {"search": "of the tests"}
+
+
+class FakePredictor:
+    """Latency as a plain sum: a unit's key, hashed."""
+
+    def __init__(self) -> None:
+        self.table = UnitTable(SPACE, lambda unit: 0.01 + (sum(map(ord, unit.key)) % 97) / 1000)
+
+    def __call__(self, codes):
+        ms = self.table.total(codes)
+        return Prediction(ms, 0.9 * ms, 1.1 * ms)
+
+    def fastest(self):
+        return self.table.extreme()
+
+
+def accuracy_of(arch) -> float:
+    return int(arch.id, 16) % 1000 / 1000
+
+
+def slowly(arch) -> float:
+    time.sleep(0.02)
+    return accuracy_of(arch)
+
+
+def some_fail(arch) -> float:
+    """One in five raises, one hangs, one gives no number."""
+    match int(arch.id, 16) % 5:
+        case 0:
+            raise RuntimeError("boom")
+        case 1:
+            time.sleep(3600)
+        case 2:
+            return float("nan")
+    return accuracy_of(arch)
+
+
+def problem(
+    evaluate: Evaluate = accuracy_of, flops: str = "500k", latency_budget_ms: float | None = None, **changes: Any
+) -> Problem:
+    predict = FakePredictor()
+    latency = Latency(predict=predict)
+    bound = {} if latency_budget_ms is None else {"ms": LatencyBudget(latency, latency_budget_ms, predict.fastest)}
+    windows = {words: Within(window) for words, window in parse_windows(flops).items()}
+    values: dict[str, Any] = {"objectives": (ACCURACY, latency), "budgets": every(windows, bound)}
+    return Problem(space=SPACE, evaluate=evaluate, **(values | changes))
+
+
+def run(task: Problem, folder: Path, name: str = "optuna", **plan: Any) -> list[dict[str, Any]]:
+    """A search in a folder, on from what is there; its rows but for the times."""
+    with TrialLog(folder / "trials.jsonl", HEADER) as log:
+        backend(name)(task, log, Plan(**({"population": 10} | plan)))  # type: ignore[arg-type]
+        return bare(log.trials)
+
+
+def bare(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in trial.items() if k != "seconds"} for trial in trials]

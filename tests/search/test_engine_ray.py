@@ -1,0 +1,62 @@
+"""The search on Ray Tune: the conformance suite on one machine, and a cluster of two nodes that loses one."""
+
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from search.engine.backends import backend
+from search.engine.log import TrialLog, read_trials
+from search.engine.plan import Plan
+from tests.search.conformance import Conformance
+from tests.search.searches import HEADER, accuracy_of, problem
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _disconnected():
+    yield
+    ray.shutdown()
+
+
+class TestRay(Conformance):
+    name, kills, start, exact, plan = "ray", 2, "spawn", False, {"workers": 2}
+
+
+def a_second(arch) -> float:
+    time.sleep(0.3)
+    return accuracy_of(arch)
+
+
+def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = cluster.add_node(num_cpus=2)
+    log, before = tmp_path / "trials.jsonl", []
+
+    def lose() -> None:
+        while not log.exists() or sum(t["state"] == "complete" for t in read_trials(log)) < 8:
+            time.sleep(0.1)
+        before.extend(read_trials(log))
+        cluster.remove_node(second, allow_graceful=False)
+
+    thread = threading.Thread(target=lose, daemon=True)
+    thread.start()
+    try:
+        with TrialLog(log, HEADER) as trials:
+            plan = Plan(trials=30, population=10, workers=3, address=cluster.address)
+            backend("ray")(problem(a_second), trials, plan)
+        thread.join()
+        assert len(ray.nodes()) == 2 and sum(node["Alive"] for node in ray.nodes()) == 1
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    rows = read_trials(log)
+    assert before and rows[: len(before)] == before
+    states = Counter(t["state"] for t in rows)
+    assert states["complete"] == 30 and not states["failed"]
+    assert len({t["arch"] for t in rows if t["state"] == "complete"}) == 30
