@@ -31,6 +31,7 @@ TARGETS = (  # runtime or training, data type, batch
     ("onnxruntime", "int8", 1),
     ("openvino", "float32", 1),
     ("openvino", "int8", 1),
+    ("litert", "float32", 1),
     ("executorch", "float32", 1),
     ("torch-cpu", "float32", 1),
     ("training-cpu", "float32", 64),
