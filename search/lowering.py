@@ -1,10 +1,12 @@
-"""Three ways to run the cheap op (ghostnet/modules.py, `CheapConv`), with equal outputs in the same order.
+"""Ways to run the cheap op (ghostnet/modules.py, `CheapConv`), with equal outputs in the same order.
 
 `split`: one depthwise convolution a replica, as `CheapConv` itself does; the next layer joins them.
 `repeated`: the primaries stand s - 1 times in a row, and one depthwise convolution reads them.
 `grouped`: one convolution with a group a primary and s - 1 outputs each, as the usual Ghost module has it. It puts its
 outputs out by primary: they are picked into our order, replica by replica, afterwards, and those that the closing
 slice would throw away are left out in the same step. Where a primary has a single ghost nothing is picked.
+`mixed`: split where the primaries are a multiple of 4, grouped elsewhere. ONNX Runtime's quick depthwise convolution
+works on blocks of channels; without it, s - 1 convolutions take longer than one.
 
 Which is fastest is a property of the runtime: results/latency/lowering.md has it measured.
 """
@@ -18,8 +20,9 @@ from torch import Tensor, nn
 
 from ghostnet.modules import CheapConv
 
-Lowering = Literal["split", "repeated", "grouped"]
+Lowering = Literal["split", "repeated", "grouped", "mixed"]
 LOWERINGS: tuple[Lowering, ...] = get_args(Lowering)
+BLOCK = 4
 
 
 def by_primary(in_chs: int, out_chs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -37,9 +40,13 @@ def by_primary(in_chs: int, out_chs: int) -> tuple[np.ndarray, np.ndarray]:
     return place, ghost
 
 
-def simplest(conv: CheapConv, lowering: Lowering) -> Lowering:
-    """`split` where there is one replica at most, so that all three are the same depthwise convolution."""
-    return "split" if len(conv.replicas) < 2 else lowering
+def form(conv: CheapConv, lowering: Lowering) -> Literal["split", "repeated", "grouped"]:
+    """How one cheap op is run. With one replica at most all forms are the same depthwise convolution: `split`."""
+    if len(conv.replicas) < 2:
+        return "split"
+    if lowering == "mixed":
+        return "grouped" if conv.in_chs % BLOCK else "split"
+    return lowering
 
 
 class SplitConv(nn.Module):
@@ -98,11 +105,11 @@ def lowered(module: nn.Module, lowering: Lowering) -> nn.Module:
     for parent in list(holder.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, CheapConv):
-                setattr(parent, name, _FORMS[simplest(child, lowering)](child))
+                setattr(parent, name, _FORMS[form(child, lowering)](child))
     return holder[0]
 
 
-_FORMS: dict[Lowering, type[nn.Module]] = {"split": SplitConv, "repeated": RepeatedConv, "grouped": GroupedConv}
+_FORMS: dict[str, type[nn.Module]] = {"split": SplitConv, "repeated": RepeatedConv, "grouped": GroupedConv}
 
 
 def _leading(x: Tensor, count: int) -> Tensor:

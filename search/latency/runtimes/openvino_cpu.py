@@ -15,6 +15,8 @@ from search.latency.runtimes.ort import onnx_file
 if TYPE_CHECKING:
     from torch import nn
 
+    from search.lowering import Lowering
+
 
 class OpenVino(Adapter):
     """Our ONNX graphs, compiled by OpenVINO. Left to itself it computes them in bfloat16 where it can."""
@@ -22,7 +24,7 @@ class OpenVino(Adapter):
     name = "openvino"
     package = "openvino"
     extra = "openvino"
-    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32", "int8")
+    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split", "int8": "repeated"}
 
     def version(self) -> str:
         import openvino
