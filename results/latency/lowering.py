@@ -113,7 +113,7 @@ def page(facts: dict) -> str:
     for s in facts["studies"]:
         threads = f"{s['threads']} thread{'s' if s['threads'] > 1 else ''}"
         title = f"{s['target']} {s['version'].split('-')[0]}, {s['dtype']}, batch {s['batch']}, {threads}"
-        parts += [f"## {title}", "", f"| | s | {BASE}, ms | {' | '.join(shown)} |", "|---|---|---|---|---|---|"]
+        parts += [f"## {title}", "", f"| | s | {BASE}, ms | {' | '.join(shown)} |", "|---" * (3 + len(shown)) + "|"]
         for row in s["rows"]:
             ratios = (str(Interval(**row["of_split"][f])) if f in row["of_split"] else "-" for f in shown)
             parts.append(f"| {row['what']} | {row['ratio']} | {row['ms'][BASE]:.3g} | {' | '.join(ratios)} |")
@@ -127,10 +127,11 @@ def page(facts: dict) -> str:
 
 PAGE = """# How the cheap op is run
 
-Columns *usual*, *repeated* and *grouped* say how many times as long these forms take as *split*: the median over rounds
-in which all forms stood side by side, and its 95 % bootstrap interval. At s = 2 the three lowerings are the same graph.
-*usual* is timm's Ghost module (a grouped convolution, and a closing slice whether it cuts or not); *split*, *repeated*
-and *grouped* are ours (`search/lowering.py`), with equal outputs.
+*usual* is timm's Ghost module (a grouped convolution, and a closing slice whether it cuts or not); *split*, *repeated*,
+*grouped* and *mixed* are ours (`search/lowering.py`), with equal outputs. The table says how many times as long each
+takes as *split*: the median over rounds in which all stood side by side, and its 95 % bootstrap interval. At s = 2 ours
+are one and the same graph. Each runtime uses the form that is fastest for whole networks (`lowerings` in
+`search/latency/runtimes/`).
 
 Measured on {cpu} ({cores} cores) by `lowering.py` beside this page; figures in `lowering.json`.
 
