@@ -5,8 +5,9 @@
 `grouped`: one convolution with a group a primary and s - 1 outputs each, as the usual Ghost module has it. It puts its
 outputs out by primary: they are picked into our order, replica by replica, afterwards, and those that the closing
 slice would throw away are left out in the same step. Where a primary has a single ghost nothing is picked.
-`mixed`: split where the primaries are a multiple of 4, grouped elsewhere. ONNX Runtime's quick depthwise convolution
-works on blocks of channels; without it, s - 1 convolutions take longer than one.
+`mixed`: split, but grouped where the primaries are no multiple of 4 and have equally many ghosts, so that grouping
+computes nothing in vain. ONNX Runtime's quick depthwise convolution works on blocks of channels; without it, s - 1
+convolutions take longer than one.
 
 Which is fastest is a property of the runtime: results/latency/lowering.md has it measured.
 """
@@ -45,7 +46,7 @@ def form(conv: CheapConv, lowering: Lowering) -> Literal["split", "repeated", "g
     if len(conv.replicas) < 2:
         return "split"
     if lowering == "mixed":
-        return "grouped" if conv.in_chs % BLOCK else "split"
+        return "grouped" if conv.in_chs % BLOCK and conv.out_chs % conv.in_chs == 0 else "split"
     return lowering
 
 

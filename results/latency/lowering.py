@@ -21,8 +21,8 @@ from forms import BASE, NETWORK, USUAL, inference, training
 from search.errors import UserError
 from search.files import read_json, write_json, write_text
 from search.latency.paired import Interval, middle, side_by_side
+from search.latency.ruler.device import now, this_device
 from search.latency.runtimes import runtime
-from search.latency.table import now, this_device
 from search.lowering import LOWERINGS
 
 HERE = Path(__file__).parent
@@ -54,14 +54,19 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     file = arguments.out / "lowering.json"
-    facts = {"device": this_device().model_dump(), "quick": arguments.quick, "absent": {}, "studies": []}
-    if file.exists() and all((old := read_json(file))[key] == facts[key] for key in ("device", "quick")):
+    facts = {"device": this_device(), "quick": arguments.quick, "absent": {}, "studies": []}
+    if file.exists() and same(old := read_json(file), facts):
         facts = old
     for target in TARGETS:
         if target[0] in arguments.targets.split(","):
             study(facts, target, arguments.threads, 3 if arguments.quick else arguments.rounds, arguments.quick)
             write_json(file, facts)
             write_text(arguments.out / "lowering.md", page(facts))
+
+
+def same(old: dict, new: dict) -> bool:
+    """Whether figures from before may stand beside new ones."""
+    return old["quick"] == new["quick"] and all(old["device"][key] == new["device"][key] for key in ("cpu", "cores"))
 
 
 def study(facts: dict, target: tuple[str, str, int], threads: int, rounds: int, quick: bool) -> None:
