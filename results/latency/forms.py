@@ -1,5 +1,6 @@
 """The networks and layers of `lowering.py`, each in every form of the cheap op, ready to be timed."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -65,7 +66,7 @@ def forms(ratio: int) -> tuple[str, ...]:
 
 def usual(module: nn.Module) -> nn.Module:
     """A copy with timm's Ghost modules in place of ours; with fresh weights, which take as long as any."""
-    holder = nn.Sequential(lowered(module, BASE))
+    holder = nn.Sequential(copy.deepcopy(module))
     for parent in list(holder.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, GhostModule) and child.cheap_operation:

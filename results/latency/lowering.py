@@ -21,8 +21,8 @@ from forms import BASE, NETWORK, USUAL, inference, training
 from search.errors import UserError
 from search.files import read_json, write_json, write_text
 from search.latency.paired import Interval, middle, side_by_side
+from search.latency.ruler.device import now, this_device
 from search.latency.runtimes import runtime
-from search.latency.table import now, this_device
 from search.lowering import LOWERINGS
 
 HERE = Path(__file__).parent
@@ -31,6 +31,7 @@ TARGETS = (  # runtime or training, data type, batch
     ("onnxruntime", "int8", 1),
     ("openvino", "float32", 1),
     ("openvino", "int8", 1),
+    ("litert", "float32", 1),
     ("executorch", "float32", 1),
     ("torch-cpu", "float32", 1),
     ("training-cpu", "float32", 64),
@@ -53,14 +54,19 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     file = arguments.out / "lowering.json"
-    facts = {"device": this_device().model_dump(), "quick": arguments.quick, "absent": {}, "studies": []}
-    if file.exists() and all((old := read_json(file))[key] == facts[key] for key in ("device", "quick")):
+    facts = {"device": this_device(), "quick": arguments.quick, "absent": {}, "studies": []}
+    if file.exists() and same(old := read_json(file), facts):
         facts = old
     for target in TARGETS:
         if target[0] in arguments.targets.split(","):
             study(facts, target, arguments.threads, 3 if arguments.quick else arguments.rounds, arguments.quick)
             write_json(file, facts)
             write_text(arguments.out / "lowering.md", page(facts))
+
+
+def same(old: dict, new: dict) -> bool:
+    """Whether figures from before may stand beside new ones."""
+    return old["quick"] == new["quick"] and all(old["device"][key] == new["device"][key] for key in ("cpu", "cores"))
 
 
 def study(facts: dict, target: tuple[str, str, int], threads: int, rounds: int, quick: bool) -> None:
@@ -112,7 +118,7 @@ def page(facts: dict) -> str:
     for s in facts["studies"]:
         threads = f"{s['threads']} thread{'s' if s['threads'] > 1 else ''}"
         title = f"{s['target']} {s['version'].split('-')[0]}, {s['dtype']}, batch {s['batch']}, {threads}"
-        parts += [f"## {title}", "", f"| | s | {BASE}, ms | {' | '.join(shown)} |", "|---|---|---|---|---|---|"]
+        parts += [f"## {title}", "", f"| | s | {BASE}, ms | {' | '.join(shown)} |", "|---" * (3 + len(shown)) + "|"]
         for row in s["rows"]:
             ratios = (str(Interval(**row["of_split"][f])) if f in row["of_split"] else "-" for f in shown)
             parts.append(f"| {row['what']} | {row['ratio']} | {row['ms'][BASE]:.3g} | {' | '.join(ratios)} |")
@@ -126,10 +132,11 @@ def page(facts: dict) -> str:
 
 PAGE = """# How the cheap op is run
 
-Columns *usual*, *repeated* and *grouped* say how many times as long these forms take as *split*: the median over rounds
-in which all forms stood side by side, and its 95 % bootstrap interval. At s = 2 the three lowerings are the same graph.
-*usual* is timm's Ghost module (a grouped convolution, and a closing slice whether it cuts or not); *split*, *repeated*
-and *grouped* are ours (`search/lowering.py`), with equal outputs.
+*usual* is timm's Ghost module (a grouped convolution, and a closing slice whether it cuts or not); *split*, *repeated*,
+*grouped* and *mixed* are ours (`search/lowering.py`), with equal outputs. The table says how many times as long each
+takes as *split*: the median over rounds in which all stood side by side, and its 95 % bootstrap interval. At s = 2 ours
+are one and the same graph. Each runtime uses the form that is fastest for whole networks (`lowerings` in
+`search/latency/runtimes/`).
 
 Measured on {cpu} ({cores} cores) by `lowering.py` beside this page; figures in `lowering.json`.
 

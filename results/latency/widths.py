@@ -19,8 +19,8 @@ from ghostnet import GhostNet
 from search.errors import UserError
 from search.files import write_json, write_text
 from search.latency.paired import Interval, middle, side_by_side
+from search.latency.ruler.device import now, this_device
 from search.latency.runtimes import Runtime, runtime
-from search.latency.table import now, this_device
 from spaces import Space, named_space
 from spaces.population import mutate, sample
 from spaces.space import Codes
@@ -107,7 +107,7 @@ def main() -> None:
             continue
         made = study(run, space, networks, rounds)
         studies.append(made | {"of_align_1": findings(made["rows"], np.random.default_rng(1))})
-    facts = {"device": this_device().model_dump(), "made": now(), "space": space.name, "resolution": space.resolution}
+    facts = {"device": this_device(), "made": now(), "space": space.name, "resolution": space.resolution}
     facts |= {"networks": networks, "rounds": rounds, "quick": arguments.quick, "absent": absent, "studies": studies}
     write_json(arguments.out / "widths.json", facts)
     write_text(arguments.out / "widths.md", page(facts))

@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx
 
 FREE = {  # ops without multiply-adds by the paper's convention: norms, activations, pooling, additions, data movement
-    *("Relu", "HardSigmoid", "Clip", "Add", "Mul", "GlobalAveragePool", "Concat", "Slice", "Flatten", "Reshape"),
-    *("Identity", "Constant", "QuantizeLinear", "DequantizeLinear"),
+    *("Relu", "HardSigmoid", "Clip", "Add", "Mul", "GlobalAveragePool", "Concat", "Slice", "Gather", "Flatten"),
+    *("Reshape", "Identity", "Constant", "QuantizeLinear", "DequantizeLinear"),
 }
 
 

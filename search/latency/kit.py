@@ -19,6 +19,7 @@ from search.files import write_json, write_text
 from search.latency.bench import Bench, plan, reference_module
 from search.latency.calibrate import check_plan
 from search.latency.ruler.standalone import PLAN
+from search.lowering import Lowering
 from search.onnx_graph import to_onnx
 from search.progress import bar
 from spaces.custom import space_to_dict
@@ -27,6 +28,7 @@ from spaces.space import Space
 SCRIPT = "calibrate.py"
 PARTS = ("device", "gate", "rounds", "standalone")  # of the ruler, in the order in which they need each other
 MODELS, REFERENCE = "models", "models/reference.onnx"
+LOWERING: Lowering = "mixed"  # as `model.onnx` has it
 MOST_UNITS = 4000
 LEAST_CONSTANT = 32  # values in a weight that is made when it is loaded
 
@@ -63,17 +65,17 @@ def write_kit(
     with bar("write the kit", len(planned["items"])) as progress:
         for k, item in enumerate(planned["items"]):
             item["file"] = f"{MODELS}/{k:05d}.onnx"
-            model = to_onnx(bench.module(item["name"]), bench.shapes[item["name"]], batch)
+            model = to_onnx(bench.module(item["name"]), bench.shapes[item["name"]], batch, LOWERING)
             write_bytes(building / item["file"], light(model).SerializeToString())
             progress.advance()
     net, shape = reference_module()
-    write_bytes(building / REFERENCE, light(to_onnx(net, shape, 1)).SerializeToString())
+    write_bytes(building / REFERENCE, light(to_onnx(net, shape, 1, LOWERING)).SerializeToString())
     planned |= {
         "space": space_to_dict(space),
         "num_classes": space.num_classes,
         "in_chs": space.in_chs,
         "dtype": "float32",
-        "lowering": "split",
+        "lowering": LOWERING,
         "reference": {"file": REFERENCE, "shape": [1, *shape]},
     }
     write_json(building / PLAN, planned)

@@ -44,7 +44,9 @@ def test_a_lowered_cheap_op_has_equal_outputs(chs, bias, lowering):
     kept = conv.weight.clone()
     other = lowered(nn.Sequential(conv), lowering)
     torch.testing.assert_close(other(x), conv(x), rtol=1e-12, atol=1e-12)
-    assert torch.equal(conv.weight, kept) and other[0].weight is not conv.weight
+    assert torch.equal(conv.weight, kept)
+    assert not {id(w) for w in other.parameters()} & {id(w) for w in conv.parameters()}  # a copy
+    torch.testing.assert_close(lowered(conv, lowering)(x), conv(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
@@ -72,12 +74,16 @@ def test_lowered_networks_have_equal_outputs(lowering):
 
 def test_each_lowering_is_what_it_says():
     module = randomise(GhostModule(6, 12, 4, 3)).eval()  # 3 primaries, 9 ghosts: three whole replicas
-    ops, groups = kinds(to_onnx(module, (6, 8, 8)))
+    ops, groups = kinds(to_onnx(module, (6, 8, 8), lowering="split"))
     assert groups == [(1, 3), (3, 3), (3, 3), (3, 3)] and ops.count("Concat") == 1 and "Gather" not in ops
     ops, groups = kinds(to_onnx(module, (6, 8, 8), lowering="repeated"))
     assert groups == [(1, 3), (9, 9)] and ops.count("Concat") == 2 and "Gather" not in ops
     ops, groups = kinds(to_onnx(module, (6, 8, 8), lowering="grouped"))
     assert groups == [(1, 3), (3, 9)] and ops.count("Gather") == 1
+    ops, groups = kinds(to_onnx(module, (6, 8, 8), lowering="mixed"))  # 3 is no multiple of 4
+    assert groups == [(1, 3), (3, 9)]
+    four = randomise(GhostModule(6, 12, 3, 3)).eval()
+    assert kinds(to_onnx(four, (6, 8, 8), lowering="mixed"))[1] == [(1, 4), (4, 4), (4, 4)]
     two = randomise(GhostModule(6, 12, 2, 3)).eval()
     assert len({to_onnx(two, (6, 8, 8), lowering=each).SerializeToString() for each in LOWERINGS}) == 1
 

@@ -23,7 +23,7 @@ def write(source: Source, folder: Path) -> None:
     images, net = source.calibration, source.net
     if not len(images):
         raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
-    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution))
+    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="repeated")
     batches = [images[k : k + BATCH] for k in range(0, len(images), BATCH)]
     write_bytes(folder / FILES[0], quantised(model, batches).SerializeToString())
 

@@ -25,7 +25,7 @@ FREE = {
 def write(source: Source, folder: Path) -> None:
     openvino = extras.load("openvino", "openvino")
     net = source.net
-    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution))
+    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="split")
     converted = openvino.convert_model(io.BytesIO(model.SerializeToString()))
     openvino.save_model(converted, folder / FILES[0], compress_to_fp16=False)
 

@@ -53,13 +53,12 @@ class Adapter:
     name: str
     package: ClassVar[str]  # the one that must be importable
     extra: ClassVar[str | None] = None  # the extra of ours that installs it
-    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32",)
-    lowering: "Lowering" = "split"
+    # The data types that it has, and the lowering that was measured to be fastest in each: results/latency/lowering.md
+    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split"}
 
     def __init__(self, threads: int, dtype: Dtype = "float32", lowering: "Lowering | None" = None) -> None:
         self.threads, self.dtype = threads, dtype
-        if lowering is not None:
-            self.lowering = lowering
+        self.lowering: Lowering = lowering or self.lowerings[dtype]
 
     @classmethod
     def missing(cls) -> str | None:
@@ -75,8 +74,8 @@ class Adapter:
         """Raises:
         UserError: it can't run here, or has no such data type.
         """
-        if dtype not in cls.dtypes:
-            raise UserError(f"the data type of {cls.name} is one of {', '.join(cls.dtypes)}, not {dtype!r}")
+        if dtype not in cls.lowerings:
+            raise UserError(f"the data type of {cls.name} is one of {', '.join(cls.lowerings)}, not {dtype!r}")
         if (why := cls.missing()) is not None:
             raise UserError(why)
 

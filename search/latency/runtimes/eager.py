@@ -3,14 +3,16 @@
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from search.latency.runtimes.base import Adapter, CpuSession, Session, Shape
+from search.latency.runtimes.base import Adapter, CpuSession, Dtype, Session, Shape
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from search.lowering import Lowering
 
 
 class TorchCpu(Adapter):
@@ -18,6 +20,7 @@ class TorchCpu(Adapter):
 
     name = "torch-cpu"
     package = "torch"
+    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "repeated"}  # on CUDA by analogy: not measured there yet
 
     def version(self) -> str:
         import torch

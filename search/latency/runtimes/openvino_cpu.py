@@ -5,6 +5,7 @@ quantiser (nncf) left 41 of GhostNet's 95 in float32, took twice as long to make
 """
 
 import io
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,8 @@ from search.latency.runtimes.ort import onnx_file
 if TYPE_CHECKING:
     from torch import nn
 
+    from search.lowering import Lowering
+
 
 class OpenVino(Adapter):
     """Our ONNX graphs, compiled by OpenVINO. Left to itself it computes them in bfloat16 where it can."""
@@ -22,7 +25,7 @@ class OpenVino(Adapter):
     name = "openvino"
     package = "openvino"
     extra = "openvino"
-    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32", "int8")
+    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split", "int8": "repeated"}
 
     def version(self) -> str:
         import openvino
@@ -30,17 +33,12 @@ class OpenVino(Adapter):
         return openvino.__version__
 
     def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
-        import openvino
-
-        core = openvino.Core()
-        model = core.read_model(onnx_file(self, module, shape, batch))
-        exported = core.compile_model(model, "CPU", self._options()).export_model()
+        model = _core().read_model(onnx_file(self, module, shape, batch))
+        exported = _core().compile_model(model, "CPU", self._options()).export_model()
         return exported.getvalue() if isinstance(exported, io.BytesIO) else exported
 
     def load(self, compiled: bytes) -> Session:
-        import openvino
-
-        request = openvino.Core().import_model(compiled, "CPU", self._options()).create_infer_request()
+        request = _core().import_model(compiled, "CPU", self._options()).create_infer_request()
 
         def run(images: np.ndarray) -> np.ndarray:
             return request.infer([images], share_inputs=True)[0]
@@ -54,3 +52,11 @@ class OpenVino(Adapter):
             "INFERENCE_NUM_THREADS": self.threads,
             "ENABLE_CPU_PINNING": False,  # the timing sees to the cores
         }
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO itself; its plugins take a while to load."""
+    import openvino
+
+    return openvino.Core()

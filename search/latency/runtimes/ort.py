@@ -11,6 +11,8 @@ from search.latency.runtimes.base import Adapter, CpuSession, Dtype, Session, Sh
 if TYPE_CHECKING:
     from torch import nn
 
+    from search.lowering import Lowering
+
 
 def onnx_file(run: Adapter, module: "nn.Module", shape: Shape, batch: int) -> bytes:
     """Our graph of a module, in that runtime's data type and lowering.
@@ -31,7 +33,7 @@ class OnnxRuntime(Adapter):
 
     name = "onnxruntime"
     package = "onnxruntime"
-    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32", "int8")
+    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "mixed", "int8": "repeated"}
 
     def version(self) -> str:
         import onnxruntime
@@ -66,7 +68,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
     """The same graphs on the first GPU, in true float32."""
 
     name = "onnxruntime-cuda"
-    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32",)
+    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split"}
 
     @classmethod
     def missing(cls) -> str | None:
