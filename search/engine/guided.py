@@ -24,8 +24,8 @@ from spaces.space import Codes, Space
 Floats = NDArray[np.float64]
 POOL, GENERATIONS = 500, 6  # candidates that are kept, and how often each has a child
 SHARE, LEAST = 8, 8  # a batch is this part of the trials before it, and at least so many
-ELITE = 40  # networks of the fronts, and of those behind them, that have children
-BLIND = 2  # one in so many is a child of the front that no prediction chose
+ELITE = 20  # networks of the fronts, and of those behind them, that have children
+BLIND = 3  # one in so many is a child of the front that no prediction chose
 
 
 class Guided(optuna.samplers.BaseSampler):

@@ -20,4 +20,5 @@ def main() -> None:
     nni.report_final_result(answer["score"])
 
 
-main()
+if __name__ == "__main__":
+    main()
