@@ -108,7 +108,7 @@ class Search(_Model):
     params_budget: str | None = None
     objectives: tuple[str, ...] = Field(default=("accuracy", "latency_ms"), description="columns of the log")
     trials: Count = 200
-    sampler: Sampler = "nsga2"
+    sampler: Sampler = "guided"
     population: Annotated[int, Field(ge=2)] = 40
     trial_seconds: Positive | None = Field(default=None, description="an evaluation that takes longer has failed")
     backend: Backend = "optuna"

@@ -38,7 +38,7 @@ def search(
     backend: Annotated[str, typer.Option("--backend", help="optuna, ray or nni.")] = "optuna",
     sampler: Annotated[
         str, typer.Option("--sampler", help="guided, nsga2, nsga3, tpe, gp, random or evolution.")
-    ] = "nsga2",
+    ] = "guided",
     population: Annotated[int, typer.Option("--population", min=2)] = 40,
     trial_seconds: Annotated[
         float | None, typer.Option("--trial-seconds", min=0.001, help="A longer evaluation has failed.")

@@ -15,7 +15,7 @@ from search.engine.problem import Trial
 
 Floats = NDArray[np.float64]
 DIRECTIONS = 256
-BEYOND = 0.1  # the reference point lies behind the worst of the front by this part of the front's extent
+BEYOND = 1.0  # the reference point lies behind the worst of the front by this part of the front's extent
 
 
 class Gain:

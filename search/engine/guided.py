@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from search.engine import budgets
-from search.engine.front import front
+from search.engine.front import layers
 from search.engine.gain import Gain
 from search.engine.log import TrialLog
 from search.engine.problem import COMPLETE, Problem, Trial
@@ -24,7 +24,8 @@ from spaces.space import Codes, Space
 Floats = NDArray[np.float64]
 POOL, GENERATIONS = 500, 6  # candidates that are kept, and how often each has a child
 SHARE, LEAST = 8, 8  # a batch is this part of the trials before it, and at least so many
-ADVENTURE = 8  # one in so many is drawn at random
+ELITE = 20  # networks of the fronts, and of those behind them, that have children
+BLIND = 3  # one in so many is a child of the front that no prediction chose
 
 
 class Guided(optuna.samplers.BaseSampler):
@@ -62,19 +63,27 @@ class Guided(optuna.samplers.BaseSampler):
         before = self.log.trials[: self.start]
         rows = [t for t in before if t["state"] == COMPLETE]
         seen = self.proposed | set(map(tuple, _codes(space, before).tolist()))
-        adventures = -(-count // ADVENTURE)
         batch: list[tuple[int, ...]] = []
         if rows:
             codes = _codes(space, rows)
             forests = {name: Forest(space, codes, np.array([t[name] for t in rows]), rng) for name in self.dear}
-            batch = _Hunt(self.problem, rows, forests, rng).best(count - adventures, seen)
-        for code in map(tuple, self.problem.initial(rng, 4 * count).tolist()):
-            if len(batch) < count and code not in seen and code not in batch:
-                batch.append(code)
-        for code in map(tuple, self.problem.initial(rng, count - len(batch)).tolist() if len(batch) < count else ()):
-            batch.append(code)  # the budget may hold nothing new
+            hunt = _Hunt(self.problem, rows, forests, rng)
+            batch = hunt.best(count - count // BLIND, seen)
+            batch += hunt.blind(count - len(batch), seen.union(batch))
+        if len(batch) < count:  # the budget may hold little that is new
+            batch += map(tuple, self.problem.initial(rng, count - len(batch)).tolist())
         self.proposed |= set(batch)
         return np.array([batch[k] for k in rng.permutation(count)])
+
+
+def _first(groups: list[list[Trial]], count: int) -> list[Trial]:
+    """Whole groups, until there are so many."""
+    taken: list[Trial] = []
+    for group in groups:
+        if len(taken) >= count:
+            break
+        taken += group
+    return taken
 
 
 def _codes(space: Space, trials: list[Trial]) -> Codes:
@@ -99,7 +108,7 @@ class _Hunt:
             if len(inside):
                 mine = [rows[k] for k in inside]
                 self.gains.append((budget, Gain(problem.objectives, mine, MEMBERS, rng)))
-                elite.append(_codes(problem.space, front(mine, problem.objectives)))
+                elite.append(_codes(problem.space, _first(layers(mine, problem.objectives), ELITE)))
         self.elite = np.concatenate(elite)
 
     def best(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -130,6 +139,13 @@ class _Hunt:
             for (_, each), worth in zip(self.gains, worths, strict=True):
                 each.take(worth[:, first])
         return found
+
+    def blind(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """At most `count` children of the fronts' networks inside the budgets, none of them seen: what the forests
+        think little of may be good all the same."""
+        codes = self._children(self.elite, POOL)
+        inside = codes[self.problem.excess(self.problem.columns(codes)) == 0]
+        return [code for code in dict.fromkeys(map(tuple, inside.tolist())) if code not in seen][:count]
 
     def _children(self, parents: Codes, count: int) -> Codes:
         space, rng = self.problem.space, self.rng

@@ -22,7 +22,7 @@ class Plan:
     """
 
     trials: int
-    sampler: Sampler = "nsga2"
+    sampler: Sampler = "guided"
     population: int = 40
     seed: int = 0
     deadline: float | None = None
