@@ -41,9 +41,11 @@ def _table(summary: Summary, arch: Arch) -> str:
         star = "*" if summary.table and unit.key not in summary.table.entries else ""
         time = "" if taken is None else f"{taken:.4f}{star}"
         rows.append(("", [place, *_facts(unit), short(unit_cost(unit).macs), time]))
+    starred = [row for _, row in rows if row[-1].endswith("*")]
     if summary.table:
         rows.append(("", ["between them", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
-    return page.table(head, rows)
+    note = "ms: its part of the prediction" + ("; * never timed, estimated from its layers" if starred else "")
+    return page.table(head, rows) + (page.paragraph(note, "soft") if summary.table else "")
 
 
 def _milliseconds(summary: Summary, arch: Arch, count: int) -> list[float] | list[None]:

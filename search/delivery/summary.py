@@ -13,6 +13,8 @@ from search.latency.table import LatencyTable
 from spaces.custom import space_of
 from spaces.space import Space
 
+ROUGH = 0.05  # mean relative error of a latency table, above which a report warns of it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
@@ -186,6 +188,10 @@ def _notes(
     expected = (len(result["chosen"]) if result else 0) + len(recipe["retrain"]["baseline_widths"])
     if result and 0 < len(networks) < expected:
         notes.append(f"{len(networks)} of {expected} networks are fully trained.")
+    if table and table.validation.mape > ROUGH:
+        notes.append(
+            f"A rough latency table: its mean error on networks that it never saw is {table.validation.mape:.1%}."
+        )
     if table and table.protocol.disturbed > 0.1:
         notes.append(
             f"Noisy machine: {table.protocol.disturbed:.0%} of the latency visits were disturbed by other work."

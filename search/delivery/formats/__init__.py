@@ -65,6 +65,7 @@ FORMATS = {
     "pt2": _Entry("pt2_file"),
     "openvino": _Entry("openvino_ir", "openvino", "openvino"),
     "executorch": _Entry("executorch_pte", "executorch", "executorch"),
+    "ncnn": _Entry("ncnn_files", "pnnx", "ncnn"),
     "onnx-int8": _Entry("onnx_int8"),
     "hub": _Entry("hub_folder"),
 }
