@@ -54,7 +54,7 @@ class SplitConv(nn.Module):
     """`CheapConv`, split: each replica a convolution with weights of its own.
 
     Exporters see those as constants. `CheapConv` slices one weight when it runs, and ExecuTorch leaves a convolution
-    whose weight is computed to its slow reference kernels: 1.7 ms in place of 0.09 for 40 to 120 channels at 28 x 28.
+    whose weight is computed to its slow reference kernels.
     """
 
     def __init__(self, conv: CheapConv) -> None:

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from search.latency.runtimes.base import Adapter, Session, Shape
+from search.latency.runtimes.base import Adapter, Dtype, Session, Shape
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from search.lowering import Lowering
 
 
 class LiteRt(Adapter):
@@ -18,6 +20,7 @@ class LiteRt(Adapter):
     name = "litert"
     package = "ai_edge_litert"
     extra = "litert"
+    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "repeated"}
 
     def version(self) -> str:
         import ai_edge_litert

@@ -5,14 +5,16 @@ import io
 import logging
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from search.latency.runtimes.base import Adapter, CpuSession, Session, Shape
+from search.latency.runtimes.base import Adapter, CpuSession, Dtype, Session, Shape
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from search.lowering import Lowering
 
 
 class ExecuTorch(Adapter):
@@ -21,6 +23,7 @@ class ExecuTorch(Adapter):
     name = "executorch"
     package = "executorch"
     extra = "executorch"
+    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "repeated"}
 
     def version(self) -> str:
         from executorch.version import __version__
