@@ -20,9 +20,8 @@ def write(source: Source, folder: Path) -> None:
     xnnpack = extras.load("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
     net = source.net
     example = torch.zeros(1, net.in_chs, net.arch.resolution, net.arch.resolution)
-    exported = torch.export.export(
-        lowered(net, "repeated"), (example,)
-    )  # as it stands, XNNPACK would leave its cheap ops
+    # as they stand, XNNPACK leaves cheap ops to ExecuTorch's slow reference kernels
+    exported = torch.export.export(lowered(net, "repeated"), (example,))
     program = lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
     write_bytes(folder / FILES[0], program.to_executorch().buffer)
 

@@ -33,7 +33,7 @@ def write(source: Source, folder: Path) -> None:
     shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
     with tempfile.TemporaryDirectory(prefix="ghostnas-ncnn-") as scratch:
         there = Path(scratch)
-        (there / "model.onnx").write_bytes(to_onnx(net, shape, batch=1).SerializeToString())
+        (there / "model.onnx").write_bytes(to_onnx(net, shape, batch=1, lowering="split").SerializeToString())
         command = [converter, "model.onnx", "fp16=0", f"inputshape=[1,{','.join(map(str, shape))}]"]
         done = subprocess.run(command, cwd=there, capture_output=True, text=True)
         if done.returncode or not all((there / name).exists() for name in FILES):
