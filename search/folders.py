@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from search.rand_augment import lent, transform
+
 AHEAD = 3  # batches a worker
 
 
@@ -91,8 +93,6 @@ def _decode(path: Path, resolution: int, seed: int | None, rand_augment: str = "
         torch.manual_seed(seed)
         image = v2.RandomResizedCrop(resolution, (0.1, 1.0), antialias=True)(image)
     if rand_augment:
-        from search.training import augment
-
-        with augment.lent(seed):
-            image = augment.rand_augment(rand_augment, resolution)(image)
+        with lent(seed):
+            image = transform(rand_augment, resolution)(image)
     return v2.functional.pil_to_tensor(image)

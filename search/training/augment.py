@@ -1,36 +1,18 @@
 """What a training does to its images: shifts and mirrors, RandAugment, normalisation, erasing.
 
 Where images are decoded by worker processes, RandAugment is theirs (search/folders.py); everything else is done to
-whole batches. timm's augmentations draw from Python's and numpy's global generators: they are lent a seed and given
-back as they were.
+whole batches.
 """
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from search.data import Data
 from search.folders import Folder
+from search.rand_augment import lent, rand_augmented
 from search.recipe import Training
-
-
-@contextmanager
-def lent(seed: int) -> Iterator[None]:
-    """Python's and numpy's global generators, seeded inside, untouched outside."""
-    kept = random.getstate(), np.random.get_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
 
 
 class Augment:
@@ -55,24 +37,3 @@ class Augment:
             with lent(seed):
                 images = self.erasing(images)
         return images
-
-
-def rand_augmented(images: Tensor, spec: str, seed: int) -> Tensor:
-    """timm's RandAugment on each image, uint8 [B, C, H, W], on the host; of grey images all channels alike."""
-    from torchvision.transforms.v2.functional import to_pil_image
-
-    grey = images.shape[1] == 1
-    changed = []
-    with lent(seed):
-        for image in images.cpu():
-            after = np.asarray(rand_augment(spec, image.shape[-1])(to_pil_image(image).convert("RGB")))
-            changed.append(after[..., :1] if grey else after)
-    return torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2).contiguous().to(images.device)
-
-
-@lru_cache(maxsize=4)
-def rand_augment(spec: str, side: int) -> Any:
-    """timm's transform of PIL images by its own name, such as `rand-m9-mstd0.5`."""
-    from timm.data.auto_augment import rand_augment_transform
-
-    return rand_augment_transform(spec, {"translate_const": round(side * 0.45), "img_mean": (124, 116, 104)})

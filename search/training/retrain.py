@@ -17,9 +17,9 @@ from search.data import Data, resized
 from search.errors import UserError
 from search.evaluate import accuracy
 from search.files import read_json, write_bytes, write_json, write_text
+from search.rand_augment import lent
 from search.recipe import Training
 from search.training import teacher as teachers
-from search.training.augment import lent
 from search.training.checkpoint import Checkpoint
 from search.training.inherit import inherit
 from search.training.loop import fit

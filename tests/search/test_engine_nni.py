@@ -8,4 +8,4 @@ pytest.importorskip("nni")
 
 
 class TestNNI(Conformance):
-    name, kills, start, exact, plan = "nni", 1, "spawn", False, {"workers": 3, "sampler": "tpe"}  # noqa: RUF012
+    name, kills, start, exact, plan = "nni", 1, "spawn", False, {"workers": 3, "sampler": "tpe"}

@@ -15,9 +15,10 @@ from ghostnet.weights import network
 from search.data import load
 from search.errors import UserError
 from search.evaluate import InheritedAccuracy
+from search.rand_augment import lent, rand_augmented
 from search.recipe import SupernetTraining, Training, load_retraining
 from search.training import teacher as teachers
-from search.training.augment import Augment, lent, rand_augmented
+from search.training.augment import Augment
 from search.training.loop import autocast_dtype
 from search.training.optim import optimizer_of, schedule_of
 from search.training.retrain import Loss, retrain
