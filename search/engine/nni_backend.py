@@ -71,9 +71,7 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
 class _Desk:
     """Answers NNI's trials, one after the other, and writes the log."""
 
-    def __init__(
-        self, problem: Problem, log: TrialLog, plan: Plan, target: float, cost: str, progress: Bar
-    ) -> None:
+    def __init__(self, problem: Problem, log: TrialLog, plan: Plan, target: float, cost: str, progress: Bar) -> None:
         self.problem, self.log, self.target, self.cost, self.progress = problem, log, target, cost, progress
         self.tuner = tuner(plan.sampler)
         self.key = secrets.token_hex(16)
@@ -101,7 +99,7 @@ class _Desk:
         return {"score": self.score(row), "error": row.get("error")}
 
     def score(self, row: Trial) -> float | None:
-        """To be made large: the first objective, less what the cost is over its target; below -1 outside the budgets."""
+        """To be made large: the first objective, less what the cost is over its target; below -1 outside budgets."""
         first = self.problem.objectives[0]
         if row["excess"]:
             return -1.0 - row["excess"]
