@@ -5,8 +5,8 @@ Ray worker gains where evaluations take their time.
     python -m tests.benchmarks.search --sampler nsga2 --trials 2000
     python -m tests.benchmarks.search --backend ray --trials 200
 
-Milliseconds are means over the last seventh of the trials, whole-process time and processor time; a busy machine stretches the
-first alone. The time to put a line on the disk (fsync) is given apart: it is the disk's, and in both in full.
+Milliseconds are means over the last seventh of the trials, on the clock and of the processor; a busy machine
+stretches the first alone. The time to put a line on the disk (fsync) is given apart: it is the disk's, and in both in full.
 """
 
 import argparse
