@@ -6,7 +6,7 @@ Ray worker gains where evaluations take their time.
     python -m tests.benchmarks.search --backend ray --trials 200
 
 Milliseconds are means over the last seventh of the trials, on the clock and of the processor; a busy machine
-stretches the first alone. The time to put a line on the disk (fsync) is given apart: it is the disk's, and in both in full.
+stretches the first alone. The time to put a line on the disk (fsync) is the disk's and given apart: all have it.
 """
 
 import argparse
