@@ -1,7 +1,7 @@
 """Every sampler against the truth: hypervolume over evaluations, on spaces of which every network is known.
 
-    python results/search-benchmark/make.py run            # digits.csv.gz, cifar.csv.gz -> runs/*.json (goes on, if killed)
-    python results/search-benchmark/make.py report         # runs -> README's table, benchmark.json, benchmark.png, .svg
+    python results/search-benchmark/make.py run       # digits.csv.gz, cifar.csv.gz -> runs/*.json; goes on, if killed
+    python results/search-benchmark/make.py report    # runs -> README's table, benchmark.json, benchmark.png, .svg
 
 `truth.py` made the two tables. An evaluation is a look into the table, a prediction likewise; seeds 0 to 9.
 """
@@ -9,7 +9,6 @@
 import argparse
 import csv
 import gzip
-import json
 import tempfile
 import time
 import tomllib

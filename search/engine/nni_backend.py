@@ -31,6 +31,7 @@ TARGETS = (0.25, 0.5, 1.0)  # quantiles of the costs of networks drawn inside th
 # Of NNI's tuners, the nearest to each sampler.
 TUNERS: dict[Sampler, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
 POLL_S = 1.0
+STARTS = 10
 
 
 def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
@@ -99,7 +100,7 @@ class _Desk:
         return {"score": self.score(row), "error": row.get("error")}
 
     def score(self, row: Trial) -> float | None:
-        """To be made large: the first objective, less what the cost is over its target; below -1 outside the budgets."""
+        """To be made large: the first objective, less what the cost is over its target; below -1 outside budgets."""
         first = self.problem.objectives[0]
         if row["excess"]:
             return -1.0 - row["excess"]
@@ -123,7 +124,7 @@ def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
     os.environ["GHOSTNAS_NNI"] = f"127.0.0.1:{port}:{key}"  # its trials inherit it
     with tempfile.TemporaryDirectory(prefix="ghostnas-nni-", ignore_cleanup_errors=True) as scratch:
         (Path(scratch) / "code").mkdir()
-        experiment = Experiment("local")
+        experiment: Any = Experiment("local")
         config = experiment.config
         script = Path(__file__).with_name("nni_trial.py")
         config.trial_command = f"{shlex.quote(sys.executable)} -P {shlex.quote(str(script))}"
@@ -137,9 +138,16 @@ def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
         if config.tuner.name == "Random":
             config.tuner.class_args = {"seed": plan.seed}
         config.trial_concurrency = plan.workers
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            place = free.getsockname()[1]
-        experiment.start(place)
+        for attempt in range(STARTS):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                place = free.getsockname()[1]
+            try:
+                experiment.start(place)
+                break
+            except OSError as error:  # it waits three seconds for its manager, which is little on a busy machine
+                if attempt == STARTS - 1:
+                    raise UserError(f"NNI's manager did not start: {error}") from None
+                experiment = Experiment(config)
         try:
             yield experiment
         finally:

@@ -1,12 +1,12 @@
-"""What a trial costs beside its evaluation: with an evaluator that is free, in process and on Ray; and what a second Ray
-worker gains where evaluations take their time.
+"""What a trial costs beside its evaluation: with an evaluator that is free, in process and on Ray; and what a second
+Ray worker gains where evaluations take their time.
 
     python -m tests.benchmarks.search                                        # in process, the default sampler
     python -m tests.benchmarks.search --sampler nsga2 --trials 2000
     python -m tests.benchmarks.search --backend ray --trials 200
 
-Milliseconds are medians over a window of trials, whole-process time and processor time; a busy machine stretches the
-first alone. The time to put a line on the disk (fsync) is given apart: it is the disk's, and in both in full.
+Milliseconds are means over the last seventh of the trials, on the clock and of the processor; a busy machine
+stretches the first alone. The time to put a line on the disk (fsync) is the disk's and given apart: all have it.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from search.engine.plan import Plan
 from search.recipe import Sampler
 from tests.search.searches import HEADER, accuracy_of, problem
 
-WINDOW = 200  # trials
+WINDOW = 7  # the last so-manieth part of the trials: a batch of the guided sampler, and the work it took
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
 def in_process(arguments: argparse.Namespace) -> dict[str, Any]:
     marks = timed(Plan(trials=arguments.trials, sampler=arguments.sampler), "optuna", accuracy_of)
     at = [count for count in (100, 1000, 2000, 5000, 10_000) if count <= len(marks)]
-    windows = {str(count): np.diff(marks[max(0, count - WINDOW) : count], axis=0) for count in at}
+    windows = {str(count): np.diff(marks[count - count // WINDOW : count], axis=0) for count in at}
     return {
         "ms_per_trial": {count: round(1e3 * each[:, 0].mean(), 2) for count, each in windows.items()},
         "cpu_ms_per_trial": {count: round(1e3 * each[:, 1].mean(), 2) for count, each in windows.items()},

@@ -17,7 +17,7 @@ class Conformance:
     """
     Args:
         name: the backend's.
-        kills: how often a search is killed.
+        kills: how often a search of so many `trials` is killed.
         start: how its process is started; `fork` shares what is loaded.
         exact: whether a resumed search has the trials of an unbroken one; with several workers it has their number.
         plan: what the backend needs.
@@ -25,6 +25,7 @@ class Conformance:
 
     name: str
     kills: int
+    trials: int = 100
     start: str = "fork"
     exact: bool = True
     plan: dict[str, Any] = {}  # noqa: RUF012
@@ -33,7 +34,7 @@ class Conformance:
         return run(problem(evaluate, **changes), folder, self.name, trials=trials, **self.plan)
 
     def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_counted_twice(self, tmp_path):
-        trials, rng = 100, random.Random(7)
+        trials, rng = self.trials, random.Random(7)
         log = tmp_path / "killed" / "trials.jsonl"
         context, kept = multiprocessing.get_context(self.start), b""
         for _ in range(self.kills):

@@ -3,9 +3,38 @@
 import pytest
 
 from tests.search.conformance import Conformance
+from tests.search.searches import SPACE, accuracy_of
 
 pytest.importorskip("nni")
 
 
 class TestNNI(Conformance):
-    name, kills, start, exact, plan = "nni", 1, "spawn", False, {"workers": 3, "sampler": "tpe"}
+    name, kills, trials, start, exact = "nni", 1, 24, "spawn", False
+    plan = {"workers": 3, "sampler": "evolution"}  # noqa: RUF012
+
+
+def reported(model) -> None:
+    import nni
+
+    nni.report_final_result(accuracy_of(model.arch))
+
+
+def test_nnis_own_strategies_explore_the_space_as_a_model_space(tmp_path):
+    pytest.importorskip("pytorch_lightning")
+    from nni.nas.evaluator import FunctionalEvaluator
+    from nni.nas.experiment import NasExperiment
+    from nni.nas.experiment.config import SequentialEngineConfig
+    from nni.nas.strategy import RegularizedEvolution
+
+    from search.engine.nni_space import model_space
+
+    strategy = RegularizedEvolution(population_size=6, sample_size=3)
+    experiment = NasExperiment(model_space(SPACE), FunctionalEvaluator(reported), strategy)
+    experiment.config.execution_engine = SequentialEngineConfig()
+    experiment.config.max_trial_number = 10
+    experiment.config.experiment_working_directory = str(tmp_path)
+    experiment.run(port=18733)
+    (best,) = experiment.export_top_models(formatter="dict", top_k=1)
+    code = [best[gene.name] for gene in SPACE.genes]
+    assert SPACE.decode(code) in SPACE
+    experiment.stop()

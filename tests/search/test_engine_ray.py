@@ -22,7 +22,7 @@ def _disconnected():
 
 
 class TestRay(Conformance):
-    name, kills, start, exact, plan = "ray", 2, "spawn", False, {"workers": 2}
+    name, kills, trials, start, exact, plan = "ray", 2, 40, "spawn", False, {"workers": 2}
 
 
 def a_second(arch) -> float:
