@@ -34,6 +34,7 @@ def ghostnas(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
+SEARCH = ["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M"]
 BAD = {
     "an impossible budget": (["run", "--flops-budget", "1k"], "the nearest feasible one"),
     "a budget that is none": (["run", "--flops-budget", "lots"], "a FLOPs budget is like"),
@@ -53,6 +54,12 @@ BAD = {
         ["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M", "--backend", "luck"],
         "the backend is one of",
     ),
+    "workers without Ray": ([*SEARCH, "--workers", "2"], "go with --backend ray"),
+    "a storage that is not NNI's": ([*SEARCH, "--backend", "nni", "--storage", "a.journal"], "--storage is Optuna's"),
+    "a choice that is none": ([*SEARCH, "--choose", "knee,best"], "are chosen by knee"),
+    "a latency budget that is none": ([*SEARCH, "--latency-budget", "8ms,fast"], "a latency budget is like 8ms"),
+    "a budget among several that is none": ([*SEARCH[:-1], "60M,lots"], "a FLOPs budget is like"),
+    "a budget of parameters that is none": ([*SEARCH, "--params-budget", "few"], "a parameter budget is like"),
     "fidelity of nothing": (["fidelity", "--supernet", "x"], "no file x"),
     "too few networks for bins": (["fidelity", "--supernet", "x", "--count", "8", "--bins", "5"], "at least 10 in 5"),
     "a broken space": (["train", "--space", "space.toml"], "space.toml: `ratios` must"),
