@@ -69,7 +69,7 @@ class Truth:
 
     def predict(self, codes: np.ndarray) -> Prediction:
         k = self.place[tuple(self.space.canonical(np.atleast_2d(codes)).T)]
-        return Prediction(self.ms[""][k], self.ms["_low"][k], self.ms["_high"][k])
+        return Prediction(self.ms[""][k], self.ms["_low"][k], self.ms["_high"][k], np.ones(len(k)))
 
     def problem(self) -> Problem:
         latency = Latency(predict=self.predict)

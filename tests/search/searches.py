@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from search.engine.backends import backend
 from search.engine.budgets import LatencyBudget, Within, every, parse_windows
 from search.engine.log import TrialLog
@@ -26,7 +28,7 @@ class FakePredictor:
 
     def __call__(self, codes):
         ms = self.table.total(codes)
-        return Prediction(ms, 0.9 * ms, 1.1 * ms)
+        return Prediction(ms, 0.9 * ms, 1.1 * ms, np.ones_like(ms))
 
     def fastest(self):
         return self.table.extreme()
