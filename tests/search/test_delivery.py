@@ -181,6 +181,17 @@ def test_a_quantised_network_that_answers_otherwise_is_refused(net, tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
+def test_the_model_card_is_one_and_says_what_is_known(exported):
+    from huggingface_hub import ModelCard
+
+    net, folder, manifest = exported
+    card = ModelCard.load(folder / "hub/README.md")
+    assert card.data.license == "apache-2.0" and card.data.library_name == "timm"
+    for words in (net.arch.id, f"{manifest['macs']:,}", f"{manifest['params']:,}", "50.00% on the test split"):
+        assert words in card.text
+    assert "latency | 1.500 ms `model.onnx`" in card.text and (folder / "hub/architecture.svg").exists()
+
+
 def test_timm_builds_the_exported_network_from_its_hub_folder(exported):
     timm = pytest.importorskip("timm")
     import ghostnet.timm_model  # noqa: F401
