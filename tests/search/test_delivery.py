@@ -251,6 +251,9 @@ def test_export_and_verify_are_commands(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["files"]["model.onnx"]["latency_ms"] > 0
+    (tmp_path / "larger.json").write_text(small_arch(resolution=30).to_json())
+    done = ghostnas("export", "larger.json", "--weights", "net.safetensors", "--out", "other", cwd=tmp_path)
+    assert done.returncode == 2 and f"has the weights of architecture {net.arch.id}, not of" in done.stderr
     done = ghostnas("export", "verify", "there", cwd=tmp_path)
     assert done.returncode == 0 and "there is what its manifest says" in done.stdout
     (tmp_path / "there/arch.json").write_text(small_arch(tail_chs=25).to_json())
