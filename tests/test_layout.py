@@ -19,6 +19,7 @@ ROOMS = ("training", "latency", "engine", "delivery")
 # What one room may know of another: how predictions and trained files are made and read.
 BETWEEN_ROOMS = {
     ("engine", "search.latency.predictor"),
+    ("delivery", "search.engine.budgets"),
     ("delivery", "search.engine.front"),
     ("delivery", "search.latency.predictor"),
     ("delivery", "search.latency.table"),

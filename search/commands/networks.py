@@ -50,9 +50,12 @@ def export(
         sources.check(data)
     fresh(out, False, "manifest.json")
     from ghostnet.weights import network as load_network
+    from ghostnet.weights import read as read_weights
     from search.delivery.export import export as write_network
 
     net = load_network(network, weights)
+    if (said := read_weights(weights)[1].get("arch", network.id)) != network.id:  # equal shapes, another stride or size
+        raise UserError(f"{weights} has the weights of architecture {said}, not of {network.id}")
     facts = _known(Path(arch), weights)
     held_out = _held_out(net, data or facts.get("data"), must=data is not None or "onnx-int8" in formats)
     images = held_out.images[:REAL_IMAGES] if held_out else _no_images(net)

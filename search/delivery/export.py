@@ -118,32 +118,43 @@ def _fill(
     }
     calibration = held_out.calibration.numpy() if held_out else np.empty((0, *proof.images.shape[1:]), np.float32)
     source = Source(net=net, calibration=calibration, facts=manifest)
-    sessions: dict[str, Session] = {}
-    packages = {"torch"}
-    for name in formats:
+    waiting: dict[str, Session] = {}  # to be timed side by side
+    for name in sorted(formats, key=lambda name: name == "hub"):  # last: its card tells of the others
+        if name == "hub":
+            _time(waiting, files, timer)
         kind = known.get(name)
         kind.write(source, folder)
         for file in kind.FILES:
             files[file] = fingerprint(folder / file)
         main = kind.FILES[0]
-        sessions[main] = session = kind.load(folder)
+        waiting[main] = session = kind.load(folder)
         files[main] |= {"format": name, **proof.try_on(main, session(proof.images), kind.EXACT)}
         files[main]["macs"] = checked_macs(main, kind.macs(folder), total.macs)
         if not kind.EXACT and held_out:
             files[main]["accuracy"] = _before_and_after(net, session, held_out)
-        packages |= set(kind.PACKAGES)
-    if timer:
-        for main, ms in timer(sessions).items():
-            files[main]["latency_ms"] = ms
-    for main in sessions:
-        files[main].setdefault("latency_ms", None)
-    manifest["latency_measured"] = (
-        "each file on this machine, one thread, batch 1" if timer else "no: files were run but not timed"
-    )
+    _time(waiting, files, timer)
+    packages = {package for name in formats for package in known.get(name).PACKAGES}
+    manifest["latency_measured"] = _timed(facts, timer)
     manifest["machine"] = {"system": platform.platform(), "processor": platform.processor() or platform.machine()}
-    manifest["versions"] = {"python": platform.python_version()} | versions(packages)
+    manifest["versions"] = {"python": platform.python_version()} | versions({"torch"} | packages)
     write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def _time(waiting: dict[str, Session], files: dict[str, dict[str, Any]], timer: Timer | None) -> None:
+    """Latencies of what waits for them, none without a timer."""
+    found = timer(waiting) if timer and waiting else {}
+    for main in waiting:
+        files[main]["latency_ms"] = found.get(main)
+    waiting.clear()
+
+
+def _timed(facts: dict[str, Any], timer: Timer | None) -> str:
+    if timer:
+        return "each file on this machine, one thread, batch 1"
+    if (facts.get("latency") or {}).get("measured_ms") is not None:
+        return "the network on the searched-for device, see `latency`; the files were run, but not timed"
+    return "no: the files were run, but not timed"
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -183,7 +194,12 @@ def _before_and_after(net: GhostNet, session: Session, held_out: HeldOut) -> dic
 
 
 def _move(scratch: Path, out: Path) -> None:
-    """Everything to its place, the manifest last: a folder with a manifest is a finished export."""
+    """Everything to its place: at once, or, where the folder is there already, the manifest last, since a folder with a
+    manifest is a finished export."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not out.exists():
+        scratch.replace(out)
+        return
     moved = sorted((path for path in scratch.rglob("*") if path.is_file()), key=lambda path: path.name == MANIFEST)
     for path in moved:
         target = out / path.relative_to(scratch)

@@ -40,7 +40,6 @@ class Summary:
     """Everything that a report shows. `notes` says what a time box cut or what is missing.
 
     Args:
-        header: the trial log's first row: which search it was.
         trials: every proposal, evaluated or not.
     """
 
@@ -50,7 +49,6 @@ class Summary:
     table: LatencyTable | None
     space: Space
     predict: Predictor | None
-    header: dict[str, Any]
     trials: list[dict[str, Any]]
     result: dict[str, Any] | None
     networks: list[Network]
@@ -64,10 +62,6 @@ class Summary:
     def arch(self, trial: dict[str, Any]) -> Arch:
         """The architecture of a trial."""
         return self.space.decode(trial["code"])
-
-    @property
-    def latency_budget_ms(self) -> float | None:
-        return self.header.get("budget", [None] * 3)[2]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -109,7 +103,7 @@ def _summarise(folder: Path, recipe: dict[str, Any]) -> Summary:
     predict = Predictor(table, space) if table else None
     result = _read(folder / "search/result.json")
     times = _read(folder / "networks/latency.json") or {}
-    header, *trials = list(JsonLines(folder / "search/trials.jsonl")) or [{}]
+    trials = list(JsonLines(folder / "search/trials.jsonl"))[1:]
     evaluated = sum(t["state"] == "complete" for t in trials)
     networks = _networks(folder, result, times, predict)
     found = Summary(
@@ -119,7 +113,6 @@ def _summarise(folder: Path, recipe: dict[str, Any]) -> Summary:
         table=table,
         space=space,
         predict=predict,
-        header=header,
         trials=trials,
         result=result,
         networks=networks,

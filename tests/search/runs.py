@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ghostnet import cost
-from search.engine.front import choose, front
+from search.engine.choose import choose
+from search.engine.front import front
 from search.latency.table import LatencyTable
 from search.pipeline import LABELS
 from search.recipe import load
@@ -22,7 +23,9 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
     """A run of the digits recipe with made-up figures; `upto` is its last finished stage, None where none is."""
     done = STAGES[: STAGES.index(upto) + 1] if upto else ()
     rng = np.random.default_rng(seed)
-    recipe = load("digits").model_copy(update={"seed": seed})
+    recipe = load("digits")
+    budgets = {"flops_budget": "400k..500k, 650k", "latency_budget": "0.15ms"}
+    recipe = recipe.model_copy(update={"seed": seed, "search": recipe.search.model_copy(update=budgets)})
     _write(folder / "run.json", {"schema": "ghostnas.run/1", "recipe": recipe.model_dump(mode="json")})
     training = {"epochs": 3.0, "planned_epochs": 3.0, "steps": 9, "skipped_steps": 0, "seconds": 5.0, "loss": 0.5}
     if "train" in done:
@@ -37,7 +40,7 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
         row |= {"latency_low_ms": ms * 0.98, "latency_high_ms": ms * 1.02, "macs": known.macs, "params": known.params}
         rows.append(row | {"accuracy": float(rng.uniform(0.3, 0.9)), "seconds": 0.1, "excess": 0.0})
     if "calibrate" in done:
-        header = {"schema": "ghostnas.trials/1", "budget": [0, 650_000, 0.15]}
+        header = {"schema": "ghostnas.trials/1"}
         log = folder / "search/trials.jsonl"
         log.parent.mkdir(parents=True)
         log.write_text("".join(json.dumps(row) + "\n" for row in [header, *rows]))

@@ -181,6 +181,17 @@ def test_a_quantised_network_that_answers_otherwise_is_refused(net, tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
+def test_the_model_card_is_one_and_says_what_is_known(exported):
+    from huggingface_hub import ModelCard
+
+    net, folder, manifest = exported
+    card = ModelCard.load(folder / "hub/README.md")
+    assert card.data.license == "apache-2.0" and card.data.library_name == "timm"
+    for words in (net.arch.id, f"{manifest['macs']:,}", f"{manifest['params']:,}", "50.00% on the test split"):
+        assert words in card.text
+    assert "latency | 1.500 ms `model.onnx`" in card.text and (folder / "hub/architecture.svg").exists()
+
+
 def test_timm_builds_the_exported_network_from_its_hub_folder(exported):
     timm = pytest.importorskip("timm")
     import ghostnet.timm_model  # noqa: F401
@@ -240,6 +251,9 @@ def test_export_and_verify_are_commands(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["files"]["model.onnx"]["latency_ms"] > 0
+    (tmp_path / "larger.json").write_text(small_arch(resolution=30).to_json())
+    done = ghostnas("export", "larger.json", "--weights", "net.safetensors", "--out", "other", cwd=tmp_path)
+    assert done.returncode == 2 and f"has the weights of architecture {net.arch.id}, not of" in done.stderr
     done = ghostnas("export", "verify", "there", cwd=tmp_path)
     assert done.returncode == 0 and "there is what its manifest says" in done.stdout
     (tmp_path / "there/arch.json").write_text(small_arch(tail_chs=25).to_json())

@@ -45,6 +45,8 @@ def test_a_whole_run_has_every_figure_and_nothing_from_a_network(reported):
     for name in FIGURES:
         assert (reported.parent / f"{name}.png").stat().st_size > 3000
         assert (reported.parent / f"{name}.svg").read_text().startswith("<svg")
+    for words in ("budget 400k", "budget 500k", "budget 650k", "budget 0.15ms"):
+        assert words in text
     links = set(re.findall(r"https?://[^\s\"'<)]+", text))
     assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, "names of formats, never loaded"
     ids = re.findall(r'\bid="([^"]+)"', text)

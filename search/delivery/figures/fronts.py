@@ -6,17 +6,17 @@ from typing import Any
 from search.delivery.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas
 from search.delivery.summary import Network, Summary
 from search.delivery.words import arch_words, trial_words
+from search.engine.budgets import parse_milliseconds, parse_windows
 from search.engine.front import front
-from spaces.population import Window, short
+from spaces.population import short
 
 
 def searched(summary: Summary) -> Drawn:
     """Inherited accuracy against predicted latency: every evaluated network, the front, the chosen."""
-    bound = summary.latency_budget_ms
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "latency_ms", 1.0)
-        if bound:
-            _budget(axes, bound, f"budget {bound:g} ms")
+        for words, bound in parse_milliseconds(summary.recipe["search"].get("latency_budget")).items():
+            _budget(axes, bound, f"budget {words}")
         axes.set(xlabel="predicted latency (ms)", ylabel="accuracy with inherited weights (%)")
         axes.legend(loc="lower right")
     caption = (
@@ -27,12 +27,11 @@ def searched(summary: Summary) -> Drawn:
 
 def by_macs(summary: Summary) -> Drawn:
     """The same networks against multiply-adds, with the budget."""
-    window = Window.parse(summary.recipe["search"]["flops_budget"])
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "macs", 1e-6, "macs")
-        for bound in (window.low, window.high):
-            if bound:
-                _budget(axes, bound / 1e6, f"budget {short(bound)}")
+        windows = parse_windows(summary.recipe["search"]["flops_budget"]).values()
+        for bound in sorted({bound for window in windows for bound in (window.low, window.high)} - {0}):
+            _budget(axes, bound / 1e6, f"budget {short(bound)}")
         axes.set(xlabel="multiply-adds (millions)", ylabel="accuracy with inherited weights (%)")
         axes.legend(loc="lower right")
     return Drawn("The same networks by multiply-adds.", figure, {f"macs-{k}": v for k, v in tips.items()})

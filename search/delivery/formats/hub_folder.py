@@ -59,9 +59,9 @@ def card(net: GhostNet, facts: dict[str, Any]) -> str:
         ("architecture", f"`{net.arch.id}`"),
         ("multiply-adds", f"{facts['macs']:,} at {net.arch.resolution} x {net.arch.resolution}"),
         ("parameters", f"{facts['params']:,}"),
-        ("data", facts.get("data", "not known")),
+        ("data", _data(facts.get("data"))),
         ("top-1 accuracy", f"{accuracy['test']:.2%} on the test split" if "test" in accuracy else "not measured"),
-        ("latency", _latency(latency)),
+        ("latency", _latency(latency, facts.get("files", {}))),
         ("training", _training(facts)),
         ("search space", f"`{facts['space_id']}`" if facts.get("space_id") else "none: not found by a search"),
     ]
@@ -94,10 +94,18 @@ backbone = timm.create_model("hf-hub:<this repository>", pretrained=True, featur
 """
 
 
-def _latency(latency: dict[str, Any]) -> str:
+def _data(name: str | None) -> str:
+    """A data set's name; of one in a folder the folder's, not where it lies."""
+    kind, _, path = (name or "not known").partition(":")
+    return f"{kind}: {Path(path).name}" if path else kind
+
+
+def _latency(latency: dict[str, Any], files: dict[str, dict[str, Any]]) -> str:
+    """Of the network where a run measured it, else of the files beside this folder where they were timed."""
     ms = latency.get("measured_ms")
     if ms is None:
-        return "not measured"
+        timed = [f"{said['latency_ms']:.3f} ms `{name}`" for name, said in files.items() if said.get("latency_ms")]
+        return f"{', '.join(timed)}, 1 thread, batch 1" if timed else "not measured"
     threads = latency.get("threads", 1)
     return f"{ms:.3f} ms, {latency.get('runtime')} {latency.get('runtime_version')}, {threads} thread(s), batch 1"
 

@@ -37,10 +37,15 @@ def _network(folder: Path) -> GhostNet:
 
 
 def run(net: torch.nn.Module) -> Session:
-    """A module that is in evaluation mode, or has none."""
+    """A module that is in evaluation mode, or has none; on one thread, whatever PyTorch has otherwise."""
 
     @torch.no_grad()
     def session(images: np.ndarray) -> np.ndarray:
-        return net(torch.from_numpy(images)).numpy()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return net(torch.from_numpy(images)).numpy()
+        finally:
+            torch.set_num_threads(threads)
 
     return session
