@@ -48,7 +48,7 @@ def lines(path: Path) -> int:
 
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "train": lambda out: (out / "run.json").exists(),
-    "calibrate": lambda out: lines(out / "latency/table.lat.json.visits.jsonl") > 150,
+    "calibrate": lambda out: lines(out / "latency/table.lat.json.visits.jsonl") > 12,
     "search": lambda out: lines(out / "search/trials.jsonl") > 20,
     "retrain": lambda out: (out / "networks/A/trained.json").exists(),
     "export": lambda out: (out / "export/A").exists(),
@@ -105,7 +105,9 @@ def test_a_run_killed_in_every_stage_ends_with_everything(killed_run):
     complete = [t["arch"] for t in trials if t["state"] == "complete"]
     assert len(complete) == len(set(complete)) == 40
     assert all(t["macs"] <= 500_000 for t in trials if t["state"] == "complete")
-    visits = [(v["item"], v["visit"]) for v in list(JsonLines(out / "latency/table.lat.json.visits.jsonl"))[1:]]
+    visits = [
+        (v["item"], v["visit"]) for v in list(JsonLines(out / "latency/table.lat.json.visits.jsonl"))[1:] if "item" in v
+    ]
     assert len(visits) == len(set(visits))
     for label in "ABC":
         manifest = json.loads((out / "export" / label / "manifest.json").read_text())
