@@ -62,7 +62,7 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
                         connection, _ = server.accept()
                     except TimeoutError:
                         if (status := experiment.get_status()) in ("ERROR", "DONE", "STOPPED", "NO_MORE_TRIAL"):
-                            raise UserError(f"NNI's experiment stopped: {status}") from None
+                            raise UserError(f"NNI's experiment stopped: {status}{_last_words(experiment)}") from None
                         continue
                     with connection:
                         connection.settimeout(10 * POLL_S)
@@ -112,6 +112,14 @@ class _Desk:
 def tuner(sampler: Sampler) -> str:
     """The NNI tuner for a sampler."""
     return TUNERS.get(sampler, "TPE")
+
+
+def _last_words(experiment: Any) -> str:
+    """What NNI's tuner said last, such as an exception's line."""
+    folder = Path(experiment.config.experiment_working_directory) / experiment.id / "log"
+    log = folder / "dispatcher.log"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f": {lines[-1].strip()}" if lines else ""
 
 
 @contextmanager
