@@ -139,7 +139,7 @@ def report() -> None:
             title=f"{name}: {truth.space.size} networks",
             xlabel="evaluations",
             ylabel="share of the true front's hypervolume",
-            ylim=(0.5, 1.005),
+            ylim=(0, 1.01),
             xlim=(0, round(SHARE * truth.space.size)),
         )
         axis.spines[["top", "right"]].set_visible(False)

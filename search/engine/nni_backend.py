@@ -31,7 +31,7 @@ TARGETS = (0.25, 0.5, 1.0)  # quantiles of the costs of networks drawn inside th
 # Of NNI's tuners, the nearest to each sampler.
 TUNERS: dict[Sampler, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
 POLL_S = 1.0
-STARTS = 10
+START_S = 120  # NNI itself gives its manager three seconds, which is little on a busy machine
 
 
 def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
@@ -62,7 +62,7 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
                         connection, _ = server.accept()
                     except TimeoutError:
                         if (status := experiment.get_status()) in ("ERROR", "DONE", "STOPPED", "NO_MORE_TRIAL"):
-                            raise UserError(f"NNI's experiment stopped: {status}") from None
+                            raise UserError(f"NNI's experiment stopped: {status}{_last_words(experiment)}") from None
                         continue
                     with connection:
                         connection.settimeout(10 * POLL_S)
@@ -114,17 +114,26 @@ def tuner(sampler: Sampler) -> str:
     return TUNERS.get(sampler, "TPE")
 
 
+def _last_words(experiment: Any) -> str:
+    """What NNI's tuner said last, such as an exception's line."""
+    folder = Path(experiment.config.experiment_working_directory) / experiment.id / "log"
+    log = folder / "dispatcher.log"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f": {lines[-1].strip()}" if lines else ""
+
+
 @contextmanager
 def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
     """A local experiment that is running."""
     import nni
-    from nni.experiment import Experiment
+    from nni.experiment import Experiment, launcher
 
+    launcher._check_rest_server.__defaults__ = (START_S, None)  # tries, one a second; NNI 3.0 is the last
     nni.silence_stdout()
     os.environ["GHOSTNAS_NNI"] = f"127.0.0.1:{port}:{key}"  # its trials inherit it
     with tempfile.TemporaryDirectory(prefix="ghostnas-nni-", ignore_cleanup_errors=True) as scratch:
         (Path(scratch) / "code").mkdir()
-        experiment: Any = Experiment("local")
+        experiment = Experiment("local")
         config = experiment.config
         script = Path(__file__).with_name("nni_trial.py")
         config.trial_command = f"{shlex.quote(sys.executable)} -P {shlex.quote(str(script))}"
@@ -138,16 +147,9 @@ def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
         if config.tuner.name == "Random":
             config.tuner.class_args = {"seed": plan.seed}
         config.trial_concurrency = plan.workers
-        for attempt in range(STARTS):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                place = free.getsockname()[1]
-            try:
-                experiment.start(place)
-                break
-            except OSError as error:  # it waits three seconds for its manager, which is little on a busy machine
-                if attempt == STARTS - 1:
-                    raise UserError(f"NNI's manager did not start: {error}") from None
-                experiment = Experiment(config)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            place = free.getsockname()[1]
+        experiment.start(place)
         try:
             yield experiment
         finally:

@@ -10,7 +10,7 @@ pytest.importorskip("nni")
 
 class TestNNI(Conformance):
     name, kills, trials, start, exact = "nni", 1, 24, "spawn", False
-    plan = {"workers": 3, "sampler": "evolution"}  # noqa: RUF012
+    plan = {"workers": 3, "sampler": "tpe"}  # noqa: RUF012
 
 
 def reported(model) -> None:
