@@ -25,10 +25,10 @@ class PerRatioSupernet(Supernet):
         ratios = sorted({block.ratio for arch in bounds for block in arch.blocks} | set(range(1, 5)))
         for name, tensor in list(self.named_parameters()):
             if self._is_split(name):
-                for ratio in ratios:
+                for ratio in ratios[".cheap_operation." in name :]:  # s = 1 has none
                     fresh = tensor.detach().clone()
                     if tensor.ndim == 4:
-                        fresh.normal_(0, float(tensor.std()), generator=kwargs.get("generator"))
+                        fresh.normal_(0, float(tensor.detach().std()), generator=kwargs.get("generator"))
                     _register(self, f"{name}_s{ratio}", nn.Parameter(fresh))
         self._table = None
 
