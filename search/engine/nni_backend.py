@@ -31,6 +31,7 @@ TARGETS = (0.25, 0.5, 1.0)  # quantiles of the costs of networks drawn inside th
 # Of NNI's tuners, the nearest to each sampler.
 TUNERS: dict[Sampler, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
 POLL_S = 1.0
+STARTS = 5  # of an experiment that stopped
 START_S = 120  # NNI itself gives its manager three seconds, which is little on a busy machine
 
 
@@ -56,17 +57,24 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
             if plan.over(log.spent, len(log.trials)) or log.spent >= until:
                 continue
             desk = _Desk(problem, log, plan, float(np.quantile(drawn[cost], share)), cost, progress)
-            with _experiment(problem.space, plan, server.getsockname()[1], desk.key) as experiment:
-                while log.spent < until and not plan.over(log.spent, len(log.trials)):
-                    try:
-                        connection, _ = server.accept()
-                    except TimeoutError:
-                        if (status := experiment.get_status()) in ("ERROR", "DONE", "STOPPED", "NO_MORE_TRIAL"):
-                            raise UserError(f"NNI's experiment stopped: {status}{_last_words(experiment)}") from None
-                        continue
-                    with connection:
-                        connection.settimeout(10 * POLL_S)
-                        desk.serve(connection)
+            for attempt in range(STARTS):
+                if log.spent >= until or plan.over(log.spent, len(log.trials)):
+                    break
+                with _experiment(problem.space, plan, server.getsockname()[1], desk.key) as experiment:
+                    while log.spent < until and not plan.over(log.spent, len(log.trials)):
+                        try:
+                            connection, _ = server.accept()
+                        except TimeoutError:
+                            if (status := experiment.get_status()) in ("ERROR", "DONE", "STOPPED", "NO_MORE_TRIAL"):
+                                if attempt == STARTS - 1:
+                                    raise UserError(
+                                        f"NNI's experiment stopped: {status}{_last_words(experiment)}"
+                                    ) from None
+                                break  # its tuner has ten seconds to start, too
+                            continue
+                        with connection:
+                            connection.settimeout(10 * POLL_S)
+                            desk.serve(connection)
 
 
 class _Desk:
