@@ -51,6 +51,10 @@ def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
             plan = Plan(trials=30, population=10, workers=3, address=cluster.address)
             backend("ray")(problem(a_second), trials, plan)
         thread.join()
+        for _ in range(300):  # the head notices a dead node after some heartbeats
+            if sum(node["Alive"] for node in ray.nodes()) == 1:
+                break
+            time.sleep(0.1)
         assert len(ray.nodes()) == 2 and sum(node["Alive"] for node in ray.nodes()) == 1
     finally:
         ray.shutdown()
