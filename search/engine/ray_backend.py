@@ -9,6 +9,7 @@ again; a driver that died is restored from the log, not from Ray's own checkpoin
 import logging
 import os
 import tempfile
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from search.engine.samplers import samplers
 from search.progress import Bar, bar
 
 RETRIES = 3  # of a trial whose worker died
+DEATHS = 3  # trials of one network that end so, before it counts as failed
 RESULT = "found"
 
 
@@ -99,6 +101,7 @@ class LoggedSearch(OptunaSearch):
     def __init__(self, problem: Problem, log: TrialLog, plan: Plan, progress: Bar) -> None:
         self.problem, self.log, self.plan, self.progress = problem, log, plan, progress
         self.waiting: dict[str, Trial] = {}  # by Ray's trial
+        self.deaths: Counter[str] = Counter()
         self.best = Front(problem.objectives)
         self.best.add(log.evaluated)
         self.study = studies.rebuild(problem, log, studies.distributions(problem.space), plan.storage)
@@ -157,7 +160,13 @@ class LoggedSearch(OptunaSearch):
             return
         prefix = f"{RESULT}/"  # Ray flattens what a trial gives
         found = {k.removeprefix(prefix): v for k, v in (result or {}).items() if k.startswith(prefix)}
-        found = found or {"error": f"its worker died {RETRIES + 1} times", "seconds": 0.0}
+        if not found:  # no fault of the network, as far as is known: a dying node takes several workers with it
+            self.deaths[settled["arch"]] += 1
+            if self.deaths[settled["arch"]] < DEATHS:
+                self.study.tell(asked, state=TrialState.FAIL)
+                self.study.enqueue_trial(studies.params(self.problem.space, settled["code"]))
+                return
+            found = {"error": f"its workers died in {DEATHS} trials of {RETRIES + 1} starts", "seconds": 0.0}
         self._write(asked, self.problem.finish(settled, found))
 
     def _write(self, asked: Any, row: Trial) -> None:
