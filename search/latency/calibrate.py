@@ -18,6 +18,7 @@ from search.latency.bench import Bench, all_units, plan, reference
 from search.latency.fallback import FEWEST
 from search.latency.fitting import Visit, fitted
 from search.latency.ruler.device import now, this_device
+from search.latency.ruler.gate import best
 from search.latency.ruler.rounds import Rounds
 from search.latency.runtimes import Dtype, Runtime, runtime
 from search.latency.table import Device, LatencyTable, Protocol, Setting
@@ -118,7 +119,7 @@ def build(
             disturbed=found.disturbed,
             rounds=next((row["settled"]["rounds"] for row in rows if "settled" in row), 1),
             units_in_space=len(all_units(space)),
-            reference_ms=min(row["reference_ms"] for row in every),
+            reference_ms=best([row["reference_ms"] for row in every]),
             seconds=max(row["at_s"] for row in every),
             seed=planned["seed"],
             finished=now(),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from search.latency import fallback
 from search.latency.bench import all_units
 from search.latency.predictor import Units, affine, apply, conformal, fit, sigma
-from search.latency.ruler.gate import CALM, counted, score
+from search.latency.ruler.gate import CALM, best, counted, score
 from search.latency.ruler.rounds import interval
 from search.latency.table import Agreement, Correction, Entry, Fallback, Network, Validation
 from spaces.features import features
@@ -43,9 +43,9 @@ def fitted(
         visits: by item; networks are "network 0", "network 1", ...
         quick: without bootstrap intervals, for a look on the way.
     """
-    best = min(row["reference_ms"] for rows in visits.values() for row in rows)
-    calm = {name: [row["reference_ms"] <= CALM * best for row in rows] for name, rows in visits.items()}
-    minima = {name: counted(rows, best) for name, rows in visits.items() if rows}
+    calm_ms = best([row["reference_ms"] for rows in visits.values() for row in rows])
+    calm = {name: [row["reference_ms"] <= CALM * calm_ms for row in rows] for name, rows in visits.items()}
+    minima = {name: counted(rows, calm_ms) for name, rows in visits.items() if rows}
     names = [f"network {k}" for k in range(len(codes))]
     # A whole network that never had a calm visit neither corrects nor judges, unless that leaves too few.
     steady = np.array([any(calm.get(name, ())) for name in names])

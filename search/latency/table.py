@@ -60,7 +60,7 @@ class Protocol(_Model):
     disturbed: float = Field(description="share of visits that a busy machine spoilt")
     rounds: int
     units_in_space: int = Field(description="those without an entry are estimated by the fallback")
-    reference_ms: float = Field(description="the gate's network at its best, in the runtime")
+    reference_ms: float = Field(description="the gate's network in calm moments, in the runtime")
     seconds: float
     seed: int
     finished: str

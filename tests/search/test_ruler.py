@@ -43,6 +43,17 @@ def test_a_visit_waits_for_calm_and_counts_calm_windows_only(monkeypatch):
     assert row == {"min_ms": 5.0, "median_ms": 6.0, "p90_ms": 6.8, "runs": 3, "reference_ms": 1.03}
 
 
+def test_one_fast_moment_does_not_make_all_others_look_disturbed():
+    class Clock(LawSession):
+        def timer(self, images):
+            times = iter([1_000_000] * 30 + [700_000] * 3 + [1_000_000] * 3000)
+            return lambda: next(times)
+
+    gate = Gate(Clock(1, 0.0), (1, 1, 1, 1), 1)
+    looks = [gate.look() for _ in range(400)]
+    assert min(looks) == 0.7 and gate.calm(1.0) and not gate.calm(1.1)
+
+
 def test_the_interval_covers_the_score_it_is_of():
     rng, inside = np.random.default_rng(0), 0
     for _ in range(200):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections import deque
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,6 +21,8 @@ WINDOWS = 3  # calm windows in a visit; its minimum is over all of them
 RUNS = (2, 10)  # in a window, at least and at most
 WINDOW_NS = 700_000
 REFERENCE_RUNS = 3
+CALM_PERCENTILE = 2
+LOOKS_KEPT = 1000
 LOOKS = 40  # at the reference, before a visit is put off
 CALM = 1.08  # a visit counts if the reference took at most this much more than at its best, before and after
 SETTLE_S = 0.5
@@ -40,17 +43,18 @@ def score(minima_ms) -> float:
 
 
 class Gate:
-    """Tells whether the machine is calm, by a small network whose best time is known ever better.
+    """Tells whether the machine is calm, by a small network whose time in calm moments is known ever better.
 
     Args:
         reference: the small network's session, which has `timer(images)`.
         shape: of its input, batch first.
-        best_ms: the best time known from before, when a calibration is resumed.
+        looks_ms: the reference's times from before, when a calibration is resumed.
     """
 
-    def __init__(self, reference, shape, threads: int, best_ms: float = float("inf")) -> None:
+    def __init__(self, reference, shape, threads: int, looks_ms=()) -> None:
         self._once = reference.timer(np.zeros(shape, dtype=np.float32))
-        self.best_ms = best_ms
+        self._looks = deque(looks_ms, maxlen=LOOKS_KEPT)
+        self.best_ms = best(self._looks) if self._looks else float("inf")
         self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._free = self._cores if threads == 1 and len(self._cores) > 1 else []  # one thread may move between these
         end = time.monotonic() + SETTLE_S
@@ -60,7 +64,8 @@ class Gate:
     def look(self) -> float:
         """The reference's time now, in milliseconds: the least of a few runs."""
         now = min(self._once() for _ in range(REFERENCE_RUNS)) / 1e6
-        self.best_ms = min(self.best_ms, now)
+        self._looks.append(now)
+        self.best_ms = best(self._looks)
         return now
 
     def visit(self, session, shape) -> dict:
@@ -116,8 +121,14 @@ class Gate:
             os.sched_setaffinity(0, set(self._cores))
 
 
+def best(reference_ms) -> float:
+    """The reference's time in calm moments: a low percentile. The very least is now and then a clock that ran faster
+    for a second, beside which all other moments would look disturbed."""
+    return float(np.percentile(reference_ms, CALM_PERCENTILE))
+
+
 def counted(visits, best_ms: float) -> list:
-    """As `Gate.counted`, from a log: `best_ms` is the reference's best time."""
+    """As `Gate.counted`, from a log: `best_ms` is the reference's time in calm moments."""
     calm = [visit["min_ms"] for visit in visits if visit["reference_ms"] <= CALM * best_ms]
     return calm or [visit["min_ms"] * best_ms / visit["reference_ms"] for visit in visits]
 
