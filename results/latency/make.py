@@ -32,7 +32,7 @@ from spaces.space import Codes, Space
 
 HERE = Path(__file__).parent
 SEED = 1  # another than the calibration's
-ROUNDS = 1
+ROUNDS = 2
 PLAN: dict[str, Any] = {"rounds": 3, "fit_networks": 48, "held_out": 32, "seed": 0}
 Visits = dict[str, list[dict[str, Any]]]
 
