@@ -154,8 +154,7 @@ Indented: simpler predictors, fitted on the networks that the table was correcte
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-Made by `make.py` beside this page. [Lowerings of the cheap op](lowering.md) and [aligned widths](widths.md) have pages
-and scripts of their own.
+Made by `make.py` beside this page; more runtimes and threads, `lowering.py` and `widths.py` wait for a quiet machine.
 """
 
 

@@ -11,7 +11,7 @@ from search.delivery.figures import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, svg
 from search.files import write_text
 from search.latency.table import Agreement, LatencyTable
 
-GREY = "#9ca3af"
+GREY, INK = "#9ca3af", "#111827"
 
 
 def words(table: LatencyTable) -> str:
@@ -84,7 +84,7 @@ def _figures(table: LatencyTable) -> list[tuple[str, Figure]]:
 
         third, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
         sides = sorted({_side(key) for key in table.entries}, reverse=True)
-        kinds = {"stem": GREY, "tail": BASELINE, **{f"s{ratio}": colour for ratio, colour in RATIO_COLOURS.items()}}
+        kinds = {"stem": INK, "tail": BASELINE, **{f"s{ratio}": colour for ratio, colour in RATIO_COLOURS.items()}}
         for k, (kind, colour) in enumerate(kinds.items()):
             points = [(_side(key), e.ms) for key, e in table.entries.items() if kind in key.split("d")[0].split()]
             x = [len(sides) - 1 - sides.index(side) + (k - 2.5) * 0.13 for side, _ in points]
@@ -117,7 +117,7 @@ PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem }}
-pre {{ overflow-x: auto; font-size: 13px; line-height: 1.45 }}
+pre {{ white-space: pre-wrap; font-size: 13px; line-height: 1.45 }}
 figure {{ margin: 0; background: #fff; border-radius: 6px; padding: .5rem }}
 figure svg {{ max-width: 100%; height: auto }}
 </style>
