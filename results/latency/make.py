@@ -159,8 +159,8 @@ minutes shown; then judged by networks that it never saw, half of them uniform i
 multiply-adds. Errors are relative to the measured latency, with 95 % bootstrap intervals over networks. *Ruler*: one
 half of the judges' own visits against the other half; nothing can agree better than measuring agrees with itself.
 The judges were timed after the table was made: where the whole machine ran slower by then, all errors have a common
-part, which `ghostnas calibrate check --rescale` takes out. Indented: that, and simpler predictors, fitted on the networks that the
-table was corrected by.
+part, which `ghostnas calibrate check --rescale` takes out. Indented: that, and simpler
+predictors, fitted on the networks that the table was corrected by.
 
 | runtime | made in, disturbed | judges | mean error | largest | in 5 % | in 10 % | Kendall tau | ruler | in interval |
 |---|---|---|---|---|---|---|---|---|---|
