@@ -4,16 +4,12 @@ by crossover.
 Once-for-All searches each limit anew; here each child has one, drawn from the sample, so that a front comes out.
 """
 
-from typing import Any
-
 import numpy as np
-import optuna
-from optuna.trial import FrozenTrial
 
 from search.engine.log import TrialLog
 from search.engine.objectives import values
 from search.engine.problem import COMPLETE, Problem
-from search.engine.study import Distributions, distributions, params
+from search.engine.proposer import Proposer
 from spaces.population import crossover, mutate
 from spaces.space import Codes
 
@@ -22,20 +18,11 @@ RATE = 0.1  # genes that mutate
 TRIES = 50  # at a child inside the budgets that is new
 
 
-class Evolution(optuna.samplers.BaseSampler):
+class Evolution(Proposer):
     """Proposes from trial `population` on; those before are drawn by others."""
 
     def __init__(self, problem: Problem, log: TrialLog, population: int, seed: int) -> None:
         self.problem, self.log, self.population, self.seed = problem, log, population, seed
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
-        return distributions(self.problem.space)
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Distributions) -> dict[str, Any]:
-        return params(self.problem.space, self.propose(trial.number).tolist())
-
-    def sample_independent(self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
-        raise AssertionError("genes are proposed together")
 
     def propose(self, number: int) -> Codes:
         """The code for a trial, [genes]."""

@@ -7,16 +7,14 @@ A batch depends on the trials before it and the seed alone, so a resumed search 
 from typing import Any
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
 
 from search.engine import budgets
 from search.engine.front import layers
 from search.engine.gain import Gain
 from search.engine.log import TrialLog
 from search.engine.problem import COMPLETE, Problem, Trial
-from search.engine.study import Distributions, distributions, params
+from search.engine.proposer import Proposer
 from search.engine.surrogate import MEMBERS, Forest
 from spaces.population import crossover, mutate
 from spaces.space import Codes, Space
@@ -28,7 +26,7 @@ ELITE = 20  # networks of the fronts, and of those behind them, that have childr
 BLIND = 3  # one in so many is a child of the front that no prediction chose
 
 
-class Guided(optuna.samplers.BaseSampler):
+class Guided(Proposer):
     """Proposes from trial `population` on; those before are drawn by others."""
 
     def __init__(self, problem: Problem, log: TrialLog, population: int, seed: int) -> None:
@@ -38,15 +36,6 @@ class Guided(optuna.samplers.BaseSampler):
         self.start, self.end = 0, population  # of the batch in hand
         self.batch = np.empty((0, len(problem.space.genes)), dtype=np.int64)
         self.proposed: set[tuple[int, ...]] = set()
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
-        return distributions(self.problem.space)
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Distributions) -> dict[str, Any]:
-        return params(self.problem.space, self.propose(trial.number).tolist())
-
-    def sample_independent(self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
-        raise AssertionError("genes are proposed together")
 
     def propose(self, number: int) -> Codes:
         """The code for trial `number`, [genes]; numbers never fall."""

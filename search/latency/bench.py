@@ -14,7 +14,6 @@ from torch import nn
 
 from ghostnet.network import GhostNet, unit_module
 from ghostnet.units import Unit
-from search.latency.fallback import units_by_key
 from search.latency.runtimes import Runtime, Session, Shape
 from spaces.population import sample, spread
 from spaces.presets import DIGITS
@@ -28,7 +27,7 @@ CANDIDATES = 8  # for each network to fit on
 
 def all_units(space: Space) -> dict[str, Unit]:
     """Every unit that a space can make, by key."""
-    return units_by_key(unit for slot in space_units(space) for unit in slot.flat if unit)
+    return {unit.key: unit for slot in space_units(space) for unit in slot.flat if unit}
 
 
 def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads: int, batch: int, seed: int) -> dict:

@@ -6,7 +6,6 @@ error. Rougher than an entry, and its interval says so.
 """
 
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -71,8 +70,3 @@ def _kind(layer: Layer) -> str:
     if layer.size == 1:
         return "pooled"
     return "pointwise" if layer.kernel == 1 else f"dense {layer.kernel}"
-
-
-def units_by_key(units: Iterable[Unit]) -> dict[str, Unit]:
-    """Units under the names that a table has for them."""
-    return {unit.key: unit for unit in units}

@@ -1,0 +1,30 @@
+"""What our own samplers are to Optuna: a whole network is proposed at once."""
+
+from abc import abstractmethod
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from search.engine.problem import Problem
+from search.engine.study import Distributions, distributions, params
+from spaces.space import Codes
+
+
+class Proposer(optuna.samplers.BaseSampler):
+    """A sampler that proposes codes."""
+
+    problem: Problem
+
+    @abstractmethod
+    def propose(self, number: int) -> Codes:
+        """The code for trial `number`, [genes]."""
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
+        return distributions(self.problem.space)
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Distributions) -> dict[str, Any]:
+        return params(self.problem.space, self.propose(trial.number).tolist())
+
+    def sample_independent(self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
+        raise AssertionError("genes are proposed together")
