@@ -72,17 +72,17 @@ def check(table: LatencyTable, *, seconds: float = 45.0, threads: int | None = N
     }
     session = partial(Bench(space, planned).session, run)
     gate = Gate(*reference(run), run.threads)
-    minima: dict[str, list[float]] = {name: [] for name in then}
+    visits: dict[str, list[dict[str, Any]]] = {name: [] for name in then}
     rng = np.random.default_rng(0)
     with bar("check", VISITS * len(then)) as progress:
         for turn in range(VISITS):
             for name in rng.permutation(list(then)).tolist():
                 if turn and time.monotonic() - start > seconds:
                     break
-                minima[name].append(gate.visit(session(name), then[name][1])["min_ms"])
+                visits[name].append(gate.visit(session(name), then[name][1]))
                 progress.advance()
     gate.close()
-    ratios = np.array([score(minima[name]) / ms for name, (ms, _) in then.items()])
+    ratios = np.array([score(gate.counted(visits[name])) / ms for name, (ms, _) in then.items()])
     shift = float(np.median(ratios))
     spread = float(np.median(np.abs(ratios / shift - 1)))
     own = table.validation.ruler.mape if table.validation.ruler else table.validation.mape
@@ -112,7 +112,8 @@ def rescaled(table: LatencyTable, factor: float) -> LatencyTable:
     fallback = table.fallback and table.fallback.model_copy(
         update={"ms": {term: factor * ms for term, ms in table.fallback.ms.items()}}
     )
-    correction = table.correction.model_copy(update={"intercept_ms": factor * table.correction.intercept_ms})
+    each = {name: factor * getattr(table.correction, name) for name in ("intercept_ms", "ms_per_mparam")}
+    correction = table.correction.model_copy(update=each)
     held = tuple(
         each.model_copy(
             update={name: times(getattr(each, name)) for name in ("measured_ms", "predicted_ms", "low_ms", "high_ms")}

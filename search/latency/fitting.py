@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from search.latency import fallback
 from search.latency.bench import all_units
-from search.latency.predictor import Units, affine, apply, conformal, fit, sigma
+from search.latency.predictor import Units, apply, conformal, fit, linear, sigma
 from search.latency.ruler.gate import CALM, best, counted, score
 from search.latency.ruler.rounds import interval
 from search.latency.table import Agreement, Correction, Entry, Fallback, Network, Validation
@@ -59,9 +59,9 @@ def fitted(
     entries = {key: _entry(minima[key], quick) for key in sorted(known) if key in minima}
     rough = fallback.fit({known[key]: entry.ms for key, entry in entries.items()})
     units = Units(space, entries, rough)
-    per_slot = units.ms.per_slot(codes)
-    correction = fit(per_slot[learn], measured[learn])
-    ms = apply(correction, per_slot[judge])
+    per_slot, params = units.ms.per_slot(codes), units.params.per_slot(codes)
+    correction = fit(per_slot[learn], params[learn], measured[learn])
+    ms = apply(correction, per_slot[judge], params[judge])
     unsure = sigma(correction, units, codes[judge], ms)
     scores = np.abs(ms / measured[judge] - 1) / unsure
     correction = correction.model_copy(update={"quantile": conformal(scores)})
@@ -141,7 +141,7 @@ def _simpler(
     from sklearn.preprocessing import StandardScaler
 
     macs = macs_table(space).total(codes)
-    slope, base = affine(macs[learn], measured[learn])
+    slope, base = linear([macs[learn]], measured[learn])
     x = features(space, codes)
     ridge = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 4, 8))).fit(x[learn], measured[learn])
     found = {

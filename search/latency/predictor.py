@@ -1,11 +1,13 @@
 """From a latency table to milliseconds, for one network or a population.
 
-Blocks that are timed alone run hot in cache and their sum is low, evenly so: an affine fit on whole networks mends
-most of it, small corrections a slot (ridge, on relative errors) the rest. The interval is split-conformal (Lei et al.,
-JASA 2018, section 5.2: locally weighted): a quantile, over networks that were not fitted, of the relative error over
-what the entries' own intervals and the fit leave uncertain. So a network of estimated units has a wider one.
+Blocks that are timed alone run hot in cache: their sum is low, evenly so, and lower still where a network has many
+weights, which it must fetch anew in every run. A fit on whole networks mends that, by an intercept, a slope and the
+parameters; small corrections a slot (ridge, on relative errors) mend the rest. The interval is split-conformal (Lei et
+al., JASA 2018, section 5.2: locally weighted): a quantile, over networks that were not fitted, of the relative error
+over what the entries' own intervals and the fit leave uncertain. So a network of estimated units has a wider one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +20,13 @@ from search.latency.fallback import estimate
 from search.latency.table import Correction, Entry, Fallback, LatencyTable
 from spaces.custom import space_of
 from spaces.space import Codes, Space
-from spaces.tables import Floats, UnitTable
+from spaces.tables import Floats, UnitTable, params_table
 
 COVERAGE = 0.9
 RIDGES = tuple(10.0**k for k in range(-3, 5))
 UNSURE = 0.02  # relative standard error of an entry that has a single visit
 NORMAL_95 = 1.96
+MILLION = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Units:
 
         self.space = space
         self.ms = UnitTable(space, ms)
+        self.params = params_table(space)
         self.variance = UnitTable(space, variance)
         self.estimated = UnitTable(space, lambda unit: float(unit.key not in entries))
 
@@ -100,8 +104,7 @@ class Predictor:
 
     def __call__(self, codes: Codes) -> Prediction:
         """[n, genes] -> predictions for n networks"""
-        per_slot = self._units.ms.per_slot(codes)
-        ms = apply(self.correction, per_slot)
+        ms = apply(self.correction, self._units.ms.per_slot(codes), self._units.params.per_slot(codes))
         width = self.correction.quantile * sigma(self.correction, self._units, codes, ms)
         estimated = self._units.estimated.total(codes) / len(self.space.slots)
         return Prediction(ms, ms / (1 + width), ms * (1 + width), 1 - estimated)
@@ -109,14 +112,14 @@ class Predictor:
     def per_unit(self, code: Codes) -> Floats:
         """[genes] -> the share of the predicted milliseconds that each unit of the network takes, stem first; they and
         the intercept add up to the prediction."""
-        weights = self.correction.slope + np.array(self.correction.slots)
-        return weights * self._units.ms.per_slot(code)[0]
+        return contributions(self.correction, self._units.ms.per_slot(code), self._units.params.per_slot(code))[0]
 
     def fastest(self) -> Codes:
         """The code of the least predicted latency in the whole space: [genes]."""
-        corrected = UnitTable(self.space, lambda unit: 0.0)
+        corrected, each = UnitTable(self.space, lambda unit: 0.0), self.correction.ms_per_mparam / MILLION
         weights = self.correction.slope + np.array(self.correction.slots)
-        corrected.values = [weight * values for weight, values in zip(weights, self._units.ms.values, strict=True)]
+        parts = zip(weights, self._units.ms.values, self._units.params.values, strict=True)
+        corrected.values = [weight * ms + each * params for weight, ms, params in parts]
         return corrected.extreme()
 
 
@@ -133,9 +136,14 @@ def table_space(table: LatencyTable) -> Space:
     return space
 
 
-def apply(correction: Correction, per_slot: Floats) -> Floats:
-    """[n, slots] unit latencies -> [n] milliseconds"""
-    total = correction.intercept_ms + correction.slope * per_slot.sum(1) + per_slot @ np.array(correction.slots)
+def contributions(correction: Correction, per_slot: Floats, params: Floats) -> Floats:
+    """[n, slots] unit latencies and parameters -> [n, slots] milliseconds; with the intercept they make the whole."""
+    return (correction.slope + np.array(correction.slots)) * per_slot + correction.ms_per_mparam / MILLION * params
+
+
+def apply(correction: Correction, per_slot: Floats, params: Floats) -> Floats:
+    """[n, slots] unit latencies and parameters -> [n] milliseconds"""
+    total = correction.intercept_ms + contributions(correction, per_slot, params).sum(1)
     return np.maximum(total, per_slot.max(1))  # never below its slowest unit
 
 
@@ -144,12 +152,15 @@ def sigma(correction: Correction, units: Units, codes: Codes, ms: Floats) -> Flo
     return np.sqrt(correction.spread**2 + units.variance.total(codes) * correction.slope**2 / ms**2)
 
 
-def fit(per_slot: Floats, measured: Floats) -> Correction:
-    """Fits [n, slots] unit latencies to [n] measured milliseconds, on relative error; the interval is still open."""
+def fit(per_slot: Floats, params: Floats, measured: Floats) -> Correction:
+    """Fits [n, slots] unit latencies and parameters to [n] measured milliseconds, on relative error; the interval is
+    still open."""
     from sklearn.linear_model import RidgeCV
 
-    slope, base = affine(per_slot.sum(1), measured)
-    rest = measured - slope * per_slot.sum(1) - base
+    slope, each, base = linear([per_slot.sum(1), params.sum(1)], measured)
+    if each < 0:  # weights cost time or none; less than none is noise
+        (slope, base), each = linear([per_slot.sum(1)], measured), 0.0
+    rest = measured - slope * per_slot.sum(1) - each * params.sum(1) - base
     spread, limit = per_slot.std(0) + 1e-12, 3 * np.median(np.abs(rest)) / 0.6745
     scaled = (per_slot - per_slot.mean(0)) / spread
     weights = 1 / measured**2  # relative errors
@@ -158,24 +169,29 @@ def fit(per_slot: Floats, measured: Floats) -> Correction:
     correction = Correction(
         intercept_ms=float(base - slots @ per_slot.mean(0)),
         slope=slope,
+        ms_per_mparam=MILLION * each,
         slots=tuple(slots.tolist()),
         spread=1.0,
         quantile=0.0,
         coverage=COVERAGE,
     )
-    errors = apply(correction, per_slot) / measured - 1
+    errors = apply(correction, per_slot, params) / measured - 1
     return correction.model_copy(update={"spread": max(float(np.sqrt((errors**2).mean())), 1e-4)})
 
 
-def affine(x: Floats, measured: Floats) -> tuple[float, float]:
-    """Slope and intercept of measured milliseconds over x [n], on relative error, robustly: a visit that was disturbed
-    unnoticed is far off."""
+def linear(columns: Sequence[Floats], measured: Floats) -> list[float]:
+    """A slope for each column [n], and the intercept, of measured milliseconds [n]: on relative error, robustly, since
+    a visit that was disturbed unnoticed is far off. A column without spread has slope 0."""
     from sklearn.linear_model import HuberRegressor
 
-    scale = x.mean() / measured.mean()  # both columns of a size
-    relative = np.stack([x / scale, np.full(len(x), measured.mean())], 1) / measured[:, None]
+    used = [np.ptp(column) > 0 for column in columns]
+    kept = [column for column, use in zip(columns, used, strict=True) if use] + [np.ones(len(measured))]
+    scales = np.array([column.mean() / measured.mean() for column in kept])  # all columns of a size
+    relative = np.stack(kept, 1) / scales / measured[:, None]
     model = HuberRegressor(alpha=0, fit_intercept=False, max_iter=1000).fit(relative, np.ones(len(measured)))
-    return float(model.coef_[0] / scale), float(model.coef_[1] * measured.mean())
+    *slopes, intercept = (model.coef_ / scales).tolist()
+    given = iter(slopes)
+    return [*(next(given) if use else 0.0 for use in used), intercept]
 
 
 def conformal(scores: NDArray[np.float64]) -> float:

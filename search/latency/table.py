@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from search.errors import UserError
 from search.files import write_text
 
-SCHEMA: Literal["ghostnas.latency/2"] = "ghostnas.latency/2"
+SCHEMA: Literal["ghostnas.latency/3"] = "ghostnas.latency/3"
 SCHEMA_FILE = Path(__file__).with_name("table.schema.json")
 DIGITS = 6  # significant ones that are written
 
@@ -84,11 +84,12 @@ class Fallback(_Model):
 
 
 class Correction(_Model):
-    """y = intercept + slope * sum + per-slot corrections; the interval is a factor on both sides, a quantile times what
-    the network's own entries and the fit leave uncertain."""
+    """y = intercept + slope * sum + weights * parameters + per-slot corrections; the interval is a factor on both
+    sides, a quantile times what the network's own entries and the fit leave uncertain."""
 
     intercept_ms: float
     slope: float
+    ms_per_mparam: float = Field(description="a million parameters: a unit that is timed alone keeps its own in cache")
     slots: tuple[float, ...]
     spread: float = Field(gt=0, description="relative, of the fit on its own networks")
     quantile: float = Field(ge=0)
@@ -137,7 +138,7 @@ class Validation(_Model):
 class LatencyTable(_Model):
     """A calibration. `Predictor` turns it into milliseconds for networks."""
 
-    schema_: Literal["ghostnas.latency/2"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["ghostnas.latency/3"] = Field(default=SCHEMA, alias="schema")
     content_sha256: str = ""
     device: Device
     setting: Setting

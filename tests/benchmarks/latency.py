@@ -28,7 +28,7 @@ def made_up(space: Space) -> LatencyTable:
     scalars = ("mape", "p90", "max", "bias", "within_5", "within_10", "kendall_tau", "spearman", "covered")
     return LatencyTable.model_validate(
         {
-            "schema": "ghostnas.latency/2",
+            "schema": "ghostnas.latency/3",
             "device": {
                 **dict.fromkeys(("machine", "cpu", "system", "governor", "python"), "none"),
                 "isa": (),
@@ -56,6 +56,7 @@ def made_up(space: Space) -> LatencyTable:
             "correction": {
                 "intercept_ms": 0.1,
                 "slope": 1.1,
+                "ms_per_mparam": 0.5,
                 "slots": (0.01,) * len(space.slots),
                 "spread": 0.01,
                 "quantile": 2.0,

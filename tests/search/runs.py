@@ -111,6 +111,7 @@ def _table(rng: np.random.Generator) -> LatencyTable:
             "correction": {
                 "intercept_ms": 0.01,
                 "slope": 1.1,
+                "ms_per_mparam": 0.5,
                 "slots": slots,
                 "spread": 0.01,
                 "quantile": 2.0,

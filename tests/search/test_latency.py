@@ -13,7 +13,7 @@ from search.files import JsonLines
 from search.latency import fallback
 from search.latency.bench import all_units, plan
 from search.latency.calibrate import calibrate
-from search.latency.predictor import Predictor, Units, affine, apply, conformal, fit
+from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear
 from search.latency.ruler import gate as gates
 from search.latency.ruler.gate import Gate
 from search.latency.ruler.rounds import NETWORK_VISITS
@@ -157,15 +157,18 @@ def test_the_plan_covers_what_is_probable_and_holds_out_a_spread():
 def test_the_fit_recovers_a_known_law_and_its_interval_covers():
     rng = np.random.default_rng(0)
     alone = rng.uniform(0.5, 2.0, (400, 6))
-    law = 0.4 + 0.9 * alone.sum(1) + 0.3 * alone[:, 2]
+    params = rng.uniform(0, 1e6, (400, 6))
+    law = 0.4 + 0.9 * alone.sum(1) + 0.3 * alone[:, 2] + 0.5e-6 * params.sum(1)
     noisy = law * (1 + 0.01 * rng.standard_normal(400))
-    correction = fit(alone[:60], noisy[:60])
-    assert np.abs(apply(correction, alone[160:]) / law[160:] - 1).max() < 0.02
-    errors = np.abs(apply(correction, alone) / noisy - 1)
+    correction = fit(alone[:60], params[:60], noisy[:60])
+    assert np.abs(apply(correction, alone[160:], params[160:]) / law[160:] - 1).max() < 0.02
+    errors = np.abs(apply(correction, alone, params) / noisy - 1)
     # expected 0.9; for 100 calibration and 240 test points the share is below 0.75 with odds under 1 in 10,000
     assert (errors[160:] <= conformal(errors[60:160])).mean() > 0.75
-    slope, base = affine(alone.sum(1), 3e-3 * alone.sum(1) + 2e-4)
-    assert slope == pytest.approx(3e-3, rel=1e-3) and base == pytest.approx(2e-4, rel=0.02)
+    sums = [alone.sum(1), np.ones(400), params.sum(1)]
+    slope, none, each, base = linear(sums, 3e-3 * sums[0] + 2e-9 * sums[2] + 2e-4)
+    assert (slope, each) == pytest.approx((3e-3, 2e-9), rel=1e-3) and none == 0
+    assert base == pytest.approx(2e-4, rel=0.02)
 
 
 def test_predictions_are_sums_of_entries_and_the_fastest_is_exact(made):
@@ -240,7 +243,7 @@ def test_the_shipped_json_schema_is_the_tables(made):
     assert shipped == json_schema()
     jsonschema.validate(json.loads(path.read_text()), shipped)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"schema": "ghostnas.latency/2"}, shipped)
+        jsonschema.validate({"schema": "ghostnas.latency/3"}, shipped)
 
 
 def test_a_table_reads_well(made):

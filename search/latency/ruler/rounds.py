@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 import numpy as np
 
 from search.latency.ruler.device import condition
-from search.latency.ruler.gate import Gate, counted
+from search.latency.ruler.gate import Gate, counted, pseudo_median
 
 ATTEMPTS = 6  # at a calm visit in one round, before a disturbed one is taken for want of better
 NETWORK_VISITS = 3  # to a whole network in each round, since a few of those must correct and judge all the rest
@@ -146,5 +146,5 @@ def interval(minima_ms) -> tuple:
     if len(minima_ms) < 2:
         return float("nan"), float("nan")
     picks = np.random.default_rng(0).integers(len(minima_ms), size=(BOOTSTRAPS, len(minima_ms)))
-    scores = np.percentile(np.asarray(minima_ms)[picks], 25, axis=1)
+    scores = pseudo_median(np.asarray(minima_ms, dtype=float)[picks])
     return float(np.percentile(scores, 2.5)), float(np.percentile(scores, 97.5))
