@@ -22,6 +22,7 @@ from search.progress import bar
 from search.sources import TORCHVISION, check, parquet_files, test_folder
 
 SPLIT_SEED = 20200614
+AT_A_TIME = 1000  # images
 IN_MEMORY = 2_000_000_000  # bytes of decoded images; a larger folder streams
 
 
@@ -133,10 +134,11 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
     if isinstance(train, Folder):
         kept = rest[:limit]
         shown: Split | Folder = replace(train, paths=tuple(train.paths[i] for i in kept), labels=train.labels[kept])
-        pixels = torch.cat([calibrated.images, searched.images]).float() / 255  # a fair sample of the rest
+        mean, std = statistics(torch.cat([calibrated.images, searched.images]))  # a fair sample of the rest
     else:
-        pixels = _take(train, rest, resolution).images.float() / 255
-        shown = _take(train, rest[:limit], resolution)
+        whole = _take(train, rest, resolution)
+        mean, std = statistics(whole.images)
+        shown = whole if limit is None else Split(whole.images[:limit].clone(), whole.labels[:limit])
     return Data(
         name=name,
         classes=classes,
@@ -144,10 +146,23 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
         calibration=calibrated,
         search=searched,
         test=test if isinstance(test, Folder) else _resized(test, resolution),
-        mean=tuple(round(v, 6) for v in pixels.mean((0, 2, 3)).tolist()),
-        std=tuple(round(max(v, 1e-3), 6) for v in pixels.std((0, 2, 3)).tolist()),
+        mean=mean,
+        std=std,
         flip=flip,
     )
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """uint8 [N, C, H, W] -> mean and standard deviation of each channel, of 1; by counting its 256 values, so that
+    images which only just fit into memory need no second copy of them."""
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
+    for part in images.split(AT_A_TIME):
+        for channel in range(images.shape[1]):
+            counts[channel] += torch.bincount(part[:, channel].flatten(), minlength=256)
+    values, total = torch.arange(256, dtype=torch.float64) / 255, counts.sum(1)
+    mean = counts @ values / total
+    std = ((counts * (values - mean[:, None]) ** 2).sum(1) / total).sqrt()
+    return tuple(round(v, 6) for v in mean.tolist()), tuple(round(max(v, 1e-3), 6) for v in std.tolist())
 
 
 def _by_class(labels: Tensor) -> Tensor:
@@ -173,7 +188,10 @@ def _resized(split: Split, resolution: int) -> Split:
         return split
     from torchvision.transforms.v2.functional import resize
 
-    return Split(resize(split.images, [resolution, resolution], antialias=True), split.labels)
+    images = torch.empty(len(split), split.in_chs, resolution, resolution, dtype=torch.uint8)
+    for part, into in zip(split.images.split(AT_A_TIME), images.split(AT_A_TIME), strict=True):
+        into.copy_(resize(part, [resolution, resolution], antialias=True))
+    return Split(images, split.labels)
 
 
 def _digits() -> tuple[Split, Split, tuple[str, ...]]:

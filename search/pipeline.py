@@ -29,7 +29,8 @@ SCHEMA = "ghostnas.run/1"
 # What each stage gets of a time box, relative to the stages that are still to come.
 SHARES = {"train": 0.42, "calibrate": 0.12, "search": 0.13, "retrain": 0.30, "export": 0.02, "report": 0.01}
 RUN, SUPERNET, TABLE, TRIALS = "run.json", "supernet", "latency/table.lat.json", "search/trials.jsonl"
-RESULT, NETWORKS, TIMES, EXPORTS = "search/result.json", "networks", "networks/latency.json", "export"
+RESULT, NETWORKS, EXPORTS = "search/result.json", "networks", "export"
+INHERITED, TIMES = "networks/inherited.json", "networks/latency.json"
 REPORT = "report/report.html"
 PRODUCTS = {
     "train": f"{SUPERNET}/supernet.json",
@@ -39,6 +40,7 @@ PRODUCTS = {
     "export": f"{EXPORTS}/done.json",
     "report": REPORT,
 }
+LIKE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -69,6 +71,8 @@ class Run:
 
     @cached_property
     def device(self) -> "torch.device":
+        from search.training.world import best_device
+
         return best_device()
 
     def done(self, stage: str) -> bool:
@@ -236,47 +240,65 @@ def search(job: Run) -> None:
         "front": [t["arch"] for t in best],
         "fronts": {budget: [t["arch"] for t in each] for budget, each in found.fronts.items()},
         "chosen": dict(zip(LABELS, chosen, strict=False)),
+        "random": like_them(job, chosen),
     }
     say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
     write_json(job.out / RESULT, result)
 
 
 def networks(job: Run) -> dict[str, Arch]:
-    """The chosen networks and the baselines, by the name of their folder."""
-    chosen = read_json(job.out / RESULT)["chosen"]
-    archs = {label: job.space.decode(trial["code"]) for label, trial in chosen.items()}
-    return archs | {f"ghostnet-{width:g}x": job.space.uniform(width) for width in job.recipe.retrain.baseline_widths}
+    """The chosen networks, the family's at some widths, and random ones, by the name of their folder."""
+    result = read_json(job.out / RESULT)
+    archs = {label: job.space.decode(trial["code"]) for label, trial in result["chosen"].items()}
+    archs |= {f"ghostnet-{width:g}x": job.space.uniform(width) for width in job.recipe.retrain.baseline_widths}
+    return archs | {name: job.space.decode(code) for name, code in result.get("random", {}).items()}
+
+
+def like_them(job: Run, chosen: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Random networks of the chosen ones' multiply-adds, one after the other: what luck would have found."""
+    import numpy as np
+
+    from spaces.population import Window, sample
+
+    rng, found = np.random.default_rng([job.recipe.seed, 7]), {}
+    for k in range(job.recipe.retrain.random):
+        macs = chosen[k % len(chosen)]["macs"]
+        window = Window(round((1 - LIKE) * macs), round((1 + LIKE) * macs))
+        found[f"random-{k + 1}"] = sample(job.space, rng, 1, window)[0].tolist()
+    return found
 
 
 def retrain(job: Run) -> None:
     from ghostnet.weights import network as load_network
     from search.latency.measure import measure
     from search.latency.runtimes import runtime
-    from search.training.retrain import CARD, WEIGHTS
-    from search.training.retrain import retrain as train_fully
+    from search.retraining import over_seeds, train_all, words
+    from search.training.retrain import WEIGHTS, Job
 
-    archs, limit = networks(job), job.seconds("retrain")
-    deadline = None if limit is None else time.monotonic() + limit
-    waiting = [name for name in archs if not (job.out / NETWORKS / name / CARD).exists()]
-    for k, name in enumerate(waiting):
-        seconds = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
-        card = train_fully(
-            archs[name],
-            job.data,
-            job.recipe.retrain,
-            job.out / NETWORKS / name,
-            seed=job.recipe.seed,
-            device=job.device,
-            seconds=seconds,
-            title=f"retrain {name}",
-        )
-        say(f"  {name}: {card['test_accuracy']:.2%} on the test split")
+    archs, config, first = networks(job), job.recipe.retrain, job.recipe.seed
+    jobs = [
+        Job(name=name, arch=arch, seed=first + k, out=job.out / NETWORKS / name / (f"seed-{first + k}" if k else ""))
+        for k in range(1 if job.minutes else config.seeds)  # a time box trains every network once, as well as it can
+        for name, arch in archs.items()
+    ]
+    cards = train_all(jobs, job.data, config, seconds=job.seconds("retrain"), workers=config.workers)
+    say(words(over_seeds(jobs, cards)))
+    write_json(job.out / INHERITED, inherited(job, archs))
     timed = {}
     for name, arch in archs.items():
         net = load_network(arch, job.out / NETWORKS / name / WEIGHTS)
         timed[name] = (net, (job.data.in_chs, arch.resolution, arch.resolution))
     times = measure(runtime(job.recipe.latency.runtime, job.recipe.latency.threads), timed, job.recipe.seed)
     write_json(job.out / TIMES, times)
+
+
+def inherited(job: Run, archs: dict[str, Arch]) -> dict[str, float]:
+    """What the supernet says of the networks that are trained fully, whether the search met them or not."""
+    from search.evaluate import InheritedAccuracy
+    from search.training.sandwich import load_supernet
+
+    evaluate = InheritedAccuracy(load_supernet(job.out / SUPERNET).to(job.device), job.data)
+    return {name: evaluate(arch) for name, arch in archs.items()}
 
 
 def export(job: Run) -> None:
@@ -328,10 +350,3 @@ def report(job: Run) -> None:
     from search.delivery.report import write_report
 
     write_report(job.out)
-
-
-def best_device() -> "torch.device":
-    """The GPU where there is one, else the CPU."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -117,10 +117,16 @@ class Search(_Model):
 
 
 class Retraining(Training):
-    """Full training of `chosen` networks along the front, and of the family at `baseline_widths`."""
+    """Full training of `chosen` networks along the front, of the family at `baseline_widths`, and of some drawn at
+    `random` with the chosen ones' multiply-adds."""
 
     chosen: Annotated[int, Field(ge=1)] = 4
     baseline_widths: tuple[Positive, ...] = ()
+    random: Annotated[int, Field(ge=0)] = Field(default=0, description="what luck finds, to hold the search against")
+    seeds: Count = Field(
+        default=1, description="trainings of each network, from the recipe's seed upwards; one in a time box"
+    )
+    workers: Count = Field(default=1, description="networks at a time, each in a process of Ray's")
 
 
 class Recipe(_Model):

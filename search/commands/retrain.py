@@ -1,9 +1,7 @@
 """Full training: one architecture or several, by one seed or several."""
 
-import statistics
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,11 +22,7 @@ from search.commands.shared import (
     recipe_for,
 )
 from search.errors import UserError
-
-if TYPE_CHECKING:
-    from search.data import Data
-    from search.recipe import Training
-    from search.training.retrain import Job
+from search.retraining import over_seeds, train_all, words
 
 
 def retrain(
@@ -78,55 +72,27 @@ def retrain(
 
     loaded = load_data(data, max(arch.resolution for arch in named.values()), limit)
     jobs = [Job(name=name, arch=named[name], seed=k, out=place) for (name, k), place in places.items()]
-    cards = _train(jobs, loaded, config, minutes, workers, address, {"init": init, "teacher": teacher})
+    cards = train_all(
+        jobs,
+        loaded,
+        config,
+        seconds=None if minutes is None else 60 * minutes,
+        workers=workers,
+        address=address,
+        init=init,
+        teacher=teacher,
+    )
     if not all(cards):  # another process of torchrun's speaks
         return
     if len(jobs) == 1:
         card = cards[0]
         answer(card, f"{card['test_accuracy']:.2%} on {card['test_images']} test images: {out}", as_json)
         return
-    found = _summary(jobs, cards)
+    found = over_seeds(jobs, cards)
     from search.files import write_json
 
     write_json(out / "summary.json", found)
-    answer({"networks": found}, f"{_words(found)}\n{out}", as_json)
-
-
-def _train(
-    jobs: "list[Job]",
-    data: "Data",
-    config: "Training",
-    minutes: float | None,
-    workers: int,
-    address: str | None,
-    options: dict[str, Any],
-) -> list[dict[str, Any]]:
-    """The cards of all jobs, finished ones from before included; a time box is shared out among what is left."""
-    from search.files import read_json
-    from search.training.retrain import CARD, retrain
-
-    waiting = [job for job in jobs if not (job.out / CARD).exists()]
-    if len(waiting) > 1 and (workers > 1 or address):
-        from search.workers import SideBySide
-
-        seconds = None if minutes is None else 60 * minutes * min(workers, len(waiting)) / len(waiting)
-        SideBySide(data, workers, address).retrain(waiting, config, seconds=seconds, **options)
-        return [read_json(job.out / CARD) for job in jobs]
-    from search.pipeline import best_device
-
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    cards = {job: read_json(job.out / CARD) for job in jobs if job not in waiting}
-    for k, job in enumerate(waiting):
-        left = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
-        here = {"seed": job.seed, "seconds": left, **options}
-        if workers > 1 or address:
-            from search.workers import train_network
-
-            cards[job] = train_network(job.arch, data, config, job.out, workers=workers, address=address, **here)
-        else:
-            title = f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}"
-            cards[job] = retrain(job.arch, data, config, job.out, device=best_device(), title=title, **here)
-    return [cards[job] for job in jobs]
+    answer({"networks": found}, f"{words(found)}\n{out}", as_json)
 
 
 def _named(archs: list[str]) -> dict[str, Arch]:
@@ -161,30 +127,3 @@ def _place(out: Path, name: str, seed: int, archs: int, seeds: int) -> Path:
     """Where a network goes: `out` itself if it is the only one, else a folder for each network and seed."""
     place = out / name if archs > 1 else out
     return place / f"seed-{seed}" if seeds > 1 else place
-
-
-def _summary(jobs: "list[Job]", cards: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean test accuracy over seeds, and its spread: the sample's standard deviation, where there are two or more."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(job.name for job in jobs):
-        mine = [(job, card) for job, card in zip(jobs, cards, strict=True) if job.name == name]
-        accuracies = [card["test_accuracy"] for _, card in mine]
-        found[name] = {
-            "arch": mine[0][0].arch.id,
-            "macs": mine[0][1]["macs"],
-            "params": mine[0][1]["params"],
-            "seeds": [job.seed for job, _ in mine],
-            "test_accuracy": accuracies,
-            "mean": statistics.mean(accuracies),
-            "spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-            "test_images": mine[0][1]["test_images"],
-        }
-    return found
-
-
-def _words(found: dict[str, dict[str, Any]]) -> str:
-    lines = []
-    for name, row in found.items():
-        spread = "" if row["spread"] is None else f" +- {100 * row['spread']:.2f} over {len(row['seeds'])} seeds"
-        lines.append(f"{name}: {row['mean']:.2%}{spread}, {row['macs']:,} multiply-adds")
-    return "\n".join(lines)

@@ -47,8 +47,8 @@ def train(
     sources.check(data)
     fresh(out, resume, "supernet.json")
     from search.data import load as load_data
-    from search.pipeline import best_device
     from search.training.sandwich import space_for, train_supernet
+    from search.training.world import best_device
 
     loaded = load_data(data, resolution, plan.train_images)
     fitted = space_for(chosen, loaded.num_classes, loaded.in_chs)
@@ -95,9 +95,9 @@ def fidelity(
     config = plan.retrain.model_copy(update={"epochs": epochs} if epochs else {})
     from search.data import load as load_data
     from search.delivery.fidelity import write_page
-    from search.pipeline import best_device
     from search.training.fidelity import fidelity as measure
     from search.training.sandwich import load_supernet, read_card
+    from search.training.world import best_device
 
     space = read_card(supernet)[1]
     loaded = load_data(name, space.resolution_choices[-1], plan.train_images)

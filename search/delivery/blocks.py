@@ -23,7 +23,7 @@ def tables(summary: Summary) -> str:
 
 def peer(summary: Summary, arch: Arch) -> tuple[str, Arch]:
     """The family's own network (trained as a baseline, or else of any of the space's widths) nearest in MACs."""
-    trained = {n.name: n.arch for n in summary.networks if not n.chosen}
+    trained = {n.name: n.arch for n in summary.networks if n.kind == "family"}
     space = summary.space
     family = trained or {f"ghostnet-{width:g}x": space.uniform(width) for width in space.widths}
     macs = cost(arch, space.num_classes, space.in_chs).macs

@@ -128,7 +128,7 @@ def _networks_table(networks: list[Network]) -> str:
             "chosen" if n.chosen else "",
             [
                 n.name,
-                f"{n.accuracy:.2%}",
+                f"{n.accuracy:.2%}" + (f" ± {100 * n.error:.2f}" if len(n.accuracies) > 1 else ""),
                 "" if n.inherited is None else f"{n.inherited:.2%}",
                 "" if n.predicted_ms is None else f"{n.predicted_ms:.3f}",
                 "" if n.measured_ms is None else f"{n.measured_ms:.3f}",

@@ -1,9 +1,10 @@
 """What a run came to, read from its folder; as far as it goes."""
 
+import statistics
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ghostnet.arch import Arch
 from search.errors import UserError
@@ -13,19 +14,24 @@ from search.latency.table import LatencyTable
 from spaces.custom import space_of
 from spaces.space import Space
 
+KINDS = ("chosen", "family", "random")
 ROUGH = 0.05  # mean relative error of a latency table, above which a report warns of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network that was trained fully: a chosen one, or a baseline of the family."""
+    """A network that was trained fully: a chosen one, one of the family at some width, or a random one.
+
+    Args:
+        accuracies: on the test split, a training each; one seed's, or several.
+    """
 
     name: str
-    chosen: bool
+    kind: Literal["chosen", "family", "random"]
     arch: Arch
     macs: int
     params: int
-    accuracy: float
+    accuracies: tuple[float, ...]
     test_images: int
     epochs: float
     planned_epochs: float
@@ -33,6 +39,22 @@ class Network:
     measured_ms: float | None
     predicted_ms: float | None
     inherited: float | None
+
+    @property
+    def chosen(self) -> bool:
+        return self.kind == "chosen"
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over seeds."""
+        return statistics.mean(self.accuracies)
+
+    @property
+    def error(self) -> float:
+        """One standard error: of the mean over seeds, or of the test images where one seed is all there is."""
+        if len(self.accuracies) > 1:
+            return statistics.stdev(self.accuracies) / len(self.accuracies) ** 0.5
+        return (self.accuracy * (1 - self.accuracy) / self.test_images) ** 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +124,10 @@ def _summarise(folder: Path, recipe: dict[str, Any]) -> Summary:
     table = LatencyTable.load(table_file) if table_file.exists() else None
     predict = Predictor(table, space) if table else None
     result = _read(folder / "search/result.json")
-    times = _read(folder / "networks/latency.json") or {}
+    times, inherited = (_read(folder / f"networks/{name}.json") or {} for name in ("latency", "inherited"))
     trials = list(JsonLines(folder / "search/trials.jsonl"))[1:]
     evaluated = sum(t["state"] == "complete" for t in trials)
-    networks = _networks(folder, result, times, predict)
+    networks = _networks(folder, result, times, inherited, predict)
     found = Summary(
         folder=folder,
         recipe=recipe,
@@ -127,31 +149,36 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _networks(
-    folder: Path, result: dict[str, Any] | None, times: dict[str, float], predict: Predictor | None
+    folder: Path,
+    result: dict[str, Any] | None,
+    times: dict[str, float],
+    inherited: dict[str, float],
+    predict: Predictor | None,
 ) -> list[Network]:
-    chosen = result["chosen"] if result else {}
+    chosen, drawn = (result.get(key, {}) if result else {} for key in ("chosen", "random"))
     found = []
     for card_file in sorted((folder / "networks").glob("*/trained.json")):
         name, card = card_file.parent.name, read_json(card_file)
+        cards = [card, *(read_json(other) for other in sorted(card_file.parent.glob("seed-*/trained.json")))]
         trial, arch = chosen.get(name), Arch.load(card_file.parent / "arch.json")
         found.append(
             Network(
                 name=name,
-                chosen=trial is not None,
+                kind="chosen" if trial else "random" if name in drawn else "family",
                 arch=arch,
                 macs=card["macs"],
                 params=card["params"],
-                accuracy=card["test_accuracy"],
+                accuracies=tuple(each["test_accuracy"] for each in cards),
                 test_images=card["test_images"],
                 epochs=card["training"]["epochs"],
                 planned_epochs=card["training"]["planned_epochs"],
-                seconds=card["training"]["seconds"],
+                seconds=sum(each["training"]["seconds"] for each in cards),
                 measured_ms=times.get(name),
                 predicted_ms=float(predict(predict.space.encode(arch)).ms[0]) if predict else None,
-                inherited=trial["accuracy"] if trial else None,
+                inherited=trial["accuracy"] if trial else inherited.get(name),
             )
         )
-    return sorted(found, key=lambda n: (not n.chosen, n.name))
+    return sorted(found, key=lambda n: (KINDS.index(n.kind), n.name))
 
 
 def _notes(
@@ -178,7 +205,8 @@ def _notes(
     if short := [n for n in networks if n.epochs < 0.99 * n.planned_epochs]:
         most = max(n.epochs for n in short)
         notes.append(f"Time-boxed: full training had at most {most:g} of {short[0].planned_epochs:g} epochs.")
-    expected = (len(result["chosen"]) if result else 0) + len(recipe["retrain"]["baseline_widths"])
+    expected = len(recipe["retrain"]["baseline_widths"])
+    expected += sum(len(result.get(key, {})) for key in ("chosen", "random")) if result else 0
     if result and 0 < len(networks) < expected:
         notes.append(f"{len(networks)} of {expected} networks are fully trained.")
     if table and table.validation.mape > ROUGH:
@@ -199,7 +227,10 @@ def rows(summary: Summary) -> list[dict[str, Any]]:
             "network": n.name,
             "arch": n.arch.id,
             "chosen": n.chosen,
+            "kind": n.kind,
             "test_accuracy": n.accuracy,
+            "seeds": len(n.accuracies),
+            "spread": statistics.stdev(n.accuracies) if len(n.accuracies) > 1 else None,
             "macs": n.macs,
             "params": n.params,
             "predicted_ms": n.predicted_ms,

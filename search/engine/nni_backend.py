@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -158,7 +159,12 @@ def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             place = free.getsockname()[1]
         experiment.start(place)
-        try:
-            yield experiment
-        finally:
-            experiment.stop()
+        assert experiment._proc is not None
+        watch = [sys.executable, "-P", str(Path(__file__).with_name("nni_watch.py")), str(experiment._proc.pid)]
+        # In a session of its own: what ends our process group should not end this first.
+        with subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+            try:
+                yield experiment
+            finally:
+                experiment.stop()
+                watcher.kill()

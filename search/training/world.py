@@ -17,6 +17,11 @@ from torch import Tensor
 from search.errors import UserError
 
 
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """This process's place among those of one training."""

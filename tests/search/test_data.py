@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from search.data import load
+from search.data import load, statistics
 from search.errors import UserError
 from search.folders import Folder
 from search.sources import check
@@ -145,3 +145,12 @@ def test_training_images_of_a_stream_depend_on_their_seed_alone(folder, monkeypa
     assert torch.equal(first[1][0], again[0][0]) and torch.equal(first[0][0][2:], again[1][0])
     assert not torch.equal(again[1][0], again[2][0])
     assert first[0][1].tolist() == data.train.labels[[3, 1, 4]].tolist() and first[0][2] == 7
+
+
+def test_pixel_statistics_are_the_means_and_deviations_of_the_pixels():
+    images = torch.randint(0, 200, (2300, 3, 5, 7), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images[:, 2] = 9
+    mean, std = statistics(images)
+    pixels = images.double() / 255
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
+    assert std[:2] == pytest.approx(pixels.std((0, 2, 3))[:2].tolist(), abs=1e-5) and std[2] == 1e-3

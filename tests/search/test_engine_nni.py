@@ -1,8 +1,11 @@
 """The search by NNI's tuners, where NNI is installed."""
 
+import multiprocessing
+import time
+
 import pytest
 
-from tests.search.conformance import Conformance
+from tests.search.conformance import Conformance, slowly
 from tests.search.searches import SPACE, accuracy_of
 
 pytest.importorskip("nni")
@@ -11,6 +14,21 @@ pytest.importorskip("nni")
 class TestNNI(Conformance):
     name, kills, trials, start, exact = "nni", 1, 24, "spawn", False
     plan = {"workers": 3, "sampler": "tpe"}  # noqa: RUF012
+
+    def test_a_killed_search_leaves_no_process_behind(self, tmp_path):
+        import psutil
+
+        log = tmp_path / "trials.jsonl"
+        process = multiprocessing.get_context("spawn").Process(target=self.run, args=(tmp_path, self.trials, slowly))
+        process.start()
+        end = time.monotonic() + 120
+        while not log.exists() or log.read_bytes().count(b"\n") < 2:
+            assert process.is_alive() and time.monotonic() < end
+            time.sleep(0.05)
+        begun = psutil.Process(process.pid).children(recursive=True)
+        assert any("nni" in " ".join(each.cmdline()) for each in begun)
+        process.kill()
+        assert not psutil.wait_procs(begun, timeout=30)[1]
 
 
 def reported(model) -> None:

@@ -35,10 +35,12 @@ flops_budget = "500k"
 trials = 40
 population = 15
 [retrain]
-epochs = 2
+epochs = 1
 batch_size = 50
 chosen = 3
 baseline_widths = [0.25]
+random = 1
+seeds = 2
 """
 
 
@@ -100,7 +102,13 @@ def killed_run(tmp_path_factory) -> Path:
 def test_a_run_killed_in_every_stage_ends_with_everything(killed_run):
     out = killed_run / "out"
     answer = json.loads((killed_run / "answer.json").read_text())
-    assert [n["network"] for n in answer["networks"]] == ["A", "B", "C", "ghostnet-0.25x"]
+    assert [n["network"] for n in answer["networks"]] == ["A", "B", "C", "ghostnet-0.25x", "random-1"]
+    for network in answer["networks"]:
+        cards = [out / "networks" / network["network"] / place / "trained.json" for place in ("", "seed-1")]
+        accuracies = [json.loads(card.read_text())["test_accuracy"] for card in cards]
+        assert network["seeds"] == 2 and network["test_accuracy"] == pytest.approx(sum(accuracies) / 2)
+    luck, first = (next(n for n in answer["networks"] if n["network"] == name) for name in ("random-1", "A"))
+    assert abs(luck["macs"] / first["macs"] - 1) <= LIKE
     trials = list(JsonLines(out / "search/trials.jsonl"))[1:]
     complete = [t["arch"] for t in trials if t["state"] == "complete"]
     assert len(complete) == len(set(complete)) == 40

@@ -41,19 +41,20 @@ def trained(summary: Summary) -> Drawn:
     """Test accuracy after full training against measured latency, beside the family scaled down."""
     tips = {}
     with canvas() as (figure, axes):
-        for chosen, colour, marker, word in (
-            (True, CHOSEN, "o", "chosen"),
-            (False, BASELINE, "s", "GhostNet, scaled width"),
+        for kind, colour, marker, word in (
+            ("chosen", CHOSEN, "o", "chosen"),
+            ("family", BASELINE, "s", "GhostNet, scaled width"),
+            ("random", SOFT, "x", "random, of a chosen one's multiply-adds"),
         ):
-            nets = [n for n in summary.networks if n.chosen is chosen and n.measured_ms is not None]
+            nets = [n for n in summary.networks if n.kind == kind and n.measured_ms is not None]
             if not nets:
                 continue
             x, y = [n.measured_ms for n in nets], [100 * n.accuracy for n in nets]
-            error = [100 * (n.accuracy * (1 - n.accuracy) / n.test_images) ** 0.5 for n in nets]
+            error = [100 * n.error for n in nets]
             axes.errorbar(x, y, error, fmt="none", ecolor=colour, elinewidth=1, capsize=3)
             axes.scatter(x, y, s=50, marker=marker, color=colour, label=word, gid=f"trained-{word.split(',')[0]}")
             tips[f"trained-{word.split(',')[0]}"] = [_network_words(n) for n in nets]
-            for n in nets:
+            for n in nets if kind != "random" else ():
                 _name(axes, n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour)
         axes.margins(0.14)
         axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%), one standard error")

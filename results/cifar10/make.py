@@ -1,0 +1,269 @@
+"""The CIFAR-10 study's answer, from a finished run's folder: study.json, README.md, front.png and .svg.
+
+From the repository's root (the run goes on where it was stopped with `--resume`; `--minutes` cuts it short):
+
+    ghostnas run cifar10-small --data parquet:../shared/data/cifar10 --out results/cifar10-small
+    python results/cifar10/make.py --run results/cifar10-small
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.delivery.figures import fronts, png, svg
+from search.delivery.sensitivity import effects
+from search.delivery.summary import Network, Summary, summarise
+from search.engine.front import front, hypervolume
+from search.files import write_bytes, write_json, write_text
+from search.latency.table import describe
+from spaces.population import short
+
+HERE = Path(__file__).parent
+RESAMPLES = 2000
+Floats = NDArray[np.float64]
+Drawn = dict[str, float]  # accuracy of each network, of one resampling of its seeds
+
+
+def resampled(networks: list[Network], rng: np.random.Generator) -> list[Drawn]:
+    """Mean accuracies of every network as they came, then with its seeds drawn anew."""
+    draws = [{n.name: n.accuracy for n in networks}]
+    for _ in range(RESAMPLES):
+        draws.append({n.name: float(rng.choice(n.accuracies, len(n.accuracies)).mean()) for n in networks})
+    return draws
+
+
+def interval(draws: list[Drawn], statistic: Callable[[Drawn], float]) -> dict[str, float]:
+    """A figure with its 95 % interval over seeds; `nan` where no draw has one."""
+    value, *others = (statistic(draw) for draw in draws)
+    low, high = np.nanpercentile(others, [2.5, 97.5]) if np.isfinite(others).any() else (np.nan, np.nan)
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def curve(family: list[Network], key: str, draw: Drawn, at: float) -> float:
+    """The family's accuracy where its `key` (measured_ms or macs) would be `at`: straight between neighbours, on a
+    logarithmic axis; not-a-number outside."""
+    x = np.array([getattr(n, key) for n in family], dtype=float)
+    order = np.argsort(x)
+    y = np.array([draw[n.name] for n in family])[order]
+    return float(np.interp(np.log(at), np.log(x[order]), y, left=np.nan, right=np.nan))
+
+
+def latency_of(family: list[Network], draw: Drawn, accuracy: float) -> float:
+    """The least latency at which the family reaches an accuracy; not-a-number where it never does."""
+    times = np.array([n.measured_ms for n in family], dtype=float)
+    grid = np.geomspace(times.min(), times.max(), 2000)
+    reached = np.array([curve(family, "measured_ms", draw, at) for at in grid[::20]])
+    fine = np.interp(np.log(grid), np.log(grid[::20]), reached)
+    there = np.flatnonzero(fine >= accuracy)
+    return float(grid[there[0]]) if len(there) else float("nan")
+
+
+def volume(networks: list[Network], draw: Drawn, worst_ms: float) -> float:
+    points = [{"accuracy": draw[n.name], "latency_ms": n.measured_ms} for n in networks]
+    return hypervolume(points, worst_ms)
+
+
+def answer(summary: Summary) -> dict[str, Any]:
+    """Found against the family against luck."""
+    kinds = {kind: [n for n in summary.networks if n.kind == kind] for kind in ("chosen", "family", "random")}
+    chosen, family, drawn = kinds.values()
+    draws = resampled(summary.networks, np.random.default_rng(0))
+    worst = 1.05 * max(n.measured_ms or 0.0 for n in summary.networks)
+    found = []
+    for k, n in enumerate(chosen):
+        luck = drawn[k] if k < len(drawn) else None
+        at = n.measured_ms or float("nan")
+        found.append(
+            {
+                "network": n.name,
+                "points_at_equal_latency": interval(
+                    draws, lambda d: 100 * (d[n.name] - curve(family, "measured_ms", d, at))
+                ),
+                "points_at_equal_macs": interval(draws, lambda d: 100 * (d[n.name] - curve(family, "macs", d, n.macs))),
+                "latency_saved_at_equal_accuracy": interval(
+                    draws[:200], lambda d: 1 - at / latency_of(family, d, d[n.name])
+                ),
+                "points_over_a_random_network": luck and interval(draws, lambda d: 100 * (d[n.name] - d[luck.name])),
+            }
+        )
+    pairs = list(zip(chosen, drawn, strict=False))
+    return {
+        "found": found,
+        "mean_points_at_equal_latency": interval(
+            draws,
+            lambda d: float(
+                np.nanmean([100 * (d[n.name] - curve(family, "measured_ms", d, n.measured_ms or 0)) for n in chosen])
+            ),
+        ),
+        "mean_points_at_equal_macs": interval(
+            draws, lambda d: float(np.nanmean([100 * (d[n.name] - curve(family, "macs", d, n.macs)) for n in chosen]))
+        ),
+        "mean_points_over_random": interval(
+            draws, lambda d: float(np.mean([100 * (d[n.name] - d[r.name]) for n, r in pairs]))
+        )
+        if pairs
+        else None,
+        "hypervolume": {
+            kind: interval(draws, lambda d, of=of: volume(of, d, worst)) for kind, of in kinds.items() if of
+        }
+        | {"corner": {"accuracy": 0.0, "latency_ms": worst}},
+    }
+
+
+def fidelity(summary: Summary) -> dict[str, Any]:
+    """Does the supernet rank the fully trained networks? Their mean accuracy over seeds, with networks drawn anew."""
+    from scipy.stats import kendalltau, spearmanr
+
+    nets = [n for n in summary.networks if n.inherited is not None]
+    said, trained = (np.array([getattr(n, key) for n in nets]) for key in ("inherited", "accuracy"))
+    macs = np.array([n.macs for n in nets])
+    rng = np.random.default_rng(0)
+    picks = rng.integers(len(nets), size=(RESAMPLES, len(nets)))
+    taus = [kendalltau(said[pick], trained[pick]).statistic for pick in picks]
+    halves = [
+        kendalltau(*np.array([rng.permutation(n.accuracies)[:2] for n in nets]).T).statistic
+        for _ in range(200)
+        if min(len(n.accuracies) for n in nets) > 1
+    ]
+    return {
+        "networks": len(nets),
+        "kendall_tau": float(kendalltau(said, trained).statistic),
+        "kendall_tau_95": [float(v) for v in np.nanpercentile(taus, [2.5, 97.5])],
+        "spearman": float(spearmanr(said, trained).statistic),
+        "macs_tau": float(kendalltau(macs, trained).statistic),
+        "one_seed_against_another_tau": float(np.mean(halves)) if halves else None,
+    }
+
+
+def study(summary: Summary) -> dict[str, Any]:
+    """Everything that the page says."""
+    space, training = summary.space, summary.supernet["training"] if summary.supernet else {}
+    best = front(summary.complete)
+    codes = space.canonical(np.array([t["code"] for t in best]))
+    shares = {}
+    for kind in ("ghost", "se", "width"):
+        genes = [k for k, gene in enumerate(space.genes) if gene.name.rpartition(".")[2] == kind]
+        for k in genes:
+            counts = np.bincount(codes[:, k], minlength=len(space.genes[k].choices)) / len(codes)
+            shares[space.genes[k].name] = {
+                str(choice): round(float(share), 3)
+                for choice, share in zip(space.genes[k].choices, counts, strict=True)
+            }
+    return {
+        "recipe": summary.recipe,
+        "space_size": str(space.size),
+        "supernet": training,
+        "latency": describe(summary.table) if summary.table else None,
+        "seconds": summary.seconds,
+        "evaluated": len(summary.complete),
+        "front": len(best),
+        "networks": [
+            {
+                "name": n.name,
+                "kind": n.kind,
+                "arch": n.arch.id,
+                "macs": n.macs,
+                "params": n.params,
+                "measured_ms": n.measured_ms,
+                "predicted_ms": n.predicted_ms,
+                "inherited": n.inherited,
+                "test_accuracy": list(n.accuracies),
+            }
+            for n in summary.networks
+        ],
+        "answer": answer(summary),
+        "fidelity": fidelity(summary),
+        "choices_on_the_front": shares,
+        "notes": summary.notes,
+    }
+
+
+def words(figure: dict[str, float] | None, digits: int = 1, scale: float = 1.0) -> str:
+    if figure is None or not np.isfinite(figure["value"]):
+        return "-"
+    value, low, high = (scale * figure[key] for key in ("value", "low", "high"))
+    return f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def page(made: dict[str, Any]) -> str:
+    rows = []
+    for n in made["networks"]:
+        values = 100 * np.array(n["test_accuracy"])
+        spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+        inherited = "" if n["inherited"] is None else f"{n['inherited']:.1%}"
+        predicted = "" if n["predicted_ms"] is None else f"{n['predicted_ms']:.3f}"
+        rows.append(
+            f"| {n['name']} | {short(n['macs'])} | {short(n['params'])} | {predicted} | {n['measured_ms']:.3f} "
+            f"| {inherited} | **{values.mean():.2f}**{spread} |"
+        )
+    a = made["answer"]
+    found = [
+        f"| {f['network']} | {words(f['points_at_equal_latency'])} "
+        f"| {words(f['latency_saved_at_equal_accuracy'], 0, 100)} | {words(f['points_at_equal_macs'])} "
+        f"| {words(f['points_over_a_random_network'])} |"
+        for f in a["found"]
+    ]
+    f, latency = made["fidelity"], made["latency"]
+    volumes = ", ".join(
+        f"{kind} {v['value']:.4f} ({v['low']:.4f} to {v['high']:.4f})"
+        for kind, v in a["hypervolume"].items()
+        if kind != "corner"
+    )
+    stages = ", ".join(f"{stage} {seconds / 60:.0f} min" for stage, seconds in made["seconds"].items())
+    again = f["one_seed_against_another_tau"]
+    return PAGE.format(
+        networks="\n".join(rows),
+        found="\n".join(found),
+        at_latency=words(a["mean_points_at_equal_latency"]),
+        at_macs=words(a["mean_points_at_equal_macs"]),
+        over_random=words(a["mean_points_over_random"]),
+        volumes=volumes,
+        corner=a["hypervolume"]["corner"]["latency_ms"],
+        count=f["networks"],
+        tau=f["kendall_tau"],
+        tau_low=f["kendall_tau_95"][0],
+        tau_high=f["kendall_tau_95"][1],
+        spearman=f["spearman"],
+        macs_tau=f["macs_tau"],
+        again="" if again is None else f" One seed ranks as another to {again:.2f}.",
+        stages=stages,
+        seeds=made["recipe"]["retrain"]["seeds"],
+        epochs=made["recipe"]["retrain"]["epochs"],
+        supernet=made["supernet"],
+        evaluated=made["evaluated"],
+        budgets=made["recipe"]["search"]["flops_budget"],
+        size=int(made["space_size"]),
+        latency=latency,
+        notes="".join(f"\n- {note}" for note in made["notes"]),
+    )
+
+
+PAGE = (HERE / "page.md").read_text(encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, default=Path("results/cifar10-small"))
+    parser.add_argument("--out", type=Path, default=HERE)
+    arguments = parser.parse_args()
+    summary = summarise(arguments.run)
+    made = study(summary)
+    write_json(arguments.out / "study.json", made)
+    drawn = {"front": fronts.trained(summary), "search": fronts.searched(summary)}
+    for name, each in drawn.items():
+        write_bytes(arguments.out / f"{name}.png", png(each.figure))
+        write_text(arguments.out / f"{name}.svg", svg(each.figure))
+    known = effects(summary.space, summary.complete)
+    if known:
+        from search.delivery.figures import choices
+
+        write_bytes(arguments.out / "sensitivity.png", png(choices.sensitivity(known).figure))
+    write_text(arguments.out / "README.md", page(made))
+
+
+if __name__ == "__main__":
+    main()
