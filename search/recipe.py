@@ -123,9 +123,7 @@ class Retraining(Training):
     chosen: Annotated[int, Field(ge=1)] = 4
     baseline_widths: tuple[Positive, ...] = ()
     random: Annotated[int, Field(ge=0)] = Field(default=0, description="what luck finds, to hold the search against")
-    seeds: Count = Field(
-        default=1, description="trainings of each network, from the recipe's seed upwards; one in a time box"
-    )
+    seeds: Count = Field(default=1, description="trainings of each network; one in a time box")
     workers: Count = Field(default=1, description="networks at a time, each in a process of Ray's")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from search.files import JsonLines
-from search.pipeline import PRODUCTS
+from search.pipeline import LIKE, PRODUCTS
 from tests.search.test_cli import ghostnas
 from tests.search.test_data import parquet_folder
 
