@@ -54,7 +54,7 @@ def curve(family: list[Network], key: str, draw: Drawn, at: float) -> float:
 
 
 def latency_of(family: list[Network], draw: Drawn, accuracy: float) -> float:
-    """The least latency at which the family reaches an accuracy, on the same lines; not-a-number where it never does."""
+    """The least latency at which the family reaches an accuracy, on the same lines; nan where it never does."""
     points = sorted((np.log(n.measured_ms or np.nan), draw[n.name]) for n in family)
     if points[0][1] >= accuracy:
         return float(np.exp(points[0][0]))
