@@ -332,7 +332,7 @@ def export(job: Run) -> None:
                 "runtime_version": table.setting.runtime_version,
                 "threads": table.setting.threads,
                 "device": table.device.cpu,
-                "predicted_ms": float(latency.ms[0]),
+                "predicted_ms": float(latency.latency_ms[0]),
                 "predicted_low_ms": float(latency.low_ms[0]),
                 "predicted_high_ms": float(latency.high_ms[0]),
                 "measured_ms": times[label],

@@ -53,7 +53,7 @@ def main() -> None:
     writer.writerow(COLUMNS)
     macs, params = macs_table(space).total(codes), params_table(space).total(codes)
     for k, code in enumerate(codes):
-        times = (f"{each[k]:.6g}" for each in (latency.ms, latency.low_ms, latency.high_ms))
+        times = (f"{each[k]:.6g}" for each in (latency.latency_ms, latency.low_ms, latency.high_ms))
         name = "".join(map(str, code))
         writer.writerow([space.decode(code).id, name, f"{found[k]:.6g}", *times, int(macs[k]), int(params[k])])
     write_bytes(arguments.out, gzip.compress(text.getvalue().encode(), mtime=0))

@@ -38,7 +38,7 @@ def cost(
         predict, code = Predictor(table, space), space.encode(network)
         predicted = predict(code)
         facts |= {
-            "latency_ms": float(predicted.ms[0]),
+            "latency_ms": float(predicted.latency_ms[0]),
             "latency_low_ms": float(predicted.low_ms[0]),
             "latency_high_ms": float(predicted.high_ms[0]),
             "latency_source": predicted.source[0],

@@ -174,7 +174,7 @@ def _networks(
                 planned_epochs=card["training"]["planned_epochs"],
                 seconds=sum(each["training"]["seconds"] for each in cards),
                 measured_ms=times.get(name),
-                predicted_ms=float(predict(predict.space.encode(arch)).ms[0]) if predict else None,
+                predicted_ms=float(predict(predict.space.encode(arch)).latency_ms[0]) if predict else None,
                 inherited=trial["accuracy"] if trial else inherited.get(name),
             )
         )

@@ -68,7 +68,7 @@ class Latency(Objective):
 
     def settle(self, codes: Codes) -> Columns:
         latency = self.predict(codes)
-        return {self.name: latency.ms, self.low: latency.low_ms, self.high: latency.high_ms}
+        return {self.name: latency.latency_ms, self.low: latency.low_ms, self.high: latency.high_ms}
 
 
 def values(rows: Sequence[dict[str, Any]], objectives: Sequence[Objective]) -> NDArray[np.float64]:

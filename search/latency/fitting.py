@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from search.latency import fallback
 from search.latency.bench import all_units
+from search.latency.drift import without_drift
 from search.latency.predictor import Units, apply, conformal, fit, linear, sigma
 from search.latency.ruler.gate import CALM, best, counted, score
 from search.latency.ruler.rounds import interval
@@ -44,11 +45,13 @@ def fitted(
         quick: without bootstrap intervals, for a look on the way.
     """
     calm_ms = best([row["reference_ms"] for rows in visits.values() for row in rows])
-    calm = {name: [row["reference_ms"] <= CALM * calm_ms for row in rows] for name, rows in visits.items()}
+    calm = {name: len(_calm(rows, calm_ms)) for name, rows in visits.items()}
     minima = {name: counted(rows, calm_ms) for name, rows in visits.items() if rows}
     names = [f"network {k}" for k in range(len(codes))]
+    at = {name: [(row["at_s"], row["min_ms"]) for row in _calm(visits.get(name, ()), calm_ms)] for name in names}
+    minima |= without_drift({name: made for name, made in at.items() if made})
     # A whole network that never had a calm visit neither corrects nor judges, unless that leaves too few.
-    steady = np.array([any(calm.get(name, ())) for name in names])
+    steady = np.array([calm.get(name, 0) > 0 for name in names])
     present = np.array([name in minima for name in names])
     learn, judge = (
         part[steady[part]] if steady[part].sum() >= FEWEST_NETWORKS else part[present[part]]
@@ -72,8 +75,12 @@ def fitted(
         fallback=rough,
         correction=correction,
         validation=_validation(codes[judge], ms, measured[judge], unsure, correction.quantile, halves, simple, quick),
-        disturbed=1 - float(np.mean([each for of_item in calm.values() for each in of_item])),
+        disturbed=1 - sum(calm.values()) / sum(map(len, visits.values())),
     )
+
+
+def _calm(rows: Sequence[Visit], calm_ms: float) -> list[Visit]:
+    return [row for row in rows if row["reference_ms"] <= CALM * calm_ms]
 
 
 def _entry(minima: list[float], quick: bool) -> Entry:

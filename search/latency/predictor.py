@@ -34,7 +34,7 @@ class Prediction:
     """Milliseconds a run [n], the interval that holds the measurement with the table's coverage, and the share of the
     units that were timed rather than estimated."""
 
-    ms: Floats
+    latency_ms: Floats
     low_ms: Floats
     high_ms: Floats
     timed: Floats

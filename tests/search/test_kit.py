@@ -56,7 +56,7 @@ def test_its_table_predicts(kit, tmp_path):
     assert set(table.entries) <= set(all_units(SPACE)) and len(table.entries) >= 40
     assert table.setting.runtime == "onnxruntime" and table.device.cores >= 1
     predicted = Predictor(table, SPACE)(sample(SPACE, np.random.default_rng(0), 20))
-    assert (predicted.ms > 0).all()
+    assert (predicted.latency_ms > 0).all()
 
 
 def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, tmp_path):

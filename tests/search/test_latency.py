@@ -13,9 +13,10 @@ from search.files import JsonLines
 from search.latency import fallback
 from search.latency.bench import all_units, plan
 from search.latency.calibrate import calibrate
+from search.latency.drift import without_drift
 from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear
 from search.latency.ruler import gate as gates
-from search.latency.ruler.gate import Gate
+from search.latency.ruler.gate import Gate, score
 from search.latency.ruler.rounds import NETWORK_VISITS
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import SCHEMA_FILE, Entry, LatencyTable, json_schema
@@ -54,7 +55,7 @@ def test_a_known_law_is_recovered(law, tmp_path, batch):
     table = calibrate(SPACE, tmp_path / "t.lat.json", **law, batch=batch)
     codes = sample(SPACE, np.random.default_rng(0), 200)
     predicted = Predictor(table, SPACE, batch=batch, runtime="law")(codes)
-    np.testing.assert_allclose(predicted.ms, truth(codes, batch), rtol=0.002)
+    np.testing.assert_allclose(predicted.latency_ms, truth(codes, batch), rtol=0.002)
     assert table.validation.kendall_tau > 0.98 and table.validation.mape < 0.002
     assert table.validation.simpler["sum of units, uncorrected"].mape > 0.15  # what the correction is for
     assert table.protocol.disturbed == 0 and table.setting.batch == batch
@@ -66,7 +67,7 @@ def test_a_noisy_machine_says_so_and_widens_its_intervals(law, tmp_path, monkeyp
     monkeypatch.setattr(gates, "LOOKS", 3)
     noisy = calibrate(SPACE, tmp_path / "noisy.lat.json", **law)
     codes = sample(SPACE, np.random.default_rng(0), 50)
-    widths = [(p.high_ms / p.ms).mean() for p in (Predictor(t, SPACE)(codes) for t in (calm, noisy))]
+    widths = [(p.high_ms / p.latency_ms).mean() for p in (Predictor(t, SPACE)(codes) for t in (calm, noisy))]
     assert widths[1] > widths[0] + 0.01 and noisy.protocol.disturbed > calm.protocol.disturbed
     assert noisy.validation.ruler.mape > calm.validation.ruler.mape
 
@@ -81,9 +82,9 @@ def test_what_was_never_timed_is_estimated_with_a_wider_interval(law, tmp_path):
     timed, estimated = Predictor(whole, space)(codes), Predictor(some, space)(codes)
     assert set(timed.source) == {"table"} and (timed.timed == 1).all()
     assert "fallback" in estimated.source and estimated.timed.min() < 1
-    assert np.abs(estimated.ms / timed.ms - 1).mean() < whole.fallback.error
+    assert np.abs(estimated.latency_ms / timed.latency_ms - 1).mean() < whole.fallback.error
     guessed = estimated.timed < 1
-    assert ((estimated.high_ms / estimated.ms)[guessed] > (timed.high_ms / timed.ms)[guessed]).all()
+    assert ((estimated.high_ms / estimated.latency_ms)[guessed] > (timed.high_ms / timed.latency_ms)[guessed]).all()
     with pytest.raises(UserError, match="no entry for the unit"):
         Predictor(some.model_copy(update={"fallback": None}), space)
 
@@ -109,9 +110,11 @@ def test_a_calibration_times_every_unit_and_reads_back(made):
     assert LatencyTable.load(path) == LatencyTable.load(path)
     codes = sample(SPACE, np.random.default_rng(0), 50)
     prediction = Predictor(table, SPACE)(codes)
-    assert (prediction.low_ms <= prediction.ms).all() and (prediction.ms <= prediction.high_ms).all()
-    assert (prediction.ms > 0).all()
-    np.testing.assert_allclose(Predictor(LatencyTable.load(path), SPACE)(codes).ms, prediction.ms, rtol=1e-4)
+    assert (prediction.low_ms <= prediction.latency_ms).all() and (prediction.latency_ms <= prediction.high_ms).all()
+    assert (prediction.latency_ms > 0).all()
+    np.testing.assert_allclose(
+        Predictor(LatencyTable.load(path), SPACE)(codes).latency_ms, prediction.latency_ms, rtol=1e-4
+    )
 
 
 def test_nothing_is_measured_twice_after_a_kill(made, tmp_path, monkeypatch):
@@ -171,12 +174,32 @@ def test_the_fit_recovers_a_known_law_and_its_interval_covers():
     assert base == pytest.approx(2e-4, rel=0.02)
 
 
+def test_drift_that_all_networks_share_is_taken_out_and_no_other():
+    rng = np.random.default_rng(0)
+    truth_ms, at = rng.uniform(3, 9, 40), np.sort(rng.uniform(0, 120, (12, 40)).ravel()).reshape(12, 40)
+    pace = 0.04 * np.sin(at / 3) + 0.03 * np.sin(at / 17)
+    noise = 0.01 * rng.standard_normal(at.shape)
+    order = rng.permuted(np.tile(np.arange(40), (12, 1)), axis=1)  # of the networks in each round
+
+    def off(drift: np.ndarray, steady: bool) -> float:
+        """How far scores are from the truth, up to a factor common to all."""
+        visits = {f"network {k}": [] for k in range(40)}
+        for turn, place in np.ndindex(at.shape):
+            k = order[turn, place]
+            visits[f"network {k}"].append((at[turn, place], truth_ms[k] * np.exp(drift + noise)[turn, place]))
+        made = without_drift(visits) if steady else {name: [ms for _, ms in each] for name, each in visits.items()}
+        return float(np.log([score(each) for each in made.values()] / truth_ms).std())
+
+    assert off(pace, True) < 0.6 * off(pace, False)
+    assert off(0 * pace, True) < 1.2 * off(0 * pace, False)
+
+
 def test_predictions_are_sums_of_entries_and_the_fastest_is_exact(made):
     _, table = made
     predict = Predictor(table, SPACE)
     codes = np.array(list(itertools.product(*(range(n) for n in SPACE.choices))))[::7]
-    fastest = float(predict(predict.fastest()).ms[0])
-    assert fastest <= predict(codes).ms.min() + 1e-9
+    fastest = float(predict(predict.fastest()).latency_ms[0])
+    assert fastest <= predict(codes).latency_ms.min() + 1e-9
 
 
 def test_dropped_blocks_take_no_time():
@@ -195,7 +218,7 @@ def test_the_milliseconds_of_units_add_up_to_the_prediction(made):
     predict = Predictor(table, SPACE)
     for code in sample(SPACE, np.random.default_rng(0), 20):
         whole = table.correction.intercept_ms + predict.per_unit(code).sum()
-        assert whole == pytest.approx(float(predict(code).ms[0])) or whole < predict(code).ms[0]
+        assert whole == pytest.approx(float(predict(code).latency_ms[0])) or whole < predict(code).latency_ms[0]
 
 
 def test_tables_that_dont_fit_are_refused(made):

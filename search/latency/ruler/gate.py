@@ -21,10 +21,10 @@ WINDOWS = 3  # calm windows in a visit; its minimum is over all of them
 RUNS = (2, 10)  # in a window, at least and at most
 WINDOW_NS = 700_000
 REFERENCE_RUNS = 3
-CALM_PERCENTILE = 2
+CALM_PERCENTILE = 25
 LOOKS_KEPT = 1000
 LOOKS = 40  # at the reference, before a visit is put off
-CALM = 1.08  # a visit counts if the reference took at most this much more than at its best, before and after
+CALM = 1.1  # a visit counts if the reference took at most this much more than in calm moments, before and after
 SETTLE_S = 0.5
 
 
@@ -130,8 +130,8 @@ class Gate:
 
 
 def best(reference_ms) -> float:
-    """The reference's time in calm moments: a low percentile. The very least is now and then a clock that ran faster
-    for a second, beside which all other moments would look disturbed."""
+    """The reference's time in calm moments: the lower quartile of its looks. The least ones won't do: a clock that ran
+    faster for a second, or two threads that woke at once, beside which all usual moments would look disturbed."""
     return float(np.percentile(reference_ms, CALM_PERCENTILE))
 
 

@@ -25,7 +25,7 @@ class OpenVino(Adapter):
     name = "openvino"
     package = "openvino"
     extra = "openvino"
-    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split", "int8": "repeated"}
+    lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "repeated", "int8": "repeated"}
 
     def version(self) -> str:
         import openvino

@@ -1,0 +1,56 @@
+"""What the machine's pace did while whole networks were timed.
+
+Between calm visits a shared machine still swings by some per cent, for tenths of a second to seconds: caches and memory
+are others', too, which the gate's small network hardly feels. All large networks feel it alike. So what the visits of
+the same second have in common, beyond each network's own mean, is the machine's, and is taken out.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+SECONDS = 1.0  # standard deviation of the weights in time
+REACH = 4.0  # of them
+PRIOR = 1.0  # visits' worth of belief that there is no drift
+ROUNDS = 8
+CHUNK = 256
+Floats = NDArray[np.float64]
+
+
+def without_drift(visits: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, list[float]]:
+    """Milliseconds as they would be at the machine's mean pace.
+
+    Args:
+        visits: to each network, as (at what second, milliseconds).
+    """
+    item = np.array([k for k, made in enumerate(visits.values()) for _ in made], dtype=np.int64)
+    at, ms = (np.array([visit[which] for made in visits.values() for visit in made]) for which in (0, 1))
+    order = np.argsort(at, kind="stable")
+    drift = np.zeros(len(at))
+    drift[order] = _drift(item[order], at[order], np.log(ms[order]))
+    steady = iter((ms / np.exp(drift)).tolist())
+    return {name: [next(steady) for _ in made] for name, made in visits.items()}
+
+
+def _drift(item: NDArray[np.int64], at: Floats, log_ms: Floats) -> Floats:
+    """Logarithm of the pace at each visit, by time: a weighted mean of what the visits around it are off their
+    networks' means, which are then taken anew."""
+    drift, counts = np.zeros(len(at)), np.bincount(item)
+    for _ in range(ROUNDS):
+        off = log_ms - (np.bincount(item, log_ms - drift) / np.maximum(counts, 1))[item]
+        drift = _smoothed(at, off)
+    return drift
+
+
+def _smoothed(at: Floats, off: Floats) -> Floats:
+    found = np.empty(len(at))
+    for first in range(0, len(at), CHUNK):
+        here = slice(first, min(first + CHUNK, len(at)))
+        start = int(np.searchsorted(at, at[here][0] - REACH * SECONDS))
+        stop = int(np.searchsorted(at, at[here][-1] + REACH * SECONDS))
+        weights = np.exp(-0.5 * ((at[here, None] - at[None, start:stop]) / SECONDS) ** 2)
+        rows = np.arange(len(weights))
+        weights[rows, rows + first - start] = 0  # not by itself
+        found[here] = weights @ off[start:stop] / (weights.sum(1) + PRIOR)
+    return found
