@@ -66,7 +66,8 @@ def calibrate(
         seed=seed,
     )
     log = JsonLines(visits_log(out))
-    header = {**_identity(planned), "runtime": run.name, "runtime_version": run.version(), "dtype": run.dtype}
+    header = _identity(planned) | {"runtime": run.name, "runtime_version": run.version()}
+    header |= {"dtype": run.dtype, "lowering": run.lowering}
     rows = list(log)
     if not rows:
         log.append(header)
