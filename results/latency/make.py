@@ -101,8 +101,8 @@ of the others. Indented: simpler predictors, fitted on the same 48 networks.
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-With two threads on two cores that others share, a single visit is off by several per cent, and nine minutes were too few
-for 300 judges as well. Not judged yet: OpenVINO, whose compiler takes a second a network.
+With two threads on two cores that others share, a single visit is off by several per cent, and nine minutes were too
+few for 300 judges as well. Not judged yet: OpenVINO, whose compiler takes a second a network.
 
 Made by `make.py` beside this page. Beside it: [how the cheap op is run](lowering.md) and
 [what aligned widths are worth](widths.md).
