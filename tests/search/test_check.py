@@ -51,7 +51,7 @@ def test_a_common_factor_is_a_shift_and_rescales(table, monkeypatch, tmp_path):
     assert check(again, seconds=1).state == VALID
     codes = sample(SPACE, np.random.default_rng(0), 30)
     before, after = (Predictor(each, SPACE)(codes) for each in (table, again))
-    for name in ("ms", "low_ms", "high_ms"):
+    for name in ("latency_ms", "low_ms", "high_ms"):
         np.testing.assert_allclose(getattr(after, name), verdict.shift * getattr(before, name), rtol=1e-9)
     again.save(tmp_path / "again.lat.json")
     assert LatencyTable.load(tmp_path / "again.lat.json").protocol.rescaled > 1.2

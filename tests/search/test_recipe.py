@@ -41,7 +41,7 @@ def test_broken_recipes_are_refused_in_a_line(change, words):
 
 
 def test_unknown_names_list_ours(tmp_path):
-    with pytest.raises(UserError, match="cifar10, digits"):
+    with pytest.raises(UserError, match="cifar10, cifar10-small, digits"):
         load("mars")
     with pytest.raises(UserError, match="No such file"):
         load(str(tmp_path / "none.toml"))
