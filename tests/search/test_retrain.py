@@ -223,7 +223,8 @@ def test_recipes_of_full_training_are_what_their_sources_say():
     # 0.064 falls to the millionth part by the 600th epoch
     assert theirs.lr * theirs.decay_rate ** (theirs.epochs // theirs.decay_epochs) == pytest.approx(6.8e-5, rel=0.02)
     assert load_retraining("cifar10-fast")[0].epochs < load_retraining("cifar10")[0].epochs
-    with pytest.raises(
+    ours = "one of cifar10, cifar10-fast, cifar10-small, digits, imagenet, imagenet-timm, or"
+    with pytest.raises(UserError, match=ours):
         UserError, match="one of cifar10, cifar10-fast, cifar10-small, digits, imagenet, imagenet-timm, or"
     ):
         load_retraining("mars")
