@@ -225,8 +225,6 @@ def test_recipes_of_full_training_are_what_their_sources_say():
     assert load_retraining("cifar10-fast")[0].epochs < load_retraining("cifar10")[0].epochs
     ours = "one of cifar10, cifar10-fast, cifar10-small, digits, imagenet, imagenet-timm, or"
     with pytest.raises(UserError, match=ours):
-        UserError, match="one of cifar10, cifar10-fast, cifar10-small, digits, imagenet, imagenet-timm, or"
-    ):
         load_retraining("mars")
 
 
