@@ -247,6 +247,29 @@ def page(made: dict[str, Any]) -> str:
     )
 
 
+def headline(made: dict[str, Any]) -> str:
+    """The README's table: what was found, and what it gains on the family."""
+    networks = {n["name"]: n for n in made["networks"]}
+    rows = ["| found | multiply-adds | measured ms | test accuracy, % | points at equal latency | latency saved, % |"]
+    rows.append("|---" * 6 + "|")
+    for f in made["answer"]["found"]:
+        n = networks[f["network"]]
+        values = 100 * np.array(n["test_accuracy"])
+        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+        rows.append(
+            f"| {n['name']} | {short(n['macs'])} | {n['measured_ms']:.3f} | {values.mean():.1f}{spread} "
+            f"| {words(f['points_at_equal_latency'])} | {words(f['latency_saved_at_equal_accuracy'], 0, 100)} |"
+        )
+    return "\n".join(rows)
+
+
+def put_between(text: str, marker: str, what: str) -> str:
+    """The text with what stands between the marker and the next `<!-- end -->` replaced."""
+    head, _, rest = text.partition(f"<!-- {marker} -->\n")
+    tail = rest.partition("<!-- end -->")[2]
+    return f"{head}<!-- {marker} -->\n{what}\n<!-- end -->{tail}"
+
+
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
 
 
@@ -268,6 +291,9 @@ def main() -> None:
 
         write_bytes(arguments.out / "sensitivity.png", png(choices.sensitivity(known).figure))
     write_text(arguments.out / "README.md", page(made))
+    if arguments.out == HERE:
+        readme = HERE.parent.parent / "README.md"
+        write_text(readme, put_between(readme.read_text(encoding="utf-8"), "cifar10", headline(made)))
 
 
 if __name__ == "__main__":

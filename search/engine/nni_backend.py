@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ TARGETS = (0.25, 0.5, 1.0)  # quantiles of the costs of networks drawn inside th
 TUNERS: dict[Sampler, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
 POLL_S = 1.0
 STARTS = 5  # of an experiment that stopped
+STOPPED = ("ERROR", "DONE", "STOPPED", "NO_MORE_TRIAL")
+SILENT_S = 90  # without a trial: NNI calls an experiment running whose tuner has died
 START_S = 120  # NNI itself gives its manager three seconds, which is little on a busy machine
 
 
@@ -62,20 +65,24 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
                 if log.spent >= until or plan.over(log.spent, len(log.trials)):
                     break
                 with _experiment(problem.space, plan, server.getsockname()[1], desk.key) as experiment:
+                    heard = time.monotonic()
                     while log.spent < until and not plan.over(log.spent, len(log.trials)):
                         try:
                             connection, _ = server.accept()
                         except TimeoutError:
-                            if (status := experiment.get_status()) in ("ERROR", "DONE", "STOPPED", "NO_MORE_TRIAL"):
-                                if attempt == STARTS - 1:
-                                    raise UserError(
-                                        f"NNI's experiment stopped: {status}{_last_words(experiment)}"
-                                    ) from None
-                                break  # its tuner has ten seconds to start, too
-                            continue
+                            status = experiment.get_status()
+                            if time.monotonic() - heard > SILENT_S:
+                                status = f"no trial for {SILENT_S} s"
+                            elif status not in STOPPED:
+                                continue
+                            if attempt == STARTS - 1:
+                                said = f"NNI's experiment stopped: {status}{_last_words(experiment)}"
+                                raise UserError(said) from None
+                            break  # its tuner has ten seconds to start, too
                         with connection:
                             connection.settimeout(10 * POLL_S)
                             desk.serve(connection)
+                        heard = time.monotonic()
 
 
 class _Desk:
