@@ -57,41 +57,49 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
         server.settimeout(POLL_S)
         progress.at(log.spent)
         for k, share in enumerate(TARGETS, 1):
-            until = round(plan.trials * k / len(TARGETS))
-            if plan.over(log.spent, len(log.trials)) or log.spent >= until:
-                continue
-            desk = _Desk(problem, log, plan, float(np.quantile(drawn[cost], share)), cost, progress)
-            for attempt in range(STARTS):
-                if log.spent >= until or plan.over(log.spent, len(log.trials)):
+            target, until = float(np.quantile(drawn[cost], share)), round(plan.trials * k / len(TARGETS))
+            desk = _Desk(problem, log, plan, target, cost, until, progress)
+            for start in range(STARTS):  # a tuner has ten seconds to start, which a busy machine can miss
+                if desk.done():
                     break
                 with _experiment(problem.space, plan, server.getsockname()[1], desk.key) as experiment:
-                    heard = time.monotonic()
-                    while log.spent < until and not plan.over(log.spent, len(log.trials)):
-                        try:
-                            connection, _ = server.accept()
-                        except TimeoutError:
-                            status = experiment.get_status()
-                            if time.monotonic() - heard > SILENT_S:
-                                status = f"no trial for {SILENT_S} s"
-                            elif status not in STOPPED:
-                                continue
-                            if attempt == STARTS - 1:
-                                said = f"NNI's experiment stopped: {status}{_last_words(experiment)}"
-                                raise UserError(said) from None
-                            break  # its tuner has ten seconds to start, too
-                        with connection:
-                            connection.settimeout(10 * POLL_S)
-                            desk.serve(connection)
-                        heard = time.monotonic()
+                    why = desk.open(server, experiment)
+                if why and start == STARTS - 1:
+                    raise UserError(f"NNI's experiment stopped: {why}")
 
 
 class _Desk:
     """Answers NNI's trials, one after the other, and writes the log."""
 
-    def __init__(self, problem: Problem, log: TrialLog, plan: Plan, target: float, cost: str, progress: Bar) -> None:
+    def __init__(
+        self, problem: Problem, log: TrialLog, plan: Plan, target: float, cost: str, until: int, progress: Bar
+    ) -> None:
         self.problem, self.log, self.target, self.cost, self.progress = problem, log, target, cost, progress
+        self.plan, self.until = plan, until
         self.tuner = tuner(plan.sampler)
         self.key = secrets.token_hex(16)
+
+    def done(self) -> bool:
+        """Whether this target has had its trials, or all have."""
+        return self.log.spent >= self.until or self.plan.over(self.log.spent, len(self.log.trials))
+
+    def open(self, server: socket.socket, experiment: Any) -> str | None:
+        """Answers trials until it is done; else says why the experiment brings no more."""
+        heard = time.monotonic()
+        while not self.done():
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                if (status := experiment.get_status()) in STOPPED:
+                    return f"{status}{_last_words(experiment)}"
+                if time.monotonic() - heard > SILENT_S:
+                    return f"no trial for {SILENT_S} s{_last_words(experiment)}"
+                continue
+            with connection:
+                connection.settimeout(10 * POLL_S)
+                self.serve(connection)
+            heard = time.monotonic()
+        return None
 
     def serve(self, connection: socket.socket) -> None:
         """One request; who doesn't know the key, or dies, is passed over."""
