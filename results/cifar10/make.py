@@ -7,6 +7,7 @@ From the repository's root (the run goes on where it was stopped with `--resume`
 """
 
 import argparse
+import textwrap
 from collections.abc import Callable, Iterable
 from itertools import pairwise, zip_longest
 from pathlib import Path
@@ -37,20 +38,24 @@ def resampled(networks: list[Network], rng: np.random.Generator) -> list[Drawn]:
     return draws
 
 
-def interval(draws: list[Drawn], statistic: Callable[[Drawn], float]) -> dict[str, float]:
-    """A figure with its 95 % interval over seeds; `nan` where no draw has one."""
+def interval(draws: list[Drawn], statistic: Callable[[Drawn], float]) -> dict[str, float] | None:
+    """A figure with its 95 % interval over seeds; None where there is none."""
     value, *others = (statistic(draw) for draw in draws)
-    low, high = np.nanpercentile(others, [2.5, 97.5]) if np.isfinite(others).any() else (np.nan, np.nan)
+    if not np.isfinite(value):
+        return None
+    low, high = np.nanpercentile(others, [2.5, 97.5])
     return {"value": value, "low": float(low), "high": float(high)}
 
 
 def curve(family: list[Network], key: str, draw: Drawn, at: float) -> float:
-    """The family's accuracy where its `key` (measured_ms or macs) would be `at`: straight between neighbours, on a
-    logarithmic axis; not-a-number outside."""
-    x = np.array([getattr(n, key) for n in family], dtype=float)
-    order = np.argsort(x)
-    y = np.array([draw[n.name] for n in family])[order]
-    return float(np.interp(np.log(at), np.log(x[order]), y, left=np.nan, right=np.nan))
+    """The accuracy that the family has where its `key` (measured_ms or macs) is `at`: straight between those of its
+    networks that no cheaper one beats, on a logarithmic axis; nan below the cheapest."""
+    points: list[tuple[float, float]] = []
+    for x, y in sorted((float(np.log(getattr(n, key))), draw[n.name]) for n in family):
+        if not points or y > points[-1][1]:
+            points.append((x, y))
+    x, y = np.array(points).T
+    return float(np.interp(np.log(at), x, y, left=np.nan))
 
 
 def latency_of(family: list[Network], draw: Drawn, accuracy: float) -> float:
@@ -78,6 +83,7 @@ def against(n: Network, family: list[Network], luck: Network | None, draws: list
         "points_at_equal_macs": interval(draws, lambda d: gain(n, family, "macs", d)),
         "latency_saved_at_equal_accuracy": interval(draws, lambda d: 1 - at / latency_of(family, d, d[n.name])),
         "points_over_a_random_network": luck and interval(draws, lambda d: 100 * (d[n.name] - d[luck.name])),
+        "its_latency_of_the_random_one": luck and at / (luck.measured_ms or float("nan")),
     }
 
 
@@ -115,7 +121,7 @@ def mean(values: Iterable[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def volume_of(networks: list[Network], draws: list[Drawn], worst_ms: float) -> dict[str, float]:
+def volume_of(networks: list[Network], draws: list[Drawn], worst_ms: float) -> dict[str, float] | None:
     return interval(draws, lambda d: volume(networks, d, worst_ms))
 
 
@@ -188,10 +194,14 @@ def study(summary: Summary) -> dict[str, Any]:
 
 
 def words(figure: dict[str, float] | None, digits: int = 1, scale: float = 1.0) -> str:
-    if figure is None or not np.isfinite(figure["value"]):
+    if figure is None:
         return "-"
     value, low, high = (scale * figure[key] for key in ("value", "low", "high"))
     return f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def page(made: dict[str, Any]) -> str:
@@ -209,7 +219,7 @@ def page(made: dict[str, Any]) -> str:
     found = [
         f"| {f['network']} | {words(f['points_at_equal_latency'])} "
         f"| {words(f['latency_saved_at_equal_accuracy'], 0, 100)} | {words(f['points_at_equal_macs'])} "
-        f"| {words(f['points_over_a_random_network'])} |"
+        f"| {words(f['points_over_a_random_network'])} | {share(f['its_latency_of_the_random_one'])} |"
         for f in a["found"]
     ]
     f, latency = made["fidelity"], made["latency"]
@@ -260,7 +270,17 @@ def headline(made: dict[str, Any]) -> str:
             f"| {n['name']} | {short(n['macs'])} | {n['measured_ms']:.3f} | {values.mean():.1f}{spread} "
             f"| {words(f['points_at_equal_latency'])} | {words(f['latency_saved_at_equal_accuracy'], 0, 100)} |"
         )
-    return "\n".join(rows)
+    saved = [100 * f["latency_saved_at_equal_accuracy"]["value"] for f in made["answer"]["found"]]
+    accuracies = {n["name"]: 100 * np.mean(n["test_accuracy"]) for n in made["networks"]}
+    best = max((n for n in accuracies if n.startswith("ghostnet")), key=lambda name: accuracies[name])
+    top = max(accuracies[f["network"]] for f in made["answer"]["found"])
+    said = (
+        f"GhostNet's accuracy for {min(saved):.0f} to {max(saved):.0f} % less measured latency where networks are "
+        f"small; nothing found above {top:.1f} %, where {best} has "
+        f"{accuracies[best]:.1f}. The supernet ranks the trained networks to a Kendall tau of "
+        f"{made['fidelity']['kendall_tau']:.2f} only, which is why."
+    )
+    return "\n".join([*textwrap.wrap(said, 120), "", *rows])
 
 
 def put_between(text: str, marker: str, what: str) -> str:

@@ -58,7 +58,7 @@ def trained(summary: Summary) -> Drawn:
                 _name(axes, n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour)
         axes.margins(0.14)
         axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%), one standard error")
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
     return Drawn("After full training by one recipe for all, tested once.", figure, tips)
 
 
