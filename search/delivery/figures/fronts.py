@@ -44,7 +44,7 @@ def trained(summary: Summary) -> Drawn:
         for kind, colour, marker, word in (
             ("chosen", CHOSEN, "o", "chosen"),
             ("family", BASELINE, "s", "GhostNet, scaled width"),
-            ("random", SOFT, "x", "random, of a chosen one's multiply-adds"),
+            ("random", SOFT, "x", "random, equal MACs"),
         ):
             nets = [n for n in summary.networks if n.kind == kind and n.measured_ms is not None]
             if not nets:
@@ -58,7 +58,7 @@ def trained(summary: Summary) -> Drawn:
                 _name(axes, n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour)
         axes.margins(0.14)
         axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%), one standard error")
-        axes.legend(loc="best")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2)
     return Drawn("After full training by one recipe for all, tested once.", figure, tips)
 
 
