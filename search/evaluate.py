@@ -8,6 +8,7 @@ from ghostnet.network import GhostNet
 from ghostnet.supernet import Supernet
 from search.data import Data, Split, resized
 from search.folders import Folder
+from search.training.world import best_device
 
 
 @torch.no_grad()
@@ -50,7 +51,7 @@ class InheritedAccuracy:
 
     def settle_in(self) -> None:
         """Moves to this process's GPU, if it has one."""
-        self.supernet.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.supernet.to(best_device())
 
     def network(self, arch: Arch) -> GhostNet:
         """The sub-network as it is evaluated: extracted and recalibrated."""

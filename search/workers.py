@@ -16,6 +16,7 @@ from search.progress import bar
 from search.recipe import SupernetTraining, Training
 from search.training.retrain import CARD, Job
 from search.training.sandwich import read_card
+from search.training.world import best_device
 from spaces.space import Space
 
 TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
@@ -102,7 +103,7 @@ class _Evaluator:
         from search.evaluate import InheritedAccuracy
 
         torch.set_num_threads(1)
-        self.accuracy = InheritedAccuracy(supernet.to("cuda" if torch.cuda.is_available() else "cpu"), data)
+        self.accuracy = InheritedAccuracy(supernet.to(best_device()), data)
 
     def evaluate(self, name: str, arch: Arch) -> tuple[str, float]:
         return name, self.accuracy(arch)
@@ -200,5 +201,5 @@ def _train(arch: Arch, data: Data, config: Training, out: Path, seed: int, optio
     from search.training.retrain import retrain
 
     torch.set_num_threads(1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     retrain(arch, data, config, out, seed=seed, device=device, **options)
