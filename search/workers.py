@@ -56,10 +56,6 @@ class SideBySide:
         share = math.floor(100 * gpus / max(workers, gpus)) / 100 if gpus else 0
         self.needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": share}
 
-    def train(self, waiting: list[tuple[str, Arch]], config: Training, out: Path, seed: int) -> None:
-        """Trains networks fully into the folders `out/<name>`."""
-        self.retrain([Job(name=name, arch=arch, seed=seed, out=out / name) for name, arch in waiting], config)
-
     def retrain(self, jobs: list[Job], config: Training, **options: Any) -> None:
         """Trains networks fully, with options of `search.training.retrain.retrain`; one whose worker dies goes on from
         its checkpoint.

@@ -70,6 +70,7 @@ def fidelity(
     supernet: Annotated[Path, typer.Option("--supernet", help="A trained supernet's folder.")],
     count: Annotated[int, typer.Option("--count", min=8, help="Networks to train fully.")] = 24,
     epochs: Annotated[float | None, typer.Option("--epochs", min=0.01, help="Of full training.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Full trainings of each network.")] = 1,
     bins: Annotated[int, typer.Option("--bins", min=1, help="Stretches of like MACs.")] = 4,
     recipe: RecipeName = None,
     data: Annotated[str | None, typer.Option("--data", help="Where the supernet's data lies now.")] = None,
@@ -116,6 +117,7 @@ def fidelity(
         bins=bins,
         seed=seed,
         device=best_device(),
+        seeds=seeds,
         trained=trained,
         beside=beside,
     )
@@ -123,6 +125,7 @@ def fidelity(
     words = (
         f"{out}: Kendall tau {found['kendall_tau']:.2f} ({found['kendall_tau_95'][0]:.2f} to "
         f"{found['kendall_tau_95'][1]:.2f}), within {bins} bins of like MACs {found['tau_within_bins']:.2f}; "
-        f"full training agrees with itself to {found['ceiling_tau']:.2f}, MACs alone to {found['macs_tau']:.2f}"
+        f"full training agrees with itself to {found['seed_tau' if seeds > 1 else 'ceiling_tau']:.2f}, "
+        f"MACs alone to {found['macs_tau']:.2f}"
     )
     answer(found, words, as_json)

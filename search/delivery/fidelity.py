@@ -66,6 +66,7 @@ def page(found: dict[str, Any]) -> str:
         inside=found["tau_within_bins_95"],
         regret=100 * found["mean_regret"],
         random=100 * found["mean_regret_of_a_random_pick"],
+        between_seeds="not measured" if found["seed_tau"] is None else f"{found['seed_tau']:.2f}",
         rows="\n".join(rows),
     )
 
@@ -73,15 +74,16 @@ def page(found: dict[str, Any]) -> str:
 PAGE = """# Does the supernet rank networks as full training does?
 
 {count} networks of space `{space}`, spread over multiply-adds; inherited accuracy on {search_images} images of the
-search split, then {training[epochs]:g} epochs of full training on {training_images} images, tested once on
-{test_images}.
+search split, then {training[epochs]:g} epochs of full training on {training_images} images by {seeds} seed(s), each
+tested once on {test_images}.
 
 | | | 95 % by bootstrap |
 |---|---|---|
 | Kendall tau, all networks | {kendall_tau:.2f} | {low[0]:.2f} to {low[1]:.2f} |
 | Spearman rho, all networks | {spearman:.2f} | {rho[0]:.2f} to {rho[1]:.2f} |
 | Kendall tau, pairs within a bin of like MACs | {tau_within_bins:.2f} | {inside[0]:.2f} to {inside[1]:.2f} |
-| tau of full training with itself (test images drawn anew) | {ceiling_tau:.2f} | |
+| tau of full training with itself, test images drawn anew | {ceiling_tau:.2f} | |
+| tau of full training with itself, another seed | {between_seeds} | |
 | tau of MACs alone with full training | {macs_tau:.2f} | |
 
 Points of accuracy lost by taking a bin's best by inherited accuracy: {regret:.2f} on average; by a random one:

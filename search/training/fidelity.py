@@ -1,14 +1,16 @@
 """Does the supernet rank networks as full training does? Measured: inherited accuracy before, full training after.
 
 Networks are spread evenly over the multiply-adds of a space, one at random in each stretch. Each is evaluated with
-the supernet's weights (norms recalibrated, search split) and trained fully from scratch (test split, once). Agreement
-is Kendall's tau and Spearman's rho with bootstrap intervals, over all networks and within bins of like cost, where a
-search under a budget chooses; and the regret of choosing by inherited accuracy in a bin.
+the supernet's weights (norms recalibrated, search split) and trained fully from scratch, by one seed or several (test
+split, once). Agreement is Kendall's tau and Spearman's rho with bootstrap intervals, over all networks and within bins
+of like cost, where a search under a budget chooses; and the regret of choosing by inherited accuracy in a bin. Beside
+it, how well full training agrees with itself.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +26,7 @@ from search.evaluate import InheritedAccuracy
 from search.files import JsonLines, read_json, write_json
 from search.progress import bar
 from search.recipe import Training
-from search.training.retrain import CARD, retrain
+from search.training.retrain import CARD, Job, retrain
 from spaces.population import spread
 from spaces.space import Space
 from spaces.tables import costs
@@ -39,7 +41,7 @@ class Beside(Protocol):
     """What works on many networks at a time (`search.workers.SideBySide`)."""
 
     def evaluate(self, supernet: Supernet, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]: ...
-    def train(self, waiting: list[tuple[str, Arch]], config: Training, out: Path, seed: int) -> None: ...
+    def retrain(self, jobs: list[Job], config: Training) -> None: ...
 
 
 def fidelity(
@@ -53,6 +55,7 @@ def fidelity(
     bins: int,
     seed: int,
     device: torch.device,
+    seeds: int = 1,
     trained: Path | None = None,
     beside: Beside | None = None,
 ) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def fidelity(
 
     Args:
         supernet: loads the trained supernet, if it is still needed.
+        seeds: full trainings of each network, from `seed` on; their mean is what is to be ranked.
         trained: where fully trained networks lie or go, to be shared by several supernets; `out/networks` if None.
         beside: evaluates and trains many networks at a time; one after the other, here, if None.
 
@@ -78,20 +82,30 @@ def fidelity(
                 log.append({"arch": name, "accuracy": accuracy})
                 progress.advance()
     trained = trained or out / NETWORKS
-    waiting = [(name, arch) for name, arch in archs.items() if not (trained / name / CARD).exists()]
+    jobs = [job for name, arch in archs.items() for job in trainings(name, arch, trained / name, seed, seeds)]
+    waiting = [job for job in jobs if not (job.out / CARD).exists()]
     if beside and waiting:
-        beside.train(waiting, config, trained, seed)
-    for k, (name, arch) in enumerate(waiting):  # what is finished is left alone
+        beside.retrain(waiting, config)
+    for k, job in enumerate(waiting):  # what is finished is left alone
         title = f"network {k + 1} of {len(waiting)}"
-        retrain(arch, data, config, trained / name, seed=seed, device=device, title=title)
+        retrain(job.arch, data, config, job.out, seed=job.seed, device=device, title=title)
     inherited = {row["arch"]: row["accuracy"] for row in JsonLines(out / INHERITED)}
-    rows = []
-    for name, arch in archs.items():
-        card = read_json(trained / name / CARD)
-        if (card["config"], card["seed"]) != (config.model_dump(), seed):
-            raise UserError(f"{trained / name} was trained by another recipe or seed: --networks names another folder")
-        cost = costs(space, space.encode(arch))
-        rows.append({"arch": name, **asdict(cost), "inherited": inherited[name], "trained": card["test_accuracy"]})
+    accuracies: dict[str, list[float]] = {name: [] for name in archs}
+    for job in jobs:
+        card = read_json(job.out / CARD)
+        if (card["config"], card["seed"]) != (config.model_dump(), job.seed):
+            raise UserError(f"{job.out} was trained by another recipe or seed: --networks names another folder")
+        accuracies[job.name].append(card["test_accuracy"])
+    rows = [
+        {
+            "arch": name,
+            **asdict(costs(space, space.encode(arch))),
+            "inherited": inherited[name],
+            "trained": float(np.mean(accuracies[name])),
+            "trained_by_seed": accuracies[name],
+        }
+        for name, arch in archs.items()
+    ]
     result = {
         "schema": SCHEMA,
         "space": space.name,
@@ -102,6 +116,7 @@ def fidelity(
         "search_images": len(data.search),
         "training": config.model_dump(),
         "seed": seed,
+        "seeds": seeds,
         **agreement(rows, bins, len(data.test), seed),
         "networks": rows,
     }
@@ -122,6 +137,12 @@ def plan(space: Space, count: int, seed: int, path: Path) -> dict[str, Arch]:
     return archs
 
 
+def trainings(name: str, arch: Arch, folder: Path, seed: int, seeds: int) -> list[Job]:
+    """The full trainings of one network: the first seed's in its folder, the others' below it."""
+    later = [Job(name=name, arch=arch, seed=s, out=folder / f"seed-{s}") for s in range(seed + 1, seed + seeds)]
+    return [Job(name=name, arch=arch, seed=seed, out=folder), *later]
+
+
 def _evaluate(
     data: Data, device: torch.device, supernet: Supernet, waiting: list[tuple[str, Arch]]
 ) -> Iterator[tuple[str, float]]:
@@ -133,8 +154,9 @@ def _evaluate(
 def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int) -> dict[str, Any]:
     """How well `inherited` ranks `trained`, over all rows and within `bins` bins of like `macs`.
 
-    `ceiling_tau` is the tau between the trained accuracies and the same drawn anew from as many test images: no
-    estimator can agree better than full training agrees with itself.
+    `ceiling_tau` is the tau between the trained accuracies and the same drawn anew from as many test images; `seed_tau`
+    the tau between two seeds' accuracies, all pairs' mean, where there are several. No estimator can agree better than
+    full training agrees with itself.
     """
     rows = sorted(rows, key=lambda row: row["macs"])
     x, y = (np.array([row[key] for row in rows], dtype=float) for key in ("inherited", "trained"))
@@ -165,6 +187,7 @@ def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int
         "spearman_95": _interval([s["spearman"] for s in samples]),
         "tau_within_bins": within_bins(x, y, group),
         "tau_within_bins_95": _interval(within),
+        "seed_tau": seed_tau([row.get("trained_by_seed", [row["trained"]]) for row in rows]),
         "ceiling_tau": float(np.mean([_rank(again, y)["kendall_tau"] for again in redrawn])),
         "macs_tau": _rank(np.array([row["macs"] for row in rows], dtype=float), y)["kendall_tau"],
         "mean_regret": float(np.mean([b["regret"] for b in per_bin])),
@@ -179,6 +202,12 @@ def within_bins(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
     pairs = np.triu(group[:, None] == group, 1)
     ties = np.sqrt(float((dx[pairs] != 0).sum()) * float((dy[pairs] != 0).sum()))
     return float((dx * dy)[pairs].sum() / ties) if ties else 0.0
+
+
+def seed_tau(by_seed: list[list[float]]) -> float | None:
+    """Kendall's tau between two seeds' accuracies [networks, seeds], the mean over all pairs; None for one seed."""
+    pairs = list(combinations(np.array(by_seed).T, 2))
+    return float(np.mean([_rank(a, b)["kendall_tau"] for a, b in pairs])) if pairs else None
 
 
 def _rank(x: Floats, y: Floats) -> dict[str, float]:
