@@ -5,6 +5,11 @@ same name, and its kernel is the centre*. So `slice` is a table of views under `
 the standalone network's code on that table, and `extract` copies the table into a standalone network. The three can't
 disagree, because there is one definition of the network and one of the slice.
 
+There is one exception. A sum over c of C channels is about c / C of the whole one. Behind most convolutions stands a
+norm that makes up for it; where none does (`UNNORMED`), the slice is multiplied by C / c. Without that, networks of
+different widths ask the same weights for outputs of different size, and one width alone, the tail's, slows the training
+of all others (measured in `results/fidelity/`).
+
 Channels are shared by position, kernels by centre crop, as in once-for-all networks (Cai et al., ICLR 2020) without
 the learned transform. While training, batch norm uses batch statistics and learns none: they belong to a sub-network,
 not to the supernet, and are recalibrated for every network that is evaluated (Yu and Huang, ICCV 2019).
@@ -21,6 +26,7 @@ from ghostnet.arch import Arch, ArchError
 from ghostnet.network import GhostNet, initialise
 
 CACHED_SKELETONS = 64
+UNNORMED = ("conv_head.weight", "se.conv_reduce.weight", "se.conv_expand.weight")
 BUFFERS = ("running_mean", "running_var")
 
 
@@ -95,7 +101,8 @@ class Supernet(nn.Module):
         return skeleton.run(self._corners(arch, skeleton.shapes).values(), x, self.training)
 
     def slice(self, arch: Arch) -> dict[str, Tensor]:
-        """Views of the shared tensors that make up `arch`, under `GhostNet`'s names. Gradients flow through them.
+        """The parts of the shared tensors that make up `arch`, under `GhostNet`'s names: views, but for those that are
+        scaled. Gradients flow through them.
 
         Raises:
             ArchError: the architecture reaches beyond the supernet's bounds.
@@ -130,8 +137,9 @@ class Supernet(nn.Module):
         return dict(zip(shapes, parts, strict=True))
 
     def _parts(self, arch: Arch, tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> Iterable[Tensor]:
-        """How weights are shared: the part of each shared tensor that is the sub-network's, a view."""
-        return _Corners.apply(tuple(shapes.values()), *tensors.values())
+        """How weights are shared: the part of each shared tensor that is the sub-network's."""
+        scales = (scale(name, tensor, shapes[name]) for name, tensor in tensors.items())
+        return _Corners.apply(tuple(shapes.values()), tuple(scales), *tensors.values())
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every shared tensor by name; looked up once, and again after `.to()` replaced a tensor."""
@@ -160,24 +168,29 @@ class Supernet(nn.Module):
 
 
 class _Corners(torch.autograd.Function):
-    """`corner` of many tensors as one node of the graph: a node for each would cost a tenth of a step."""
+    """`corner` times `scale` of many tensors as one node of the graph: a node for each would cost a tenth of a step."""
 
     @staticmethod
-    def forward(ctx: Any, shapes: tuple[torch.Size, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.shapes, ctx.whole = shapes, [tensor.shape for tensor in tensors]
+    def forward(
+        ctx: Any, shapes: tuple[torch.Size, ...], scales: tuple[float, ...], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.shapes, ctx.scales, ctx.whole = shapes, scales, [tensor.shape for tensor in tensors]
         ctx.set_materialize_grads(False)
-        parts = tuple(map(corner, tensors, shapes))
-        buffers = [part for part, needed in zip(parts, ctx.needs_input_grad[1:], strict=True) if not needed]
+        parts = tuple(
+            part if times == 1 else part * times
+            for part, times in zip(map(corner, tensors, shapes), scales, strict=True)
+        )
+        buffers = [part for part, needed in zip(parts, ctx.needs_input_grad[2:], strict=True) if not needed]
         ctx.mark_non_differentiable(*buffers)
         return parts
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        padded: list[Tensor | None] = [None]
-        for gradient, shape, whole in zip(gradients, ctx.shapes, ctx.whole, strict=True):
+        padded: list[Tensor | None] = [None, None]
+        for gradient, shape, times, whole in zip(gradients, ctx.shapes, ctx.scales, ctx.whole, strict=True):
             if gradient is not None and shape != whole:
                 full = gradient.new_zeros(whole)
-                corner(full, shape).copy_(gradient)
+                corner(full, shape).copy_(gradient if times == 1 else gradient * times)
                 gradient = full
             padded.append(gradient)
         return tuple(padded)
@@ -198,6 +211,12 @@ def corner(tensor: Tensor, shape: torch.Size) -> Tensor:
         if want < have:
             view = view.narrow(dim, (have - want) // 2 if dim >= 2 else 0, want)
     return view
+
+
+def scale(name: str, tensor: Tensor, shape: torch.Size) -> float:
+    """What a slice of `shape` of the tensor of that name is multiplied by, so that its sums are as large as the whole
+    one's."""
+    return tensor.shape[1] / shape[1] if name.endswith(UNNORMED) else 1.0
 
 
 def _shapes(net: GhostNet) -> dict[str, torch.Size]:

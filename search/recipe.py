@@ -71,7 +71,10 @@ class SupernetTraining(Training):
     """The sandwich: the largest network, `random` random ones and the smallest in every step."""
 
     random: Annotated[int, Field(ge=0)] = 2
-    by_macs: bool = Field(default=False, description="draw random networks evenly over multiply-adds")
+    draws: Literal["uniform", "even", "fair"] = Field(
+        default="uniform",
+        description="random networks: uniform, evenly over multiply-adds, or so that a step's differ in every gene",
+    )
     divergence: Literal["kl", "alpha", "labels"] = Field(
         default="kl", description="what the smaller ones minimise: a divergence from the largest, or the labels' loss"
     )

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from per_ratio import PerRatioNormSupernet, PerRatioSupernet
 from slots import SlotSupernet
+from unscaled import UnscaledSupernet
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
@@ -33,18 +34,22 @@ HERE = Path(__file__).parent
 SEED = 0
 FULL: dict[str, Any] = {"batch_size": 64, "lr": 0.1, "weight_decay": 5e-4, "warmup_epochs": 1}
 BASE: dict[str, Any] = {"batch_size": 64, "lr": 0.1, "weight_decay": 5e-5, "warmup_epochs": 1, "random": 2}
-# Name: what it is, times the epochs, times the images, changes to the recipe, how weights are shared.
-SUPERNETS: dict[str, tuple[str, float, float, dict[str, Any], type[Supernet]]] = {
-    "position": ("shared by position, sandwich of four, in-place KL", 1, 1, {}, Supernet),
-    "slots": ("hidden channels and cheap filters shared by slot", 1, 1, {}, SlotSupernet),
-    "longer": ("by position, four times as long", 4, 1, {}, Supernet),
-    "wider": ("by position, twice the images, fewer steps", 0.4, 2, {}, Supernet),
-    "gentle": ("as `wider`, a fifth of the learning rate", 0.4, 2, {"lr": 0.02}, Supernet),
-    "ratios": ("as `wider`, Ghost modules with weights of their own for each ratio", 0.4, 2, {}, PerRatioSupernet),
-    "norms": ("filters by position, norms of their own for each ratio", 1, 1, {}, PerRatioNormSupernet),
-    "labels": ("by position, the smaller networks learn from the labels", 1, 1, {"divergence": "labels"}, Supernet),
-    "even": ("by position, random networks drawn evenly over MACs", 1, 1, {"by_macs": True}, Supernet),
-    "alpha": ("by position, clipped alpha-divergence in place of KL", 1, 1, {"divergence": "alpha"}, Supernet),
+LONG, SHORT = {"epochs": 4.0, "images": 1.0}, {"epochs": 0.4, "images": 2.0}  # times the arguments' figures
+# Name: what it is, how long, changes to the recipe, how weights are shared.
+SUPERNETS: dict[str, tuple[str, dict[str, float], dict[str, Any], type[Supernet]]] = {
+    "long": ("by position", LONG, {}, Supernet),
+    "long-unscaled": ("as `long`, nothing scaled where no norm follows", LONG, {}, UnscaledSupernet),
+    "short": ("by position", SHORT, {}, Supernet),
+    "short-unscaled": ("nothing scaled where no norm follows", SHORT, {}, UnscaledSupernet),
+    "slots": ("hidden channels and cheap filters shared by slot", SHORT, {}, SlotSupernet),
+    "ratios": ("Ghost modules with weights of their own for each ratio", SHORT, {}, PerRatioSupernet),
+    "norms": ("norms of their own for each ratio", SHORT, {}, PerRatioNormSupernet),
+    "labels": ("the smaller networks learn from the labels", SHORT, {"divergence": "labels"}, Supernet),
+    "even": ("random networks drawn evenly over multiply-adds", SHORT, {"draws": "even"}, Supernet),
+    "fair": ("a step's random networks differ in every gene", SHORT, {"draws": "fair"}, Supernet),
+    "alpha": ("clipped alpha-divergence in place of KL", SHORT, {"divergence": "alpha"}, Supernet),
+    "decay": ("twenty times the weight decay", SHORT, {"weight_decay": 1e-3}, Supernet),
+    "gentle": ("a fifth of the learning rate", SHORT, {"lr": 0.02}, Supernet),
 }
 
 
@@ -65,10 +70,11 @@ def train_networks(space: Space, data: Data, arguments: argparse.Namespace) -> N
 
 def train_supernets(space: Space, data: Data, arguments: argparse.Namespace) -> None:
     for name in arguments.only or SUPERNETS:
-        _, times, more, changes, kind = SUPERNETS[name]
-        config = SupernetTraining(**(BASE | {"epochs": times * arguments.supernet_epochs} | changes))
+        _, long, changes, kind = SUPERNETS[name]
+        config = SupernetTraining(**(BASE | {"epochs": long["epochs"] * arguments.supernet_epochs} | changes))
         out, device = arguments.work / name, torch.device(arguments.device)
-        train_supernet(space, seen(data, space, more, arguments), config, out, seed=SEED, device=device, kind=kind)
+        its_data = seen(data, space, long["images"], arguments)
+        train_supernet(space, its_data, config, out, seed=SEED, device=device, kind=kind)
 
 
 def seen(data: Data, space: Space, times: float, arguments: argparse.Namespace) -> Data:
@@ -93,13 +99,13 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
 
     found, archs = {}, planned(space, arguments)
     trained_before(archs, arguments)
-    for name, (about, _, more, _, kind) in SUPERNETS.items():
+    for name, (about, long, _, kind) in SUPERNETS.items():
         folder, published = arguments.work / name, arguments.out / name / RESULT
         if not (folder / CARD).exists():
             if published.exists():
                 found[name] = read_json(published)
             continue
-        its_data = seen(data, space, more, arguments)
+        its_data = seen(data, space, long["images"], arguments)
         write_json(folder / "fidelity" / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
         result = fidelity(
             lambda folder=folder, kind=kind: load_supernet(folder, kind),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ghostnet.arch import Arch, Block
-from ghostnet.supernet import Supernet, corner
+from ghostnet.supernet import Supernet, corner, scale
 from ghostnet.units import intrinsic_chs
 
 # Tensors whose dimension (the number) runs over a block's hidden channels.
@@ -75,7 +75,10 @@ class SlotSupernet(Supernet):
         return None, 0
 
     def _parts(self, arch: Arch, tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> Iterable[Tensor]:
-        return [self._part(name, tensors[name], shape, arch) for name, shape in shapes.items()]
+        return [
+            self._part(name, tensors[name], shape, arch) * scale(name, tensors[name], shape)
+            for name, shape in shapes.items()
+        ]
 
     def _part(self, name: str, tensor: Tensor, shape: torch.Size, arch: Arch) -> Tensor:
         dim, total = self._slots(name)

@@ -11,7 +11,7 @@ from spaces.errors import SpaceError
 from spaces.presets import named_space
 from spaces.space import Space
 
-SCHEMA, CARD = "ghostnas.supernet/1", "supernet.json"
+SCHEMA, CARD = "ghostnas.supernet/2", "supernet.json"
 
 
 def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
@@ -22,6 +22,8 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
     """
     try:
         card = read_json(folder / CARD)
+        if card["schema"] == "ghostnas.supernet/1":  # whose slices were not scaled where no norm follows
+            raise UserError(f"{folder / CARD} is of an earlier version ({card['schema']}): train the supernet again")
         space = space_for(space_of(card["space"]), card["num_classes"], card["in_chs"])
     except OSError as error:
         raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None

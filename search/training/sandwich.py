@@ -59,14 +59,14 @@ def train_supernet(
     supernet = new_supernet(space, seed, kind).to(device).to(memory_format=torch.channels_last)
     supernet.drop_rate, supernet.drop_path = config.drop_rate, config.drop_path
     divergence = DIVERGENCES.get(config.divergence)  # none: they learn from the labels, too
-    draw = partial(_even, space) if config.by_macs else space.sample
+    draw = partial(DRAWS[config.draws], space, config.random)
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
         logits = supernet(resized(images, space.largest.resolution), space.largest, regularise=True)
         loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
         loss.backward()
         teacher = logits.detach()
-        for arch in [*(draw(rng) for _ in range(config.random)), space.smallest]:
+        for arch in [*draw(rng), space.smallest]:
             student = supernet(resized(images, arch.resolution), arch)
             (divergence(student, teacher) if divergence else F.cross_entropy(student, labels)).backward()
         return loss.item()
@@ -88,7 +88,7 @@ def train_supernet(
         config,
         step,
         checkpoint=out / CHECKPOINT,
-        of=f"supernet {space.id}",
+        of=f"{SCHEMA} {space.id}",
         seed=seed,
         device=device,
         title="supernet",
@@ -113,11 +113,29 @@ def train_supernet(
     return card
 
 
-def _even(space: Space, rng: np.random.Generator) -> Arch:
-    """A network drawn evenly over multiply-adds: of some uniform ones, the nearest to a uniform target."""
-    codes = sample(space, rng, EVEN_FROM)
-    macs = macs_table(space).total(codes)
-    return space.decode(codes[np.abs(macs - rng.uniform(macs.min(), macs.max())).argmin()])
+def uniform(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
+    """Networks drawn uniformly."""
+    return [space.sample(rng) for _ in range(count)]
+
+
+def even(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
+    """Networks drawn evenly over multiply-adds: each, of some uniform ones, the nearest to a uniform target."""
+    drawn = []
+    for _ in range(count):
+        codes = sample(space, rng, EVEN_FROM)
+        macs = macs_table(space).total(codes)
+        drawn.append(space.decode(codes[np.abs(macs - rng.uniform(macs.min(), macs.max())).argmin()]))
+    return drawn
+
+
+def fair(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
+    """Networks that differ in every gene as far as it has choices: each choice stands in as many of them as any other,
+    or one more (strict fairness, Chu et al., FairNAS, ICCV 2021)."""
+    columns = [rng.permuted(np.resize(rng.permutation(choices), count)) for choices in space.choices]
+    return [space.decode(code) for code in np.stack(columns, 1)] if count else []
+
+
+DRAWS = {"uniform": uniform, "even": even, "fair": fair}
 
 
 def new_supernet(space: Space, seed: int = 0, kind: type[Supernet] = Supernet) -> Supernet:

@@ -1,5 +1,7 @@
 """One definition, three views: the supernet's slice, the extracted network and the ONNX graph give the same outputs."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 
 from ghostnet import Supernet, published
 from ghostnet.arch import ArchError
-from ghostnet.supernet import corner
+from ghostnet.supernet import corner, scale
 from search.onnx_graph import to_onnx
 from spaces import named_space
 from tests.helpers import plus_space, randomise, spaces
@@ -50,9 +52,20 @@ def test_gradients_equal_the_extracted_networks(case):
         shared = dict(supernet.named_parameters())
         for name, parameter in net.named_parameters():
             got = corner(shared[name].grad, parameter.shape)
-            torch.testing.assert_close(got, parameter.grad, rtol=1e-9, atol=1e-9)
+            times = scale(name, shared[name], parameter.shape)
+            torch.testing.assert_close(got, times * parameter.grad, rtol=1e-9, atol=1e-9)
             # nothing outside the slice was touched
             assert torch.isclose(shared[name].grad.abs().sum(), got.abs().sum(), rtol=1e-9)
+
+
+def test_a_narrow_tail_answers_as_a_wide_one_where_all_channels_and_weights_are_alike():
+    space = named_space("digits")
+    supernet = Supernet(space.bounds, 10, 1)
+    nn.init.constant_(supernet.get_parameter("conv_head.weight"), 0.1)
+    wide, narrow = space.largest, replace(space.largest, tail_chs=space.smallest.tail_chs)
+    one, other = (supernet.slice(arch)["conv_head.weight"] for arch in (wide, narrow))
+    assert one.shape[1] > other.shape[1]
+    torch.testing.assert_close(one.sum(1), other.sum(1))
 
 
 def test_onnx_equals_extracted_network(case):

@@ -15,7 +15,7 @@ from search.recipe import SupernetTraining, Training
 from search.training import loop
 from search.training.distill import alpha, kl
 from search.training.retrain import retrain
-from search.training.sandwich import _even, load_supernet, read_card, space_for, train_supernet
+from search.training.sandwich import even, fair, load_supernet, read_card, space_for, train_supernet
 from spaces.population import sample
 from spaces.tables import macs_table
 
@@ -264,7 +264,7 @@ def test_alpha_divergence_takes_the_worse_side_and_clips_what_explodes():
 
 def test_networks_drawn_by_macs_lie_evenly(data):
     rng = np.random.default_rng(0)
-    macs = np.array([cost(_even(SPACE, rng), 10, 1).macs for _ in range(200)])
+    macs = np.array([cost(arch, 10, 1).macs for arch in even(SPACE, 200, rng)])
     uniform = macs_table(SPACE).total(sample(SPACE, rng, 200))
     assert macs.std() > 1.3 * uniform.std()
 
@@ -281,3 +281,12 @@ def test_scalars_are_there_for_tensorboard(data, tmp_path):
         *(f"accuracy/{n}" for n in ("largest", "smallest", "random 1", "random 2", "random 3")),
     }
     assert [event.step for event in events.Scalars("accuracy/largest")] == [3, 6]
+
+
+def test_a_fair_step_shows_every_choice_equally_often():
+    """A code's dead genes settle at their canonical choice, so widths are looked at, which are never dead."""
+    widths = [k for k, gene in enumerate(SPACE.genes) if gene.name.endswith("width")]
+    codes = np.array([SPACE.encode(arch) for arch in fair(SPACE, 6, np.random.default_rng(0))])
+    for k in widths:
+        shown = np.bincount(codes[:, k], minlength=SPACE.choices[k])
+        assert shown.sum() == 6 and shown.max() - shown.min() <= 1

@@ -1,0 +1,16 @@
+"""An experiment, and how it was before: nothing is scaled where no norm follows."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ghostnet.arch import Arch
+from ghostnet.supernet import Supernet, corner
+
+
+class UnscaledSupernet(Supernet):
+    """A supernet whose slices are all plain corners."""
+
+    def _parts(self, arch: Arch, tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> Iterable[Tensor]:
+        return [corner(tensors[name], shape) for name, shape in shapes.items()]
