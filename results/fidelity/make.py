@@ -9,6 +9,7 @@ GPU: `--device cuda --space cifar --images 45000 --epochs 60 --supernet-epochs 1
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from unscaled import UnscaledSupernet
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
-from search.data import Data, load
+from search.data import Data, Split, load
 from search.evaluate import InheritedAccuracy
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipe import SupernetTraining, Training
-from search.training.fidelity import PLAN, RESULT, fidelity, plan
+from search.training.fidelity import PLAN, RESULT, fidelity, plan, trainings
 from search.training.retrain import CARD as NETWORK_CARD
 from search.training.retrain import retrain
 from search.training.sandwich import CARD, load_supernet, space_for, train_supernet
@@ -62,10 +63,11 @@ def planned(space: Space, arguments: argparse.Namespace) -> dict[str, Arch]:
 
 
 def train_networks(space: Space, data: Data, arguments: argparse.Namespace) -> None:
-    config = Training(epochs=arguments.epochs, **FULL)
-    for arch in planned(space, arguments).values():
-        out = arguments.work / "networks" / arch.id
-        retrain(arch, data, config, out, seed=SEED, device=torch.device(arguments.device))
+    config, archs = Training(epochs=arguments.epochs, **FULL), planned(space, arguments)
+    trained_before(archs, arguments)
+    for name, arch in archs.items():
+        for job in trainings(name, arch, arguments.work / "networks" / name, SEED, arguments.seeds):
+            retrain(arch, data, config, job.out, seed=job.seed, device=torch.device(arguments.device))
 
 
 def train_supernets(space: Space, data: Data, arguments: argparse.Namespace) -> None:
@@ -82,16 +84,29 @@ def seen(data: Data, space: Space, times: float, arguments: argparse.Namespace) 
     return data if times == 1 else load(arguments.data, space.resolution, round(times * arguments.images))
 
 
+def judging(data: Data, space: Space, arguments: argparse.Namespace) -> Data:
+    """The data with a larger search split, of training images that no supernet has seen: 2,500 rank like networks by
+    luck."""
+    rest = load(arguments.data, space.resolution).train
+    assert isinstance(rest, Split)
+    shown = round(max(long["images"] for _, long, _, _ in SUPERNETS.values()) * arguments.images)
+    unseen = Split(rest.images[shown:].clone(), rest.labels[shown:]) if len(rest) - shown > len(data.search) else None
+    return replace(data, search=unseen or data.search)
+
+
 def trained_before(archs: dict[str, Arch], arguments: argparse.Namespace) -> None:
     """Networks that were fully trained for the published study needn't be again: their accuracies stand there."""
-    published = next((read_json(HERE / name / RESULT) for name in SUPERNETS if (HERE / name).exists()), None)
+    published = next((read_json(path) for path in sorted(HERE.glob(f"*/{RESULT}"))), None)
     if published is None or published["training"]["epochs"] != arguments.epochs:
         return
+    config = Training(epochs=arguments.epochs, **FULL).model_dump()
     for row in published["networks"]:
-        card = arguments.work / "networks" / row["arch"] / NETWORK_CARD
-        if row["arch"] in archs and not card.exists():
-            config = Training(epochs=arguments.epochs, **FULL).model_dump()
-            write_json(card, {"config": config, "seed": SEED, "test_accuracy": row["trained"]})
+        if row["arch"] not in archs:
+            continue
+        jobs = trainings(row["arch"], archs[row["arch"]], arguments.work / "networks" / row["arch"], SEED, 99)
+        for job, accuracy in zip(jobs, row.get("trained_by_seed", [row["trained"]]), strict=False):
+            if not (job.out / NETWORK_CARD).exists():
+                write_json(job.out / NETWORK_CARD, {"config": config, "seed": job.seed, "test_accuracy": accuracy})
 
 
 def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
@@ -99,13 +114,14 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
 
     found, archs = {}, planned(space, arguments)
     trained_before(archs, arguments)
+    data = judging(data, space, arguments)
     for name, (about, long, _, kind) in SUPERNETS.items():
         folder, published = arguments.work / name, arguments.out / name / RESULT
         if not (folder / CARD).exists():
             if published.exists():
                 found[name] = read_json(published)
             continue
-        its_data = seen(data, space, long["images"], arguments)
+        its_data = replace(data, train=seen(data, space, long["images"], arguments).train)
         write_json(folder / "fidelity" / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
         result = fidelity(
             lambda folder=folder, kind=kind: load_supernet(folder, kind),
@@ -116,6 +132,7 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
             count=arguments.count,
             bins=4,
             seed=SEED,
+            seeds=arguments.seeds,
             device=torch.device(arguments.device),
             trained=arguments.work / "networks",
         )
@@ -187,6 +204,7 @@ def main() -> None:
     parser.add_argument("--space", default="digits")
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--epochs", type=float, default=10)
+    parser.add_argument("--seeds", type=int, default=2, help="full trainings of each network")
     parser.add_argument("--supernet-epochs", type=float, default=20)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
