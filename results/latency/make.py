@@ -102,7 +102,7 @@ def page(arguments: argparse.Namespace) -> None:
             continue
         f = read_json(file)
         rows.append(
-            f"| [{f['runtime']}]({file.stem}.lat.json) "
+            f"| [{f['space']}, {f['runtime']}]({file.stem}.lat.json), {f['device']} "
             f"| {f['minutes'] * (1 - f['of_which_for_the_judges']):.1f} min, {f['disturbed_percent']} % "
             f"| {f['held_out_networks']}, {f['visits_to_a_judge']:.0f} visits "
             f"| **{f['mape_percent']:.2f}** ({percent(f['mape_95'])}) | {f['max_percent']:.1f} "
@@ -112,7 +112,7 @@ def page(arguments: argparse.Namespace) -> None:
         )
         for simple, a in f["simpler"].items():
             rows.append(f"| &nbsp;&nbsp;{simple} | | | {a['mape']:.2%} | | | | {a['kendall_tau']:.3f} | | |")
-    write_text(arguments.out / "README.md", PAGE.format(rows="\n".join(rows)))
+    write_text(arguments.out / "README.md", PAGE.format(rows="\n".join(rows), fit=FIT_NETWORKS))
 
 
 def percent(ends: list[float]) -> str:
@@ -121,22 +121,22 @@ def percent(ends: list[float]) -> str:
 
 PAGE = """# How good is a latency table?
 
-The `imagenet` space at 224 x 224, float32, on two shared cores; 48 networks and the units of all others in the minutes
-shown, by `ghostnas calibrate`'s own code. In the same rounds, and on top of those minutes, 300 networks that are never
-fitted, spread evenly over multiply-adds. Errors are per cent of the measured latency, with 95 % bootstrap intervals
-over networks. *Ruler*: one half of the judges' own visits against the other half; nothing can agree better than
-measuring agrees with itself. *In interval*: the share of judges inside the table's 90 % interval, each by the quantile
-of the others. Indented: simpler predictors, fitted on the same 48 networks.
+Spaces at their own resolution (`imagenet`: 224 x 224), on two shared cores; {fit} networks and the units of all others
+in the minutes shown, by `ghostnas calibrate`'s own code. In the same rounds, and on top of those minutes, the judges:
+networks that are never fitted, spread evenly over multiply-adds. Errors are per cent of the measured latency, with 95 %
+bootstrap intervals over networks. *Ruler*: one half of the judges' own visits against the other half; nothing can agree
+better than measuring agrees with itself. *In interval*: the share of judges inside the table's 90 % interval, each by
+the quantile of the others. Indented: simpler predictors, fitted on the same {fit} networks.
 
 | runtime | made in, disturbed | judges | mean error | largest | in 5 % | in 10 % | Kendall tau | ruler | in interval |
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-With two threads on two cores that others share, a single visit is off by several per cent, and nine minutes were too
-few for 300 judges as well. Not judged yet: OpenVINO, whose compiler takes a second a network.
+With two threads on two cores that others share, a single visit is off by several per cent. All was compiled before the
+minutes shown where it is slow to compile (OpenVINO: most of a second a network).
 
-Made by `make.py` beside this page. Beside it: [how the cheap op is run](lowering.md) and
-[what aligned widths are worth](widths.md).
+Made by `make.py` beside this page. Beside it: [a kit's table against networks timed directly](kit.md),
+[how the cheap op is run](lowering.md) and [what aligned widths are worth](widths.md).
 """
 
 
