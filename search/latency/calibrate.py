@@ -74,7 +74,10 @@ def calibrate(
     if not rows:
         log.append(header)
     elif rows[0] != header:
-        raise UserError(f"{log.path} holds visits of another calibration: {rows[0]}, not {header}")
+        other = "; ".join(
+            f"{key} {rows[0].get(key)}, not {value}" for key, value in header.items() if rows[0].get(key) != value
+        )
+        raise UserError(f"{log.path} holds visits of another calibration: {other}")
     bench, live = Bench(space, planned, store), _Live(space, planned)
     with bar("calibrate", 1) as progress:
 

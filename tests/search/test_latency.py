@@ -143,6 +143,17 @@ def test_a_deadline_still_visits_every_network_and_a_pilot_of_units(tmp_path):
     assert table.protocol.visits == len(table.entries) + NETWORK_VISITS * 24
 
 
+def test_a_log_of_another_calibration_is_refused_by_what_differs(law, tmp_path):
+    path = tmp_path / "t.lat.json"
+    calibrate(SPACE, path, **law)
+    for changed, words in (
+        ({"batch": 2}, "batch 1, not 2$"),
+        ({"seed": 5, "rounds": 3}, "seed 1, not 5; rounds 2, not 3$"),
+    ):
+        with pytest.raises(UserError, match=f"another calibration: {words}"):
+            calibrate(SPACE, path, **law | changed)
+
+
 def test_what_was_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):
     planned = plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
     run, names = LawRuntime(1), [item["name"] for item in planned["items"][:6]]
