@@ -1,5 +1,7 @@
 """The named spaces. Each searches the ghost ratio s, the cheap kernel d, SE placement and widths; its `-plus` form
-hidden expansion, block kernels, depth and resolution, too. The family's own networks are members of both."""
+hidden expansion, block kernels, depth and resolution, too; the family's own networks are members of both. Its
+`-aligned` form has intrinsic widths in multiples of 8 only: faster on hardware (`results/latency/widths.md`), but other
+networks than the published ones, so it stands beside them and is not the default."""
 
 from dataclasses import replace
 
@@ -86,7 +88,9 @@ CIFAR_PLUS, IMAGENET_PLUS = (
     for space, resolutions in ((CIFAR, (24, 28, 32)), (IMAGENET, (160, 192, 224)))
 )
 
-PRESETS = {space.name: space for space in (DIGITS, CIFAR, IMAGENET, DIGITS_PLUS, CIFAR_PLUS, IMAGENET_PLUS)}
+ALIGNED = tuple(replace(space, name=f"{space.name}-aligned", align=8) for space in (DIGITS, CIFAR, IMAGENET))
+
+PRESETS = {space.name: space for space in (DIGITS, CIFAR, IMAGENET, DIGITS_PLUS, CIFAR_PLUS, IMAGENET_PLUS, *ALIGNED)}
 
 
 def named_space(name: str) -> Space:

@@ -5,9 +5,11 @@ From the repository's root, on a machine that does nothing else; each goes on wh
     python results/latency/make.py calibrate --runtime onnxruntime --threads 1
     python results/latency/make.py calibrate --runtime onnxruntime --threads 2
     python results/latency/make.py calibrate --runtime openvino --threads 1
+    python results/latency/make.py calibrate --space digits --dtype int8 --minutes 6
     python results/latency/make.py page
 
-With a GPU: `--runtime torch-cuda --batch 1` and `--batch 64`.
+With a GPU: `--runtime torch-cuda --batch 1` and `--batch 64`. `compile` in place of `calibrate` compiles all networks
+beforehand, on a machine that may be busy, so that the time box is spent on timing.
 """
 
 import argparse
@@ -15,16 +17,42 @@ import time
 from pathlib import Path
 
 from search.files import JsonLines, read_json, write_json, write_text
+from search.latency.bench import Bench, plan
 from search.latency.calibrate import calibrate, visits_log
+from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable, describe
+from search.progress import bar
 from spaces.presets import named_space
 
 HERE = Path(__file__).parent
 FIT_NETWORKS = 48
+ROUNDS = 3
+STORE = "compiled"
+
+
+def compile_all(arguments: argparse.Namespace) -> None:
+    """Fills the store of compiled networks, the networks first."""
+    space = named_space(arguments.space)
+    run = runtime(arguments.runtime, arguments.threads, arguments.dtype)
+    planned = plan(
+        space,
+        fit_networks=FIT_NETWORKS,
+        held_out=arguments.networks,
+        rounds=ROUNDS,
+        threads=arguments.threads,
+        batch=arguments.batch,
+        seed=0,
+    )
+    bench = Bench(space, planned, arguments.work / STORE)
+    with bar("compile", len(planned["items"])) as progress:
+        for item in planned["items"]:
+            bench.compiled(run, item["name"])
+            progress.advance()
 
 
 def calibrate_and_judge(arguments: argparse.Namespace) -> None:
-    name = f"{arguments.space}-{arguments.runtime}-{arguments.threads}t-b{arguments.batch}"
+    dtype = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
+    name = f"{arguments.space}-{arguments.runtime}{dtype}-{arguments.threads}t-b{arguments.batch}"
     path = arguments.work / f"{name}.lat.json"
     calibrate(
         named_space(arguments.space),
@@ -32,9 +60,12 @@ def calibrate_and_judge(arguments: argparse.Namespace) -> None:
         runtime_name=arguments.runtime,
         threads=arguments.threads,
         batch=arguments.batch,
+        dtype=arguments.dtype,
+        rounds=ROUNDS,
         fit_networks=FIT_NETWORKS,
         held_out=arguments.networks,
         deadline=time.monotonic() + 60 * arguments.minutes,
+        store=arguments.work / STORE,
     )
     table = LatencyTable.load(path)
     judging, judges, networks = spent(path)
@@ -71,7 +102,7 @@ def page(arguments: argparse.Namespace) -> None:
             continue
         f = read_json(file)
         rows.append(
-            f"| [{f['runtime']}]({file.stem}.lat.json) "
+            f"| [{f['space']}, {f['runtime']}]({file.stem}.lat.json), {f['device']} "
             f"| {f['minutes'] * (1 - f['of_which_for_the_judges']):.1f} min, {f['disturbed_percent']} % "
             f"| {f['held_out_networks']}, {f['visits_to_a_judge']:.0f} visits "
             f"| **{f['mape_percent']:.2f}** ({percent(f['mape_95'])}) | {f['max_percent']:.1f} "
@@ -81,7 +112,7 @@ def page(arguments: argparse.Namespace) -> None:
         )
         for simple, a in f["simpler"].items():
             rows.append(f"| &nbsp;&nbsp;{simple} | | | {a['mape']:.2%} | | | | {a['kendall_tau']:.3f} | | |")
-    write_text(arguments.out / "README.md", PAGE.format(rows="\n".join(rows)))
+    write_text(arguments.out / "README.md", PAGE.format(rows="\n".join(rows), fit=FIT_NETWORKS))
 
 
 def percent(ends: list[float]) -> str:
@@ -90,38 +121,39 @@ def percent(ends: list[float]) -> str:
 
 PAGE = """# How good is a latency table?
 
-The `imagenet` space at 224 x 224, float32, on two shared cores; 48 networks and the units of all others in the minutes
-shown, by `ghostnas calibrate`'s own code. In the same rounds, and on top of those minutes, 300 networks that are never
-fitted, spread evenly over multiply-adds. Errors are per cent of the measured latency, with 95 % bootstrap intervals
-over networks. *Ruler*: one half of the judges' own visits against the other half; nothing can agree better than
-measuring agrees with itself. *In interval*: the share of judges inside the table's 90 % interval, each by the quantile
-of the others. Indented: simpler predictors, fitted on the same 48 networks.
+Spaces at their own resolution (`imagenet`: 224 x 224), on two shared cores; {fit} networks and the units of all others
+in the minutes shown, by `ghostnas calibrate`'s own code. In the same rounds, and on top of those minutes, the judges:
+networks that are never fitted, spread evenly over multiply-adds. Errors are per cent of the measured latency, with 95 %
+bootstrap intervals over networks. *Ruler*: one half of the judges' own visits against the other half; nothing can agree
+better than measuring agrees with itself. *In interval*: the share of judges inside the table's 90 % interval, each by
+the quantile of the others. Indented: simpler predictors, fitted on the same {fit} networks.
 
 | runtime | made in, disturbed | judges | mean error | largest | in 5 % | in 10 % | Kendall tau | ruler | in interval |
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-With two threads on two cores that others share, a single visit is off by several per cent, and nine minutes were too
-few for 300 judges as well. Not judged yet: OpenVINO, whose compiler takes a second a network.
+With two threads on two cores that others share, a single visit is off by several per cent. All was compiled before the
+minutes shown where it is slow to compile (OpenVINO: most of a second a network).
 
-Made by `make.py` beside this page. Beside it: [how the cheap op is run](lowering.md) and
-[what aligned widths are worth](widths.md).
+Made by `make.py` beside this page. Beside it: [a kit's table against networks timed directly](kit.md),
+[how the cheap op is run](lowering.md) and [what aligned widths are worth](widths.md).
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("calibrate", "page"))
+    parser.add_argument("part", choices=("compile", "calibrate", "page"))
     parser.add_argument("--space", default="imagenet")
     parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--minutes", type=float, default=16, help="the judges' included")
     parser.add_argument("--networks", type=int, default=300)
     parser.add_argument("--work", type=Path, default=Path("results/work-latency"))
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
-    {"calibrate": calibrate_and_judge, "page": page}[arguments.part](arguments)
+    {"compile": compile_all, "calibrate": calibrate_and_judge, "page": page}[arguments.part](arguments)
 
 
 if __name__ == "__main__":

@@ -144,8 +144,9 @@ mutant of the network whose multiply-adds are within {close} of it (as many netw
 {table}
 {missing}
 Every runtime is faster on aligned widths, ONNX Runtime by much: its convolutions work on blocks of channels, and s = 3
-and 4 make widths such as 14 or 27. The presets stay at align 1 all the same: aligned, GhostNet 0.5x and 1.3x would be
-other networks than the published ones, which must be members. A space of your own says `align = 8` (README).
+and 4 make widths such as 14 or 27. `imagenet` itself stays at align 1 all the same: aligned, GhostNet 0.5x and 1.3x
+would be other networks than the published ones, which must be its members. So the aligned form is a preset beside it:
+`--space imagenet-aligned` (and `cifar-aligned`, `digits-aligned`); a space of your own says `align = 8`.
 
 Measured on {cpu} ({cores} cores), {made}, by `widths.py` beside this page; figures in `widths.json`.
 """

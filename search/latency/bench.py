@@ -4,7 +4,9 @@ Weights are constant, one over the fan-in (never zeros, which some kernels skip,
 doesn't depend on them, and compiled networks shrink to nothing while they wait.
 """
 
+import hashlib
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ghostnet.files import write_bytes
 from ghostnet.network import GhostNet, unit_module
 from ghostnet.units import Unit
 from search.latency.runtimes import Runtime, Session, Shape
@@ -68,10 +71,14 @@ def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads
 
 
 class Bench:
-    """The items of a plan as modules, and as sessions of a runtime: compiled once, loaded for each visit."""
+    """The items of a plan as modules, and as sessions of a runtime: compiled once, loaded for each visit.
 
-    def __init__(self, space: Space, plan: dict[str, Any]) -> None:
-        self.space, self.batch = space, plan["batch"]
+    Args:
+        store: a folder that keeps what was compiled from one process to the next, for runtimes whose compiler is slow.
+    """
+
+    def __init__(self, space: Space, plan: dict[str, Any], store: Path | None = None) -> None:
+        self.space, self.batch, self.store = space, plan["batch"], store
         self.archs = {f"network {k}": space.decode(code) for k, code in enumerate(plan["networks"])}
         self.units = all_units(space)
         self.shapes: dict[str, Shape] = {item["name"]: tuple(item["shape"][1:]) for item in plan["items"]}
@@ -79,9 +86,20 @@ class Bench:
 
     def session(self, run: Runtime, item: str) -> Session:
         if item not in self._compiled:
-            compiled = run.compile(self.module(item), self.shapes[item], self.batch)
-            self._compiled[item] = zlib.compress(compiled, 1)
+            self._compiled[item] = self.compiled(run, item)
         return run.load(zlib.decompress(self._compiled[item]))
+
+    def compiled(self, run: Runtime, item: str) -> bytes:
+        """The item in the runtime's own form, packed; from the store where that has it."""
+        if self.store is None:
+            return zlib.compress(run.compile(self.module(item), self.shapes[item], self.batch), 1)
+        what = self.archs[item].id if item in self.archs else item
+        data = (self.space.num_classes, self.space.in_chs, *self.shapes[item], self.batch)
+        about = (run.name, run.version(), run.threads, run.dtype, run.lowering, *data, what)
+        file = self.store / hashlib.sha256(repr(about).encode()).hexdigest()
+        if not file.exists():
+            write_bytes(file, zlib.compress(run.compile(self.module(item), self.shapes[item], self.batch), 1))
+        return file.read_bytes()
 
     def module(self, item: str) -> nn.Module:
         with torch.device("meta"):

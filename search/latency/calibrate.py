@@ -42,6 +42,7 @@ def calibrate(
     held_out: int = 32,
     seed: int = 0,
     deadline: float | None = None,
+    store: Path | None = None,
 ) -> LatencyTable:
     """Calibrates and writes `out` (`*.lat.json`); its visits are logged in `<out>.visits.jsonl`.
 
@@ -50,6 +51,7 @@ def calibrate(
         rounds: visits to each unit, one a round; fewer units or rounds if the deadline asks for it.
         fit_networks, held_out: whole networks that correct the sum, and that only test it.
         deadline: `time.monotonic()` that is kept; what time is left after the rounds goes to what is least sure.
+        store: of compiled networks (`Bench`).
 
     Raises:
         UserError: an unknown runtime, too many threads, or a log of another calibration.
@@ -72,8 +74,11 @@ def calibrate(
     if not rows:
         log.append(header)
     elif rows[0] != header:
-        raise UserError(f"{log.path} holds visits of another calibration: {rows[0]}, not {header}")
-    bench, live = Bench(space, planned), _Live(space, planned)
+        other = "; ".join(
+            f"{key} {rows[0].get(key)}, not {value}" for key, value in header.items() if rows[0].get(key) != value
+        )
+        raise UserError(f"{log.path} holds visits of another calibration: {other}")
+    bench, live = Bench(space, planned, store), _Live(space, planned)
     with bar("calibrate", 1) as progress:
 
         def tell(done: int, total: int) -> None:

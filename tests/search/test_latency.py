@@ -11,7 +11,7 @@ from ghostnet.units import units
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency import fallback
-from search.latency.bench import all_units, plan
+from search.latency.bench import Bench, all_units, plan
 from search.latency.calibrate import calibrate
 from search.latency.drift import without_drift
 from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear
@@ -141,6 +141,27 @@ def test_a_deadline_still_visits_every_network_and_a_pilot_of_units(tmp_path):
     table = calibrate(SPACE, tmp_path / "t.lat.json", **(ARGUMENTS | {"rounds": 50}), deadline=0.0)
     assert all(entry.visits == 1 for entry in table.entries.values()) and len(table.entries) >= 40
     assert table.protocol.visits == len(table.entries) + NETWORK_VISITS * 24
+
+
+def test_a_log_of_another_calibration_is_refused_by_what_differs(law, tmp_path):
+    path = tmp_path / "t.lat.json"
+    calibrate(SPACE, path, **law)
+    for changed, words in (
+        ({"batch": 2}, "batch 1, not 2$"),
+        ({"seed": 5, "rounds": 3}, "seed 1, not 5; rounds 2, not 3$"),
+    ):
+        with pytest.raises(UserError, match=f"another calibration: {words}"):
+            calibrate(SPACE, path, **law | changed)
+
+
+def test_what_was_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):
+    planned = plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
+    run, names = LawRuntime(1), [item["name"] for item in planned["items"][:6]]
+    first = [Bench(SPACE, planned, tmp_path).compiled(run, name) for name in names]
+    monkeypatch.setattr(LawRuntime, "compile", None)
+    assert [Bench(SPACE, planned, tmp_path).compiled(run, name) for name in names] == first
+    with pytest.raises(TypeError):  # of another batch there is none
+        Bench(SPACE, planned | {"batch": 2}, tmp_path).compiled(run, names[0])
 
 
 def test_the_plan_covers_what_is_probable_and_holds_out_a_spread():

@@ -1,15 +1,18 @@
 """The ruler: calm windows, rounds that fit a time box, and a kill that costs no visit."""
 
+import os
 import statistics
 import time
 
 import numpy as np
 import pytest
 
+from search.latency.bench import reference
 from search.latency.ruler import gate as gates
 from search.latency.ruler import rounds
 from search.latency.ruler.gate import Gate, counted, pseudo_median, score
 from search.latency.ruler.rounds import NETWORK_VISITS, Rounds, interval
+from search.latency.runtimes import runtime
 from tests.search.law import LawSession
 
 
@@ -158,3 +161,14 @@ def test_time_that_is_left_goes_to_what_is_least_sure():
     calibration(log, time.monotonic() + 30, session).run()
     counts = {name: sum(item == name for item, _ in made(log)) for name in ("unit 7", "unit 8")}
     assert counts["unit 8"] == 3 and counts["unit 7"] > 3
+
+
+def test_several_threads_leave_the_process_on_all_its_cores():
+    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores that the system tells of")
+    before = os.sched_getaffinity(0)
+    run = runtime("onnxruntime", 2)
+    session, shape = reference(run)
+    once = session.timer(np.zeros(shape, dtype=np.float32))
+    assert all(once() > 0 for _ in range(3))
+    assert os.sched_getaffinity(0) == before

@@ -8,6 +8,7 @@ import pytest
 
 from ghostnet import cost, published
 from ghostnet.published import Row
+from ghostnet.units import intrinsic_chs
 from spaces import Space, SpaceError, Window, named_space
 from spaces.population import mutate, sample, short
 from spaces.tables import macs_table, params_table
@@ -148,3 +149,15 @@ def test_the_id_tells_spaces_apart():
     assert named_space("digits").id == space.id
     with pytest.raises(SpaceError, match="digits, cifar, imagenet"):
         named_space("mars")
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar", "imagenet"])
+def test_aligned_presets_have_intrinsic_widths_in_multiples_of_8_or_all_channels(name):
+    space, plain = named_space(f"{name}-aligned"), named_space(name)
+    assert space == replace(plain, name=space.name, align=8) and plain.align == 1
+    for arch in (space.sample(np.random.default_rng(seed)) for seed in range(20)):
+        for stage in arch.stages:
+            for block in stage:
+                for width in (block.mid_chs, block.out_chs):
+                    primary = intrinsic_chs(width, block.ratio, arch.align)
+                    assert primary % 8 == 0 or primary == width

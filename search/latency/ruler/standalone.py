@@ -11,34 +11,11 @@ import time
 from pathlib import Path
 
 from search.latency.ruler.device import now, this_device
+from search.latency.ruler.onnx_session import OnnxSession
 from search.latency.ruler.rounds import Rounds
 
 SCHEMA = "ghostnas.kit-result/1"
 PLAN = "plan.json"
-
-
-class OnnxSession:
-    """A model file that is ready to run, on one pool of threads that don't spin."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def timer(self, images):
-        run, given = self.session.run, {self.session.get_inputs()[0].name: images}
-
-        def once() -> int:
-            start = time.perf_counter_ns()
-            run(None, given)
-            return time.perf_counter_ns() - start
-
-        return once
 
 
 class Log:
@@ -95,9 +72,9 @@ def main(folder: Path) -> int:
     files = {item["name"]: folder / item["file"] for item in plan["items"]}
 
     def session(name):
-        return OnnxSession(files[name], arguments.threads)
+        return OnnxSession(str(files[name]), arguments.threads)
 
-    reference = OnnxSession(folder / plan["reference"]["file"], arguments.threads), plan["reference"]["shape"]
+    reference = OnnxSession(str(folder / plan["reference"]["file"]), arguments.threads), plan["reference"]["shape"]
     said = [time.monotonic()]
 
     def tell(done, total) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from search.latency.runtimes.base import Adapter, CpuSession, Dtype, Session, Shape
+from search.latency.ruler.onnx_session import OnnxSession, open_onnx
+from search.latency.runtimes.base import Adapter, Dtype, Session, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,23 +46,7 @@ class OnnxRuntime(Adapter):
         return onnx_file(self, module, shape, batch)
 
     def load(self, compiled: bytes) -> Session:
-        session = self._session(compiled, ["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-
-        def run(images: np.ndarray) -> np.ndarray:
-            return session.run(None, {name: images})[0]
-
-        return CpuSession(run)
-
-    def _session(self, compiled: bytes, providers: list[Any]) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        return onnxruntime.InferenceSession(compiled, options, providers=providers)
+        return OnnxSession(compiled, self.threads)
 
 
 class OnnxRuntimeCuda(OnnxRuntime):
@@ -81,7 +66,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
         return f"the runtime {cls.name} needs ONNX Runtime's CUDA provider (the package onnxruntime-gpu) and a GPU"
 
     def load(self, compiled: bytes) -> Session:
-        return _CudaSession(self._session(compiled, [("CUDAExecutionProvider", {"use_tf32": "0"})]))
+        return _CudaSession(open_onnx(compiled, self.threads, [("CUDAExecutionProvider", {"use_tf32": "0"})]))
 
 
 class _CudaSession:
