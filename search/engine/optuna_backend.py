@@ -7,11 +7,11 @@ on exactly as it would have gone.
 import warnings
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.engine import study as studies
+from search.engine.drawn import Drawn
 from search.engine.front import Front
 from search.engine.log import TrialLog
 from search.engine.plan import Plan
@@ -27,7 +27,7 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
         UserError: the plan's storage can't be opened.
     """
     quiet()
-    initial = problem.initial(np.random.default_rng([plan.seed, 2]), min(plan.population, plan.trials))
+    drawn_for = Drawn(problem, log, plan)
     of = studies.distributions(problem.space)
     study = studies.rebuild(problem, log, of, plan.storage)
     sampler_for = samplers(plan.sampler, problem, log, plan.population, plan.seed)
@@ -38,8 +38,8 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
         while not plan.over(log.spent, len(log.trials)):
             number = len(log.trials)
             study.sampler = sampler_for(number)
-            if number < len(initial):
-                study.enqueue_trial(studies.params(problem.space, initial[number].tolist()))
+            if (drawn := drawn_for(number)) is not None:
+                study.enqueue_trial(studies.params(problem.space, drawn.tolist()))
             asked = study.ask(of)
             row = problem.run(studies.code_of(problem.space, asked.params), log.seen)
             if plan.storage:

@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from search.engine import study as studies
+from search.engine.drawn import Drawn
 from search.engine.front import Front
 from search.engine.log import TrialLog
 from search.engine.optuna_backend import backend_state, quiet, tell
@@ -114,7 +115,7 @@ class LoggedSearch(OptunaSearch):
         )
         self._ot_study: Any = self.study
         self.sampler_for = samplers(plan.sampler, problem, log, plan.population, plan.seed)
-        self.initial = problem.initial(np.random.default_rng([plan.seed, 2]), min(plan.population, plan.trials))
+        self.drawn_for = Drawn(problem, log, plan)
         self.proposed = len(log.trials)
         progress.at(log.spent)
 
@@ -134,8 +135,8 @@ class LoggedSearch(OptunaSearch):
             if self.log.spent + running >= self.plan.trials:
                 return None  # whether there is more to do, those that run will tell
             study.sampler = self.sampler_for(self.proposed)
-            if self.proposed < len(self.initial):
-                study.enqueue_trial(studies.params(self.problem.space, self.initial[self.proposed].tolist()))
+            if (drawn := self.drawn_for(self.proposed)) is not None:
+                study.enqueue_trial(studies.params(self.problem.space, drawn.tolist()))
             self.proposed += 1
             params = super().suggest(trial_id)
             assert isinstance(params, dict)

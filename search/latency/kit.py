@@ -26,13 +26,7 @@ from spaces.custom import space_to_dict
 from spaces.space import Space
 
 SCRIPT = "calibrate.py"
-PARTS = (
-    "device",
-    "gate",
-    "rounds",
-    "onnx_session",
-    "standalone",
-)  # of the ruler, in the order in which they need each other
+PARTS = ("device", "gate", "rounds", "onnx_session", "standalone")  # of the ruler, each after those that it needs
 MODELS, REFERENCE = "models", "models/reference.onnx"
 LOWERING: Lowering = "mixed"  # as `model.onnx` has it
 MOST_UNITS = 4000

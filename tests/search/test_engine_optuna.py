@@ -4,6 +4,7 @@ import numpy as np
 import optuna
 import pytest
 
+from search.engine.drawn import STUCK
 from search.engine.log import TrialLog
 from search.engine.optuna_backend import search
 from search.engine.plan import Plan
@@ -38,6 +39,21 @@ def test_samplers_learn(tmp_path, sampler):
     lead = np.array([t["accuracy"] / t["latency_ms"] for t in done])
     early, late = lead[:30].mean(), lead[-40:].mean()
     assert late > 1.05 * early if sampler != "random" else late < 1.05 * early
+
+
+class Stubborn(optuna.samplers.RandomSampler):
+    """Proposes one network for ever."""
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return param_distribution.choices[0]
+
+
+def test_a_sampler_that_proposes_nothing_new_is_helped_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(optuna.samplers, "RandomSampler", Stubborn)
+    rows = run(problem(), tmp_path, trials=14, sampler="random", population=4)
+    paid = [k for k, row in enumerate(rows) if row["state"] == "complete"]
+    assert len(paid) == 14 and max(np.diff(paid)) == STUCK + 1
+    assert rows == run(problem(), tmp_path, trials=14, sampler="random", population=4)
 
 
 def _macs(arch) -> int:

@@ -1,0 +1,33 @@
+"""Networks that a search draws itself, uniformly inside its budgets: the first ones, and one wherever a sampler that
+remembers no networks (TPE in a small space) proposes nothing new."""
+
+import numpy as np
+
+from search.engine.log import TrialLog
+from search.engine.plan import Plan
+from search.engine.problem import INFEASIBLE, REPEATED, Problem
+from spaces.space import Codes
+
+STUCK = 5  # trials in a row that needed no evaluation
+
+
+class Drawn:
+    """Trial number -> the network that is drawn for it, or None where the sampler is to propose one. It goes by the
+    log, so a resumed search draws the same.
+
+    Raises:
+        SpaceError: no network was found inside a budget.
+    """
+
+    def __init__(self, problem: Problem, log: TrialLog, plan: Plan) -> None:
+        self.problem, self.log, self.seed = problem, log, plan.seed
+        self.first = problem.initial(np.random.default_rng([plan.seed, 2]), min(plan.population, plan.trials))
+
+    def __call__(self, number: int) -> Codes | None:
+        if number < len(self.first):
+            return self.first[number]
+        last = self.log.trials[-STUCK:]
+        if len(last) < STUCK or any(trial["state"] not in (REPEATED, INFEASIBLE) for trial in last):
+            return None
+        budgets = len(self.problem.budgets)
+        return self.problem.initial(np.random.default_rng([self.seed, 2, number]), budgets)[number % budgets]
