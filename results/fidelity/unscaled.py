@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import torch
+from per_ratio import PerRatioSupernet
 from torch import Tensor
 
 from ghostnet.arch import Arch
@@ -14,3 +15,7 @@ class UnscaledSupernet(Supernet):
 
     def _parts(self, arch: Arch, tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> Iterable[Tensor]:
         return [corner(tensors[name], shape) for name, shape in shapes.items()]
+
+
+class UnscaledPerRatioSupernet(UnscaledSupernet, PerRatioSupernet):
+    """Plain corners, and Ghost modules with weights of their own for each ratio."""

@@ -1,0 +1,98 @@
+"""Which choices get in the largest network's way? Short sandwiches whose random networks are free in some genes only.
+
+python results/fidelity/conflict.py --data parquet:../shared/data/cifar10
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from unscaled import UnscaledSupernet
+
+from ghostnet.arch import Arch
+from ghostnet.supernet import Supernet
+from search.data import Data, load
+from search.evaluate import InheritedAccuracy
+from search.files import read_json, write_json
+from search.recipe import SupernetTraining
+from search.training.augment import Augment
+from search.training.distill import kl
+from search.training.optim import optimizer_of, schedule_of
+from search.training.sandwich import new_supernet, space_for
+from spaces.space import Space
+
+HERE = Path(__file__).parent
+STEPS, SEED = 400, 0
+CONFIG = SupernetTraining(epochs=1, batch_size=64, lr=0.1, weight_decay=5e-5, warmup_epochs=1, random=2)
+# Name: the genes that are free, by a part of their names; how weights are shared.
+CASES: dict[str, tuple[str | None, type[Supernet]]] = {
+    "nothing is free": (None, Supernet),
+    "SE": (".se", Supernet),
+    "width of the stem": ("stem.", Supernet),
+    "width of the tail": ("tail.", Supernet),
+    "width of the tail, unscaled": ("tail.", UnscaledSupernet),
+    "widths of the stages": ("stages.", Supernet),
+    "ratio and cheap kernel": (".ghost", Supernet),
+    "everything": ("", Supernet),
+    "everything, unscaled": ("", UnscaledSupernet),
+}
+
+
+def measure(space: Space, data: Data, free: str | None, kind: type[Supernet]) -> dict[str, float]:
+    """Loss on the search split of the largest and the smallest network after some steps."""
+    may = np.array([free is not None and free in gene.name for gene in space.genes])
+    supernet = new_supernet(space, SEED, kind).to(memory_format=torch.channels_last).train()
+    optimizer, augment = optimizer_of(supernet, CONFIG), Augment(data, CONFIG)
+    per_epoch = len(data.train) // CONFIG.batch_size
+    schedule = schedule_of(optimizer, CONFIG, STEPS, per_epoch)
+    for step in range(STEPS):
+        epoch, place = divmod(step, per_epoch)
+        order = np.random.default_rng([SEED, epoch, 1]).permutation(len(data.train))
+        here = torch.from_numpy(order[place * CONFIG.batch_size :][: CONFIG.batch_size])
+        images = augment(data.train.images[here], step).contiguous(memory_format=torch.channels_last)
+        schedule.step_update(step)
+        optimizer.zero_grad()
+        teacher = supernet(images, space.largest)
+        F.cross_entropy(teacher, data.train.labels[here], label_smoothing=CONFIG.label_smoothing).backward()
+        rng = np.random.default_rng([SEED, step])
+        for _ in range(CONFIG.random):
+            drawn = space.decode(np.where(may, space.encode(space.sample(rng)), space.choices - 1))
+            kl(supernet(images, drawn), teacher.detach()).backward()
+        kl(supernet(images, space.smallest), teacher.detach()).backward()
+        torch.nn.utils.clip_grad_norm_(supernet.parameters(), CONFIG.clip_norm)
+        optimizer.step()
+    evaluate = InheritedAccuracy(supernet, data)
+    return {
+        name: loss(evaluate, data, arch) for name, arch in (("largest", space.largest), ("smallest", space.smallest))
+    }
+
+
+@torch.no_grad()
+def loss(evaluate: InheritedAccuracy, data: Data, arch: Arch) -> float:
+    net = evaluate.network(arch).eval()
+    total = sum(float(F.cross_entropy(net(x), y, reduction="sum")) for x, y in data.batches(data.search))
+    return total / len(data.search)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, default=HERE / "conflict.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    space = space_for("digits", 10, 3)
+    data = load(arguments.data, space.resolution, arguments.images)
+    found = read_json(arguments.out)["loss"] if arguments.out.exists() else {}
+    for name, (free, kind) in CASES.items():
+        if name in found:
+            continue
+        found[name] = measure(space, data, free, kind)
+        print(name, found[name], flush=True)
+        write_json(arguments.out, {"steps": STEPS, "images": arguments.images, "loss": found})
+
+
+if __name__ == "__main__":
+    main()
