@@ -66,5 +66,6 @@ def quiet() -> None:
 
 
 def backend_state(told: FrozenTrial) -> dict[str, Any]:
-    """What the sampler noted with the trial, such as its generation."""
-    return {k: v for k, v in told._system_attrs.items() if not k.startswith(("fixed_params", "constraints"))}
+    """What the sampler noted with the trial, such as its generation; not what the row says already."""
+    said = ("fixed_params", "constraints", "tpe:relative_params")
+    return {k: v for k, v in told._system_attrs.items() if not k.startswith(said)}

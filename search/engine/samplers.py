@@ -17,13 +17,21 @@ from search.engine.study import Distributions, distributions
 from search.recipe import Sampler
 
 
-class _GP(optuna.samplers.GPSampler):
-    """Optuna's, told the search space rather than to infer it from all trials."""
+class _Told(BaseSampler):
+    """To be mixed in before a sampler that would infer the search space from all trials."""
 
     distributions: Distributions
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         return {name: each for name, each in self.distributions.items() if not each.single()}
+
+
+class _GP(_Told, optuna.samplers.GPSampler):
+    """Optuna's."""
+
+
+class _TPE(_Told, optuna.samplers.TPESampler):
+    """Optuna's; genes together, which costs one split of the trials a network, and proposes fewer that were seen."""
 
 
 def samplers(
@@ -35,8 +43,8 @@ def samplers(
     def drawn(numbers: tuple[int, ...]) -> int:
         return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
 
-    def gp(number: int) -> BaseSampler:
-        sampler = _GP(n_startup_trials=population, seed=drawn((number,)))
+    def told(kind: type[_Told], number: int, **settings: Any) -> BaseSampler:
+        sampler = kind(n_startup_trials=population, seed=drawn((number,)), **settings)  # type: ignore[call-arg]
         sampler.distributions = of
         return sampler
 
@@ -52,12 +60,8 @@ def samplers(
         case "nsga3":
             return genetic(NSGA3, of, population, drawn)
         case "tpe":
-            return lambda number: optuna.samplers.TPESampler(
-                n_startup_trials=population,
-                multivariate=True,  # genes together: far fewer of its proposals are repeats
-                seed=drawn((number,)),
-            )
+            return lambda number: told(_TPE, number, multivariate=True)
         case "gp":
-            return gp
+            return lambda number: told(_GP, number)
         case "random":
             return lambda number: optuna.samplers.RandomSampler(seed=drawn((number,)))
