@@ -33,6 +33,7 @@ from spaces.space import Space
 
 HERE = Path(__file__).parent
 SEED = 0
+JUDGES = 10_000  # images by which inherited accuracies are measured, where so many are left
 FULL: dict[str, Any] = {"batch_size": 64, "lr": 0.1, "weight_decay": 5e-4, "warmup_epochs": 1}
 BASE: dict[str, Any] = {"batch_size": 64, "lr": 0.1, "weight_decay": 5e-5, "warmup_epochs": 1, "random": 2}
 LONG, SHORT = {"epochs": 4.0, "images": 1.0}, {"epochs": 0.4, "images": 2.0}  # times the arguments' figures
@@ -89,8 +90,8 @@ def judging(data: Data, space: Space, arguments: argparse.Namespace) -> Data:
     rest = load(arguments.data, space.resolution).train
     assert isinstance(rest, Split)
     shown = round(max(long["images"] for _, long, _, _ in SUPERNETS.values()) * arguments.images)
-    unseen = Split(rest.images[shown:].clone(), rest.labels[shown:]) if len(rest) - shown > len(data.search) else None
-    return replace(data, search=unseen or data.search)
+    unseen = Split(rest.images[shown:][:JUDGES].clone(), rest.labels[shown:][:JUDGES])
+    return replace(data, search=unseen) if len(unseen) > len(data.search) else data
 
 
 def trained_before(archs: dict[str, Arch], arguments: argparse.Namespace) -> None:
@@ -194,7 +195,7 @@ accuracy lost by taking a bin's best by inherited accuracy; a random pick loses 
 
 *Smallest, largest*: inherited accuracy of the space's ends. *Spread, error*: standard deviation of the networks'
 inherited accuracies, and the standard error of one, in points: where the first is no larger than the second, the
-ranking is noise. The first supernets were judged by 2,500 images, later ones by all that none of them was trained on.
+ranking is noise. The unscaled supernets were judged by 2,500 images, the others by 10,000 that none was trained on.
 
 Full training agrees with itself (the test images drawn anew) to tau {ceiling:.2f}; MACs alone rank to {macs:.2f}.
 
