@@ -101,6 +101,10 @@ def search(
 
     space = problem_of(supernet, latency, config, latency_budget or []).space  # an impossible budget is answered here
     fresh(out, resume, "trials.jsonl")
+    if storage:
+        from search.engine.study import open_storage
+
+        open_storage(storage)  # one that is none is told before anything is written
     from functools import cache
 
     from search.data import load as load_data

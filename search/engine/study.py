@@ -20,6 +20,7 @@ from search.errors import UserError
 from spaces.space import Codes, Space
 
 Distributions = dict[str, BaseDistribution]
+DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # whose packages are called otherwise
 
 
 def distributions(space: Space) -> Distributions:
@@ -87,7 +88,10 @@ def open_storage(storage: str | None) -> Any:
         Path(storage).parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(storage))
     except ImportError as error:
-        raise UserError(f"the storage {storage} needs another package: {_line(error)}") from None
+        module = getattr(error.__cause__, "name", None) or "its driver"
+        raise UserError(
+            f"the storage {storage} needs another package: pip install {DRIVERS.get(module, module)}"
+        ) from None
     except Exception as error:  # SQLAlchemy's, of many kinds
         raise UserError(f"the storage {storage} can't be opened: {_line(error)}") from None
 

@@ -1,14 +1,21 @@
 """The search in process, by every sampler; and what storages show of it."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import optuna
 import pytest
 
+from search.engine.budgets import NONE
 from search.engine.drawn import STUCK
 from search.engine.log import TrialLog
+from search.engine.objectives import ACCURACY, PARAMS
 from search.engine.optuna_backend import search
 from search.engine.plan import Plan
+from search.engine.study import open_storage
 from search.errors import UserError
+from spaces.custom import space_of
 from tests.search.conformance import Conformance
 from tests.search.searches import problem, run
 
@@ -56,6 +63,19 @@ def test_a_sampler_that_proposes_nothing_new_is_helped_on(tmp_path, monkeypatch)
     assert rows == run(problem(), tmp_path, trials=14, sampler="random", population=4)
 
 
+def test_tpe_does_not_stall_in_a_small_space(tmp_path):
+    """Drawing gene by gene, it proposes more networks that were seen than new ones."""
+    rows = [[[3, 48, 24, 0, 2]], [[5, 72, 40, 0.25, 2]]]
+    choices = {"widths": [0.25, 0.5, 1.0], "ratios": [1, 2, 4], "cheap_kernels": [3]}
+    small = replace(
+        problem(lambda arch: _macs(arch) / 1e6),
+        space=space_of({"base": "digits", "rows": rows} | choices),
+        objectives=(ACCURACY, PARAMS),
+        budgets=NONE,
+    )
+    assert len(run(small, tmp_path, trials=80, sampler="tpe", population=20)) < 120
+
+
 def _macs(arch) -> int:
     from ghostnet import cost
 
@@ -84,3 +104,18 @@ def test_a_storage_shows_the_whole_study_and_the_log_says_the_same(tmp_path, kin
 def test_a_storage_that_is_none_is_said(tmp_path):
     with TrialLog(tmp_path / "log", {}) as log, pytest.raises(UserError, match=r"can't be opened|needs another"):
         search(problem(), log, Plan(trials=1, storage="sqlite:////no/such/folder/x.db"))
+
+
+@pytest.mark.parametrize(
+    ("address", "package"),
+    (
+        ("mysql+pymysql://u@127.0.0.1/db", "pymysql"),
+        ("mysql://u@127.0.0.1/db", "mysqlclient"),
+        ("postgresql+psycopg2://u@127.0.0.1/db", "psycopg2-binary"),
+    ),
+)
+def test_a_storage_without_its_driver_names_the_package(monkeypatch, address, package):
+    for module in ("pymysql", "MySQLdb", "psycopg2"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=f"needs another package: pip install {package}$"):
+        open_storage(address)
