@@ -211,8 +211,8 @@ in some choices only, and the largest in all others:
 Where SE stands costs the others nothing. One number, the width of the tail, used to cost more than all stages' widths
 together: behind the head's convolution stands no norm, so that a sum over a quarter of the channels is a quarter as
 large, and each width asked the same weights for another size. Since such slices are scaled by their share of the
-channels, it costs next to nothing. What is left comes from the stages' widths, and from what a channel means under
-another ratio.
+channels, it costs a quarter of that. What is left comes from the stages' widths, and from what a channel means under
+another ratio. One seed each.
 
 So much for training. Ranking did not follow: between the scaled and the unscaled supernets, and between sharing by
 position and by slot, the intervals of tau overlap widely, and every tau is below what multiply-adds say for nothing.
