@@ -57,10 +57,12 @@ class Stubborn(optuna.samplers.RandomSampler):
 
 def test_a_sampler_that_proposes_nothing_new_is_helped_on(tmp_path, monkeypatch):
     monkeypatch.setattr(optuna.samplers, "RandomSampler", Stubborn)
-    rows = run(problem(), tmp_path, trials=14, sampler="random", population=4)
+    rows = run(problem(), tmp_path / "whole", trials=14, sampler="random", population=4)
     paid = [k for k, row in enumerate(rows) if row["state"] == "complete"]
     assert len(paid) == 14 and max(np.diff(paid)) == STUCK + 1
-    assert rows == run(problem(), tmp_path, trials=14, sampler="random", population=4)
+    for trials in (9, 14):
+        resumed = run(problem(), tmp_path / "resumed", trials=trials, sampler="random", population=4)
+    assert resumed == rows
 
 
 def test_tpe_does_not_stall_in_a_small_space(tmp_path):
