@@ -38,13 +38,14 @@ class Skeleton:
 
     def __init__(self, net: GhostNet) -> None:
         self.net, self.shapes = net, _shapes(net)
-        for module in net.modules():
+        modules = dict(net.named_modules())
+        for module in modules.values():
             if isinstance(module, nn.BatchNorm2d):
                 module.track_running_stats = False  # batch statistics in training, and none kept
         self._places: list[tuple[dict[str, Any], str, Tensor]] = []
         for name in self.shapes:
             path, _, leaf = name.rpartition(".")
-            module = net.get_submodule(path)
+            module = modules[path]
             held: dict[str, Any] = module._buffers if leaf in module._buffers else module._parameters
             self._places.append((held, leaf, held[leaf]))
 

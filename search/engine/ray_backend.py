@@ -121,9 +121,9 @@ class LoggedSearch(OptunaSearch):
 
     def _suggest(self, trial: Any) -> None:
         """Ray's define-by-run space: every gene, and the budget as the trial's constraint."""
-        genes = self.problem.space.genes
-        params = {gene.name: trial.suggest_categorical(gene.name, tuple(range(len(gene.choices)))) for gene in genes}
-        code = studies.code_of(self.problem.space, params)
+        space = self.problem.space
+        params = {gene.name: trial.suggest_categorical(gene.name, studies.shown(gene)) for gene in space.genes}
+        code = studies.code_of(space, params)
         trial.set_constraint("budget", self.problem.settle(code)["excess"])
 
     def suggest(self, trial_id: str) -> Any:

@@ -2,6 +2,7 @@
 storage of the user's where optuna-dashboard shows it."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,32 @@ from search.engine.log import TrialLog
 from search.engine.objectives import Objective
 from search.engine.problem import FAILED, REPEATED, Problem, Trial
 from search.errors import UserError
-from spaces.space import Codes, Space
+from spaces.space import Codes, Gene, Space
 
 Distributions = dict[str, BaseDistribution]
 DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # whose packages are called otherwise
 
 
+@cache
+def shown(gene: Gene) -> tuple[str | float, ...]:
+    """A gene's choices as a dashboard shows them: `s=2 d=3` for a ghost gene, the value itself for any other."""
+    return tuple(
+        value if not isinstance(value, tuple) else f"s={value[0]} d={value[1]}" if value[0] > 1 else "s=1"
+        for value in gene.choices
+    )
+
+
 def distributions(space: Space) -> Distributions:
-    return {gene.name: CategoricalDistribution(tuple(range(len(gene.choices)))) for gene in space.genes}
+    return {gene.name: CategoricalDistribution(shown(gene)) for gene in space.genes}
 
 
-def params(space: Space, code: list[int]) -> dict[str, int]:
-    return {gene.name: index for gene, index in zip(space.genes, code, strict=True)}
+def params(space: Space, code: list[int]) -> dict[str, str | float]:
+    return {gene.name: shown(gene)[index] for gene, index in zip(space.genes, code, strict=True)}
 
 
 def code_of(space: Space, params: dict[str, Any]) -> Codes:
     """[genes]: as a sampler proposed it, which a resumed one must see again; not always canonical."""
-    return np.array([params[gene.name] for gene in space.genes], dtype=np.int64)
+    return np.array([shown(gene).index(params[gene.name]) for gene in space.genes], dtype=np.int64)
 
 
 def failed(row: Trial) -> bool:

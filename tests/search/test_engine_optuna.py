@@ -100,6 +100,13 @@ def test_a_storage_shows_the_whole_study_and_the_log_says_the_same(tmp_path, kin
     shown = [(t.user_attrs["arch"], t.state.name, t.values) for t in study.trials]
     told = [(t["arch"], "COMPLETE", [t["accuracy"] or 0.0, t["latency_ms"]]) for t in rows]
     assert shown == told
+    choices = study.trials[0].distributions["blocks.0.0.ghost"].choices  # type: ignore[attr-defined]
+    assert {"s=1", "s=2 d=3"} <= set(choices), "a dashboard shows what a choice means, not its number"
+    space = problem().space
+    for trial, row in zip(study.trials, rows, strict=True):
+        ghosts = [block for stage in space.decode(np.array(row["code"])).stages for block in stage]
+        said = [trial.params[gene.name] for gene in space.genes if gene.name.endswith(".ghost")]
+        assert [int(word[2]) for word in said] == [block.ratio for block in ghosts]
     assert rows == run(problem(), tmp_path / "bare", trials=16, population=6)
 
 
