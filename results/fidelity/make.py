@@ -48,6 +48,7 @@ SUPERNETS: dict[str, tuple[str, dict[str, float], dict[str, Any], type[Supernet]
     "even": ("random networks drawn evenly over multiply-adds", SHORT, {"draws": "even"}, Supernet),
     "norms": ("norms of their own for each ratio", SHORT, {}, PerRatioNormSupernet),
     "alpha": ("clipped alpha-divergence in place of KL", SHORT, {"divergence": "alpha"}, Supernet),
+    "slots-labels": ("`slots` and `labels`, as many steps as `long`", LONG, {"divergence": "labels"}, SlotSupernet),
     "short-unscaled": ("nothing scaled where no norm follows", SHORT, {}, UnscaledSupernet),
     "gentle": ("unscaled, a fifth of the learning rate", SHORT, {"lr": 0.02}, UnscaledSupernet),
     "ratios": ("unscaled, Ghost weights of their own for each ratio", SHORT, {}, UnscaledPerRatioSupernet),
@@ -177,6 +178,7 @@ def page(found: dict[str, Any], space: Space) -> str:
         )
     first = next(iter(found.values()))
     return PAGE.format(
+        tuned=tuned(first),
         count=len(first["networks"]),
         space=space.name,
         side=space.resolution,
@@ -201,6 +203,23 @@ def conflict() -> str:
     return "\n".join(f"| {name} | {each['largest']:.3f} | {each['smallest']:.3f} |" for name, each in losses.items())
 
 
+def tuned(found: dict[str, Any]) -> str:
+    """Rows of what `tuned.py` found, against the full trainings of a study."""
+    said = read_json(HERE / "tuned.json")
+    names = {"fresh": "fresh weights"} | {name: f"`{name}`'s weights" for name in said["accuracy"] if name != "fresh"}
+    rows = []
+    for name, accuracies in said["accuracy"].items():
+        nets = [row | {"inherited": accuracies[row["arch"]]} for row in found["networks"]]
+        r = agreement(nets, 4, found["test_images"], SEED)
+        values = 100 * np.array([net["inherited"] for net in nets])
+        rows.append(
+            f"| {names[name]} | {values.min():.1f}% to {values.max():.1f}% | {r['kendall_tau']:.2f} "
+            f"({r['kendall_tau_95'][0]:.2f} to {r['kendall_tau_95'][1]:.2f}) | {r['tau_within_bins']:.2f} "
+            f"({r['tau_within_bins_95'][0]:.2f} to {r['tau_within_bins_95'][1]:.2f}) | {100 * r['mean_regret']:.2f} |"
+        )
+    return "\n".join(rows)
+
+
 PAGE = """# Does the supernet rank networks as full training does?
 
 CIFAR-10 at {side} x {side}, space `{space}`; {count} networks spread over multiply-adds, each trained fully on
@@ -219,6 +238,14 @@ ranking is noise. The unscaled supernets were judged by 2,500 images, the others
 From seed to seed a network's accuracy differs by {deviation:.1f} points (standard deviation), so one seed ranks the
 networks as another does to tau {between:.2f} only. To know each network's expected accuracy would reach tau
 {ceiling:.2f}, and {ceiling_within:.2f} within bins; MACs alone reach {macs:.2f}, and {macs_within:.2f} within bins.
+
+## After an epoch of its own
+
+Each network trained for one epoch (156 steps) before it is judged, from a supernet's weights or from fresh ones:
+
+| from | accuracies | Kendall tau | tau within bins | regret |
+|---|---|---|---|---|
+{tuned}
 
 ## What gets in the way
 
