@@ -190,9 +190,8 @@ class _Corners(torch.autograd.Function):
         padded: list[Tensor | None] = [None, None]
         for gradient, shape, times, whole in zip(gradients, ctx.shapes, ctx.scales, ctx.whole, strict=True):
             if gradient is not None and shape != whole:
-                full = gradient.new_zeros(whole)
-                corner(full, shape).copy_(gradient if times == 1 else gradient * times)
-                gradient = full
+                gradient = gradient if times == 1 else gradient * times
+                gradient = torch.constant_pad_nd(gradient, margins(shape, whole))
             padded.append(gradient)
         return tuple(padded)
 
@@ -212,6 +211,16 @@ def corner(tensor: Tensor, shape: torch.Size) -> Tensor:
         if want < have:
             view = view.narrow(dim, (have - want) // 2 if dim >= 2 else 0, want)
     return view
+
+
+def margins(shape: torch.Size, whole: torch.Size) -> list[int]:
+    """What surrounds a `corner` of that shape, before and after it in each dimension, the last one first."""
+    around = []
+    for dim in reversed(range(len(shape))):
+        missing = whole[dim] - shape[dim]
+        before = missing // 2 if dim >= 2 else 0
+        around += [before, missing - before]
+    return around
 
 
 def scale(name: str, tensor: Tensor, shape: torch.Size) -> float:

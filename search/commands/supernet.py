@@ -125,7 +125,7 @@ def fidelity(
     words = (
         f"{out}: Kendall tau {found['kendall_tau']:.2f} ({found['kendall_tau_95'][0]:.2f} to "
         f"{found['kendall_tau_95'][1]:.2f}), within {bins} bins of like MACs {found['tau_within_bins']:.2f}; "
-        f"full training agrees with itself to {found['seed_tau' if seeds > 1 else 'ceiling_tau']:.2f}, "
-        f"MACs alone to {found['macs_tau']:.2f}"
+        f"knowing each network's expected accuracy would reach {found['ceiling_tau']:.2f}, "
+        f"MACs alone {found['macs_tau']:.2f}"
     )
     answer(found, words, as_json)

@@ -1,6 +1,7 @@
 """The fidelity study as a page and a picture."""
 
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -26,7 +27,7 @@ def scatter(found: dict[str, Any]) -> Figure:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
         x, y = ([100 * net[key] for net in nets] for key in ("inherited", "trained"))
-        error = [100 * (net["trained"] * (1 - net["trained"]) / found["test_images"]) ** 0.5 for net in nets]
+        error = [100 * standard_error(net, found["test_images"]) for net in nets]
         axes.errorbar(x, y, yerr=error, fmt="none", ecolor="#9ca3af", elinewidth=1, zorder=2)
         colours = [net["macs"] / 1e6 for net in nets]
         dots = axes.scatter(x, y, c=colours, cmap="viridis", s=42, edgecolors="white", linewidths=0.6, zorder=3)
@@ -49,6 +50,14 @@ def scatter(found: dict[str, Any]) -> Figure:
         axes.set_title(f"Kendall tau {found['kendall_tau']:.2f} ({low:.2f} to {high:.2f})", fontsize=11)
         axes.legend(frameon=False, loc="lower right")
     return figure
+
+
+def standard_error(net: dict[str, Any], test_images: int) -> float:
+    """Of a network's mean accuracy: its seeds' where there are several, the test images' where there is one."""
+    by_seed = net.get("trained_by_seed", [])
+    if len(by_seed) > 1:
+        return stdev(by_seed) / len(by_seed) ** 0.5
+    return (net["trained"] * (1 - net["trained"]) / test_images) ** 0.5
 
 
 def page(found: dict[str, Any]) -> str:
@@ -82,9 +91,11 @@ tested once on {test_images}.
 | Kendall tau, all networks | {kendall_tau:.2f} | {low[0]:.2f} to {low[1]:.2f} |
 | Spearman rho, all networks | {spearman:.2f} | {rho[0]:.2f} to {rho[1]:.2f} |
 | Kendall tau, pairs within a bin of like MACs | {tau_within_bins:.2f} | {inside[0]:.2f} to {inside[1]:.2f} |
-| tau of full training with itself, test images drawn anew | {ceiling_tau:.2f} | |
-| tau of full training with itself, another seed | {between_seeds} | |
+| tau of one seed's full trainings with another's | {between_seeds} | |
+| what knowing the expected accuracies would reach: tau | {ceiling_tau:.2f} | |
+| and within bins | {ceiling_within_bins:.2f} | |
 | tau of MACs alone with full training | {macs_tau:.2f} | |
+| and within bins | {macs_within_bins:.2f} | |
 
 Points of accuracy lost by taking a bin's best by inherited accuracy: {regret:.2f} on average; by a random one:
 {random:.2f}.

@@ -1,4 +1,4 @@
-"""Predictor-guided search: a forest learns the dear objectives from what was evaluated, thousands of candidates are
+"""Predictor-guided search: a model learns the dear objectives from what was evaluated, thousands of candidates are
 evolved on its predictions, and those that promise the most hypervolume are evaluated; then it learns again.
 
 A batch depends on the trials before it and the seed alone, so a resumed search proposes what an unbroken one does.
@@ -15,7 +15,7 @@ from search.engine.gain import Gain
 from search.engine.log import TrialLog
 from search.engine.problem import COMPLETE, Problem, Trial
 from search.engine.proposer import Proposer
-from search.engine.surrogate import MEMBERS, Forest
+from search.engine.surrogate import MEMBERS, Process
 from spaces.population import crossover, mutate
 from spaces.space import Codes, Space
 
@@ -55,8 +55,8 @@ class Guided(Proposer):
         batch: list[tuple[int, ...]] = []
         if rows:
             codes = _codes(space, rows)
-            forests = {name: Forest(space, codes, np.array([t[name] for t in rows]), rng) for name in self.dear}
-            hunt = _Hunt(self.problem, rows, forests, rng)
+            processes = {name: Process(space, codes, np.array([t[name] for t in rows]), rng) for name in self.dear}
+            hunt = _Hunt(self.problem, rows, processes, rng)
             batch = hunt.best(count - count // BLIND, seen)
             batch += hunt.blind(count - len(batch), seen.union(batch))
         if len(batch) < count:  # the budget may hold little that is new
@@ -84,9 +84,9 @@ class _Hunt:
     """Evolution on predictions, for one batch."""
 
     def __init__(
-        self, problem: Problem, rows: list[dict[str, Any]], forests: dict[str, Forest], rng: np.random.Generator
+        self, problem: Problem, rows: list[dict[str, Any]], processes: dict[str, Process], rng: np.random.Generator
     ) -> None:
-        self.problem, self.forests, self.rng = problem, forests, rng
+        self.problem, self.processes, self.rng = problem, processes, rng
         columns = {
             name: np.array([t[name] for t in rows]) for name in rows[0] if isinstance(rows[0][name], int | float)
         }
@@ -130,7 +130,7 @@ class _Hunt:
         return found
 
     def blind(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """At most `count` children of the fronts' networks inside the budgets, none of them seen: what the forests
+        """At most `count` children of the fronts' networks inside the budgets, none of them seen: what the models
         think little of may be good all the same."""
         codes = self._children(self.elite, POOL)
         inside = codes[self.problem.excess(self.problem.columns(codes)) == 0]
@@ -144,7 +144,7 @@ class _Hunt:
     def _worths(self, codes: Codes, fresh: NDArray[np.bool_]) -> list[Floats]:
         """For each budget, [directions, n]; nothing where a network is outside or was seen."""
         columns = self.problem.columns(codes)
-        beliefs = {name: forest.predict(codes) for name, forest in self.forests.items()}
+        beliefs = {name: process.predict(codes) for name, process in self.processes.items()}
         return [
             np.where(fresh & (budgets.excess(budget, columns) == 0), gain.worth(columns, beliefs), 0.0)
             for budget, gain in self.gains

@@ -1,17 +1,19 @@
-"""What an evaluation would find, learnt from those before it: a random forest over what the genes mean, its trees in
-groups that each hold a belief of their own."""
+"""What an evaluation would find, learnt from those before it: a Gaussian process over what the genes mean."""
+
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from spaces.space import Codes, Space
 
 Floats = NDArray[np.float64]
-MEMBERS, TREES = 16, 4  # beliefs, and trees in each
-MOST = 2000  # of the examples, to each tree
+MEMBERS = 16
+MOST, TUNED = 1000, 300  # examples that it goes by, and those that its kernel is fitted to: both cost their cube
 
 
-class Forest:
+class Process:
     """One column of the log, for networks of a space.
 
     Args:
@@ -19,18 +21,29 @@ class Forest:
     """
 
     def __init__(self, space: Space, codes: Codes, found: Floats, rng: np.random.Generator) -> None:
-        from sklearn.ensemble import RandomForestRegressor
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-        self.space = space
-        self._forest = RandomForestRegressor(
-            n_estimators=MEMBERS * TREES,
-            max_samples=min(len(codes), MOST),
-            max_features=0.5,
-            random_state=int(rng.integers(2**31)),
-        ).fit(space.features(codes), found)
+        chosen = rng.permutation(len(codes))[:MOST]
+        self.space, seen = space, space.features(codes[chosen])
+        self._mean, spread = seen.mean(0), seen.std(0)
+        self._spread = np.where(spread > 0, spread, 1.0)
+        far = seen.shape[1] ** 0.5  # how far apart two networks are, roughly
+        kernel = ConstantKernel() * Matern(far, (far / 10, far * 20), nu=2.5) + WhiteKernel(0.01, (1e-6, 1))
+        x, y = self._scaled(seen), found[chosen]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a bound reached: few examples, or no noise at all
+            tuned = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[:TUNED], y[:TUNED]).kernel_
+        self._process = GaussianProcessRegressor(tuned, optimizer=None, normalize_y=True).fit(x, y)
+        self._noise = tuned.k2.noise_level * self._process._y_train_std**2
 
     def predict(self, codes: Codes) -> Floats:
-        """[n, genes] -> what each member believes, [members, n]"""
-        seen = self.space.features(codes).astype(np.float32)
-        trees = np.stack([tree.tree_.predict(seen)[:, 0] for tree in self._forest.estimators_])
-        return trees.reshape(MEMBERS, TREES, -1).mean(1)
+        """[n, genes] -> [members, n]: evenly spread quantiles of what each network's value may be, without the noise of
+        measuring it"""
+        mean, deviation = self._process.predict(self._scaled(self.space.features(codes)), return_std=True)
+        deviation = np.sqrt(np.maximum(deviation**2 - self._noise, 0))
+        return mean + norm.ppf((np.arange(MEMBERS) + 0.5) / MEMBERS)[:, None] * deviation
+
+    def _scaled(self, features: Floats) -> Floats:
+        return (features - self._mean) / self._spread

@@ -57,6 +57,23 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert covered >= 48
 
 
+@pytest.mark.parametrize("noise", (0.002, 0.02, 0.04))
+def test_the_ceiling_is_what_knowing_the_expected_accuracies_would_reach(noise):
+    """Normals of known scatter, three seeds each: the true accuracies' own tau with the measured means, in the mean."""
+    found, reached = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        truth = 0.5 + 0.02 * rng.standard_normal(200)
+        by_seed = truth[:, None] + noise * rng.standard_normal((200, 3))
+        made = rows(truth, by_seed.mean(1))
+        for row, accuracies in zip(made, by_seed.tolist(), strict=True):
+            row["trained_by_seed"] = accuracies
+        said = agreement(made, 2, 10**6, seed)
+        found.append(said["ceiling_tau"])
+        reached.append(said["kendall_tau"])
+    assert np.mean(found) == pytest.approx(np.mean(reached), abs=0.03)
+
+
 def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):
     data = load("digits", 16, limit=100)
     train_supernet(SPACE, data, SupernetTraining(epochs=1, batch_size=32, random=1), tmp_path / "net", device=CPU)
