@@ -19,7 +19,7 @@ from search.training.sandwich import space_for
 
 HERE = Path(__file__).parent
 # Name: the supernet whose weights it begins with, the learning rate.
-CASES = {"long": ("long", 0.05), "labels": ("labels", 0.05), "fresh": (None, 0.1)}
+CASES = {"long": ("long", 0.05), "fresh": (None, 0.1)}
 EPOCHS, WARMUP = 1, 0.1
 SEED = 7  # none of a full training, whose luck it would share
 

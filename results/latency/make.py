@@ -2,10 +2,11 @@
 
 From the repository's root, on a machine that does nothing else; each goes on where it was stopped:
 
-    python results/latency/make.py calibrate --runtime onnxruntime --threads 1
-    python results/latency/make.py calibrate --runtime onnxruntime --threads 2
-    python results/latency/make.py calibrate --runtime openvino --threads 1
-    python results/latency/make.py calibrate --space digits --dtype int8 --minutes 6
+    python results/latency/make.py calibrate --runtime onnxruntime --threads 1 --minutes 13
+    python results/latency/make.py calibrate --runtime onnxruntime --threads 2 --minutes 18
+    python results/latency/make.py calibrate --runtime openvino
+    python results/latency/make.py calibrate --space digits --networks 100 --dtype int8 --minutes 4
+    python results/latency/make.py calibrate --space digits --networks 100 --dtype int8 --runtime openvino --minutes 5
     python results/latency/make.py page
 
 With a GPU: `--runtime torch-cuda --batch 1` and `--batch 64`. `compile` in place of `calibrate` compiles all networks
@@ -132,8 +133,9 @@ the quantile of the others. Indented: simpler predictors, fitted on the same {fi
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-With two threads on two cores that others share, a single visit is off by several per cent. All was compiled before the
-minutes shown where it is slow to compile (OpenVINO: most of a second a network).
+Where the ruler's own error is as large as the table's, what is shown is mostly the judges' own scatter: few visits, or
+neighbours on a shared machine. All was compiled before the minutes shown, since some is slow to compile (OpenVINO: most
+of a second a network).
 
 Made by `make.py` beside this page. Beside it: [a kit's table against networks timed directly](kit.md),
 [how the cheap op is run](lowering.md) and [what aligned widths are worth](widths.md).

@@ -5,12 +5,13 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
+from threadpoolctl import threadpool_limits
 
 from spaces.space import Codes, Space
 
 Floats = NDArray[np.float64]
 MEMBERS = 16
-MOST, TUNED = 1000, 300  # examples that it goes by, and those that its kernel is fitted to: both cost their cube
+MOST, TUNED = 500, 200  # examples that it goes by, and those that its kernel is fitted to: both cost their cube
 
 
 class Process:
@@ -32,16 +33,17 @@ class Process:
         far = seen.shape[1] ** 0.5  # how far apart two networks are, roughly
         kernel = ConstantKernel() * Matern(far, (far / 10, far * 20), nu=2.5) + WhiteKernel(0.01, (1e-6, 1))
         x, y = self._scaled(seen), found[chosen]
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threadpool_limits(1):  # small matrices, and the same sums everywhere
             warnings.simplefilter("ignore", ConvergenceWarning)  # a bound reached: few examples, or no noise at all
             tuned = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[:TUNED], y[:TUNED]).kernel_
-        self._process = GaussianProcessRegressor(tuned, optimizer=None, normalize_y=True).fit(x, y)
+            self._process = GaussianProcessRegressor(tuned, optimizer=None, normalize_y=True).fit(x, y)
         self._noise = tuned.k2.noise_level * self._process._y_train_std**2
 
     def predict(self, codes: Codes) -> Floats:
         """[n, genes] -> [members, n]: evenly spread quantiles of what each network's value may be, without the noise of
         measuring it"""
-        mean, deviation = self._process.predict(self._scaled(self.space.features(codes)), return_std=True)
+        with threadpool_limits(1):
+            mean, deviation = self._process.predict(self._scaled(self.space.features(codes)), return_std=True)
         deviation = np.sqrt(np.maximum(deviation**2 - self._noise, 0))
         return mean + norm.ppf((np.arange(MEMBERS) + 0.5) / MEMBERS)[:, None] * deviation
 
