@@ -215,7 +215,7 @@ def calibrate(job: Run) -> None:
 
 
 def search(job: Run) -> None:
-    from search.engine.choose import choose
+    from search.engine.choose import choose_by_budget
     from search.searching import search_networks
 
     limit = job.seconds("search")
@@ -233,7 +233,7 @@ def search(job: Run) -> None:
     trials = found.trials
     if not trials:
         raise UserError(f"the search evaluated no network: all failed, see {job.out / TRIALS}")
-    best, chosen = found.front, choose(trials, job.recipe.retrain.chosen)
+    best, chosen = found.front, choose_by_budget(list(found.inside.values()), job.recipe.retrain.chosen)
     result = {
         "evaluated": len(trials),
         "planned": config.trials,

@@ -42,12 +42,16 @@ class Found:
         return front(self.trials, self.problem.objectives)
 
     @property
+    def inside(self) -> dict[str, list[Trial]]:
+        """The trials that each budget admits."""
+        return {
+            name: [t for t in self.trials if not _excess(budget, t)] for name, budget in self.problem.budgets.items()
+        }
+
+    @property
     def fronts(self) -> dict[str, list[Trial]]:
         """Budget by budget, from the same evaluations."""
-        return {
-            name: front([t for t in self.trials if not _excess(budget, t)], self.problem.objectives)
-            for name, budget in self.problem.budgets.items()
-        }
+        return {name: front(trials, self.problem.objectives) for name, trials in self.inside.items()}
 
 
 def _excess(budget: budgets.Budget, trial: Trial) -> float:

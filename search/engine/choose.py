@@ -26,6 +26,29 @@ def choose(trials: Sequence[Trial], count: int, objectives: Sequence[Objective] 
     return sorted(pool, key=lambda t: t["latency_ms"])
 
 
+def choose_by_budget(
+    pools: Sequence[Sequence[Trial]], count: int, objectives: Sequence[Objective] = USUAL
+) -> list[Trial]:
+    """`count` networks, a like number for each budget: evenly along that part of its front which no tighter budget
+    admits, filled up from all that it admits; fastest first.
+
+    Args:
+        pools: the trials inside each budget.
+    """
+    chosen: dict[str, Trial] = {}
+    tighter: set[str] = set()
+    for k, pool in enumerate(sorted(pools, key=len)):
+        share = (count - len(chosen)) // (len(pools) - k)
+        mine = [t for t in front(pool, objectives) if t["arch"] not in tighter]
+        for some in (mine, pool):
+            left = [t for t in some if t["arch"] not in chosen]
+            picked = choose(left, share, objectives)
+            chosen |= {t["arch"]: t for t in picked}
+            share -= len(picked)
+        tighter |= {t["arch"] for t in pool}
+    return sorted(chosen.values(), key=lambda t: t["latency_ms"])
+
+
 def knee(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> Trial:
     """Where the front bends most: the farthest, on axes from 0 to 1, above the plane of sums through the front's ends
     (Das, 1999)."""

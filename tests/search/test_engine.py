@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from search.engine.choose import choose, knee, pick
+from search.engine.choose import choose, choose_by_budget, knee, pick
 from search.engine.front import Front, front, hypervolume
 from search.engine.gain import Gain
 from search.engine.limit import TimeLimit, time_limit
@@ -209,6 +209,16 @@ def test_choosing_takes_the_ends_and_fills_up_from_behind():
     assert [t["accuracy"] for t in choose(line, 3)] == [0.1, 0.5, 0.9]
     stairs = trials_at(np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]))
     assert len(choose(stairs, 3)) == 3 and len(choose(stairs, 5)) == 3
+
+
+def test_every_budget_gets_its_share_of_the_chosen_and_of_its_own():
+    line = trials_at(np.array([[k / 10, k / 10] for k in range(1, 10)]))
+    tight, loose = line[:4], line
+    assert [t["accuracy"] for t in choose_by_budget([loose, tight], 4)] == [0.1, 0.4, 0.5, 0.9]
+    assert choose_by_budget([line], 3) == choose(line, 3)
+    beaten = trials_at(np.array([[0.9, 0.1], *([k / 10, 1.0 + k] for k in range(1, 5))]))  # one is the front of both
+    picked = choose_by_budget([beaten[:2], beaten], 4)
+    assert len({t["arch"] for t in picked}) == 4 and beaten[0] in picked
 
 
 def test_choosing_by_knee_budget_and_id():
