@@ -38,27 +38,24 @@ class Skeleton:
 
     def __init__(self, net: GhostNet) -> None:
         self.net, self.shapes = net, _shapes(net)
-        modules = dict(net.named_modules())
-        for module in modules.values():
+        self.learned = {name: shape for name, shape in self.shapes.items() if not name.endswith(BUFFERS)}
+        for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.track_running_stats = False  # batch statistics in training, and none kept
-        self._places: list[tuple[dict[str, Any], str, Tensor]] = []
-        for name in self.shapes:
-            path, _, leaf = name.rpartition(".")
-            module = modules[path]
-            held: dict[str, Any] = module._buffers if leaf in module._buffers else module._parameters
-            self._places.append((held, leaf, held[leaf]))
+        homes = _homes(net)
+        self._places = {name: (*homes[name], homes[name][0][homes[name][1]]) for name in self.shapes}
 
-    def run(self, tensors: Iterable[Tensor], x: Tensor, training: bool) -> Tensor:
-        """The network's outputs for `x`, with tensors in the order of `shapes`."""
+    def run(self, tensors: dict[str, Tensor], x: Tensor, training: bool) -> Tensor:
+        """The network's outputs for `x`, with tensors for all of `shapes`; while training, those `learned` will do."""
         if self.net.training != training:
             self.net.train(training)
         try:
-            for (held, leaf, _), tensor in zip(self._places, tensors, strict=True):
+            for name, tensor in tensors.items():
+                held, leaf, _ = self._places[name]
                 held[leaf] = tensor
             return self.net(x)
         finally:
-            for held, leaf, empty in self._places:
+            for held, leaf, empty in self._places.values():
                 held[leaf] = empty
 
 
@@ -99,7 +96,8 @@ class Supernet(nn.Module):
             ArchError: the architecture reaches beyond the supernet's bounds.
         """
         skeleton = self._skeleton(arch, regularise)
-        return skeleton.run(self._corners(arch, skeleton.shapes).values(), x, self.training)
+        shapes = skeleton.learned if self.training else skeleton.shapes
+        return skeleton.run(self._corners(arch, shapes), x, self.training)
 
     def slice(self, arch: Arch) -> dict[str, Tensor]:
         """The parts of the shared tensors that make up `arch`, under `GhostNet`'s names: views, but for those that are
@@ -119,14 +117,15 @@ class Supernet(nn.Module):
         with torch.device("meta"):
             net = GhostNet(arch, self.num_classes, self.in_chs)
         corners = self._corners(arch, _shapes(net))
-        reference = corners["conv_stem.weight"]
-        state = {name: tensor.detach().clone() for name, tensor in corners.items()}
-        for name, buffer in net.named_buffers():
-            if name not in state:  # the norms' step counters, which the supernet doesn't keep
-                state[name] = torch.zeros(buffer.shape, dtype=buffer.dtype, device=reference.device)
-        net.load_state_dict(state, assign=True)
-        for parameter in net.parameters():
-            parameter.requires_grad_()
+        shared = {_memory(tensor) for tensor in self._tensors().values()}
+        own = {name: part.detach() for name, part in corners.items()}
+        own |= {name: part.clone() for name, part in own.items() if _memory(part) in shared}  # scaled ones are copies
+        device = own["conv_stem.weight"].device
+        for name, (held, leaf) in _homes(net).items():  # `load_state_dict` would take as long as all the rest
+            if name not in own:  # the norms' step counters, which the supernet doesn't keep
+                held[leaf] = torch.zeros_like(held[leaf], device=device)
+            else:
+                held[leaf] = nn.Parameter(own[name]) if isinstance(held[leaf], nn.Parameter) else own[name]
         return net.train(self.training)
 
     def _corners(self, arch: Arch, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
@@ -227,6 +226,21 @@ def scale(name: str, tensor: Tensor, shape: torch.Size) -> float:
     """What a slice of `shape` of the tensor of that name is multiplied by, so that its sums are as large as the whole
     one's."""
     return tensor.shape[1] / shape[1] if name.endswith(UNNORMED) else 1.0
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _homes(net: nn.Module) -> dict[str, tuple[dict[str, Any], str]]:
+    """Where a network keeps each of its tensors: the module's dictionary, and the name there."""
+    return {
+        f"{path}.{leaf}".removeprefix("."): (held, leaf)
+        for path, module in net.named_modules()
+        for held in (module._parameters, module._buffers)
+        for leaf, tensor in held.items()
+        if tensor is not None
+    }
 
 
 def _shapes(net: GhostNet) -> dict[str, torch.Size]:

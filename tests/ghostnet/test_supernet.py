@@ -41,6 +41,18 @@ def test_slice_equals_extracted_network(case, training):
         assert torch.equal(buffer, before[name]), "training moved the supernet's statistics"
 
 
+def test_an_extracted_network_shares_no_memory(case):
+    _, supernet, _, archs = case
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    for arch in archs:
+        net = supernet.extract(arch)
+        assert all(parameter.requires_grad for parameter in net.parameters())
+        with torch.no_grad():
+            for tensor in net.state_dict().values():
+                tensor.fill_(7)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
+
+
 def test_gradients_equal_the_extracted_networks(case):
     _, supernet, images, archs = case
     supernet.train()
