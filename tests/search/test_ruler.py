@@ -98,8 +98,8 @@ def slow(name):
     return LawSession(50_000 + len(name), 0.0)
 
 
-def calibration(log, deadline=None, open_session=slow):
-    return Rounds(PLAN, open_session, REFERENCE, list(log), log.extend, deadline)
+def calibration(log, deadline=None, open_session=slow, tell=lambda done, total: None):
+    return Rounds(PLAN, open_session, REFERENCE, list(log), log.extend, deadline, tell)
 
 
 def made(log):
@@ -127,6 +127,18 @@ def test_a_tight_box_keeps_the_probable_units_and_visits_each_twice():
     assert {f"network {k}" for k in range(6)} <= names
     chosen = {f"unit {k}" for k in range(settled["units"])} | {f"unit {k}" for k in range(0, 96, 2)}
     assert names - {f"network {k}" for k in range(6)} <= chosen
+
+
+def test_no_more_is_told_done_than_there_is_to_do():
+    """Where the box ends the planned rounds, where there is none, and where it has time left for more of the unsure."""
+    planned = 3 * (6 * NETWORK_VISITS + 100)
+    for box, open_session in ((0.45, slow), (None, slow), (60, lambda name: LawSession(50_000, 3.0))):
+        told, log = [], []
+        deadline = None if box is None else time.monotonic() + box
+        calibration(log, deadline, open_session, lambda done, total, told=told: told.append((done, total))).run()
+        assert all(done <= total for done, total in told)
+        assert box != 60 or len(made(log)) > planned
+        assert box is not None or told[-1] == (planned, planned)
 
 
 def test_a_kill_anywhere_measures_nothing_twice():
