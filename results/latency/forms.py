@@ -12,8 +12,8 @@ from torch import nn
 
 from ghostnet import GhostModule, GhostNet, published
 from ghostnet.arch import Arch
+from search.graphs.lowering import LOWERINGS, lowered
 from search.latency.runtimes import Dtype, Shape, runtime
-from search.lowering import LOWERINGS, lowered
 from spaces import named_space
 
 BASE, USUAL = "split", "usual"

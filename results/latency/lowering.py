@@ -1,4 +1,5 @@
-"""What the cheap op's lowerings (search/lowering.py) and the usual Ghost module cost, on each target and in training.
+"""What the cheap op's lowerings (search/graphs/lowering.py) and the usual Ghost module cost, on each target and in
+training.
 
 *usual* is timm's Ghost module: one grouped convolution of ceil(n/s) (s-1) ghosts, a concatenation, and a closing slice
 whether it cuts or not. From the repository's root, on a quiet machine:
@@ -20,10 +21,10 @@ from forms import BASE, NETWORK, USUAL, inference, training
 
 from search.errors import UserError
 from search.files import read_json, write_json, write_text
+from search.graphs.lowering import LOWERINGS
 from search.latency.paired import Interval, middle, side_by_side
 from search.latency.ruler.device import now, this_device
 from search.latency.runtimes import runtime
-from search.lowering import LOWERINGS
 
 HERE = Path(__file__).parent
 TARGETS = (  # runtime or training, data type, batch
@@ -133,9 +134,9 @@ def page(facts: dict) -> str:
 PAGE = """# How the cheap op is run
 
 *usual* is timm's Ghost module (a grouped convolution, and a closing slice whether it cuts or not); *split*, *repeated*,
-*grouped* and *mixed* are ours (`search/lowering.py`), with equal outputs. The table says how many times as long each
-takes as *split*: the median over rounds in which all stood side by side, and its 95 % bootstrap interval. At s = 2 ours
-are one and the same graph. Each runtime uses the form that is fastest for whole networks (`lowerings` in
+*grouped* and *mixed* are ours (`search/graphs/lowering.py`), with equal outputs. The table says how many times as long
+each takes as *split*: the median over rounds in which all stood side by side, and its 95 % bootstrap interval. At s = 2
+ours are one and the same graph. Each runtime uses the form that is fastest for whole networks (`lowerings` in
 `search/latency/runtimes/`).
 
 Measured on {cpu} ({cores} cores) by `lowering.py` beside this page; figures in `lowering.json`.

@@ -27,7 +27,7 @@ from search.delivery.manifest import ARCH, MANIFEST, SCHEMA
 from search.delivery.proof import Proof
 from search.errors import UserError
 from search.files import write_json, write_text
-from search.onnx_builder import OPSET
+from search.graphs.onnx_builder import OPSET
 
 Timer = Callable[[Mapping[str, Session]], dict[str, float]]  # sessions by name -> milliseconds an image
 

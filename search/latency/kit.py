@@ -16,11 +16,11 @@ from onnx import helper, numpy_helper
 from ghostnet.files import write_bytes
 from search.errors import UserError
 from search.files import write_json, write_text
+from search.graphs.lowering import Lowering
+from search.graphs.onnx_graph import to_onnx
 from search.latency.bench import Bench, plan, reference_module
 from search.latency.calibrate import check_plan
 from search.latency.ruler.standalone import PLAN
-from search.lowering import Lowering
-from search.onnx_graph import to_onnx
 from search.progress import bar
 from spaces.custom import space_to_dict
 from spaces.space import Space

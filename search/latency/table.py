@@ -45,7 +45,7 @@ class Setting(_Model):
     threads: int
     batch: int = Field(description="images in one run; latencies are of a run")
     dtype: str
-    lowering: str = Field(description="of the cheap op: search/lowering.py")
+    lowering: str = Field(description="of the cheap op: search/graphs/lowering.py")
     space: str | dict[str, Any] = Field(description="a preset's name, or the table of a space of the user's own")
     space_id: str
     resolution: int

@@ -12,7 +12,7 @@ from torch import nn
 from ghostnet import Supernet, published
 from ghostnet.arch import ArchError
 from ghostnet.supernet import corner, scale
-from search.onnx_graph import to_onnx
+from search.graphs.onnx_graph import to_onnx
 from spaces import named_space
 from tests.helpers import plus_space, randomise, spaces
 

@@ -145,7 +145,7 @@ def test_multiply_adds_of_an_onnx_graph_that_has_more_are_an_error(net, tmp_path
 
 
 def _wider(arch, shape):
-    from search.onnx_graph import to_onnx
+    from search.graphs.onnx_graph import to_onnx
 
     return to_onnx(randomise(GhostNet(small_arch(head_chs=40), 5)).eval(), shape)
 

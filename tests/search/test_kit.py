@@ -12,11 +12,11 @@ import pytest
 
 from search.errors import UserError
 from search.files import JsonLines
+from search.graphs.onnx_graph import to_onnx
 from search.latency.bench import Bench, all_units, plan
 from search.latency.kit import light, script, write_kit
 from search.latency.kit_result import import_result
 from search.latency.predictor import Predictor
-from search.onnx_graph import to_onnx
 from spaces.population import sample
 from tests.spaces.test_spaces import tiny_space
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from ghostnet import GhostModule, GhostNet
 from ghostnet.modules import CheapConv
-from search.lowering import LOWERINGS, by_primary, lowered
-from search.onnx_builder import INPUT
-from search.onnx_graph import to_onnx
+from search.graphs.lowering import LOWERINGS, by_primary, lowered
+from search.graphs.onnx_builder import INPUT
+from search.graphs.onnx_graph import to_onnx
 from tests.helpers import randomise, small_arch
 
 # primaries and ghosts: fewer ghosts than primaries, as many, two and three whole replicas, and torn last ones

@@ -11,8 +11,8 @@ from ghostnet import GhostNet
 from ghostnet.network import unit_module
 from ghostnet.units import units
 from search.errors import UserError
+from search.graphs.lowering import LOWERINGS
 from search.latency.runtimes import RUNTIMES, runtime
-from search.lowering import LOWERINGS
 from tests.helpers import randomise, small_arch
 
 SHAPE = (3, 15, 15)

@@ -8,7 +8,7 @@ import torch
 from search import extras
 from search.delivery.formats import Session, Source
 from search.files import write_bytes
-from search.lowering import lowered
+from search.graphs.lowering import lowered
 
 FILES = ("model.pte",)
 PACKAGES = ("executorch",)

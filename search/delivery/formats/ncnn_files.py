@@ -11,7 +11,7 @@ from search import extras
 from search.delivery.formats import Session, Source
 from search.errors import UserError
 from search.files import write_bytes
-from search.onnx_graph import to_onnx
+from search.graphs.onnx_graph import to_onnx
 
 FILES = ("model.ncnn.param", "model.ncnn.bin")
 PACKAGES = ("ncnn", "pnnx")

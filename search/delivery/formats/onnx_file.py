@@ -5,7 +5,7 @@ from pathlib import Path
 from search.delivery.formats import Session, Source
 from search.delivery.onnx_macs import count
 from search.files import write_bytes
-from search.onnx_graph import to_onnx
+from search.graphs.onnx_graph import to_onnx
 
 FILES = ("model.onnx",)
 PACKAGES = ("onnx", "onnxruntime")

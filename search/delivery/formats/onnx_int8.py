@@ -7,8 +7,8 @@ from search.delivery.formats.onnx_file import session
 from search.delivery.onnx_macs import count
 from search.errors import UserError
 from search.files import write_bytes
-from search.onnx_graph import to_onnx
-from search.quantise import quantised
+from search.graphs.onnx_graph import to_onnx
+from search.graphs.quantise import quantised
 
 FILES = ("model.int8.onnx",)
 PACKAGES = ("onnx", "onnxruntime")

@@ -9,7 +9,7 @@ import numpy as np
 
 from search import extras
 from search.delivery.formats import Session, Source
-from search.onnx_graph import to_onnx
+from search.graphs.onnx_graph import to_onnx
 
 FILES = ("model.xml", "model.bin")
 PACKAGES = ("openvino",)

@@ -12,7 +12,7 @@ from search.errors import UserError
 if TYPE_CHECKING:  # names of runtimes are checked before torch is loaded
     from torch import nn
 
-    from search.lowering import Lowering
+    from search.graphs.lowering import Lowering
 
 Shape = tuple[int, int, int]  # channels, height and width of one image
 Dtype = Literal["float32", "int8"]

@@ -12,7 +12,7 @@ from search.latency.runtimes.ort import OnnxRuntime, OnnxRuntimeCuda
 from search.latency.runtimes.xnnpack import ExecuTorch
 
 if TYPE_CHECKING:
-    from search.lowering import Lowering
+    from search.graphs.lowering import Lowering
 
 ADAPTERS: tuple[type[Adapter], ...] = (OnnxRuntime, OnnxRuntimeCuda, TorchCpu, TorchCuda, OpenVino, ExecuTorch, LiteRt)
 RUNTIMES: dict[str, type[Adapter]] = {adapter.name: adapter for adapter in ADAPTERS}

@@ -12,7 +12,7 @@ from search.latency.runtimes.base import Adapter, CpuSession, Dtype, Session, Sh
 if TYPE_CHECKING:
     from torch import nn
 
-    from search.lowering import Lowering
+    from search.graphs.lowering import Lowering
 
 
 class TorchCpu(Adapter):
@@ -31,7 +31,7 @@ class TorchCpu(Adapter):
         """The module, pickled: for `load` in a process of ours, not a format to hand around."""
         import torch
 
-        from search.lowering import lowered
+        from search.graphs.lowering import lowered
 
         content = io.BytesIO()
         torch.save(lowered(module, self.lowering).eval(), content)

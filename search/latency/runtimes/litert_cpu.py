@@ -11,11 +11,11 @@ from search.latency.runtimes.base import Adapter, Dtype, Session, Shape
 if TYPE_CHECKING:
     from torch import nn
 
-    from search.lowering import Lowering
+    from search.graphs.lowering import Lowering
 
 
 class LiteRt(Adapter):
-    """`.tflite` files of ours (search/tflite_builder.py), or anyone's with one input and one output."""
+    """`.tflite` files of ours (search/graphs/tflite_builder.py), or anyone's with one input and one output."""
 
     name = "litert"
     package = "ai_edge_litert"
@@ -28,7 +28,7 @@ class LiteRt(Adapter):
         return ai_edge_litert.__version__
 
     def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
-        from search.onnx_graph import to_tflite
+        from search.graphs.onnx_graph import to_tflite
 
         return to_tflite(module, shape, batch, self.lowering)
 

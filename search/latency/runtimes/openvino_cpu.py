@@ -16,7 +16,7 @@ from search.latency.runtimes.ort import onnx_file
 if TYPE_CHECKING:
     from torch import nn
 
-    from search.lowering import Lowering
+    from search.graphs.lowering import Lowering
 
 
 class OpenVino(Adapter):

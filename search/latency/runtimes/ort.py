@@ -12,7 +12,7 @@ from search.latency.runtimes.base import Adapter, Dtype, Session, Shape
 if TYPE_CHECKING:
     from torch import nn
 
-    from search.lowering import Lowering
+    from search.graphs.lowering import Lowering
 
 
 def onnx_file(run: Adapter, module: "nn.Module", shape: Shape, batch: int) -> bytes:
@@ -20,8 +20,8 @@ def onnx_file(run: Adapter, module: "nn.Module", shape: Shape, batch: int) -> by
 
     At int8 the ranges of its activations are read on noise, which serves timing, not accuracy.
     """
-    from search.onnx_graph import to_onnx
-    from search.quantise import quantised, random_images
+    from search.graphs.onnx_graph import to_onnx
+    from search.graphs.quantise import quantised, random_images
 
     model = to_onnx(module, shape, batch, run.lowering)
     if run.dtype == "int8":

@@ -14,7 +14,7 @@ from search.latency.runtimes.base import Adapter, CpuSession, Dtype, Session, Sh
 if TYPE_CHECKING:
     from torch import nn
 
-    from search.lowering import Lowering
+    from search.graphs.lowering import Lowering
 
 
 class ExecuTorch(Adapter):
@@ -33,7 +33,7 @@ class ExecuTorch(Adapter):
     def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
         import torch
 
-        from search.lowering import lowered
+        from search.graphs.lowering import lowered
 
         with _quiet():
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

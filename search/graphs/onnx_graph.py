@@ -1,9 +1,9 @@
 """PyTorch to ONNX for GhostNets, in milliseconds: the real module is traced by torch.fx and each node emitted.
 
 Why not torch.onnx: it takes seconds a network, and a latency table needs thousands of graphs. What is timed here is
-what is shipped: batch norm folded, no dead slice, the cheap op in the form that is fastest (search/lowering.py). A
-channel concatenation is kept as a list of pieces until something needs the whole, so that each ghost gets its own fused
-convolution and ReLU, and a Ghost module ends in a single Concat.
+what is shipped: batch norm folded, no dead slice, the cheap op in the form that is fastest (search/graphs/lowering.py).
+A channel concatenation is kept as a list of pieces until something needs the whole, so that each ghost gets its own
+fused convolution and ReLU, and a Ghost module ends in a single Concat.
 
 An operation that isn't known here is an error, never left out.
 """
@@ -18,8 +18,8 @@ import torch
 from torch import fx, nn
 
 from ghostnet.modules import CheapConv
-from search.lowering import Lowering, by_primary, form
-from search.onnx_builder import INPUT, Builder
+from search.graphs.lowering import Lowering, by_primary, form
+from search.graphs.onnx_builder import INPUT, Builder
 
 LEAVES = (
     nn.Conv2d,
@@ -57,7 +57,7 @@ def to_tflite(module: nn.Module, shape: tuple[int, int, int], batch: int = 1, lo
     Raises:
         NotImplementedError: the module has an operation that is not known here.
     """
-    from search.tflite_builder import TfliteBuilder
+    from search.graphs.tflite_builder import TfliteBuilder
 
     return _Emitter(module, lowering, TfliteBuilder(shape, batch)).model()
 

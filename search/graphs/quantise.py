@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from search.onnx_builder import INPUT
+from search.graphs.onnx_builder import INPUT
 
 
 def random_images(shape: tuple[int, int, int], batch: int = 1) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Builds a LiteRT (TensorFlow Lite) graph node by node, by the same calls as `search/onnx_builder.py` for ONNX.
+"""Builds a LiteRT (TensorFlow Lite) graph node by node, by the same calls as `search/graphs/onnx_builder.py` for ONNX.
 
 The official converter wants another PyTorch than ours and 20 s a network; this writes the flat buffer directly, by the
 schema that LiteRT's own package brings. Tensors are [B, H, W, C] inside and at both ends. Symmetric padding at stride
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from search.onnx_builder import INPUT
+from search.graphs.onnx_builder import INPUT
 
 IDENTIFIER = b"TFL3"
 VERSION = 3
