@@ -100,7 +100,7 @@ def trained_before(archs: dict[str, Arch], arguments: argparse.Namespace) -> Non
     published = next((read_json(path) for path in sorted(HERE.glob(f"*/{RESULT}"))), None)
     if published is None or published["training"]["epochs"] != arguments.epochs:
         return
-    config = Training(epochs=arguments.epochs, **FULL).model_dump()
+    config = Training(epochs=arguments.epochs, **FULL).model_dump(mode="json")
     for row in published["networks"]:
         if row["arch"] not in archs:
             continue
@@ -164,8 +164,6 @@ def page(found: dict[str, Any], space: Space) -> str:
     """All supernets side by side."""
     rows = []
     for name, r in found.items():
-        tau, low = f"{r['kendall_tau']:.2f}", r["kendall_tau_95"]
-        inside, between = f"{r['tau_within_bins']:.2f}", r["tau_within_bins_95"]
         cost = f"{r['supernet']['epochs']:g} epochs of {r['training_images']:,}"
         ends = f"{r['supernet']['smallest']:.1%}, {r['supernet']['largest']:.1%}"
         values = np.array([net["inherited"] for net in r["networks"]])
@@ -173,11 +171,12 @@ def page(found: dict[str, Any], space: Space) -> str:
         spread = f"{100 * values.std():.2f}, {100 * error:.2f}"
         about = SUPERNETS[name][0]
         rows.append(
-            f"| [{name}]({name}/fidelity.md) | {about} | {cost} | {ends} | {spread} | {tau} ({low[0]:.2f} to "
-            f"{low[1]:.2f}) | {inside} ({between[0]:.2f} to {between[1]:.2f}) | {100 * r['mean_regret']:.2f} |"
+            f"| [{name}]({name}/fidelity.md) | {about} | {cost} | {ends} | {spread} | {ranged(r, 'kendall_tau')} "
+            f"| {ranged(r, 'tau_within_bins')} | {100 * r['mean_regret']:.2f} |"
         )
     first = next(iter(found.values()))
     return PAGE.format(
+        judged=judged(found),
         tuned=tuned(first),
         count=len(first["networks"]),
         space=space.name,
@@ -226,11 +225,30 @@ def tuned(found: dict[str, Any]) -> str:
         r = agreement(nets, 4, found["test_images"], SEED)
         values = 100 * np.array([net["inherited"] for net in nets])
         rows.append(
-            f"| {names[name]} | {values.min():.1f}% to {values.max():.1f}% | {r['kendall_tau']:.2f} "
-            f"({r['kendall_tau_95'][0]:.2f} to {r['kendall_tau_95'][1]:.2f}) | {r['tau_within_bins']:.2f} "
-            f"({r['tau_within_bins_95'][0]:.2f} to {r['tau_within_bins_95'][1]:.2f}) | {100 * r['mean_regret']:.2f} |"
+            f"| {names[name]} | {values.min():.1f}% to {values.max():.1f}% | {ranged(r, 'kendall_tau')} "
+            f"| {ranged(r, 'tau_within_bins')} | {100 * r['mean_regret']:.2f} |"
         )
     return "\n".join(rows)
+
+
+def judged(found: dict[str, Any]) -> str:
+    """Rows of what `judged.py` found, beside the accuracies of the same networks."""
+    rows = []
+    for name, losses in read_json(HERE / "judged.json")["loss"].items():
+        nets = [row | {"inherited": -losses[row["arch"]]} for row in found[name]["networks"]]
+        r, by_accuracy = agreement(nets, 4, found[name]["test_images"], SEED), found[name]
+        rows.append(
+            f"| `{name}` | {by_accuracy['kendall_tau']:.2f} | {ranged(r, 'kendall_tau')} "
+            f"| {by_accuracy['tau_within_bins']:.2f} | {ranged(r, 'tau_within_bins')} "
+            f"| {100 * by_accuracy['mean_regret']:.2f} | {100 * r['mean_regret']:.2f} |"
+        )
+    return "\n".join(rows)
+
+
+def ranged(result: dict[str, Any], key: str) -> str:
+    """A figure with its interval."""
+    low, high = result[f"{key}_95"]
+    return f"{result[key]:.2f} ({low:.2f} to {high:.2f})"
 
 
 PAGE = """# Does the supernet rank networks as full training does?
@@ -250,6 +268,14 @@ ranking is noise. The unscaled supernets were judged by 2,500 images, the others
 
 {seeds_say}To know each network's expected accuracy would reach tau {ceiling:.2f}, and {ceiling_within:.2f} within bins;
 MACs alone reach {macs:.2f}, and {macs_within:.2f} within bins.
+
+## Judged by the loss
+
+The same supernets and networks, ranked by the mean cross-entropy on the same images instead:
+
+| supernet | tau by accuracy | by loss | within bins by accuracy | by loss | regret by accuracy | by loss |
+|---|---|---|---|---|---|---|
+{judged}
 
 ## After an epoch of its own
 
@@ -277,7 +303,7 @@ another ratio. One seed each.
 So much for training. Ranking did not follow: between the scaled and the unscaled supernets, and between sharing by
 position and by slot, the intervals of tau overlap widely, and every tau is below what multiply-adds say for nothing.
 
-Made by `make.py` and `conflict.py` beside this page, in the order that they say.
+Made by `make.py`, `judged.py`, `tuned.py` and `conflict.py` beside this page, in the order that they say.
 """
 
 

@@ -93,7 +93,7 @@ def fidelity(
     accuracies: dict[str, list[float]] = {name: [] for name in archs}
     for job in jobs:
         card = read_json(job.out / CARD)
-        if (card["config"], card["seed"]) != (config.model_dump(), job.seed):
+        if (card["config"], card["seed"]) != (config.model_dump(mode="json"), job.seed):
             raise UserError(f"{job.out} was trained by another recipe or seed: --networks names another folder")
         accuracies[job.name].append(card["test_accuracy"])
     rows = [
@@ -114,7 +114,7 @@ def fidelity(
         "training_images": len(data.train),
         "test_images": len(data.test),
         "search_images": len(data.search),
-        "training": config.model_dump(),
+        "training": config.model_dump(mode="json"),
         "seed": seed,
         "seeds": seeds,
         **agreement(rows, bins, len(data.test), seed),

@@ -96,7 +96,7 @@ def retrain(
         "seed": seed,
         "init": str(init) if init else None,
         "teacher": teacher,
-        "config": config.model_dump(),
+        "config": config.model_dump(mode="json"),
         "test_accuracy": accuracy(net, data, data.test, arch.resolution),
         "test_images": len(data.test),
         "training": asdict(trained),

@@ -1,6 +1,9 @@
 """Agreement of two rankings against enumeration over pairs; the plan of networks; a study that goes on."""
 
 import itertools
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -98,3 +101,20 @@ def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):
     write_page(whole, tmp_path / "whole")
     assert "Kendall tau, all networks" in (tmp_path / "whole" / "fidelity.md").read_text()
     assert (tmp_path / "whole" / "fidelity.png").stat().st_size > 10_000
+
+
+def test_the_command_line_measures_and_goes_on(tmp_path):
+    tiny = SupernetTraining(epochs=0.1, batch_size=64, random=0)
+    train_supernet(SPACE, load("digits", 16), tiny, tmp_path / "net", device=CPU)
+    words = f"fidelity --supernet net --count 8 --bins 2 --epochs 0.1 --out {tmp_path / 'out'} --json"
+
+    def said():
+        made = subprocess.run(
+            [sys.executable, "-m", "search", *words.split()], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert made.returncode == 0, made.stderr
+        return json.loads(made.stdout)
+
+    first = said()
+    assert len(first["networks"]) == 8
+    assert said() == first

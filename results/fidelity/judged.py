@@ -1,0 +1,54 @@
+"""Does the loss on the search split rank networks better than accuracy there? For the networks and the supernets of
+`make.py`, with the weights that lie in its work folder.
+
+    python results/fidelity/judged.py --data parquet:../shared/data/cifar10      # after `make.py supernets`
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from make import SUPERNETS, judging, planned
+
+from ghostnet.arch import Arch
+from search.data import Data, load, resized
+from search.evaluate import InheritedAccuracy
+from search.files import read_json, write_json
+from search.training.sandwich import CARD, load_supernet, space_for
+
+HERE = Path(__file__).parent
+
+
+@torch.no_grad()
+def loss(evaluate: InheritedAccuracy, data: Data, arch: Arch) -> float:
+    """Mean cross-entropy on the search split, in nats, of the network with the supernet's weights, recalibrated."""
+    net, total = evaluate.network(arch).eval(), 0.0
+    for images, labels in data.batches(data.search):
+        total += F.cross_entropy(net(resized(images, arch.resolution)), labels, reduction="sum").item()
+    return total / len(data.search)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--work", type=Path, default=Path("results/work-fidelity"))
+    parser.add_argument("--out", type=Path, default=HERE / "judged.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    space = space_for("digits", 10, 3)
+    data = judging(load(arguments.data, space.resolution, arguments.images), space, arguments)
+    found = read_json(arguments.out)["loss"] if arguments.out.exists() else {}
+    for name, (_, _, _, kind) in SUPERNETS.items():
+        if name in found or not (arguments.work / name / CARD).exists():
+            continue
+        evaluate = InheritedAccuracy(load_supernet(arguments.work / name, kind), data)
+        archs = planned(space, arguments)
+        found[name] = {arch_id: loss(evaluate, data, arch) for arch_id, arch in archs.items()}
+        write_json(arguments.out, {"judges": len(data.search), "loss": found})
+
+
+if __name__ == "__main__":
+    main()
