@@ -48,7 +48,7 @@ SUPERNETS: dict[str, tuple[str, dict[str, float], dict[str, Any], type[Supernet]
     "even": ("random networks drawn evenly over multiply-adds", SHORT, {"draws": "even"}, Supernet),
     "norms": ("norms of their own for each ratio", SHORT, {}, PerRatioNormSupernet),
     "alpha": ("clipped alpha-divergence in place of KL", SHORT, {"divergence": "alpha"}, Supernet),
-    "slots-labels": ("`slots` and `labels`, as many steps as `long`", LONG, {"divergence": "labels"}, SlotSupernet),
+    "slots-labels": ("`slots` and `labels` together", SHORT, {"divergence": "labels"}, SlotSupernet),
     "short-unscaled": ("nothing scaled where no norm follows", SHORT, {}, UnscaledSupernet),
     "gentle": ("unscaled, a fifth of the learning rate", SHORT, {"lr": 0.02}, UnscaledSupernet),
     "ratios": ("unscaled, Ghost weights of their own for each ratio", SHORT, {}, UnscaledPerRatioSupernet),

@@ -38,7 +38,8 @@ def predictor(summary: Summary) -> Drawn:
                 label="trained fully",
                 gid="held-chosen",
             )
-        ends = [min(x + y), max(x + y)]
+        every = x + y + [ms for n in trained for ms in (n.measured_ms or 0.0, n.predicted_ms or 0.0)]
+        ends = [min(every), max(every)]
         axes.plot(ends, ends, color=SOFT, linewidth=1, linestyle="--", label="perfect")
         axes.set(xlabel="measured (ms)", ylabel="predicted (ms)")
         axes.legend(loc="lower right")
