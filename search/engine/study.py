@@ -2,6 +2,7 @@
 storage of the user's where optuna-dashboard shows it."""
 
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,15 @@ def open_storage(storage: str | None) -> Any:
     except ImportError as error:
         module = getattr(error.__cause__, "name", None) or "its driver"
         raise UserError(
-            f"the storage {storage} needs another package: pip install {DRIVERS.get(module, module)}"
+            f"the storage {_open(storage)} needs another package: pip install {DRIVERS.get(module, module)}"
         ) from None
     except Exception as error:  # SQLAlchemy's, of many kinds
-        raise UserError(f"the storage {storage} can't be opened: {_line(error)}") from None
+        raise UserError(f"the storage {_open(storage)} can't be opened: {_line(error)}") from None
+
+
+def _open(storage: str) -> str:
+    """An address without its password, for words that may end up in a log."""
+    return re.sub(r"(://[^/@:]*:).*@", r"\1***@", storage)
 
 
 def _line(error: BaseException) -> str:

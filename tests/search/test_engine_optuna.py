@@ -128,3 +128,6 @@ def test_a_storage_without_its_driver_names_the_package(monkeypatch, address, pa
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=f"needs another package: pip install {package}$"):
         open_storage(address)
+    with pytest.raises(UserError, match=r"://u:\*\*\*@127") as refused:
+        open_storage(address.replace("u@", "u:top/se@cret@"))
+    assert "cret" not in str(refused.value)
