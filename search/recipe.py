@@ -72,7 +72,7 @@ class SupernetTraining(Training):
 
     random: Annotated[int, Field(ge=0)] = 2
     draws: Literal["uniform", "even", "fair"] = Field(
-        default="uniform",
+        default="even",
         description="random networks: uniform, evenly over multiply-adds, or so that a step's differ in every gene",
     )
     divergence: Literal["kl", "alpha", "labels"] = Field(

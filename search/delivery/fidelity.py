@@ -48,7 +48,7 @@ def scatter(found: dict[str, Any]) -> Figure:
         axes.set_ylabel("accuracy after full training (%)")
         low, high = found["kendall_tau_95"]
         axes.set_title(f"Kendall tau {found['kendall_tau']:.2f} ({low:.2f} to {high:.2f})", fontsize=11)
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="upper left")
     return figure
 
 
