@@ -10,6 +10,7 @@ import pytest
 
 from search.delivery import comparison, repeat
 from search.delivery.comparison import write_comparison
+from search.delivery.figures.choices import agreement
 from search.delivery.report import write_report
 from search.delivery.sensitivity import effects
 from search.delivery.summary import summarise
@@ -190,3 +191,14 @@ def test_report_is_a_command_for_one_run_and_for_several(tmp_path):
     assert [row["run"] for row in answer["runs"]] == ["a", "b"] and (tmp_path / answer["report"]).exists()
     done = ghostnas("report", "a", ".", cwd=tmp_path)
     assert done.returncode == 2 and "holds no run" in done.stderr
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_front_of_plain_convolutions_is_drawn_without_kernels():
+    """Where s = 1 throughout there is no d to show, and no warning to a user."""
+    plain = np.array([min(range(len(g.choices)), key=lambda k, g=g: g.choices[k]) for g in SPACE.genes])
+    arch = SPACE.decode(plain)
+    assert {block.ratio for block in arch.blocks} == {1}
+    drawn = agreement([arch, arch], SPACE.largest)
+    words = [text.get_text() for axes in drawn.figure.axes for text in axes.texts]
+    assert words == ["s = 1 throughout"]

@@ -29,7 +29,10 @@ def agreement(archs: list[Arch], largest: Arch) -> Drawn:
                 axes.bar(at, share, 0.8, bottom, color=colours.get(choice, SOFT), label=f"{knob[-1]} = {choice}")
                 bottom += share
             axes.set_ylabel(knob)
-            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+            if bottom.any():
+                axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+            else:
+                axes.text(0.5, 0.5, "s = 1 throughout", transform=axes.transAxes, ha="center", va="center", color=INK)
         rows[2].bar(at, [sum(b.se_ratio > 0 for b in by_place[p]) / count for p in places], 0.8, color=INK)
         rows[2].set_ylabel("SE")
         width = [np.mean([b.mid_chs / widest[p].mid_chs for b in by_place[p]] or [0.0]) for p in places]

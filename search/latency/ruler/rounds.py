@@ -130,15 +130,14 @@ class Rounds:
         self.append(unsaved)
 
     def _planned(self) -> int:
-        """How many visits there will be: of the planned rounds, or, where they are more than the time box holds or are
-        over, as many as it holds at this pace."""
+        """How many visits there will be at most: all rounds', or as many as the time box holds at this pace."""
         settled = self.settled or {"units": len(self.units), "rounds": self.plan["rounds"]}
-        planned = settled["rounds"] * (NETWORK_VISITS * len(self.networks) + settled["units"])
-        if self.deadline is None or (self.settled and len(self.done) < planned):
-            return planned
+        a_round = NETWORK_VISITS * len(self.networks) + settled["units"]
+        if self.deadline is None:
+            return settled["rounds"] * a_round
         now, made = time.monotonic(), len(self.done)
         fitting = made + int(max(self.deadline - now, 0) * made / (now - self.start))
-        return min(planned, fitting) if made < planned else fitting
+        return max(made, min((settled["rounds"] + EXTRA_ROUNDS) * a_round, fitting))
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
