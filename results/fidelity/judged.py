@@ -4,18 +4,17 @@
     python results/fidelity/judged.py --data parquet:../shared/data/cifar10      # after `make.py supernets`
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from make import SUPERNETS, judging, planned
+from make import SUPERNETS, opened, planned
 
 from ghostnet.arch import Arch
-from search.data import Data, load, resized
+from search.data import Data, resized
 from search.evaluate import InheritedAccuracy
 from search.files import read_json, write_json
-from search.training.sandwich import CARD, load_supernet, space_for
+from search.training.sandwich import CARD, load_supernet
 
 HERE = Path(__file__).parent
 
@@ -30,16 +29,7 @@ def loss(evaluate: InheritedAccuracy, data: Data, arch: Arch) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--count", type=int, default=24)
-    parser.add_argument("--work", type=Path, default=Path("results/work-fidelity"))
-    parser.add_argument("--out", type=Path, default=HERE / "judged.json")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    space = space_for("digits", 10, 3)
-    data = judging(load(arguments.data, space.resolution, arguments.images), space, arguments)
+    arguments, space, data = opened(__doc__, HERE / "judged.json")
     found = read_json(arguments.out)["loss"] if arguments.out.exists() else {}
     for name, (_, _, _, kind) in SUPERNETS.items():
         if name in found or not (arguments.work / name / CARD).exists():

@@ -101,14 +101,14 @@ def open_storage(storage: str | None) -> Any:
     except ImportError as error:
         module = getattr(error.__cause__, "name", None) or "its driver"
         raise UserError(
-            f"the storage {_open(storage)} needs another package: pip install {DRIVERS.get(module, module)}"
+            f"the storage {_without_password(storage)} needs another package: pip install {DRIVERS.get(module, module)}"
         ) from None
     except Exception as error:  # SQLAlchemy's, of many kinds
-        raise UserError(f"the storage {_open(storage)} can't be opened: {_line(error)}") from None
+        raise UserError(f"the storage {_without_password(storage)} can't be opened: {_line(error)}") from None
 
 
-def _open(storage: str) -> str:
-    """An address without its password, for words that may end up in a log."""
+def _without_password(storage: str) -> str:
+    """An address for words that may end up in a log."""
     return re.sub(r"(://[^/@:]*:).*@", r"\1***@", storage)
 
 
