@@ -31,9 +31,10 @@ def run(
     """Everything: train the supernet, calibrate latency, search, retrain, export, report."""
     from search import pipeline
     from search.recipe import load
+    from search.run_folder import RUN, recorded_recipe
 
-    again = resume and recipe is None and out is not None and (out / pipeline.RUN).exists()
-    plan = pipeline.recorded_recipe(out) if out and again else load(recipe or "digits")
+    again = resume and recipe is None and out is not None and (out / RUN).exists()
+    plan = recorded_recipe(out) if out and again else load(recipe or "digits")
     plan = plan.model_copy(
         update={k: v for k, v in (("data", data), ("seed", seed)) if v is not None}
         | ({"search": plan.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
@@ -71,7 +72,7 @@ def report(
 def _print_run(folder: Path, as_json: bool) -> None:
     """A run's fully trained networks, what a time box cut, and where the report is."""
     from search.delivery.summary import rows, summarise
-    from search.pipeline import REPORT
+    from search.run_folder import REPORT
 
     summary, page = summarise(folder), folder / REPORT
     if as_json:

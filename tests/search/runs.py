@@ -9,8 +9,8 @@ from ghostnet import cost
 from search.engine.choose import choose
 from search.engine.front import front
 from search.latency.table import LatencyTable
-from search.pipeline import LABELS
 from search.recipe import load
+from search.stages import LABELS
 from search.training.sandwich import space_for
 from spaces.population import sample
 from spaces.tables import costs, space_units

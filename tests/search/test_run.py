@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from search.files import JsonLines
-from search.pipeline import LIKE, PRODUCTS
+from search.run_folder import PRODUCTS
+from search.stages import LIKE
 from tests.search.test_cli import ghostnas
 from tests.search.test_data import parquet_folder
 
