@@ -6,6 +6,7 @@ from torch import nn
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.supernet import Supernet
+from search.correction import Correction
 from search.data import Data, Split, resized
 from search.folders import Folder
 from search.training.world import best_device
@@ -61,3 +62,19 @@ class InheritedAccuracy:
 
     def __call__(self, arch: Arch) -> float:
         return accuracy(self.network(arch), self.data, self.data.search, arch.resolution)
+
+
+class ExpectedAccuracy:
+    """Accuracy on the search split that sub-networks are expected to have once they are trained; with it, the one that
+    they inherit."""
+
+    def __init__(self, inherited: InheritedAccuracy, correct: Correction) -> None:
+        self.inherited, self.correct = inherited, correct
+
+    def settle_in(self) -> None:
+        """Moves to this process's GPU, if it has one."""
+        self.inherited.settle_in()
+
+    def __call__(self, arch: Arch) -> dict[str, float]:
+        inherited = self.inherited(arch)
+        return {"accuracy": self.correct(arch, inherited), "inherited": inherited}

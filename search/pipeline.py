@@ -15,6 +15,7 @@ from spaces.custom import space_of
 STAGES = {
     "train": stages.train,
     "calibrate": stages.calibrate,
+    "fidelity": stages.fidelity,
     "search": stages.search,
     "retrain": stages.retrain,
     "export": stages.export,
@@ -78,11 +79,12 @@ def _differing(found: Any, wanted: Any) -> str:
 
 def run(job: Run) -> None:
     """Runs every stage whose product is missing, in order."""
-    for number, (name, stage) in enumerate(STAGES.items(), 1):
+    wanted = {name: stage for name, stage in STAGES.items() if job.wanted(name)}
+    for number, (name, stage) in enumerate(wanted.items(), 1):
         if job.done(name):
-            say(f"[dim]{number}/{len(STAGES)} {name}: done before[/dim]")
+            say(f"[dim]{number}/{len(wanted)} {name}: done before[/dim]")
             continue
-        say(f"[bold]{number}/{len(STAGES)} {name}[/bold]")
+        say(f"[bold]{number}/{len(wanted)} {name}[/bold]")
         begun = time.monotonic()
         stage(job)
         say(f"  done in {time.monotonic() - begun:.0f} s")

@@ -103,6 +103,26 @@ class Latency(_Model):
     minutes: Positive = 10.0
 
 
+class Fidelity(_Model):
+    """Networks trained fully before the search, once each as `[retrain]` says: what the supernet says is held against
+    them, and corrected by them. None: the search takes the supernet at its word."""
+
+    spread: Annotated[int, Field(ge=0)] = Field(default=0, description="evenly over the space's multiply-adds")
+    front: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="along the front of a first search, which takes the supernet at its word"
+    )
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Fidelity":
+        if 0 < self.networks < 8:
+            raise ValueError(f"8 networks or more, spread and front together, or none; not {self.networks}")
+        return self
+
+    @property
+    def networks(self) -> int:
+        return self.spread + self.front
+
+
 class Search(_Model):
     """Accuracy against predicted latency under `flops_budget`: `trials` different networks are evaluated."""
 
@@ -141,6 +161,7 @@ class Recipe(_Model):
     train_images: Annotated[int, Field(ge=10)] | None = None
     supernet: SupernetTraining
     latency: Latency = Latency()
+    fidelity: Fidelity = Fidelity()
     search: Search
     retrain: Retraining
 

@@ -28,10 +28,12 @@ SHARES = {"train": 0.42, "calibrate": 0.12, "search": 0.13, "retrain": 0.30, "ex
 RUN, SUPERNET, TABLE, TRIALS = "run.json", "supernet", "latency/table.lat.json", "search/trials.jsonl"
 RESULT, NETWORKS, EXPORTS = "search/result.json", "networks", "export"
 INHERITED, TIMES = "networks/inherited.json", "networks/latency.json"
+FIRST_TRIALS, FIDELITY = "fidelity/trials.jsonl", "fidelity/fidelity.json"
 REPORT = "report/report.html"
 PRODUCTS = {
     "train": f"{SUPERNET}/supernet.json",
     "calibrate": TABLE,
+    "fidelity": FIDELITY,
     "search": RESULT,
     "retrain": TIMES,
     "export": f"{EXPORTS}/done.json",
@@ -72,6 +74,13 @@ class Run:
 
     def done(self, stage: str) -> bool:
         return (self.out / PRODUCTS[stage]).exists()
+
+    def wanted(self, stage: str) -> bool:
+        """Whether this run has the stage: fidelity is for recipes that ask for it, without a time box, and comes before
+        the search or not at all."""
+        if stage != "fidelity":
+            return True
+        return bool(self.recipe.fidelity.networks) and not self.minutes and not self.done("search")
 
     def seconds(self, stage: str) -> float | None:
         """What is left of the time box for a stage, the later ones' shares set aside."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ghostnet.arch import Arch
+from search.correction import Correction
 from search.engine import budgets
 from search.engine.budgets import LatencyBudget, Within, parse_milliseconds, parse_windows
 from search.engine.front import front
@@ -133,14 +134,19 @@ def search_networks(
     gpus: float = 0.0,
     deadline: float | None = None,
     at_least: int = 1,
+    fidelity: Path | None = None,
 ) -> Found:
     """Searches with a finished supernet and latency tables; the trials go to `log`, on from what is there.
+
+    Args:
+        fidelity: `fidelity.json`, by which inherited accuracy is corrected; None: it is taken as it is.
 
     Raises:
         UserError, SpaceError: files that don't fit together, a budget that no network meets, another search's log, or
             another search at work in it.
     """
     problem = problem_of(supernet, tables, config, latency_budgets)
+    correction = Correction.load(fidelity, supernet) if fidelity else None
     plan = Plan(
         trials=config.trials,
         sampler=config.sampler,
@@ -153,12 +159,16 @@ def search_networks(
         address=address,
         gpus=gpus,
     )
-    with TrialLog(log, header(supernet, tables, data().name, config, problem, seed)) as trials:
+    about = header(supernet, tables, data().name, config, problem, seed)
+    if fidelity:
+        about["fidelity"] = hashlib.sha256(fidelity.read_bytes()).hexdigest()
+    with TrialLog(log, about) as trials:
         from search.engine.backends import backend
-        from search.evaluate import InheritedAccuracy
+        from search.evaluate import ExpectedAccuracy, InheritedAccuracy
         from search.training.sandwich import load_supernet
 
-        evaluate = InheritedAccuracy(load_supernet(supernet), data())
+        inherited = InheritedAccuracy(load_supernet(supernet), data())
+        evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
         if config.backend != "ray":  # whose workers settle in where they are
             evaluate.settle_in()
         backend(config.backend)(replace(problem, evaluate=evaluate), trials, plan)

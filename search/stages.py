@@ -1,13 +1,30 @@
 """The stages of a run: each reads what the ones before it left in the run's folder, and leaves its own product."""
 
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ghostnet.arch import Arch
 from search.errors import UserError
 from search.files import read_json, write_json
 from search.progress import say
-from search.run_folder import EXPORTS, INHERITED, NETWORKS, PRODUCTS, RESULT, SUPERNET, TABLE, TIMES, TRIALS, Run
+from search.run_folder import (
+    EXPORTS,
+    FIDELITY,
+    FIRST_TRIALS,
+    INHERITED,
+    NETWORKS,
+    PRODUCTS,
+    RESULT,
+    SUPERNET,
+    TABLE,
+    TIMES,
+    TRIALS,
+    Run,
+)
+
+if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
+    from search.searching import Found
 
 LIKE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -54,22 +71,53 @@ def calibrate(job: Run) -> None:
     )
 
 
+def fidelity(job: Run) -> None:
+    """Full trainings of networks spread over the space, and of some that the supernet alone would choose."""
+    from search.delivery.fidelity import write_page
+    from search.engine.choose import choose_by_budget
+    from search.training.card import card_id
+    from search.training.fidelity import fidelity as measure
+    from search.training.sandwich import load_supernet
+
+    config, training, supernet = job.recipe.fidelity, job.recipe.retrain, job.out / SUPERNET
+    front: list[Arch] = []
+    if config.front:
+        inside = _search(job, FIRST_TRIALS).inside.values()
+        front = [job.space.decode(trial["code"]) for trial in choose_by_budget(list(inside), config.front)]
+    beside = None
+    if training.workers > 1:
+        from search.workers import SideBySide
+
+        beside = SideBySide(job.data, training.workers, None)
+    out = (job.out / FIDELITY).parent
+    found = measure(
+        lambda: load_supernet(supernet),
+        job.space,
+        job.data,
+        training,
+        out,
+        count=config.spread,
+        bins=min(4, config.networks // 4),
+        seed=job.recipe.seed,
+        device=job.device,
+        beside=beside,
+        front=front,
+        supernet_id=card_id(supernet),
+    )
+    write_page(found, out)
+    corrected = found["corrected"]
+    say(
+        f"  {config.networks} networks trained: the supernet ranks them to a Kendall tau of "
+        f"{found['kendall_tau']:.2f}, corrected by the others to {corrected['kendall_tau']:.2f} (error "
+        f"{100 * corrected['error']:.1f} points)"
+    )
+
+
 def search(job: Run) -> None:
     from search.engine.choose import choose_by_budget
-    from search.searching import search_networks
 
-    limit = job.seconds("search")
     config = job.recipe.search
-    found = search_networks(
-        job.out / SUPERNET,
-        [job.out / TABLE],
-        job.out / TRIALS,
-        lambda: job.data,
-        config,
-        seed=job.recipe.seed,
-        deadline=None if limit is None else time.monotonic() + limit,
-        at_least=3 * job.recipe.retrain.chosen,
-    )
+    found = _search(job, TRIALS, job.out / FIDELITY if job.done("fidelity") else None)
     trials = found.trials
     if not trials:
         raise UserError(f"the search evaluated no network: all failed, see {job.out / TRIALS}")
@@ -84,6 +132,23 @@ def search(job: Run) -> None:
     }
     say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
     write_json(job.out / RESULT, result)
+
+
+def _search(job: Run, log: str, correction: Path | None = None) -> "Found":
+    from search.searching import search_networks
+
+    limit = job.seconds("search")
+    return search_networks(
+        job.out / SUPERNET,
+        [job.out / TABLE],
+        job.out / log,
+        lambda: job.data,
+        job.recipe.search,
+        seed=job.recipe.seed,
+        deadline=None if limit is None else time.monotonic() + limit,
+        at_least=3 * job.recipe.retrain.chosen,
+        fidelity=correction,
+    )
 
 
 def networks(job: Run) -> dict[str, Arch]:
@@ -165,7 +230,7 @@ def export(job: Run) -> None:
             "accuracy": {
                 "test": card["test_accuracy"],
                 "test_images": card["test_images"],
-                "inherited_on_search_split": trial["accuracy"],
+                "inherited_on_search_split": trial.get("inherited", trial["accuracy"]),
             },
             "latency": {
                 "runtime": table.setting.runtime,

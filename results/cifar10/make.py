@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.correction import Correction
 from search.delivery.figures import fronts, png, svg
 from search.delivery.sensitivity import effects
 from search.delivery.summary import Network, Summary, summarise
+from search.engine.budgets import parse_windows
 from search.engine.front import front, hypervolume
-from search.files import write_bytes, write_json, write_text
+from search.files import read_json, write_bytes, write_json, write_text
 from search.latency.table import describe
+from search.run_folder import FIDELITY, SUPERNET
 from spaces.population import short
 
 HERE = Path(__file__).parent
@@ -74,11 +77,12 @@ def volume(networks: list[Network], draw: Drawn, worst_ms: float) -> float:
     return hypervolume(points, worst_ms)
 
 
-def against(n: Network, family: list[Network], luck: Network | None, draws: list[Drawn]) -> dict[str, Any]:
+def against(n: Network, family: list[Network], luck: Network | None, draws: list[Drawn], budget: str) -> dict[str, Any]:
     """One found network beside the family, and beside a random one of its multiply-adds."""
     at = n.measured_ms or float("nan")
     return {
         "network": n.name,
+        "budget": budget,
         "points_at_equal_latency": interval(draws, lambda d: gain(n, family, "measured_ms", d)),
         "points_at_equal_macs": interval(draws, lambda d: gain(n, family, "macs", d)),
         "latency_saved_at_equal_accuracy": interval(draws, lambda d: 1 - at / latency_of(family, d, d[n.name])),
@@ -101,7 +105,7 @@ def answer(summary: Summary) -> dict[str, Any]:
     pairs = list(zip(chosen, drawn, strict=False))
     return {
         "found": [
-            against(n, family, luck, draws)
+            against(n, family, luck, draws, tightest(n, summary.recipe["search"]["flops_budget"]))
             for n, luck in zip_longest(chosen, drawn[: len(chosen)], fillvalue=None)
             if n
         ],
@@ -113,6 +117,13 @@ def answer(summary: Summary) -> dict[str, Any]:
         "hypervolume": {kind: volume_of(of, draws, worst) for kind, of in kinds.items() if of}
         | {"corner": {"accuracy": 0.0, "latency_ms": worst}},
     }
+
+
+def tightest(n: Network, budgets: str) -> str:
+    """The first of the budgets, from the tightest on, that admits a network."""
+    return next(
+        words for words, w in sorted(parse_windows(budgets).items(), key=lambda b: b[1].high) if n.macs <= w.high
+    )
 
 
 def mean(values: Iterable[float]) -> float:
@@ -150,6 +161,50 @@ def fidelity(summary: Summary) -> dict[str, Any]:
     }
 
 
+def judged(summary: Summary) -> dict[str, Any] | None:
+    """The full trainings before the search: how the supernet and its correction ranked them, and what the networks
+    that the supernet alone would have chosen came to; None where the run has none."""
+    file = summary.folder / FIDELITY
+    if not file.exists() or summary.predict is None:
+        return None
+    found = read_json(file)
+    rows = found["networks"]
+    first = [row for row in rows if row["kind"] == "front"]
+    latency = summary.predict(np.array([row["code"] for row in first])).latency_ms if first else []
+    even = [row for row in rows if row["kind"] == "spread"]
+    correct = Correction.load(file, summary.folder / SUPERNET)
+    tested = [n for n in summary.networks if n.inherited is not None and n.arch.id not in {row["arch"] for row in rows}]
+    said = [correct(n.arch, n.inherited or 0.0) for n in tested]
+    trained = [n.accuracy for n in tested]
+    return {
+        "networks": len(rows),
+        "kendall_tau": found["kendall_tau"],
+        "tau_within_bins": found["tau_within_bins"],
+        "macs_tau": found["macs_tau"],
+        "kendall_tau_of_the_spread": rank([row["inherited"] for row in even], [row["trained"] for row in even]),
+        "corrected_by_the_others": found["corrected"],
+        "later": {
+            "networks": len(tested),
+            "inherited_tau": rank([n.inherited for n in tested], trained),
+            "corrected_tau": rank(said, trained),
+            "macs_tau": rank([n.macs for n in tested], trained),
+            "corrected_error": float(np.abs(np.array(said) - trained).mean()),
+            "corrected_bias": float((np.array(said) - trained).mean()),
+        },
+        "first_front": [
+            {key: row[key] for key in ("arch", "macs", "params", "inherited", "trained")} | {"predicted_ms": float(ms)}
+            for row, ms in zip(first, latency, strict=True)
+        ],
+    }
+
+
+def rank(x: Iterable[Any], y: Iterable[Any]) -> float:
+    """Kendall's tau (b)."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(list(x), list(y)).statistic)
+
+
 def study(summary: Summary) -> dict[str, Any]:
     """Everything that the page says."""
     space, training = summary.space, summary.supernet["training"] if summary.supernet else {}
@@ -182,12 +237,15 @@ def study(summary: Summary) -> dict[str, Any]:
                 "measured_ms": n.measured_ms,
                 "predicted_ms": n.predicted_ms,
                 "inherited": n.inherited,
+                "expected": n.expected,
+                "code": summary.space.encode(n.arch).tolist(),
                 "test_accuracy": list(n.accuracies),
             }
             for n in summary.networks
         ],
         "answer": answer(summary),
         "fidelity": fidelity(summary),
+        "judged": judged(summary),
         "choices_on_the_front": shares,
         "notes": summary.notes,
     }

@@ -49,6 +49,9 @@ def search(
     workers: Workers = 1,
     address: Address = None,
     gpus: Annotated[float, typer.Option("--gpus", min=0, help="Of each of Ray's workers, such as 0.25.")] = 0.0,
+    fidelity: Annotated[
+        Path | None, typer.Option("--fidelity", help="fidelity.json: expected accuracy in place of inherited.")
+    ] = None,
     choose: Annotated[
         str | None, typer.Option("--choose", help="Take from the front: knee, even:3, 8ms, 60M or an id; commas.")
     ] = None,
@@ -80,7 +83,7 @@ def search(
     parse_windows(params_budget, "params")
     if choose:
         check_ways(choose)
-    for path in (supernet / "supernet.json", *latency):
+    for path in (supernet / "supernet.json", *latency, *([fidelity] if fidelity else [])):
         if not path.exists():
             raise UserError(f"no file {path}")
     name = data or json.loads((supernet / "supernet.json").read_text(encoding="utf-8")).get("data", "")
@@ -97,9 +100,12 @@ def search(
         workers=workers,
         storage=storage,
     )
+    from search.correction import Correction
     from search.searching import problem_of, search_networks
 
     space = problem_of(supernet, latency, config, latency_budget or []).space  # an impossible budget is answered here
+    if fidelity:
+        Correction.load(fidelity, supernet)  # so is one that doesn't fit
     fresh(out, resume, "trials.jsonl")
     if storage:
         from search.engine.study import open_storage
@@ -120,6 +126,7 @@ def search(
         address=address,
         gpus=gpus,
         deadline=None if minutes is None else time.monotonic() + 60 * minutes,
+        fidelity=fidelity,
     )
     from search.files import write_text
 

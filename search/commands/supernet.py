@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from search.commands.shared import (
     recipe_for,
 )
 from search.errors import UserError
+
+if TYPE_CHECKING:
+    from ghostnet.arch import Arch
+    from spaces.space import Space
 
 
 def train(
@@ -75,6 +79,10 @@ def fidelity(
     recipe: RecipeName = None,
     data: Annotated[str | None, typer.Option("--data", help="Where the supernet's data lies now.")] = None,
     trained: Annotated[Path | None, typer.Option("--networks", help="Trained networks to share.")] = None,
+    trials: Annotated[
+        Path | None, typer.Option("--trials", help="A search's trials.jsonl: networks of its front, too.")
+    ] = None,
+    front: Annotated[int, typer.Option("--front", min=1, help="How many of these.")] = 8,
     out: Out = Path("results/fidelity-run"),
     seed: Seed = 0,
     workers: Workers = 1,
@@ -87,8 +95,9 @@ def fidelity(
 
     if count < 2 * bins:
         raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got --count {count}")
-    if not (supernet / "supernet.json").exists():
-        raise UserError(f"no file {supernet / 'supernet.json'}")
+    for path in (supernet / "supernet.json", *([trials] if trials else [])):
+        if not path.exists():
+            raise UserError(f"no file {path}")
     known = json.loads((supernet / "supernet.json").read_text(encoding="utf-8"))
     name = data or known.get("data", "")
     sources.check(name)
@@ -96,11 +105,13 @@ def fidelity(
     config = plan.retrain.model_copy(update={"epochs": epochs} if epochs else {})
     from search.data import load as load_data
     from search.delivery.fidelity import write_page
+    from search.training.card import card_id
     from search.training.fidelity import fidelity as measure
     from search.training.sandwich import load_supernet, read_card
     from search.training.world import best_device
 
     space = read_card(supernet)[1]
+    chosen = _front_of(trials, space, front) if trials else []
     loaded = load_data(name, space.resolution_choices[-1], plan.train_images)
     beside = None
     if workers > 1 or address:
@@ -120,12 +131,32 @@ def fidelity(
         seeds=seeds,
         trained=trained,
         beside=beside,
+        front=chosen,
+        supernet_id=card_id(supernet),
     )
     write_page(found, out)
     words = (
         f"{out}: Kendall tau {found['kendall_tau']:.2f} ({found['kendall_tau_95'][0]:.2f} to "
         f"{found['kendall_tau_95'][1]:.2f}), within {bins} bins of like MACs {found['tau_within_bins']:.2f}; "
         f"knowing each network's expected accuracy would reach {found['ceiling_tau']:.2f}, "
-        f"MACs alone {found['macs_tau']:.2f}"
+        f"MACs alone {found['macs_tau']:.2f}, the supernet corrected by the others "
+        f"{found['corrected']['kendall_tau']:.2f}"
     )
     answer(found, words, as_json)
+
+
+def _front_of(log: Path, space: "Space", count: int) -> "list[Arch]":
+    """Networks along a search's front.
+
+    Raises:
+        UserError: the log is of another space, or of no search.
+    """
+    from search.engine.choose import choose
+    from search.engine.log import read_trials
+    from search.engine.problem import COMPLETE
+    from search.files import JsonLines
+
+    if (of := next(iter(JsonLines(log)), {}).get("space_id")) != space.id:
+        raise UserError(f"{log} is of another space ({of}) than {space.name} ({space.id})")
+    complete = [trial for trial in read_trials(log) if trial["state"] == COMPLETE]
+    return [space.decode(trial["code"]) for trial in choose(complete, count)]

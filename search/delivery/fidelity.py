@@ -31,6 +31,10 @@ def scatter(found: dict[str, Any]) -> Figure:
         axes.errorbar(x, y, yerr=error, fmt="none", ecolor="#9ca3af", elinewidth=1, zorder=2)
         colours = [net["macs"] / 1e6 for net in nets]
         dots = axes.scatter(x, y, c=colours, cmap="viridis", s=42, edgecolors="white", linewidths=0.6, zorder=3)
+        if searched := [net for net in nets if net.get("kind") == "front"]:
+            x, y = ([100 * net[key] for net in searched] for key in ("inherited", "trained"))
+            look: dict[str, Any] = {"marker": "D", "facecolors": "none", "edgecolors": "#374151", "linewidths": 1.0}
+            axes.scatter(x, y, s=90, label="on a search's front", zorder=3, **look)
         for bin_ in found["bins"]:
             inside = [net for net in nets if bin_["macs"][0] <= net["macs"] <= bin_["macs"][1]]
             pick = max(inside, key=lambda net: net["inherited"])
@@ -67,9 +71,12 @@ def page(found: dict[str, Any]) -> str:
         f"| {100 * b['regret']:.2f} | {100 * b['regret_of_a_random_pick']:.2f} |"
         for b in found["bins"]
     ]
+    searched = sum(net.get("kind") == "front" for net in found["networks"])
     return PAGE.format(
         **found,
         count=len(found["networks"]),
+        beside=f" ({searched} of them along a search's front)" if searched else "",
+        correction=correction(found.get("corrected")),
         low=found["kendall_tau_95"],
         rho=found["spearman_95"],
         inside=found["tau_within_bins_95"],
@@ -80,11 +87,22 @@ def page(found: dict[str, Any]) -> str:
     )
 
 
+def correction(corrected: dict[str, float] | None) -> str:
+    """Lines of the table for what the correction reaches; none where it was not measured."""
+    if corrected is None:
+        return ""
+    return (
+        f"\n| tau of the supernet corrected by the other networks | {corrected['kendall_tau']:.2f} | |"
+        f"\n| and within bins | {corrected['tau_within_bins']:.2f} | |"
+        f"\n| its mean error, points of accuracy | {100 * corrected['error']:.2f} | |"
+    )
+
+
 PAGE = """# Does the supernet rank networks as full training does?
 
-{count} networks of space `{space}`, spread over multiply-adds; inherited accuracy on {search_images} images of the
-search split, then {training[epochs]:g} epochs of full training on {training_images} images by {seeds} seed(s), each
-tested once on {test_images}.
+{count} networks of space `{space}`, spread over multiply-adds{beside}; inherited accuracy on
+{search_images} images of the search split, then {training[epochs]:g} epochs of full training on {training_images}
+images by {seeds} seed(s), each tested once on {test_images}.
 
 | | | 95 % by bootstrap |
 |---|---|---|
@@ -95,7 +113,7 @@ tested once on {test_images}.
 | what knowing the expected accuracies would reach: tau | {ceiling_tau:.2f} | |
 | and within bins | {ceiling_within_bins:.2f} | |
 | tau of MACs alone with full training | {macs_tau:.2f} | |
-| and within bins | {macs_within_bins:.2f} | |
+| and within bins | {macs_within_bins:.2f} | |{correction}
 
 Points of accuracy lost by taking a bin's best by inherited accuracy: {regret:.2f} on average; by a random one:
 {random:.2f}.

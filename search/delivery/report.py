@@ -1,15 +1,18 @@
 """A run as one self-contained HTML page, and its figures as PNG and SVG beside it."""
 
 from pathlib import Path
+from typing import Any
 
 from ghostnet.arch import Arch
 from search.delivery import blocks, page, repeat
+from search.delivery.fidelity import scatter
 from search.delivery.figures import Drawn, arch_figure, choices, curves, fronts, png, svg
 from search.delivery.scalars import run_scalars
 from search.delivery.sensitivity import effects
 from search.delivery.summary import Network, Summary, summarise
 from search.engine.front import front
-from search.files import write_bytes, write_text
+from search.files import read_json, write_bytes, write_text
+from search.run_folder import FIDELITY
 from spaces.population import short
 
 FOLDER, PAGE = "report", "report.html"
@@ -67,6 +70,8 @@ def _sections(summary: Summary) -> list[tuple[str, dict[str, Drawn], str]]:
     found: list[tuple[str, dict[str, Drawn], str]] = []
     if summary.complete:
         found.append(_front(summary))
+    if (judged := summary.folder / FIDELITY).exists():
+        found.append(_fidelity(read_json(judged)))
     if summary.networks:
         measured = any(n.measured_ms is not None for n in summary.networks)
         figures = {"trained": fronts.trained(summary)} if measured else {}
@@ -95,6 +100,20 @@ def _front(summary: Summary) -> tuple[str, dict[str, Drawn], str]:
     )
     figures = {"front": fronts.searched(summary), "front-macs": fronts.by_macs(summary)}
     return "The front", figures, page.paragraph(words, "soft")
+
+
+def _fidelity(found: dict[str, Any]) -> tuple[str, dict[str, Drawn], str]:
+    """What full trainings said of the supernet, and what the search made of that."""
+    corrected = found["corrected"]
+    words = (
+        f"{len(found['networks'])} networks were trained fully before the search. Inherited weights rank them to a "
+        f"Kendall tau of {found['kendall_tau']:.2f}, within bins of like multiply-adds {found['tau_within_bins']:.2f}; "
+        f"multiply-adds alone rank them to {found['macs_tau']:.2f}. Corrected by a fit on the others, "
+        f"{corrected['kendall_tau']:.2f} and {corrected['tau_within_bins']:.2f}, with a mean error of "
+        f"{100 * corrected['error']:.1f} points. The search went by accuracy so corrected."
+    )
+    caption = "Accuracy inherited and after full training (test split), a mark for each network."
+    return "Is the supernet right?", {"fidelity": Drawn(caption, scatter(found))}, page.paragraph(words)
 
 
 def _process(summary: Summary) -> dict[str, Drawn]:

@@ -24,6 +24,7 @@ class Network:
 
     Args:
         accuracies: on the test split, a training each; one seed's, or several.
+        expected: of a chosen one, by a search that corrects what networks inherit.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Network:
     measured_ms: float | None
     predicted_ms: float | None
     inherited: float | None
+    expected: float | None = None
 
     @property
     def chosen(self) -> bool:
@@ -81,9 +83,22 @@ class Summary:
         """The networks that were evaluated."""
         return [t for t in self.trials if t["state"] == "complete"]
 
+    @property
+    def corrected(self) -> bool:
+        """Whether the search went by accuracy expected after full training, not by what networks inherit."""
+        return any("inherited" in t for t in self.complete[:1])
+
     def arch(self, trial: dict[str, Any]) -> Arch:
         """The architecture of a trial."""
         return self.space.decode(trial["code"])
+
+    @cached_property
+    def judged_seconds(self) -> float:
+        """Time at work before the search on networks to correct the supernet by: a first search, and trainings."""
+        folder = self.folder / "fidelity"
+        first = sum(t["seconds"] for t in list(JsonLines(folder / "trials.jsonl"))[1:])
+        cards = folder.glob("networks/*/trained.json")
+        return first + sum(read_json(card)["training"]["seconds"] for card in cards)
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -93,6 +108,8 @@ class Summary:
             spent["supernet"] = self.supernet["training"]["seconds"]
         if self.table:
             spent["calibration"] = self.table.protocol.seconds
+        if judged := self.judged_seconds:
+            spent["fidelity"] = judged
         if self.trials:
             spent["search"] = sum(t["seconds"] for t in self.trials)
         if self.networks:
@@ -175,7 +192,8 @@ def _networks(
                 seconds=sum(each["training"]["seconds"] for each in cards),
                 measured_ms=times.get(name),
                 predicted_ms=float(predict(predict.space.encode(arch)).latency_ms[0]) if predict else None,
-                inherited=trial["accuracy"] if trial else inherited.get(name),
+                inherited=trial.get("inherited", trial["accuracy"]) if trial else inherited.get(name),
+                expected=trial["accuracy"] if trial and "inherited" in trial else None,
             )
         )
     return sorted(found, key=lambda n: (KINDS.index(n.kind), n.name))

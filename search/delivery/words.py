@@ -22,8 +22,10 @@ def arch_words(arch: Arch) -> str:
 
 def trial_words(trial: dict[str, Any]) -> str:
     """An evaluated network's figures, as its log has them."""
+    inherited = trial.get("inherited", trial["accuracy"])
+    expected = f", expected {trial['accuracy']:.2%}" if "inherited" in trial else ""
     return (
-        f"{trial['arch']}: inherited {trial['accuracy']:.2%}\npredicted {trial['latency_ms']:.3f} ms "
+        f"{trial['arch']}: inherited {inherited:.2%}{expected}\npredicted {trial['latency_ms']:.3f} ms "
         f"({trial['latency_low_ms']:.3f} to {trial['latency_high_ms']:.3f})\n"
         f"{short(trial['macs'])} multiply-adds, {short(trial['params'])} parameters"
     )

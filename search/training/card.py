@@ -1,5 +1,6 @@
 """A supernet's card, `supernet.json`: which space and data it is of. Read without torch."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,3 +45,8 @@ def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
     """
     space = named_space(space) if isinstance(space, str) else space
     return replace(space, num_classes=num_classes, in_chs=in_chs)
+
+
+def card_id(folder: Path) -> str:
+    """Ten hex digits that say which training a supernet came from."""
+    return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()[:10]

@@ -1,13 +1,15 @@
 """Does the supernet rank networks as full training does? Measured: inherited accuracy before, full training after.
 
-Networks are spread evenly over the multiply-adds of a space, one at random in each stretch. Each is evaluated with
-the supernet's weights (norms recalibrated, search split) and trained fully from scratch, by one seed or several (test
-split, once). Agreement is Kendall's tau and Spearman's rho with bootstrap intervals, over all networks and within bins
-of like cost, where a search under a budget chooses; and the regret of choosing by inherited accuracy in a bin. Beside
-it, what any estimator could reach, for full training agrees with itself only so far.
+Networks are spread evenly over the multiply-adds of a space, one at random in each stretch; others may stand beside
+them, such as those that a search chose. Each is evaluated with the supernet's weights (norms recalibrated, search
+split) and trained fully from scratch, by one seed or several (test split, once). Agreement is Kendall's tau and
+Spearman's rho with bootstrap intervals, over all networks and within bins of like cost, where a search under a budget
+chooses; and the regret of choosing by inherited accuracy in a bin. Beside it, what any estimator could reach, for
+full training agrees with itself only so far; and what `search.correction` reaches, which is fitted on their
+accuracies on the search split.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import combinations
@@ -20,13 +22,15 @@ from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
+from ghostnet.weights import network
+from search.correction import LEAST, left_out
 from search.data import Data
 from search.errors import UserError
-from search.evaluate import InheritedAccuracy
+from search.evaluate import InheritedAccuracy, accuracy
 from search.files import JsonLines, read_json, write_json
 from search.progress import bar
 from search.recipe import Training
-from search.training.retrain import CARD, Job, retrain
+from search.training.retrain import CARD, WEIGHTS, Job, retrain
 from spaces.population import spread
 from spaces.space import Space
 from spaces.tables import costs
@@ -58,6 +62,8 @@ def fidelity(
     seeds: int = 1,
     trained: Path | None = None,
     beside: Beside | None = None,
+    front: Sequence[Arch] = (),
+    supernet_id: str | None = None,
 ) -> dict[str, Any]:
     """Measures the fidelity of a supernet and writes the folder `out`; resumes what is there.
 
@@ -66,71 +72,86 @@ def fidelity(
         seeds: full trainings of each network, from `seed` on; their mean is what is to be ranked.
         trained: where fully trained networks lie or go, to be shared by several supernets; `out/networks` if None.
         beside: evaluates and trains many networks at a time; one after the other, here, if None.
+        front: networks besides the `count` that are spread.
+        supernet_id: which supernet this is (`search.training.card.card_id`), for a correction to go by.
 
     Returns the result that is also written.
 
     Raises:
         UserError: a network in `trained` was trained otherwise, or `out` holds another study.
     """
-    archs = plan(space, count, seed, out / PLAN)
+    archs = plan(space, count, seed, out / PLAN, front)
     log = JsonLines(out / INHERITED)
     known = {row["arch"] for row in log}
     if unknown := [(name, arch) for name, arch in archs.items() if name not in known]:
         evaluate = beside.evaluate if beside else partial(_evaluate, data, device)
         with bar("inherited accuracy", len(unknown)) as progress:
-            for name, accuracy in evaluate(supernet(), unknown):
-                log.append({"arch": name, "accuracy": accuracy})
+            for name, found in evaluate(supernet(), unknown):
+                log.append({"arch": name, "accuracy": found})
                 progress.advance()
     trained = trained or out / NETWORKS
     jobs = [job for name, arch in archs.items() for job in trainings(name, arch, trained / name, seed, seeds)]
     waiting = [job for job in jobs if not (job.out / CARD).exists()]
     if beside and waiting:
         beside.retrain(waiting, config)
+        waiting = []
     for k, job in enumerate(waiting):  # what is finished is left alone
         title = f"network {k + 1} of {len(waiting)}"
         retrain(job.arch, data, config, job.out, seed=job.seed, device=device, title=title)
     inherited = {row["arch"]: row["accuracy"] for row in JsonLines(out / INHERITED)}
     accuracies: dict[str, list[float]] = {name: [] for name in archs}
+    on_search: dict[str, list[float]] = {name: [] for name in archs}
+    of_training = config.model_dump(mode="json", include=set(Training.model_fields))
     for job in jobs:
         card = read_json(job.out / CARD)
-        if (card["config"], card["seed"]) != (config.model_dump(mode="json"), job.seed):
+        if card["seed"] != job.seed or any(card["config"].get(key) != value for key, value in of_training.items()):
             raise UserError(f"{job.out} was trained by another recipe or seed: --networks names another folder")
         accuracies[job.name].append(card["test_accuracy"])
+        net = network(job.arch, job.out / WEIGHTS).to(device)
+        on_search[job.name].append(accuracy(net, data, data.search, job.arch.resolution))
+    chosen = {arch.id for arch in front}
     rows = [
         {
             "arch": name,
+            "code": space.encode(arch).tolist(),
+            "kind": "front" if name in chosen else "spread",
             **asdict(costs(space, space.encode(arch))),
             "inherited": inherited[name],
             "trained": float(np.mean(accuracies[name])),
             "trained_by_seed": accuracies[name],
+            "trained_on_search": float(np.mean(on_search[name])),
         }
         for name, arch in archs.items()
     ]
+    corrected = left_out(space, rows) if len(rows) >= LEAST else None
     result = {
         "schema": SCHEMA,
         "space": space.name,
         "space_id": space.id,
+        "supernet_id": supernet_id,
         "data": data.name,
         "training_images": len(data.train),
         "test_images": len(data.test),
         "search_images": len(data.search),
-        "training": config.model_dump(mode="json"),
+        "training": of_training,
         "seed": seed,
         "seeds": seeds,
         **agreement(rows, bins, len(data.test), seed),
+        "corrected": None if corrected is None else _corrected(rows, corrected, bins),
         "networks": rows,
     }
     write_json(out / RESULT, result)
     return result
 
 
-def plan(space: Space, count: int, seed: int, path: Path) -> dict[str, Arch]:
-    """The networks of a study by id: those it began with, or new ones."""
+def plan(space: Space, count: int, seed: int, path: Path, front: Sequence[Arch] = ()) -> dict[str, Arch]:
+    """The networks of a study by id: those it began with, or `count` new ones and the `front`."""
     if not path.exists():
         drawn = [space.decode(code) for code in spread(space, np.random.default_rng([seed, count]), count)]
-        write_json(path, {arch.id: arch.to_dict() for arch in drawn})
+        write_json(path, {arch.id: arch.to_dict() for arch in [*drawn, *front]})
     archs = {name: Arch.from_dict(said) for name, said in read_json(path).items()}
-    if len(archs) != count or not all(arch in space for arch in archs.values()):
+    others = len(archs.keys() - {arch.id for arch in front})
+    if not count - len(front) <= others <= count or not all(arch in space for arch in [*archs.values(), *front]):
         raise UserError(
             f"{path} is of another study than {count} networks of space {space.name}: --out names a new one"
         )
@@ -196,6 +217,18 @@ def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int
         "mean_regret": float(np.mean([b["regret"] for b in per_bin])),
         "mean_regret_of_a_random_pick": float(np.mean([b["regret_of_a_random_pick"] for b in per_bin])),
         "bins": per_bin,
+    }
+
+
+def _corrected(rows: list[dict[str, Any]], said: Floats, bins: int) -> dict[str, float]:
+    """How well the correction, fitted on the others, ranks and hits each network."""
+    order = np.argsort([row["macs"] for row in rows], kind="stable")
+    x, y = said[order], np.array([rows[k]["trained"] for k in order])
+    group = np.arange(len(rows)) * bins // len(rows)
+    return {
+        "kendall_tau": _rank(x, y)["kendall_tau"],
+        "tau_within_bins": within_bins(x, y, group),
+        "error": float(np.abs(x - y).mean()),
     }
 
 

@@ -32,6 +32,9 @@ rounds = 2
 fit_networks = 10
 held_out = 8
 minutes = 0.15
+[fidelity]
+spread = 5
+front = 3
 [search]
 flops_budget = "500k"
 trials = 40
@@ -53,6 +56,7 @@ def lines(path: Path) -> int:
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "train": lambda out: (out / "run.json").exists(),
     "calibrate": lambda out: lines(out / "latency/table.lat.json.visits.jsonl") > 12,
+    "fidelity": lambda out: (out / "fidelity/networks").exists(),
     "search": lambda out: lines(out / "search/trials.jsonl") > 20,
     "retrain": lambda out: (out / "networks/A/trained.json").exists(),
     "export": lambda out: (out / "export/A").exists(),
@@ -95,7 +99,7 @@ def killed_run(tmp_path_factory) -> Path:
         finished = [product for product in PRODUCTS.values() if product in files]
         for name in finished:
             assert (out / name).read_bytes() == files[name], f"{name} was made again after the kill in {stage}"
-        for log in ("search/trials.jsonl", "latency/table.lat.json.visits.jsonl"):
+        for log in ("search/trials.jsonl", "fidelity/trials.jsonl", "latency/table.lat.json.visits.jsonl"):
             whole = files.get(log, b"").rpartition(b"\n")[0]
             assert (out / log).read_bytes().startswith(whole), f"{log} lost lines after the kill in {stage}"
     return cwd
@@ -111,7 +115,12 @@ def test_a_run_killed_in_every_stage_ends_with_everything(killed_run):
         assert network["seeds"] == 2 and network["test_accuracy"] == pytest.approx(sum(accuracies) / 2)
     luck, first = (next(n for n in answer["networks"] if n["network"] == name) for name in ("random-1", "A"))
     assert abs(luck["macs"] / first["macs"] - 1) <= LIKE
+    judged = json.loads((out / "fidelity/fidelity.json").read_text())
+    first = [t["arch"] for t in list(JsonLines(out / "fidelity/trials.jsonl"))[1:]]
+    assert len(judged["networks"]) == 8
+    assert {n["arch"] for n in judged["networks"] if n["kind"] == "front"} <= set(first)
     trials = list(JsonLines(out / "search/trials.jsonl"))[1:]
+    assert all("inherited" in t for t in trials if t["state"] == "complete")
     complete = [t["arch"] for t in trials if t["state"] == "complete"]
     assert len(complete) == len(set(complete)) == 40
     assert all(t["macs"] <= 500_000 for t in trials if t["state"] == "complete")
@@ -124,7 +133,7 @@ def test_a_run_killed_in_every_stage_ends_with_everything(killed_run):
         assert manifest["files"]["model.onnx"]["top1_agreement"] == 1.0
         assert manifest["latency"]["measured_ms"] > 0 and 0 <= manifest["accuracy"]["test"] <= 1
         assert {"macs", "params"} <= set(manifest) and manifest["latency"]["predicted_ms"] > 0
-    for file in ("report.html", "front.png", "front.svg", "architectures.png"):
+    for file in ("report.html", "front.png", "front.svg", "architectures.png", "fidelity.png"):
         assert (out / "report" / file).stat().st_size > 3000
     assert not list(out.rglob("*.tmp")) and not list(out.rglob("checkpoint.pt"))
 
@@ -137,6 +146,7 @@ def test_the_killed_search_found_what_an_unbroken_one_finds(killed_run):
     """Same supernet, same table, same seed: same architectures, same accuracies."""
     arguments = ["--flops-budget", "500k", "--trials", "40", "--population", "15", "--out", "again"]
     files = ["--supernet", "out/supernet", "--latency", "out/latency/table.lat.json"]
+    files += ["--fidelity", "out/fidelity/fidelity.json"]
     done = ghostnas("search", *files, *arguments, "--json", cwd=killed_run)
     assert done.returncode == 0, done.stderr
     again, run = bare(killed_run / "again/trials.jsonl"), bare(killed_run / "out/search/trials.jsonl")

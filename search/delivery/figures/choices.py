@@ -75,8 +75,8 @@ def sensitivity(found: list[Effect]) -> Drawn:
         left.set_yticks(at, [f"{e.knob} {e.place.removeprefix('blocks.')}" for e in found], fontsize=8)
         left.set_ylim(at[-1] - 0.6, 0.6)
     caption = (
-        "What each knob does from its least to its greatest choice, the others as they are: points of inherited "
-        f"accuracy, per cent of predicted latency, with {COVERAGE:.0%} intervals. s and d are per block, widths per "
-        "stage; over the networks that the search evaluated, which are no even sample of the space."
+        "What each knob does from its least to its greatest choice, the others as they are: points of the accuracy "
+        f"that the search went by, per cent of predicted latency, with {COVERAGE:.0%} intervals. s and d are per "
+        "block, widths per stage; over the networks that the search evaluated, which are no even sample of the space."
     )
     return Drawn(caption, figure)

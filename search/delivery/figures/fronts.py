@@ -17,11 +17,9 @@ def searched(summary: Summary) -> Drawn:
         tips = _cloud(axes, summary, "latency_ms", 1.0)
         for words, bound in parse_milliseconds(summary.recipe["search"].get("latency_budget")).items():
             _budget(axes, bound, f"budget {words}")
-        axes.set(xlabel="predicted latency (ms)", ylabel="accuracy with inherited weights (%)")
+        axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {_meant(summary)} (%)")
         axes.legend(loc="lower right")
-    caption = (
-        "What the search saw: accuracy on the search split with the supernet's weights, against predicted latency."
-    )
+    caption = f"What the search saw: accuracy on the search split {_meant(summary)}, against predicted latency."
     return Drawn(caption, figure, {f"latency-{k}": v for k, v in tips.items()})
 
 
@@ -32,7 +30,7 @@ def by_macs(summary: Summary) -> Drawn:
         windows = parse_windows(summary.recipe["search"]["flops_budget"]).values()
         for bound in sorted({bound for window in windows for bound in (window.low, window.high)} - {0}):
             _budget(axes, bound / 1e6, f"budget {short(bound)}")
-        axes.set(xlabel="multiply-adds (millions)", ylabel="accuracy with inherited weights (%)")
+        axes.set(xlabel="multiply-adds (millions)", ylabel=f"accuracy {_meant(summary)} (%)")
         axes.legend(loc="lower right")
     return Drawn("The same networks by multiply-adds.", figure, {f"macs-{k}": v for k, v in tips.items()})
 
@@ -72,9 +70,15 @@ def overlaid(named: dict[str, Summary]) -> Drawn:
             axes.step(*_xy(best), where="post", color=colour, linewidth=1.3)
             axes.scatter(*_xy(best), s=22, color=colour, label=f"{name} ({len(best)} on its front)", gid=f"front-{k}")
             tips[f"front-{k}"] = [f"{name}\n{_trial_words(summary, t)}" for t in best]
-        axes.set(xlabel="predicted latency (ms)", ylabel="accuracy with inherited weights (%)")
+        meant = {_meant(summary) for summary in named.values()}
+        axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {' or '.join(sorted(meant))} (%)")
         axes.legend(loc="lower right")
     return Drawn("The fronts of the runs, over everything that each of them evaluated.", figure, tips, wide=True)
+
+
+def _meant(summary: Summary) -> str:
+    """Which accuracy the search went by."""
+    return "expected after full training" if summary.corrected else "with inherited weights"
 
 
 def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "latency") -> dict[str, list[str]]:
@@ -113,6 +117,7 @@ def _network_words(n: Network) -> str:
     measured = "not yet" if n.measured_ms is None else f"{n.measured_ms:.3f} ms"
     predicted = "" if n.predicted_ms is None else f", predicted {n.predicted_ms:.3f} ms"
     inherited = "" if n.inherited is None else f", inherited {n.inherited:.2%}"
+    inherited += "" if n.expected is None else f", expected {n.expected:.2%}"
     return (
         f"{n.name} ({n.arch.id})\ntest {n.accuracy:.2%}{inherited}\nmeasured {measured}{predicted}\n"
         f"{short(n.macs)} multiply-adds, {short(n.params)} parameters\n{arch_words(n.arch)}"

@@ -1,0 +1,99 @@
+"""What accuracy a network will have once it is trained: the supernet's word, corrected by networks that were trained.
+
+A latency table is fitted on networks that were timed; this is fitted on networks that were trained. Where a supernet
+errs it errs alike on like networks (it flatters those that every step trains, such as the smallest's neighbours), so
+few full trainings take much of the error away, all the more if some are of networks that it would choose.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ghostnet.arch import Arch
+from search.errors import UserError
+from search.files import read_json
+from search.training.card import card_id, read_card
+from spaces.space import Space
+from spaces.tables import costs
+
+LEAST = 8  # networks to fit on
+Floats = NDArray[np.float64]
+Row = Mapping[str, Any]
+
+
+def features(space: Space, arch: Arch, inherited: float) -> list[float]:
+    """What expected accuracy is taken to be linear in: inherited accuracy, the logarithms of multiply-adds and
+    parameters, and the mean of 1 / s, the share of features that are no ghosts."""
+    known = costs(space, space.encode(arch))
+    return [inherited, np.log(known.macs), np.log(known.params), float(np.mean([1 / b.ratio for b in arch.blocks]))]
+
+
+def fitted(x: Floats, y: Floats) -> Any:
+    """A Bayesian ridge (MacKay, 1992), which finds its penalty from the data: features [n, k], accuracies [n]."""
+    from sklearn.linear_model import BayesianRidge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), BayesianRidge()).fit(x, y)
+
+
+def left_out(space: Space, rows: Sequence[Row]) -> Floats:
+    """[n] what the correction says of each row's network if it is fitted on all others: its honest error."""
+    x, y = _points(space, rows)
+    others = [np.arange(len(y)) != k for k in range(len(y))]
+    return np.array([fitted(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
+
+
+def _points(space: Space, rows: Sequence[Row]) -> tuple[Floats, Floats]:
+    x = [features(space, space.decode(np.array(row["code"])), row["inherited"]) for row in rows]
+    return np.array(x), np.array([row["trained_on_search"] for row in rows])
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Inherited accuracy -> accuracy expected after full training, for networks of a space and one supernet."""
+
+    space: Space
+    model: Any
+
+    @classmethod
+    def fit(cls, space: Space, rows: Sequence[Row]) -> "Correction":
+        """From networks that were trained.
+
+        Args:
+            rows: `code`, `inherited`, and `trained_on_search`: accuracy on the search split after full training, as the
+                test split is for the end.
+        """
+        return cls(space, fitted(*_points(space, rows)))
+
+    @classmethod
+    def load(cls, file: Path, supernet: Path) -> "Correction":
+        """From `fidelity.json`.
+
+        Raises:
+            UserError: it is none, is of another supernet, or has too few networks.
+        """
+        space = read_card(supernet)[1]
+        try:
+            found = read_json(file)
+            rows, of = found["networks"], found["supernet_id"]
+            if of != card_id(supernet):
+                raise UserError(f"{file} is of another supernet ({of}) than {supernet} ({card_id(supernet)})")
+            if len(rows) < LEAST:
+                raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(rows)}")
+            return cls.fit(space, rows)
+        except OSError as error:
+            raise UserError(f"{file}: {error.strerror}") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{file} has no {error}: `ghostnas fidelity` measures it, and keeps the networks it trained"
+            ) from None
+
+    def __call__(self, arch: Arch, inherited: float) -> float:
+        """Expected accuracy on the search split, in [0, 1]"""
+        said = self.model.predict(np.array([features(self.space, arch, inherited)]))[0]
+        return float(np.clip(said, 0.0, 1.0))
