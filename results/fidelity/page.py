@@ -32,6 +32,7 @@ def page(found: dict[str, Any], about: dict[str, str], space: Space) -> str:
     return PAGE.format(
         judged=judged(found),
         tuned=tuned(first),
+        corrected=corrected(),
         count=len(first["networks"]),
         space=space.name,
         side=space.resolution,
@@ -98,6 +99,20 @@ def tuned(found: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def corrected() -> str:
+    """Rows of what `corrected.py` found, and a last one of a fit without any supernet."""
+    said = read_json(HERE / "corrected.json")
+    sizes = list(next(iter(said.values()))["corrected"])
+    rows = [
+        f"| `{name}` | {taus['inherited']:.2f} | " + " | ".join(f"{taus['corrected'][n]:.2f}" for n in sizes) + " |"
+        for name, taus in said.items()
+    ]
+    costs, macs = (next(iter(said.values()))[key] for key in ("costs alone", "macs"))
+    rows.append("| none: a fit on the costs | | " + " | ".join(f"{costs[n]:.2f}" for n in sizes) + " |")
+    rows.append(f"| none: multiply-adds | {macs:.2f} | | | |")
+    return "\n".join(rows)
+
+
 def judged(found: dict[str, Any]) -> str:
     """Rows of what `judged.py` found, beside the accuracies of the same networks."""
     rows = []
@@ -153,6 +168,20 @@ Each network trained for one epoch (156 steps) before it is judged, from a super
 |---|---|---|---|---|
 {tuned}
 
+## Corrected by networks that were trained
+
+`search.correction`, the Bayesian ridge that `search --fidelity` goes by, fitted on some of the 24 and judged on the
+others: Kendall taus there, means over 200 ways to part them.
+
+| supernet | as it is | corrected by 8 | by 12 | by 16 |
+|---|---|---|---|---|
+{corrected}
+
+Twelve full trainings bring the worst supernet to within chance of the best. But they do it through what a network
+costs: a fit without any supernet ranks these networks, which were drawn at random, as well. What a supernet knows
+beyond that is not seen with two cores' training. Networks that a search chose are another matter, because it chooses
+them where the supernet errs: see `../cifar10/`.
+
 ## What gets in the way
 
 The loss of the largest and the smallest network after 400 steps of a sandwich in which the two random networks are free
@@ -185,5 +214,6 @@ another ratio. One seed each.
 - An epoch of a network's own, from inherited weights or from fresh ones, says more than inherited weights alone do, and
   costs a tenth of its full training.
 
-Made by `make.py`, `judged.py`, `tuned.py` and `conflict.py` beside this page, in the order that they say.
+Made by `make.py`, `judged.py`, `tuned.py`, `corrected.py` and `conflict.py` beside this page, in the order that the first
+says.
 """

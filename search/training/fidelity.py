@@ -73,7 +73,8 @@ def fidelity(
         trained: where fully trained networks lie or go, to be shared by several supernets; `out/networks` if None.
         beside: evaluates and trains many networks at a time; one after the other, here, if None.
         front: networks besides the `count` that are spread.
-        supernet_id: which supernet this is (`search.training.card.card_id`), for a correction to go by.
+        supernet_id: which supernet this is (`search.training.card.card_id`), for a correction to go by; None measures
+            nothing for one.
 
     Returns the result that is also written.
 
@@ -107,8 +108,9 @@ def fidelity(
         if card["seed"] != job.seed or any(card["config"].get(key) != value for key, value in of_training.items()):
             raise UserError(f"{job.out} was trained by another recipe or seed: --networks names another folder")
         accuracies[job.name].append(card["test_accuracy"])
-        net = network(job.arch, job.out / WEIGHTS).to(device)
-        on_search[job.name].append(accuracy(net, data, data.search, job.arch.resolution))
+        if supernet_id:
+            net = network(job.arch, job.out / WEIGHTS).to(device)
+            on_search[job.name].append(accuracy(net, data, data.search, job.arch.resolution))
     chosen = {arch.id for arch in front}
     rows = [
         {
@@ -119,11 +121,11 @@ def fidelity(
             "inherited": inherited[name],
             "trained": float(np.mean(accuracies[name])),
             "trained_by_seed": accuracies[name],
-            "trained_on_search": float(np.mean(on_search[name])),
+            "trained_on_search": float(np.mean(on_search[name])) if supernet_id else None,
         }
         for name, arch in archs.items()
     ]
-    corrected = left_out(space, rows) if len(rows) >= LEAST else None
+    corrected = left_out(space, rows) if supernet_id and len(rows) >= LEAST else None
     result = {
         "schema": SCHEMA,
         "space": space.name,
