@@ -214,6 +214,6 @@ another ratio. One seed each.
 - An epoch of a network's own, from inherited weights or from fresh ones, says more than inherited weights alone do, and
   costs a tenth of its full training.
 
-Made by `make.py`, `judged.py`, `tuned.py`, `corrected.py` and `conflict.py` beside this page, in the order that the first
-says.
+Made by `make.py`, `judged.py`, `tuned.py`, `corrected.py` and `conflict.py` beside this page, in the order that the
+first says.
 """
