@@ -111,6 +111,7 @@ class Fidelity(_Model):
     front: Annotated[int, Field(ge=0)] = Field(
         default=0, description="along the front of a first search, which takes the supernet at its word"
     )
+    trials: Count = Field(default=300, description="networks that the first search evaluates")
 
     @model_validator(mode="after")
     def _enough(self) -> "Fidelity":

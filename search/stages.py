@@ -82,7 +82,7 @@ def fidelity(job: Run) -> None:
     config, training, supernet = job.recipe.fidelity, job.recipe.retrain, job.out / SUPERNET
     front: list[Arch] = []
     if config.front:
-        inside = _search(job, FIRST_TRIALS).inside.values()
+        inside = _search(job, FIRST_TRIALS, trials=config.trials).inside.values()
         front = [job.space.decode(trial["code"]) for trial in choose_by_budget(list(inside), config.front)]
     beside = None
     if training.workers > 1:
@@ -134,16 +134,16 @@ def search(job: Run) -> None:
     write_json(job.out / RESULT, result)
 
 
-def _search(job: Run, log: str, correction: Path | None = None) -> "Found":
+def _search(job: Run, log: str, correction: Path | None = None, trials: int | None = None) -> "Found":
     from search.searching import search_networks
 
-    limit = job.seconds("search")
+    config, limit = job.recipe.search, job.seconds("search")
     return search_networks(
         job.out / SUPERNET,
         [job.out / TABLE],
         job.out / log,
         lambda: job.data,
-        job.recipe.search,
+        config.model_copy(update={"trials": trials}) if trials else config,
         seed=job.recipe.seed,
         deadline=None if limit is None else time.monotonic() + limit,
         at_least=3 * job.recipe.retrain.chosen,
