@@ -26,10 +26,16 @@ Row = Mapping[str, Any]
 
 
 def features(space: Space, arch: Arch, inherited: float) -> list[float]:
-    """What expected accuracy is taken to be linear in: inherited accuracy, the logarithms of multiply-adds and
-    parameters, and the mean of 1 / s, the share of features that are no ghosts."""
+    """What expected accuracy is taken to be linear in: inherited accuracy, the logarithms of multiply-adds and of
+    parameters, the mean logarithm of the widths, and the mean of 1 / s, the share of features that are no ghosts.
+
+    The widths, because a network is held up by its narrowest part: costs can't tell an even one from one that spends
+    them in a single stage.
+    """
     known = costs(space, space.encode(arch))
-    return [inherited, np.log(known.macs), np.log(known.params), float(np.mean([1 / b.ratio for b in arch.blocks]))]
+    widths = [arch.stem_chs, *(b.out_chs for b in arch.blocks)]
+    shares = [1 / b.ratio for b in arch.blocks]
+    return [inherited, *np.log([known.macs, known.params]), float(np.log(widths).mean()), float(np.mean(shares))]
 
 
 def fitted(x: Floats, y: Floats) -> Any:

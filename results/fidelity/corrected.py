@@ -33,7 +33,8 @@ def corrected(found: dict[str, Any], archs: dict[str, Arch]) -> dict[str, Any]:
             order = rng.permutation(len(y))
             fit, rest = order[:size], order[size:]
             said = (
-                fitted(x[fit][:, columns], y[fit]).predict(x[rest][:, columns]) for columns in (slice(4), slice(1, 4))
+                fitted(x[fit][:, columns], y[fit]).predict(x[rest][:, columns])
+                for columns in (slice(None), slice(1, None))
             )
             of.append([kendalltau(each, y[rest]).statistic for each in (*said, x[rest, 0], x[rest, 1])])
         both, costs, inherited, macs = np.mean(of, 0).tolist()
