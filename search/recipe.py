@@ -66,6 +66,10 @@ class Training(_Model):
         default=10, description="looks at held-out accuracy on the way, for TensorBoard; none in a time box"
     )
 
+    def alone(self) -> "Training":
+        """What is of one network's training, without what a run adds to it, such as how many networks there are."""
+        return Training(**{key: getattr(self, key) for key in Training.model_fields})
+
 
 class SupernetTraining(Training):
     """The sandwich: the largest network, `random` random ones and the smallest in every step."""

@@ -102,7 +102,7 @@ def fidelity(
     inherited = {row["arch"]: row["accuracy"] for row in JsonLines(out / INHERITED)}
     accuracies: dict[str, list[float]] = {name: [] for name in archs}
     on_search: dict[str, list[float]] = {name: [] for name in archs}
-    of_training = config.model_dump(mode="json", include=set(Training.model_fields))
+    of_training = config.alone().model_dump(mode="json")
     for job in jobs:
         card = read_json(job.out / CARD)
         if card["seed"] != job.seed or any(card["config"].get(key) != value for key, value in of_training.items()):

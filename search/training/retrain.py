@@ -55,6 +55,7 @@ def retrain(
     """
     if (out / CARD).exists():
         return read_json(out / CARD)
+    config = config.alone()  # which a checkpoint is held to
     generator = torch.Generator().manual_seed(seed)
     net = GhostNet(arch, data.num_classes, data.in_chs, config.drop_rate, config.drop_path, generator)
     if init:
