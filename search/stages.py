@@ -121,7 +121,8 @@ def search(job: Run) -> None:
     trials = found.trials
     if not trials:
         raise UserError(f"the search evaluated no network: all failed, see {job.out / TRIALS}")
-    best, chosen = found.front, choose_by_budget(list(found.inside.values()), job.recipe.retrain.chosen)
+    best, count = found.front, job.recipe.retrain.chosen
+    chosen = choose_by_budget(list(found.inside.values()), count, ends=len(found.inside) == 1)
     result = {
         "evaluated": len(trials),
         "planned": config.trials,
