@@ -211,6 +211,17 @@ def test_choosing_takes_the_ends_and_fills_up_from_behind():
     assert len(choose(stairs, 3)) == 3 and len(choose(stairs, 5)) == 3
 
 
+def test_choosing_without_the_ends_takes_the_middles_of_equal_parts():
+    line = trials_at(np.array([[k / 10, k / 10] for k in range(1, 10)]))
+    for count, places in ((1, [5]), (3, [2, 5, 8]), (9, range(1, 10))):
+        assert [t["accuracy"] for t in choose(line, count, ends=False)] == [k / 10 for k in places]
+    tight = line[:3]
+    assert [t["accuracy"] for t in choose_by_budget([line, tight], 2, ends=False)] == [
+        0.2,
+        pytest.approx(0.6, abs=0.11),
+    ]
+
+
 def test_every_budget_gets_its_share_of_the_chosen_and_of_its_own():
     line = trials_at(np.array([[k / 10, k / 10] for k in range(1, 10)]))
     tight, loose = line[:4], line

@@ -23,6 +23,18 @@ def test_ours_load_and_have_what_a_run_needs():
         assert recipe.name == name and recipe.retrain.chosen >= 3 and recipe.search.trials >= 150
 
 
+def test_a_training_alone_knows_nothing_of_the_run():
+    whole = load("digits").retrain
+    other = whole.model_copy(update={"chosen": 9, "seeds": 5, "workers": 2})
+    assert whole.alone() == other.alone() != other.model_copy(update={"lr": 0.5}).alone()
+
+
+def test_few_networks_for_a_correction_are_refused():
+    assert parse(GOOD + "[fidelity]\nspread = 8\n", "mine").fidelity.networks == 8
+    with pytest.raises(UserError, match="8 networks or more, spread and front together, or none; not 7"):
+        parse(GOOD + "[fidelity]\nspread = 5\nfront = 2\n", "mine")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
