@@ -21,13 +21,14 @@ from spaces.space import Space
 from spaces.tables import costs
 
 LEAST = 8  # networks to fit on
+FEATURES = ("inherited accuracy", "log multiply-adds", "log parameters", "mean log width", "share of no ghosts")
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
 
 
 def features(space: Space, arch: Arch, inherited: float) -> list[float]:
-    """What expected accuracy is taken to be linear in: inherited accuracy, the logarithms of multiply-adds and of
-    parameters, the mean logarithm of the widths, and the mean of 1 / s, the share of features that are no ghosts.
+    """What expected accuracy is taken to be linear in, as `FEATURES` names them: inherited accuracy, the logarithms of
+    multiply-adds and of parameters, the mean logarithm of the widths, and the mean of 1 / s.
 
     The widths, because a network is held up by its narrowest part: costs can't tell an even one from one that spends
     them in a single stage.
@@ -98,6 +99,11 @@ class Correction:
             raise UserError(
                 f"{file} has no {error}: `ghostnas fidelity` measures it, and keeps the networks it trained"
             ) from None
+
+    @property
+    def effects(self) -> dict[str, float]:
+        """Of each of `FEATURES`, points of accuracy for one standard deviation among the networks of the fit."""
+        return {name: 100 * float(value) for name, value in zip(FEATURES, self.model[-1].coef_, strict=True)}
 
     def __call__(self, arch: Arch, inherited: float) -> float:
         """Expected accuracy on the search split, in [0, 1]"""

@@ -108,7 +108,7 @@ def corrected() -> str:
         for name, taus in said.items()
     ]
     costs, macs = (next(iter(said.values()))[key] for key in ("costs alone", "macs"))
-    rows.append("| none: a fit on the costs | | " + " | ".join(f"{costs[n]:.2f}" for n in sizes) + " |")
+    rows.append("| none: a fit on all else | | " + " | ".join(f"{costs[n]:.2f}" for n in sizes) + " |")
     rows.append(f"| none: multiply-adds | {macs:.2f} | | | |")
     return "\n".join(rows)
 
@@ -177,9 +177,9 @@ others: Kendall taus there, means over 200 ways to part them.
 |---|---|---|---|---|
 {corrected}
 
-Twelve full trainings bring the worst supernet to within chance of the best. But they do it through what a network
-costs: a fit without any supernet ranks these networks, which were drawn at random, as well. What a supernet knows
-beyond that is not seen with two cores' training. Networks that a search chose are another matter, because it chooses
+Twelve full trainings bring the worst supernet to within chance of the best. But they do it through costs, widths and the
+share of ghosts: a fit without any supernet ranks these networks, which were drawn at random, as well. What a supernet
+knows beyond that is not seen with two cores' training. Networks that a search chose are another matter, because it chooses
 them where the supernet errs: see `../cifar10/`.
 
 ## What gets in the way
