@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.correction import Correction
+from ghostnet.arch import Arch
+from search.correction import FEATURES, Correction, features, fitted
 from search.delivery.figures import fronts, png, svg
 from search.delivery.sensitivity import effects
 from search.delivery.summary import Network, Summary, summarise
@@ -189,6 +190,7 @@ def judged(summary: Summary) -> dict[str, Any] | None:
         "spread": len(even),
         "kendall_tau_of_the_spread": rank([row["inherited"] for row in even], [row["trained"] for row in even]),
         "corrected_by_the_others": found["corrected"],
+        "error_without_widths": error_without(summary, rows, FEATURES.index("mean log width")),
         "effects": correct.effects,
         "trained_less_inherited": {
             kind: float(np.mean([row["trained"] - row["inherited"] for row in rows if row["kind"] == kind]))
@@ -212,6 +214,15 @@ def judged(summary: Summary) -> dict[str, Any] | None:
             for row, ms in zip(first, latency, strict=True)
         ],
     }
+
+
+def error_without(summary: Summary, rows: list[dict[str, Any]], column: int) -> float:
+    """The mean error that the correction would have if it lacked a feature, each network left out once."""
+    archs = [summary.space.decode(np.array(row["code"])) for row in rows]
+    x = np.array([features(summary.space, arch, row["inherited"]) for arch, row in zip(archs, rows, strict=True)])
+    x, y = np.delete(x, column, 1), np.array([row["trained_on_search"] for row in rows])
+    said = [fitted(np.delete(x, k, 0), np.delete(y, k)).predict(x[k : k + 1])[0] for k in range(len(y))]
+    return float(np.abs(np.array(said) - [row["trained"] for row in rows]).mean())
 
 
 def rank(x: Iterable[Any], y: Iterable[Any]) -> float:
@@ -259,6 +270,7 @@ def study(summary: Summary) -> dict[str, Any]:
             }
             for n in summary.networks
         ],
+        "looks": {n.name: looks(n.arch) for n in summary.networks if n.chosen},
         "answer": answer(summary),
         "fidelity": fidelity(summary),
         "judged": judged(summary),
@@ -329,6 +341,7 @@ def page(made: dict[str, Any]) -> str:
         budgets=made["recipe"]["search"]["flops_budget"],
         size=int(made["space_size"]),
         latency=latency,
+        archs="\n".join(f"| {name} | {said} |" for name, said in made["looks"].items()),
         supernet_alone=alone(made["judged"]["first_front"]),
         judged=made["judged"],
         effects="\n".join(f"| {name} | {value:+.2f} |" for name, value in made["judged"]["effects"].items()),
@@ -336,6 +349,7 @@ def page(made: dict[str, Any]) -> str:
         overrated=100 * (gap["spread"] - gap["front"]),
         said_error=100 * made["judged"]["later"]["corrected_error"],
         said_bias=100 * made["judged"]["later"]["corrected_bias"],
+        no_widths=100 * made["judged"]["error_without_widths"],
         loo_error=100 * made["judged"]["corrected_by_the_others"]["error"],
         recipe=made["recipe"],
         then={
@@ -351,6 +365,18 @@ def page(made: dict[str, Any]) -> str:
         },
         notes="".join(f"\n- {note}" for note in made["notes"]),
     )
+
+
+def looks(arch: Arch) -> str:
+    """An architecture in a line."""
+    stages = []
+    for stage in arch.stages:
+        blocks = [
+            f"{b.out_chs} s{b.ratio}" + (f" d{b.cheap_kernel}" if b.ratio > 1 else "") + (" SE" if b.se_ratio else "")
+            for b in stage
+        ]
+        stages.append(", ".join(blocks))
+    return f"{arch.stem_chs}; " + "; ".join(stages) + f"; tail {arch.tail_chs}"
 
 
 def alone(first: list[dict[str, Any]]) -> str:

@@ -177,10 +177,10 @@ others: Kendall taus there, means over 200 ways to part them.
 |---|---|---|---|---|
 {corrected}
 
-Twelve full trainings bring the worst supernet to within chance of the best. But they do it through costs, widths and the
-share of ghosts: a fit without any supernet ranks these networks, which were drawn at random, as well. What a supernet
-knows beyond that is not seen with two cores' training. Networks that a search chose are another matter, because it chooses
-them where the supernet errs: see `../cifar10/`.
+Twelve full trainings bring the worst supernet to within chance of the best. But they do it through costs, widths and
+the share of ghosts: a fit without any supernet ranks these networks, which were drawn at random, as well. What a
+supernet knows beyond that is not seen with two cores' training. Networks that a search chose are another matter,
+because it chooses them where the supernet errs: see `../cifar10/`.
 
 ## What gets in the way
 
