@@ -407,21 +407,25 @@ def headline(made: dict[str, Any]) -> str:
 
 
 def verdict(made: dict[str, Any]) -> str:
-    """What a reader in a hurry wants to know: whether the goal is met under each budget, and the front's size."""
-    found = made["answer"]["found"]
+    """What a reader in a hurry wants to know: what is saved under each budget, and the front's size."""
+    found, networks = made["answer"]["found"], made["networks"]
     parts = []
-    for budget in dict.fromkeys(f["budget"] for f in found):
-        mine = [f for f in found if f["budget"] == budget]
+    for budget in parse_windows(made["recipe"]["search"]["flops_budget"]):
         saved = [
-            100 * f["latency_saved_at_equal_accuracy"]["value"] for f in mine if f["latency_saved_at_equal_accuracy"]
+            100 * f["latency_saved_at_equal_accuracy"]["value"]
+            for f in found
+            if f["budget"] == budget and f["latency_saved_at_equal_accuracy"]
         ]
-        points = [f["points_at_equal_latency"]["value"] for f in mine if f["points_at_equal_latency"]]
-        best = [f"{max(saved):.0f} % less latency at equal accuracy"] if saved else []
-        best += [f"{max(points):+.1f} points at equal latency"] if points else []
-        parts.append(f"up to {budget}, {' or '.join(best) or 'nothing that compares'}")
+        parts.append(f"{max(saved):.0f} % under {budget}" if saved else f"nothing that compares under {budget}")
+    best = {
+        kind: max((n for n in networks if n["kind"] == kind), key=lambda n: np.mean(n["test_accuracy"]))
+        for kind in ("chosen", "family")
+    }
+    top = ", ".join(f"{n['name']} {100 * np.mean(n['test_accuracy']):.1f} %" for n in best.values())
     volume, later = made["answer"]["hypervolume"], made["judged"]["later"]
     return (
-        f"At best, under each budget: {'; '.join(parts)}. Hypervolume {volume['chosen']['value']:.4f}, the family's "
+        f"Latency saved at equal accuracy, at best: {', '.join(parts)} multiply-adds. The most accurate found and of "
+        f"the family: {top}. Hypervolume {volume['chosen']['value']:.4f}, the family's "
         f"{volume['family']['value']:.4f}, of random networks {volume['random']['value']:.4f}. On these networks the "
         f"supernet alone ranks to a Kendall tau of {later['inherited_tau']:.2f}, corrected by full trainings to "
         f"{later['corrected_tau']:.2f}."
