@@ -93,11 +93,14 @@ class Correction:
             if len(rows) < LEAST:
                 raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(rows)}")
             return cls.fit(space, rows)
+        except UserError:
+            raise
         except OSError as error:
             raise UserError(f"{file}: {error.strerror}") from None
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
-                f"{file} has no {error}: `ghostnas fidelity` measures it, and keeps the networks it trained"
+                f"{file} is no fidelity study that a correction can go by ({type(error).__name__}: {error}): "
+                "`ghostnas fidelity` makes one, and keeps the networks it trained"
             ) from None
 
     @property

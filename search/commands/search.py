@@ -166,7 +166,8 @@ def _chosen(found: Any, ways: str, supernet: Path, table: Path, out: Path) -> li
 
 def _print_front(trials: list[dict[str, Any]], title: str | None) -> None:
     measured = any(t.get("measured_ms") for t in trials)
-    columns = ["architecture", "accuracy", "predicted ms", *(["measured ms"] if measured else []), "MACs", "parameters"]
+    accuracy = "expected accuracy" if any("inherited" in t for t in trials) else "accuracy"
+    columns = ["architecture", accuracy, "predicted ms", *(["measured ms"] if measured else []), "MACs", "parameters"]
     table = Table(*columns, title=title, title_justify="left")
     for t in trials:
         times = [t["latency_ms"], *([t["measured_ms"]] if measured else [])]
