@@ -48,9 +48,14 @@ def fitted(x: Floats, y: Floats) -> Any:
     return make_pipeline(StandardScaler(), BayesianRidge()).fit(x, y)
 
 
-def left_out(space: Space, rows: Sequence[Row]) -> Floats:
-    """[n] what the correction says of each row's network if it is fitted on all others: its honest error."""
+def left_out(space: Space, rows: Sequence[Row], without: str | None = None) -> Floats:
+    """[n] what the correction says of each row's network if it is fitted on all others: its honest error.
+
+    Args:
+        without: one of `FEATURES` that it shall lack.
+    """
     x, y = _points(space, rows)
+    x = x[:, [name != without for name in FEATURES]]
     others = [np.arange(len(y)) != k for k in range(len(y))]
     return np.array([fitted(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
 

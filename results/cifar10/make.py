@@ -7,7 +7,6 @@ From the repository's root (the run goes on where it was stopped with `--resume`
 """
 
 import argparse
-import textwrap
 from collections.abc import Callable, Iterable
 from itertools import pairwise, zip_longest
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from page import headline, page, put_between
 
 from ghostnet.arch import Arch
-from search.correction import FEATURES, Correction, features, fitted
+from search.correction import Correction, left_out
 from search.delivery.figures import fronts, png, svg
 from search.delivery.sensitivity import effects
 from search.delivery.summary import Network, Summary, summarise
@@ -26,10 +26,8 @@ from search.engine.front import front, hypervolume
 from search.files import read_json, write_bytes, write_json, write_text
 from search.latency.table import describe
 from search.run_folder import FIDELITY, SUPERNET
-from spaces.population import short
 
 HERE = Path(__file__).parent
-BEFORE = HERE / "before.json"  # the same study of an earlier supernet, before anything was corrected
 RESAMPLES = 2000
 Floats = NDArray[np.float64]
 Drawn = dict[str, float]  # accuracy of each network, of one resampling of its seeds
@@ -180,6 +178,7 @@ def judged(summary: Summary) -> dict[str, Any] | None:
     alone = [{"accuracy": r["trained"], "latency_ms": ms} for r, ms in zip(first, latency, strict=True)]
     now = [{"accuracy": n.accuracy, "latency_ms": n.predicted_ms} for n in chosen]
     tested = [n for n in summary.networks if n.inherited is not None and n.arch.id not in {row["arch"] for row in rows}]
+    bare = left_out(summary.space, rows, without="mean log width")
     said = [correct(n.arch, n.inherited or 0.0) for n in tested]
     trained = [n.accuracy for n in tested]
     return {
@@ -190,7 +189,7 @@ def judged(summary: Summary) -> dict[str, Any] | None:
         "spread": len(even),
         "kendall_tau_of_the_spread": rank([row["inherited"] for row in even], [row["trained"] for row in even]),
         "corrected_by_the_others": found["corrected"],
-        "error_without_widths": error_without(summary, rows, FEATURES.index("mean log width")),
+        "error_without_widths": float(np.abs(bare - [row["trained"] for row in rows]).mean()),
         "effects": correct.effects,
         "trained_less_inherited": {
             kind: float(np.mean([row["trained"] - row["inherited"] for row in rows if row["kind"] == kind]))
@@ -214,15 +213,6 @@ def judged(summary: Summary) -> dict[str, Any] | None:
             for row, ms in zip(first, latency, strict=True)
         ],
     }
-
-
-def error_without(summary: Summary, rows: list[dict[str, Any]], column: int) -> float:
-    """The mean error that the correction would have if it lacked a feature, each network left out once."""
-    archs = [summary.space.decode(np.array(row["code"])) for row in rows]
-    x = np.array([features(summary.space, arch, row["inherited"]) for arch, row in zip(archs, rows, strict=True)])
-    x, y = np.delete(x, column, 1), np.array([row["trained_on_search"] for row in rows])
-    said = [fitted(np.delete(x, k, 0), np.delete(y, k)).predict(x[k : k + 1])[0] for k in range(len(y))]
-    return float(np.abs(np.array(said) - [row["trained"] for row in rows]).mean())
 
 
 def rank(x: Iterable[Any], y: Iterable[Any]) -> float:
@@ -279,94 +269,6 @@ def study(summary: Summary) -> dict[str, Any]:
     }
 
 
-def words(figure: dict[str, float] | None, digits: int = 1, scale: float = 1.0) -> str:
-    if figure is None:
-        return "-"
-    value, low, high = (scale * figure[key] for key in ("value", "low", "high"))
-    return f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
-
-
-def share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def page(made: dict[str, Any]) -> str:
-    rows = []
-    for n in made["networks"]:
-        values = 100 * np.array(n["test_accuracy"])
-        spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-        inherited = "" if n["inherited"] is None else f"{n['inherited']:.1%}"
-        expected = "" if n["expected"] is None else f"{n['expected']:.1%}"
-        predicted = "" if n["predicted_ms"] is None else f"{n['predicted_ms']:.3f}"
-        rows.append(
-            f"| {n['name']} | {short(n['macs'])} | {short(n['params'])} | {predicted} | {n['measured_ms']:.3f} "
-            f"| {inherited} | {expected} | **{values.mean():.2f}**{spread} |"
-        )
-    a = made["answer"]
-    found = [
-        f"| {f['network']} | {f['budget']} | {words(f['points_at_equal_latency'])} "
-        f"| {words(f['latency_saved_at_equal_accuracy'], 0, 100)} | {words(f['points_at_equal_macs'])} "
-        f"| {words(f['points_over_a_random_network'])} | {share(f['its_latency_of_the_random_one'])} |"
-        for f in a["found"]
-    ]
-    f, latency = made["fidelity"], made["latency"]
-    volumes = ", ".join(
-        f"{kind} {v['value']:.4f} ({v['low']:.4f} to {v['high']:.4f})"
-        for kind, v in a["hypervolume"].items()
-        if kind != "corner"
-    )
-    stages = ", ".join(f"{stage} {seconds / 60:.0f} min" for stage, seconds in made["seconds"].items())
-    again = f["one_seed_against_another_tau"]
-    before, gap = read_json(BEFORE), made["judged"]["trained_less_inherited"]
-    return PAGE.format(
-        networks="\n".join(rows),
-        found="\n".join(found),
-        at_latency=words(a["mean_points_at_equal_latency"]),
-        at_macs=words(a["mean_points_at_equal_macs"]),
-        over_random=words(a["mean_points_over_random"]),
-        volumes=volumes,
-        corner=a["hypervolume"]["corner"]["latency_ms"],
-        count=f["networks"],
-        tau=f["kendall_tau"],
-        tau_low=f["kendall_tau_95"][0],
-        tau_high=f["kendall_tau_95"][1],
-        spearman=f["spearman"],
-        macs_tau=f["macs_tau"],
-        again="" if again is None else f" One seed ranks as another to {again:.2f}.",
-        stages=stages,
-        seeds=made["recipe"]["retrain"]["seeds"],
-        epochs=made["recipe"]["retrain"]["epochs"],
-        supernet=made["supernet"],
-        evaluated=made["evaluated"],
-        budgets=made["recipe"]["search"]["flops_budget"],
-        size=int(made["space_size"]),
-        latency=latency,
-        archs="\n".join(f"| {name} | {said} |" for name, said in made["looks"].items()),
-        supernet_alone=alone(made["judged"]["first_front"]),
-        judged=made["judged"],
-        effects="\n".join(f"| {name} | {value:+.2f} |" for name, value in made["judged"]["effects"].items()),
-        spread_count=made["judged"]["spread"],
-        overrated=100 * (gap["spread"] - gap["front"]),
-        said_error=100 * made["judged"]["later"]["corrected_error"],
-        said_bias=100 * made["judged"]["later"]["corrected_bias"],
-        no_widths=100 * made["judged"]["error_without_widths"],
-        loo_error=100 * made["judged"]["corrected_by_the_others"]["error"],
-        recipe=made["recipe"],
-        then={
-            "best": 100 * max(np.mean(n["test_accuracy"]) for n in before["networks"] if n["kind"] == "chosen"),
-            "tau": before["fidelity"]["kendall_tau"],
-            "volume": {kind: v["value"] for kind, v in before["answer"]["hypervolume"].items() if kind != "corner"},
-            "epochs": before["supernet"]["epochs"],
-            "at_macs": words(before["answer"]["mean_points_at_equal_macs"]),
-        },
-        now={
-            "best": 100 * max(np.mean(n["test_accuracy"]) for n in made["networks"] if n["kind"] == "chosen"),
-            "volume": {kind: v["value"] for kind, v in a["hypervolume"].items() if kind != "corner"},
-        },
-        notes="".join(f"\n- {note}" for note in made["notes"]),
-    )
-
-
 def looks(arch: Arch) -> str:
     """An architecture in a line."""
     stages = []
@@ -377,69 +279,6 @@ def looks(arch: Arch) -> str:
         ]
         stages.append(", ".join(blocks))
     return f"{arch.stem_chs}; " + "; ".join(stages) + f"; tail {arch.tail_chs}"
-
-
-def alone(first: list[dict[str, Any]]) -> str:
-    """Rows for the networks that the supernet alone would have chosen."""
-    rows = sorted(first, key=lambda row: row["predicted_ms"])
-    return "\n".join(
-        f"| {row['arch']} | {short(row['macs'])} | {short(row['params'])} | {row['predicted_ms']:.3f} "
-        f"| {100 * row['inherited']:.1f} | {100 * row['trained']:.2f} |"
-        for row in rows
-    )
-
-
-def headline(made: dict[str, Any]) -> str:
-    """The README's table: what was found, and what it gains on the family."""
-    networks = {n["name"]: n for n in made["networks"]}
-    rows = ["| found | multiply-adds | measured ms | test accuracy, % | points at equal latency | latency saved, % |"]
-    rows.append("|---" * 6 + "|")
-    for f in made["answer"]["found"]:
-        n = networks[f["network"]]
-        values = 100 * np.array(n["test_accuracy"])
-        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-        rows.append(
-            f"| {n['name']} | {short(n['macs'])} | {n['measured_ms']:.3f} | {values.mean():.1f}{spread} "
-            f"| {words(f['points_at_equal_latency'])} | {words(f['latency_saved_at_equal_accuracy'], 0, 100)} |"
-        )
-    said = verdict(made)
-    return "\n".join([*textwrap.wrap(said, 120), "", *rows])
-
-
-def verdict(made: dict[str, Any]) -> str:
-    """What a reader in a hurry wants to know: what is saved under each budget, and the front's size."""
-    found, networks = made["answer"]["found"], made["networks"]
-    parts = []
-    for budget in parse_windows(made["recipe"]["search"]["flops_budget"]):
-        saved = [
-            100 * f["latency_saved_at_equal_accuracy"]["value"]
-            for f in found
-            if f["budget"] == budget and f["latency_saved_at_equal_accuracy"]
-        ]
-        parts.append(f"{max(saved):.0f} % under {budget}" if saved else f"nothing that compares under {budget}")
-    best = {
-        kind: max((n for n in networks if n["kind"] == kind), key=lambda n: np.mean(n["test_accuracy"]))
-        for kind in ("chosen", "family")
-    }
-    top = ", ".join(f"{n['name']} {100 * np.mean(n['test_accuracy']):.1f} %" for n in best.values())
-    volume, later = made["answer"]["hypervolume"], made["judged"]["later"]
-    return (
-        f"Latency saved at equal accuracy, at best: {', '.join(parts)} multiply-adds. The most accurate found and of "
-        f"the family: {top}. Hypervolume {volume['chosen']['value']:.4f}, the family's "
-        f"{volume['family']['value']:.4f}, of random networks {volume['random']['value']:.4f}. On these networks the "
-        f"supernet alone ranks to a Kendall tau of {later['inherited_tau']:.2f}, corrected by full trainings to "
-        f"{later['corrected_tau']:.2f}."
-    )
-
-
-def put_between(text: str, marker: str, what: str) -> str:
-    """The text with what stands between the marker and the next `<!-- end -->` replaced."""
-    head, _, rest = text.partition(f"<!-- {marker} -->\n")
-    tail = rest.partition("<!-- end -->")[2]
-    return f"{head}<!-- {marker} -->\n{what}\n<!-- end -->{tail}"
-
-
-PAGE = (HERE / "page.md").read_text(encoding="utf-8")
 
 
 def main() -> None:
