@@ -18,6 +18,7 @@ from page import headline, page, put_between
 
 from ghostnet.arch import Arch
 from search.correction import Correction, left_out
+from search.delivery.fidelity import scatter
 from search.delivery.figures import fronts, png, svg
 from search.delivery.sensitivity import effects
 from search.delivery.summary import Network, Summary, summarise
@@ -298,6 +299,7 @@ def main() -> None:
         from search.delivery.figures import choices
 
         write_bytes(arguments.out / "sensitivity.png", png(choices.sensitivity(known).figure))
+    write_bytes(arguments.out / "fidelity.png", png(scatter(read_json(summary.folder / FIDELITY))))
     write_text(arguments.out / "README.md", page(made))
     if arguments.out == HERE:
         readme = HERE.parent.parent / "README.md"
