@@ -122,7 +122,7 @@ def search(job: Run) -> None:
     if not trials:
         raise UserError(f"the search evaluated no network: all failed, see {job.out / TRIALS}")
     best, count = found.front, job.recipe.retrain.chosen
-    chosen = choose_by_budget(list(found.inside.values()), count, ends=len(found.inside) == 1)
+    chosen = choose_by_budget(list(found.inside.values()), count, fastest=len(found.inside) == 1)
     result = {
         "evaluated": len(trials),
         "planned": config.trials,

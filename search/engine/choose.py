@@ -15,15 +15,15 @@ WAYS = "knee, even:3, 8ms, 60M (or 40M..60M), or an architecture's id"
 
 
 def choose(
-    trials: Sequence[Trial], count: int, objectives: Sequence[Objective] = USUAL, *, ends: bool = True
+    trials: Sequence[Trial], count: int, objectives: Sequence[Objective] = USUAL, *, fastest: bool = True
 ) -> list[Trial]:
-    """`count` networks along the front, fastest first: evenly from its fastest to its most accurate, or without `ends`
-    the middle one of each of `count` equal parts. A front with fewer is filled up from the fronts behind it."""
+    """`count` networks along the front, fastest first: evenly from its fastest to its most accurate, or without the
+    `fastest` the last one of each of `count` equal parts. A front with fewer is filled up from the fronts behind it."""
     pool: list[Trial] = []
     for layer in layers(trials, objectives):
         share = min(count - len(pool), len(layer))
-        middles = (np.arange(share) + 0.5) * len(layer) / max(share, 1) - 0.5
-        places = np.linspace(0, len(layer) - 1, share) if ends else middles
+        lasts = np.arange(1, share + 1) * len(layer) / max(share, 1) - 1
+        places = np.linspace(0, len(layer) - 1, share) if fastest else lasts
         pool += [layer[round(place)] for place in places]
         if len(pool) >= count:
             break
@@ -31,15 +31,15 @@ def choose(
 
 
 def choose_by_budget(
-    pools: Sequence[Sequence[Trial]], count: int, objectives: Sequence[Objective] = USUAL, *, ends: bool = True
+    pools: Sequence[Sequence[Trial]], count: int, objectives: Sequence[Objective] = USUAL, *, fastest: bool = True
 ) -> list[Trial]:
     """`count` networks, a like number for each budget: evenly along that part of its front which no tighter budget
     admits, filled up from all that it admits; fastest first.
 
     Args:
         pools: the trials inside each budget.
-        ends: whether the fastest and the most accurate of each part are among them: dear for little, where only a few
-            are taken.
+        fastest: whether the fastest of each part is among them, of which the next budget's is often a neighbour; the
+            most accurate, which is what a budget is for, always is.
     """
     chosen: dict[str, Trial] = {}
     tighter: set[str] = set()
@@ -48,7 +48,7 @@ def choose_by_budget(
         mine = [t for t in front(pool, objectives) if t["arch"] not in tighter]
         for some in (mine, pool):
             left = [t for t in some if t["arch"] not in chosen]
-            picked = choose(left, share, objectives, ends=ends)
+            picked = choose(left, share, objectives, fastest=fastest)
             chosen |= {t["arch"]: t for t in picked}
             share -= len(picked)
         tighter |= {t["arch"] for t in pool}

@@ -211,15 +211,13 @@ def test_choosing_takes_the_ends_and_fills_up_from_behind():
     assert len(choose(stairs, 3)) == 3 and len(choose(stairs, 5)) == 3
 
 
-def test_choosing_without_the_ends_takes_the_middles_of_equal_parts():
+def test_choosing_without_the_fastest_takes_the_last_of_equal_parts():
     line = trials_at(np.array([[k / 10, k / 10] for k in range(1, 10)]))
-    for count, places in ((1, [5]), (3, [2, 5, 8]), (9, range(1, 10))):
-        assert [t["accuracy"] for t in choose(line, count, ends=False)] == [k / 10 for k in places]
+    for count, places in ((1, [9]), (3, [3, 6, 9]), (9, range(1, 10))):
+        assert [t["accuracy"] for t in choose(line, count, fastest=False)] == [k / 10 for k in places]
     tight = line[:3]
-    assert [t["accuracy"] for t in choose_by_budget([line, tight], 2, ends=False)] == [
-        0.2,
-        pytest.approx(0.6, abs=0.11),
-    ]
+    picked = choose_by_budget([line, tight], 4, fastest=False)
+    assert [t["accuracy"] for t in picked] == [pytest.approx(0.15, abs=0.06), 0.3, 0.6, 0.9]  # the best of each budget
 
 
 def test_every_budget_gets_its_share_of_the_chosen_and_of_its_own():
