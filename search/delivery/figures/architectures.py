@@ -40,5 +40,5 @@ def arch_figure(named: dict[str, Arch]) -> Figure:
         handles.append(Line2D([], [], color=INK, linestyle="", marker="o", markersize=5, label="SE"))
         handles.append(Line2D([], [], linestyle="", marker="$3$", color=INK, label="cheap kernel d"))
         handles.append(Patch(facecolor="none", edgecolor=SOFT, label="outline: expansion, fill: output channels"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8.5)
+        figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8.5)
     return figure
