@@ -54,13 +54,14 @@ def left_out(space: Space, rows: Sequence[Row], without: str | None = None) -> F
     Args:
         without: one of `FEATURES` that it shall lack.
     """
-    x, y = _points(space, rows)
+    x, y = points(space, rows)
     x = x[:, [name != without for name in FEATURES]]
     others = [np.arange(len(y)) != k for k in range(len(y))]
     return np.array([fitted(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
 
 
-def _points(space: Space, rows: Sequence[Row]) -> tuple[Floats, Floats]:
+def points(space: Space, rows: Sequence[Row]) -> tuple[Floats, Floats]:
+    """What a correction is fitted on: `features` [n, k], and accuracies on the search split after training [n]."""
     x = [features(space, space.decode(np.array(row["code"])), row["inherited"]) for row in rows]
     return np.array(x), np.array([row["trained_on_search"] for row in rows])
 
@@ -80,7 +81,7 @@ class Correction:
             rows: `code`, `inherited`, and `trained_on_search`: accuracy on the search split after full training, as the
                 test split is for the end.
         """
-        return cls(space, fitted(*_points(space, rows)))
+        return cls(space, fitted(*points(space, rows)))
 
     @classmethod
     def load(cls, file: Path, supernet: Path) -> "Correction":
