@@ -55,7 +55,11 @@ def left_out(space: Space, rows: Sequence[Row], without: str | None = None) -> F
         without: one of `FEATURES` that it shall lack.
     """
     x, y = points(space, rows)
-    x = x[:, [name != without for name in FEATURES]]
+    return left_out_of(x[:, [name != without for name in FEATURES]], y)
+
+
+def left_out_of(x: Floats, y: Floats) -> Floats:
+    """[n] what a fit on all other rows says of each: features [n, k], accuracies [n]"""
     others = [np.arange(len(y)) != k for k in range(len(y))]
     return np.array([fitted(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
 

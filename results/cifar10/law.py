@@ -63,6 +63,7 @@ def search(job: Run, folder: Path) -> Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("results/cifar10-small"))
+    parser.add_argument("--seeds", type=int, help="trainings of each network; the recipe's number")
     parser.add_argument("--out", type=Path, default=HERE / "law.json")
     arguments = parser.parse_args()
     job = Run(recorded_recipe(arguments.run), arguments.run, None)
@@ -74,7 +75,7 @@ def main() -> None:
     archs = {name: job.space.decode(np.array(trial["code"])) for name, trial in chosen.items()}
     jobs = [
         Job(name=name, arch=arch, seed=seed, out=folder / NETWORKS / arch.id / f"seed-{seed}")
-        for seed in range(job.recipe.seed, job.recipe.seed + config.seeds)
+        for seed in range(job.recipe.seed, job.recipe.seed + (arguments.seeds or config.seeds))
         for name, arch in archs.items()
     ]
     trained = over_seeds(jobs, train_all(jobs, job.data, config, workers=config.workers))
