@@ -62,7 +62,7 @@ def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> Drawn:
             steps = [step / max(1, curve[-1][0]) for step, _ in curve]
             rows[0, 0].plot(steps, [v for _, v in curve], color=SERIES[k % len(SERIES)], linewidth=1.2, label=name)
         rows[0, 0].set(xlabel="share of its training", ylabel="training loss (smoothed)", ylim=(0, None))
-        rows[0, 0].legend(ncols=2, fontsize=8)
+        rows[0, 0].legend(ncols=2 if len(losses) <= 10 else 3, loc="lower left", fontsize=8)
         if looks:
             for k, (name, curve) in enumerate(looks.items()):
                 x, y = [step for step, _ in curve], [100 * v for _, v in curve]
