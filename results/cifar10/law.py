@@ -97,7 +97,7 @@ def main() -> None:
         }
         for name, row in trained.items()
     ]
-    both = {t["arch"] for t in found.front} & {t["arch"] for t in read_json(job.out / RESULT)["front"]}
+    both = {t["arch"] for t in found.front} & set(read_json(job.out / RESULT)["front"])
     write_json(
         arguments.out,
         {

@@ -6,7 +6,7 @@ once a seed; finished trainings stay:
 
     python results/ghost-vgg/make.py --data parquet:../shared/data/cifar10 --seed 0
 
-It needs torch, torchvision and timm, no Optuna and no Ray. `--limit 1000 --epochs 0.2 --out /tmp/try` tries it on a CPU.
+It needs torch, torchvision and timm, no Optuna and no Ray. `--limit 1000 --epochs 0.2 --out try` tries it on a CPU.
 """
 
 import argparse
@@ -100,9 +100,9 @@ def page(rows: list[dict], about: dict) -> str:
         "# Ghost-VGG-16 on CIFAR-10: s and d",
         "",
         f"VGG-16 and its Ghost versions (all 13 convolutions), 32 x 32, {about['training_images']:,} training images,",
-        f"{about['config']['epochs']:g} epochs in place of the paper's 400, a cosine in place of its steps; test accuracy",
-        "once at the end, mean ± standard deviation over seeds. Accuracies of so many epochs and of 400 don't compare,",
-        "their order may. Where the images were JPEG, as in a parquet copy, that costs some accuracy, too.",
+        f"{about['config']['epochs']:g} epochs in place of the paper's 400, a cosine in place of its steps; test",
+        "accuracy once at the end, mean ± standard deviation over seeds. Accuracies of so many epochs and of 400 don't",
+        "compare, their order may. Where the images were JPEG, as in a parquet copy, that costs some accuracy, too.",
         "",
         "| s | d | multiply-adds | parameters | test accuracy, % | seeds | paper, % |",
         "|---|---|---|---|---|---|---|",

@@ -1,0 +1,145 @@
+"""Found against the family against luck: figures with intervals over seeds."""
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise, zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.delivery.summary import Network, Summary
+from search.engine.budgets import parse_windows
+from search.engine.front import hypervolume
+
+RESAMPLES = 2000
+Floats = NDArray[np.float64]
+Drawn = dict[str, float]  # accuracy of each network, of one resampling of its seeds
+
+
+def seed_spread(networks: list[Network]) -> tuple[float, int]:
+    """Standard deviation of accuracy over seeds, all networks' pooled (three seeds alone say little of one network's),
+    and its degrees of freedom."""
+    squares = sum(float(np.square(np.array(n.accuracies) - n.accuracy).sum()) for n in networks)
+    degrees = sum(len(n.accuracies) - 1 for n in networks)
+    return float(np.sqrt(squares / max(degrees, 1))), degrees
+
+
+def resampled(networks: list[Network], rng: np.random.Generator) -> list[Drawn]:
+    """Mean accuracies of every network as they came, then as other seeds would give them: Student's t about the mean,
+    by the pooled spread."""
+    spread, degrees = seed_spread(networks)
+    draws = [{n.name: n.accuracy for n in networks}]
+    for _ in range(RESAMPLES):
+        errors = spread * rng.standard_t(max(degrees, 1), len(networks))
+        draws.append(
+            {n.name: n.accuracy + e / np.sqrt(len(n.accuracies)) for n, e in zip(networks, errors, strict=True)}
+        )
+    return draws
+
+
+def interval(draws: list[Drawn], statistic: Callable[[Drawn], float]) -> dict[str, float] | None:
+    """A figure with its 95 % interval over seeds; None where there is none."""
+    value, *others = (statistic(draw) for draw in draws)
+    if not np.isfinite(value):
+        return None
+    low, high = np.nanpercentile(others, [2.5, 97.5])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def curve(family: list[Network], key: str, draw: Drawn, at: float) -> float:
+    """The accuracy that the family has where its `key` (measured_ms or macs) is `at`: straight between those of its
+    networks that no cheaper one beats, on a logarithmic axis; nan below the cheapest."""
+    points: list[tuple[float, float]] = []
+    for x, y in sorted((float(np.log(getattr(n, key))), draw[n.name]) for n in family):
+        if not points or y > points[-1][1]:
+            points.append((x, y))
+    x, y = np.array(points).T
+    return float(np.interp(np.log(at), x, y, left=np.nan))
+
+
+def latency_of(family: list[Network], draw: Drawn, accuracy: float) -> float:
+    """The least latency at which the family reaches an accuracy, on the same lines; nan where it never does."""
+    points = sorted((np.log(n.measured_ms or np.nan), draw[n.name]) for n in family)
+    if points[0][1] >= accuracy:
+        return float(np.exp(points[0][0]))
+    for (x, y), (next_x, next_y) in pairwise(points):
+        if next_y >= accuracy:
+            return float(np.exp(x + (next_x - x) * (accuracy - y) / (next_y - y)))
+    return float("nan")
+
+
+def volume(networks: list[Network], draw: Drawn, worst_ms: float) -> float:
+    points = [{"accuracy": draw[n.name], "latency_ms": n.measured_ms} for n in networks]
+    return hypervolume(points, worst_ms)
+
+
+def against(n: Network, family: list[Network], luck: Network | None, draws: list[Drawn], budget: str) -> dict[str, Any]:
+    """One found network beside the family, beside those of it that the same budget admits, and beside a random one of
+    its multiply-adds."""
+    at, window = n.measured_ms or float("nan"), parse_windows(budget)[budget]
+    within = [other for other in family if other.macs <= window.high]
+    return {
+        "network": n.name,
+        "budget": budget,
+        "points_at_equal_latency": interval(draws, lambda d: gain(n, family, "measured_ms", d)),
+        "latency_saved_at_equal_accuracy": interval(draws, lambda d: saved(n, family, d)),
+        "within_budget": {
+            "family": [other.name for other in within],
+            "points_at_equal_latency": interval(draws, lambda d: gain(n, within, "measured_ms", d)),
+            "latency_saved_at_equal_accuracy": interval(draws, lambda d: saved(n, within, d)),
+        },
+        "points_at_equal_macs": interval(draws, lambda d: gain(n, family, "macs", d)),
+        "points_over_a_random_network": luck and interval(draws, lambda d: 100 * (d[n.name] - d[luck.name])),
+        "its_latency_of_the_random_one": luck and at / (luck.measured_ms or float("nan")),
+    }
+
+
+def saved(n: Network, family: list[Network], draw: Drawn) -> float:
+    """The share of the family's latency that a network needs less, at an equal accuracy."""
+    return 1 - (n.measured_ms or float("nan")) / latency_of(family, draw, draw[n.name])
+
+
+def gain(n: Network, family: list[Network], key: str, draw: Drawn) -> float:
+    """Points of accuracy over the family at an equal `key`."""
+    return 100 * (draw[n.name] - curve(family, key, draw, getattr(n, key)))
+
+
+def answer(summary: Summary) -> dict[str, Any]:
+    """Found against the family against luck."""
+    kinds = {kind: [n for n in summary.networks if n.kind == kind] for kind in ("chosen", "family", "random")}
+    chosen, family, drawn = kinds.values()
+    draws = resampled(summary.networks, np.random.default_rng(0))
+    worst = 1.05 * max(n.measured_ms or 0.0 for n in summary.networks)
+    pairs = list(zip(chosen, drawn, strict=False))
+    return {
+        "found": [
+            against(n, family, luck, draws, tightest(n, summary.recipe["search"]["flops_budget"]))
+            for n, luck in zip_longest(chosen, drawn[: len(chosen)], fillvalue=None)
+            if n
+        ],
+        "mean_points_at_equal_latency": interval(
+            draws, lambda d: mean(gain(n, family, "measured_ms", d) for n in chosen)
+        ),
+        "mean_points_at_equal_macs": interval(draws, lambda d: mean(gain(n, family, "macs", d) for n in chosen)),
+        "mean_points_over_random": interval(draws, lambda d: mean(100 * (d[n.name] - d[r.name]) for n, r in pairs)),
+        "seed_spread": seed_spread(summary.networks)[0],
+        "hypervolume": {kind: volume_of(of, draws, worst) for kind, of in kinds.items() if of}
+        | {"corner": {"accuracy": 0.0, "latency_ms": worst}},
+    }
+
+
+def tightest(n: Network, budgets: str) -> str:
+    """The first of the budgets, from the tightest on, that admits a network."""
+    return next(
+        words for words, w in sorted(parse_windows(budgets).items(), key=lambda b: b[1].high) if n.macs <= w.high
+    )
+
+
+def mean(values: Iterable[float]) -> float:
+    """Of those that exist; not-a-number of none."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def volume_of(networks: list[Network], draws: list[Drawn], worst_ms: float) -> dict[str, float] | None:
+    return interval(draws, lambda d: volume(networks, d, worst_ms))

@@ -1,0 +1,157 @@
+"""Was the supernet right, its correction, and was it needed?"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from answer import RESAMPLES, interval, resampled, tightest, volume, volume_of
+
+from search.correction import Correction, left_out, left_out_of, points
+from search.delivery.summary import Network, Summary
+from search.engine.budgets import parse_windows
+from search.engine.front import hypervolume
+from search.files import read_json
+from search.run_folder import FIDELITY, SUPERNET
+from spaces.space import Space
+
+LAW = Path(__file__).parent / "law.json"
+
+
+def fidelity(summary: Summary) -> dict[str, Any]:
+    """Does the supernet rank the fully trained networks? Their mean accuracy over seeds, with networks drawn anew."""
+    from scipy.stats import kendalltau, spearmanr
+
+    nets = [n for n in summary.networks if n.inherited is not None]
+    said, trained = (np.array([getattr(n, key) for n in nets]) for key in ("inherited", "accuracy"))
+    macs = np.array([n.macs for n in nets])
+    rng = np.random.default_rng(0)
+    picks = rng.integers(len(nets), size=(RESAMPLES, len(nets)))
+    taus = [kendalltau(said[pick], trained[pick]).statistic for pick in picks]
+    halves = [
+        kendalltau(*np.array([rng.permutation(n.accuracies)[:2] for n in nets]).T).statistic
+        for _ in range(200)
+        if min(len(n.accuracies) for n in nets) > 1
+    ]
+    return {
+        "networks": len(nets),
+        "kendall_tau": float(kendalltau(said, trained).statistic),
+        "kendall_tau_95": [float(v) for v in np.nanpercentile(taus, [2.5, 97.5])],
+        "spearman": float(spearmanr(said, trained).statistic),
+        "macs_tau": float(kendalltau(macs, trained).statistic),
+        "one_seed_against_another_tau": float(np.mean(halves)) if halves else None,
+    }
+
+
+def judged(summary: Summary) -> dict[str, Any] | None:
+    """The full trainings before the search: how the supernet and its correction ranked them, and what the networks
+    that the supernet alone would have chosen came to; None where the run has none."""
+    file = summary.folder / FIDELITY
+    if not file.exists() or summary.predict is None:
+        return None
+    found = read_json(file)
+    rows = found["networks"]
+    first = [row for row in rows if row["kind"] == "front"]
+    latency = summary.predict(np.array([row["code"] for row in first])).latency_ms if first else []
+    even = [row for row in rows if row["kind"] == "spread"]
+    correct = Correction.load(file, summary.folder / SUPERNET)
+    chosen = [n for n in summary.networks if n.chosen]
+    corner = 1.05 * max([*(n.predicted_ms or 0.0 for n in chosen), *latency])
+    alone = [{"accuracy": r["trained"], "latency_ms": ms} for r, ms in zip(first, latency, strict=True)]
+    now = [{"accuracy": n.accuracy, "latency_ms": n.predicted_ms} for n in chosen]
+    tested = [n for n in summary.networks if n.inherited is not None and n.arch.id not in {row["arch"] for row in rows}]
+    said = [correct(n.arch, n.inherited or 0.0) for n in tested]
+    trained = [n.accuracy for n in tested]
+    return {
+        "networks": len(rows),
+        "kendall_tau": found["kendall_tau"],
+        "tau_within_bins": found["tau_within_bins"],
+        "macs_tau": found["macs_tau"],
+        "spread": len(even),
+        "kendall_tau_of_the_spread": rank([row["inherited"] for row in even], [row["trained"] for row in even]),
+        "corrected_by_the_others": found["corrected"],
+        "left_out_error": errors(summary.space, rows),
+        "effects": correct.effects,
+        "trained_less_inherited": {
+            kind: float(np.mean([row["trained"] - row["inherited"] for row in rows if row["kind"] == kind]))
+            for kind in ("spread", "front")
+        },
+        "later": {
+            "networks": len(tested),
+            "inherited_tau": rank([n.inherited for n in tested], trained),
+            "corrected_tau": rank(said, trained),
+            "macs_tau": rank([n.macs for n in tested], trained),
+            "corrected_error": float(np.abs(np.array(said) - trained).mean()),
+            "corrected_bias": float((np.array(said) - trained).mean()),
+        },
+        "hypervolume_by_predicted_ms": {
+            "the_supernet_alone": hypervolume(alone, corner),
+            "corrected": hypervolume(now, corner),
+            "corner_ms": corner,
+        },
+        "points_over_the_supernet_alone": {n.name: over_first(n, first, latency, summary) for n in chosen},
+        "first_front": [
+            {key: row[key] for key in ("arch", "macs", "params", "inherited", "trained")} | {"predicted_ms": float(ms)}
+            for row, ms in zip(first, latency, strict=True)
+        ],
+    }
+
+
+def over_first(n: Network, first: list[dict[str, Any]], latency: Iterable[float], summary: Summary) -> float | None:
+    """Points of a found network over the best that the supernet alone chose within its budget and its latency."""
+    budgets = summary.recipe["search"]["flops_budget"]
+    most = parse_windows(budgets)[tightest(n, budgets)].high
+    within = [
+        row["trained"]
+        for row, ms in zip(first, latency, strict=True)
+        if row["macs"] <= most and ms <= (n.predicted_ms or 0.0)
+    ]
+    return 100 * (n.accuracy - max(within)) if within else None
+
+
+def errors(space: Space, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The correction's mean error on networks that are left out in turn, as it is and with other terms."""
+    x, y = points(space, rows)
+    tested = np.array([row["trained"] for row in rows])
+    archs = [space.decode(np.array(row["code"])) for row in rows]
+    share_of_se = [[float(np.mean([block.se_ratio > 0 for block in arch.blocks]))] for arch in archs]
+    said = {
+        "as_it_is": left_out_of(x, y),
+        "without_the_widths": left_out(space, rows, without="mean log width"),
+        "without_inherited": left_out(space, rows, without="inherited accuracy"),
+        "with_se": left_out_of(np.hstack([x, share_of_se]), y),
+    }
+    return {name: float(np.abs(each - tested).mean()) for name, each in said.items()}
+
+
+def without_supernet(summary: Summary) -> dict[str, Any] | None:
+    """What `law.py` found beside what the study found, both by the latencies of one session; None if it did not run."""
+    if not LAW.exists():
+        return None
+    law = read_json(LAW)
+    times, chosen = law["measured_ms_of_the_study's"], [n for n in summary.networks if n.chosen]
+    here = [replace(n, measured_ms=times[n.name]) for n in chosen]
+    there = [
+        replace(here[0], name=row["name"], accuracies=tuple(row["test_accuracy"]), measured_ms=row["measured_ms"])
+        for row in law["networks"]
+    ]
+    draws = resampled([*here, *there], np.random.default_rng(0))
+    corner = 1.05 * max(n.measured_ms or 0.0 for n in [*here, *there])
+    return law | {
+        "hypervolume": {
+            "found": volume_of(here, draws, corner),
+            "by_the_law": volume_of(there, draws, corner),
+            "corner_ms": corner,
+        },
+        "hypervolume_by_the_law_less_found": interval(
+            draws, lambda d: volume(there, d, corner) - volume(here, d, corner)
+        ),
+    }
+
+
+def rank(x: Iterable[Any], y: Iterable[Any]) -> float:
+    """Kendall's tau (b)."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(list(x), list(y)).statistic)
