@@ -22,6 +22,11 @@ def words(figure: dict[str, float] | None, digits: int = 1, scale: float = 1.0) 
     return f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
+def volume(figure: dict[str, float]) -> str:
+    """A hypervolume with its interval."""
+    return f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
+
+
 def beside_family(figures: dict[str, Any]) -> str:
     """Two cells of a table: points at equal latency, per cent of latency saved at equal accuracy."""
     saved = words(figures["latency_saved_at_equal_accuracy"], 0, 100)
@@ -55,11 +60,7 @@ def page(made: dict[str, Any]) -> str:
         for f in a["found"]
     ]
     f, latency = made["fidelity"], made["latency"]
-    volumes = ", ".join(
-        f"{kind} {v['value']:.4f} ({v['low']:.4f} to {v['high']:.4f})"
-        for kind, v in a["hypervolume"].items()
-        if kind != "corner"
-    )
+    volumes = ", ".join(f"{kind} {volume(v)}" for kind, v in a["hypervolume"].items() if kind != "corner")
     stages = ", ".join(f"{stage} {seconds / 60:.0f} min" for stage, seconds in made["seconds"].items())
     again = f["one_seed_against_another_tau"]
     before, gap = read_json(BEFORE), made["judged"]["trained_less_inherited"]
@@ -142,8 +143,8 @@ def by_law(law: dict[str, Any]) -> dict[str, Any]:
     return law | {
         "seeds": len(law["networks"][0]["seeds"]),
         "rows": "\n".join(rows),
-        "volume_found": words(volumes["found"], 4),
-        "volume_by_law": words(volumes["by_the_law"], 4),
+        "volume_found": volume(volumes["found"]),
+        "volume_by_law": volume(volumes["by_the_law"]),
         "corner_ms": volumes["corner_ms"],
         "share": 100 * volumes["by_the_law"]["value"] / volumes["found"]["value"],
         "difference": words(law["hypervolume_by_the_law_less_found"], 4),
@@ -183,14 +184,14 @@ def verdict(made: dict[str, Any]) -> str:
         for kind in ("chosen", "family")
     }
     top = ", ".join(f"{n['name']} {100 * np.mean(n['test_accuracy']):.1f} %" for n in best.values())
-    volume, later = made["answer"]["hypervolume"], made["judged"]["later"]
+    volumes, later = made["answer"]["hypervolume"], made["judged"]["later"]
     above = outright(made)
     return (
         f"Latency saved at equal accuracy, at best: {', '.join(parts)} multiply-adds. "
         + (f"Faster and no less accurate than the best GhostNet under the same budget: {above}. " if above else "")
         + f"The most accurate found and of "
-        f"the family: {top}. Hypervolume {volume['chosen']['value']:.4f}, the family's "
-        f"{volume['family']['value']:.4f}, of random networks {volume['random']['value']:.4f}. On these networks the "
+        f"the family: {top}. Hypervolume {volumes['chosen']['value']:.4f}, the family's "
+        f"{volumes['family']['value']:.4f}, of random networks {volumes['random']['value']:.4f}. On these networks the "
         f"supernet alone ranks to a Kendall tau of {later['inherited_tau']:.2f}, corrected by full trainings to "
         f"{later['corrected_tau']:.2f}."
     )
