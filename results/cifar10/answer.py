@@ -1,7 +1,7 @@
 """Found against the family against luck: figures with intervals over seeds."""
 
 from collections.abc import Callable, Iterable
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -46,26 +46,27 @@ def interval(draws: list[Drawn], statistic: Callable[[Drawn], float]) -> dict[st
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def curve(family: list[Network], key: str, draw: Drawn, at: float) -> float:
-    """The accuracy that the family has where its `key` (measured_ms or macs) is `at`: straight between those of its
-    networks that no cheaper one beats, on a logarithmic axis; nan below the cheapest."""
+def lines(family: list[Network], key: str, draw: Drawn) -> tuple[Floats, Floats]:
+    """The family's networks that no cheaper one of it beats, by their `key` (measured_ms or macs): its logarithms, and
+    accuracies, both rising. Between them lines are straight."""
     points: list[tuple[float, float]] = []
     for x, y in sorted((float(np.log(getattr(n, key))), draw[n.name]) for n in family):
         if not points or y > points[-1][1]:
             points.append((x, y))
     x, y = np.array(points).T
+    return x, y
+
+
+def curve(family: list[Network], key: str, draw: Drawn, at: float) -> float:
+    """The accuracy that the family has where its `key` is `at`; nan below the cheapest."""
+    x, y = lines(family, key, draw)
     return float(np.interp(np.log(at), x, y, left=np.nan))
 
 
 def latency_of(family: list[Network], draw: Drawn, accuracy: float) -> float:
     """The least latency at which the family reaches an accuracy, on the same lines; nan where it never does."""
-    points = sorted((np.log(n.measured_ms or np.nan), draw[n.name]) for n in family)
-    if points[0][1] >= accuracy:
-        return float(np.exp(points[0][0]))
-    for (x, y), (next_x, next_y) in pairwise(points):
-        if next_y >= accuracy:
-            return float(np.exp(x + (next_x - x) * (accuracy - y) / (next_y - y)))
-    return float("nan")
+    x, y = lines(family, "measured_ms", draw)
+    return float(np.exp(np.interp(accuracy, y, x, right=np.nan)))
 
 
 def volume(networks: list[Network], draw: Drawn, worst_ms: float) -> float:
@@ -117,9 +118,6 @@ def answer(summary: Summary) -> dict[str, Any]:
             for n, luck in zip_longest(chosen, drawn[: len(chosen)], fillvalue=None)
             if n
         ],
-        "mean_points_at_equal_latency": interval(
-            draws, lambda d: mean(gain(n, family, "measured_ms", d) for n in chosen)
-        ),
         "mean_points_at_equal_macs": interval(draws, lambda d: mean(gain(n, family, "macs", d) for n in chosen)),
         "mean_points_over_random": interval(draws, lambda d: mean(100 * (d[n.name] - d[r.name]) for n, r in pairs)),
         "seed_spread": seed_spread(summary.networks)[0],

@@ -36,10 +36,10 @@ def fidelity(summary: Summary) -> dict[str, Any]:
     ]
     return {
         "networks": len(nets),
-        "kendall_tau": float(kendalltau(said, trained).statistic),
+        "kendall_tau": rank(said, trained),
         "kendall_tau_95": [float(v) for v in np.nanpercentile(taus, [2.5, 97.5])],
         "spearman": float(spearmanr(said, trained).statistic),
-        "macs_tau": float(kendalltau(macs, trained).statistic),
+        "macs_tau": rank(macs, trained),
         "one_seed_against_another_tau": float(np.mean(halves)) if halves else None,
     }
 
