@@ -15,14 +15,15 @@ ALLOWED = {
 }
 WHERE_USED = {"ghostnet": {"safetensors", "scipy"}, "spaces": set()}  # inside the functions that need them
 ASKED_FOR = {"timm_model.py": {"timm"}}  # modules that nothing else loads: their users have the package
-ROOMS = ("training", "latency", "engine", "delivery")
+ROOMS = ("training", "latency", "engine", "export", "report")
 # What one room may know of another: how predictions and trained files are made and read.
 BETWEEN_ROOMS = {
     ("engine", "search.latency.predictor"),
-    ("delivery", "search.engine.budgets"),
-    ("delivery", "search.engine.front"),
-    ("delivery", "search.latency.predictor"),
-    ("delivery", "search.latency.table"),
+    ("report", "search.engine.budgets"),
+    ("report", "search.engine.front"),
+    ("report", "search.latency.predictor"),
+    ("report", "search.latency.table"),
+    ("export", "search.report"),
 }
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.delivery.summary import Network, Summary
 from search.engine.budgets import parse_windows
 from search.engine.front import hypervolume
+from search.report.summary import Network, Summary
 
 RESAMPLES = 2000
 Floats = NDArray[np.float64]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from answer import RESAMPLES, interval, resampled, tightest, volume, volume_of
 
-from search.correction import Correction, left_out, left_out_of, points
-from search.delivery.summary import Network, Summary
+from search.accuracy.predictor import Correction, left_out, left_out_of, points
 from search.engine.budgets import parse_windows
 from search.engine.front import hypervolume
 from search.files import read_json
-from search.run_folder import FIDELITY, SUPERNET
+from search.pipeline.run_folder import FIDELITY, SUPERNET
+from search.report.summary import Network, Summary
 from spaces.space import Space
 
 LAW = Path(__file__).parent / "law.json"

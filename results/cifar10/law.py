@@ -18,7 +18,7 @@ import torch
 
 from ghostnet.arch import Arch
 from ghostnet.weights import network
-from search.correction import FEATURES, Correction, features, fitted, points
+from search.accuracy.predictor import FEATURES, Correction, features, fitted, points
 from search.engine.backends import backend
 from search.engine.choose import choose_by_budget
 from search.engine.log import TrialLog
@@ -26,10 +26,10 @@ from search.engine.plan import Plan
 from search.files import read_json, write_json
 from search.latency.measure import measure
 from search.latency.runtimes import runtime
-from search.retraining import over_seeds, train_all
-from search.run_folder import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, Run, recorded_recipe
-from search.searching import Found, header, problem_of
-from search.stages import LABELS, networks
+from search.pipeline.retrain_stage import over_seeds, train_all
+from search.pipeline.run_folder import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, Run, recorded_recipe
+from search.pipeline.search_stage import Found, header, problem_of
+from search.pipeline.stages import LABELS, networks
 from search.training.retrain import WEIGHTS, Job
 
 HERE = Path(__file__).parent

@@ -16,14 +16,14 @@ from judged import fidelity, judged, without_supernet
 from page import headline, page, put_between
 
 from ghostnet.arch import Arch
-from search.delivery.fidelity import scatter
-from search.delivery.figures import fronts, png, svg
-from search.delivery.sensitivity import effects
-from search.delivery.summary import Summary, summarise
 from search.engine.front import front
 from search.files import read_json, write_bytes, write_json, write_text
 from search.latency.table import describe
-from search.run_folder import FIDELITY
+from search.pipeline.run_folder import FIDELITY
+from search.report.fidelity import scatter
+from search.report.figures import fronts, png, svg
+from search.report.sensitivity import effects
+from search.report.summary import Summary, summarise
 
 HERE = Path(__file__).parent
 
@@ -102,7 +102,7 @@ def main() -> None:
         write_text(arguments.out / f"{name}.svg", svg(each.figure))
     known = effects(summary.space, summary.complete)
     if known:
-        from search.delivery.figures import choices
+        from search.report.figures import choices
 
         write_bytes(arguments.out / "sensitivity.png", png(choices.sensitivity(known).figure))
     write_bytes(arguments.out / "fidelity.png", png(scatter(read_json(summary.folder / FIDELITY))))

@@ -13,14 +13,14 @@ from unscaled import UnscaledSupernet
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
-from search.data import Data, load
-from search.evaluate import InheritedAccuracy
+from search.accuracy.evaluate import InheritedAccuracy
+from search.data.datasets import Data, load
+from search.data.transforms import Augment
 from search.files import read_json, write_json
-from search.recipe import SupernetTraining
-from search.training.augment import Augment
-from search.training.distill import kl
-from search.training.optim import optimizer_of, schedule_of
-from search.training.sandwich import new_supernet, space_for
+from search.recipes.schema import SupernetTraining
+from search.training.distillation import kl
+from search.training.optimizer import optimizer_of, schedule_of
+from search.training.supernet import new_supernet, space_for
 from spaces.space import Space
 
 HERE = Path(__file__).parent

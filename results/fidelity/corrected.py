@@ -11,10 +11,10 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from ghostnet.arch import Arch
-from search.correction import features, fitted
+from search.accuracy.predictor import features, fitted
+from search.accuracy.ranking_study import PLAN, RESULT
 from search.files import read_json, write_json
-from search.training.fidelity import PLAN, RESULT
-from search.training.sandwich import space_for
+from search.training.supernet import space_for
 
 HERE = Path(__file__).parent
 SIZES = (8, 12, 16)  # networks to fit on, of 24

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from make import SUPERNETS, opened, planned
 
 from ghostnet.arch import Arch
-from search.data import Data, resized
-from search.evaluate import InheritedAccuracy
+from search.accuracy.evaluate import InheritedAccuracy
+from search.data.datasets import Data, resized
 from search.files import read_json, write_json
-from search.training.sandwich import CARD, load_supernet
+from search.training.supernet import CARD, load_supernet
 
 HERE = Path(__file__).parent
 

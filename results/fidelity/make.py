@@ -25,14 +25,14 @@ from unscaled import UnscaledPerRatioSupernet, UnscaledSupernet
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
-from search.data import Data, Split, load
-from search.evaluate import InheritedAccuracy
+from search.accuracy.evaluate import InheritedAccuracy
+from search.accuracy.ranking_study import PLAN, RESULT, agreement, fidelity, plan, trainings
+from search.data.datasets import Data, Split, load
 from search.files import read_json, write_bytes, write_json, write_text
-from search.recipe import SupernetTraining, Training
-from search.training.fidelity import PLAN, RESULT, agreement, fidelity, plan, trainings
+from search.recipes.schema import SupernetTraining, Training
 from search.training.retrain import CARD as NETWORK_CARD
 from search.training.retrain import retrain
-from search.training.sandwich import CARD, load_supernet, space_for, train_supernet
+from search.training.supernet import CARD, load_supernet, space_for, train_supernet
 from spaces.space import Space
 
 HERE = Path(__file__).parent
@@ -130,7 +130,7 @@ def trained_before(archs: dict[str, Arch], arguments: argparse.Namespace) -> Non
 
 
 def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
-    from search.delivery.fidelity import write_page
+    from search.report.fidelity import write_page
 
     found, archs = {}, planned(space, arguments)
     trained_before(archs, arguments)

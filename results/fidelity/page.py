@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
+from search.accuracy.ranking_study import agreement
 from search.files import read_json
-from search.training.fidelity import agreement
 from spaces.space import Space
 
 HERE = Path(__file__).parent
@@ -170,8 +170,8 @@ Each network trained for one epoch (156 steps) before it is judged, from a super
 
 ## Corrected by networks that were trained
 
-`search.correction`, the Bayesian ridge that `search --fidelity` goes by, fitted on some of the 24 and judged on the
-others: Kendall taus there, means over 200 ways to part them.
+`search.accuracy.predictor`, the Bayesian ridge that `search --fidelity` goes by, fitted on some of the 24, judged on
+the others: Kendall taus there, means over 200 ways to part them.
 
 | supernet | as it is | corrected by 8 | by 12 | by 16 |
 |---|---|---|---|---|

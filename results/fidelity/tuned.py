@@ -11,7 +11,7 @@ import torch
 from make import FULL, opened, planned
 
 from search.files import write_json
-from search.recipe import Training
+from search.recipes.schema import Training
 from search.training.retrain import retrain
 
 HERE = Path(__file__).parent

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from ghostnet.classic import vgg16
 from ghostnet.conversion import ghostify
 from ghostnet.count import count
-from search.data import Data, load
-from search.evaluate import accuracy
+from search.accuracy.evaluate import accuracy
+from search.data.datasets import Data, load
 from search.files import JsonLines, write_json, write_text
-from search.recipe import Training
+from search.recipes.schema import Training
+from search.training.distributed import best_device
 from search.training.loop import fit
-from search.training.world import best_device
 
 HERE = Path(__file__).parent
 # (s, d): the paper's accuracy, %; s = 1 is the plain network

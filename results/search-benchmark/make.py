@@ -31,7 +31,7 @@ from search.engine.plan import Plan
 from search.engine.problem import Problem
 from search.files import read_json, write_json, write_text
 from search.latency.predictor import Prediction
-from search.recipe import Sampler
+from search.recipes.schema import Sampler
 from spaces.custom import space_of
 
 HERE = Path(__file__).parent

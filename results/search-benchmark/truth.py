@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search.data import load
-from search.evaluate import InheritedAccuracy
+from search.accuracy.evaluate import InheritedAccuracy
+from search.data.datasets import load
 from search.files import JsonLines, write_bytes
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.progress import bar
-from search.training.sandwich import load_supernet, read_card
+from search.training.supernet import load_supernet, read_card
 from spaces.tables import macs_table, params_table
 
 COLUMNS = ("arch", "code", "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "macs", "params")

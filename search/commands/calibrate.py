@@ -151,8 +151,8 @@ def report(
     as_json: Json = False,
 ) -> None:
     """How good a table is, in words and as a page."""
-    from search.delivery.latency_page import words, write_page
     from search.latency.table import LatencyTable, describe
+    from search.report.latency_page import words, write_page
 
     loaded = LatencyTable.load(table)
     page = out or table.with_name(table.name.removesuffix(".json").removesuffix(".lat") + ".lat.html")

@@ -68,7 +68,7 @@ def space(
     as_json: Json = False,
 ) -> None:
     """A space: its dimensions, exact size, smallest and largest, and a histogram of multiply-adds."""
-    from search.describe_space import facts, words
+    from search.report.space import facts, words
     from spaces.custom import load_space
 
     found = facts(load_space(name))

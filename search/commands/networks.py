@@ -13,8 +13,8 @@ from search.commands.shared import (
     find_arch,
     fresh,
 )
-from search.delivery.formats import FORMATS, check_formats
 from search.errors import UserError
+from search.export.formats import FORMATS, check_formats
 from search.files import read_json
 from search.progress import say
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ghostnet.network import GhostNet
-    from search.delivery.export import HeldOut, Timer
+    from search.export.export import HeldOut, Timer
 
 TIMING_SECONDS = 20.0  # that timing goes on looking for calm moments
 REAL_IMAGES = 64  # that every exported file is tried on
@@ -40,7 +40,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a trained network, each file proven to give the network's outputs."""
-    from search import sources
+    from search.data import names as sources
 
     network, formats = find_arch(arch), [name.strip() for name in to.split(",")]
     check_formats(formats)
@@ -51,7 +51,7 @@ def export(
     fresh(out, False, "manifest.json")
     from ghostnet.weights import network as load_network
     from ghostnet.weights import read as read_weights
-    from search.delivery.export import export as write_network
+    from search.export.export import export as write_network
 
     net = load_network(network, weights)
     if (said := read_weights(weights)[1].get("arch", network.id)) != network.id:  # equal shapes, another stride or size
@@ -69,10 +69,10 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check an export again, here: every file there, unchanged, with the outputs and multiply-adds it should have."""
-    from search.delivery.manifest import read_manifest
+    from search.export.manifest import read_manifest
 
     read_manifest(folder)
-    from search.delivery.verify import verify as check_again
+    from search.export.verify import verify as check_again
 
     found = check_again(folder)
     words = "; ".join(f"{name} differs by {file['largest_difference']:.2g}" for name, file in found.items())
@@ -95,10 +95,10 @@ def _known(arch: Path, weights: Path) -> dict[str, Any]:
 
 def _held_out(net: "GhostNet", name: str | None, must: bool) -> "HeldOut | None":
     """Calibration and search images of a data set; None where it can't be had and must not."""
-    from search import sources
-    from search.data import load as load_data
-    from search.data import resized
-    from search.delivery.export import HeldOut
+    from search.data import names as sources
+    from search.data.datasets import load as load_data
+    from search.data.datasets import resized
+    from search.export.export import HeldOut
 
     if name is None:
         if must:

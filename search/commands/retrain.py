@@ -22,7 +22,7 @@ from search.commands.shared import (
     recipe_for,
 )
 from search.errors import UserError
-from search.retraining import over_seeds, train_all, words
+from search.pipeline.retrain_stage import over_seeds, train_all, words
 
 
 def retrain(
@@ -52,8 +52,8 @@ def retrain(
 
     Several workers train several networks side by side, or one network together. Also under torchrun.
     """
-    from search import sources
-    from search.recipe import load_retraining
+    from search.data import names as sources
+    from search.recipes.schema import load_retraining
 
     named = _named(archs)
     config, limit = load_retraining(recipe or recipe_for(data))
@@ -67,7 +67,7 @@ def retrain(
     places = {(name, k): _place(out, name, k, len(named), len(drawn)) for name in named for k in drawn}
     for place in places.values():
         fresh(place, resume, "trained.json")
-    from search.data import load as load_data
+    from search.data.datasets import load as load_data
     from search.training.retrain import Job
 
     loaded = load_data(data, max(arch.resolution for arch in named.values()), limit)

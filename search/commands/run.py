@@ -29,9 +29,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Everything: train the supernet, calibrate latency, search, retrain, export, report."""
-    from search import pipeline
-    from search.recipe import load
-    from search.run_folder import RUN, recorded_recipe
+    from search.pipeline import run as pipeline
+    from search.pipeline.run_folder import RUN, recorded_recipe
+    from search.recipes.schema import load
 
     again = resume and recipe is None and out is not None and (out / RUN).exists()
     plan = recorded_recipe(out) if out and again else load(recipe or "digits")
@@ -51,12 +51,12 @@ def report(
 ) -> None:
     """The run as one HTML page, and its figures as PNG and SVG; of several runs, their fronts overlaid."""
     if len(folders) == 1:
-        from search.delivery.report import write_report
+        from search.report.report import write_report
 
         write_report(folders[0])
         _print_run(folders[0], as_json)
         return
-    from search.delivery.comparison import write_comparison
+    from search.report.comparison import write_comparison
 
     page, rows = write_comparison(folders, out)
     if as_json:
@@ -71,8 +71,8 @@ def report(
 
 def _print_run(folder: Path, as_json: bool) -> None:
     """A run's fully trained networks, what a time box cut, and where the report is."""
-    from search.delivery.summary import rows, summarise
-    from search.run_folder import REPORT
+    from search.pipeline.run_folder import REPORT
+    from search.report.summary import rows, summarise
 
     summary, page = summarise(folder), folder / REPORT
     if as_json:

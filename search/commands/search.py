@@ -65,10 +65,10 @@ def search(
     """Search: accuracy against predicted latency, under a budget of multiply-adds."""
     import time
 
-    from search import sources
+    from search.data import names as sources
     from search.engine.budgets import parse_milliseconds, parse_windows
     from search.engine.choose import check_ways
-    from search.recipe import Backend, Sampler, Search
+    from search.recipes.schema import Backend, Sampler, Search
 
     for kind, name, names in (("the backend", backend, get_args(Backend)), ("a sampler", sampler, get_args(Sampler))):
         if name not in names:
@@ -100,8 +100,8 @@ def search(
         workers=workers,
         storage=storage,
     )
-    from search.correction import Correction
-    from search.searching import problem_of, search_networks
+    from search.accuracy.predictor import Correction
+    from search.pipeline.search_stage import problem_of, search_networks
 
     space = problem_of(supernet, latency, config, latency_budget or []).space  # an impossible budget is answered here
     if fidelity:
@@ -113,7 +113,7 @@ def search(
         open_storage(storage)  # one that is none is told before anything is written
     from functools import cache
 
-    from search.data import load as load_data
+    from search.data.datasets import load as load_data
 
     found = search_networks(
         supernet,
@@ -152,7 +152,7 @@ def _chosen(found: Any, ways: str, supernet: Path, table: Path, out: Path) -> li
     """The chosen, each measured where this is the table's machine; also written as files."""
     from search.engine.choose import pick
     from search.files import write_json, write_text
-    from search.searching import measured
+    from search.pipeline.search_stage import measured
 
     chosen = pick(found.trials, ways, found.problem.objectives)
     times = measured(chosen, found.problem.space, supernet, table)

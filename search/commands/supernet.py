@@ -42,23 +42,23 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a supernet: its [supernet] part is the recipe's. Also under torchrun."""
-    from search import sources
-    from search.recipe import load
+    from search.data import names as sources
+    from search.recipes.schema import load
     from spaces.custom import load_space
 
     plan, chosen = load(recipe or recipe_for(data)), load_space(space)
     config, resolution = plan.supernet, chosen.resolution_choices[-1]
     sources.check(data)
     fresh(out, resume, "supernet.json")
-    from search.data import load as load_data
-    from search.training.sandwich import space_for, train_supernet
-    from search.training.world import best_device
+    from search.data.datasets import load as load_data
+    from search.training.distributed import best_device
+    from search.training.supernet import space_for, train_supernet
 
     loaded = load_data(data, resolution, plan.train_images)
     fitted = space_for(chosen, loaded.num_classes, loaded.in_chs)
     seconds = None if minutes is None else 60 * minutes
     if workers > 1 or address:
-        from search import workers as several
+        from search.parallel import workers as several
 
         card = several.train_supernet(
             fitted, loaded, config, out, seed=seed, seconds=seconds, workers=workers, address=address
@@ -90,8 +90,8 @@ def fidelity(
     as_json: Json = False,
 ) -> None:
     """Measure whether the supernet ranks networks as full training does. Goes on with what is in --out."""
-    from search import sources
-    from search.recipe import load
+    from search.data import names as sources
+    from search.recipes.schema import load
 
     if count < 2 * bins:
         raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got --count {count}")
@@ -103,19 +103,19 @@ def fidelity(
     sources.check(name)
     plan = load(recipe or recipe_for(name))
     config = plan.retrain.model_copy(update={"epochs": epochs} if epochs else {})
-    from search.data import load as load_data
-    from search.delivery.fidelity import write_page
-    from search.training.card import card_id
-    from search.training.fidelity import fidelity as measure
-    from search.training.sandwich import load_supernet, read_card
-    from search.training.world import best_device
+    from search.accuracy.ranking_study import fidelity as measure
+    from search.data.datasets import load as load_data
+    from search.report.fidelity import write_page
+    from search.training.distributed import best_device
+    from search.training.metadata import card_id
+    from search.training.supernet import load_supernet, read_card
 
     space = read_card(supernet)[1]
     chosen = _front_of(trials, space, front) if trials else []
     loaded = load_data(name, space.resolution_choices[-1], plan.train_images)
     beside = None
     if workers > 1 or address:
-        from search.workers import SideBySide
+        from search.parallel.workers import SideBySide
 
         beside = SideBySide(loaded, workers, address)
     found = measure(

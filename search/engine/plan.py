@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from search.recipe import Sampler
+from search.recipes.schema import Sampler
 
 PROPOSALS = 50  # a trial, before the search ends for want of new networks
 

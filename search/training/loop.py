@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from search.data import Data
+from search.data.datasets import Data
+from search.data.image_folder import Folder
+from search.data.transforms import Augment
 from search.errors import UserError
-from search.folders import Folder
 from search.progress import bar
-from search.recipe import Training
-from search.training.augment import Augment
+from search.recipes.schema import Training
 from search.training.checkpoint import Checkpoint
-from search.training.optim import optimizer_of, schedule_of
+from search.training.distributed import World
+from search.training.optimizer import optimizer_of, schedule_of
 from search.training.scalars import Scalars
-from search.training.world import World
 
 SKIPS = 20  # steps in a row without a finite loss before a training gives up
 

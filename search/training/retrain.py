@@ -13,17 +13,17 @@ from ghostnet.arch import Arch
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
-from search.data import Data, resized
+from search.accuracy.evaluate import accuracy
+from search.data.datasets import Data, resized
+from search.data.rand_augment import lent
 from search.errors import UserError
-from search.evaluate import accuracy
 from search.files import read_json, write_bytes, write_json, write_text
-from search.rand_augment import lent
-from search.recipe import Training
+from search.recipes.schema import Training
 from search.training import teacher as teachers
 from search.training.checkpoint import Checkpoint
-from search.training.inherit import inherit
+from search.training.distributed import World
+from search.training.initial_weights import inherit
 from search.training.loop import fit
-from search.training.world import World
 
 SCHEMA = "ghostnas.trained/1"
 ARCH, WEIGHTS, CARD, CHECKPOINT = "arch.json", "weights.safetensors", "trained.json", "checkpoint.pt"

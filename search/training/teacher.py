@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ghostnet.network import GhostNet
-from search.data import Data, resized
+from search.data.datasets import Data, resized
+from search.data.names import check_teacher
 from search.errors import UserError
-from search.sources import check_teacher
 
 Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
 
@@ -61,8 +61,8 @@ class _Frozen:
 
 
 def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
-    from search.evaluate import InheritedAccuracy
-    from search.training.sandwich import load_supernet, read_card
+    from search.accuracy.evaluate import InheritedAccuracy
+    from search.training.supernet import load_supernet, read_card
 
     _, space = read_card(folder)
     if (space.num_classes, space.in_chs) != (data.num_classes, data.in_chs):

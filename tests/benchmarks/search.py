@@ -22,7 +22,7 @@ import numpy as np
 from search.engine.backends import backend
 from search.engine.log import TrialLog
 from search.engine.plan import Plan
-from search.recipe import Sampler
+from search.recipes.schema import Sampler
 from tests.search.searches import HEADER, accuracy_of, problem
 
 WINDOW = 7  # the last so-manieth part of the trials: a batch of the guided sampler, and the work it took

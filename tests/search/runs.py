@@ -9,9 +9,9 @@ from ghostnet import cost
 from search.engine.choose import choose
 from search.engine.front import front
 from search.latency.table import LatencyTable
-from search.recipe import load
-from search.stages import LABELS
-from search.training.sandwich import space_for
+from search.pipeline.stages import LABELS
+from search.recipes.schema import load
+from search.training.supernet import space_for
 from spaces.population import sample
 from spaces.tables import costs, space_units
 

@@ -1,0 +1,1 @@
+"""How accurate a network is or will be: measured, inherited from a supernet, or predicted."""

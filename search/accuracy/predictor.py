@@ -1,0 +1,124 @@
+"""What accuracy a network will have once it is trained: the supernet's word, corrected by networks that were trained.
+
+A latency table is fitted on networks that were timed; this is fitted on networks that were trained. Where a supernet
+errs it errs alike on like networks (it flatters those that every step trains, such as the smallest's neighbours), so
+few full trainings take much of the error away, all the more if some are of networks that it would choose.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ghostnet.arch import Arch
+from search.errors import UserError
+from search.files import read_json
+from search.training.metadata import card_id, read_card
+from spaces.space import Space
+from spaces.tables import costs
+
+LEAST = 8  # networks to fit on
+FEATURES = ("inherited accuracy", "log multiply-adds", "log parameters", "mean log width", "share of no ghosts")
+Floats = NDArray[np.float64]
+Row = Mapping[str, Any]
+
+
+def features(space: Space, arch: Arch, inherited: float) -> list[float]:
+    """What expected accuracy is taken to be linear in, as `FEATURES` names them: inherited accuracy, the logarithms of
+    multiply-adds and of parameters, the mean logarithm of the widths, and the mean of 1 / s.
+
+    The widths, because a network is held up by its narrowest part: costs can't tell an even one from one that spends
+    them in a single stage.
+    """
+    known = costs(space, space.encode(arch))
+    widths = [arch.stem_chs, *(b.out_chs for b in arch.blocks)]
+    shares = [1 / b.ratio for b in arch.blocks]
+    return [inherited, *np.log([known.macs, known.params]), float(np.log(widths).mean()), float(np.mean(shares))]
+
+
+def fitted(x: Floats, y: Floats) -> Any:
+    """A Bayesian ridge (MacKay, 1992), which finds its penalty from the data: features [n, k], accuracies [n]."""
+    from sklearn.linear_model import BayesianRidge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), BayesianRidge()).fit(x, y)
+
+
+def left_out(space: Space, rows: Sequence[Row], without: str | None = None) -> Floats:
+    """[n] what the correction says of each row's network if it is fitted on all others: its honest error.
+
+    Args:
+        without: one of `FEATURES` that it shall lack.
+    """
+    x, y = points(space, rows)
+    return left_out_of(x[:, [name != without for name in FEATURES]], y)
+
+
+def left_out_of(x: Floats, y: Floats) -> Floats:
+    """[n] what a fit on all other rows says of each: features [n, k], accuracies [n]"""
+    others = [np.arange(len(y)) != k for k in range(len(y))]
+    return np.array([fitted(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
+
+
+def points(space: Space, rows: Sequence[Row]) -> tuple[Floats, Floats]:
+    """What a correction is fitted on: `features` [n, k], and accuracies on the search split after training [n]."""
+    x = [features(space, space.decode(np.array(row["code"])), row["inherited"]) for row in rows]
+    return np.array(x), np.array([row["trained_on_search"] for row in rows])
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Inherited accuracy -> accuracy expected after full training, for networks of a space and one supernet."""
+
+    space: Space
+    model: Any
+
+    @classmethod
+    def fit(cls, space: Space, rows: Sequence[Row]) -> "Correction":
+        """From networks that were trained.
+
+        Args:
+            rows: `code`, `inherited`, and `trained_on_search`: accuracy on the search split after full training, as the
+                test split is for the end.
+        """
+        return cls(space, fitted(*points(space, rows)))
+
+    @classmethod
+    def load(cls, file: Path, supernet: Path) -> "Correction":
+        """From `fidelity.json`.
+
+        Raises:
+            UserError: it is none, is of another supernet, or has too few networks.
+        """
+        space = read_card(supernet)[1]
+        try:
+            found = read_json(file)
+            rows, of = found["networks"], found["supernet_id"]
+            if of != card_id(supernet):
+                raise UserError(f"{file} is of another supernet ({of}) than {supernet} ({card_id(supernet)})")
+            if len(rows) < LEAST:
+                raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(rows)}")
+            return cls.fit(space, rows)
+        except UserError:
+            raise
+        except OSError as error:
+            raise UserError(f"{file}: {error.strerror}") from None
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"{file} is no fidelity study that a correction can go by ({type(error).__name__}: {error}): "
+                "`ghostnas fidelity` makes one, and keeps the networks it trained"
+            ) from None
+
+    @property
+    def effects(self) -> dict[str, float]:
+        """Of each of `FEATURES`, points of accuracy for one standard deviation among the networks of the fit."""
+        return {name: 100 * float(value) for name, value in zip(FEATURES, self.model[-1].coef_, strict=True)}
+
+    def __call__(self, arch: Arch, inherited: float) -> float:
+        """Expected accuracy on the search split, in [0, 1]"""
+        said = self.model.predict(np.array([features(self.space, arch, inherited)]))[0]
+        return float(np.clip(said, 0.0, 1.0))

@@ -1,0 +1,272 @@
+"""Does the supernet rank networks as full training does? Measured: inherited accuracy before, full training after.
+
+Networks are spread evenly over the multiply-adds of a space, one at random in each stretch; others may stand beside
+them, such as those that a search chose. Each is evaluated with the supernet's weights (norms recalibrated, search
+split) and trained fully from scratch, by one seed or several (test split, once). Agreement is Kendall's tau and
+Spearman's rho with bootstrap intervals, over all networks and within bins of like cost, where a search under a budget
+chooses; and the regret of choosing by inherited accuracy in a bin. Beside it, what any estimator could reach, for
+full training agrees with itself only so far; and what `search.accuracy.predictor` reaches, which is fitted on their
+accuracies on the search split.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ghostnet.arch import Arch
+from ghostnet.supernet import Supernet
+from ghostnet.weights import network
+from search.accuracy.evaluate import InheritedAccuracy, accuracy
+from search.accuracy.predictor import LEAST, left_out
+from search.data.datasets import Data
+from search.errors import UserError
+from search.files import JsonLines, read_json, write_json
+from search.progress import bar
+from search.recipes.schema import Training
+from search.training.retrain import CARD, WEIGHTS, Job, retrain
+from spaces.population import spread
+from spaces.space import Space
+from spaces.tables import costs
+
+SCHEMA = "ghostnas.fidelity/1"
+PLAN, INHERITED, NETWORKS, RESULT = "plan.json", "inherited.jsonl", "networks", "fidelity.json"
+BOOTSTRAPS, REDRAWN = 2000, 200
+Floats = NDArray[np.float64]
+
+
+class Beside(Protocol):
+    """What works on many networks at a time (`search.parallel.workers.SideBySide`)."""
+
+    def evaluate(self, supernet: Supernet, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]: ...
+    def retrain(self, jobs: list[Job], config: Training) -> None: ...
+
+
+def fidelity(
+    supernet: Callable[[], Supernet],
+    space: Space,
+    data: Data,
+    config: Training,
+    out: Path,
+    *,
+    count: int,
+    bins: int,
+    seed: int,
+    device: torch.device,
+    seeds: int = 1,
+    trained: Path | None = None,
+    beside: Beside | None = None,
+    front: Sequence[Arch] = (),
+    supernet_id: str | None = None,
+) -> dict[str, Any]:
+    """Measures the fidelity of a supernet and writes the folder `out`; resumes what is there.
+
+    Args:
+        supernet: loads the trained supernet, if it is still needed.
+        seeds: full trainings of each network, from `seed` on; their mean is what is to be ranked.
+        trained: where fully trained networks lie or go, to be shared by several supernets; `out/networks` if None.
+        beside: evaluates and trains many networks at a time; one after the other, here, if None.
+        front: networks besides the `count` that are spread.
+        supernet_id: which supernet this is (`metadata.card_id`), for a correction to go by; None measures
+            nothing for one.
+
+    Returns the result that is also written.
+
+    Raises:
+        UserError: a network in `trained` was trained otherwise, or `out` holds another study.
+    """
+    archs = plan(space, count, seed, out / PLAN, front)
+    log = JsonLines(out / INHERITED)
+    known = {row["arch"] for row in log}
+    if unknown := [(name, arch) for name, arch in archs.items() if name not in known]:
+        evaluate = beside.evaluate if beside else partial(_evaluate, data, device)
+        with bar("inherited accuracy", len(unknown)) as progress:
+            for name, found in evaluate(supernet(), unknown):
+                log.append({"arch": name, "accuracy": found})
+                progress.advance()
+    trained = trained or out / NETWORKS
+    jobs = [job for name, arch in archs.items() for job in trainings(name, arch, trained / name, seed, seeds)]
+    waiting = [job for job in jobs if not (job.out / CARD).exists()]
+    if beside and waiting:
+        beside.retrain(waiting, config)
+        waiting = []
+    for k, job in enumerate(waiting):  # what is finished is left alone
+        title = f"network {k + 1} of {len(waiting)}"
+        retrain(job.arch, data, config, job.out, seed=job.seed, device=device, title=title)
+    inherited = {row["arch"]: row["accuracy"] for row in JsonLines(out / INHERITED)}
+    accuracies: dict[str, list[float]] = {name: [] for name in archs}
+    on_search: dict[str, list[float]] = {name: [] for name in archs}
+    of_training = config.alone().model_dump(mode="json")
+    for job in jobs:
+        card = read_json(job.out / CARD)
+        if card["seed"] != job.seed or any(card["config"].get(key) != value for key, value in of_training.items()):
+            raise UserError(f"{job.out} was trained by another recipe or seed: --networks names another folder")
+        accuracies[job.name].append(card["test_accuracy"])
+        if supernet_id:
+            net = network(job.arch, job.out / WEIGHTS).to(device)
+            on_search[job.name].append(accuracy(net, data, data.search, job.arch.resolution))
+    chosen = {arch.id for arch in front}
+    rows = [
+        {
+            "arch": name,
+            "code": space.encode(arch).tolist(),
+            "kind": "front" if name in chosen else "spread",
+            **asdict(costs(space, space.encode(arch))),
+            "inherited": inherited[name],
+            "trained": float(np.mean(accuracies[name])),
+            "trained_by_seed": accuracies[name],
+            "trained_on_search": float(np.mean(on_search[name])) if supernet_id else None,
+        }
+        for name, arch in archs.items()
+    ]
+    corrected = left_out(space, rows) if supernet_id and len(rows) >= LEAST else None
+    result = {
+        "schema": SCHEMA,
+        "space": space.name,
+        "space_id": space.id,
+        "supernet_id": supernet_id,
+        "data": data.name,
+        "training_images": len(data.train),
+        "test_images": len(data.test),
+        "search_images": len(data.search),
+        "training": of_training,
+        "seed": seed,
+        "seeds": seeds,
+        **agreement(rows, bins, len(data.test), seed),
+        "corrected": None if corrected is None else _corrected(rows, corrected, bins),
+        "networks": rows,
+    }
+    write_json(out / RESULT, result)
+    return result
+
+
+def plan(space: Space, count: int, seed: int, path: Path, front: Sequence[Arch] = ()) -> dict[str, Arch]:
+    """The networks of a study by id: those it began with, or `count` new ones and the `front`."""
+    if not path.exists():
+        drawn = [space.decode(code) for code in spread(space, np.random.default_rng([seed, count]), count)]
+        write_json(path, {arch.id: arch.to_dict() for arch in [*drawn, *front]})
+    archs = {name: Arch.from_dict(said) for name, said in read_json(path).items()}
+    others = len(archs.keys() - {arch.id for arch in front})
+    if not count - len(front) <= others <= count or not all(arch in space for arch in [*archs.values(), *front]):
+        raise UserError(
+            f"{path} is of another study than {count} networks of space {space.name}: --out names a new one"
+        )
+    return archs
+
+
+def trainings(name: str, arch: Arch, folder: Path, seed: int, seeds: int) -> list[Job]:
+    """The full trainings of one network: the first seed's in its folder, the others' below it."""
+    later = [Job(name=name, arch=arch, seed=s, out=folder / f"seed-{s}") for s in range(seed + 1, seed + seeds)]
+    return [Job(name=name, arch=arch, seed=seed, out=folder), *later]
+
+
+def _evaluate(
+    data: Data, device: torch.device, supernet: Supernet, waiting: list[tuple[str, Arch]]
+) -> Iterator[tuple[str, float]]:
+    evaluate = InheritedAccuracy(supernet.to(device), data)
+    for name, arch in waiting:
+        yield name, evaluate(arch)
+
+
+def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int) -> dict[str, Any]:
+    """How well `inherited` ranks `trained`, over all rows and within `bins` bins of like `macs`.
+
+    `ceiling_tau` and `ceiling_within_bins` are what an estimator would reach that knew each network's expected
+    accuracy: the measured ones scatter about it by their seeds, where there are several, and by the test images.
+    `seed_tau` is the tau between two seeds' accuracies, all pairs' mean.
+    """
+    rows = sorted(rows, key=lambda row: row["macs"])
+    x, y, macs = (np.array([row[key] for row in rows], dtype=float) for key in ("inherited", "trained", "macs"))
+    group = np.arange(len(rows)) * bins // len(rows)
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(rows), size=(BOOTSTRAPS, len(rows)))
+    expected, error = _behind([row.get("trained_by_seed", [row["trained"]]) for row in rows], test_images)
+    redrawn = rng.normal(expected, error, size=(REDRAWN, len(y)))
+    per_bin = []
+    for k in range(bins):
+        inside = group == k
+        pick = y[inside][x[inside].argmax()]
+        per_bin.append(
+            {
+                "macs": [rows[i]["macs"] for i in (np.flatnonzero(inside)[0], np.flatnonzero(inside)[-1])],
+                "networks": int(inside.sum()),
+                **_rank(x[inside], y[inside]),
+                "regret": float(y[inside].max() - pick),
+                "regret_of_a_random_pick": float(y[inside].max() - y[inside].mean()),
+            }
+        )
+    overall = _rank(x, y)
+    samples = [_rank(x[i], y[i]) for i in picks]
+    within = [within_bins(x[i], y[i], group[i]) for i in picks]
+    return {
+        "kendall_tau": overall["kendall_tau"],
+        "kendall_tau_95": _interval([s["kendall_tau"] for s in samples]),
+        "spearman": overall["spearman"],
+        "spearman_95": _interval([s["spearman"] for s in samples]),
+        "tau_within_bins": within_bins(x, y, group),
+        "tau_within_bins_95": _interval(within),
+        "seed_tau": seed_tau([row.get("trained_by_seed", [row["trained"]]) for row in rows]),
+        "ceiling_tau": float(np.mean([_rank(expected, again)["kendall_tau"] for again in redrawn])),
+        "ceiling_within_bins": float(np.mean([within_bins(expected, again, group) for again in redrawn])),
+        "macs_tau": _rank(macs, y)["kendall_tau"],
+        "macs_within_bins": within_bins(macs, y, group),
+        "mean_regret": float(np.mean([b["regret"] for b in per_bin])),
+        "mean_regret_of_a_random_pick": float(np.mean([b["regret_of_a_random_pick"] for b in per_bin])),
+        "bins": per_bin,
+    }
+
+
+def _corrected(rows: list[dict[str, Any]], said: Floats, bins: int) -> dict[str, float]:
+    """How well the correction, fitted on the others, ranks and hits each network."""
+    order = np.argsort([row["macs"] for row in rows], kind="stable")
+    x, y = said[order], np.array([rows[k]["trained"] for k in order])
+    group = np.arange(len(rows)) * bins // len(rows)
+    return {
+        "kendall_tau": _rank(x, y)["kendall_tau"],
+        "tau_within_bins": within_bins(x, y, group),
+        "error": float(np.abs(x - y).mean()),
+    }
+
+
+def _behind(by_seed: list[list[float]], test_images: int) -> tuple[Floats, float]:
+    """Expected accuracies that would scatter as the measured ones [networks, seeds] do, and a mean's standard error."""
+    measured = np.array(by_seed)
+    count, mean = measured.shape[1], measured.mean(1)
+    variance = float((mean * (1 - mean)).mean()) / test_images
+    if count > 1:
+        variance += float(measured.var(1, ddof=1).mean()) / count
+    share = max(0.0, 1 - variance / max(float(mean.var()), 1e-12))  # of their scatter that is the networks' own
+    return mean.mean() + share**0.5 * (mean - mean.mean()), variance**0.5
+
+
+def within_bins(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
+    """Kendall's tau (b) over the pairs whose two networks are in one bin."""
+    dx, dy = (np.sign(v[:, None] - v) for v in (x, y))
+    pairs = np.triu(group[:, None] == group, 1)
+    ties = np.sqrt(float((dx[pairs] != 0).sum()) * float((dy[pairs] != 0).sum()))
+    return float((dx * dy)[pairs].sum() / ties) if ties else 0.0
+
+
+def seed_tau(by_seed: list[list[float]]) -> float | None:
+    """Kendall's tau between two seeds' accuracies [networks, seeds], the mean over all pairs; None for one seed."""
+    pairs = list(combinations(np.array(by_seed).T, 2))
+    return float(np.mean([_rank(a, b)["kendall_tau"] for a, b in pairs])) if pairs else None
+
+
+def _rank(x: Floats, y: Floats) -> dict[str, float]:
+    from scipy.stats import kendalltau, spearmanr
+
+    if len(set(x)) < 2 or len(set(y)) < 2:  # one value ranks nothing
+        return {"kendall_tau": 0.0, "spearman": 0.0}
+    return {"kendall_tau": float(kendalltau(x, y).statistic), "spearman": float(spearmanr(x, y).statistic)}
+
+
+def _interval(values: list[float]) -> list[float]:
+    low, high = np.quantile(values, (0.025, 0.975))
+    return [float(low), float(high)]

@@ -1,1 +1,0 @@
-"""What leaves the house: exports with proof, and the report."""

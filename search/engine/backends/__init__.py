@@ -1,0 +1,17 @@
+"""The backends by name. Each runs the same problem into the same log."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from search.engine.log import TrialLog
+from search.engine.plan import Plan
+from search.engine.problem import Problem
+from search.recipes.schema import Backend
+
+Run = Callable[[Problem, TrialLog, Plan], None]
+
+
+def backend(name: Backend) -> Run:
+    """Loaded when it is asked for."""
+    module = import_module(f"search.engine.backends.{name}_backend")
+    return module.search

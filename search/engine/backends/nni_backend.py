@@ -1,0 +1,185 @@
+"""The search by NNI's own tuners, in local experiments: they know one objective, so accuracy is scalarised under a
+latency target, and there is an experiment for each of a few targets.
+
+NNI starts a process a trial. It asks this process over the loopback for its score: so the supernet is loaded once, and
+every row goes into the one log. Extra: `pip install 'ghostnas[nni]'`.
+"""
+
+import json
+import os
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.engine.log import TrialLog
+from search.engine.plan import Plan
+from search.engine.problem import Problem, Trial
+from search.errors import UserError
+from search.progress import Bar, bar
+from search.recipes.schema import Sampler
+from spaces.space import Space
+
+TARGETS = (0.25, 0.5, 1.0)  # quantiles of the costs of networks drawn inside the budgets
+# Of NNI's tuners, the nearest to each sampler.
+TUNERS: dict[Sampler, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
+POLL_S = 1.0
+STARTS = 5  # of an experiment that stopped
+STOPPED = ("ERROR", "DONE", "STOPPED", "NO_MORE_TRIAL")
+SILENT_S = 90  # without a trial: NNI calls an experiment running whose tuner has died
+START_S = 120  # NNI itself gives its manager three seconds, which is little on a busy machine
+
+
+def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
+    """Evaluates different networks until the plan is over.
+
+    Raises:
+        UserError: NNI is not installed, or its experiment stopped.
+    """
+    try:
+        import nni  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"the backend nni needs NNI ({error}): pip install 'ghostnas[nni]'") from None
+    cost = problem.objectives[1].name
+    drawn = problem.columns(problem.initial(np.random.default_rng([plan.seed, 2]), max(plan.population, 10)))
+    if cost not in drawn:
+        raise UserError(f"the backend nni needs a second objective that costs no evaluation, not {cost}")
+    with bar("search", plan.trials) as progress, socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(POLL_S)
+        progress.at(log.spent)
+        for k, share in enumerate(TARGETS, 1):
+            target, until = float(np.quantile(drawn[cost], share)), round(plan.trials * k / len(TARGETS))
+            desk = _Desk(problem, log, plan, target, cost, until, progress)
+            for start in range(STARTS):  # a tuner has ten seconds to start, which a busy machine can miss
+                if desk.done():
+                    break
+                with _experiment(problem.space, plan, server.getsockname()[1], desk.key) as experiment:
+                    why = desk.open(server, experiment)
+                if why and start == STARTS - 1:
+                    raise UserError(f"NNI's experiment stopped: {why}")
+
+
+class _Desk:
+    """Answers NNI's trials, one after the other, and writes the log."""
+
+    def __init__(
+        self, problem: Problem, log: TrialLog, plan: Plan, target: float, cost: str, until: int, progress: Bar
+    ) -> None:
+        self.problem, self.log, self.target, self.cost, self.progress = problem, log, target, cost, progress
+        self.plan, self.until = plan, until
+        self.tuner = tuner(plan.sampler)
+        self.key = secrets.token_hex(16)
+
+    def done(self) -> bool:
+        """Whether this target has had its trials, or all have."""
+        return self.log.spent >= self.until or self.plan.over(self.log.spent, len(self.log.trials))
+
+    def open(self, server: socket.socket, experiment: Any) -> str | None:
+        """Answers trials until it is done; else says why the experiment brings no more."""
+        heard = time.monotonic()
+        while not self.done():
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                if (status := experiment.get_status()) in STOPPED:
+                    return f"{status}{_last_words(experiment)}"
+                if time.monotonic() - heard > SILENT_S:
+                    return f"no trial for {SILENT_S} s{_last_words(experiment)}"
+                continue
+            with connection:
+                connection.settimeout(10 * POLL_S)
+                self.serve(connection)
+            heard = time.monotonic()
+        return None
+
+    def serve(self, connection: socket.socket) -> None:
+        """One request; who doesn't know the key, or dies, is passed over."""
+        with connection.makefile("rw") as stream:
+            try:
+                asked = json.loads(stream.readline())
+                if asked.get("key") != self.key:
+                    return
+                answer = self.answer(asked["params"])
+                stream.write(json.dumps(answer) + "\n")
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                return
+
+    def answer(self, params: dict[str, int]) -> dict[str, Any]:
+        """Runs a trial and says what it scores."""
+        code = np.array([params[gene.name] for gene in self.problem.space.genes], dtype=np.int64)
+        row = self.problem.run(code, self.log.seen)
+        backend = {"tuner": self.tuner, "target": self.target}
+        self.log.append({**row, "number": len(self.log.trials), "backend": backend})
+        self.progress.at(self.log.spent)
+        return {"score": self.score(row), "error": row.get("error")}
+
+    def score(self, row: Trial) -> float | None:
+        """To be made large: the first objective, less what the cost is over its target; below -1 outside budgets."""
+        first = self.problem.objectives[0]
+        if row["excess"]:
+            return -1.0 - row["excess"]
+        if row[first.name] is None:
+            return None
+        return float(first.sign * row[first.name] - max(row[self.cost] / self.target - 1, 0))
+
+
+def tuner(sampler: Sampler) -> str:
+    """The NNI tuner for a sampler."""
+    return TUNERS.get(sampler, "TPE")
+
+
+def _last_words(experiment: Any) -> str:
+    """What NNI's tuner said last, such as an exception's line."""
+    folder = Path(experiment.config.experiment_working_directory) / experiment.id / "log"
+    log = folder / "dispatcher.log"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f": {lines[-1].strip()}" if lines else ""
+
+
+@contextmanager
+def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
+    """A local experiment that is running."""
+    import nni
+    from nni.experiment import Experiment, launcher
+
+    launcher._check_rest_server.__defaults__ = (START_S, None)  # tries, one a second; NNI 3.0 is the last
+    nni.silence_stdout()
+    os.environ["GHOSTNAS_NNI"] = f"127.0.0.1:{port}:{key}"  # its trials inherit it
+    with tempfile.TemporaryDirectory(prefix="ghostnas-nni-", ignore_cleanup_errors=True) as scratch:
+        (Path(scratch) / "code").mkdir()
+        experiment = Experiment("local")
+        config = experiment.config
+        script = Path(__file__).with_name("nni_trial.py")
+        config.trial_command = f"{shlex.quote(sys.executable)} -P {shlex.quote(str(script))}"
+        config.trial_code_directory = str(Path(scratch) / "code")
+        config.experiment_working_directory = str(Path(scratch) / "experiments")
+        config.search_space = {g.name: {"_type": "choice", "_value": list(range(len(g.choices)))} for g in space.genes}
+        config.tuner.name = tuner(plan.sampler)
+        config.tuner.class_args = {"optimize_mode": "maximize"} | (
+            {"population_size": plan.population} if config.tuner.name == "Evolution" else {}
+        )
+        if config.tuner.name == "Random":
+            config.tuner.class_args = {"seed": plan.seed}
+        config.trial_concurrency = plan.workers
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            place = free.getsockname()[1]
+        experiment.start(place)
+        assert experiment._proc is not None
+        watch = [sys.executable, "-P", str(Path(__file__).with_name("nni_watch.py")), str(experiment._proc.pid)]
+        # In a session of its own: what ends our process group should not end this first.
+        with subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+            try:
+                yield experiment
+            finally:
+                experiment.stop()
+                watcher.kill()

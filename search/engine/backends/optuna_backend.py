@@ -1,0 +1,71 @@
+"""The search in process, by Optuna's `ask` and `tell`.
+
+The study is rebuilt from the trial log; each proposal draws from (seed, trial number). So a search that was killed goes
+on exactly as it would have gone.
+"""
+
+import warnings
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.engine import study as studies
+from search.engine.front import Front
+from search.engine.log import TrialLog
+from search.engine.plan import Plan
+from search.engine.problem import Problem, Trial
+from search.engine.samplers import samplers
+from search.engine.samplers.initial import Drawn
+from search.progress import bar
+
+
+def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
+    """Evaluates different networks until the plan is over.
+
+    Raises:
+        UserError: the plan's storage can't be opened.
+    """
+    quiet()
+    drawn_for = Drawn(problem, log, plan)
+    of = studies.distributions(problem.space)
+    study = studies.rebuild(problem, log, of, plan.storage)
+    sampler_for = samplers(plan.sampler, problem, log, plan.population, plan.seed)
+    best = Front(problem.objectives)
+    best.add(log.evaluated)
+    with bar("search", plan.trials) as progress:
+        progress.at(log.spent)
+        while not plan.over(log.spent, len(log.trials)):
+            number = len(log.trials)
+            study.sampler = sampler_for(number)
+            if (drawn := drawn_for(number)) is not None:
+                study.enqueue_trial(studies.params(problem.space, drawn.tolist()))
+            asked = study.ask(of)
+            row = problem.run(studies.code_of(problem.space, asked.params), log.seen)
+            if plan.storage:
+                for key in ("arch", "macs", "params", "state"):
+                    asked.set_user_attr(key, row[key])
+            asked.set_constraint("budget", row["excess"])
+            told = tell(study, asked, row, problem)
+            log.append({"number": number, **row, "backend": backend_state(told)})
+            best.add(log.evaluated[-1:] if row["state"] == "complete" else [])
+            progress.at(log.spent, f"front {len(best)}")
+
+
+def tell(study: optuna.Study, asked: Any, row: Trial, problem: Problem) -> FrozenTrial:
+    """Ends an asked trial with what became of it."""
+    if studies.failed(row):
+        return study.tell(asked, state=TrialState.FAIL)
+    return study.tell(asked, studies.told(row, problem.steering), state=TrialState.COMPLETE)
+
+
+def quiet() -> None:
+    """No news of every trial."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def backend_state(told: FrozenTrial) -> dict[str, Any]:
+    """What the sampler noted with the trial, such as its generation; not what the row says already."""
+    said = ("fixed_params", "constraints", "tpe:relative_params")
+    return {k: v for k, v in told._system_attrs.items() if not k.startswith(said)}

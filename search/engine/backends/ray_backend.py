@@ -1,0 +1,193 @@
+"""The search on Ray Tune: one machine's processes, or a cluster's.
+
+Proposals come from Optuna through Ray's `OptunaSearch`, its study rebuilt from the trial log; a network that needs no
+evaluation never becomes a Ray trial. Workers are class trainables that live on from trial to trial (a process each
+costs over a second), and fetch the evaluator from the object store once. A trial whose worker or node died is started
+again; a driver that died is restored from the log, not from Ray's own checkpoints.
+"""
+
+import logging
+import os
+import tempfile
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from search.engine import study as studies
+from search.engine.backends.optuna_backend import backend_state, quiet, tell
+from search.engine.front import Front
+from search.engine.log import TrialLog
+from search.engine.plan import Plan
+from search.engine.problem import COMPLETE, Problem, Trial
+from search.engine.samplers import samplers
+from search.engine.samplers.initial import Drawn
+from search.progress import Bar, bar
+
+RETRIES = 3  # of a trial whose worker died
+DEATHS = 3  # trials of one network that end so, before it counts as failed
+RESULT = "found"
+
+
+def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
+    """Evaluates different networks, `plan.workers` at a time, until the plan is over.
+
+    Raises:
+        UserError: no cluster, or the plan's storage can't be opened.
+    """
+    from search.parallel.workers import connect
+
+    quiet()
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose table of settings no verbosity silences
+    connect(plan.workers, plan.address)
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    needs = {"cpu": 1, **({"gpu": plan.gpus} if plan.gpus else {})}
+    with bar("search", plan.trials) as progress, tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch:
+        searcher = LoggedSearch(problem, log, plan, progress)
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(Evaluation, problem=problem), needs),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=plan.workers,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                callbacks=[],
+            ),
+        )
+        tuner.fit()
+
+
+class Evaluation(tune.Trainable):
+    """A worker: one network a trial."""
+
+    def setup(self, config: dict[str, Any], problem: Problem) -> None:  # type: ignore[override]
+        import torch
+
+        torch.set_num_threads(1)
+        self.problem, self.code = problem, config["code"]
+        if settle_in := getattr(problem.evaluate, "settle_in", None):
+            settle_in()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.code = new_config["code"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Only what a network did wrong is a failure in the log; a worker's death is Ray's to mend."""
+        result = self.problem.measure(self.problem.space.decode(np.array(self.code)))
+        told = {o.name: result.get(o.name, 0.0) for o in self.problem.steering}
+        return {**told, RESULT: result, "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """There is nothing to keep."""
+
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        """There is nothing to restore."""
+
+
+class LoggedSearch(OptunaSearch):
+    """Ray's searcher over our log: it proposes only what must be evaluated, and writes down what became of it."""
+
+    def __init__(self, problem: Problem, log: TrialLog, plan: Plan, progress: Bar) -> None:
+        self.problem, self.log, self.plan, self.progress = problem, log, plan, progress
+        self.waiting: dict[str, Trial] = {}  # by Ray's trial
+        self.deaths: Counter[str] = Counter()
+        self.best = Front(problem.objectives)
+        self.best.add(log.evaluated)
+        self.study = studies.rebuild(problem, log, studies.distributions(problem.space), plan.storage)
+        super().__init__(
+            space=self._suggest,
+            metric=[o.name for o in problem.steering],
+            mode=["max" if o.maximise else "min" for o in problem.steering],
+            storage=self.study._storage,
+            study_name=self.study.study_name,
+        )
+        self._ot_study: Any = self.study
+        self.sampler_for = samplers(plan.sampler, problem, log, plan.population, plan.seed)
+        self.drawn_for = Drawn(problem, log, plan)
+        self.proposed = len(log.trials)
+        progress.at(log.spent)
+
+    def _suggest(self, trial: Any) -> None:
+        """Ray's define-by-run space: every gene, and the budget as the trial's constraint."""
+        space = self.problem.space
+        params = {gene.name: trial.suggest_categorical(gene.name, studies.shown(gene)) for gene in space.genes}
+        code = studies.code_of(space, params)
+        trial.set_constraint("budget", self.problem.settle(code)["excess"])
+
+    def suggest(self, trial_id: str) -> Any:
+        study = self.study
+        while True:
+            running = len(self.waiting)
+            if self.plan.over(self.log.spent, self.proposed):
+                return Searcher.FINISHED
+            if self.log.spent + running >= self.plan.trials:
+                return None  # whether there is more to do, those that run will tell
+            study.sampler = self.sampler_for(self.proposed)
+            if (drawn := self.drawn_for(self.proposed)) is not None:
+                study.enqueue_trial(studies.params(self.problem.space, drawn.tolist()))
+            self.proposed += 1
+            params = super().suggest(trial_id)
+            assert isinstance(params, dict)
+            code = studies.code_of(self.problem.space, params)
+            settled = self.problem.settle(code)
+            known = self.problem.answer(settled, self.log.seen)
+            if known is None and settled["arch"] in (t["arch"] for t in self.waiting.values()):
+                asked = self._ot_trials.pop(trial_id)  # is on its way already
+                study.tell(asked, state=TrialState.FAIL)
+            elif known is None:
+                self.waiting[trial_id] = settled
+                return {"code": code.tolist()}
+            else:
+                self._write(self._ot_trials.pop(trial_id), known)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """All is said when the trial is complete."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        settled, asked = self.waiting.pop(trial_id, None), self._ot_trials.pop(trial_id, None)
+        if settled is None or asked is None:
+            return
+        prefix = f"{RESULT}/"  # Ray flattens what a trial gives
+        found = {k.removeprefix(prefix): v for k, v in (result or {}).items() if k.startswith(prefix)}
+        if not found:  # no fault of the network, as far as is known: a dying node takes several workers with it
+            self.deaths[settled["arch"]] += 1
+            if self.deaths[settled["arch"]] < DEATHS:
+                self.study.tell(asked, state=TrialState.FAIL)
+                self.study.enqueue_trial(studies.params(self.problem.space, settled["code"]))
+                return
+            found = {"error": f"its workers died in {DEATHS} trials of {RETRIES + 1} starts", "seconds": 0.0}
+        self._write(asked, self.problem.finish(settled, found))
+
+    def _write(self, asked: Any, row: Trial) -> None:
+        told = tell(self.study, asked, row, self.problem)
+        self.log.append({"number": len(self.log.trials), **row, "backend": backend_state(told)})
+        if row["state"] == COMPLETE:
+            self.best.add([row])
+        self.progress.at(self.log.spent, f"front {len(self.best)}")
+
+    def __reduce__(self) -> Any:
+        """Ray keeps a copy of what a run is made of; of this there is none but the log."""
+        return Searcher, ()
+
+    def __deepcopy__(self, memo: Any) -> "LoggedSearch":
+        return self
+
+    def save(self, checkpoint_path: str) -> None:
+        """The log is what a search is restored from."""
+        with open(checkpoint_path, "wb"):
+            pass
+
+    def restore(self, checkpoint_path: str) -> None:
+        """From the log, when it was opened."""

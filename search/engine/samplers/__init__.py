@@ -1,0 +1,67 @@
+"""The samplers by name: Optuna's, and two of our own behind the same interface."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from search.engine.log import TrialLog
+from search.engine.problem import Problem
+from search.engine.samplers.evolution import Evolution
+from search.engine.samplers.genetic import NSGA2, NSGA3, genetic
+from search.engine.samplers.guided import Guided
+from search.engine.study import Distributions, distributions
+from search.recipes.schema import Sampler
+
+
+class _Told(BaseSampler):
+    """To be mixed in before a sampler that would infer the search space from all trials."""
+
+    distributions: Distributions
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        return {name: each for name, each in self.distributions.items() if not each.single()}
+
+
+class _GP(_Told, optuna.samplers.GPSampler):
+    """Optuna's."""
+
+
+class _TPE(_Told, optuna.samplers.TPESampler):
+    """Optuna's; genes together, which costs one split of the trials a network, and proposes fewer that were seen."""
+
+
+def samplers(
+    name: Sampler, problem: Problem, log: TrialLog, population: int, seed: int
+) -> Callable[[int], BaseSampler]:
+    """Trial number -> the sampler to ask; what it draws depends on the seed, the number and the log."""
+    of = distributions(problem.space)
+
+    def drawn(numbers: tuple[int, ...]) -> int:
+        return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
+
+    def told(kind: type[_Told], number: int, **settings: Any) -> BaseSampler:
+        sampler = kind(n_startup_trials=population, seed=drawn((number,)), **settings)  # type: ignore[call-arg]
+        sampler.distributions = of
+        return sampler
+
+    match name:
+        case "guided":
+            guided = Guided(problem, log, population, seed)
+            return lambda number: guided
+        case "evolution":
+            evolution = Evolution(problem, log, population, seed)
+            return lambda number: evolution
+        case "nsga2":
+            return genetic(NSGA2, of, population, drawn)
+        case "nsga3":
+            return genetic(NSGA3, of, population, drawn)
+        case "tpe":
+            return lambda number: told(_TPE, number, multivariate=True)
+        case "gp":
+            return lambda number: told(_GP, number)
+        case "random":
+            return lambda number: optuna.samplers.RandomSampler(seed=drawn((number,)))

@@ -1,0 +1,154 @@
+"""Predictor-guided search: a model learns the dear objectives from what was evaluated, thousands of candidates are
+evolved on its predictions, and those that promise the most hypervolume are evaluated; then it learns again.
+
+A batch depends on the trials before it and the seed alone, so a resumed search proposes what an unbroken one does.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.engine import budgets
+from search.engine.front import layers
+from search.engine.log import TrialLog
+from search.engine.problem import COMPLETE, Problem, Trial
+from search.engine.samplers.hypervolume_improvement import Gain
+from search.engine.samplers.proposer import Proposer
+from search.engine.samplers.surrogate import MEMBERS, Process
+from spaces.population import crossover, mutate
+from spaces.space import Codes, Space
+
+Floats = NDArray[np.float64]
+POOL, GENERATIONS = 500, 6  # candidates that are kept, and how often each has a child
+SHARE, LEAST = 8, 8  # a batch is this part of the trials before it, and at least so many
+ELITE = 20  # networks of the fronts, and of those behind them, that have children
+BLIND = 3  # one in so many is a child of the front that no prediction chose
+
+
+class Guided(Proposer):
+    """Proposes from trial `population` on; those before are drawn by others."""
+
+    def __init__(self, problem: Problem, log: TrialLog, population: int, seed: int) -> None:
+        self.problem, self.log, self.seed = problem, log, seed
+        known = problem.columns(np.zeros((1, len(problem.space.genes)), dtype=np.int64))
+        self.dear = [o.name for o in problem.objectives if o.name not in known]
+        self.start, self.end = 0, population  # of the batch in hand
+        self.batch = np.empty((0, len(problem.space.genes)), dtype=np.int64)
+        self.proposed: set[tuple[int, ...]] = set()
+
+    def propose(self, number: int) -> Codes:
+        """The code for trial `number`, [genes]; numbers never fall."""
+        while self.end <= number:
+            self.start, self.end = self.end, self.end + max(LEAST, self.end // SHARE)
+            self.batch = self.batch[:0]
+        if not len(self.batch):
+            self.batch = self._propose(self.end - self.start)
+        return self.batch[number - self.start]
+
+    def _propose(self, count: int) -> Codes:
+        """A batch of new networks, from what is known of the trials before it: [count, genes]"""
+        space, rng = self.problem.space, np.random.default_rng([self.seed, 3, self.start])
+        before = self.log.trials[: self.start]
+        rows = [t for t in before if t["state"] == COMPLETE]
+        seen = self.proposed | set(map(tuple, _codes(space, before).tolist()))
+        batch: list[tuple[int, ...]] = []
+        if rows:
+            codes = _codes(space, rows)
+            processes = {name: Process(space, codes, np.array([t[name] for t in rows]), rng) for name in self.dear}
+            hunt = _Hunt(self.problem, rows, processes, rng)
+            batch = hunt.best(count - count // BLIND, seen)
+            batch += hunt.blind(count - len(batch), seen.union(batch))
+        if len(batch) < count:  # the budget may hold little that is new
+            batch += map(tuple, self.problem.initial(rng, count - len(batch)).tolist())
+        self.proposed |= set(batch)
+        return np.array([batch[k] for k in rng.permutation(count)])
+
+
+def _first(groups: list[list[Trial]], count: int) -> list[Trial]:
+    """Whole groups, until there are so many."""
+    taken: list[Trial] = []
+    for group in groups:
+        if len(taken) >= count:
+            break
+        taken += group
+    return taken
+
+
+def _codes(space: Space, trials: list[Trial]) -> Codes:
+    """[n, genes]: canonical."""
+    return space.canonical(np.array([t["code"] for t in trials]).reshape(-1, len(space.genes)))
+
+
+class _Hunt:
+    """Evolution on predictions, for one batch."""
+
+    def __init__(
+        self, problem: Problem, rows: list[dict[str, Any]], processes: dict[str, Process], rng: np.random.Generator
+    ) -> None:
+        self.problem, self.processes, self.rng = problem, processes, rng
+        columns = {
+            name: np.array([t[name] for t in rows]) for name in rows[0] if isinstance(rows[0][name], int | float)
+        }
+        self.gains: list[tuple[budgets.Budget, Gain]] = []
+        elite: list[Codes] = []
+        for budget in problem.budgets.values():
+            inside = np.flatnonzero(budgets.excess(budget, columns) == 0)
+            if len(inside):
+                mine = [rows[k] for k in inside]
+                self.gains.append((budget, Gain(problem.objectives, mine, MEMBERS, rng)))
+                elite.append(_codes(problem.space, _first(layers(mine, problem.objectives), ELITE)))
+        self.elite = np.concatenate(elite)
+
+    def best(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """At most `count` networks that promise to gain something, none of them seen."""
+        pool = np.concatenate(
+            [self.elite, self._children(self.elite, POOL // 2), self.problem.initial(self.rng, POOL // 2)]
+        )
+        tried: set[tuple[int, ...]] = set()
+        kept, worths = pool[:0], [np.empty((len(gain.reached), 0)) for _, gain in self.gains]
+        for _ in range(GENERATIONS):
+            new = [code for code in dict.fromkeys(map(tuple, pool.tolist())) if code not in tried]
+            tried.update(new)
+            if new:
+                codes = np.array(new)
+                fresh = np.array([code not in seen for code in new])
+                kept = np.concatenate([kept, codes])
+                worths = [np.concatenate(pair, 1) for pair in zip(worths, self._worths(codes, fresh), strict=True)]
+            order = np.argsort(-self._gain(worths), kind="stable")[:POOL]
+            kept, worths = kept[order], [worth[:, order] for worth in worths]
+            pool = self._children(np.concatenate([kept, self.elite]), POOL)
+        found = []
+        for _ in range(min(count, len(kept))):
+            gain = self._gain(worths)
+            first = int(gain.argmax())
+            if gain[first] <= 0:
+                break
+            found.append(tuple(kept[first].tolist()))
+            for (_, each), worth in zip(self.gains, worths, strict=True):
+                each.take(worth[:, first])
+        return found
+
+    def blind(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """At most `count` children of the fronts' networks inside the budgets, none of them seen: what the models
+        think little of may be good all the same."""
+        codes = self._children(self.elite, POOL)
+        inside = codes[self.problem.excess(self.problem.columns(codes)) == 0]
+        return [code for code in dict.fromkeys(map(tuple, inside.tolist())) if code not in seen][:count]
+
+    def _children(self, parents: Codes, count: int) -> Codes:
+        space, rng = self.problem.space, self.rng
+        a, b = parents[rng.integers(len(parents), size=(2, count))]
+        return mutate(space, rng, crossover(space, rng, a, b), 1 / len(space.genes))
+
+    def _worths(self, codes: Codes, fresh: NDArray[np.bool_]) -> list[Floats]:
+        """For each budget, [directions, n]; nothing where a network is outside or was seen."""
+        columns = self.problem.columns(codes)
+        beliefs = {name: process.predict(codes) for name, process in self.processes.items()}
+        return [
+            np.where(fresh & (budgets.excess(budget, columns) == 0), gain.worth(columns, beliefs), 0.0)
+            for budget, gain in self.gains
+        ]
+
+    def _gain(self, worths: list[Floats]) -> Floats:
+        return sum((g.of(w) for (_, g), w in zip(self.gains, worths, strict=True)), np.zeros(worths[0].shape[1]))

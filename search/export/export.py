@@ -1,0 +1,207 @@
+"""Exports a trained network and proves that each file is that network.
+
+Every file is run on the same random and real images as the PyTorch network, and its multiply-adds are counted on its
+own graph; a difference is an error, and nothing is written. What was found goes into `manifest.json`, with the SHA-256
+of each file. `search.export.verify` checks a folder again.
+"""
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ghostnet.cost import cost
+from ghostnet.network import GhostNet
+from search.errors import UserError
+from search.export import formats as known
+from search.export import proof as proving
+from search.export.formats import Session, Source, check_formats
+from search.export.manifest import ARCH, MANIFEST, SCHEMA
+from search.export.proof import Proof
+from search.files import write_json, write_text
+from search.graphs.onnx_builder import OPSET
+
+Timer = Callable[[Mapping[str, Session]], dict[str, float]]  # sessions by name -> milliseconds an image
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Images that nothing was trained on, for what is not exact.
+
+    Args:
+        calibration: normalised images [N, C, H, W] that a quantisation is fitted to.
+        images, labels: [M, C, H, W] and [M], on which accuracy before and after is measured.
+        name: what they are.
+    """
+
+    calibration: Tensor
+    images: Tensor
+    labels: Tensor
+    name: str
+
+
+def export(
+    net: GhostNet,
+    out: Path,
+    formats: list[str],
+    images: Tensor,
+    facts: dict[str, Any],
+    *,
+    held_out: HeldOut | None = None,
+    timer: Timer | None = None,
+) -> dict[str, Any]:
+    """Writes `net` to the folder `out` in the given formats, with `arch.json`, `proof.safetensors` and `manifest.json`.
+
+    Args:
+        images: real, normalised images [B, C, H, W] that every file is tried on, beside random ones.
+        facts: what is known of the network (accuracy, latency, data, ...); goes into the manifest.
+        timer: times what was written on this machine; None leaves latencies out, and the manifest says so.
+
+    Raises:
+        UserError: an unknown format, a missing package, or a file that isn't the network.
+    """
+    check_formats(formats)
+    net = net.cpu().eval()
+    tried = np.concatenate([Proof.random_images(net.in_chs, net.arch.resolution), images.cpu().numpy()])
+    with torch.no_grad():
+        proof = Proof(tried, net(torch.from_numpy(tried)).numpy())
+    scratch = out.with_name(out.name + ".tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        manifest = _fill(scratch, net, formats, proof, facts, held_out, timer)
+        _move(scratch, out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return manifest
+
+
+def _fill(
+    folder: Path,
+    net: GhostNet,
+    formats: list[str],
+    proof: Proof,
+    facts: dict[str, Any],
+    held_out: HeldOut | None,
+    timer: Timer | None,
+) -> dict[str, Any]:
+    write_text(folder / ARCH, net.arch.to_json())
+    proof.save(folder)
+    files: dict[str, dict[str, Any]] = {name: fingerprint(folder / name) for name in (ARCH, proving.FILE)}
+    total = cost(net.arch, net.num_classes, net.in_chs)
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "arch": net.arch.id,
+        "macs": total.macs,
+        "params": total.params,
+        "resolution": net.arch.resolution,
+        "num_classes": net.num_classes,
+        "in_chs": net.in_chs,
+        "space_id": None,
+        **facts,
+        "onnx_opset": OPSET,
+        "tried_on": {
+            "random_images": proving.RANDOM_IMAGES,
+            "random_seed": proving.SEED,
+            "real_images": len(proof.images) - proving.RANDOM_IMAGES,
+            "tolerance": proving.TOLERANCE,
+        },
+        "files": files,
+    }
+    calibration = held_out.calibration.numpy() if held_out else np.empty((0, *proof.images.shape[1:]), np.float32)
+    source = Source(net=net, calibration=calibration, facts=manifest)
+    waiting: dict[str, Session] = {}  # to be timed side by side
+    for name in sorted(formats, key=lambda name: name == "hub"):  # last: its card tells of the others
+        if name == "hub":
+            _time(waiting, files, timer)
+        kind = known.get(name)
+        kind.write(source, folder)
+        for file in kind.FILES:
+            files[file] = fingerprint(folder / file)
+        main = kind.FILES[0]
+        waiting[main] = session = kind.load(folder)
+        files[main] |= {"format": name, **proof.try_on(main, session(proof.images), kind.EXACT)}
+        files[main]["macs"] = checked_macs(main, kind.macs(folder), total.macs)
+        if not kind.EXACT and held_out:
+            files[main]["accuracy"] = _before_and_after(net, session, held_out)
+    _time(waiting, files, timer)
+    packages = {package for name in formats for package in known.get(name).PACKAGES}
+    manifest["latency_measured"] = _timed(facts, timer)
+    manifest["machine"] = {"system": platform.platform(), "processor": platform.processor() or platform.machine()}
+    manifest["versions"] = {"python": platform.python_version()} | versions({"torch"} | packages)
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _time(waiting: dict[str, Session], files: dict[str, dict[str, Any]], timer: Timer | None) -> None:
+    """Latencies of what waits for them, none without a timer."""
+    found = timer(waiting) if timer and waiting else {}
+    for main in waiting:
+        files[main]["latency_ms"] = found.get(main)
+    waiting.clear()
+
+
+def _timed(facts: dict[str, Any], timer: Timer | None) -> str:
+    if timer:
+        return "each file on this machine, one thread, batch 1"
+    if (facts.get("latency") or {}).get("measured_ms") is not None:
+        return "the network on the searched-for device, see `latency`; the files were run, but not timed"
+    return "no: the files were run, but not timed"
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """SHA-256 and size of a file."""
+    content = path.read_bytes()
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def checked_macs(file: str, counted: int | None, expected: int) -> int | None:
+    """Raises:
+    UserError: a file's graph has other multiply-adds than the architecture.
+    """
+    if counted is not None and counted != expected:
+        raise UserError(f"{file} has {counted:,} multiply-adds, but its architecture {expected:,}")
+    return counted
+
+
+def versions(packages: set[str]) -> dict[str, str]:
+    """Installed versions by package, of ours too."""
+    found = {}
+    for package in ("ghostnas", *sorted(packages)):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a bare checkout
+            continue
+    return found
+
+
+@torch.no_grad()
+def _before_and_after(net: GhostNet, session: Session, held_out: HeldOut) -> dict[str, Any]:
+    right = [0, 0]
+    for images, labels in zip(held_out.images.split(250), held_out.labels.split(250), strict=True):
+        for k, outputs in enumerate((net(images), torch.from_numpy(session(images.numpy())))):
+            right[k] += int((outputs.argmax(1) == labels).sum())
+    count = len(held_out.labels)
+    return {"before": right[0] / count, "after": right[1] / count, "images": count, "split": held_out.name}
+
+
+def _move(scratch: Path, out: Path) -> None:
+    """Everything to its place: at once, or, where the folder is there already, the manifest last, since a folder with a
+    manifest is a finished export."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not out.exists():
+        scratch.replace(out)
+        return
+    moved = sorted((path for path in scratch.rglob("*") if path.is_file()), key=lambda path: path.name == MANIFEST)
+    for path in moved:
+        target = out / path.relative_to(scratch)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)

@@ -1,0 +1,115 @@
+"""`hub/`: a folder for the Hugging Face Hub, which timm reads: weights, `config.json`, a model card with a drawing.
+
+`huggingface-cli upload NAME hub` puts it there; `timm.create_model("hf-hub:NAME", pretrained=True)` takes it back,
+after `import ghostnet.timm_model`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ghostnet import count as counting
+from ghostnet.network import GhostNet
+from ghostnet.weights import to_bytes
+from search.export.formats import Session, Source
+from search.export.formats.safetensors_file import run
+from search.export.timm_config import timm_config
+from search.files import write_bytes, write_json, write_text
+
+_NAMES = ("model.safetensors", "config.json", "arch.json", "architecture.svg", "README.md")
+FILES = tuple(f"hub/{name}" for name in _NAMES)
+PACKAGES = ("safetensors", "timm")
+EXACT = True
+
+
+def write(source: Source, folder: Path) -> None:
+    from search.report import figures
+
+    net, facts = source.net, source.facts
+    there = folder / "hub"
+    there.mkdir(parents=True, exist_ok=True)
+    write_bytes(there / "model.safetensors", to_bytes(net))
+    write_json(there / "config.json", timm_config(net, facts))
+    write_text(there / "arch.json", net.arch.to_json())
+    write_text(there / "architecture.svg", figures.svg(figures.arch_figure({net.arch.id: net.arch})))
+    write_text(there / "README.md", card(net, facts))
+
+
+def load(folder: Path) -> Session:
+    return run(_model(folder))
+
+
+def macs(folder: Path) -> int | None:
+    net = _model(folder)
+    return counting.count(net, (net.in_chs, net.arch.resolution, net.arch.resolution)).macs
+
+
+def _model(folder: Path) -> GhostNet:
+    """As timm builds it."""
+    import timm
+
+    import ghostnet.timm_model  # noqa: F401  registers "ghostnas"
+
+    return timm.create_model(f"local-dir:{folder / 'hub'}", pretrained=True).eval()  # type: ignore[return-value]
+
+
+def card(net: GhostNet, facts: dict[str, Any]) -> str:
+    """The model card: what is known of the network, and how it is used."""
+    accuracy, latency = facts.get("accuracy") or {}, facts.get("latency") or {}
+    rows = [
+        ("architecture", f"`{net.arch.id}`"),
+        ("multiply-adds", f"{facts['macs']:,} at {net.arch.resolution} x {net.arch.resolution}"),
+        ("parameters", f"{facts['params']:,}"),
+        ("data", _data(facts.get("data"))),
+        ("top-1 accuracy", f"{accuracy['test']:.2%} on the test split" if "test" in accuracy else "not measured"),
+        ("latency", _latency(latency, facts.get("files", {}))),
+        ("training", _training(facts)),
+        ("search space", f"`{facts['space_id']}`" if facts.get("space_id") else "none: not found by a search"),
+    ]
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
+    return f"""---
+license: apache-2.0
+library_name: timm
+pipeline_tag: image-classification
+tags: [image-classification, timm, ghostnet, ghostnas]
+---
+
+# GhostNet {net.arch.id}
+
+A GhostNet ([Han et al., CVPR 2020](https://arxiv.org/abs/1911.11907)) whose ratios s, cheap kernels d,
+squeeze-and-excitations and widths GhostNAS chose.
+
+| | |
+|---|---|
+{table}
+
+![The network, block by block](architecture.svg)
+
+```python
+import ghostnet.timm_model  # pip install ghostnas
+import timm
+
+model = timm.create_model("hf-hub:<this repository>", pretrained=True)
+backbone = timm.create_model("hf-hub:<this repository>", pretrained=True, features_only=True)
+```
+"""
+
+
+def _data(name: str | None) -> str:
+    """A data set's name; of one in a folder the folder's, not where it lies."""
+    kind, _, path = (name or "not known").partition(":")
+    return f"{kind}: {Path(path).name}" if path else kind
+
+
+def _latency(latency: dict[str, Any], files: dict[str, dict[str, Any]]) -> str:
+    """Of the network where a run measured it, else of the files beside this folder where they were timed."""
+    ms = latency.get("measured_ms")
+    if ms is None:
+        timed = [f"{said['latency_ms']:.3f} ms `{name}`" for name, said in files.items() if said.get("latency_ms")]
+        return f"{', '.join(timed)}, 1 thread, batch 1" if timed else "not measured"
+    threads = latency.get("threads", 1)
+    return f"{ms:.3f} ms, {latency.get('runtime')} {latency.get('runtime_version')}, {threads} thread(s), batch 1"
+
+
+def _training(facts: dict[str, Any]) -> str:
+    training = facts.get("training")
+    return f"{training['epochs']:g} epochs, seed {facts.get('seed')}" if training else "not known"

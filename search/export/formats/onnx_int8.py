@@ -1,0 +1,36 @@
+"""`model.int8.onnx`: static quantisation by ONNX Runtime, fitted to calibration images; weights int8 by channel."""
+
+from pathlib import Path
+
+from search.errors import UserError
+from search.export.formats import Session, Source
+from search.export.formats.onnx_file import session
+from search.export.onnx_macs import count
+from search.files import write_bytes
+from search.graphs.onnx_graph import to_onnx
+from search.graphs.quantise import quantised
+
+FILES = ("model.int8.onnx",)
+PACKAGES = ("onnx", "onnxruntime")
+EXACT = False
+BATCH = 32
+
+
+def write(source: Source, folder: Path) -> None:
+    """Raises:
+    UserError: there are no calibration images.
+    """
+    images, net = source.calibration, source.net
+    if not len(images):
+        raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
+    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="repeated")
+    batches = [images[k : k + BATCH] for k in range(0, len(images), BATCH)]
+    write_bytes(folder / FILES[0], quantised(model, batches).SerializeToString())
+
+
+def load(folder: Path) -> Session:
+    return session(folder / FILES[0])
+
+
+def macs(folder: Path) -> int | None:
+    return count(folder / FILES[0])

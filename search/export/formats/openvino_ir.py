@@ -1,0 +1,68 @@
+"""`model.xml` and `model.bin`: OpenVINO's IR, of the ONNX graph, weights in float32."""
+
+import io
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search import extras
+from search.export.formats import Session, Source
+from search.graphs.onnx_graph import to_onnx
+
+FILES = ("model.xml", "model.bin")
+PACKAGES = ("openvino",)
+EXACT = True
+# It computes in bfloat16 where the CPU can, unless told otherwise; the timing sees to the cores.
+FLOAT32 = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "NUM_STREAMS": 1,
+    "INFERENCE_NUM_THREADS": 1,
+    "ENABLE_CPU_PINNING": False,
+}
+FREE = {
+    *("Parameter", "Constant", "Result", "Relu", "HardSigmoid", "Add", "Multiply", "ReduceMean", "Concat", "Slice"),
+    *("StridedSlice", "Reshape", "Convert", "ShapeOf", "Gather", "Unsqueeze", "Squeeze", "Clamp", "ReduceProd"),
+}
+
+
+def write(source: Source, folder: Path) -> None:
+    openvino = extras.load("openvino", "openvino")
+    net = source.net
+    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="split")
+    converted = openvino.convert_model(io.BytesIO(model.SerializeToString()))
+    openvino.save_model(converted, folder / FILES[0], compress_to_fp16=False)
+
+
+def load(folder: Path) -> Session:
+    compiled = extras.load("openvino", "openvino").Core().compile_model(folder / FILES[0], "CPU", FLOAT32)
+
+    def session(images: np.ndarray) -> np.ndarray:
+        return np.array(compiled(images)[0])  # the runtime's own memory is written over by the next call
+
+    return session
+
+
+def macs(folder: Path) -> int | None:
+    """Raises:
+    NotImplementedError: an op that is not known here; it is not counted as nothing.
+    """
+    model = extras.load("openvino", "openvino").Core().read_model(folder / FILES[0])
+    model.reshape([1, *(int(side) for side in list(model.input(0).partial_shape.get_min_shape())[1:])])
+    return sum(_macs(op) for op in model.get_ordered_ops())
+
+
+def _macs(op: Any) -> int:
+    kind = op.get_type_name()
+    if kind in FREE:
+        return 0
+    out = prod(op.output(0).get_shape())
+    match kind:
+        case "Convolution":
+            return out * prod(list(op.input(1).get_shape())[1:])  # [out, in, kernel, kernel]
+        case "GroupConvolution":
+            return out * prod(list(op.input(1).get_shape())[2:])  # [groups, out / groups, in / groups, kernel, kernel]
+        case "MatMul":
+            return out * list(op.input(0).get_shape())[-1]
+    raise NotImplementedError(f"multiply-adds of {kind} are not known, at {op.get_friendly_name()}")

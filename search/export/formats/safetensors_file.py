@@ -1,0 +1,51 @@
+"""`weights.safetensors` with timm's parameter names, and `config.json` as timm reads it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ghostnet import count as counting
+from ghostnet.arch import Arch
+from ghostnet.network import GhostNet
+from ghostnet.weights import network, to_bytes
+from search.export.formats import Session, Source
+from search.export.timm_config import timm_config
+from search.files import write_bytes, write_json
+
+FILES = ("weights.safetensors", "config.json")
+PACKAGES = ("safetensors",)
+EXACT = True
+
+
+def write(source: Source, folder: Path) -> None:
+    write_bytes(folder / FILES[0], to_bytes(source.net))
+    write_json(folder / FILES[1], timm_config(source.net, source.facts))
+
+
+def load(folder: Path) -> Session:
+    return run(_network(folder))
+
+
+def macs(folder: Path) -> int | None:
+    net = _network(folder)
+    return counting.count(net, (net.in_chs, net.arch.resolution, net.arch.resolution)).macs
+
+
+def _network(folder: Path) -> GhostNet:
+    return network(Arch.load(folder / "arch.json"), folder / FILES[0])
+
+
+def run(net: torch.nn.Module) -> Session:
+    """A module that is in evaluation mode, or has none; on one thread, whatever PyTorch has otherwise."""
+
+    @torch.no_grad()
+    def session(images: np.ndarray) -> np.ndarray:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return net(torch.from_numpy(images)).numpy()
+        finally:
+            torch.set_num_threads(threads)
+
+    return session

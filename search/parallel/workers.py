@@ -1,0 +1,201 @@
+"""Work side by side through Ray: on this machine's processes, or on a cluster's."""
+
+import logging
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ghostnet.arch import Arch
+from ghostnet.supernet import Supernet
+from search.data.datasets import Data
+from search.errors import UserError
+from search.files import read_json
+from search.progress import bar
+from search.recipes.schema import SupernetTraining, Training
+from search.training.distributed import best_device
+from search.training.retrain import CARD, Job
+from search.training.supernet import read_card
+from spaces.space import Space
+
+TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
+
+
+def connect(workers: int, address: str | None) -> None:
+    """Joins the cluster at `address`, or starts Ray here with so many processes. Once is enough.
+
+    Raises:
+        UserError: Ray is not installed, or there is no cluster.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise UserError("several workers need Ray: pip install 'ray[tune]'") from None
+    if not ray.is_initialized():
+        options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
+        try:
+            ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+
+
+class SideBySide:
+    """Many networks at a time, each in a process (and with a GPU's share, where there are GPUs).
+
+    Raises:
+        UserError: no Ray, or no cluster.
+    """
+
+    def __init__(self, data: Data, workers: int, address: str | None = None) -> None:
+        connect(workers, address)
+        import ray
+
+        self.ray, self.workers, self.data = ray, workers, ray.put(data)
+        gpus = ray.cluster_resources().get("GPU", 0)
+        share = math.floor(100 * gpus / max(workers, gpus)) / 100 if gpus else 0
+        self.needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": share}
+
+    def retrain(self, jobs: list[Job], config: Training, **options: Any) -> None:
+        """Trains networks fully, with options of `search.training.retrain.retrain`; one whose worker dies goes on from
+        its checkpoint.
+
+        Raises:
+            UserError: what a training refuses; the others are stopped and resume.
+        """
+        task = self.ray.remote(max_retries=TRIES, **self.needs)(_train)
+        left = [task.remote(job.arch, self.data, config, job.out.absolute(), job.seed, options) for job in jobs]
+        with bar("networks", len(left)) as progress:
+            while left:
+                done, left = self.ray.wait(left)
+                try:
+                    self.ray.get(done)
+                except self.ray.exceptions.RayTaskError as error:
+                    for other in left:
+                        self.ray.cancel(other, force=True)
+                    if isinstance(error.cause, ValueError):  # as our errors are
+                        raise UserError(str(error.cause)) from None
+                    raise
+                progress.advance()
+
+    def evaluate(self, supernet: Supernet, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]:
+        """Inherited accuracies as they come; each process holds the supernet once."""
+        from ray.util import ActorPool
+
+        shared, kind = self.ray.put(supernet), self.ray.remote(max_restarts=TRIES, max_task_retries=TRIES, **self.needs)
+        actors: list[Any] = [kind(_Evaluator).remote(shared, self.data) for _ in range(min(self.workers, len(waiting)))]
+        pool = ActorPool(actors)
+        yield from pool.map_unordered(lambda actor, item: actor.evaluate.remote(*item), waiting)
+        for actor in actors:
+            self.ray.kill(actor)
+
+
+class _Evaluator:
+    """A worker that answers for sub-networks of one supernet."""
+
+    def __init__(self, supernet: Supernet, data: Data) -> None:
+        import torch
+
+        from search.accuracy.evaluate import InheritedAccuracy
+
+        torch.set_num_threads(1)
+        self.accuracy = InheritedAccuracy(supernet.to(best_device()), data)
+
+    def evaluate(self, name: str, arch: Arch) -> tuple[str, float]:
+        return name, self.accuracy(arch)
+
+
+def train_supernet(
+    space: Space,
+    data: Data,
+    config: SupernetTraining,
+    out: Path,
+    *,
+    workers: int,
+    address: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """`search.training.supernet.train_supernet` on several of Ray Train's workers.
+
+    Raises:
+        UserError: no Ray, no cluster, or what the training itself refuses.
+    """
+    _together(_share_supernet, (space, config, out.absolute(), options), data, workers, address)
+    return read_card(out)[0]
+
+
+def train_network(
+    arch: Arch, data: Data, config: Training, out: Path, *, workers: int, address: str | None = None, **options: Any
+) -> dict[str, Any]:
+    """`search.training.retrain.retrain` on several of Ray Train's workers.
+
+    Raises:
+        UserError: no Ray, no cluster, or what the training itself refuses.
+    """
+    _together(_share_network, (arch, config, out.absolute(), options), data, workers, address)
+    return read_json(out / CARD)
+
+
+def _together(
+    share: Callable[[dict[str, Any]], None], job: tuple[Any, ...], data: Data, workers: int, address: str | None
+) -> None:
+    """Runs `share` in each of several workers, which have a share of every batch. A worker that dies is started again
+    with the others, and training goes on from the checkpoint; so its folder must be one that all of them see."""
+    connect(workers + 1, address)  # one more holds the others together
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    gpu = ray.cluster_resources().get("GPU", 0) > 0
+    with tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch:
+        trainer = TorchTrainer(
+            share,
+            train_loop_config={"job": job, "data": ray.put(data)},
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+            run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=TRIES)),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:  # Ray wraps what a worker raised, in ways that change from version to version
+            raise UserError(f"training on {workers} workers failed: {_last_line(error)}") from error
+
+
+def _share_supernet(config: dict[str, Any]) -> None:
+    import ray
+    import torch
+    from ray.train.torch import get_device
+
+    from search.training import supernet as sandwich
+
+    torch.set_num_threads(1)
+    space, training, out, options = config["job"]
+    sandwich.train_supernet(space, ray.get(config["data"]), training, out, device=get_device(), **options)
+
+
+def _share_network(config: dict[str, Any]) -> None:
+    import ray
+    import torch
+    from ray.train.torch import get_device
+
+    from search.training.retrain import retrain
+
+    torch.set_num_threads(1)
+    arch, training, out, options = config["job"]
+    retrain(arch, ray.get(config["data"]), training, out, device=get_device(), **options)
+
+
+def _last_line(error: BaseException) -> str:
+    while error.__cause__:
+        error = error.__cause__
+    return str(error).strip().splitlines()[-1]
+
+
+def _train(arch: Arch, data: Data, config: Training, out: Path, seed: int, options: dict[str, Any]) -> None:
+    import torch
+
+    from search.training.retrain import retrain
+
+    torch.set_num_threads(1)
+    device = best_device()
+    retrain(arch, data, config, out, seed=seed, device=device, **options)

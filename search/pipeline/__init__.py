@@ -1,0 +1,1 @@
+"""The main job: stages that leave files, and what runs those that are missing."""

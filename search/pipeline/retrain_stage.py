@@ -1,0 +1,80 @@
+"""Full training of many networks by many seeds: one after the other, or side by side through Ray."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.files import read_json
+
+if TYPE_CHECKING:  # torch is loaded by whoever trains
+    from search.data.datasets import Data
+    from search.recipes.schema import Training
+    from search.training.retrain import Job
+
+
+def train_all(
+    jobs: "Sequence[Job]",
+    data: "Data",
+    config: "Training",
+    *,
+    seconds: float | None = None,
+    workers: int = 1,
+    address: str | None = None,
+    init: Path | None = None,
+    teacher: str | None = None,
+) -> list[dict[str, Any]]:
+    """The cards of all jobs, finished ones from before included; a time box is shared out among what is left."""
+    from search.training.distributed import best_device
+    from search.training.retrain import CARD, retrain
+
+    origin: dict[str, Any] = {"init": init, "teacher": teacher}
+    waiting = [job for job in jobs if not (job.out / CARD).exists()]
+    if len(waiting) > 1 and (workers > 1 or address):
+        from search.parallel.workers import SideBySide
+
+        share = None if seconds is None else seconds * min(workers, len(waiting)) / len(waiting)
+        SideBySide(data, workers, address).retrain(waiting, config, seconds=share, **origin)
+        return [read_json(job.out / CARD) for job in jobs]
+    deadline = None if seconds is None else time.monotonic() + seconds
+    cards = {job: read_json(job.out / CARD) for job in jobs if job not in waiting}
+    for k, job in enumerate(waiting):
+        left = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
+        here = {"seed": job.seed, "seconds": left, **origin}
+        if workers > 1 or address:
+            from search.parallel.workers import train_network
+
+            cards[job] = train_network(job.arch, data, config, job.out, workers=workers, address=address, **here)
+        else:
+            title = f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}"
+            cards[job] = retrain(job.arch, data, config, job.out, device=best_device(), title=title, **here)
+    return [cards[job] for job in jobs]
+
+
+def over_seeds(jobs: "Sequence[Job]", cards: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Mean test accuracy over seeds, and its spread: the sample's standard deviation, where there are two or more."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(job.name for job in jobs):
+        mine = [(job, card) for job, card in zip(jobs, cards, strict=True) if job.name == name]
+        accuracies = [card["test_accuracy"] for _, card in mine]
+        found[name] = {
+            "arch": mine[0][0].arch.id,
+            "macs": mine[0][1]["macs"],
+            "params": mine[0][1]["params"],
+            "seeds": [job.seed for job, _ in mine],
+            "test_accuracy": accuracies,
+            "mean": statistics.mean(accuracies),
+            "spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+            "test_images": mine[0][1]["test_images"],
+        }
+    return found
+
+
+def words(found: dict[str, dict[str, Any]]) -> str:
+    """What `over_seeds` found, a line a network."""
+    lines = []
+    for name, row in found.items():
+        spread = "" if row["spread"] is None else f" +- {100 * row['spread']:.2f} over {len(row['seeds'])} seeds"
+        lines.append(f"{name}: {row['mean']:.2%}{spread}, {row['macs']:,} multiply-adds")
+    return "\n".join(lines)

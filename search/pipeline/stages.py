@@ -1,0 +1,258 @@
+"""The stages of a run: each reads what the ones before it left in the run's folder, and leaves its own product."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghostnet.arch import Arch
+from search.errors import UserError
+from search.files import read_json, write_json
+from search.pipeline.run_folder import (
+    EXPORTS,
+    FIDELITY,
+    FIRST_TRIALS,
+    INHERITED,
+    NETWORKS,
+    PRODUCTS,
+    RESULT,
+    SUPERNET,
+    TABLE,
+    TIMES,
+    TRIALS,
+    Run,
+)
+from search.progress import say
+
+if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
+    from search.pipeline.search_stage import Found
+
+LIKE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
+LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def train(job: Run) -> None:
+    from search.training.supernet import train_supernet
+
+    config, seed = job.recipe.supernet, job.recipe.seed
+    card = train_supernet(
+        job.space,
+        job.data,
+        config,
+        job.out / SUPERNET,
+        seed=seed,
+        device=job.device,
+        seconds=job.seconds("train"),
+    )
+    say(f"  {card['training']['epochs']:g} of {config.epochs:g} epochs, loss {card['training']['loss']:.3f}")
+
+
+def calibrate(job: Run) -> None:
+    from search.latency.calibrate import calibrate as make_table
+
+    config, limit = job.recipe.latency, job.seconds("calibrate")
+    seconds = min(60 * config.minutes, limit or float("inf"))
+    table = make_table(
+        job.space,
+        job.out / TABLE,
+        runtime_name=config.runtime,
+        threads=config.threads,
+        batch=config.batch,
+        dtype=config.dtype,
+        rounds=config.rounds,
+        fit_networks=config.fit_networks,
+        held_out=config.held_out,
+        seed=job.recipe.seed,
+        deadline=time.monotonic() + seconds,
+    )
+    v = table.validation
+    say(
+        f"  error on {v.networks} networks it never saw: {v.mape:.1%} on average, {v.max:.1%} at most, Kendall tau "
+        f"{v.kendall_tau:.2f}; {table.protocol.disturbed:.0%} of the visits were disturbed"
+    )
+
+
+def fidelity(job: Run) -> None:
+    """Full trainings of networks spread over the space, and of some that the supernet alone would choose."""
+    from search.accuracy.ranking_study import fidelity as measure
+    from search.engine.choose import choose_by_budget
+    from search.report.fidelity import write_page
+    from search.training.metadata import card_id
+    from search.training.supernet import load_supernet
+
+    config, training, supernet = job.recipe.fidelity, job.recipe.retrain, job.out / SUPERNET
+    front: list[Arch] = []
+    if config.front:
+        inside = _search(job, FIRST_TRIALS, trials=config.trials).inside.values()
+        front = [job.space.decode(trial["code"]) for trial in choose_by_budget(list(inside), config.front)]
+    beside = None
+    if training.workers > 1:
+        from search.parallel.workers import SideBySide
+
+        beside = SideBySide(job.data, training.workers, None)
+    out = (job.out / FIDELITY).parent
+    found = measure(
+        lambda: load_supernet(supernet),
+        job.space,
+        job.data,
+        training,
+        out,
+        count=config.spread,
+        bins=min(4, config.networks // 4),
+        seed=job.recipe.seed,
+        device=job.device,
+        beside=beside,
+        front=front,
+        supernet_id=card_id(supernet),
+    )
+    write_page(found, out)
+    corrected = found["corrected"]
+    say(
+        f"  {config.networks} networks trained: the supernet ranks them to a Kendall tau of "
+        f"{found['kendall_tau']:.2f}, corrected by the others to {corrected['kendall_tau']:.2f} (error "
+        f"{100 * corrected['error']:.1f} points)"
+    )
+
+
+def search(job: Run) -> None:
+    from search.engine.choose import choose_by_budget
+
+    config = job.recipe.search
+    found = _search(job, TRIALS, job.out / FIDELITY if job.done("fidelity") else None)
+    trials = found.trials
+    if not trials:
+        raise UserError(f"the search evaluated no network: all failed, see {job.out / TRIALS}")
+    best, count = found.front, job.recipe.retrain.chosen
+    chosen = choose_by_budget(list(found.inside.values()), count, fastest=len(found.inside) == 1)
+    result = {
+        "evaluated": len(trials),
+        "planned": config.trials,
+        "front": [t["arch"] for t in best],
+        "fronts": {budget: [t["arch"] for t in each] for budget, each in found.fronts.items()},
+        "chosen": dict(zip(LABELS, chosen, strict=False)),
+        "random": like_them(job, chosen),
+    }
+    say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
+    write_json(job.out / RESULT, result)
+
+
+def _search(job: Run, log: str, correction: Path | None = None, trials: int | None = None) -> "Found":
+    from search.pipeline.search_stage import search_networks
+
+    config, limit = job.recipe.search, job.seconds("search")
+    return search_networks(
+        job.out / SUPERNET,
+        [job.out / TABLE],
+        job.out / log,
+        lambda: job.data,
+        config.model_copy(update={"trials": trials}) if trials else config,
+        seed=job.recipe.seed,
+        deadline=None if limit is None else time.monotonic() + limit,
+        at_least=3 * job.recipe.retrain.chosen,
+        fidelity=correction,
+    )
+
+
+def networks(job: Run) -> dict[str, Arch]:
+    """The chosen networks, the family's at some widths, and random ones, by the name of their folder."""
+    result = read_json(job.out / RESULT)
+    archs = {label: job.space.decode(trial["code"]) for label, trial in result["chosen"].items()}
+    archs |= {f"ghostnet-{width:g}x": job.space.uniform(width) for width in job.recipe.retrain.baseline_widths}
+    return archs | {name: job.space.decode(code) for name, code in result.get("random", {}).items()}
+
+
+def like_them(job: Run, chosen: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Random networks of the chosen ones' multiply-adds, one after the other: what luck would have found."""
+    import numpy as np
+
+    from spaces.population import Window, sample
+
+    rng, found = np.random.default_rng([job.recipe.seed, 7]), {}
+    for k in range(job.recipe.retrain.random):
+        macs = chosen[k % len(chosen)]["macs"]
+        window = Window(round((1 - LIKE) * macs), round((1 + LIKE) * macs))
+        found[f"random-{k + 1}"] = sample(job.space, rng, 1, window)[0].tolist()
+    return found
+
+
+def retrain(job: Run) -> None:
+    from ghostnet.weights import network as load_network
+    from search.latency.measure import measure
+    from search.latency.runtimes import runtime
+    from search.pipeline.retrain_stage import over_seeds, train_all, words
+    from search.training.retrain import WEIGHTS, Job
+
+    archs, config, first = networks(job), job.recipe.retrain, job.recipe.seed
+    jobs = [
+        Job(name=name, arch=arch, seed=first + k, out=job.out / NETWORKS / name / (f"seed-{first + k}" if k else ""))
+        for k in range(1 if job.minutes else config.seeds)  # a time box trains every network once, as well as it can
+        for name, arch in archs.items()
+    ]
+    cards = train_all(jobs, job.data, config, seconds=job.seconds("retrain"), workers=config.workers)
+    say(words(over_seeds(jobs, cards)))
+    write_json(job.out / INHERITED, inherited(job, archs))
+    timed = {}
+    for name, arch in archs.items():
+        net = load_network(arch, job.out / NETWORKS / name / WEIGHTS)
+        timed[name] = (net, (job.data.in_chs, arch.resolution, arch.resolution))
+    times = measure(runtime(job.recipe.latency.runtime, job.recipe.latency.threads), timed, job.recipe.seed)
+    write_json(job.out / TIMES, times)
+
+
+def inherited(job: Run, archs: dict[str, Arch]) -> dict[str, float]:
+    """What the supernet says of the networks that are trained fully, whether the search met them or not."""
+    from search.accuracy.evaluate import InheritedAccuracy
+    from search.training.supernet import load_supernet
+
+    evaluate = InheritedAccuracy(load_supernet(job.out / SUPERNET).to(job.device), job.data)
+    return {name: evaluate(arch) for name, arch in archs.items()}
+
+
+def export(job: Run) -> None:
+    from ghostnet.weights import network as load_network
+    from search.data.datasets import resized
+    from search.export.export import MANIFEST
+    from search.export.export import export as write_network
+    from search.latency.predictor import Predictor
+    from search.latency.table import LatencyTable
+    from search.training.retrain import CARD, WEIGHTS
+
+    table = LatencyTable.load(job.out / TABLE)
+    predict, times = Predictor(table, job.space), read_json(job.out / TIMES)
+    chosen, archs = read_json(job.out / RESULT)["chosen"], networks(job)
+    images = job.data.normalise(job.data.search.images[:64])
+    for label, trial in chosen.items():
+        folder = job.out / NETWORKS / label
+        out = job.out / EXPORTS / label
+        if (out / MANIFEST).exists():
+            continue
+        card = read_json(folder / CARD)
+        latency = predict(job.space.encode(archs[label]))
+        facts = {
+            "accuracy": {
+                "test": card["test_accuracy"],
+                "test_images": card["test_images"],
+                "inherited_on_search_split": trial.get("inherited", trial["accuracy"]),
+            },
+            "latency": {
+                "runtime": table.setting.runtime,
+                "runtime_version": table.setting.runtime_version,
+                "threads": table.setting.threads,
+                "device": table.device.cpu,
+                "predicted_ms": float(latency.latency_ms[0]),
+                "predicted_low_ms": float(latency.low_ms[0]),
+                "predicted_high_ms": float(latency.high_ms[0]),
+                "measured_ms": times[label],
+            },
+            **{key: card[key] for key in ("data", "classes", "mean", "std", "seed", "training")},
+            "space": job.space.name,
+            "space_id": job.space.id,
+        }
+        net = load_network(archs[label], folder / WEIGHTS)
+        write_network(net, out, ["onnx", "safetensors"], resized(images, net.arch.resolution), facts)
+    write_json(job.out / PRODUCTS["export"], {"exported": list(chosen)})
+
+
+def report(job: Run) -> None:
+    from search.report.report import write_report
+
+    write_report(job.out)

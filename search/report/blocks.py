@@ -1,0 +1,67 @@
+"""Each chosen network block by block, with costs, beside the family's own network of like cost."""
+
+from ghostnet.arch import Arch
+from ghostnet.cost import cost, unit_cost
+from ghostnet.units import Bottleneck, Stem, Unit, units
+from search.report import page
+from search.report.summary import Summary
+from spaces.population import short
+
+
+def tables(summary: Summary) -> str:
+    """A folded table a chosen network, its peer's beneath it."""
+    named = {n.name: n.arch for n in summary.networks if n.chosen}
+    if not named and summary.result:
+        named = {label: summary.arch(trial) for label, trial in summary.result["chosen"].items()}
+    parts = []
+    for name, arch in named.items():
+        other, peer_arch = peer(summary, arch)
+        inside = _table(summary, arch) + f"<h3>Beside it: {page.escape(other)}</h3>" + _table(summary, peer_arch)
+        parts.append(page.details(f"{name}, {arch.id}: every block with its cost, beside {other}", inside))
+    return "".join(parts)
+
+
+def peer(summary: Summary, arch: Arch) -> tuple[str, Arch]:
+    """The family's own network (trained as a baseline, or else of any of the space's widths) nearest in MACs."""
+    trained = {n.name: n.arch for n in summary.networks if n.kind == "family"}
+    space = summary.space
+    family = trained or {f"ghostnet-{width:g}x": space.uniform(width) for width in space.widths}
+    macs = cost(arch, space.num_classes, space.in_chs).macs
+    return min(family.items(), key=lambda item: abs(cost(item[1], space.num_classes, space.in_chs).macs - macs))
+
+
+def _table(summary: Summary, arch: Arch) -> str:
+    """Units with their multiply-adds and their part of the predicted milliseconds; `*` marks what was never timed."""
+    head = ["unit", "in", "hidden", "out", "stride", "s", "d", "SE", "MACs", "ms"]
+    places = ["stem", *(place.removeprefix("blocks.") for place in arch.places), "tail"]
+    chain = units(arch, summary.space.num_classes, summary.space.in_chs)
+    ms = _milliseconds(summary, arch, len(chain))
+    rows: list[page.Row] = []
+    for place, unit, taken in zip(places, chain, ms, strict=True):
+        star = "*" if summary.table and unit.key not in summary.table.entries else ""
+        time = "" if taken is None else f"{taken:.4f}{star}"
+        rows.append(("", [place, *_facts(unit), short(unit_cost(unit).macs), time]))
+    starred = [row for _, row in rows if row[-1].endswith("*")]
+    if summary.table:
+        rows.append(("", ["between them", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
+    note = "ms: its part of the prediction" + ("; * never timed, estimated from its layers" if starred else "")
+    return page.table(head, rows) + (page.paragraph(note, "soft") if summary.table else "")
+
+
+def _milliseconds(summary: Summary, arch: Arch, count: int) -> list[float] | list[None]:
+    """Each unit's part of the prediction, stem first; none where there is no table."""
+    if summary.predict is None:
+        return [None] * count
+    taken = summary.predict.per_unit(summary.space.encode(arch)).tolist()
+    return [ms for ms in taken if ms]  # a block that the depth drops takes none
+
+
+def _facts(unit: Unit) -> list[str]:
+    """Channels in, hidden and out, stride, s, d, SE"""
+    match unit:
+        case Bottleneck(in_chs, b):
+            d = "" if b.ratio == 1 else str(b.cheap_kernel)
+            return [*map(str, (in_chs, b.mid_chs, b.out_chs, b.stride, b.ratio)), d, "yes" if b.se_ratio else ""]
+        case Stem():
+            return [str(unit.in_chs), "", str(unit.out_chs), str(unit.stride), "", "", ""]
+    return [str(unit.in_chs), str(unit.tail_chs), str(unit.head_chs), "", "", "", ""]

@@ -1,0 +1,100 @@
+"""Several runs on one page: their fronts overlaid, with hypervolumes against one common corner."""
+
+from pathlib import Path
+from typing import Any
+
+from search.engine.front import front, hypervolume
+from search.errors import UserError
+from search.files import write_text
+from search.report import page
+from search.report.figures import fronts
+from search.report.report import PAGE, render
+from search.report.summary import Summary, summarise
+
+
+def write_comparison(folders: list[Path], out: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """Writes a page and its figures into `out`; the page, and a row a run.
+
+    Raises:
+        UserError: a folder holds no run, or is named twice.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("runs that are compared must differ, but a folder is named twice")
+    summaries = {str(folder): summarise(folder) for folder in folders}
+    named = dict(zip(_names(folders), summaries.values(), strict=True))
+    found = rows(named)
+    drawn = {"fronts": fronts.overlaid(named)}
+    svgs = render(drawn, out)
+    head = ["run", "evaluated", "on the front", "hypervolume", "best accuracy", "fastest ms", "budget", "seed"]
+    head += ["data", "space", "device"]
+    cells: list[page.Row] = [("", [_cell(row[key]) for key in KEYS]) for row in found]
+    parts = [
+        "<h1>GhostNAS: runs compared</h1>",
+        *(page.paragraph(note, "note") for note in notes(named)),
+        page.figures(drawn, svgs),
+        page.heading("Hypervolumes"),
+        page.paragraph(
+            "The area between a front and the corner of accuracy 0 and the greatest latency that any of the runs saw: "
+            "one corner for all, so that larger is better.",
+            "soft",
+        ),
+        page.table(head, cells),
+    ]
+    write_text(out / PAGE, page.page("GhostNAS: runs compared", parts, page.tips(drawn)))  # last
+    return out / PAGE, found
+
+
+KEYS = (
+    *("run", "evaluated", "front", "hypervolume", "best_accuracy", "fastest_ms", "budget", "seed", "data", "space_id"),
+    "device",
+)
+
+
+def rows(named: dict[str, Summary]) -> list[dict[str, Any]]:
+    """A row a run; hypervolumes against one corner."""
+    worst = max((t["latency_ms"] for summary in named.values() for t in summary.complete), default=0.0)
+    found = []
+    for name, summary in named.items():
+        trials = summary.complete
+        device = summary.table.device.cpu if summary.table else None
+        found.append(
+            {
+                "run": name,
+                "evaluated": len(trials),
+                "front": len(front(trials)),
+                "hypervolume": hypervolume(trials, worst),
+                "best_accuracy": max((t["accuracy"] for t in trials), default=None),
+                "fastest_ms": min((t["latency_ms"] for t in trials), default=None),
+                "budget": summary.recipe["search"]["flops_budget"],
+                "seed": summary.recipe["seed"],
+                "data": summary.recipe["data"],
+                "space_id": summary.space.id,
+                "device": device,
+            }
+        )
+    return found
+
+
+def notes(named: dict[str, Summary]) -> list[str]:
+    """What keeps runs from being alike, and what is missing of each."""
+    found = [f"{name}: {note}" for name, summary in named.items() for note in summary.notes]
+    for what, values in (
+        ("data", {name: s.recipe["data"] for name, s in named.items()}),
+        ("spaces", {name: s.space.id for name, s in named.items()}),
+        ("devices", {name: s.table.device.cpu for name, s in named.items() if s.table}),
+        ("runtimes", {name: s.table.setting.runtime for name, s in named.items() if s.table}),
+    ):
+        if len(set(values.values())) > 1:
+            said = ", ".join(f"{name} {value}" for name, value in values.items())
+            found.append(f"These runs are of different {what}: {said}.")
+    return found
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The folders' own names where they differ, else their paths."""
+    short = [folder.resolve().name for folder in folders]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

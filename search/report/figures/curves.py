@@ -1,0 +1,86 @@
+"""How the run went: the search's progress, training, the predictor, and the time it took."""
+
+from typing import Any
+
+from search.engine.front import hypervolume
+from search.report.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas
+from search.report.summary import Summary
+
+
+def progress(summary: Summary) -> Drawn:
+    """Hypervolume over evaluations, as a share of the final one."""
+    trials = summary.complete
+    worst = max(t["latency_ms"] for t in trials)
+    volumes = [hypervolume(trials[: k + 1], worst) for k in range(len(trials))]
+    with canvas(3.4) as (figure, axes):
+        axes.step(range(1, len(volumes) + 1), volumes, where="post", color=FRONT)
+        axes.set(xlabel="networks evaluated", ylabel="hypervolume (accuracy x ms)")
+    caption = (
+        f"Search progress: the area between the front and (accuracy 0, {worst:.3g} ms, the slowest network seen); "
+        f"{volumes[-1]:.4g} at the end."
+    )
+    return Drawn(caption, figure)
+
+
+def predictor(summary: Summary) -> Drawn:
+    """Predicted against measured latency, of networks that the table's fit never saw, and of the trained ones."""
+    assert summary.table
+    held = summary.table.validation.held_out
+    trained = [n for n in summary.networks if n.measured_ms is not None and n.predicted_ms is not None]
+    with canvas(3.9) as (figure, axes):
+        x, y = [n.measured_ms for n in held], [n.predicted_ms for n in held]
+        axes.scatter(x, y, s=18, color=CLOUD, linewidths=0, label=f"held out ({len(held)})", gid="held-out")
+        if trained:
+            axes.scatter(
+                *([n.measured_ms for n in trained], [n.predicted_ms for n in trained]),
+                s=50,
+                color=CHOSEN,
+                label="trained fully",
+                gid="held-chosen",
+            )
+        every = x + y + [ms for n in trained for ms in (n.measured_ms or 0.0, n.predicted_ms or 0.0)]
+        ends = [min(every), max(every)]
+        axes.plot(ends, ends, color=SOFT, linewidth=1, linestyle="--", label="perfect")
+        axes.set(xlabel="measured (ms)", ylabel="predicted (ms)")
+        axes.legend(loc="lower right")
+    tips = {"held-out": [_off("held out", n.measured_ms, n.predicted_ms) for n in held]}
+    if trained:
+        tips["held-chosen"] = [_off(n.name, n.measured_ms or 0.0, n.predicted_ms or 0.0) for n in trained]
+    return Drawn("The latency predictor on networks that it never saw.", figure, tips)
+
+
+def _off(name: str, measured: float, predicted: float) -> str:
+    return f"{name}\nmeasured {measured:.4f} ms\npredicted {predicted:.4f} ms ({predicted / measured - 1:+.1%})"
+
+
+def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> Drawn:
+    """Losses of the supernet and of full training; the supernet's accuracies on the way, where it was probed."""
+    looks = {k: v for k, v in scalars.get("supernet", {}).items() if k.startswith("accuracy/")}
+    losses = {name: tags["loss"] for name, tags in scalars.items() if "loss" in tags}
+    with canvas(4.8 if looks else 3.4, nrows=2 if looks else 1, squeeze=False) as (figure, rows):
+        for k, (name, curve) in enumerate(losses.items()):
+            steps = [step / max(1, curve[-1][0]) for step, _ in curve]
+            rows[0, 0].plot(steps, [v for _, v in curve], color=SERIES[k % len(SERIES)], linewidth=1.2, label=name)
+        rows[0, 0].set(xlabel="share of its training", ylabel="training loss (smoothed)", ylim=(0, None))
+        rows[0, 0].legend(ncols=2 if len(losses) <= 10 else 3, loc="lower left", fontsize=8)
+        if looks:
+            for k, (name, curve) in enumerate(looks.items()):
+                x, y = [step for step, _ in curve], [100 * v for _, v in curve]
+                rows[1, 0].plot(x, y, color=SERIES[k % len(SERIES)], marker=".", label=name.partition("/")[2])
+            rows[1, 0].set(xlabel="supernet step", ylabel="inherited accuracy (%)")
+            rows[1, 0].legend(ncols=2, fontsize=8)
+    return Drawn("Training curves, as TensorBoard has them.", figure)
+
+
+def spent(seconds: dict[str, float]) -> Drawn:
+    """Minutes by stage."""
+    with canvas(0.4 * len(seconds) + 1.0) as (figure, axes):
+        minutes = [value / 60 for value in seconds.values()]
+        bars: Any = axes.barh(range(len(seconds)), minutes, color=BASELINE)
+        axes.bar_label(bars, [f"{value:.1f}" for value in minutes], padding=3, fontsize=9)
+        axes.set_yticks(range(len(seconds)), list(seconds))
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("minutes")
+    return Drawn("Time spent at work; waiting and loading aren't counted.", figure)

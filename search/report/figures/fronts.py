@@ -1,0 +1,136 @@
+"""What the search saw, and what came of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from search.engine.budgets import parse_milliseconds, parse_windows
+from search.engine.front import front
+from search.report.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas
+from search.report.summary import Network, Summary
+from search.report.words import arch_words, trial_words
+from spaces.population import short
+
+
+def searched(summary: Summary) -> Drawn:
+    """Inherited accuracy against predicted latency: every evaluated network, the front, the chosen."""
+    with canvas() as (figure, axes):
+        tips = _cloud(axes, summary, "latency_ms", 1.0)
+        for words, bound in parse_milliseconds(summary.recipe["search"].get("latency_budget")).items():
+            _budget(axes, bound, f"budget {words}")
+        axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {_meant(summary)} (%)")
+        axes.legend(loc="lower right")
+    caption = f"What the search saw: accuracy on the search split {_meant(summary)}, against predicted latency."
+    return Drawn(caption, figure, {f"latency-{k}": v for k, v in tips.items()})
+
+
+def by_macs(summary: Summary) -> Drawn:
+    """The same networks against multiply-adds, with the budget."""
+    with canvas() as (figure, axes):
+        tips = _cloud(axes, summary, "macs", 1e-6, "macs")
+        windows = parse_windows(summary.recipe["search"]["flops_budget"]).values()
+        for bound in sorted({bound for window in windows for bound in (window.low, window.high)} - {0}):
+            _budget(axes, bound / 1e6, f"budget {short(bound)}")
+        axes.set(xlabel="multiply-adds (millions)", ylabel=f"accuracy {_meant(summary)} (%)")
+        axes.legend(loc="lower right")
+    return Drawn("The same networks by multiply-adds.", figure, {f"macs-{k}": v for k, v in tips.items()})
+
+
+def trained(summary: Summary) -> Drawn:
+    """Test accuracy after full training against measured latency, beside the family scaled down."""
+    tips = {}
+    with canvas() as (figure, axes):
+        for kind, colour, marker, word in (
+            ("chosen", CHOSEN, "o", "chosen"),
+            ("family", BASELINE, "s", "GhostNet, scaled width"),
+            ("random", SOFT, "x", "random, equal MACs"),
+        ):
+            nets = [n for n in summary.networks if n.kind == kind and n.measured_ms is not None]
+            if not nets:
+                continue
+            x, y = [n.measured_ms for n in nets], [100 * n.accuracy for n in nets]
+            error = [100 * n.error for n in nets]
+            axes.errorbar(x, y, error, fmt="none", ecolor=colour, elinewidth=1, capsize=3)
+            axes.scatter(x, y, s=50, marker=marker, color=colour, label=word, gid=f"trained-{word.split(',')[0]}")
+            tips[f"trained-{word.split(',')[0]}"] = [_network_words(n) for n in nets]
+            for n in nets if kind != "random" else ():
+                _name(axes, n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour)
+        axes.margins(0.14)
+        axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%), one standard error")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2)
+    return Drawn("After full training by one recipe for all, tested once.", figure, tips)
+
+
+def overlaid(named: dict[str, Summary]) -> Drawn:
+    """The fronts of several runs in one picture."""
+    tips = {}
+    with canvas(4.6) as (figure, axes):
+        for k, (name, summary) in enumerate(named.items()):
+            best, colour = front(summary.complete), SERIES[k % len(SERIES)]
+            axes.scatter(*_xy(summary.complete), s=7, color=colour, alpha=0.18, linewidths=0)
+            axes.step(*_xy(best), where="post", color=colour, linewidth=1.3)
+            axes.scatter(*_xy(best), s=22, color=colour, label=f"{name} ({len(best)} on its front)", gid=f"front-{k}")
+            tips[f"front-{k}"] = [f"{name}\n{_trial_words(summary, t)}" for t in best]
+        meant = {_meant(summary) for summary in named.values()}
+        axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {' or '.join(sorted(meant))} (%)")
+        axes.legend(loc="lower right")
+    return Drawn("The fronts of the runs, over everything that each of them evaluated.", figure, tips, wide=True)
+
+
+def _meant(summary: Summary) -> str:
+    """Which accuracy the search went by."""
+    return "expected after full training" if summary.corrected else "with inherited weights"
+
+
+def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "latency") -> dict[str, list[str]]:
+    trials = summary.complete
+    best = front(trials)
+    chosen: dict[str, Any] = summary.result["chosen"] if summary.result else {}
+    marks: list[tuple[str, Sequence[dict[str, Any]], dict[str, Any]]] = [
+        ("evaluated", trials, {"s": 15, "color": CLOUD, "linewidths": 0, "label": f"evaluated ({len(trials)})"}),
+        ("front", best, {"s": 24, "color": FRONT, "label": f"Pareto front ({len(best)})"}),
+        ("chosen", list(chosen.values()), {"s": 90, "facecolors": "none", "edgecolors": CHOSEN, "linewidths": 1.8}),
+    ]
+    if key == "latency_ms":
+        axes.step(*_xy(best), where="post", color=FRONT, linewidth=1.2)
+    tips = {}
+    for word, some, options in marks:
+        if some:
+            x, y = _xy(some, key)
+            axes.scatter([v * scale for v in x], y, gid=f"{prefix}-{word}", **({"label": word} | options))
+            tips[word] = [_trial_words(summary, t) for t in some]
+    if trained := {n.name: n for n in summary.networks if n.chosen}:
+        tips["chosen"] = [
+            _network_words(trained[label]) if label in trained else words
+            for label, words in zip(chosen, tips["chosen"], strict=True)
+        ]
+    for label, trial in chosen.items():
+        _name(axes, label, trial[key] * scale, 100 * trial["accuracy"], CHOSEN)
+    return tips
+
+
+def _trial_words(summary: Summary, trial: dict[str, Any]) -> str:
+    arch = summary.arch(trial)
+    return trial_words(trial) + (f"\n{arch_words(arch)}" if arch else "")
+
+
+def _network_words(n: Network) -> str:
+    measured = "not yet" if n.measured_ms is None else f"{n.measured_ms:.3f} ms"
+    predicted = "" if n.predicted_ms is None else f", predicted {n.predicted_ms:.3f} ms"
+    inherited = "" if n.inherited is None else f", inherited {n.inherited:.2%}"
+    inherited += "" if n.expected is None else f", expected {n.expected:.2%}"
+    return (
+        f"{n.name} ({n.arch.id})\ntest {n.accuracy:.2%}{inherited}\nmeasured {measured}{predicted}\n"
+        f"{short(n.macs)} multiply-adds, {short(n.params)} parameters\n{arch_words(n.arch)}"
+    )
+
+
+def _xy(trials: Sequence[dict[str, Any]], key: str = "latency_ms") -> tuple[list[float], list[float]]:
+    return [t[key] for t in trials], [100 * t["accuracy"] for t in trials]
+
+
+def _budget(axes: Any, at: float, word: str) -> None:
+    axes.axvline(at, color=SOFT, linewidth=1, linestyle="--", label=word)
+
+
+def _name(axes: Any, text: str, x: float, y: float, colour: str) -> None:
+    axes.annotate(text, (x, y), xytext=(6, 7), textcoords="offset points", color=colour, fontsize=10, weight="bold")

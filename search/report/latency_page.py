@@ -1,0 +1,128 @@
+"""A latency table for people: in words, and as a page with pictures."""
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from search.files import write_text
+from search.latency.table import Agreement, LatencyTable
+from search.report.figures import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, svg
+
+GREY, INK = "#9ca3af", "#111827"
+
+
+def words(table: LatencyTable) -> str:
+    """How good the table is, beside how good the measuring is and what simpler predictors make of it."""
+    v, p, s, d = table.validation, table.protocol, table.setting, table.device
+    estimated = p.units_in_space - len(table.entries)
+    lines = [
+        f"{table.space_name} at {s.resolution} x {s.resolution}, batch {s.batch}, {s.dtype}: {s.runtime} "
+        f"{s.runtime_version}, {s.threads} thread(s), cheap op lowered as {s.lowering}",
+        f"{d.cpu}, {d.cores} cores, {d.system}, governor {d.governor}; {p.finished}, {p.seconds / 60:.1f} minutes",
+        f"{p.visits} visits in {p.rounds} rounds, {p.disturbed:.1%} disturbed by other work; "
+        f"{len(table.entries)} units timed, {estimated} estimated from their layers",
+        "",
+        f"{v.networks} networks that were never fitted",
+        f"  mean error        {_percent(v.mape)} ({_percent(v.mape_95[0])} to {_percent(v.mape_95[1])})",
+        f"  90 % within       {_percent(v.p90)}, largest {_percent(v.max)}, bias {100 * v.bias:+.2f} %",
+        f"  within 5 %, 10 %  {v.within_5:.1%}, {v.within_10:.1%}",
+        f"  Kendall tau       {v.kendall_tau:.3f} ({v.kendall_tau_95[0]:.3f} to {v.kendall_tau_95[1]:.3f})",
+        f"  Spearman          {v.spearman:.4f} ({v.spearman_95[0]:.4f} to {v.spearman_95[1]:.4f})",
+        f"  inside interval   {v.covered:.1%} (asked for {table.correction.coverage:.0%})",
+        "",
+        "beside it                    mean error   tau",
+    ]
+    lines += [f"  {name:26} {_percent(a.mape):>9}   {a.kendall_tau:.3f}" for name, a in _beside(table).items()]
+    if table.fallback:
+        lines += ["", f"a unit that was never timed is off by {_percent(table.fallback.error)} (root mean square)"]
+    if p.rescaled != 1:
+        lines += [f"all latencies were rescaled by {p.rescaled:.3f} after a check"]
+    return "\n".join(lines)
+
+
+def write_page(table: LatencyTable, path: Path) -> None:
+    """Writes one self-contained HTML page."""
+    figures = [(title, svg(figure)) for title, figure in _figures(table)]
+    plt.close("all")
+    parts = [f"<h2>{escape(title)}</h2><figure>{drawn[drawn.index('<svg') :]}</figure>" for title, drawn in figures]
+    title = f"Latency of {table.space_name} on {table.device.cpu}"
+    write_text(path, PAGE.format(title=escape(title), words=escape(words(table)), figures="".join(parts)))
+
+
+def _beside(table: LatencyTable) -> dict[str, Agreement]:
+    v = table.validation
+    found = {"this table": Agreement(mape=v.mape, kendall_tau=v.kendall_tau)}
+    if v.ruler:
+        found["ruler: half against half"] = v.ruler
+    return found | v.simpler
+
+
+def _figures(table: LatencyTable) -> list[tuple[str, Figure]]:
+    held = table.validation.held_out
+    measured = np.array([network.measured_ms for network in held])
+    predicted, low, high = (
+        np.array([getattr(network, name) for network in held]) for name in ("predicted_ms", "low_ms", "high_ms")
+    )
+    with plt.rc_context(STYLE):
+        first, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+        axes.axline((measured.min(),) * 2, slope=1, color=GREY, linewidth=1)
+        axes.errorbar(
+            measured, predicted, yerr=[predicted - low, high - predicted], fmt="none", ecolor=GREY, elinewidth=1
+        )
+        axes.scatter(measured, predicted, s=22, color=CHOSEN, edgecolors="white", linewidths=0.5, zorder=3)
+        axes.set_xlabel("measured (ms)")
+        axes.set_ylabel("predicted, with its interval (ms)")
+
+        second, axes = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
+        axes.axhline(0, color=GREY, linewidth=1)
+        axes.scatter(measured, 100 * (predicted / measured - 1), s=22, color=CHOSEN, edgecolors="white", linewidths=0.5)
+        axes.set_xlabel("measured (ms)")
+        axes.set_ylabel("error (%)")
+
+        third, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+        sides = sorted({_side(key) for key in table.entries}, reverse=True)
+        kinds = {"stem": INK, "tail": BASELINE, **{f"s{ratio}": colour for ratio, colour in RATIO_COLOURS.items()}}
+        for k, (kind, colour) in enumerate(kinds.items()):
+            points = [(_side(key), e.ms) for key, e in table.entries.items() if kind in key.split("d")[0].split()]
+            x = [len(sides) - 1 - sides.index(side) + (k - 2.5) * 0.13 for side, _ in points]
+            axes.scatter(x, [ms for _, ms in points], s=9, alpha=0.5, color=colour, linewidths=0, label=kind)
+        axes.set_yscale("log")
+        axes.set_xticks(range(len(sides)), [str(side) for side in reversed(sides)])
+        axes.set_xlabel("side of the unit's input (pixels)")
+        axes.set_ylabel("a unit alone (ms)")
+        axes.legend(frameon=False, markerscale=2.5, ncols=3)
+    return [
+        ("Predicted against measured, networks never fitted", first),
+        ("Residuals", second),
+        ("What blocks cost, by ghost ratio s", third),
+    ]
+
+
+def _side(key: str) -> int:
+    return int(key.rsplit("@", 1)[1])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem }}
+pre {{ white-space: pre-wrap; font-size: 13px; line-height: 1.45 }}
+figure {{ margin: 0; background: #fff; border-radius: 6px; padding: .5rem }}
+figure svg {{ max-width: 100%; height: auto }}
+</style>
+<h1>{title}</h1>
+<pre>{words}</pre>
+{figures}
+</html>
+"""

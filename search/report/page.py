@@ -1,0 +1,61 @@
+"""HTML by hand: a page that needs nothing but itself."""
+
+import json
+from collections.abc import Iterable
+from html import escape
+from importlib.resources import files
+
+from search.report.figures import Drawn, inline
+
+SCROLL = '<div class="scroll">'
+Row = tuple[str, list[str]]  # a class, or nothing, and the cells
+
+
+def page(title: str, parts: Iterable[str], tips: dict[str, list[str]]) -> str:
+    """A whole page of parts of HTML."""
+    here = files("search.report")
+    style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    data = json.dumps(tips).replace("</", "<\\/")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><style>{style}</style></head><body>\n'
+        + "\n".join(parts)
+        + f'\n<div id="tip" hidden></div><script>const TIPS = {data};\n{script}</script></body></html>\n'
+    )
+
+
+def figures(drawn: dict[str, Drawn], svgs: dict[str, str], beside: str = "") -> str:
+    """Pictures side by side where there is room, and other HTML beside them."""
+    shown = []
+    for name, each in drawn.items():
+        kind = ' class="wide"' if each.wide else ""
+        picture = inline(name, svgs[name]).replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1)
+        shown.append(f'<figure id="{name}"{kind}>{picture}<figcaption>{escape(each.caption)}</figcaption></figure>')
+    return f'<div class="pair">{"".join(shown)}{beside}</div>'
+
+
+def tips(drawn: dict[str, Drawn]) -> dict[str, list[str]]:
+    """What pointing at marks says, by the ids that `figures` gives the groups."""
+    return {f"{name}-{gid}": texts for name, each in drawn.items() for gid, texts in each.tips.items()}
+
+
+def heading(text: str) -> str:
+    return f"<h2>{escape(text)}</h2>"
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    return f"<p{f' class={kind}' if kind else ''}>{escape(text)}</p>"
+
+
+def table(head: list[str], rows: list[Row]) -> str:
+    cells = "".join(f"<th>{escape(h)}</th>" for h in head)
+    body = "".join(
+        f"<tr{f' class={kind}' if kind else ''}>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>"
+        for kind, row in rows
+    )
+    return f"{SCROLL}<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def details(summary: str, inside: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{inside}</details>"

@@ -1,0 +1,181 @@
+"""A run as one self-contained HTML page, and its figures as PNG and SVG beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from ghostnet.arch import Arch
+from search.engine.front import front
+from search.files import read_json, write_bytes, write_text
+from search.pipeline.run_folder import FIDELITY
+from search.report import blocks, page, repeat
+from search.report.fidelity import scatter
+from search.report.figures import Drawn, arch_figure, choices, curves, fronts, png, svg
+from search.report.scalars import run_scalars
+from search.report.sensitivity import effects
+from search.report.summary import Network, Summary, summarise
+from spaces.population import short
+
+FOLDER, PAGE = "report", "report.html"
+
+
+def write_report(folder: Path) -> Path:
+    """Writes `report/` in a run's folder, as far as the run goes, and returns the page.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    summary = summarise(folder)
+    out = folder / FOLDER
+    sections = _sections(summary)
+    drawn = {name: each for _, figures, _ in sections for name, each in figures.items()}
+    svgs = render(drawn, out)
+    write_text(out / "recipe.toml", repeat.recipe_toml(summary.recipe))
+    parts = _head(summary)
+    for title, figures, extra in sections:
+        beside, below = (extra, "") if len(figures) == 1 and extra.startswith(page.SCROLL) else ("", extra)
+        parts += [page.heading(title), page.figures(figures, svgs, beside) if figures else "", below]
+    write_text(out / PAGE, page.page(f"GhostNAS: {summary.recipe['name']}", parts, page.tips(drawn)))  # last
+    return out / PAGE
+
+
+def render(drawn: dict[str, Drawn], out: Path) -> dict[str, str]:
+    """Writes each picture as PNG and SVG, closes it, and returns the SVGs."""
+    from matplotlib import pyplot as plt
+
+    svgs = {}
+    for name, each in drawn.items():
+        svgs[name] = svg(each.figure)
+        write_bytes(out / f"{name}.png", png(each.figure))
+        write_text(out / f"{name}.svg", svgs[name])
+        plt.close(each.figure)
+    return svgs
+
+
+def _head(summary: Summary) -> list[str]:
+    recipe = summary.recipe
+    space = recipe["space"] if isinstance(recipe["space"], str) else recipe["space"].get("name", "custom")
+    words = (
+        f"{recipe['data']}, space {space} ({summary.space.size:,} networks), budget "
+        f"{recipe['search']['flops_budget']} multiply-adds, seed {recipe['seed']}"
+    )
+    return [
+        f"<h1>GhostNAS: {page.escape(recipe['name'])}</h1>",
+        page.paragraph(words, "soft"),
+        *(page.paragraph(note, "note") for note in summary.notes),
+    ]
+
+
+def _sections(summary: Summary) -> list[tuple[str, dict[str, Drawn], str]]:
+    """Title, figures, and more HTML of each section that the run has something for."""
+    found: list[tuple[str, dict[str, Drawn], str]] = []
+    if summary.complete:
+        found.append(_front(summary))
+    if (judged := summary.folder / FIDELITY).exists():
+        found.append(_fidelity(read_json(judged)))
+    if summary.networks:
+        measured = any(n.measured_ms is not None for n in summary.networks)
+        figures = {"trained": fronts.trained(summary)} if measured else {}
+        found.append(("Fully trained", figures, _networks_table(summary.networks)))
+    if named := _shown(summary):
+        caption = "The chosen networks, and the family's own network that is nearest in multiply-adds to the last."
+        figures = {"architectures": Drawn(caption, arch_figure(named), wide=True)}
+        found.append(("Block by block", figures, blocks.tables(summary)))
+    if summary.complete:
+        best = [summary.arch(t) for t in front(summary.complete)]
+        figures = {"agreement": choices.agreement(best, summary.space.largest)}
+        if known := effects(summary.space, summary.complete):
+            figures["sensitivity"] = choices.sensitivity(known)
+        found.append(("What matters", figures, ""))
+    if figures := _process(summary):
+        found.append(("How it went", figures, _words(summary)))
+    found.append(("To repeat it", {}, repeat.section(summary)))
+    return found
+
+
+def _front(summary: Summary) -> tuple[str, dict[str, Drawn], str]:
+    refused = sum(t["state"] == "infeasible" for t in summary.trials)
+    words = (
+        f"{len(summary.complete)} networks evaluated with recalibrated batch norm; {refused} proposals over the budget "
+        "were turned away before any accuracy was measured. Point at a mark for its network."
+    )
+    figures = {"front": fronts.searched(summary), "front-macs": fronts.by_macs(summary)}
+    return "The front", figures, page.paragraph(words, "soft")
+
+
+def _fidelity(found: dict[str, Any]) -> tuple[str, dict[str, Drawn], str]:
+    """What full trainings said of the supernet, and what the search made of that."""
+    corrected = found["corrected"]
+    words = (
+        f"{len(found['networks'])} networks were trained fully before the search. Inherited weights rank them to a "
+        f"Kendall tau of {found['kendall_tau']:.2f}, within bins of like multiply-adds {found['tau_within_bins']:.2f}; "
+        f"multiply-adds alone rank them to {found['macs_tau']:.2f}. Corrected by a fit on the others, "
+        f"{corrected['kendall_tau']:.2f} and {corrected['tau_within_bins']:.2f}, with a mean error of "
+        f"{100 * corrected['error']:.1f} points. The search went by accuracy so corrected."
+    )
+    caption = "Accuracy inherited and after full training (test split), a mark for each network."
+    return "Is the supernet right?", {"fidelity": Drawn(caption, scatter(found))}, page.paragraph(words)
+
+
+def _process(summary: Summary) -> dict[str, Drawn]:
+    drawn = {}
+    if summary.complete:
+        drawn["progress"] = curves.progress(summary)
+    if summary.table:
+        drawn["predictor"] = curves.predictor(summary)
+    if scalars := {k: v for k, v in run_scalars(summary.folder).items() if v.get("loss")}:
+        drawn["training"] = curves.training(scalars)
+    if summary.seconds:
+        drawn["time"] = curves.spent(summary.seconds)
+    return drawn
+
+
+def _shown(summary: Summary) -> dict[str, Arch]:
+    """The chosen networks, trained or not yet, and the baseline of like cost."""
+    named = {n.name: n.arch for n in summary.networks if n.chosen}
+    if not named and summary.result:
+        named = {label: summary.arch(trial) for label, trial in summary.result["chosen"].items()}
+    if named:
+        name, arch = blocks.peer(summary, list(named.values())[-1])
+        named[name] = arch
+    return named
+
+
+def _networks_table(networks: list[Network]) -> str:
+    head = ["network", "test", "inherited", "predicted ms", "measured", "MACs", "parameters"]
+    rows = [
+        (
+            "chosen" if n.chosen else "",
+            [
+                n.name,
+                f"{n.accuracy:.2%}" + (f" ± {100 * n.error:.2f}" if len(n.accuracies) > 1 else ""),
+                "" if n.inherited is None else f"{n.inherited:.2%}",
+                "" if n.predicted_ms is None else f"{n.predicted_ms:.3f}",
+                "" if n.measured_ms is None else f"{n.measured_ms:.3f}",
+                short(n.macs),
+                short(n.params),
+            ],
+        )
+        for n in networks
+    ]
+    return page.table(head, rows)
+
+
+def _words(summary: Summary) -> str:
+    parts = []
+    if table := summary.table:
+        setting, v, protocol = table.setting, table.validation, table.protocol
+        estimated = protocol.units_in_space - len(table.entries)
+        parts.append(
+            f"{setting.runtime} {setting.runtime_version}, {setting.threads} threads, batch {setting.batch}, "
+            f"{setting.dtype}, {table.device.cpu}. {len(table.entries)} units timed, {estimated} estimated. On "
+            f"{v.networks} networks that it never saw: mean error {v.mape:.1%} ({v.mape_95[0]:.1%} to "
+            f"{v.mape_95[1]:.1%}), largest {v.max:.1%}, within 5 % {v.within_5:.0%}, Kendall tau {v.kendall_tau:.3f}; "
+            f"{protocol.disturbed:.0%} of the visits were disturbed by other work."
+        )
+    if summary.supernet:
+        training = summary.supernet["training"]
+        parts.append(
+            f"Supernet: {training['epochs']:g} epochs, {training['steps']} steps in {training['seconds']:.0f} s; "
+            f"{training['skipped_steps']} skipped for a loss that was not finite."
+        )
+    return "".join(page.paragraph(part) for part in parts)

@@ -1,0 +1,33 @@
+"""A recipe's optimizer and learning-rate schedule, from timm."""
+
+import math
+from typing import Any
+
+from torch import nn, optim
+
+from search.recipes.schema import Training
+
+
+def optimizer_of(model: nn.Module, config: Training) -> optim.Optimizer:
+    """No weight decay on norms and biases."""
+    from timm.optim import create_optimizer_v2
+
+    options: dict[str, Any] = {} if config.eps is None else {"eps": config.eps}
+    return create_optimizer_v2(
+        model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum, **options
+    )
+
+
+def schedule_of(optimizer: optim.Optimizer, config: Training, total: int, per_epoch: int) -> Any:
+    """A linear warm-up, then a cosine to zero or steps; `step_update(k)` sets the rate of step k of `total`."""
+    from timm.scheduler import CosineLRScheduler, StepLRScheduler
+
+    warmup: dict[str, Any] = {
+        "warmup_t": min(math.ceil(config.warmup_epochs * per_epoch), total // 5),
+        "warmup_lr_init": config.lr / 100,
+        "t_in_epochs": False,
+        "warmup_prefix": False,  # the warm-up is part of the schedule, not before it
+    }
+    if config.schedule == "cosine":
+        return CosineLRScheduler(optimizer, t_initial=total, **warmup)
+    return StepLRScheduler(optimizer, config.decay_epochs * per_epoch, config.decay_rate, **warmup)

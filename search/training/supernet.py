@@ -1,0 +1,159 @@
+"""Supernet training: the sandwich rule with in-place distillation (Yu and Huang, ICCV 2019; BigNAS, ECCV 2020).
+
+In every step the largest network learns from the labels, and some random ones and the smallest from the largest's
+detached predictions. Gradients of all accumulate into one update. Regularisation is on the largest only.
+"""
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ghostnet.arch import Arch
+from ghostnet.supernet import Supernet
+from ghostnet.weights import read, to_bytes
+from search.accuracy.evaluate import InheritedAccuracy
+from search.data.datasets import Data, resized
+from search.errors import UserError
+from search.files import write_bytes, write_json
+from search.recipes.schema import SupernetTraining
+from search.training.checkpoint import Checkpoint
+from search.training.distillation import DIVERGENCES
+from search.training.distributed import World
+from search.training.loop import fit
+from search.training.metadata import CARD, SCHEMA, read_card, space_for
+from spaces.custom import space_to_dict
+from spaces.population import sample
+from spaces.space import Space
+from spaces.tables import macs_table
+
+__all__ = ["load_supernet", "new_supernet", "read_card", "space_for", "train_supernet"]
+WEIGHTS, CHECKPOINT = "supernet.safetensors", "checkpoint.pt"
+WATCHED = 3  # random networks whose accuracy is followed
+EVEN_FROM = 64  # networks from which one is drawn evenly over multiply-adds
+
+
+def train_supernet(
+    space: Space,
+    data: Data,
+    config: SupernetTraining,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: torch.device,
+    seconds: float | None = None,
+    kind: type[Supernet] = Supernet,
+) -> dict[str, Any]:
+    """Trains a supernet of `space` on the training split and writes the folder `out`; resumes what is there, returns
+    what is finished.
+
+    Returns the card that is also written: space, data and what the training came to.
+    """
+    if (out / CARD).exists():
+        return read_card(out)[0]
+    supernet = new_supernet(space, seed, kind).to(device).to(memory_format=torch.channels_last)
+    supernet.drop_rate, supernet.drop_path = config.drop_rate, config.drop_path
+    divergence = DIVERGENCES.get(config.divergence)  # none: they learn from the labels, too
+    draw = partial(DRAWS[config.draws], space, config.random)
+
+    def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
+        logits = supernet(resized(images, space.largest.resolution), space.largest, regularise=True)
+        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        loss.backward()
+        teacher = logits.detach()
+        for arch in [*draw(rng), space.smallest]:
+            student = supernet(resized(images, arch.resolution), arch)
+            (divergence(student, teacher) if divergence else F.cross_entropy(student, labels)).backward()
+        return loss.item()
+
+    watched = {"largest": space.largest, "smallest": space.smallest}
+    rng = np.random.default_rng([seed, WATCHED])
+    watched |= {f"random {k + 1}": space.sample(rng) for k in range(WATCHED)}
+
+    def probe(net: nn.Module) -> dict[str, float]:
+        assert isinstance(net, Supernet)
+        evaluate = InheritedAccuracy(net, data)
+        values = {f"accuracy/{name}": evaluate(arch) for name, arch in watched.items()}
+        net.train()
+        return values
+
+    trained = fit(
+        supernet,
+        data,
+        config,
+        step,
+        checkpoint=out / CHECKPOINT,
+        of=f"{SCHEMA} {space.id}",
+        seed=seed,
+        device=device,
+        title="supernet",
+        seconds=seconds,
+        probe=probe,
+    )
+    if not World.current().leads:
+        return {}
+    card = {
+        "schema": SCHEMA,
+        "space": space_to_dict(space),
+        "space_id": space.id,
+        "num_classes": space.num_classes,
+        "in_chs": space.in_chs,
+        "data": data.name,
+        "seed": seed,
+        "training": asdict(trained),
+    }
+    write_bytes(out / WEIGHTS, to_bytes(supernet))
+    write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
+    Checkpoint(out / CHECKPOINT, "").remove()
+    return card
+
+
+def uniform(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
+    """Networks drawn uniformly."""
+    return [space.sample(rng) for _ in range(count)]
+
+
+def even(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
+    """Networks drawn evenly over multiply-adds: each, of some uniform ones, the nearest to a uniform target."""
+    drawn = []
+    for _ in range(count):
+        codes = sample(space, rng, EVEN_FROM)
+        macs = macs_table(space).total(codes)
+        drawn.append(space.decode(codes[np.abs(macs - rng.uniform(macs.min(), macs.max())).argmin()]))
+    return drawn
+
+
+def fair(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
+    """Networks that differ in every gene as far as it has choices: each choice stands in as many of them as any other,
+    or one more (strict fairness, Chu et al., FairNAS, ICCV 2021)."""
+    columns = [rng.permuted(np.resize(rng.permutation(choices), count)) for choices in space.choices]
+    return [space.decode(code) for code in np.stack(columns, 1)] if count else []
+
+
+DRAWS = {"uniform": uniform, "even": even, "fair": fair}
+
+
+def new_supernet(space: Space, seed: int = 0, kind: type[Supernet] = Supernet) -> Supernet:
+    """A supernet that covers a space, with weights drawn from `seed`; `kind` says how they are shared."""
+    generator = torch.Generator().manual_seed(seed)
+    return kind(space.bounds, space.num_classes, space.in_chs, generator=generator)
+
+
+def load_supernet(folder: Path, kind: type[Supernet] = Supernet) -> Supernet:
+    """A finished supernet, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    _, space = read_card(folder)
+    supernet = new_supernet(space, kind=kind)
+    try:
+        supernet.load_state_dict(read(folder / WEIGHTS)[0])
+    except RuntimeError as error:
+        raise UserError(f"{folder / WEIGHTS}: {str(error).splitlines()[0]}") from None
+    return supernet.eval()

@@ -1,0 +1,137 @@
+"""Expected accuracy: a known law is found again, a supernet's bias is taken away, foreign files are refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kendalltau
+
+from search.accuracy.evaluate import ExpectedAccuracy, InheritedAccuracy
+from search.accuracy.predictor import Correction, left_out
+from search.accuracy.ranking_study import fidelity
+from search.data.datasets import load
+from search.errors import UserError
+from search.recipes.schema import SupernetTraining, Training
+from search.training.metadata import card_id
+from search.training.supernet import load_supernet, space_for, train_supernet
+from spaces.population import sample
+from spaces.tables import costs
+from tests.search.commands.test_cli import ghostnas
+
+SPACE = space_for("digits", 10, 1)
+CPU = torch.device("cpu")
+
+
+def made_up(count: int, seed: int, bias: float, noise: float) -> list[dict]:
+    """Networks whose accuracy grows with multiply-adds and the share of primary features; a supernet that sees it but
+    for a bias in favour of small ones."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for code in sample(SPACE, rng, count):
+        known, arch = costs(SPACE, code), SPACE.decode(code)
+        primary = np.mean([1 / b.ratio for b in arch.blocks])
+        own = 0.02 * rng.standard_normal()  # which only training shows, and the supernet
+        trained = 0.6 + 0.08 * np.log(known.macs / 5e5) + 0.1 * primary + own
+        inherited = trained - bias * np.log(known.macs / 5e5) + noise * rng.standard_normal()
+        rows.append({"code": code.tolist(), "inherited": inherited, "trained_on_search": trained})
+    return rows
+
+
+def test_a_linear_law_is_found_again():
+    rows = made_up(40, 0, bias=0.15, noise=0.0)
+    correct = Correction.fit(SPACE, rows)
+    for row in made_up(20, 1, bias=0.15, noise=0.0):
+        said = correct(SPACE.decode(np.array(row["code"])), row["inherited"])
+        assert said == pytest.approx(row["trained_on_search"], abs=2e-3)
+
+
+def test_a_bias_of_the_supernet_is_taken_away_for_networks_that_were_left_out():
+    before, after = [], []
+    for seed in range(8):
+        rows = made_up(24, seed, bias=0.12, noise=0.005)
+        truth = [row["trained_on_search"] for row in rows]
+        before.append(kendalltau([row["inherited"] for row in rows], truth).statistic)
+        after.append(kendalltau(left_out(SPACE, rows), truth).statistic)
+    assert np.mean(after) > np.mean(before) + 0.3
+    assert np.mean(after) > 0.8
+
+
+def test_a_supernet_that_says_nothing_is_not_believed():
+    """Inherited accuracy as noise: what is said of a network that was left out still goes by its cost."""
+    rows = made_up(24, 3, bias=0.0, noise=0.5)
+    truth = [row["trained_on_search"] for row in rows]
+    assert (
+        kendalltau(left_out(SPACE, rows), truth).statistic > kendalltau([r["inherited"] for r in rows], truth).statistic
+    )
+
+
+def test_a_network_that_is_left_out_has_no_say_in_what_is_said_of_it():
+    rows = made_up(12, 4, bias=0.1, noise=0.01)
+    said = left_out(SPACE, rows)
+    rows[5] = rows[5] | {"trained_on_search": 0.1}
+    again = left_out(SPACE, rows)
+    assert again[5] == said[5]
+    assert (np.delete(again, 5) != np.delete(said, 5)).all()
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A supernet, and a fidelity study of it."""
+    folder = tmp_path_factory.mktemp("judged")
+    data, net = load("digits", 16, limit=100), folder / "net"
+    train_supernet(SPACE, data, SupernetTraining(epochs=1, batch_size=50, random=1), net, device=CPU)
+    front = [SPACE.smallest, SPACE.uniform(0.5)]
+    about = {"count": 6, "bins": 2, "seed": 0, "device": CPU, "front": front, "supernet_id": card_id(net)}
+    found = fidelity(
+        lambda: load_supernet(net), SPACE, data, Training(epochs=0.2, batch_size=50), folder / "f", **about
+    )
+    return folder, data, found
+
+
+def test_expected_accuracy_of_a_measured_study(judged):
+    folder, data, found = judged
+    assert [n["kind"] for n in found["networks"]] == ["spread"] * 6 + ["front"] * 2
+    inherited = InheritedAccuracy(load_supernet(folder / "net"), data)
+    expected = ExpectedAccuracy(inherited, Correction.load(folder / "f/fidelity.json", folder / "net"))
+    arch = SPACE.uniform(0.75)
+    said = expected(arch)
+    assert said["inherited"] == inherited(arch)
+    least, most = (f(n["trained_on_search"] for n in found["networks"]) for f in (min, max))
+    assert least - 0.3 < said["accuracy"] < most + 0.3
+
+
+def test_a_file_that_does_not_fit_is_one_line(judged):
+    folder, _, found = judged
+    file = folder / "f/fidelity.json"
+    other = folder / "other"
+    shutil.copytree(folder / "net", other)
+    card = json.loads((other / "supernet.json").read_text())
+    (other / "supernet.json").write_text(json.dumps(card | {"seed": 7}))
+    with pytest.raises(UserError, match="is of another supernet"):
+        Correction.load(file, other)
+    few = folder / "few.json"
+    few.write_text(json.dumps(found | {"networks": found["networks"][:7]}))
+    with pytest.raises(UserError, match="wants 8 trained networks or more"):
+        Correction.load(few, folder / "net")
+    old = folder / "old.json"
+    old.write_text(json.dumps({"networks": [{"inherited": 0.5}], "supernet_id": found["supernet_id"]}))
+    with pytest.raises(UserError, match="wants 8"):
+        Correction.load(old, folder / "net")
+    unmeasured = [row | {"trained_on_search": None} for row in found["networks"]]
+    old.write_text(json.dumps(found | {"networks": unmeasured}))
+    with pytest.raises(UserError, match="is no fidelity study"):
+        Correction.load(old, folder / "net")
+    for text, words in (("{}", "KeyError: 'networks'"), ("[1]", "is no fidelity study"), ("[", "is not JSON")):
+        old.write_text(text)
+        with pytest.raises(UserError, match=words):
+            Correction.load(old, folder / "net")
+
+
+def test_the_command_takes_networks_of_a_search(judged):
+    """`fidelity --trials` wants a log of the same space."""
+    folder, _, _ = judged
+    (folder / "trials.jsonl").write_text(json.dumps({"schema": "ghostnas.trials/2", "space_id": "mars"}) + "\n")
+    done = ghostnas("fidelity", "--supernet", "net", "--count", "8", "--trials", "trials.jsonl", cwd=folder)
+    assert done.returncode == 2 and "is of another space (mars)" in done.stderr

@@ -1,0 +1,120 @@
+"""Agreement of two rankings against enumeration over pairs; the plan of networks; a study that goes on."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kendalltau
+
+from search.accuracy.ranking_study import agreement, fidelity, within_bins
+from search.data.datasets import load
+from search.errors import UserError
+from search.recipes.schema import SupernetTraining, Training
+from search.report.fidelity import write_page
+from search.training.supernet import load_supernet, space_for, train_supernet
+
+CPU = torch.device("cpu")
+SPACE = space_for("digits", 10, 1)
+
+
+def rows(x, y):
+    return [
+        {"arch": str(k), "macs": 1000 * (k + 1), "params": 1, "inherited": a, "trained": b}
+        for k, (a, b) in enumerate(zip(x, y, strict=True))
+    ]
+
+
+def test_a_perfect_and_a_reversed_ranking():
+    y = np.linspace(0.2, 0.8, 16)
+    perfect = agreement(rows(y, y), 4, 10_000, 0)
+    assert perfect["kendall_tau"] == perfect["spearman"] == perfect["tau_within_bins"] == 1
+    assert perfect["mean_regret"] == 0 < perfect["mean_regret_of_a_random_pick"]
+    reverse = agreement(rows(-y, y), 4, 10_000, 0)
+    assert reverse["kendall_tau"] == reverse["tau_within_bins"] == -1
+    assert reverse["mean_regret"] == pytest.approx(3 * (y[1] - y[0]))
+
+
+def test_tau_within_bins_counts_pairs_inside_bins_alone():
+    rng = np.random.default_rng(0)
+    x, y = rng.random(20), rng.random(20).round(1)  # with ties
+    group = np.arange(20) // 5
+    pairs = [(i, j) for i, j in itertools.combinations(range(20), 2) if group[i] == group[j]]
+    signs = [np.sign(x[i] - x[j]) * np.sign(y[i] - y[j]) for i, j in pairs]
+    untied = sum(y[i] != y[j] for i, j in pairs)
+    assert within_bins(x, y, group) == pytest.approx(sum(signs) / np.sqrt(len(pairs) * untied))
+    assert within_bins(x, y, np.zeros(20, dtype=int)) == pytest.approx(kendalltau(x, y).statistic)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    """Normals of correlation r: tau is 2 asin(r) / pi. Of 60 intervals at 95 %, 47 or less hold it once in 1e5."""
+    truth, covered = 2 * np.arcsin(0.8) / np.pi, 0
+    for seed in range(60):
+        a, b = np.random.default_rng(seed).standard_normal((2, 40))
+        found = agreement(rows(a, np.clip(0.5 + 0.05 * (0.8 * a + 0.6 * b), 0, 1)), 2, 10_000, seed)
+        low, high = found["kendall_tau_95"]
+        covered += low <= truth <= high
+    assert covered >= 48
+
+
+@pytest.mark.parametrize("noise", (0.002, 0.02, 0.04))
+def test_the_ceiling_is_what_knowing_the_expected_accuracies_would_reach(noise):
+    """Normals of known scatter, three seeds each: the true accuracies' own tau with the measured means, in the mean."""
+    found, reached = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        truth = 0.5 + 0.02 * rng.standard_normal(200)
+        by_seed = truth[:, None] + noise * rng.standard_normal((200, 3))
+        made = rows(truth, by_seed.mean(1))
+        for row, accuracies in zip(made, by_seed.tolist(), strict=True):
+            row["trained_by_seed"] = accuracies
+        said = agreement(made, 2, 10**6, seed)
+        found.append(said["ceiling_tau"])
+        reached.append(said["kendall_tau"])
+    assert np.mean(found) == pytest.approx(np.mean(reached), abs=0.03)
+
+
+def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):
+    data = load("digits", 16, limit=100)
+    train_supernet(SPACE, data, SupernetTraining(epochs=1, batch_size=32, random=1), tmp_path / "net", device=CPU)
+    config, about = Training(epochs=1, batch_size=32), {"count": 8, "bins": 2, "seed": 0, "device": CPU}
+
+    def study(out, config=config, **more):
+        return fidelity(lambda: load_supernet(tmp_path / "net"), SPACE, data, config, out, **about, **more)
+
+    whole = study(tmp_path / "whole")
+    log = tmp_path / "whole" / "inherited.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:3]) + lines[3][:5])  # killed while it wrote the fourth
+    trained = sorted((tmp_path / "whole" / "networks").glob("*/trained.json"))
+    assert len(trained) == 8
+    trained[0].unlink()
+    assert study(tmp_path / "whole") == whole
+    with pytest.raises(UserError, match="by another recipe or seed"):
+        study(tmp_path / "other", config.model_copy(update={"lr": 0.2}), trained=tmp_path / "whole" / "networks")
+    about["count"] = 10
+    with pytest.raises(UserError, match="is of another study than 10 networks"):
+        study(tmp_path / "whole")
+    write_page(whole, tmp_path / "whole")
+    assert "Kendall tau, all networks" in (tmp_path / "whole" / "fidelity.md").read_text()
+    assert (tmp_path / "whole" / "fidelity.png").stat().st_size > 10_000
+
+
+def test_the_command_line_measures_and_goes_on(tmp_path):
+    tiny = SupernetTraining(epochs=0.1, batch_size=64, random=0)
+    train_supernet(SPACE, load("digits", 16), tiny, tmp_path / "net", device=CPU)
+    words = f"fidelity --supernet net --count 8 --bins 2 --epochs 0.1 --out {tmp_path / 'out'} --json"
+
+    def said():
+        made = subprocess.run(
+            [sys.executable, "-m", "search", *words.split()], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert made.returncode == 0, made.stderr
+        return json.loads(made.stdout)
+
+    first = said()
+    assert len(first["networks"]) == 8
+    assert said() == first

@@ -1,0 +1,156 @@
+"""Splits are disjoint and in proportion; augmentation against a plain loop; every source, and what is refused."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from search.data.datasets import load, statistics
+from search.data.image_folder import Folder
+from search.data.names import check
+from search.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits", 16)
+
+
+def test_splits_are_disjoint_cover_all_and_keep_classes_in_proportion(digits):
+    splits = (digits.train, digits.calibration, digits.search, digits.test)
+    assert sum(map(len, splits)) == 1797
+    for split in splits:
+        share = split.labels.bincount(minlength=10) / len(split)
+        assert (share - 0.1).abs().max() < 0.025
+    rows = torch.cat([split.images.flatten(1) for split in splits])
+    original = len(load("digits", 8).train.images.flatten(1).unique(dim=0))
+    assert len(rows.unique(dim=0)) > 1790 and original > 1000  # scikit-learn's set holds a few twins
+
+
+def test_loading_again_gives_the_same_splits(digits):
+    again = load("digits", 16)
+    assert torch.equal(again.search.images, digits.search.images) and torch.equal(again.test.labels, digits.test.labels)
+
+
+def test_normalised_training_images_have_zero_mean_and_unit_variance(digits):
+    pixels = digits.normalise(digits.train.images)
+    assert abs(pixels.mean()) < 1e-3 and abs(pixels.std() - 1) < 1e-3
+
+
+def test_augmentation_equals_a_loop_over_shifts_and_flips():
+    data = load("digits", 16)
+    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
+    for flip in (False, True):
+        object.__setattr__(data, "flip", flip)
+        out = data.augment(images, np.random.default_rng(3))
+        rng = np.random.default_rng(3)
+        dy, dx = rng.integers(5, size=5), rng.integers(5, size=5)
+        flips = rng.random(5) < 0.5 * flip
+        for k in range(5):
+            padded = torch.nn.functional.pad(images[k], (2, 2, 2, 2))
+            expected = padded[:, dy[k] : dy[k] + 16, dx[k] : dx[k] + 16]
+            assert torch.equal(out[k], expected.flip(2) if flips[k] else expected)
+
+
+def _png(rng) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def parquet_folder(folder, train=120, test=40, size=8):
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, count in (("train", train), ("test", test)):
+        rows = []
+        for k in range(count):
+            content = io.BytesIO()
+            pixels = rng.integers(0, 100, (size, size, 3)) + 50 * (k % 3)
+            Image.fromarray(pixels.astype(np.uint8)).save(content, "PNG")
+            rows.append({"image": {"bytes": content.getvalue(), "path": None}, "label": k % 3})
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{part}.parquet")
+    return folder
+
+
+def test_parquet_in_the_hugging_face_layout(tmp_path):
+    data = load(f"parquet:{parquet_folder(tmp_path)}", 16)
+    assert (data.num_classes, data.in_chs, len(data.test)) == (3, 3, 40)
+    assert len(data.train) + len(data.search) + len(data.calibration) == 120
+    assert data.train.images.shape[-1] == 16
+
+
+def image_folder(folder, **counts):
+    rng = np.random.default_rng(0)
+    for part, count in counts.items():
+        for label in ("cat", "dog"):
+            (folder / part / label).mkdir(parents=True)
+            for k in range(count):
+                (folder / part / label / f"{k}.png").write_bytes(_png(rng))
+    return folder
+
+
+def test_image_folders(tmp_path):
+    image_folder(tmp_path, train=20, val=6)
+    data = load(f"imagefolder:{tmp_path}", 16)
+    assert data.classes == ("cat", "dog") and len(data.test) == 12
+
+
+def test_what_is_refused(tmp_path):
+    for name, words in (
+        ("mars", "data is one of"),
+        ("parquet:/no/such/folder", "no folder"),
+        (f"parquet:{tmp_path}", "no train"),
+        (f"imagefolder:{tmp_path}", "imagefolder needs"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check(name)
+    (tmp_path / "train.parquet").write_bytes(b"not parquet")
+    (tmp_path / "test.parquet").write_bytes(b"not parquet")
+    with pytest.raises(UserError, match="Hugging Face image layout"):
+        load(f"parquet:{tmp_path}", 8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return image_folder(tmp_path, train=40, test=10)
+
+
+def pixels(data, images):
+    """What was normalised, as whole numbers again."""
+    std, mean = (torch.tensor(v)[:, None, None] for v in (data.std, data.mean))
+    return ((images * std + mean) * 255).round()
+
+
+def test_a_folder_too_large_for_memory_streams_the_same_images(folder, monkeypatch):
+    whole = load(f"imagefolder:{folder}", 16)
+    monkeypatch.setattr("search.data.datasets.IN_MEMORY", 0)
+    data = load(f"imagefolder:{folder}", 16)
+    assert isinstance(data.train, Folder) and isinstance(data.test, Folder)
+    assert torch.equal(data.search.images, whole.search.images) and torch.equal(data.train.labels, whole.train.labels)
+    streamed = list(data.batches(data.test, 8))
+    in_memory = list(whole.batches(whole.test, 8))
+    for (a, la), (b, lb) in zip(streamed, in_memory, strict=True):
+        assert torch.equal(la, lb) and torch.equal(pixels(data, a), pixels(whole, b))
+
+
+def test_training_images_of_a_stream_depend_on_their_seed_alone(folder, monkeypatch):
+    monkeypatch.setattr("search.data.datasets.IN_MEMORY", 0)
+    data = load(f"imagefolder:{folder}", 16)
+    first = list(data.train.stream([(torch.tensor([3, 1, 4]), 7), (torch.tensor([1, 5]), 8)]))
+    again = list(data.train.stream([(torch.tensor([1, 5]), 8), (torch.tensor([4]), 7), (torch.tensor([4]), 9)]))
+    assert torch.equal(first[1][0], again[0][0]) and torch.equal(first[0][0][2:], again[1][0])
+    assert not torch.equal(again[1][0], again[2][0])
+    assert first[0][1].tolist() == data.train.labels[[3, 1, 4]].tolist() and first[0][2] == 7
+
+
+def test_pixel_statistics_are_the_means_and_deviations_of_the_pixels():
+    images = torch.randint(0, 200, (2300, 3, 5, 7), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images[:, 2] = 9
+    mean, std = statistics(images)
+    pixels = images.double() / 255
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
+    assert std[:2] == pytest.approx(pixels.std((0, 2, 3))[:2].tolist(), abs=1e-5) and std[2] == 1e-3

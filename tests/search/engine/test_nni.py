@@ -1,0 +1,58 @@
+"""The search by NNI's tuners, where NNI is installed."""
+
+import multiprocessing
+import time
+
+import pytest
+
+from tests.search.conformance import Conformance, slowly
+from tests.search.searches import SPACE, accuracy_of
+
+pytest.importorskip("nni")
+
+
+class TestNNI(Conformance):
+    name, kills, trials, start, exact = "nni", 1, 24, "spawn", False
+    plan = {"workers": 3, "sampler": "tpe"}  # noqa: RUF012
+
+    def test_a_killed_search_leaves_no_process_behind(self, tmp_path):
+        import psutil
+
+        log = tmp_path / "trials.jsonl"
+        process = multiprocessing.get_context("spawn").Process(target=self.run, args=(tmp_path, self.trials, slowly))
+        process.start()
+        end = time.monotonic() + 120
+        while not log.exists() or log.read_bytes().count(b"\n") < 2:
+            assert process.is_alive() and time.monotonic() < end
+            time.sleep(0.05)
+        begun = psutil.Process(process.pid).children(recursive=True)
+        assert any("nni" in " ".join(each.cmdline()) for each in begun)
+        process.kill()
+        assert not psutil.wait_procs(begun, timeout=30)[1]
+
+
+def reported(model) -> None:
+    import nni
+
+    nni.report_final_result(accuracy_of(model.arch))
+
+
+def test_nnis_own_strategies_explore_the_space_as_a_model_space(tmp_path):
+    pytest.importorskip("pytorch_lightning")
+    from nni.nas.evaluator import FunctionalEvaluator
+    from nni.nas.experiment import NasExperiment
+    from nni.nas.experiment.config import SequentialEngineConfig
+    from nni.nas.strategy import RegularizedEvolution
+
+    from search.engine.backends.nni_space import model_space
+
+    strategy = RegularizedEvolution(population_size=6, sample_size=3)
+    experiment = NasExperiment(model_space(SPACE), FunctionalEvaluator(reported), strategy)
+    experiment.config.execution_engine = SequentialEngineConfig()
+    experiment.config.max_trial_number = 10
+    experiment.config.experiment_working_directory = str(tmp_path)
+    experiment.run(port=18733)
+    (best,) = experiment.export_top_models(formatter="dict", top_k=1)
+    code = [best[gene.name] for gene in SPACE.genes]
+    assert SPACE.decode(code) in SPACE
+    experiment.stop()

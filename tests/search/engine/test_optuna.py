@@ -1,0 +1,133 @@
+"""The search in process, by every sampler; and what storages show of it."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+
+from search.engine.backends.optuna_backend import search
+from search.engine.budgets import NONE
+from search.engine.log import TrialLog
+from search.engine.objectives import ACCURACY, PARAMS
+from search.engine.plan import Plan
+from search.engine.samplers.initial import STUCK
+from search.engine.study import open_storage
+from search.errors import UserError
+from spaces.custom import space_of
+from tests.search.conformance import Conformance
+from tests.search.searches import problem, run
+
+SAMPLERS = ("guided", "nsga2", "nsga3", "tpe", "random", "evolution", "gp")
+
+
+class TestOptuna(Conformance):
+    name, kills = "optuna", 20
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_that_is_stopped_and_resumed_anywhere_equals_an_unbroken_one(tmp_path, sampler):
+    count, stops = (45, (5, 20, 21, 37)) if sampler != "gp" else (24, (5, 21, 22))
+    about = {"sampler": sampler, "population": 20 if sampler != "nsga3" else 8, "seed": 4}
+    whole = run(problem(), tmp_path / "whole", trials=count, **about)
+    for stop in (*stops, count):
+        resumed = run(problem(), tmp_path / "resumed", trials=stop, **about)
+    assert whole == resumed
+    assert sum(t["state"] == "complete" for t in whole) == count
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS[:-1])
+def test_samplers_learn(tmp_path, sampler):
+    """On accuracy that grows with the multiply-adds: later networks are nearer to the front than the first, drawn
+    uniformly. Random search isn't."""
+    rows = run(problem(lambda arch: _macs(arch) / 1e6), tmp_path, trials=120, sampler=sampler, population=30)
+    done = [t for t in rows if t["state"] == "complete"]
+    lead = np.array([t["accuracy"] / t["latency_ms"] for t in done])
+    early, late = lead[:30].mean(), lead[-40:].mean()
+    assert late > 1.05 * early if sampler != "random" else late < 1.05 * early
+
+
+class Stubborn(optuna.samplers.RandomSampler):
+    """Proposes one network for ever."""
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return param_distribution.choices[0]
+
+
+def test_a_sampler_that_proposes_nothing_new_is_helped_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(optuna.samplers, "RandomSampler", Stubborn)
+    rows = run(problem(), tmp_path / "whole", trials=14, sampler="random", population=4)
+    paid = [k for k, row in enumerate(rows) if row["state"] == "complete"]
+    assert len(paid) == 14 and max(np.diff(paid)) == STUCK + 1
+    for trials in (9, 14):
+        resumed = run(problem(), tmp_path / "resumed", trials=trials, sampler="random", population=4)
+    assert resumed == rows
+
+
+def test_tpe_does_not_stall_in_a_small_space(tmp_path):
+    """Drawing gene by gene, it proposes more networks that were seen than new ones."""
+    rows = [[[3, 48, 24, 0, 2]], [[5, 72, 40, 0.25, 2]]]
+    choices = {"widths": [0.25, 0.5, 1.0], "ratios": [1, 2, 4], "cheap_kernels": [3]}
+    small = replace(
+        problem(lambda arch: _macs(arch) / 1e6),
+        space=space_of({"base": "digits", "rows": rows} | choices),
+        objectives=(ACCURACY, PARAMS),
+        budgets=NONE,
+    )
+    assert len(run(small, tmp_path, trials=80, sampler="tpe", population=20)) < 120
+
+
+def _macs(arch) -> int:
+    from ghostnet import cost
+
+    return cost(arch, 10, 1).macs
+
+
+@pytest.mark.parametrize("kind", ("search.journal", "sqlite:///{}/search.db"))
+def test_a_storage_shows_the_whole_study_and_the_log_says_the_same(tmp_path, kind):
+    place = str(tmp_path / kind) if "://" not in kind else kind.format(tmp_path)
+    run(problem(), tmp_path / "log", trials=12, population=6, storage=place)
+    rows = run(problem(), tmp_path / "log", trials=16, population=6, storage=place)
+    where = (
+        optuna.storages.RDBStorage(place)
+        if "://" in place
+        else optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(place))
+    )
+    (name,) = optuna.get_all_study_names(where)
+    study = optuna.load_study(study_name=name, storage=where)
+    assert study.metric_names == ["accuracy", "latency_ms"]
+    shown = [(t.user_attrs["arch"], t.state.name, t.values) for t in study.trials]
+    told = [(t["arch"], "COMPLETE", [t["accuracy"] or 0.0, t["latency_ms"]]) for t in rows]
+    assert shown == told
+    choices = study.trials[0].distributions["blocks.0.0.ghost"].choices  # type: ignore[attr-defined]
+    assert {"s=1", "s=2 d=3"} <= set(choices), "a dashboard shows what a choice means, not its number"
+    space = problem().space
+    for trial, row in zip(study.trials, rows, strict=True):
+        ghosts = [block for stage in space.decode(np.array(row["code"])).stages for block in stage]
+        said = [trial.params[gene.name] for gene in space.genes if gene.name.endswith(".ghost")]
+        assert [int(word[2]) for word in said] == [block.ratio for block in ghosts]
+    assert rows == run(problem(), tmp_path / "bare", trials=16, population=6)
+
+
+def test_a_storage_that_is_none_is_said(tmp_path):
+    with TrialLog(tmp_path / "log", {}) as log, pytest.raises(UserError, match=r"can't be opened|needs another"):
+        search(problem(), log, Plan(trials=1, storage="sqlite:////no/such/folder/x.db"))
+
+
+@pytest.mark.parametrize(
+    ("address", "package"),
+    (
+        ("mysql+pymysql://u@127.0.0.1/db", "pymysql"),
+        ("mysql://u@127.0.0.1/db", "mysqlclient"),
+        ("postgresql+psycopg2://u@127.0.0.1/db", "psycopg2-binary"),
+    ),
+)
+def test_a_storage_without_its_driver_names_the_package(monkeypatch, address, package):
+    for module in ("pymysql", "MySQLdb", "psycopg2"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=f"needs another package: pip install {package}$"):
+        open_storage(address)
+    with pytest.raises(UserError, match=r"://u:\*\*\*@127") as refused:
+        open_storage(address.replace("u@", "u:top/se@cret@"))
+    assert "cret" not in str(refused.value)

@@ -1,0 +1,240 @@
+"""The search's parts: its problem, budgets and objectives, the log and its lock, fronts and choosing from them."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from search.engine.choose import choose, choose_by_budget, knee, pick
+from search.engine.front import Front, front, hypervolume
+from search.engine.limit import TimeLimit, time_limit
+from search.engine.log import TrialLog, read_trials
+from search.engine.objectives import ACCURACY, LATENCY, MACS, USUAL, Objective
+from search.engine.problem import Problem
+from search.engine.samplers.hypervolume_improvement import Gain
+from search.errors import UserError
+from search.pipeline.search_stage import Found
+from spaces import SpaceError
+from tests.search.searches import HEADER, SPACE, FakePredictor, accuracy_of, bare, problem, run
+
+
+def test_a_new_objective_and_a_new_evaluator_are_one_small_class_each(tmp_path):
+    class Blocks(Objective):
+        """Networks with squeeze-and-excitation in few blocks."""
+
+        def settle(self, codes):
+            return {"blocks": sum(codes[:, k] for k, gene in enumerate(SPACE.genes) if gene.name.endswith(".se"))}
+
+    class Twice:
+        def __call__(self, arch):
+            return {"accuracy": accuracy_of(arch), "robustness": 1 - accuracy_of(arch) ** 2}
+
+    task = problem(Twice(), objectives=(ACCURACY, Objective("robustness", maximise=True), Blocks("blocks"), MACS))
+    rows = run(task, tmp_path, trials=40, sampler="guided")
+    best = front([t for t in rows if t["state"] == "complete"], task.objectives)
+    assert best and all({"accuracy", "robustness", "blocks", "macs", "params"} <= t.keys() for t in rows)
+    for t in best:
+        assert t["blocks"] == sum(block.se_ratio > 0 for block in SPACE.decode(t["code"]).blocks)
+    dear = run(problem(lambda arch: {"other": 1.0}), tmp_path / "other", trials=3)
+    assert {t["error"] for t in dear if t["state"] == "failed"} == {"the evaluator gave no accuracy"}
+
+
+def test_several_budgets_have_a_front_each_from_shared_evaluations(tmp_path):
+    for sampler in ("nsga2", "guided"):
+        task = problem(flops="200k,300k..400k,600k")
+        rows = run(task, tmp_path / sampler, trials=60, sampler=sampler)
+        done = [t for t in rows if t["state"] == "complete"]
+        fronts = Found(task, done).fronts
+        windows = {"200k": (0, 200_000), "300k..400k": (300_000, 400_000), "600k": (0, 600_000)}
+        assert list(fronts) == list(windows)
+        for name, (low, high) in windows.items():
+            inside = [t for t in done if low <= t["macs"] <= high]
+            assert len(inside) >= 5 and fronts[name] == front(inside)
+        assert {t["macs"] > 600_000 for t in rows} >= {False}
+        assert all((t["macs"] > 600_000) == (t["excess"] > 0) for t in rows)
+
+
+def test_impossible_budgets_are_answered_with_the_range_and_the_nearest():
+    with pytest.raises(SpaceError, match=r"at or below 0\.01 ms: the nearest feasible one, \w{10}, takes up to"):
+        problem(latency_budget_ms=0.01).check()
+    problem(latency_budget_ms=1.0).check()
+    with pytest.raises(SpaceError, match=r"at most 1k MACs: the nearest .* \(the space has [\d.]+k to [\d.]+M\)"):
+        problem(flops="500k,1k").check()
+
+
+def test_initial_networks_meet_every_constraint_even_where_few_do():
+    task = problem(flops="500k", latency_budget_ms=0.27)
+    drawn = task.columns(SPACE.chain.draw(np.random.default_rng(1), 4000))
+    assert (task.excess(drawn) == 0).mean() < 0.01
+    codes = task.initial(np.random.default_rng(0), 30)
+    assert len(codes) == 30 and (task.excess(task.columns(codes)) == 0).all()
+    least = FakePredictor()(FakePredictor().fastest()).high_ms[0]
+    with pytest.raises(SpaceError, match="meets every constraint"):
+        problem(flops="900k..1M", latency_budget_ms=1.02 * least).initial(np.random.default_rng(0), 5)
+
+
+def test_a_time_limit_ends_what_hangs_and_leaves_others_alarms_alone():
+    rung = []
+    signal_before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    before = signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(TimeLimit), time_limit(0.05):
+            time.sleep(60)
+        with time_limit(5):
+            pass
+        end = time.monotonic() + 5
+        while not rung and time.monotonic() < end:
+            time.sleep(0.01)
+        assert rung
+    finally:
+        signal.signal(signal.SIGALRM, signal_before)
+        signal.setitimer(signal.ITIMER_REAL, *before)
+
+
+def test_a_network_that_failed_is_not_tried_again():
+    tried = []
+
+    def evaluate(arch):
+        tried.append(arch.id)
+        raise RuntimeError("boom")
+
+    task: Problem = problem(evaluate)
+    code = task.initial(np.random.default_rng(0), 1)[0]
+    first = task.run(code, {})
+    again = task.run(code, {first["arch"]: first})
+    assert (first["state"], again["state"], len(tried)) == ("failed", "repeated", 1)
+    assert again["accuracy"] is None
+
+
+def test_a_torn_last_line_is_dropped_and_another_search_is_refused(tmp_path):
+    run(problem(), tmp_path, trials=10)
+    path = tmp_path / "trials.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content[:-20])
+    torn = read_trials(path)
+    assert len(torn) == len(content.splitlines()) - 2
+    again = run(problem(), tmp_path, trials=10)
+    assert again == bare([json.loads(line) for line in content.splitlines()[1:]])
+    with pytest.raises(UserError, match="differs in search"):
+        TrialLog(path, {"search": "another"})
+    TrialLog(path, HEADER).close()  # which the refusal did not keep
+
+
+def _hold(path, ready):
+    with TrialLog(path, HEADER):
+        ready.set()
+        time.sleep(600)
+
+
+def test_a_second_search_in_a_folder_is_refused_until_the_first_dies(tmp_path):
+    path, context = tmp_path / "trials.jsonl", multiprocessing.get_context("fork")
+    ready = context.Event()
+    first = context.Process(target=_hold, args=(path, ready))
+    first.start()
+    assert ready.wait(60)
+    with pytest.raises(UserError, match="another search is at work"):
+        run(problem(), tmp_path, trials=5)
+    os.kill(first.pid, signal.SIGKILL)
+    first.join()
+    assert len(run(problem(), tmp_path, trials=5)) >= 5
+
+
+def trials_at(values: np.ndarray) -> list[dict]:
+    return [
+        {
+            "accuracy": float(a),
+            "latency_ms": float(ms),
+            "latency_high_ms": 1.1 * float(ms),
+            "macs": 1,
+            "arch": f"{k:010x}",
+        }
+        for k, (a, ms) in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_front_and_hypervolume_against_brute_force(seed):
+    values = np.random.default_rng(seed).integers(1, 12, (40, 2)) / 12
+    best = front(trials_at(values))
+    beaten = [any((b[0] >= a[0] and b[1] <= a[1] and tuple(b) != tuple(a)) for b in values) for a in values]
+    expected = {tuple(v) for v, b in zip(values, beaten, strict=True) if not b}
+    assert {(t["accuracy"], t["latency_ms"]) for t in best} == expected
+    assert [t["latency_ms"] for t in best] == sorted(t["latency_ms"] for t in best)
+    cells = itertools.product(range(12), range(12))
+    area = sum(any(v[0] >= (i + 1) / 12 - 1e-9 and v[1] <= j / 12 + 1e-9 for v in values) for i, j in cells) / 144
+    assert hypervolume(trials_at(values), 1.0) == pytest.approx(area)
+    growing = Front(USUAL)
+    for trial in trials_at(values):
+        growing.add([trial])
+    assert {(a, -b) for a, b in growing.points.tolist()} == expected and len(growing) == len(expected)
+
+
+@pytest.mark.parametrize("objectives", (USUAL, (ACCURACY, LATENCY, Objective("third", maximise=True))))
+def test_gain_is_hypervolume_but_for_a_factor(objectives):
+    """Against moocore's exact hypervolume. 20,000 random directions leave an error of about 1 %."""
+    import moocore
+
+    import search.engine.samplers.hypervolume_improvement as module
+
+    rng, count = np.random.default_rng(0), len(objectives)
+    rows = [t | {"third": float(rng.random())} for t in trials_at(rng.random((12, 2)))]
+    was, module.DIRECTIONS = module.DIRECTIONS, 20_000
+    try:
+        gain = Gain(objectives, rows, 1, rng)
+        new = rng.random((6, count))
+        columns = {o.name: new[:, k] for k, o in enumerate(objectives)}
+        promised = gain.of(gain.worth(columns, {}))
+    finally:
+        module.DIRECTIONS = was
+    signs = np.array([o.sign for o in objectives])
+    points = np.array([[t[o.name] for o in objectives] for t in rows]) * signs
+
+    def volume(extra):
+        scaled = (np.concatenate([points, extra]) - gain.worst) / gain.extent
+        return moocore.hypervolume(np.maximum(scaled, 0), ref=np.zeros(count), maximise=True)
+
+    exact = np.array([volume(point[None] * signs) for point in new]) - volume(points[:0])
+    base = gain.reached.mean() / volume(points[:0])
+    np.testing.assert_allclose(promised / base, exact, rtol=0.1, atol=0.02 * exact.max())
+    assert exact.max() > 0
+
+
+def test_choosing_takes_the_ends_and_fills_up_from_behind():
+    line = trials_at(np.array([[k / 10, k / 10] for k in range(1, 10)]))
+    assert [t["accuracy"] for t in choose(line, 3)] == [0.1, 0.5, 0.9]
+    stairs = trials_at(np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]))
+    assert len(choose(stairs, 3)) == 3 and len(choose(stairs, 5)) == 3
+
+
+def test_choosing_without_the_fastest_takes_the_last_of_equal_parts():
+    line = trials_at(np.array([[k / 10, k / 10] for k in range(1, 10)]))
+    for count, places in ((1, [9]), (3, [3, 6, 9]), (9, range(1, 10))):
+        assert [t["accuracy"] for t in choose(line, count, fastest=False)] == [k / 10 for k in places]
+    tight = line[:3]
+    picked = choose_by_budget([line, tight], 4, fastest=False)
+    assert [t["accuracy"] for t in picked] == [pytest.approx(0.15, abs=0.06), 0.3, 0.6, 0.9]  # the best of each budget
+
+
+def test_every_budget_gets_its_share_of_the_chosen_and_of_its_own():
+    line = trials_at(np.array([[k / 10, k / 10] for k in range(1, 10)]))
+    tight, loose = line[:4], line
+    assert [t["accuracy"] for t in choose_by_budget([loose, tight], 4)] == [0.1, 0.4, 0.5, 0.9]
+    assert choose_by_budget([line], 3) == choose(line, 3)
+    beaten = trials_at(np.array([[0.9, 0.1], *([k / 10, 1.0 + k] for k in range(1, 5))]))  # one is the front of both
+    picked = choose_by_budget([beaten[:2], beaten], 4)
+    assert len({t["arch"] for t in picked}) == 4 and beaten[0] in picked
+
+
+def test_choosing_by_knee_budget_and_id():
+    bend = trials_at(np.array([[0.1, 1.0], [0.8, 1.5], [0.85, 3.0], [0.9, 6.0], [0.2, 5.0]]))
+    assert knee(bend)["accuracy"] == 0.8
+    assert [t["accuracy"] for t in pick(bend, "knee, 3.5ms,0000000004, even:2")] == [0.8, 0.85, 0.2, 0.1, 0.9]
+    assert pick(bend, "1k")[0]["accuracy"] == 0.9
+    for ways, words in (("best", "are chosen by"), ("ffffffffff", "no network ffffffffff"), ("0.5ms", "within 0.5ms")):
+        with pytest.raises(UserError, match=words):
+            pick(bend, ways)

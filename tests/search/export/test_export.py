@@ -1,0 +1,271 @@
+"""Exports that are proven, refused where they are not, and checked again; a found network as a timm model."""
+
+import json
+import shutil
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+from ghostnet import Arch, Backbone, GhostNet, cost, weights
+from search.errors import UserError
+from search.export import formats as known
+from search.export.export import HeldOut, export
+from search.export.formats import FORMATS, onnx_file
+from search.export.verify import verify
+from tests.helpers import randomise, small_arch
+from tests.search.commands.test_cli import ghostnas
+
+HERE = [name for name, entry in FORMATS.items() if find_spec(entry.package)]
+IMAGES = torch.randn(6, 3, 15, 15, generator=torch.Generator().manual_seed(1))
+NONE = torch.empty(0, 3, 15, 15)
+
+
+def held_out(images: torch.Tensor) -> HeldOut:
+    return HeldOut(calibration=images, images=images, labels=torch.zeros(len(images)).long(), name="a test's")
+
+
+@pytest.fixture
+def net():
+    return randomise(GhostNet(small_arch(), 5)).eval()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Every format whose package is installed."""
+    net = randomise(GhostNet(small_arch(), 5)).eval()
+    folder = tmp_path_factory.mktemp("export") / "all"
+    timer = lambda sessions: dict.fromkeys(sessions, 1.5)  # noqa: E731
+    facts = {"accuracy": {"test": 0.5}, "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0], "data": "a test's"}
+    manifest = export(net, folder, HERE, IMAGES, facts, held_out=held_out(torch.randn(40, 3, 15, 15)), timer=timer)
+    return net, folder, manifest
+
+
+def test_every_format_gives_the_networks_outputs_and_the_manifest_says_so(exported):
+    net, folder, manifest = exported
+    assert manifest == json.loads((folder / "manifest.json").read_text())
+    assert Arch.load(folder / "arch.json") == net.arch
+    assert manifest["tried_on"]["real_images"] == 6 and manifest["accuracy"] == {"test": 0.5}
+    mains = {facts["format"]: facts for facts in manifest["files"].values() if "format" in facts}
+    assert list(mains) == HERE
+    for name, facts in mains.items():
+        if known.get(name).EXACT:
+            assert facts["largest_difference"] < 1e-3 and facts["top1_agreement"] == 1.0
+        assert facts["macs"] == (None if name == "executorch" else cost(net.arch, 5).macs)
+        assert facts["latency_ms"] == 1.5
+    assert set(mains["onnx-int8"]["accuracy"]) == {"before", "after", "images", "split"}
+    listed = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert listed == {*manifest["files"], "manifest.json"}
+
+
+def test_a_folder_is_verified_again_from_its_files_alone(exported, tmp_path):
+    _, folder, manifest = exported
+    found = verify(shutil.copytree(folder, tmp_path / "copy"))
+    assert set(found) == {name for name, facts in manifest["files"].items() if "format" in facts}
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "arch.json", "hub/README.md", "proof.safetensors"])
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_changed_or_missing_file_is_an_error(exported, tmp_path, file, damage):
+    folder = shutil.copytree(exported[1], tmp_path / "copy")
+    content = bytearray((folder / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / file).unlink() if damage == "missing" else (folder / file).write_bytes(content)
+    with pytest.raises(UserError, match=f"{file} (was changed|is missing)"):
+        verify(folder)
+
+
+def test_another_network_under_a_right_fingerprint_is_an_error(exported, tmp_path):
+    """Somebody who changes the manifest, too: the outputs tell."""
+    net, folder, _ = exported
+    folder = shutil.copytree(folder, tmp_path / "copy")
+    export(randomise(GhostNet(net.arch, 5), seed=9).eval(), tmp_path / "other", ["onnx"], NONE, {})
+    shutil.copy(tmp_path / "other/model.onnx", folder / "model.onnx")
+    manifest, other = (json.loads((place / "manifest.json").read_text()) for place in (folder, tmp_path / "other"))
+    manifest["files"]["model.onnx"]["sha256"] = other["files"]["model.onnx"]["sha256"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"model\.onnx differs from the PyTorch network by"):
+        verify(folder)
+
+
+@pytest.mark.parametrize("change", [{"schema": "x"}, {"files": {"../x": {"sha256": "0"}}}, {"macs": 1}, {"arch": "0"}])
+def test_a_manifest_that_is_none_or_says_something_else_is_refused(exported, tmp_path, change):
+    folder = shutil.copytree(exported[1], tmp_path / "copy")
+    manifest = json.loads((folder / "manifest.json").read_text()) | change
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError):
+        verify(folder)
+
+
+def test_a_program_that_would_unpickle_is_not_loaded(exported, tmp_path):
+    import zipfile
+
+    from search.export.formats import pt2_file
+
+    folder = shutil.copytree(exported[1], tmp_path / "copy")
+
+    class Bomb:
+        def __reduce__(self):
+            return print, ("unpickled",)
+
+    torch.save(Bomb(), tmp_path / "bomb.pt")
+    with zipfile.ZipFile(folder / "model.pt2", "a") as archive:
+        archive.write(tmp_path / "bomb.pt", "model/data/sample_inputs/other.pt")
+    with pytest.raises(UserError, match="is not an exported program of tensors alone"):
+        pt2_file.load(folder)
+
+
+def test_the_onnx_file_takes_any_batch(exported):
+    session = onnx_file.load(exported[1])
+    for batch in (1, 5):
+        assert session(np.random.default_rng(0).standard_normal((batch, 3, 15, 15), dtype=np.float32)).shape == (
+            batch,
+            5,
+        )
+
+
+def test_multiply_adds_of_an_onnx_graph_that_has_more_are_an_error(net, tmp_path, monkeypatch):
+    """The counter reads the graph: another graph, another count; an unknown op is no zero."""
+    import onnx
+
+    from search.export import onnx_macs
+
+    export(net, tmp_path, ["onnx"], NONE, {})
+    model = onnx.load(tmp_path / "model.onnx")
+    last = model.graph.node[-1]
+    assert last.op_type == "Identity"
+    last.op_type = "Erf"
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(NotImplementedError, match="Erf"):
+        onnx_macs.count(tmp_path / "odd.onnx")
+    monkeypatch.setattr(onnx_file, "to_onnx", lambda other, shape: _wider(net.arch, shape))
+    with pytest.raises(UserError, match=r"model\.onnx (differs|has [\d,]+ multiply-adds)"):
+        export(net, tmp_path / "out", ["onnx"], NONE, {})
+
+
+def _wider(arch, shape):
+    from search.graphs.onnx_graph import to_onnx
+
+    return to_onnx(randomise(GhostNet(small_arch(head_chs=40), 5)).eval(), shape)
+
+
+def test_a_file_that_differs_is_an_error_and_nothing_is_left(net, tmp_path, monkeypatch):
+    right = onnx_file.load
+    monkeypatch.setattr(onnx_file, "load", lambda folder: lambda images: right(folder)(images) + 1)
+    with pytest.raises(UserError, match=r"model\.onnx differs from the PyTorch network by"):
+        export(net, tmp_path / "out", ["safetensors", "onnx"], NONE, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_formats_that_are_unknown_or_not_installed_are_refused(net, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"a format is one of onnx, safetensors, pt2, .*, not 'coffee'"):
+        export(net, tmp_path, ["coffee"], NONE, {})
+    with pytest.raises(UserError, match="named once"):
+        export(net, tmp_path, ["onnx", "onnx"], NONE, {})
+    with pytest.raises(UserError, match="calibration images: --data"):
+        export(net, tmp_path, ["onnx-int8"], NONE, {})
+    monkeypatch.setattr("search.extras.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"openvino is not installed: pip install 'ghostnas\[openvino\]'"):
+        export(net, tmp_path, ["openvino"], NONE, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quantised_network_that_answers_otherwise_is_refused(net, tmp_path, monkeypatch):
+    from search.export.formats import onnx_int8
+
+    right = onnx_int8.load
+    monkeypatch.setattr(onnx_int8, "load", lambda folder: lambda images: -right(folder)(images))
+    with pytest.raises(UserError, match="keeps the PyTorch network's answer on"):
+        export(net, tmp_path / "out", ["onnx-int8"], IMAGES, {}, held_out=held_out(IMAGES))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_model_card_is_one_and_says_what_is_known(exported):
+    from huggingface_hub import ModelCard
+
+    net, folder, manifest = exported
+    card = ModelCard.load(folder / "hub/README.md")
+    assert card.data.license == "apache-2.0" and card.data.library_name == "timm"
+    for words in (net.arch.id, f"{manifest['macs']:,}", f"{manifest['params']:,}", "50.00% on the test split"):
+        assert words in card.text
+    assert "latency | 1.500 ms `model.onnx`" in card.text and (folder / "hub/architecture.svg").exists()
+
+
+def test_timm_builds_the_exported_network_from_its_hub_folder(exported):
+    timm = pytest.importorskip("timm")
+    import ghostnet.timm_model  # noqa: F401
+
+    net, folder, _ = exported
+    model = timm.create_model(f"local-dir:{folder / 'hub'}", pretrained=True).eval()
+    with torch.no_grad():
+        assert torch.equal(model(IMAGES), net(IMAGES))
+    assert list(timm.data.resolve_model_data_config(model)["std"]) == [1.0, 1.0, 2.0]
+    finer = timm.create_model(f"local-dir:{folder / 'hub'}", pretrained=True, num_classes=3)
+    assert finer(IMAGES).shape == (6, 3) and torch.equal(finer.conv_stem.weight, net.conv_stem.weight)
+    file = {"file": str(folder / "weights.safetensors"), "num_classes": 5, "input_size": (3, 15, 15)}
+    again = timm.create_model("ghostnas", arch=folder, pretrained=True, pretrained_cfg=file).eval()
+    with torch.no_grad():
+        assert torch.equal(again(IMAGES), net(IMAGES))
+
+
+@pytest.mark.parametrize("indices", [None, (0,), (-1, 0)])
+def test_as_a_backbone_timm_gives_the_trunks_feature_maps(indices, tmp_path):
+    timm = pytest.importorskip("timm")
+    import ghostnet.timm_model  # noqa: F401
+
+    net = randomise(GhostNet(small_arch(), 5)).eval()
+    weights.save(net, tmp_path / "net.safetensors")
+    options = {} if indices is None else {"out_indices": indices}
+    file = {"file": str(tmp_path / "net.safetensors"), "num_classes": 5}
+    model = timm.create_model(
+        "ghostnas", arch=net.arch, features_only=True, pretrained=True, pretrained_cfg=file, **options
+    ).eval()
+    expected = Backbone(net, [(1, 2)[i] for i in (indices or (0, 1))])(IMAGES)
+    found = model(IMAGES)
+    assert model.feature_info.channels() == [maps.shape[1] for maps in found]
+    assert len(found) == len(expected) and all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_timm_model_takes_timms_habits():
+    timm = pytest.importorskip("timm")
+    import ghostnet.timm_model  # noqa: F401
+
+    model = timm.create_model("ghostnas", arch=small_arch().to_dict(), num_classes=4, drop_rate=0.1, drop_path_rate=0.1)
+    x = torch.randn(2, 3, 15, 15)
+    assert model.forward_features(x).shape[1] == model.num_features
+    assert model.forward_head(model.forward_features(x), pre_logits=True).shape == (2, model.head_hidden_size)
+    model.reset_classifier(0)
+    assert model(x).shape == (2, 20)
+    with pytest.raises(ValueError, match="a feature map is one of 0 to 1"):
+        timm.create_model("ghostnas", arch=small_arch(), features_only=True, out_indices=(7,))
+
+
+def test_export_and_verify_are_commands(tmp_path):
+    net = randomise(GhostNet(small_arch(), 5)).eval()
+    weights.save(net, tmp_path / "net.safetensors")
+    (tmp_path / "arch.json").write_text(net.arch.to_json())
+    done = ghostnas(
+        *("export", "arch.json", "--weights", "net.safetensors", "--to", "onnx", "--out", "there", "--json"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["files"]["model.onnx"]["latency_ms"] > 0
+    (tmp_path / "larger.json").write_text(small_arch(resolution=30).to_json())
+    done = ghostnas("export", "larger.json", "--weights", "net.safetensors", "--out", "other", cwd=tmp_path)
+    assert done.returncode == 2 and f"has the weights of architecture {net.arch.id}, not of" in done.stderr
+    done = ghostnas("export", "verify", "there", cwd=tmp_path)
+    assert done.returncode == 0 and "there is what its manifest says" in done.stdout
+    (tmp_path / "there/arch.json").write_text(small_arch(tail_chs=25).to_json())
+    done = ghostnas("export", "verify", "there", cwd=tmp_path)
+    assert done.returncode == 2 and "arch.json was changed" in done.stderr
+    done = ghostnas("export", "verify", ".", cwd=tmp_path)
+    assert done.returncode == 2 and "holds no export" in done.stderr
+
+
+def test_a_space_gives_its_own_ghostnet_of_any_width():
+    from search.commands.shared import find_arch
+    from spaces import named_space
+
+    assert find_arch("cifar:0.75x") == named_space("cifar").uniform(0.75)
+    assert find_arch("cifar:1.2x").stem_chs == 20

@@ -1,0 +1,193 @@
+"""The main job on real digits, small: killed in every stage and resumed, time-boxed, and each command alone."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from search.files import JsonLines
+from search.pipeline.run_folder import PRODUCTS
+from search.pipeline.stages import LIKE
+from tests.search.commands.test_cli import ghostnas
+from tests.search.data.test_datasets import parquet_folder
+
+RECIPE = """
+data = "digits"
+space = "digits"
+threads = 1
+train_images = 150
+[supernet]
+epochs = 2
+batch_size = 50
+random = 1
+[latency]
+rounds = 2
+fit_networks = 10
+held_out = 8
+minutes = 0.15
+[fidelity]
+spread = 5
+front = 3
+trials = 30
+[search]
+flops_budget = "500k"
+trials = 40
+population = 15
+[retrain]
+epochs = 1
+batch_size = 50
+chosen = 3
+baseline_widths = [0.25]
+random = 1
+seeds = 2
+"""
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "train": lambda out: (out / "run.json").exists(),
+    "calibrate": lambda out: lines(out / "latency/table.lat.json.visits.jsonl") > 12,
+    "fidelity": lambda out: (out / "fidelity/networks").exists(),
+    "search": lambda out: lines(out / "search/trials.jsonl") > 20,
+    "retrain": lambda out: (out / "networks/A/trained.json").exists(),
+    "export": lambda out: (out / "export/A").exists(),
+    "report": lambda out: (out / "report").exists(),
+}
+
+
+def kill_when(moment: Callable[[Path], bool], command: list[str], cwd: Path, out: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search", *command],
+        cwd=cwd,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 300
+    while not moment(out):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def killed_run(tmp_path_factory) -> Path:
+    """A run that was killed once in every stage, then finished; and what each kill left."""
+    cwd = tmp_path_factory.mktemp("run")
+    (cwd / "small.toml").write_text(RECIPE)
+    command, out = ["run", "small.toml", "--out", "out", "--resume"], cwd / "out"
+    left: dict[str, dict[str, bytes]] = {}
+    for stage, moment in MOMENTS.items():
+        kill_when(moment, command, cwd, out)
+        left[stage] = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    done = ghostnas(*command, "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    (cwd / "answer.json").write_text(done.stdout)
+    for stage, files in left.items():
+        finished = [product for product in PRODUCTS.values() if product in files]
+        for name in finished:
+            assert (out / name).read_bytes() == files[name], f"{name} was made again after the kill in {stage}"
+        for log in ("search/trials.jsonl", "fidelity/trials.jsonl", "latency/table.lat.json.visits.jsonl"):
+            whole = files.get(log, b"").rpartition(b"\n")[0]
+            assert (out / log).read_bytes().startswith(whole), f"{log} lost lines after the kill in {stage}"
+    return cwd
+
+
+def test_a_run_killed_in_every_stage_ends_with_everything(killed_run):
+    out = killed_run / "out"
+    answer = json.loads((killed_run / "answer.json").read_text())
+    assert [n["network"] for n in answer["networks"]] == ["A", "B", "C", "ghostnet-0.25x", "random-1"]
+    for network in answer["networks"]:
+        cards = [out / "networks" / network["network"] / place / "trained.json" for place in ("", "seed-1")]
+        accuracies = [json.loads(card.read_text())["test_accuracy"] for card in cards]
+        assert network["seeds"] == 2 and network["test_accuracy"] == pytest.approx(sum(accuracies) / 2)
+    luck, first = (next(n for n in answer["networks"] if n["network"] == name) for name in ("random-1", "A"))
+    assert abs(luck["macs"] / first["macs"] - 1) <= LIKE
+    judged = json.loads((out / "fidelity/fidelity.json").read_text())
+    first = [t["arch"] for t in list(JsonLines(out / "fidelity/trials.jsonl"))[1:]]
+    assert len(judged["networks"]) == 8 and len(first) >= 30
+    assert {n["arch"] for n in judged["networks"] if n["kind"] == "front"} <= set(first)
+    trials = list(JsonLines(out / "search/trials.jsonl"))[1:]
+    assert all("inherited" in t for t in trials if t["state"] == "complete")
+    complete = [t["arch"] for t in trials if t["state"] == "complete"]
+    assert len(complete) == len(set(complete)) == 40
+    assert all(t["macs"] <= 500_000 for t in trials if t["state"] == "complete")
+    visits = [
+        (v["item"], v["visit"]) for v in list(JsonLines(out / "latency/table.lat.json.visits.jsonl"))[1:] if "item" in v
+    ]
+    assert len(visits) == len(set(visits))
+    for label in "ABC":
+        manifest = json.loads((out / "export" / label / "manifest.json").read_text())
+        assert manifest["files"]["model.onnx"]["top1_agreement"] == 1.0
+        assert manifest["latency"]["measured_ms"] > 0 and 0 <= manifest["accuracy"]["test"] <= 1
+        assert {"macs", "params"} <= set(manifest) and manifest["latency"]["predicted_ms"] > 0
+    for file in ("report.html", "front.png", "front.svg", "architectures.png", "fidelity.png"):
+        assert (out / "report" / file).stat().st_size > 3000
+    assert not list(out.rglob("*.tmp")) and not list(out.rglob("checkpoint.pt"))
+
+
+def bare(path: Path) -> list[dict]:
+    return [t | {"seconds": 0} for t in list(JsonLines(path))[1:]]
+
+
+def test_the_killed_search_found_what_an_unbroken_one_finds(killed_run):
+    """Same supernet, same table, same seed: same architectures, same accuracies."""
+    arguments = ["--flops-budget", "500k", "--trials", "40", "--population", "15", "--out", "again"]
+    files = ["--supernet", "out/supernet", "--latency", "out/latency/table.lat.json"]
+    files += ["--fidelity", "out/fidelity/fidelity.json"]
+    done = ghostnas("search", *files, *arguments, "--json", cwd=killed_run)
+    assert done.returncode == 0, done.stderr
+    again, run = bare(killed_run / "again/trials.jsonl"), bare(killed_run / "out/search/trials.jsonl")
+    assert again == run
+    front = json.loads(done.stdout)["front"]
+    assert [t["arch"] for t in front] == json.loads((killed_run / "out/search/result.json").read_text())["front"]
+    assert (killed_run / "again/front" / f"{front[0]['arch']}.json").exists()
+
+
+def test_each_command_alone(killed_run):
+    table = "out/latency/table.lat.json"
+    facts = json.loads(ghostnas("cost", "out/export/A", "--latency", table, "--json", cwd=killed_run).stdout)
+    manifest = json.loads((killed_run / "out/export/A/manifest.json").read_text())
+    assert facts["macs"] == manifest["macs"]
+    assert facts["latency_ms"] == pytest.approx(manifest["latency"]["predicted_ms"])
+    weights = "out/networks/A/weights.safetensors"
+    done = ghostnas("export", "out/networks/A", "--weights", weights, "--to", "onnx", "--out", "exp", cwd=killed_run)
+    assert done.returncode == 0 and (killed_run / "exp/model.onnx").exists(), done.stderr
+    wrong = ghostnas("export", "ghostnet-0.5", "--weights", weights, "--out", "exp2", cwd=killed_run)
+    assert wrong.returncode == 2 and "not weights of architecture" in wrong.stderr
+    assert not (killed_run / "exp2").exists()
+    report = ghostnas("report", "out", cwd=killed_run)
+    assert report.returncode == 0 and "Report: out/report/report.html" in report.stdout
+    by_folder = ghostnas("run", "--out", "out", "--resume", cwd=killed_run)
+    assert by_folder.returncode == 0 and "report: done before" in by_folder.stderr
+    again = ghostnas("run", "small.toml", "--out", "out", cwd=killed_run)
+    assert again.returncode == 2 and "--resume" in again.stderr
+    other = ghostnas("run", "small.toml", "--out", "out", "--resume", "--seed", "5", cwd=killed_run)
+    assert other.returncode == 2 and "recipe.seed differs" in other.stderr
+
+
+def test_a_time_box_ends_cleanly_and_says_what_it_cut(tmp_path):
+    """On images in the Hugging Face layout, which also shows other classes and channels than the space's own."""
+    parquet_folder(tmp_path / "images", train=200, test=40, size=16)
+    endless = re.sub(r"(?m)^epochs = \d+$", "epochs = 5000", RECIPE)
+    (tmp_path / "long.toml").write_text(endless.replace("train_images = 150", ""))
+    arguments = ["--data", "parquet:images", "--out", "out", "--minutes", "0.3", "--json"]
+    done = ghostnas("run", "long.toml", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert len(answer["networks"]) == 5
+    assert any("supernet had" in note for note in answer["notes"])
+    assert any("full training had" in note for note in answer["notes"])

@@ -1,0 +1,59 @@
+"""Recipes: ours load, broken ones are refused by name and value."""
+
+import pytest
+
+from search.errors import UserError
+from search.recipes.schema import load, parse
+
+GOOD = """
+data = "digits"
+space = "digits"
+[supernet]
+epochs = 1
+[search]
+flops_budget = "500k"
+[retrain]
+epochs = 1
+"""
+
+
+def test_ours_load_and_have_what_a_run_needs():
+    for name in ("digits", "cifar10"):
+        recipe = load(name)
+        assert recipe.name == name and recipe.retrain.chosen >= 3 and recipe.search.trials >= 150
+
+
+def test_a_training_alone_knows_nothing_of_the_run():
+    whole = load("digits").retrain
+    other = whole.model_copy(update={"chosen": 9, "seeds": 5, "workers": 2})
+    assert whole.alone() == other.alone() != other.model_copy(update={"lr": 0.5}).alone()
+
+
+def test_few_networks_for_a_correction_are_refused():
+    assert parse(GOOD + "[fidelity]\nspread = 8\n", "mine").fidelity.networks == 8
+    with pytest.raises(UserError, match="8 networks or more, spread and front together, or none; not 7"):
+        parse(GOOD + "[fidelity]\nspread = 5\nfront = 2\n", "mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("epochs = 1", "epochs = 0"), "supernet.epochs"),
+        (("epochs = 1", 'epochs = "many"'), "supernet.epochs"),
+        (("[search]", "[search]\nsampler = 'luck'"), "search.sampler"),
+        (('data = "digits"', ""), "data"),
+        (('space = "digits"', 'space = "digits"\ncolour = 3'), "colour"),
+        (("[supernet]", "[supernet"), "not TOML"),
+    ],
+)
+def test_broken_recipes_are_refused_in_a_line(change, words):
+    with pytest.raises(UserError, match=words) as error:
+        parse(GOOD.replace(*change), "broken")
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_names_list_ours(tmp_path):
+    with pytest.raises(UserError, match="cifar10, cifar10-small, digits"):
+        load("mars")
+    with pytest.raises(UserError, match="No such file"):
+        load(str(tmp_path / "none.toml"))

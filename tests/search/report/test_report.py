@@ -1,0 +1,204 @@
+"""Reports: as far as a run goes, in a real browser without an error, and nothing from a network."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from search.delivery import comparison, repeat
+
+from search.errors import UserError
+from search.recipes.schema import load, parse
+from search.report.comparison import write_comparison
+from search.report.figures.choices import agreement
+from search.report.report import write_report
+from search.report.sensitivity import effects
+from search.report.summary import summarise
+from spaces.features import feature_names, features
+from spaces.population import sample
+from tests.search.runs import SPACE, made_up_run
+from tests.search.commands.test_cli import ghostnas
+
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+FIGURES = {
+    "front",
+    "front-macs",
+    "trained",
+    "architectures",
+    "agreement",
+    "sensitivity",
+    "progress",
+    "predictor",
+    "time",
+}
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    return write_report(made_up_run(tmp_path_factory.mktemp("run")))
+
+
+def test_a_whole_run_has_every_figure_and_nothing_from_a_network(reported):
+    text = reported.read_text()
+    assert set(re.findall(r'<figure id="([\w-]+)"', text)) == FIGURES
+    for name in FIGURES:
+        assert (reported.parent / f"{name}.png").stat().st_size > 3000
+        assert (reported.parent / f"{name}.svg").read_text().startswith("<svg")
+    for words in ("budget 400k", "budget 500k", "budget 650k", "budget 0.15ms"):
+        assert words in text
+    links = set(re.findall(r"https?://[^\s\"'<)]+", text))
+    assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, "names of formats, never loaded"
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    doubled = {each for each in ids if ids.count(each) > 1 and not re.search(r"-(m|p)?[0-9a-f]{10}$", each)}
+    assert not doubled, "only markers with equal content share an id"
+
+
+STAGES = {None: 1, "train": 3, "calibrate": 9, "search": 9, "retrain": 10}
+
+
+@pytest.mark.parametrize("upto", STAGES)
+def test_a_run_is_reported_as_far_as_it_goes_and_says_what_is_missing(upto, tmp_path):
+    text = write_report(made_up_run(tmp_path, upto, trials=32)).read_text()
+    stages = list(STAGES)
+    for after, words in (
+        ("train", "The supernet is not finished."),
+        ("calibrate", "The latency table is not finished."),
+        ("search", "The search is not finished: "),
+        ("retrain", "No network is fully trained."),
+    ):
+        assert (words in text) == (stages.index(upto) < stages.index(after))
+    assert "To repeat it" in text
+    assert ('id="front"' in text) == (stages.index(upto) >= stages.index("calibrate"))
+
+
+def test_a_folder_that_is_no_run_or_a_broken_one_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no run: no run"):
+        write_report(tmp_path)
+    (tmp_path / "run.json").write_text('{"recipe": {"name": 3}}')
+    with pytest.raises(UserError, match="holds no run that this version reads"):
+        write_report(tmp_path)
+    made_up_run(tmp_path / "run")
+    (tmp_path / "run/latency/table.lat.json").write_text("{")
+    with pytest.raises(UserError, match="is no latency table"):
+        write_report(tmp_path / "run")
+    assert not (tmp_path / "run/report").exists()
+
+
+def browser(page, *options: str) -> subprocess.CompletedProcess:
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--allow-file-access-from-files"]
+    command = [CHROMIUM, *flags, "--enable-logging=stderr", *options, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+FRAME = """<iframe id="f" src="{page}" style="width:{width}px;height:900px;border:0"></iframe><p id="said"></p><script>
+f.onload = () => {{ const d = f.contentDocument.documentElement;
+const box = f.contentDocument.querySelector("#front-latency-front use");
+said.textContent = `${{d.scrollWidth}} of ${{d.clientWidth}}, ${{d.dataset.tips}} tips`;
+const at = box.getBoundingClientRect(), figure = box.closest("figure");
+figure.dispatchEvent(new f.contentWindow.PointerEvent("pointermove", {{clientX: at.x + at.width / 2,
+  clientY: at.y + at.height / 2}})); said.textContent += `; ${{f.contentDocument.getElementById("tip").textContent}}`;
+}}</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [1280, 360])
+def test_in_a_browser_charts_are_there_nothing_sticks_out_and_pointing_says_the_network(reported, tmp_path, width):
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(page=reported.as_uri(), width=width))
+    done = browser(frame, "--window-size=1400,1000", "--virtual-time-budget=10000", "--dump-dom")
+    assert "CONSOLE" not in done.stderr, done.stderr
+    said = re.search(r'<p id="said">(.*?)</p>', done.stdout, re.DOTALL)[1]
+    summary = summarise(reported.parent.parent)
+    held, trained = len(summary.table.validation.held_out), len(summary.networks)
+    marks = 2 * (60 + len(comparison.front(summary.complete)) + 3) + trained + held + trained
+    assert said.startswith(f"{width} of {width}, {marks} tips; ")
+    assert re.search(r"inherited \d+\.\d+%\npredicted 0\.\d+ ms.*multiply-adds.*stem \d+, tail \d+", said, re.DOTALL)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_screenshots_are_light_and_dark(reported, tmp_path):
+    from PIL import Image
+
+    paper = []
+    for k, options in enumerate(([], ["--blink-settings=preferredColorScheme=0"])):
+        shot = tmp_path / f"{k}.png"
+        browser(reported, *options, "--window-size=800,900", f"--screenshot={shot}")
+        image = np.asarray(Image.open(shot).convert("L"))
+        paper.append(np.median(image))
+        assert image.std() > 8  # something is drawn
+    assert paper[0] > 200 and paper[1] < 60
+
+
+def test_planted_effects_are_found_and_others_are_not():
+    rng = np.random.default_rng(0)
+    codes = sample(SPACE, rng, 400)
+    x, names = features(SPACE, codes), feature_names(SPACE)
+    scaled = (x - x.min(0)) / np.ptp(x, axis=0)
+    width, ratio = names.index("stages.1.width"), names.index("blocks.1.0.ratio")
+    accuracy = 0.5 + 0.04 * scaled[:, width] + rng.normal(0, 0.01, 400)
+    latency = np.exp(-0.3 * scaled[:, ratio] + rng.normal(0, 0.01, 400))
+    trials = [
+        {"code": code.tolist(), "accuracy": a, "latency_ms": ms}
+        for code, a, ms in zip(codes, accuracy, latency, strict=True)
+    ]
+    found = {(e.place, e.knob): e for e in effects(SPACE, trials)}
+    assert len(found) == len(names)
+    assert found["stages.1", "width"].accuracy[0] == pytest.approx(4, abs=0.5)
+    assert found["blocks.1.0", "s"].latency[0] == pytest.approx(100 * (np.exp(-0.3) - 1), abs=1)
+    accuracy_moved = {key for key, e in found.items() if not e.accuracy[1] <= 0 <= e.accuracy[2]}
+    # of 19 others at 90 % each is thought moved once in ten: more than 7 of them once in 2,000 draws
+    assert ("stages.1", "width") in accuracy_moved and len(accuracy_moved) <= 8
+    for e in found.values():
+        assert e.accuracy[1] <= e.accuracy[0] <= e.accuracy[2] and e.latency[1] <= e.latency[0] <= e.latency[2]
+    assert effects(SPACE, trials[:10]) == []
+
+
+def test_a_recipe_written_as_toml_is_the_recipe():
+    for name in ("digits", "cifar10"):
+        recipe = load(name)
+        assert parse(repeat.recipe_toml(recipe.model_dump(mode="json")), name) == recipe
+    own = load("digits").model_copy(update={"space": {"base": "cifar", "widths": [0.5, 1.0], "align": 4}, "threads": 2})
+    assert parse(repeat.recipe_toml(own.model_dump(mode="json")), "digits") == own
+
+
+def test_runs_are_compared_by_hypervolumes_with_one_corner(tmp_path):
+    a = made_up_run(tmp_path / "a", trials=30)
+    b = made_up_run(tmp_path / "b", "calibrate", trials=40, seed=1)
+    page, rows = write_comparison([a, b], tmp_path / "out")
+    trials = {name: summarise(tmp_path / name).complete for name in "ab"}
+    worst = max(t["latency_ms"] for each in trials.values() for t in each)
+    for row in rows:
+        steps = sorted((t["latency_ms"], t["accuracy"]) for t in trials[row["run"]])
+        edges, best, area = [ms for ms, _ in steps] + [worst], 0.0, 0.0
+        for k, (_, accuracy) in enumerate(steps):
+            best = max(best, accuracy)
+            area += best * (edges[k + 1] - edges[k])
+        assert row["hypervolume"] == pytest.approx(area)
+    text = page.read_text()
+    assert "b: The search is not finished" in text and text.count("<figure") == 1
+    with pytest.raises(UserError, match="named twice"):
+        write_comparison([a, tmp_path / "b/../a"], tmp_path / "out")
+
+
+def test_report_is_a_command_for_one_run_and_for_several(tmp_path):
+    for name in ("a", "b"):
+        made_up_run(tmp_path / name, trials=12)
+    answer = json.loads(ghostnas("report", "a", "--json", cwd=tmp_path).stdout)
+    assert answer["report"] == "a/report/report.html" and len(answer["networks"]) == 6
+    answer = json.loads(ghostnas("report", "a", "b", "--out", "both", "--json", cwd=tmp_path).stdout)
+    assert [row["run"] for row in answer["runs"]] == ["a", "b"] and (tmp_path / answer["report"]).exists()
+    done = ghostnas("report", "a", ".", cwd=tmp_path)
+    assert done.returncode == 2 and "holds no run" in done.stderr
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_front_of_plain_convolutions_is_drawn_without_kernels():
+    """Where s = 1 throughout there is no d to show, and no warning to a user."""
+    plain = np.array([min(range(len(g.choices)), key=lambda k, g=g: g.choices[k]) for g in SPACE.genes])
+    arch = SPACE.decode(plain)
+    assert {block.ratio for block in arch.blocks} == {1}
+    drawn = agreement([arch, arch], SPACE.largest)
+    words = [text.get_text() for axes in drawn.figure.axes for text in axes.texts]
+    assert words == ["s = 1 throughout"]

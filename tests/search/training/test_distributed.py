@@ -1,0 +1,135 @@
+"""Several processes: two do what one does in two parts, a worker that dies is started again, and many networks are
+evaluated and trained side by side to the values that one after the other gives."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ghostnet import cost
+from search.accuracy.evaluate import InheritedAccuracy
+from search.accuracy.ranking_study import fidelity
+from search.data.datasets import load
+from search.recipes.schema import SupernetTraining, Training
+from search.training.supernet import load_supernet, new_supernet, space_for, train_supernet
+from tests.search.training.test_supernet import SHORT
+
+CPU = torch.device("cpu")
+SPACE = space_for("digits", 10, 1)
+RECIPE = """
+data = "digits"
+space = "digits"
+train_images = 160
+[supernet]
+epochs = 1
+random = 1
+batch_size = 40
+accumulate = {accumulate}
+[search]
+flops_budget = "650k"
+[retrain]
+epochs = 1
+"""
+
+
+def command(*arguments: str, cwd: Path) -> None:
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-m", *arguments], cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_supernet(folder).state_dict()
+
+
+@pytest.fixture(scope="module")
+def two_parts(tmp_path_factory):
+    """One process, each batch in two parts."""
+    folder = tmp_path_factory.mktemp("one")
+    (folder / "recipe.toml").write_text(RECIPE.format(accumulate=2))
+    command("search", "train", "--recipe", "recipe.toml", "--out", "net", cwd=folder)
+    return weights(folder / "net")
+
+
+def agree(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """The same training but for sums in another order: what differs is little beside how far the training went. Single
+    values may differ by more, where a rounding moved a ReLU across its kink."""
+    start = new_supernet(SPACE, 0).state_dict()
+    moved, apart = (
+        torch.cat([(a[name] - expected[name]).flatten() for name in expected]).norm() for a in (start, found)
+    )
+    assert apart < 0.01 * moved, f"{apart:.3g} apart after a way of {moved:.3g}"
+
+
+def test_two_processes_under_torchrun_do_what_one_does_in_two_parts(two_parts, tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(accumulate=1))
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    command(*torchrun, "search", "train", "--recipe", "recipe.toml", "--out", "net", cwd=tmp_path)
+    agree(weights(tmp_path / "net"), two_parts)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray = pytest.importorskip("ray")
+    from search.parallel.workers import connect
+
+    connect(3, None)
+    yield ray
+    ray.shutdown()
+
+
+def kill_a_worker_after(checkpoint: Path, killed: list[int]) -> None:
+    """SIGKILL to one of the training processes once there is a checkpoint."""
+    import psutil
+
+    for _ in range(3000):
+        if checkpoint.exists():
+            for process in psutil.process_iter(["cmdline"]):
+                if any("RayTrainWorker" in part for part in process.info["cmdline"] or ()):
+                    process.send_signal(signal.SIGKILL)
+                    killed.append(process.pid)
+                    return
+        time.sleep(0.1)
+
+
+def test_a_killed_worker_is_started_again_and_the_training_ends_as_an_unbroken_one(cluster, tmp_path):
+    from search.parallel import workers
+
+    data = load("digits", 16, limit=320)
+    config = SupernetTraining(epochs=3, batch_size=32, random=1, accumulate=1, checkpoint_seconds=0)
+    killed: list[int] = []
+    checkpoint = tmp_path / "net" / "checkpoint.pt"
+    watcher = threading.Thread(target=kill_a_worker_after, args=(checkpoint, killed), daemon=True)
+    watcher.start()
+    card = workers.train_supernet(SPACE, data, config, tmp_path / "net", seed=0, seconds=None, workers=2)
+    watcher.join()
+    assert killed and card["training"]["steps"] == 30
+    alone = config.model_copy(update={"accumulate": 2})
+    train_supernet(SPACE, data, alone, tmp_path / "alone", device=CPU)
+    found, expected = weights(tmp_path / "net"), weights(tmp_path / "alone")
+    flat = [torch.cat([t.float().flatten() for t in state.values()]) for state in (found, expected)]
+    assert torch.cosine_similarity(*flat, dim=0) > 0.99  # thirty steps of sums in another order
+
+
+def test_many_networks_side_by_side_have_the_values_of_one_after_the_other(cluster, tmp_path):
+    from search.parallel.workers import SideBySide
+
+    data = load("digits", 16, limit=100)
+    train_supernet(SPACE, data, SHORT, tmp_path / "net", device=CPU)
+    supernet = load_supernet(tmp_path / "net")
+    config = Training(epochs=1, batch_size=32)
+    about = {"count": 8, "bins": 2, "seed": 0, "device": CPU}
+    lazily = lambda: load_supernet(tmp_path / "net")  # noqa: E731
+    beside = fidelity(lazily, SPACE, data, config, tmp_path / "a", **about, beside=SideBySide(data, 2))
+    alone = fidelity(lazily, SPACE, data, config, tmp_path / "b", **about)
+    assert {n["arch"]: n for n in beside["networks"]} == {n["arch"]: n for n in alone["networks"]}
+    evaluate = InheritedAccuracy(supernet, data)
+    first = SPACE.smallest
+    assert cost(first, 10, 1).macs <= min(n["macs"] for n in alone["networks"])
+    assert 0 <= evaluate(first) <= 1

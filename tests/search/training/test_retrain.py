@@ -1,0 +1,311 @@
+"""Full training: recipes, augmentations, teachers, inherited weights, several seeds; resumed to the bit."""
+
+import json
+import random
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ghostnet import GhostNet, weights
+from ghostnet.weights import network
+from search.accuracy.evaluate import InheritedAccuracy
+from search.data.datasets import load
+from search.data.rand_augment import lent, rand_augmented
+from search.data.transforms import Augment
+from search.errors import UserError
+from search.recipes.schema import SupernetTraining, Training, load_retraining
+from search.training import teacher as teachers
+from search.training.loop import autocast_dtype
+from search.training.optimizer import optimizer_of, schedule_of
+from search.training.retrain import Loss, retrain
+from search.training.supernet import load_supernet, space_for, train_supernet
+from tests.helpers import randomise
+from tests.search.commands.test_cli import ghostnas
+from tests.search.training.test_supernet import Killed, killed_after
+
+CPU = torch.device("cpu")
+SPACE = space_for("digits", 10, 1)
+EVERYTHING = Training(
+    epochs=1,
+    batch_size=32,
+    optimizer="rmsproptf",
+    lr=0.003,
+    eps=0.001,
+    schedule="step",
+    drop_path=0.2,
+    drop_rate=0.2,
+    ema=0.9,
+    rand_augment="rand-m9-mstd0.5",
+    erasing=0.3,
+    mixup=0.2,
+    cutmix=1.0,
+    amp="bf16",
+    checkpoint_seconds=0,
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load("digits", 16, limit=160)
+
+
+@pytest.fixture(scope="module")
+def supernet(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("supernet") / "net"
+    train_supernet(SPACE, data, SupernetTraining(epochs=1, batch_size=32, random=1), folder, device=CPU)
+    return folder
+
+
+def test_a_training_with_everything_on_resumes_to_the_bit(data, supernet, tmp_path, monkeypatch):
+    options = {"device": CPU, "init": supernet, "teacher": f"supernet:{supernet}"}
+    whole = retrain(SPACE.smallest, data, EVERYTHING, tmp_path / "whole", **options)
+    random.seed(99)  # what others do with the global generators changes nothing
+    np.random.seed(99)  # noqa: NPY002
+    with monkeypatch.context() as patch:
+        killed_after(2, patch)
+        with pytest.raises(Killed):
+            retrain(SPACE.smallest, data, EVERYTHING, tmp_path / "killed", **options)
+    with pytest.raises(UserError, match="is of another training"):
+        retrain(SPACE.smallest, data, EVERYTHING, tmp_path / "killed", device=CPU, init=supernet)
+    killed = retrain(SPACE.smallest, data, EVERYTHING, tmp_path / "killed", **options)
+    assert whole["test_accuracy"] == killed["test_accuracy"]
+    files = [tmp_path / name / "weights.safetensors" for name in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsproptf", "lamb"])
+def test_every_optimizer_takes_its_settings_and_spares_norms_and_biases(optimizer):
+    net = GhostNet(SPACE.smallest, 10, 1)
+    eps = None if optimizer == "sgd" else 0.002
+    config = Training(epochs=1, optimizer=optimizer, lr=0.01, weight_decay=0.5, eps=eps)
+    made = optimizer_of(net, config)
+    assert optimizer in type(made).__name__.lower()
+    for group in made.param_groups:
+        assert group["weight_decay"] == (0.5 if all(p.ndim > 1 for p in group["params"]) else 0)
+        assert group["lr"] == 0.01 and (optimizer == "sgd" or group["eps"] == 0.002)
+    assert sum(len(g["params"]) for g in made.param_groups) == len(list(net.parameters()))
+
+
+def test_schedules_follow_their_formulas():
+    def rates(config: Training, total: int, per_epoch: int) -> list[float]:
+        made = optimizer_of(torch.nn.Linear(2, 2), config)
+        schedule = schedule_of(made, config, total, per_epoch)
+        found = []
+        for k in range(total):
+            schedule.step_update(k)
+            found.append(made.param_groups[0]["lr"])
+        return found
+
+    step = rates(Training(epochs=10, lr=1.0, schedule="step", decay_epochs=2.5, decay_rate=0.5, warmup_epochs=1), 40, 4)
+    assert step[:4] == pytest.approx([0.01 + k * 0.99 / 4 for k in range(4)])
+    assert step[4:] == pytest.approx([0.5 ** (k // 10) for k in range(4, 40)])
+    cosine = rates(Training(epochs=10, lr=1.0, warmup_epochs=1), 40, 4)
+    assert cosine[4:] == pytest.approx([0.5 * (1 + np.cos(np.pi * k / 40)) for k in range(4, 40)])
+
+
+def test_augmentations_are_seeded_and_leave_global_generators_alone(data):
+    images = data.train.images[:16]
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    once, again, other = (rand_augmented(images, "rand-m9-mstd0.5", seed) for seed in (1, 1, 2))
+    assert torch.equal(once, again) and not torch.equal(once, other)
+    assert once.shape == images.shape and once.dtype == torch.uint8 and not torch.equal(once, images)
+    colour = rand_augmented(images.expand(-1, 3, -1, -1), "rand-m9-mstd0.5", 1)
+    assert colour.shape[1] == 3
+    augment = Augment(data, Training(epochs=1, erasing=0.999))
+    plain = Augment(data, Training(epochs=1))
+    torch.manual_seed(5)
+    erased = augment(images, 5)
+    share = (erased != plain(images, 5)).float().mean()
+    assert 0.02 < share < 1 / 3 + 0.02  # a rectangle of 2 % to a third of each image
+    with lent(3):
+        inside = random.random()
+    with lent(3):
+        assert random.random() == inside
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+
+
+def test_mixed_images_and_labels_are_the_same_mix_of_pairs(data):
+    images, labels = data.normalise(data.train.images[:8]), torch.arange(8)
+    mix = Loss(data, Training(epochs=1, mixup=1.0, label_smoothing=0.0), None)
+    mixed, shares = mix.mixed(images.clone(), labels, np.random.default_rng(0))
+    share = shares[0, 0]
+    assert 0 < share < 1 and torch.allclose(shares.sum(1), torch.ones(8))
+    torch.testing.assert_close(mixed, images * share + images.flip(0) * (1 - share))
+    cut = Loss(data, Training(epochs=1, cutmix=1.0), None)
+    mixed, shares = cut.mixed(images.clone(), labels, np.random.default_rng(1))
+    same = ((mixed == images) | (mixed == images.flip(0))).all()
+    kept = (mixed == images).flatten(1).float().mean(1)
+    assert same and (kept >= shares[range(8), range(8)] - 1e-6).all()  # equal pixels count as kept, too
+    with pytest.raises(UserError, match="mixup and cutmix mix pairs"):
+        Loss(data, Training(epochs=1, mixup=1.0, batch_size=33), None)
+
+
+def test_a_teachers_part_of_the_loss_is_the_divergence_from_it(data):
+    logits, images = torch.randn(4, 10), torch.zeros(4, 1, 16, 16)
+    theirs, labels = torch.randn(4, 10), torch.arange(4)
+    config = Training(epochs=1, distill=0.3, temperature=2.0, label_smoothing=0.0)
+    found = Loss(data, config, lambda x: theirs)(logits, labels, images)
+    p, q = (theirs / 2).softmax(1), (logits / 2).softmax(1)
+    divergence = (p * (p / q).log()).sum(1).mean() * 4
+    torch.testing.assert_close(found, 0.7 * F.cross_entropy(logits, labels) + 0.3 * divergence)
+
+
+def test_teachers_see_images_as_they_were_taught_to(data, supernet, tmp_path):
+    images = data.normalise(data.train.images[:4])
+    largest = teachers.load(f"supernet:{supernet}", data, CPU)
+    evaluate = InheritedAccuracy(load_supernet(supernet), data)
+    with torch.no_grad():
+        torch.testing.assert_close(largest(images), evaluate.network(SPACE.largest).eval()(images))
+    arch = SPACE.smallest
+    net = randomise(GhostNet(arch, 10, 1)).eval()
+    from search.export.timm_config import timm_config
+    from search.files import write_json, write_text
+
+    write_json(tmp_path / "config.json", timm_config(net, {"mean": [0.5], "std": [0.25]}))
+    weights.save(net, tmp_path / "model.safetensors")
+    weights.save(net, tmp_path / "weights.safetensors")
+    write_text(tmp_path / "arch.json", arch.to_json())
+    theirs = (data.train.images[:4].float() / 255 - 0.5) / 0.25
+    with torch.no_grad():
+        expected = net(theirs), net(images)
+    near = {"rtol": 1e-4, "atol": 1e-3}  # of logits of tens; the images are scaled twice
+    torch.testing.assert_close(teachers.load(f"timm:local-dir:{tmp_path}", data, CPU)(images), expected[0], **near)
+    torch.testing.assert_close(teachers.load(f"network:{tmp_path}", data, CPU)(images), expected[1], **near)
+    with pytest.raises(UserError, match="timm has no teacher 'coffee'"):
+        teachers.load("timm:coffee", data, CPU)
+    for name in ("coffee", "network:", "network:/no/such"):
+        with pytest.raises(UserError, match="teacher"):
+            teachers.load(name, data, CPU)
+
+
+def test_inherited_weights_are_the_supernets_slice(data, supernet, tmp_path):
+    arch = SPACE.sample(np.random.default_rng(1))
+    config = Training(epochs=0.01, batch_size=32, lr=1e-12, weight_decay=0.0, warmup_epochs=0)
+    retrain(arch, data, config, tmp_path / "net", device=CPU, init=supernet)
+    inherited = InheritedAccuracy(load_supernet(supernet), data).network(arch)
+    trained = network(arch, tmp_path / "net/weights.safetensors")
+    for (name, mine), theirs in zip(trained.named_parameters(), inherited.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, msg=name)
+    with pytest.raises(UserError, match="has no weights to begin with"):
+        retrain(arch, data, config, tmp_path / "other", device=CPU, init=tmp_path)
+    with pytest.raises(UserError, match="has no architecture"):
+        retrain(replace(arch, head_chs=77), data, config, tmp_path / "x", device=CPU, init=supernet)
+    with pytest.raises(ValueError, match="not weights of architecture"):
+        retrain(SPACE.largest, data, config, tmp_path / "y", device=CPU, init=tmp_path / "net")
+
+
+@pytest.mark.parametrize("amp", ["fp16", "bf16"])
+def test_half_precision_trains(amp, data, tmp_path):
+    config = Training(epochs=2, batch_size=32, lr=0.05, amp=amp)
+    card = retrain(SPACE.uniform(0.25), data, config, tmp_path / "net", device=CPU)
+    assert card["training"]["loss"] < 2.6 and card["training"]["skipped_steps"] < 5
+    net = network(SPACE.uniform(0.25), tmp_path / "net/weights.safetensors")
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in net.parameters())
+
+
+def test_precision_by_device():
+    assert autocast_dtype(Training(epochs=1), CPU) is None
+    assert autocast_dtype(Training(epochs=1), torch.device("cuda")) is torch.bfloat16
+    assert autocast_dtype(Training(epochs=1, amp="fp16"), CPU) is torch.float16
+
+
+def test_recipes_of_full_training_are_what_their_sources_say():
+    authors, limit = load_retraining("imagenet")
+    assert limit is None
+    wanted = {"epochs": 400, "batch_size": 1024, "lr": 0.4, "weight_decay": 4e-5, "warmup_epochs": 5, "drop_rate": 0.2}
+    assert {key: getattr(authors, key) for key in wanted} == wanted
+    theirs, _ = load_retraining("imagenet-timm")
+    assert (theirs.optimizer, theirs.schedule, theirs.eps, theirs.ema) == ("rmsproptf", "step", 0.001, 0.9999)
+    # 0.064 falls to the millionth part by the 600th epoch
+    assert theirs.lr * theirs.decay_rate ** (theirs.epochs // theirs.decay_epochs) == pytest.approx(6.8e-5, rel=0.02)
+    assert load_retraining("cifar10-fast")[0].epochs < load_retraining("cifar10")[0].epochs
+    ours = "one of cifar10, cifar10-fast, cifar10-small, digits, imagenet, imagenet-timm, or"
+    with pytest.raises(UserError, match=ours):
+        load_retraining("mars")
+
+
+def test_a_broken_recipe_of_full_training_is_told(tmp_path):
+    for text, words in (
+        ("[retrain]\nepochs = 1\nrand_augment = 'strong'", "rand_augment"),
+        ("[retrain]\nepochs = 1\noptimizer = 'luck'", "optimizer"),
+        ("[retrain]\nepochs = 1\nschedule = 'stairs'", "schedule"),
+    ):
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(UserError, match=f"recipe bad: retrain.{words}"):
+            load_retraining(str(tmp_path / "bad.toml"))
+    with pytest.raises(ValueError, match="of full training"):
+        SupernetTraining(epochs=1, mixup=0.2)
+
+
+def test_several_networks_by_several_seeds_are_summed_up(tmp_path):
+    """Also side by side through Ray, with the same accuracies; and a GhostNet of any width by the same command."""
+    (tmp_path / "own.toml").write_text("[retrain]\nepochs = 1\nbatch_size = 64\nwarmup_epochs = 0\n")
+    (tmp_path / "arch.json").write_text(SPACE.smallest.to_json())
+    command = ["retrain", "digits:0.3x", "./arch.json", "--recipe", "own.toml", "--seeds", "0,1"]
+    done = ghostnas(*command, "--out", "a", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["networks"]
+    assert list(found) == ["digits-0.3x", tmp_path.name]
+    for name, row in found.items():
+        cards = [json.loads((tmp_path / f"a/{name}/seed-{k}/trained.json").read_text()) for k in (0, 1)]
+        assert row["test_accuracy"] == [card["test_accuracy"] for card in cards]
+        assert row["mean"] == pytest.approx(statistics.mean(row["test_accuracy"]))
+        assert row["spread"] == pytest.approx(statistics.stdev(row["test_accuracy"]))
+    assert json.loads((tmp_path / "a/summary.json").read_text()) == found
+    done = ghostnas(*command, "--out", "b", "--workers", "2", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["networks"] == found
+    done = ghostnas(*command, "--out", "b", cwd=tmp_path)
+    assert done.returncode == 2 and "is there already" in done.stderr
+
+
+def test_one_network_on_two_processes(tmp_path):
+    (tmp_path / "own.toml").write_text("[retrain]\nepochs = 1\nbatch_size = 64\nwarmup_epochs = 0\n")
+    command = ["retrain", "digits:0.25x", "--recipe", "own.toml", "--json", "--workers", "2", "--out", "together"]
+    done = ghostnas(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "together/trained.json").read_text())
+    assert json.loads(done.stdout) == card and card["training"]["epochs"] == 1
+    network(SPACE.uniform(0.25), tmp_path / "together/weights.safetensors")
+
+
+def test_image_folders_train_with_augmentations_in_their_workers(tmp_path, monkeypatch):
+    from PIL import Image
+
+    import search.data.datasets as data_module
+
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 30), ("test", 6)):
+        for label in ("cat", "dog"):
+            (tmp_path / f"images/{part}/{label}").mkdir(parents=True)
+            for k in range(count):
+                pixels = rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / f"images/{part}/{label}/{k}.png")
+    monkeypatch.setattr(data_module, "IN_MEMORY", 100)  # so that it streams
+    loaded = load(f"imagefolder:{tmp_path / 'images'}", 16)
+    config = Training(epochs=1, batch_size=8, rand_augment="rand-m9-mstd0.5", erasing=0.2, mixup=0.2)
+    cards = [retrain(SPACE.smallest, loaded, config, tmp_path / str(k), device=CPU) for k in range(2)]
+    assert cards[0]["training"]["loss"] == cards[1]["training"]["loss"]  # whichever worker drew it
+    files = [tmp_path / str(k) / "weights.safetensors" for k in range(2)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+BAD = {
+    "no teacher": (["--teacher", "coffee"], "a teacher is supernet:FOLDER"),
+    "a teacher that is not there": (["--teacher", "supernet:none"], "no folder 'none'"),
+    "weights that are not there": (["--init", "none"], "no folder none"),
+    "seeds that are none": (["--seeds", "0,0"], "seeds are different whole numbers"),
+    "an unknown recipe": (["--recipe", "mars"], "a recipe is one of"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
+    arguments, words = BAD[case]
+    done = ghostnas("retrain", "digits:0.25x", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and words in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,292 @@
+"""Training: a resumed one equals an unbroken one to the bit, time boxes end on a learning rate of zero, bad losses are
+survived or told."""
+
+import numpy as np
+import pytest
+import torch
+
+from ghostnet import Supernet, cost
+from ghostnet.modules import drop_branch
+from ghostnet.weights import WeightsError, network
+from search.accuracy.evaluate import InheritedAccuracy, accuracy, recalibrate
+from search.data.datasets import load
+from search.errors import UserError
+from search.recipes.schema import SupernetTraining, Training
+from search.training import loop
+from search.training.distillation import alpha, kl
+from search.training.retrain import retrain
+from search.training.supernet import even, fair, load_supernet, read_card, space_for, train_supernet
+from spaces.population import sample
+from spaces.tables import macs_table
+
+CPU = torch.device("cpu")
+SPACE = space_for("digits", 10, 1)
+SHORT = SupernetTraining(
+    epochs=1, batch_size=32, random=1, drop_rate=0.2, drop_path=0.2, ema=0.9, checkpoint_seconds=0, probes=2
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load("digits", 16, limit=200)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it, nothing cleans up."""
+
+
+def killed_after(steps: int, monkeypatch) -> None:
+    """Dies after so many checkpoints."""
+    done = []
+    original = loop._State.save
+
+    def save(state):
+        original(state)
+        done.append(1)
+        if len(done) == steps:
+            raise Killed
+
+    monkeypatch.setattr(loop._State, "save", save)
+
+
+def test_a_resumed_supernet_equals_an_unbroken_one(data, tmp_path, monkeypatch):
+    train_supernet(SPACE, data, SHORT, tmp_path / "whole", device=CPU)
+    with monkeypatch.context() as patch:
+        killed_after(3, patch)
+        with pytest.raises(Killed):
+            train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
+    card = train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
+    assert card["training"]["steps"] == 6
+    whole, killed = load_supernet(tmp_path / "whole").state_dict(), load_supernet(tmp_path / "killed").state_dict()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_a_resumed_retraining_equals_an_unbroken_one_and_a_finished_one_is_kept(data, tmp_path, monkeypatch):
+    config, arch = Training(epochs=1, batch_size=32, drop_rate=0.2, checkpoint_seconds=0), SPACE.smallest
+    whole = retrain(arch, data, config, tmp_path / "whole", device=CPU)
+    with monkeypatch.context() as patch:
+        killed_after(2, patch)
+        with pytest.raises(Killed):
+            retrain(arch, data, config, tmp_path / "killed", device=CPU)
+    with pytest.raises(UserError, match="is of another training"):
+        retrain(SPACE.largest, data, config, tmp_path / "killed", device=CPU)
+    killed = retrain(arch, data, config, tmp_path / "killed", device=CPU)
+    strip = lambda card: card | {"training": card["training"] | {"seconds": 0}}  # noqa: E731
+    assert strip(whole) == strip(killed)
+    files = [tmp_path / name / "weights.safetensors" for name in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert retrain(arch, data, config, tmp_path / "whole", device=CPU)["training"] == whole["training"]
+
+
+def test_training_learns_and_the_saved_network_is_the_one_tested(data, tmp_path):
+    card = retrain(SPACE.uniform(0.5), data, Training(epochs=16, batch_size=32), tmp_path / "net", device=CPU)
+    assert card["test_accuracy"] > 0.5  # chance is 0.1
+    weights = tmp_path / "net" / "weights.safetensors"
+    net = network(SPACE.uniform(0.5), weights)
+    assert (net.num_classes, net.in_chs) == (10, 1)
+    assert accuracy(net, data, data.test) == card["test_accuracy"]
+    with pytest.raises(WeightsError, match=f"not weights of architecture {SPACE.smallest.id}"):
+        network(SPACE.smallest, weights)
+
+
+def test_a_time_box_ends_the_training_with_its_schedule(data, tmp_path, monkeypatch):
+    rates = []
+    from timm.scheduler import CosineLRScheduler
+
+    original = CosineLRScheduler.step_update
+
+    def spy(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        rates.append(self.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(CosineLRScheduler, "step_update", spy)
+    config = Training(epochs=100_000, batch_size=32, lr=0.1)
+    card = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, seconds=4)
+    assert card["training"]["epochs"] < 1000 and card["training"]["seconds"] < 30
+    assert max(rates) > 0.05 and rates[-1] < 0.02
+
+
+def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skipped(data, tmp_path):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10))
+    config = Training(epochs=10, batch_size=20)
+    calls = []
+
+    def step(images, labels, rng, bad):
+        calls.append(1)
+        loss = torch.nn.functional.cross_entropy(net(images), labels)
+        loss = loss * (float("nan") if bad(len(calls)) else 1)
+        loss.backward()
+        return loss.item()
+
+    arguments = {"of": "a linear layer", "seed": 0, "device": CPU, "title": "test"}
+    done = loop.fit(
+        net, data, config, lambda *a: step(*a, lambda k: k % 5 == 0), checkpoint=tmp_path / "a", **arguments
+    )
+    assert done.skipped_steps == 20 and all(torch.isfinite(p).all() for p in net.parameters())
+    with pytest.raises(UserError, match="no finite loss in 20 steps"):
+        loop.fit(net, data, config, lambda *a: step(*a, lambda k: True), checkpoint=tmp_path / "b", **arguments)
+
+
+def test_recalibration_gives_the_statistics_of_the_calibration_split(data, tmp_path):
+    train_supernet(SPACE, data, SHORT, tmp_path / "net", device=CPU)
+    evaluate = InheritedAccuracy(load_supernet(tmp_path / "net"), data)
+    arch = SPACE.sample(np.random.default_rng(0))
+    net = evaluate.network(arch)
+    images = data.normalise(data.calibration.images)
+    with torch.no_grad():
+        stem = net.conv_stem(images)
+    torch.testing.assert_close(net.bn1.running_mean, stem.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(net.bn1.running_var, stem.var((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    assert evaluate(arch) == evaluate(arch)  # nothing is left behind in the supernet
+    before = net.bn1.momentum
+    recalibrate(net, data)
+    assert net.bn1.momentum == before
+
+
+def test_cards_of_other_things_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no finished supernet"):
+        read_card(tmp_path)
+    (tmp_path / "supernet.json").write_text('{"space": 3}')
+    with pytest.raises(UserError, match="no supernet's card"):
+        read_card(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a byte", "empty", "absent"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, data, tmp_path, monkeypatch, capsys):
+    train_supernet(SPACE, data, SHORT, tmp_path / "whole", device=CPU)
+    with monkeypatch.context() as patch:
+        killed_after(3, patch)
+        with pytest.raises(Killed):
+            train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
+    newest = tmp_path / "killed" / "checkpoint.pt"
+    content = bytearray(newest.read_bytes())
+    middle = len(content) // 2
+    content[middle] ^= 1
+    newest.write_bytes({"truncated": content[:middle], "a byte": content, "empty": b"", "absent": b""}[damage])
+    if damage == "absent":
+        newest.unlink()
+    train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
+    assert ("is damaged" in capsys.readouterr().err) == (damage != "absent")
+    whole, killed = load_supernet(tmp_path / "whole").state_dict(), load_supernet(tmp_path / "killed").state_dict()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert not list((tmp_path / "killed").glob("*checkpoint*"))
+
+
+def test_averaged_weights_are_the_ones_kept(data, tmp_path):
+    config = Training(epochs=1, batch_size=32, ema=0.5)
+    net, averages = torch.nn.Linear(256, 10), []
+
+    def step(images, labels, rng):
+        averages.append(net.weight.detach().clone())
+        loss = torch.nn.functional.cross_entropy(net(images.flatten(1)), labels)
+        loss.backward()
+        return loss.item()
+
+    about = {"of": "a test", "seed": 0, "device": CPU, "title": "a test"}
+    loop.fit(net, data, config, step, checkpoint=tmp_path / "checkpoint", **about)
+    last = averages[-1]
+    # An average at decay 0.5 or less lies between the weights before the last step and those after it.
+    assert not torch.equal(net.weight, last) and (net.weight - last).norm() < (averages[0] - last).norm()
+
+
+def test_parts_of_a_batch_add_up_to_its_mean_gradient(data, tmp_path):
+    """Without batch statistics and augmentation a batch in two parts is the batch."""
+    nets = {}
+    for accumulate in (1, 2, 4):
+        torch.manual_seed(0)
+        net = nets[accumulate] = torch.nn.Linear(256, 10)
+
+        def step(images, labels, rng, net=net):
+            loss = torch.nn.functional.cross_entropy(net(images.flatten(1)), labels)
+            loss.backward()
+            return loss.item()
+
+        about = {"of": "a test", "seed": 0, "device": CPU, "title": "a test"}
+        config = Training(epochs=1, batch_size=32, accumulate=accumulate)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(data), "augment", lambda self, images, rng: images)
+            loop.fit(net, data, config, step, checkpoint=tmp_path / str(accumulate), **about)
+    for accumulate in (2, 4):
+        torch.testing.assert_close(nets[accumulate].weight, nets[1].weight, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="`batch_size` must be a multiple of 3"):
+        loop.fit(nets[1], data, Training(epochs=1, accumulate=3), step, checkpoint=tmp_path / "x", **about)
+
+
+def test_regularisation_is_on_the_largest_network_only():
+    supernet = Supernet(SPACE.bounds, 10, 1, drop_rate=0.5, drop_path=0.5)
+    x = torch.randn(16, 1, 16, 16)
+    plain = [supernet(x, SPACE.largest) for _ in range(2)]
+    regularised = [supernet(x, SPACE.largest, regularise=True) for _ in range(2)]
+    assert torch.equal(*plain) and not torch.equal(*regularised)
+    supernet.drop_rate = 0.0
+    supernet._skeletons.clear()
+    assert not torch.equal(*(supernet(x, SPACE.largest, regularise=True) for _ in range(2)))
+    supernet.eval()
+    assert torch.equal(supernet(x, SPACE.largest, regularise=True), supernet(x, SPACE.largest))
+
+
+def test_dropped_branches_keep_the_mean():
+    y = torch.ones(40_000, 1, 1, 1)
+    torch.manual_seed(0)
+    dropped = drop_branch(y, 0.25)
+    assert sorted(dropped.unique().tolist()) == pytest.approx([0.0, 4 / 3])
+    assert abs(dropped.mean() - 1) < 6 * (1 / 3 / 40_000) ** 0.5  # six standard errors: once in 5e8
+
+
+@pytest.mark.parametrize("a", [-1.0, 0.0, 0.5, 1.0, 2.0])
+def test_alpha_divergence_and_its_gradient_equal_the_definition(a):
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(6, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(6, 5, generator=generator, dtype=torch.float64)
+    p, q = teacher.softmax(1), student.softmax(1)
+    if a == 0:
+        defined = (q * (q / p).log()).sum(1)
+    elif a == 1:
+        defined = (p * (p / q).log()).sum(1)
+    else:
+        defined = (q * ((p / q) ** a - 1)).sum(1) / (a * (a - 1))
+    (expected,) = torch.autograd.grad(defined.mean(), student)
+    found = alpha(student, teacher, (a,), clip=float("inf"))
+    torch.testing.assert_close(found, defined.mean())
+    torch.testing.assert_close(torch.autograd.grad(found, student)[0], expected)
+    if a == 1:
+        torch.testing.assert_close(kl(student, teacher), found)
+
+
+def test_alpha_divergence_takes_the_worse_side_and_clips_what_explodes():
+    teacher = torch.tensor([[0.0, 0.0], [20.0, 0.0]], dtype=torch.float64)
+    student = torch.tensor([[3.0, 0.0], [0.0, 20.0]], dtype=torch.float64, requires_grad=True)
+    sides = [alpha(student[:1], teacher[:1], (a,)) for a in (-1.0, 1.0)]
+    torch.testing.assert_close(alpha(student[:1], teacher[:1]), max(sides))
+    (gradient,) = torch.autograd.grad(alpha(student, teacher), student)
+    assert gradient.abs().max() < 5.0
+
+
+def test_networks_drawn_by_macs_lie_evenly(data):
+    rng = np.random.default_rng(0)
+    macs = np.array([cost(arch, 10, 1).macs for arch in even(SPACE, 200, rng)])
+    uniform = macs_table(SPACE).total(sample(SPACE, rng, 200))
+    assert macs.std() > 1.3 * uniform.std()
+
+
+def test_scalars_are_there_for_tensorboard(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_supernet(SPACE, data, SHORT, tmp_path / "net", device=CPU)
+    events = EventAccumulator(str(tmp_path / "net" / "tensorboard")).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert tags == {
+        "loss",
+        "lr",
+        *(f"accuracy/{n}" for n in ("largest", "smallest", "random 1", "random 2", "random 3")),
+    }
+    assert [event.step for event in events.Scalars("accuracy/largest")] == [3, 6]
+
+
+def test_a_fair_step_shows_every_choice_equally_often():
+    """A code's dead genes settle at their canonical choice, so widths are looked at, which are never dead."""
+    widths = [k for k, gene in enumerate(SPACE.genes) if gene.name.endswith("width")]
+    codes = np.array([SPACE.encode(arch) for arch in fair(SPACE, 6, np.random.default_rng(0))])
+    for k in widths:
+        shown = np.bincount(codes[:, k], minlength=SPACE.choices[k])
+        assert shown.sum() == 6 and shown.max() - shown.min() <= 1
