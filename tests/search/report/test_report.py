@@ -7,10 +7,10 @@ import subprocess
 
 import numpy as np
 import pytest
-from search.delivery import comparison, repeat
 
 from search.errors import UserError
 from search.recipes.schema import load, parse
+from search.report import comparison, repeat
 from search.report.comparison import write_comparison
 from search.report.figures.choices import agreement
 from search.report.report import write_report
@@ -18,8 +18,8 @@ from search.report.sensitivity import effects
 from search.report.summary import summarise
 from spaces.features import feature_names, features
 from spaces.population import sample
-from tests.search.runs import SPACE, made_up_run
 from tests.search.commands.test_cli import ghostnas
+from tests.search.runs import SPACE, made_up_run
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 FIGURES = {
