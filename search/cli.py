@@ -1,11 +1,12 @@
 """`ghostnas`: the command line."""
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from ghostnet.arch import ArchError
+from search import __version__
 from search.commands.calibrate import app as calibrate
 from search.commands.facts import cost, space
 from search.commands.networks import export, verify
@@ -15,12 +16,12 @@ from search.commands.search import search
 from search.commands.shared import TwoWords
 from search.commands.supernet import fidelity, train
 from search.errors import UserError
-from search.progress import say
+from search.progress import say, set_verbosity
 from spaces.errors import SpaceError
 
 app = typer.Typer(
     cls=TwoWords,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Search, calibrate, retrain and export GhostNets.",
@@ -30,6 +31,23 @@ for command in (run, train, fidelity, search, retrain, export, cost, space, repo
 app.add_typer(calibrate, name="calibrate")
 app.command("export verify")(verify)
 ClickException: Any = typer.BadParameter.mro()[2]  # of typer's own copy of click, or of click itself
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"ghostnas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress: results and errors alone.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="The libraries' own log messages, too.")] = False,
+) -> None:
+    set_verbosity(quiet, verbose)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Progress on long work: one bar, the time left, and a word on how it goes. Plain lines where there is no terminal."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 console = Console(stderr=True, highlight=False)
 PLAIN_EVERY_S = 15.0
+
+
+def set_verbosity(quiet: bool = False, verbose: bool = False) -> None:
+    """`quiet` shows no progress; `verbose` shows what libraries log, on the error stream."""
+    console.quiet = quiet
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 
 
 def say(words: str) -> None:

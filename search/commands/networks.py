@@ -39,7 +39,10 @@ def export(
     out: Out = Path("results/exported"),
     as_json: Json = False,
 ) -> None:
-    """Export a trained network, each file proven to give the network's outputs."""
+    """Export a trained network, each file proven to give the network's outputs.
+
+    `ghostnas export verify FOLDER` proves an export again, here or on another machine.
+    """
     from search.data import names as sources
 
     network, formats = find_arch(arch), [name.strip() for name in to.split(",")]

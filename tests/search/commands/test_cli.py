@@ -156,3 +156,16 @@ def test_weights_of_another_architecture_are_refused_by_the_names_that_differ(tm
         "export", "arch.json", "--weights", "net.pth", "--to", "safetensors", "--out", "there", cwd=tmp_path
     )
     assert done.returncode == 0 and (tmp_path / "there" / "manifest.json").exists()
+
+
+def test_version_help_and_verbosity(tmp_path):
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    version = ghostnas("--version", cwd=tmp_path)
+    assert version.returncode == 0 and version.stdout.split()[0] == project["name"]
+    assert "export verify" in ghostnas("export", "-h", cwd=tmp_path).stdout
+    command = ["train", "--minutes", "0.01", "--out"]
+    loud, quiet = ghostnas(*command, "loud", cwd=tmp_path), ghostnas("--quiet", *command, "quiet", cwd=tmp_path)
+    assert quiet.returncode == loud.returncode and not quiet.stderr, quiet.stderr
+    assert ghostnas("-q", "run", "mars", cwd=tmp_path).stderr.startswith("ghostnas: "), "errors are always printed"
