@@ -1,7 +1,9 @@
 """Accuracy: of a network on a split, and of a supernet's slice with its batch norm recalibrated."""
 
+from collections.abc import Iterable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
@@ -25,23 +27,57 @@ def accuracy(net: nn.Module, data: Data, split: Split | Folder, resolution: int 
     return right / len(split)
 
 
-@torch.no_grad()
 def recalibrate(net: nn.Module, data: Data, resolution: int | None = None) -> None:
     """Re-estimates the norms' statistics over the calibration split: inherited ones belong to no network in particular
     (Yu and Huang, ICCV 2019)."""
     device = next(net.parameters()).device
+    estimate_norms(net, (resized(images, resolution) for images, _ in data.batches(data.calibration.to(device))))
+
+
+@torch.no_grad()
+def estimate_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Gives every norm the mean and the variance of all that it is shown, however it falls into batches.
+
+    Meanwhile they normalise by batch, as in training, and the rest of the network is as in evaluation. A batch weighs
+    as much as it has values, and the distance of its mean from the mean of all adds to their variance.
+
+    Args:
+        batches: normalised images [B, C, H, W], on the network's device.
+    """
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    seen: dict[nn.Module, list[Tensor]] = {norm: [] for norm in norms}
+
+    def note(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        mean, variance = norm.running_mean.double(), norm.running_var.double()  # type: ignore[union-attr,operator]
+        seen[norm].append(torch.stack([torch.full_like(mean, inputs[0].numel() / len(mean)), mean, variance]))
+
+    was, momenta = net.training, [norm.momentum for norm in norms]
+    net.eval()
+    hooks = [norm.register_forward_hook(note) for norm in norms]
     for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over batches
-    was = net.training
-    net.train()
-    for images, _ in data.batches(data.calibration.to(device)):
-        net(resized(images, resolution))
-    net.train(was)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+        norm.train().reset_running_stats()
+        norm.momentum = 1.0  # running statistics are those of the last batch
+    try:
+        for images in batches:
+            net(images)
+    finally:
+        net.train(was)
+        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
+            hook.remove()
+            norm.momentum = momentum
+    for norm, parts in seen.items():
+        if parts:
+            mean, variance = pooled(*torch.stack(parts, 1))
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+
+
+def pooled(counts: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [C] and unbiased variance [C] of several samples taken together, from each one's: [samples, C]."""
+    total = counts.sum(0)
+    mean = (counts * means).sum(0) / total
+    squares = ((counts - 1) * variances + counts * (means - mean) ** 2).sum(0)
+    return mean, squares / (total - 1)
 
 
 class InheritedAccuracy:

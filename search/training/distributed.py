@@ -43,8 +43,9 @@ class World:
         """Whether this process writes and speaks for all."""
         return self.rank == 0
 
-    def parts(self, batch_size: int, accumulate: int) -> list[tuple[int, slice]]:
-        """This process's parts of a batch: each one's number and place.
+    def parts(self, batch_size: int, accumulate: int, images: int) -> list[tuple[int, slice]]:
+        """This process's parts of a batch: each one's number and place. All are of one size, also where there are fewer
+        images than a batch takes, so that their mean is the mean over images.
 
         Raises:
             UserError: the batch doesn't divide, or a part would have fewer than two images for its statistics.
@@ -52,7 +53,9 @@ class World:
         count = self.size * accumulate
         if batch_size % count or batch_size // count < 2:
             raise UserError(f"`batch_size` must be a multiple of {count} parts of two or more, but got {batch_size}")
-        each = batch_size // count
+        each = min(batch_size, images) // count
+        if each < 2:
+            raise UserError(f"{images} training images are too few for {count} parts of a batch, of two or more each")
         mine = range(self.rank * accumulate, (self.rank + 1) * accumulate)
         return [(part, slice(part * each, (part + 1) * each)) for part in mine]
 

@@ -78,10 +78,10 @@ def fit(
     from timm.utils import ModelEmaV3
 
     world = World.current()
-    parts = world.parts(config.batch_size, config.accumulate)
     train = data.train.to(device)
     if isinstance(train, Folder):
         train = replace(train, rand_augment=config.rand_augment)
+    parts = world.parts(config.batch_size, config.accumulate, len(train))
     per_epoch = max(1, len(train) // config.batch_size)
     total = max(1, math.ceil(config.epochs * per_epoch))
     optimizer = optimizer_of(model, config)
@@ -140,7 +140,7 @@ def fit(
                 if average:
                     average.update(model, state.step)
                 skipped_in_row = 0
-                state.loss = loss if state.step == 1 else 0.98 * state.loss + 0.02 * loss
+                state.loss = loss if state.step - state.skipped == 1 else 0.98 * state.loss + 0.02 * loss
             else:
                 skipped_in_row += 1
                 state.skipped += 1

@@ -1,6 +1,8 @@
 """Training: a resumed one equals an unbroken one to the bit, time boxes end on a learning rate of zero, bad losses are
 survived or told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from ghostnet import Supernet, cost
 from ghostnet.modules import drop_branch
 from ghostnet.weights import WeightsError, network
 from search.accuracy.evaluate import InheritedAccuracy, accuracy, recalibrate
-from search.data.datasets import load
+from search.data.datasets import Split, load
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.training import loop
@@ -189,8 +191,11 @@ def test_averaged_weights_are_the_ones_kept(data, tmp_path):
     assert not torch.equal(net.weight, last) and (net.weight - last).norm() < (averages[0] - last).norm()
 
 
-def test_parts_of_a_batch_add_up_to_its_mean_gradient(data, tmp_path):
-    """Without batch statistics and augmentation a batch in two parts is the batch."""
+@pytest.mark.parametrize("images", [200, 48])
+def test_parts_of_a_batch_add_up_to_its_mean_gradient(images, data, tmp_path):
+    """Without batch statistics and augmentation a batch in two parts is the batch, also one that takes more images than
+    there are."""
+    data = replace(data, train=Split(data.train.images[:images], data.train.labels[:images]))
     nets = {}
     for accumulate in (1, 2, 4):
         torch.manual_seed(0)
@@ -202,7 +207,7 @@ def test_parts_of_a_batch_add_up_to_its_mean_gradient(data, tmp_path):
             return loss.item()
 
         about = {"of": "a test", "seed": 0, "device": CPU, "title": "a test"}
-        config = Training(epochs=1, batch_size=32, accumulate=accumulate)
+        config = Training(epochs=1, batch_size=32 if images > 64 else 64, accumulate=accumulate)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(data), "augment", lambda self, images, rng: images)
             loop.fit(net, data, config, step, checkpoint=tmp_path / str(accumulate), **about)
@@ -210,6 +215,26 @@ def test_parts_of_a_batch_add_up_to_its_mean_gradient(data, tmp_path):
         torch.testing.assert_close(nets[accumulate].weight, nets[1].weight, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="`batch_size` must be a multiple of 3"):
         loop.fit(nets[1], data, Training(epochs=1, accumulate=3), step, checkpoint=tmp_path / "x", **about)
+
+
+def test_too_few_images_for_the_parts_of_a_batch_are_refused(data, tmp_path):
+    few = replace(data, train=Split(data.train.images[:7], data.train.labels[:7]))
+    with pytest.raises(UserError, match="7 training images are too few for 4 parts of a batch"):
+        retrain(SPACE.smallest, few, Training(epochs=1, accumulate=4), tmp_path / "net", device=CPU)
+
+
+def test_the_loss_averages_the_finite_ones_alone(data, tmp_path):
+    """Where the first steps are skipped, the average begins with the first that counts."""
+    net = torch.nn.Linear(256, 10)
+    losses = iter([float("nan"), float("inf"), 4.0, 4.0, 4.0])
+
+    def step(images, labels, rng):
+        net(images.flatten(1)).sum().backward()
+        return next(losses)
+
+    config = Training(epochs=1, batch_size=40)
+    about = {"of": "a test", "seed": 0, "device": CPU, "title": "a test"}
+    assert loop.fit(net, data, config, step, checkpoint=tmp_path / "checkpoint", **about).loss == pytest.approx(4.0)
 
 
 def test_regularisation_is_on_the_largest_network_only():
