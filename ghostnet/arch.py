@@ -15,11 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ghostnet.files import parse_json, read_bytes
+
 T = TypeVar("T")
 SCHEMA = "ghostnas.arch/1"
 # Outputs of a Ghost module: primaries first, then the first ghost of every primary, then the second ghosts, ...
 # Equal to the paper's order at s = 2; at s > 2 it needs no shuffle when the cheap op is split into depthwise ones.
 GHOST_ORDER = "replica-major"
+MOST_BYTES = 1 << 22  # of a file: thousands of blocks
 
 
 class ArchError(ValueError):
@@ -28,13 +31,13 @@ class ArchError(ValueError):
 
 def _whole(name: str, value: object, low: int, high: int = 1 << 20) -> None:
     if type(value) is not int or not low <= value <= high:
-        raise ArchError(f"`{name}` must be a whole number from {low} to {high}, but got {value!r}")
+        raise ArchError(f"`{name}` must be a whole number from {low} to {high}, but got {value!r:.80}")
 
 
 def _odd(name: str, value: object) -> None:
     _whole(name, value, 1, 31)
     if value % 2 == 0:  # type: ignore[operator]
-        raise ArchError(f"`{name}` must be odd, but got {value!r}")
+        raise ArchError(f"`{name}` must be odd, but got {value!r:.80}")
 
 
 def check_ghost(ratio: int, cheap_kernel: int) -> None:
@@ -69,7 +72,7 @@ class Block:
         _whole("stride", self.stride, 1, 2)
         check_ghost(self.ratio, self.cheap_kernel)
         if type(self.se_ratio) not in (int, float) or not 0 <= self.se_ratio <= 1:
-            raise ArchError(f"`se_ratio` must be a number from 0 (no SE) to 1, but got {self.se_ratio!r}")
+            raise ArchError(f"`se_ratio` must be a number from 0 (no SE) to 1, but got {self.se_ratio!r:.80}")
         object.__setattr__(self, "se_ratio", float(self.se_ratio))
         if self.ratio == 1:
             object.__setattr__(self, "cheap_kernel", 1)
@@ -98,10 +101,10 @@ class Arch:
 
     def __post_init__(self) -> None:
         if not isinstance(self.stages, tuple) or not self.stages:
-            raise ArchError(f"`stages` must hold at least one stage, but got {self.stages!r}")
+            raise ArchError(f"`stages` must hold at least one stage, but got {self.stages!r:.80}")
         for i, stage in enumerate(self.stages):
             if not isinstance(stage, tuple) or not stage or not all(isinstance(b, Block) for b in stage):
-                raise ArchError(f"`stages[{i}]` must be a non-empty tuple of Blocks, but got {stage!r}")
+                raise ArchError(f"`stages[{i}]` must be a non-empty tuple of Blocks, but got {stage!r:.80}")
         for name in ("stem_chs", "tail_chs", "head_chs", "resolution"):
             _whole(name, getattr(self, name), 1)
         _whole("stem_stride", self.stem_stride, 1, 2)
@@ -142,9 +145,9 @@ class Arch:
         if newer and int(newer[1]) > int(SCHEMA.rpartition("/")[2]):
             raise ArchError(f"`schema` is {newer[0]!r}, of a later GhostNAS: this one reads {SCHEMA!r}")
         if data.get("schema") != SCHEMA:
-            raise ArchError(f"`schema` must be {SCHEMA!r}, but got {data.get('schema')!r}")
+            raise ArchError(f"`schema` must be {SCHEMA!r}, but got {data.get('schema')!r:.80}")
         if data.get("ghost_order") != GHOST_ORDER:
-            raise ArchError(f"`ghost_order` must be {GHOST_ORDER!r}, but got {data.get('ghost_order')!r}")
+            raise ArchError(f"`ghost_order` must be {GHOST_ORDER!r}, but got {data.get('ghost_order')!r:.80}")
         values = {k: v for k, v in data.items() if k not in ("schema", "ghost_order")}
         stages = values.get("stages")
         if not isinstance(stages, list) or not all(isinstance(s, list) for s in stages):
@@ -168,8 +171,8 @@ class Arch:
             ArchError: not JSON, or not an architecture.
         """
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            data = parse_json(text.encode())
+        except ValueError as error:
             raise ArchError(f"not JSON: {error}") from None
         return cls.from_dict(data)
 
@@ -181,20 +184,22 @@ class Arch:
             ArchError: no such file, or it holds no architecture.
         """
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArchError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-        except ArchError as error:
+            return cls.from_json(read_bytes(Path(path), MOST_BYTES).decode())
+        except OSError as error:
+            raise ArchError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ArchError(f"{path}: not UTF-8 text") from None
+        except ValueError as error:
             raise ArchError(f"{path}: {error}") from None
 
 
 def _build(cls: type[T], values: object) -> T:
     """`cls(**values)` with unknown and missing keys told by name."""
     if not isinstance(values, Mapping):
-        raise ArchError(f"a {cls.__name__} must be a JSON object, but got {values!r}")
+        raise ArchError(f"a {cls.__name__} must be a JSON object, but got {values!r:.80}")
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(map(str, set(values) - known)):
-        raise ArchError(f"a {cls.__name__} has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        raise ArchError(f"a {cls.__name__} has no key {unknown[0]!r:.80}; it has {', '.join(sorted(known))}")
     try:
         return cls(**values)
     except TypeError as error:

@@ -1,7 +1,14 @@
-"""Files that are whole or absent: written under a temporary name and renamed."""
+"""Files that are whole or absent: written under a temporary name and renamed; and JSON, read strictly."""
 
+import json
+import math
 import os
+import stat
 from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 1 << 28  # of a text file: the longest of ours, logs of many thousand trials, have some 10 MB
+DEEPEST = 32  # lists and objects in each other; ours have 8
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -16,3 +23,72 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a file that may come from anybody.
+
+    Raises:
+        ValueError: it is no regular file, which might block or never end, or it has more than `most` bytes.
+        OSError: there is no such file.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError(f"must be a file, but it is a {'folder' if path.is_dir() else 'device or a pipe'}")
+    if about.st_size > most:
+        raise ValueError(f"must have at most {most:,} bytes, but it has {about.st_size:,}")
+    return path.read_bytes()
+
+
+def parse_json(content: bytes) -> Any:
+    """The value of JSON text that may come from anybody: in UTF-8, no key twice, every number finite and every whole
+    one of at most 64 bits, nested at most `DEEPEST` deep.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    try:
+        value = json.loads(
+            content.decode(),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+    except RecursionError:
+        raise ValueError(f"nested more than {DEEPEST} deep") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from None
+    _check(value, 0)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key[:80]!r} is there twice")
+        found[key] = value
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"a whole number must have at most 64 bits, but got {text[:24]}")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"a number must be finite, but got {text[:24]}")
+    return value
+
+
+def _check(value: Any, depth: int) -> None:
+    """Refuses depth, and text that can't be written again."""
+    if depth > DEEPEST:
+        raise ValueError(f"nested more than {DEEPEST} deep")
+    if isinstance(value, str):
+        value.encode()  # fails on half a surrogate pair
+    for each in (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check(each, depth + 1)

@@ -1,4 +1,8 @@
-"""Text and JSON files that are whole or absent; logs whose torn last line is forgiven."""
+"""Text and JSON files that are whole or absent; logs whose torn last line is forgiven.
+
+What is read may come from anybody, so JSON is read strictly, here and nowhere else; `search.records` says what must be
+in it.
+"""
 
 import json
 import os
@@ -6,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ghostnet.files import write_bytes
+import ghostnet.files
+from ghostnet.files import MOST_BYTES, write_bytes
 from search.errors import UserError
 
-__all__ = ["JsonLines", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = ["JsonLines", "parse_json", "read_bytes", "read_json", "write_bytes", "write_json", "write_text"]
 
 
 def write_text(path: Path, content: str) -> None:
@@ -22,17 +27,42 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value in a file.
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a file that may come from anybody.
 
     Raises:
-        UserError: it is not JSON.
+        UserError: it is no regular file, or it has more than `most` bytes.
         OSError: there is no such file.
     """
     try:
-        return json.loads(path.read_bytes())
+        return ghostnet.files.read_bytes(path, most)
     except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
+        raise UserError(f"{path} {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file, read strictly.
+
+    Raises:
+        UserError: as `parse_json` and `read_bytes`.
+        OSError: there is no such file.
+    """
+    return parse_json(read_bytes(path), str(path))
+
+
+def parse_json(content: bytes, place: str) -> Any:
+    """The value of JSON text, read strictly (`ghostnet.files.parse_json`).
+
+    Args:
+        place: where it stands, for the message.
+
+    Raises:
+        UserError: it is no such text.
+    """
+    try:
+        return ghostnet.files.parse_json(content)
+    except ValueError as error:
+        raise UserError(f"{place} is not JSON: {error}") from None
 
 
 class JsonLines:
@@ -45,14 +75,18 @@ class JsonLines:
         """The whole lines, in order. A last line that a kill tore is passed over.
 
         Raises:
-            UserError: another line is not JSON.
+            UserError: another line is no JSON object.
         """
         if self.path.exists():
-            for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"{self.path}, line {number}, is not JSON: {error}") from None
+            for number, line in enumerate(read_bytes(self.path).split(b"\n")[:-1], 1):
+                row = parse_json(line, self.place(number))
+                if not isinstance(row, dict):
+                    raise UserError(f"{self.place(number)} must be a JSON object, but got {str(row)[:40]}")
+                yield row
+
+    def place(self, number: int) -> str:
+        """How a message names a line; the first is number 1."""
+        return f"{self.path}, line {number}"
 
     def append(self, row: dict[str, Any]) -> None:
         self.extend([row])

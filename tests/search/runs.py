@@ -29,7 +29,8 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
     _write(folder / "run.json", {"schema": "ghostnas.run/1", "recipe": recipe.model_dump(mode="json")})
     training = {"epochs": 3.0, "planned_epochs": 3.0, "steps": 9, "skipped_steps": 0, "seconds": 5.0, "loss": 0.5}
     if "train" in done:
-        card = {"space": "digits", "space_id": SPACE.id, "num_classes": 10, "in_chs": 1, "data": "digits", "seed": seed}
+        card = {"schema": "ghostnas.supernet/2", "space": "digits", "space_id": SPACE.id, "data": "digits"}
+        card |= {"num_classes": 10, "in_chs": 1, "seed": seed}
         _write(folder / "supernet/supernet.json", {**card, "training": training})
     if "calibrate" in done:
         _table(rng).save(folder / "latency/table.lat.json")
@@ -53,7 +54,17 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
         archs |= {f"ghostnet-{width:g}x": SPACE.uniform(width) for width in (0.25, 0.5, 0.75)}
         for name, arch in archs.items():
             total = cost(arch, 10, 1)
-            card = {"macs": total.macs, "params": total.params, "test_accuracy": 0.9, "test_images": 359}
+            card = {"schema": "ghostnas.trained/1", "arch": arch.id, "resolution": arch.resolution, "seed": seed}
+            card |= {"macs": total.macs, "params": total.params, "test_accuracy": 0.9, "test_images": 359}
+            card |= {
+                "num_classes": 10,
+                "in_chs": 1,
+                "data": "digits",
+                "mean": [0.5],
+                "std": [0.5],
+                "classes": [*"0123456789"],
+            }
+            card |= {"init": None, "teacher": None, "config": recipe.retrain.alone().model_dump(mode="json")}
             _write(folder / f"networks/{name}/trained.json", {**card, "training": training})
             (folder / f"networks/{name}/arch.json").write_text(arch.to_json())
         _write(folder / "networks/latency.json", dict.fromkeys(archs, 0.1))

@@ -1,0 +1,107 @@
+"""What is in the files that this package writes, as types: one reader for all of them, one error where a file breaks a
+rule. Each type stands beside its writer; names from files that become names of files or folders have a type here.
+"""
+
+import json
+import re
+import reprlib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from search.errors import UserError
+from search.files import read_json
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class Record(BaseModel):
+    """A file's content, or a line's. Values have their JSON type exactly, numbers are finite; keys that are not known
+    are left alone, so that a later version may add some."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+
+
+def check_name(name: str) -> str:
+    """The name again, if it may name a file or a folder inside the one where it is meant to be.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]{0,99}", name):
+        raise ValueError(
+            f"must be 1 to 100 letters, digits and . _ -, not beginning with . or -, but got {name[:100]!r}"
+        )
+    return name
+
+
+def check_member(name: str) -> str:
+    """A relative path of names with slashes: a file inside a folder.
+
+    Raises:
+        ValueError: it is another path.
+    """
+    if len(name) > 300:
+        raise ValueError(f"must have at most 300 characters, but got {name[:80]!r}...")
+    for part in name.split("/"):
+        check_name(part)
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Member = Annotated[str, AfterValidator(check_member)]
+ArchId = Annotated[str, Field(pattern=r"^[0-9a-f]{10}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Milliseconds = Annotated[float, Field(gt=0)]
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """The record in a JSON file.
+
+    Raises:
+        UserError: no such file, not JSON, of another schema, or a value that breaks a rule; in one line with the place.
+    """
+    try:
+        value = read_json(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    return record_of(kind, value, str(path))
+
+
+def record_of(kind: type[R], value: Any, place: str) -> R:
+    """The record that a JSON value is.
+
+    Args:
+        place: where the value stands, for the message.
+
+    Raises:
+        UserError: it is another's, or breaks a rule.
+    """
+    if not isinstance(value, dict):
+        raise UserError(f"{place} must be a JSON object, but got {reprlib.repr(value)}")
+    known, said = schema_of(kind), value.get("schema")
+    if known and said != known and ("schema" in value or kind.model_fields["schema_"].is_required()):
+        raise UserError(f"{place} has schema {reprlib.repr(said)}, but this version reads {known!r}")
+    try:
+        return kind.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        raise UserError(f"{place}: {first_error(error)}") from None
+
+
+def schema_of(kind: type[BaseModel]) -> str | None:
+    """The schema's name, of a record that has one."""
+    field = kind.model_fields.get("schema_")
+    return field.annotation.__args__[0] if field and field.annotation else None
+
+
+def first_error(error: ValidationError) -> str:
+    """What is wrong first, in a line: the place in the value, the rule, and what stands there."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the whole"
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if first["type"] in ("missing", "value_error") else f", but got {reprlib.repr(first['input'])}"
+    return f"{where[:120]}: {message}{got}"

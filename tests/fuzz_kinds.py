@@ -1,0 +1,257 @@
+"""The files that are fuzzed: for each kind how a valid one is made, and how the product reads it."""
+
+import io
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ghostnet import GhostNet, Supernet, cost
+from ghostnet.arch import Arch
+from ghostnet.weights import load, to_bytes
+from search.accuracy import ranking_study
+from search.accuracy.predictor import Correction
+from search.engine import study as studies
+from search.engine.front import front
+from search.engine.log import TrialLog, read_trials
+from search.export.manifest import read_manifest
+from search.latency.predictor import Predictor, table_space
+from search.latency.table import LatencyTable
+from search.pipeline.run_folder import NETWORKS, Run, recorded_recipe
+from search.pipeline.stages import networks
+from search.recipes import schema as recipes
+from search.report import fidelity as fidelity_page
+from search.report.summary import rows, summarise
+from search.training.loop import _State
+from search.training.metadata import card_id, read_card
+from spaces.custom import space_of
+from spaces.population import sample
+from spaces.tables import costs
+from tests import fuzz
+from tests.fuzz import Kind, Mutate, Read
+from tests.search.runs import SPACE, made_up_run
+from tests.search.searches import HEADER, problem, run
+
+KINDS: dict[str, Kind] = {}
+Make = Callable[[Path], tuple[Path, Read]]
+ARCH = SPACE.smallest
+
+
+def kind(name: str, mutate: Mutate) -> Callable[[Make], Make]:
+    """Puts a function that makes a valid file and its reader among the kinds."""
+
+    def put(make: Make) -> Make:
+        KINDS[name] = Kind(name, make, mutate)
+        return make
+
+    return put
+
+
+@kind("arch.json", fuzz.of_json)
+def arch_json(folder: Path) -> tuple[Path, Read]:
+    file = folder / "arch.json"
+    file.write_text(ARCH.to_json())
+    return file, lambda: cost(Arch.load(file), 10, 1)
+
+
+@kind("trials.jsonl", fuzz.of_lines)
+def trials(folder: Path) -> tuple[Path, Read]:
+    task = problem()
+    run(task, folder, trials=12, sampler="nsga2", population=4)
+    file, of = folder / "trials.jsonl", studies.distributions(SPACE)
+
+    def read() -> None:
+        for trial in read_trials(file):
+            assert _inside(folder, f"{trial['arch']}.json")
+        with TrialLog(file, HEADER) as log:
+            studies.rebuild(task, log, of, None)
+            for trial in front(log.evaluated):
+                SPACE.decode(trial["code"])
+
+    return file, read
+
+
+@kind("run.json", fuzz.of_json)
+def run_json(folder: Path) -> tuple[Path, Read]:
+    made_up_run(folder, "train")
+
+    def read() -> None:
+        space_of(recorded_recipe(folder).space)
+        assert _inside(folder, recorded_recipe(folder).name)
+        rows(summarise(folder))
+
+    return folder / "run.json", read
+
+
+@kind("result.json", fuzz.of_json)
+def result(folder: Path) -> tuple[Path, Read]:
+    made_up_run(folder, "search", trials=20)
+    (folder / "latency/table.lat.json").unlink()
+    job = Run(recorded_recipe(folder), folder)
+    job.space = SPACE  # type: ignore[misc]  # without loading the data
+
+    def read() -> None:
+        summary = summarise(folder)
+        for trial in summary.result["chosen"].values():
+            summary.arch(trial)
+        assert all(_inside(folder / NETWORKS, name) for name in networks(job))
+
+    return folder / "search/result.json", read
+
+
+@kind("supernet.json", fuzz.of_json)
+def supernet_card(folder: Path) -> tuple[Path, Read]:
+    made_up_run(folder, "train")
+
+    def read() -> None:
+        read_card(folder / "supernet")
+        summarise(folder)
+
+    return folder / "supernet/supernet.json", read
+
+
+@kind("trained.json", fuzz.of_json)
+def trained_card(folder: Path) -> tuple[Path, Read]:
+    made_up_run(folder, trials=12)
+    (folder / "latency/table.lat.json").unlink()
+    return folder / "networks/A/trained.json", lambda: rows(summarise(folder))
+
+
+@kind("latency.json", fuzz.of_json)
+def times(folder: Path) -> tuple[Path, Read]:
+    made_up_run(folder, trials=12)
+    (folder / "latency/table.lat.json").unlink()
+    return folder / "networks/latency.json", lambda: rows(summarise(folder))
+
+
+@kind("plan.json", fuzz.of_json)
+def study_plan(folder: Path) -> tuple[Path, Read]:
+    file = folder / "plan.json"
+    read = partial(ranking_study.plan, SPACE, 8, 0, file)
+    read()
+    return file, lambda: [_must(_inside(folder, name)) for name in read()]
+
+
+@kind("fidelity.json", fuzz.of_json)
+def study_result(folder: Path) -> tuple[Path, Read]:
+    made_up_run(folder, "train")
+    supernet, file = folder / "supernet", folder / "fidelity/fidelity.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(made_up_study(card_id(supernet))))
+
+    def read() -> None:
+        correction = Correction.load(file, supernet)
+        assert 0 <= correction(ARCH, 0.5) <= 1
+        fidelity_page.page(json.loads(file.read_bytes()))
+
+    return file, read
+
+
+def made_up_study(supernet_id: str) -> dict:
+    """A study of twelve networks with made-up accuracies."""
+    rng = np.random.default_rng(0)
+    nets = []
+    for code in sample(SPACE, rng, 12):
+        known, inherited, trained = costs(SPACE, code), *rng.uniform(0.3, 0.9, 2).tolist()
+        row = {"arch": SPACE.decode(code).id, "code": code.tolist(), "kind": "spread", "macs": known.macs}
+        row |= {"params": known.params, "inherited": inherited, "trained": trained, "trained_by_seed": [trained]}
+        nets.append(row | {"trained_on_search": trained})
+    agreement = ranking_study.agreement(nets, 3, 500, 0)
+    corrected = {"kendall_tau": 0.9, "tau_within_bins": 0.8, "error": 0.01}
+    about = {"space": "digits", "space_id": SPACE.id, "supernet_id": supernet_id, "data": "digits", "seed": 0}
+    about |= {"training_images": 1000, "test_images": 500, "search_images": 300, "training": {"epochs": 3.0}}
+    made = {"schema": ranking_study.SCHEMA, **about, "seeds": 1, **agreement}
+    return made | {"corrected": corrected, "networks": nets}
+
+
+@kind("lat.json", fuzz.of_json)
+def table(folder: Path) -> tuple[Path, Read]:
+    made_up_run(folder, "calibrate", trials=4)
+    code = SPACE.encode(SPACE.smallest)
+
+    def read() -> None:
+        made = LatencyTable.load(folder / "latency/table.lat.json")
+        assert np.isfinite(Predictor(made, table_space(made))(code).latency_ms).all()
+
+    return folder / "latency/table.lat.json", read
+
+
+@kind("checkpoint.pt", fuzz.of_torch)
+def checkpoint(folder: Path) -> tuple[Path, Read]:
+    net = Supernet((SPACE.smallest,), 10, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    net(torch.randn(4, 1, 16, 16), SPACE.smallest).sum().backward()
+    optimizer.step()
+    scaler, file = torch.amp.GradScaler("cpu", enabled=False), folder / "checkpoint.pt"
+
+    def state() -> _State:
+        return _State(net, optimizer, scaler, None, file, "x")
+
+    made = state()
+    made.step, made.loss = 7, 0.5
+    made.save()
+    made.save()  # and the one before it
+
+    def read() -> None:
+        assert 0 <= state().step <= 100
+        optimizer.step()
+
+    return file, read
+
+
+@kind("manifest.json", fuzz.of_json)
+def manifest(folder: Path) -> tuple[Path, Read]:
+    file, sha = folder / "manifest.json", "0" * 64
+    files = {name: {"sha256": sha, "bytes": 9} for name in ("arch.json", "proof.safetensors", "hub/config.json")}
+    about = {"largest_difference": 1e-7, "top1_agreement": 1.0, "on_random": 1.0, "on_real": None, "macs": 9}
+    files["model.onnx"] = {"sha256": sha, "bytes": 9, "format": "onnx", **about, "latency_ms": None}
+    made = {"schema": "ghostnas.manifest/1", "arch": ARCH.id, "macs": 9, "params": 9, "resolution": 16}
+    made |= {"num_classes": 10, "in_chs": 1, "space_id": None, "files": files, "versions": {"torch": "2"}}
+    file.write_text(json.dumps(made))
+
+    def read() -> None:
+        for name, about in read_manifest(folder)["files"].items():
+            assert _inside(folder, name) and len(about["sha256"]) == 64
+
+    return file, read
+
+
+@kind("recipe.toml", fuzz.of_toml)
+def recipe(folder: Path) -> tuple[Path, Read]:
+    file, ours = folder / "recipe.toml", Path(recipes.__file__).with_name("digits.toml")
+    file.write_text('name = "mine"\n' + ours.read_text())
+
+    def read() -> None:
+        plan = recipes.load(str(file))
+        space_of(plan.space)
+        assert _inside(folder, plan.name)
+
+    return file, read
+
+
+@kind("weights.safetensors", fuzz.of_safetensors)
+def weights(folder: Path) -> tuple[Path, Read]:
+    net, file = GhostNet(ARCH, 10, 1), folder / "weights.safetensors"
+    file.write_bytes(to_bytes(net))
+    return file, lambda: load(net, file, "replica-major")
+
+
+@kind("weights.pth", fuzz.of_torch)
+def torch_weights(folder: Path) -> tuple[Path, Read]:
+    net, file, content = GhostNet(ARCH, 10, 1), folder / "weights.pth", io.BytesIO()
+    torch.save({"epoch": 3, "state_dict": dict(net.state_dict())}, content)
+    file.write_bytes(content.getvalue())
+    return file, lambda: load(net, file, "replica-major")
+
+
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a name is of something inside a folder, and no deeper than it says."""
+    there = (folder / name).resolve()
+    return there != folder.resolve() and there.is_relative_to(folder.resolve()) and "\0" not in name
+
+
+def _must(holds: bool) -> None:
+    assert holds

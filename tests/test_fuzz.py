@@ -1,0 +1,15 @@
+"""Files from strangers: a thousand mutants of each kind are read or refused in one line, and nothing else happens."""
+
+import pytest
+
+from tests.fuzz import fuzz
+from tests.fuzz_kinds import KINDS
+
+HOLD = ("arch.json",)
+
+
+@pytest.mark.parametrize("name", HOLD)
+def test_a_reader_gives_a_valid_result_or_one_clear_error(name, tmp_path):
+    outcome = fuzz(KINDS[name], tmp_path, range(1000))
+    assert not outcome.failures, f"python -m tests.fuzz {name} --only {outcome.failures[0][0]} shows the first"
+    assert outcome.refused > outcome.read > 0  # else the mutants are no test
