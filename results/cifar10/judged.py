@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from answer import RESAMPLES, interval, resampled, tightest, volume, volume_of
+from answer import interval, resampled, tightest, volume, volume_of
 
+from search import bootstrap
 from search.accuracy.predictor import Correction, left_out, left_out_of, points
 from search.engine.budgets import parse_windows
 from search.engine.front import hypervolume
@@ -27,8 +28,7 @@ def fidelity(summary: Summary) -> dict[str, Any]:
     said, trained = (np.array([getattr(n, key) for n in nets]) for key in ("inherited", "accuracy"))
     macs = np.array([n.macs for n in nets])
     rng = np.random.default_rng(0)
-    picks = rng.integers(len(nets), size=(RESAMPLES, len(nets)))
-    taus = [kendalltau(said[pick], trained[pick]).statistic for pick in picks]
+    tau_95 = bootstrap.interval(lambda picks: kendalltau(said[picks], trained[picks]).statistic, len(nets), rng)
     halves = [
         kendalltau(*np.array([rng.permutation(n.accuracies)[:2] for n in nets]).T).statistic
         for _ in range(200)
@@ -37,7 +37,7 @@ def fidelity(summary: Summary) -> dict[str, Any]:
     return {
         "networks": len(nets),
         "kendall_tau": rank(said, trained),
-        "kendall_tau_95": [float(v) for v in np.nanpercentile(taus, [2.5, 97.5])],
+        "kendall_tau_95": tau_95.tolist(),
         "spearman": float(spearmanr(said, trained).statistic),
         "macs_tau": rank(macs, trained),
         "one_seed_against_another_tau": float(np.mean(halves)) if halves else None,

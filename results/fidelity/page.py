@@ -7,11 +7,12 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from search.accuracy.ranking_study import agreement
+from search.bootstrap import interval
 from search.files import read_json
 from spaces.space import Space
 
 HERE = Path(__file__).parent
-SEED, RESAMPLES = 0, 2000
+SEED = 0
 
 
 def page(found: dict[str, Any], about: dict[str, str], space: Space) -> str:
@@ -58,8 +59,7 @@ def over(found: dict[str, Any], other: dict[str, Any]) -> str:
     def gain(pick: Any) -> float:
         return kendalltau(x[pick], y[pick]).statistic - kendalltau(rival[pick], y[pick]).statistic
 
-    picks = np.random.default_rng(SEED).integers(len(y), size=(RESAMPLES, len(y)))
-    low, high = np.quantile([gain(pick) for pick in picks], (0.025, 0.975))
+    low, high = interval(gain, len(y), np.random.default_rng(SEED))
     return f"{gain(slice(None)):+.2f} ({low:+.2f} to {high:+.2f})"
 
 

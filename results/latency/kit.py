@@ -23,6 +23,7 @@ import torch
 from scipy.stats import kendalltau
 
 from ghostnet import GhostNet
+from search.bootstrap import interval
 from search.errors import UserError
 from search.files import JsonLines, read_json, write_bytes, write_json, write_text
 from search.latency.bench import reference
@@ -178,10 +179,9 @@ def judged(table: LatencyTable, space: Space, codes: Codes, visits: dict[str, li
 def errors(said: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
     """How far n numbers are from n others, relative to these, with 95 % bootstrap intervals."""
     size = np.abs(said / measured - 1)
-    picks = np.random.default_rng(0).integers(len(size), size=(BOOTSTRAPS, len(size)))
 
     def ends(statistic: Callable[[np.ndarray], float]) -> list[float]:
-        return np.nanquantile([statistic(pick) for pick in picks], (0.025, 0.975)).tolist()
+        return interval(statistic, len(size), np.random.default_rng(0), BOOTSTRAPS).tolist()
 
     return {
         "mape": float(size.mean()),

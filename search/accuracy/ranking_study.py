@@ -25,6 +25,7 @@ from ghostnet.supernet import Supernet
 from ghostnet.weights import network
 from search.accuracy.evaluate import InheritedAccuracy, accuracy
 from search.accuracy.predictor import LEAST, left_out
+from search.bootstrap import interval
 from search.data.datasets import Data
 from search.errors import UserError
 from search.files import JsonLines, read_json, write_json
@@ -37,7 +38,7 @@ from spaces.tables import costs
 
 SCHEMA = "ghostnas.fidelity/1"
 PLAN, INHERITED, NETWORKS, RESULT = "plan.json", "inherited.jsonl", "networks", "fidelity.json"
-BOOTSTRAPS, REDRAWN = 2000, 200
+REDRAWN = 200
 Floats = NDArray[np.float64]
 
 
@@ -185,7 +186,11 @@ def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int
     x, y, macs = (np.array([row[key] for row in rows], dtype=float) for key in ("inherited", "trained", "macs"))
     group = np.arange(len(rows)) * bins // len(rows)
     rng = np.random.default_rng(seed)
-    picks = rng.integers(len(rows), size=(BOOTSTRAPS, len(rows)))
+
+    def statistics(picks: NDArray[np.int64]) -> tuple[float, ...]:
+        return *_rank(x[picks], y[picks]).values(), within_bins(x[picks], y[picks], group[picks])
+
+    tau_95, spearman_95, within_95 = interval(statistics, len(rows), rng).T.tolist()
     expected, error = _behind([row.get("trained_by_seed", [row["trained"]]) for row in rows], test_images)
     redrawn = rng.normal(expected, error, size=(REDRAWN, len(y)))
     per_bin = []
@@ -202,15 +207,13 @@ def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int
             }
         )
     overall = _rank(x, y)
-    samples = [_rank(x[i], y[i]) for i in picks]
-    within = [within_bins(x[i], y[i], group[i]) for i in picks]
     return {
         "kendall_tau": overall["kendall_tau"],
-        "kendall_tau_95": _interval([s["kendall_tau"] for s in samples]),
+        "kendall_tau_95": tau_95,
         "spearman": overall["spearman"],
-        "spearman_95": _interval([s["spearman"] for s in samples]),
+        "spearman_95": spearman_95,
         "tau_within_bins": within_bins(x, y, group),
-        "tau_within_bins_95": _interval(within),
+        "tau_within_bins_95": within_95,
         "seed_tau": seed_tau([row.get("trained_by_seed", [row["trained"]]) for row in rows]),
         "ceiling_tau": float(np.mean([_rank(expected, again)["kendall_tau"] for again in redrawn])),
         "ceiling_within_bins": float(np.mean([within_bins(expected, again, group) for again in redrawn])),
@@ -265,8 +268,3 @@ def _rank(x: Floats, y: Floats) -> dict[str, float]:
     if len(set(x)) < 2 or len(set(y)) < 2:  # one value ranks nothing
         return {"kendall_tau": 0.0, "spearman": 0.0}
     return {"kendall_tau": float(kendalltau(x, y).statistic), "spearman": float(spearmanr(x, y).statistic)}
-
-
-def _interval(values: list[float]) -> list[float]:
-    low, high = np.quantile(values, (0.025, 0.975))
-    return [float(low), float(high)]

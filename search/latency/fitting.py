@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search import bootstrap
 from search.latency import fallback
 from search.latency.bench import all_units
 from search.latency.drift import without_drift
@@ -107,11 +108,11 @@ def _validation(
 
     error = ms / measured - 1
     size = np.abs(error)
-    picks = np.random.default_rng(0).integers(len(ms), size=(0 if quick else BOOTSTRAPS, len(ms)))
 
-    def bootstrap(statistic: Callable[[NDArray[np.int64]], float]) -> tuple[float, float]:
-        values = [statistic(pick) for pick in picks] or [statistic(np.arange(len(ms)))]
-        low, high = np.nanquantile(values, (0.025, 0.975))
+    def ends(statistic: Callable[[NDArray[np.int64]], float]) -> tuple[float, float]:
+        if quick:
+            return (statistic(np.arange(len(ms))),) * 2
+        low, high = bootstrap.interval(statistic, len(ms), np.random.default_rng(0), BOOTSTRAPS)
         return float(low), float(high)
 
     others = [conformal(np.delete(size / unsure, k)) for k in range(len(ms))]
@@ -119,16 +120,16 @@ def _validation(
     return Validation(
         networks=len(ms),
         mape=float(size.mean()),
-        mape_95=bootstrap(lambda pick: float(size[pick].mean())),
+        mape_95=ends(lambda pick: float(size[pick].mean())),
         p90=float(np.percentile(size, 90)),
         max=float(size.max()),
         bias=float(error.mean()),
         within_5=float((size <= 0.05).mean()),
         within_10=float((size <= 0.10).mean()),
         kendall_tau=_tau(ms, measured),
-        kendall_tau_95=bootstrap(lambda pick: float(kendalltau(ms[pick], measured[pick]).statistic)),
+        kendall_tau_95=ends(lambda pick: float(kendalltau(ms[pick], measured[pick]).statistic)),
         spearman=float(spearmanr(ms, measured).statistic),
-        spearman_95=bootstrap(lambda pick: float(spearmanr(ms[pick], measured[pick]).statistic)),
+        spearman_95=ends(lambda pick: float(spearmanr(ms[pick], measured[pick]).statistic)),
         covered=float(np.mean(size <= unsure * others)),
         ruler=_agreement(*halves[several].T) if several.sum() > 1 else None,
         simpler=simpler,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search.bootstrap import interval
+
 VISIT_NS = 4_000_000  # a visit is one discarded run, then runs for at least so long
 RUNS = (2, 20)  # at least and at most
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,5 @@ def _visit(once: Callable[[], int]) -> int:
 
 def middle(values: np.ndarray, rng: np.random.Generator) -> Interval:
     """The median of independent values [n]."""
-    drawn = np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = interval(lambda picks: np.median(values[picks]), len(values), rng)
     return Interval(float(np.median(values)), float(low), float(high))

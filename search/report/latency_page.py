@@ -1,6 +1,5 @@
 """A latency table for people: in words, and as a page with pictures."""
 
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,8 @@ from matplotlib.figure import Figure
 
 from search.files import write_text
 from search.latency.table import Agreement, LatencyTable
-from search.report.figures import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, svg
+from search.report import page
+from search.report.figures import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, Drawn, svg
 
 GREY, INK = "#9ca3af", "#111827"
 
@@ -45,11 +45,14 @@ def words(table: LatencyTable) -> str:
 
 def write_page(table: LatencyTable, path: Path) -> None:
     """Writes one self-contained HTML page."""
-    figures = [(title, svg(figure)) for title, figure in _figures(table)]
-    plt.close("all")
-    parts = [f"<h2>{escape(title)}</h2><figure>{drawn[drawn.index('<svg') :]}</figure>" for title, drawn in figures]
     title = f"Latency of {table.space_name} on {table.device.cpu}"
-    write_text(path, PAGE.format(title=escape(title), words=escape(words(table)), figures="".join(parts)))
+    parts = [f"<h1>{page.escape(title)}</h1>", f"<pre>{page.escape(words(table))}</pre>"]
+    for heading, figure in _figures(table):
+        name = heading.split()[0].lower()
+        drawn = {name: Drawn(heading, figure)}
+        parts += [page.heading(heading), page.figures(drawn, {name: svg(figure)})]
+    plt.close("all")
+    write_text(path, page.page(title, parts, {}))
 
 
 def _beside(table: LatencyTable) -> dict[str, Agreement]:
@@ -107,22 +110,3 @@ def _side(key: str) -> int:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem }}
-pre {{ white-space: pre-wrap; font-size: 13px; line-height: 1.45 }}
-figure {{ margin: 0; background: #fff; border-radius: 6px; padding: .5rem }}
-figure svg {{ max-width: 100%; height: auto }}
-</style>
-<h1>{title}</h1>
-<pre>{words}</pre>
-{figures}
-</html>
-"""

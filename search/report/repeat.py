@@ -1,7 +1,8 @@
 """Everything that repeats a run: its recipe, seeds, data, device and versions."""
 
-import json
 from typing import Any
+
+import tomli_w
 
 from search.files import read_json
 from search.report import page
@@ -41,21 +42,9 @@ def section(summary: Summary) -> str:
 
 def recipe_toml(recipe: dict[str, Any]) -> str:
     """A recipe as the TOML that gives it again; what is None is left out."""
-    lines, tables = [], []
-    for key, value in recipe.items():
-        if isinstance(value, dict):
-            tables.append((key, value))
-        elif value is not None and key != "name":
-            lines.append(f"{key} = {_value(value)}")
-    for key, values in tables:
-        lines += ["", f"[{key}]", *(f"{k} = {_value(v)}" for k, v in values.items() if v is not None)]
-    return "\n".join(lines) + "\n"
+    return tomli_w.dumps({key: _stated(value) for key, value in recipe.items() if value is not None and key != "name"})
 
 
-def _value(value: Any) -> str:
-    """Strings, numbers, booleans and lists look alike in JSON and TOML; tables in line don't."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_value(v)}" for k, v in value.items() if v is not None) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return json.dumps(value)
+def _stated(value: Any) -> Any:
+    """Without what is None, which TOML can't say."""
+    return {k: _stated(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from search.bootstrap import interval
 from spaces.features import feature_names, features
 from spaces.space import Space
 
@@ -41,8 +42,7 @@ def effects(space: Space, trials: list[dict[str, Any]], seed: int = 0) -> list[E
     targets = np.array([(100 * t["accuracy"], 100 * np.log(t["latency_ms"])) for t in trials])
     rng = np.random.default_rng(seed)
     whole = _fit(x, targets)
-    drawn = np.stack([_fit(x[rows], targets[rows]) for rows in rng.integers(len(x), size=(DRAWS, len(x)))])
-    low, high = np.quantile(drawn, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+    low, high = interval(lambda rows: _fit(x[rows], targets[rows]), len(x), rng, DRAWS, COVERAGE)
     whole[1], low[1], high[1] = (100 * np.expm1(each[1] / 100) for each in (whole, low, high))
     names = feature_names(space)
     found = []

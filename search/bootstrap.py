@@ -1,0 +1,29 @@
+"""Percentile bootstrap intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+
+`search/latency/ruler` has the same three lines of its own: a kit carries it to devices that have numpy alone.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS, COVERAGE = 2000, 0.95
+
+
+def interval(
+    statistic: Callable[[NDArray[np.int64]], Any],
+    count: int,
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+    coverage: float = COVERAGE,
+) -> Any:
+    """The ends of a statistic's interval [2, ...]: a number's two ends, or an array's of its own shape.
+
+    Args:
+        statistic: of `count` items drawn with replacement, given as their indices [count]; what is not a number in a
+            draw (a rank correlation of equal values, say) is left out of it.
+    """
+    drawn = np.array([statistic(picks) for picks in rng.integers(count, size=(draws, count))])
+    return np.nanquantile(drawn, ((1 - coverage) / 2, (1 + coverage) / 2), axis=0)
