@@ -1,15 +1,20 @@
-"""Progress on long work: one bar, the time left, and a word on how it goes. Plain lines where there is no terminal."""
+"""Progress on long work: one bar, the time left, and a word on how it goes. Plain lines where there is no terminal.
+
+What only informs (progress, probes, event files, figures) never ends the work: it stands in a `best_effort`.
+"""
 
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True, highlight=False)
 PLAIN_EVERY_S = 15.0
+_left_out: set[str] = set()  # what was said to be left out, by this process
 
 
 def set_verbosity(quiet: bool = False, verbose: bool = False) -> None:
@@ -20,8 +25,25 @@ def set_verbosity(quiet: bool = False, verbose: bool = False) -> None:
 
 
 def say(words: str) -> None:
-    """A line of news between the bars."""
-    console.print(words, soft_wrap=True)
+    """A line of news between the bars; nothing where nobody can read it."""
+    with suppress(OSError, ValueError):  # a terminal that is gone, a character that it doesn't have
+        console.print(words, soft_wrap=True)
+
+
+@contextmanager
+def best_effort(what: str) -> Iterator[None]:
+    """Runs what only informs: where it fails it is left out, which is said once in a process, and the work goes on.
+
+    Args:
+        what: the thing that is then missing, for the message; such as "the training curves".
+    """
+    try:
+        yield
+    except Exception as error:
+        if what not in _left_out:
+            _left_out.add(what)
+            reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            say(escape(f"  left out: {what} ({reason})"))
 
 
 class Bar:
@@ -43,16 +65,17 @@ class Bar:
         self.at(self._done + 1, word)
 
     def at(self, done: float, word: str = "") -> None:
-        """Sets how much of the total is done."""
+        """Sets how much of the total is done; more than all of it, as after a step that outlasts a time box, is all."""
+        done = min(done, self._total)
         if self._first is None:
-            self._first = min(done, self._total)  # what a resumed run begins with took none of this run's time
+            self._first = done  # what a resumed run begins with took none of this run's time
         self._done = done
         if self._progress and self._task is not None:
-            self._progress.update(self._task, completed=min(done, self._total), word=word)
-        elif time.monotonic() - self._said > PLAIN_EVERY_S and done > self._first:
+            self._progress.update(self._task, completed=done, word=word)
+        elif time.monotonic() - self._said > PLAIN_EVERY_S and self._first < done < self._total:
             self._said = time.monotonic()
             left = (self._said - self._start) * (self._total - done) / (done - self._first)
-            say(f"  {self._title} {done / self._total:.0%}, {max(left, 0):.0f} s left {word}".rstrip())
+            say(f"  {self._title} {done / self._total:.0%}, {left:.0f} s left {word}".rstrip())
 
 
 @contextmanager
@@ -70,5 +93,11 @@ def bar(title: str, total: float) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[word]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    progress = Progress(*columns, console=console)
+    with best_effort("the progress bar"):
+        progress.start()
+    try:
         yield Bar(progress, title, total)
+    finally:
+        with best_effort("the progress bar"):
+            progress.stop()

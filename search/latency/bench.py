@@ -17,6 +17,7 @@ from torch import nn
 from ghostnet.files import write_bytes
 from ghostnet.network import GhostNet, unit_module
 from ghostnet.units import Unit
+from search.latency.fallback import terms
 from search.latency.runtimes import Runtime, Session, Shape
 from spaces.population import sample, spread
 from spaces.presets import DIGITS
@@ -34,7 +35,8 @@ def all_units(space: Space) -> dict[str, Unit]:
 
 
 def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads: int, batch: int, seed: int) -> dict:
-    """What is to be timed, as plain data (`search.latency.ruler.rounds`): whole networks, then units by probability.
+    """What is to be timed, as plain data (`search.latency.ruler.rounds`): whole networks, then units by probability,
+    a few of them first that have every kind of layer between them.
 
     `networks` has the codes: those to fit on come first and between them cover what is probable; those held out are
     spread evenly over multiply-adds.
@@ -49,7 +51,7 @@ def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads
     held = spread(space, rng, held_out)
     covering = _covering(rng, spread(space, rng, fit_networks * CANDIDATES), number, counts, fit_networks)
     codes = np.concatenate([covering, held])
-    shapes, probable = _shapes(space, codes), np.argsort(-counts[1:], kind="stable")
+    shapes, probable = _shapes(space, codes), [keys[k] for k in np.argsort(-counts[1:], kind="stable")]
     return {
         "schema": SCHEMA,
         "space_id": space.id,
@@ -65,7 +67,7 @@ def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads
                 "kind": "network" if name.startswith("network ") else "unit",
                 "shape": [batch, *shapes[name]],
             }
-            for name in [*(f"network {k}" for k in range(len(codes))), *(keys[k] for k in probable)]
+            for name in [*(f"network {k}" for k in range(len(codes))), *_kinds_first(probable, all_units(space))]
         ],
     }
 
@@ -143,6 +145,18 @@ def _covering(rng: np.random.Generator, pool: Codes, number: UnitTable, counts: 
         left[units[best]] = 0
         found.append(candidates[best])
     return np.stack(found)
+
+
+def _kinds_first(probable: list[str], known: dict[str, Unit]) -> list[str]:
+    """Keys of units with the most probable one of each kind of layer first: where none of a kind is timed, no unit that
+    has it can be estimated."""
+    seen: set[str] = set()
+    first = []
+    for key in probable:
+        if not seen.issuperset(kinds := terms(known[key]).keys()):
+            first.append(key)
+            seen |= kinds
+    return [*first, *(key for key in probable if key not in first)]
 
 
 def _shapes(space: Space, codes: Codes) -> dict[str, Shape]:

@@ -6,6 +6,7 @@ nothing twice.
 
 import time
 from collections import defaultdict
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from search.latency.ruler.gate import best
 from search.latency.ruler.rounds import Rounds
 from search.latency.runtimes import Dtype, Runtime, runtime
 from search.latency.table import Device, LatencyTable, Protocol, Setting
-from search.progress import bar
+from search.progress import bar, best_effort
 from spaces.custom import space_to_dict
 from spaces.space import Space
 
@@ -170,7 +171,9 @@ class _Live:
     def word(self, visits: dict[str, list[Visit]]) -> str:
         if time.monotonic() - self.at > LOOK_EVERY_S and len(visits) >= self.enough:
             codes = np.array(self.planned["networks"])
-            found = fitted(self.space, codes, self.planned["fit_networks"], visits, quick=True)
-            self.said = f"error {found.validation.mape:.1%}, {found.disturbed:.0%} disturbed"
+            # A unit may have no like of its own among those that were timed so far: nothing is known then.
+            with best_effort("the error on the way"), suppress(UserError):
+                found = fitted(self.space, codes, self.planned["fit_networks"], visits, quick=True)
+                self.said = f"error {found.validation.mape:.1%}, {found.disturbed:.0%} disturbed"
             self.at = time.monotonic()
         return self.said

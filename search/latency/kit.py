@@ -18,8 +18,9 @@ from search.errors import UserError
 from search.files import write_json, write_text
 from search.graphs.lowering import Lowering
 from search.graphs.onnx_graph import to_onnx
-from search.latency.bench import Bench, plan, reference_module
+from search.latency.bench import Bench, all_units, plan, reference_module
 from search.latency.calibrate import check_plan
+from search.latency.fallback import FEWEST
 from search.latency.ruler.standalone import PLAN
 from search.progress import bar
 from spaces.custom import space_to_dict
@@ -53,6 +54,8 @@ def write_kit(
         UserError: `out` is there already, or there is too little to fit.
     """
     check_plan(rounds, fit_networks, held_out, batch)
+    if most_units < (fewest := min(FEWEST, len(all_units(space)))):
+        raise UserError(f"a kit has {fewest} units of this space or more, by which the rest is estimated, not {most_units}")
     if out.exists():
         raise UserError(f"{out} is there already: --out names another place")
     planned = plan(

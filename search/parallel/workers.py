@@ -73,7 +73,7 @@ class SideBySide:
                 except self.ray.exceptions.RayTaskError as error:
                     for other in left:
                         self.ray.cancel(other, force=True)
-                    if isinstance(error.cause, ValueError):  # as our errors are
+                    if isinstance(error.cause, UserError | ValueError):  # as our errors are
                         raise UserError(str(error.cause)) from None
                     raise
                 progress.advance()

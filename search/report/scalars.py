@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from search.progress import best_effort
+
 Curve = list[tuple[int, float]]  # step, value
 
 
@@ -13,8 +15,10 @@ def read_scalars(folder: Path) -> dict[str, Curve]:
         from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
     except ModuleNotFoundError:
         return {}
-    events = EventAccumulator(str(folder), size_guidance={SCALARS: 1000}).Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    with best_effort(f"the training curves in {folder}"):
+        events = EventAccumulator(str(folder), size_guidance={SCALARS: 1000}).Reload()
+        return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {}
 
 
 def run_scalars(folder: Path) -> dict[str, dict[str, Curve]]:

@@ -20,7 +20,7 @@ from search.data.datasets import Data
 from search.data.image_folder import Folder
 from search.data.transforms import Augment
 from search.errors import UserError
-from search.progress import bar
+from search.progress import bar, best_effort
 from search.recipes.schema import Training
 from search.training.checkpoint import Checkpoint
 from search.training.distributed import World
@@ -151,13 +151,16 @@ def fit(
             at = max(state.step, math.floor(by_clock))
             if probe and not probes.isdisjoint(range(state.step, at + 1)) and world.leads:
                 probes -= set(range(at + 1))
-                scalars.add(state.step, probe(average.module if average else model))
+                with best_effort("the probes of a training"):
+                    scalars.add(state.step, probe(average.module if average else model))
+                model.train()
             if state.step % max(1, per_epoch // 10) == 0:
                 scalars.add(state.step, {"loss": state.loss, "lr": optimizer.param_groups[0]["lr"]})
             if time.monotonic() - saved > config.checkpoint_seconds and not skipped_in_row and world.leads:
                 saved = time.monotonic()
                 state.seconds = saved - started
                 state.save()
+                scalars.flush()
             progress.at(at, f"loss {state.loss:.3f}")
     scalars.close()
     if average:

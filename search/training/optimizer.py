@@ -29,5 +29,6 @@ def schedule_of(optimizer: optim.Optimizer, config: Training, total: int, per_ep
         "warmup_prefix": False,  # the warm-up is part of the schedule, not before it
     }
     if config.schedule == "cosine":
-        return CosineLRScheduler(optimizer, t_initial=total, **warmup)
+        # Of a single step timm warns that its rate stays what it is; a second one that never comes changes nothing.
+        return CosineLRScheduler(optimizer, t_initial=max(total, 2), **warmup)
     return StepLRScheduler(optimizer, config.decay_epochs * per_epoch, config.decay_rate, **warmup)

@@ -1,31 +1,49 @@
 """Scalars for TensorBoard, where it is installed."""
 
 from pathlib import Path
+from typing import Any
+
+from search.progress import best_effort
+
+EVENTS = "TensorBoard's event files"
 
 
 class Scalars:
-    """Event files in a folder; nothing at all where `folder` is None.
+    """Event files in a folder; nothing at all where `folder` is None. Values are written by `flush`, which belongs
+    after a checkpoint: so a killed training leaves none that the resumed one writes again.
 
     Args:
-        step: the first step that this process will write; what a killed one wrote from there on is passed over.
+        step: the last step before this process; where a damaged checkpoint sent it back, what is later is passed over.
     """
 
     def __init__(self, folder: Path | None, step: int) -> None:
-        self._writer = None
-        if folder:
+        self._writer: Any = None
+        self._waiting: list[tuple[str, float, int]] = []
+        if folder is None:
+            return
+        with best_effort(EVENTS):
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ModuleNotFoundError:  # a training machine may lack it
                 return
-            self._writer = SummaryWriter(str(folder), purge_step=step if step else None)
+            self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Writes values by name."""
+        """Keeps values by name until they are written."""
+        self._waiting += [(name, value, step) for name, value in values.items()]
+
+    def flush(self) -> None:
+        """Writes what was kept."""
+        waiting, self._waiting = self._waiting, []
         if self._writer:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+            with best_effort(EVENTS):
+                for name, value, step in waiting:
+                    self._writer.add_scalar(name, value, step)
+                self._writer.flush()
 
     def close(self) -> None:
-        """Flushes what was written."""
+        """Writes what was kept, and ends."""
+        self.flush()
         if self._writer:
-            self._writer.close()
+            with best_effort(EVENTS):
+                self._writer.close()

@@ -78,9 +78,7 @@ def train_supernet(
     def probe(net: nn.Module) -> dict[str, float]:
         assert isinstance(net, Supernet)
         evaluate = InheritedAccuracy(net, data)
-        values = {f"accuracy/{name}": evaluate(arch) for name, arch in watched.items()}
-        net.train()
-        return values
+        return {f"accuracy/{name}": evaluate(arch) for name, arch in watched.items()}
 
     trained = fit(
         supernet,

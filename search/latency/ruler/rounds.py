@@ -17,7 +17,8 @@ from search.latency.ruler.gate import Gate, counted, pseudo_median
 
 ATTEMPTS = 6  # at a calm visit in one round, before a disturbed one is taken for want of better
 NETWORK_VISITS = 3  # to a whole network in each round, since a few of those must correct and judge all the rest
-PILOT = 48  # units that tell how long one takes
+PILOT = 48  # units that tell how long one takes, and what others take that are never timed
+FIRST = 16  # of them from the plan's begin, where every kind of layer is
 MARGIN = 0.9  # of the time box is planned
 EXTRA_ROUNDS = 4
 SURE = 0.01  # relative half-width of an item that needs no more visits
@@ -61,7 +62,8 @@ class Rounds:
     def run(self) -> None:
         """Makes all rounds that fit."""
         try:
-            pilot = self.units[:: max(1, len(self.units) // PILOT)][:PILOT]
+            stride = max(1, len(self.units) // (PILOT - FIRST))
+            pilot = list(dict.fromkeys([*self.units[:FIRST], *self.units[::stride]]))[:PILOT]
             self._turn(0, self.networks, must=True)
             self._turn(0, pilot, must=True)
             if self.settled is None:
