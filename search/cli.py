@@ -58,8 +58,8 @@ def main() -> None:
         _fail(error.format_message())
     except (UserError, ArchError, SpaceError) as error:
         _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        say("stopped; --resume goes on from here")
+    except (KeyboardInterrupt, typer.Abort):  # before a command has begun
+        say("stopped")
         sys.exit(130)
 
 

@@ -4,7 +4,9 @@ What only informs (progress, probes, event files, figures) never ends the work: 
 """
 
 import logging
+import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -12,16 +14,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False)
 PLAIN_EVERY_S = 15.0
 _left_out: set[str] = set()  # what was said to be left out, by this process
 
 
+class _Console(Console):
+    """A console whose reader may go away: the work that it tells of goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+console = _Console(stderr=True, highlight=False)
+
+
 def set_verbosity(quiet: bool = False, verbose: bool = False) -> None:
-    """`quiet` shows no progress; `verbose` shows what libraries log, on the error stream."""
+    """`quiet` shows no progress; `verbose` shows what libraries log and warn of, on the error stream."""
     console.quiet = quiet
-    if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
+    if not (verbose or sys.warnoptions):
+        warnings.simplefilter("ignore")
 
 
 def say(words: str) -> None:

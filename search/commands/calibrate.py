@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.commands.shared import Json, Out, Resume, Seed, SpaceName, answer, fresh, print_json, stdout
+from search.commands.shared import Interruptible, Json, Out, Resume, Seed, SpaceName, answer, fresh, print_json, stdout
 from search.errors import UserError
 
 if TYPE_CHECKING:
     from search.latency.table import LatencyTable
     from spaces.space import Space
 
-app = typer.Typer(help="Latency tables for your own hardware.", invoke_without_command=True)
+app = typer.Typer(cls=Interruptible, help="Latency tables for your own hardware.", invoke_without_command=True)
 
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Images in a run; latencies are of a run.")]
 Networks = Annotated[int, typer.Option("--networks", min=8, help="Held out: they only test the table.")]

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from ghostnet.arch import Arch
 from ghostnet.published import published
 from search.errors import UserError
+from search.progress import say
 
 ARCH = "An arch.json, a folder with one, ghostnet-1.0, or cifar:0.75x (a space's own GhostNet of that width)."
 stdout = Console(highlight=False)
@@ -31,7 +32,20 @@ RecipeName = Annotated[
 ]
 
 
-class TwoWords(TyperGroup):
+class Interruptible(TyperGroup):
+    """Commands that Ctrl-C ends with a word on how to go on, and exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            command: Any = self.commands.get(ctx.invoked_subcommand, self)
+            resumes = any(parameter.name == "resume" for parameter in command.params)
+            say("stopped; the same command with --resume goes on from here" if resumes else "stopped")
+            raise typer.Exit(130) from None
+
+
+class TwoWords(Interruptible):
     """Commands of two words beside one that takes an argument: `export verify DIR` beside `export ARCH`. A file that
     has the second word's name is called `./verify`."""
 

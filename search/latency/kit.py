@@ -55,7 +55,9 @@ def write_kit(
     """
     check_plan(rounds, fit_networks, held_out, batch)
     if most_units < (fewest := min(FEWEST, len(all_units(space)))):
-        raise UserError(f"a kit has {fewest} units of this space or more, by which the rest is estimated, not {most_units}")
+        raise UserError(
+            f"a kit has {fewest} units of this space or more, by which the rest is estimated, not {most_units}"
+        )
     if out.exists():
         raise UserError(f"{out} is there already: --out names another place")
     planned = plan(

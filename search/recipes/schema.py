@@ -5,6 +5,7 @@ Unknown keys, wrong types and values out of range are refused by name. What a re
 
 import tomllib
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -234,7 +235,20 @@ def _checked(kind: type[M], text: str, name: str) -> M:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"recipe {name} is not TOML: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
+        # A key that is unknown is the likely reason for one that is missing.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"recipe {name}: {where} is no key of a recipe{_nearest(kind, first['loc'])}") from None
         got = "" if first["type"] == "missing" else f", but got {first['input']!r}"
         raise UserError(f"recipe {name}: {where}: {first['msg']}{got}") from None
+
+
+def _nearest(kind: type[_Model], place: tuple[int | str, ...]) -> str:
+    """The known key that an unknown one is most like: or nothing."""
+    *tables, unknown = map(str, place)
+    for table in tables:
+        kind = kind.model_fields[table].annotation  # type: ignore[assignment]
+    if near := get_close_matches(unknown, kind.model_fields, 1):
+        return f"; the nearest is {'.'.join([*tables, near[0]])}"
+    return ""

@@ -74,6 +74,28 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["run"], "stopped; the same command with --resume goes on from here"),
+        (["calibrate"], "stopped; the same command with --resume goes on from here"),
+        (["calibrate", "kit"], "stopped"),
+        (["space", "digits"], "stopped"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(command, words, tmp_path):
+    """An interrupt while the command loads what it needs; typer alone would end without a word."""
+    interrupted = "import sys, builtins\n" + SPY.replace(
+        "try:",
+        "import search.commands.shared as s, search.data.names as n, spaces.custom as c\n"
+        "def stop(*_): raise KeyboardInterrupt\n"
+        "n.check = c.load_space = stop\ntry:",
+        1,
+    )
+    done = subprocess.run([sys.executable, "-c", interrupted, *command], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (130, words) and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     arguments, words = BAD[case]

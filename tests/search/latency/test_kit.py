@@ -14,10 +14,12 @@ from search.errors import UserError
 from search.files import JsonLines
 from search.graphs.onnx_graph import to_onnx
 from search.latency.bench import Bench, all_units, plan
+from search.latency.fallback import FEWEST
 from search.latency.kit import light, script, write_kit
 from search.latency.kit_result import import_result
 from search.latency.predictor import Predictor
 from spaces.population import sample
+from spaces.presets import named_space
 from tests.spaces.test_spaces import tiny_space
 
 SPACE = tiny_space()
@@ -116,6 +118,25 @@ def test_a_light_model_computes_the_same():
         ]
         np.testing.assert_array_equal(*outputs)
         assert len(small) < len(whole)
+
+
+def test_a_kit_of_too_few_units_to_estimate_the_rest_by_is_refused(tmp_path):
+    space = named_space("digits")
+    with pytest.raises(UserError, match=r"a kit has 40 units of this space or more.*, not 30"):
+        write_kit(space, tmp_path / "kit", most_units=30)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_smallest_kit_makes_a_table_of_the_whole_space(tmp_path):
+    space, folder = named_space("digits"), tmp_path / "kit"
+    write_kit(space, folder, fit_networks=8, held_out=8, most_units=FEWEST)
+    command = [sys.executable, "-I", str(folder / "calibrate.py"), "--minutes", "0.01"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    table = import_result(folder / "result.jsonl", tmp_path / "t.lat.json")
+    assert len(table.entries) == FEWEST
+    predicted = Predictor(table, space)(sample(space, np.random.default_rng(0), 20))
+    assert (predicted.latency_ms > 0).all()
 
 
 def test_a_kit_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -12,12 +12,12 @@ from search.errors import UserError
 from search.files import JsonLines
 from search.latency import fallback
 from search.latency.bench import Bench, all_units, plan
-from search.latency.calibrate import calibrate
+from search.latency.calibrate import _Live, calibrate
 from search.latency.drift import without_drift
 from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear
 from search.latency.ruler import gate as gates
 from search.latency.ruler.gate import Gate, score
-from search.latency.ruler.rounds import NETWORK_VISITS
+from search.latency.ruler.rounds import FIRST, NETWORK_VISITS
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import SCHEMA_FILE, Entry, LatencyTable, json_schema
 from spaces import named_space
@@ -141,6 +141,36 @@ def test_a_deadline_still_visits_every_network_and_a_pilot_of_units(tmp_path):
     table = calibrate(SPACE, tmp_path / "t.lat.json", **(ARGUMENTS | {"rounds": 50}), deadline=0.0)
     assert all(entry.visits == 1 for entry in table.entries.values()) and len(table.entries) >= 40
     assert table.protocol.visits == len(table.entries) + NETWORK_VISITS * 24
+
+
+def test_the_look_at_the_error_waits_for_units_without_a_like(capsys):
+    """What a disturbed machine puts off may be the one unit of its kind: so a main job once died in its progress."""
+    space = named_space("digits")
+    planned = plan(space, fit_networks=8, held_out=8, rounds=2, threads=1, batch=1, seed=0)
+    row = {"visit": 0, "seconds": 0.1, "reference_ms": 0.1}
+    visits = {
+        item["name"]: [row | {"item": item["name"], "at_s": float(k), "min_ms": 0.1 + k * 1e-4}]
+        for k, item in enumerate(planned["items"])
+    }
+    stem = next(name for name in visits if name.startswith("stem"))
+    without = {name: made for name, made in visits.items() if name != stem}
+    live = _Live(space, planned)
+    for seen, words in ((without, ""), (visits, "error ")):
+        live.at = -float("inf")
+        assert live.word(seen).startswith(words) and bool(live.word(seen)) == bool(words)
+    assert "left out" not in capsys.readouterr().err
+    live.at = -float("inf")
+    broken = {name: [made[0] | {"min_ms": "fast"}] for name, made in visits.items()}
+    assert live.word(broken).startswith("error ") and "left out: the error on the way" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar-plus"])
+def test_the_units_that_are_timed_in_any_case_have_every_kind_of_layer(name):
+    space = named_space(name)
+    planned = plan(space, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
+    known, first = all_units(space), [item["name"] for item in planned["items"][4 : 4 + FIRST]]
+    kinds = [set().union(*(fallback.terms(known[key]) for key in keys)) for keys in (first, known)]
+    assert kinds[0] == kinds[1]
 
 
 def test_a_log_of_another_calibration_is_refused_by_what_differs(law, tmp_path):

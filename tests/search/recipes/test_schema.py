@@ -52,6 +52,24 @@ def test_broken_recipes_are_refused_in_a_line(change, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            ("flops_budget", "flop_budget"),
+            "search.flop_budget is no key of a recipe; the nearest is search.flops_budget",
+        ),
+        (('space = "digits"', 'spaces = "digits"'), "spaces is no key of a recipe; the nearest is space"),
+        (("[retrain]", "[retrian]"), "retrian is no key of a recipe; the nearest is retrain"),
+        (("[supernet]", "colour = 3\n[supernet]"), "colour is no key of a recipe"),
+    ],
+)
+def test_a_typo_is_named_before_what_it_leaves_missing(change, words):
+    with pytest.raises(UserError) as error:
+        parse(GOOD.replace(*change), "mine")
+    assert str(error.value) == f"recipe mine: {words}"
+
+
 def test_unknown_names_list_ours(tmp_path):
     with pytest.raises(UserError, match="cifar10, cifar10-small, digits"):
         load("mars")

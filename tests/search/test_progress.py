@@ -1,0 +1,76 @@
+"""Progress reads true in log files, and what only informs never ends the work."""
+
+import contextlib
+import logging
+import os
+import re
+
+import pytest
+import torch
+
+from search import progress
+from search.progress import bar, best_effort, say
+from search.recipes.schema import Training
+from search.training.optimizer import optimizer_of, schedule_of
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "_left_out", set())
+
+
+@pytest.mark.parametrize("first", [0, 4, 12])
+def test_a_log_never_reads_more_than_all_of_it(first, capsys):
+    with bar("training", 10) as shown:
+        for done in (first, 5, 9, 13, 150):  # a step that outlasts its time box moves the schedule past its end
+            shown.at(done)
+    shares = [int(share) for share in re.findall(r"(\d+)%, \d+ s left", capsys.readouterr().err)]
+    assert shares == [share for share in (50, 90) if 10 * first < share]
+
+
+def test_a_total_of_nothing_is_no_division(capsys):
+    with bar("nothing", 0) as shown:
+        shown.at(0)
+        shown.advance()
+    assert "nothing" not in capsys.readouterr().err
+
+
+def test_what_only_informs_is_left_out_and_said_once(capsys):
+    for _ in range(3):
+        with best_effort("the [bold]probe"):
+            raise ValueError("no [/such] thing\nmore")
+    with best_effort("another"):
+        raise ZeroDivisionError
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "  left out: the [bold]probe (ValueError: no [/such] thing)",
+        "  left out: another (ZeroDivisionError)",
+    ]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_an_end_that_was_asked_for_is_one(end):
+    with pytest.raises(end), best_effort("nothing"):
+        raise end
+
+
+def test_a_terminal_that_is_gone_ends_no_work(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    gone = os.fdopen(write, "w", buffering=1)
+    for terminal in (False, True):
+        monkeypatch.setattr(progress, "console", progress._Console(file=gone, force_terminal=terminal))
+        say("anybody there?")
+        with bar("work", 2) as shown:
+            shown.advance()
+    with contextlib.suppress(OSError):
+        gone.close()
+
+
+def test_a_schedule_of_one_step_starts_at_its_rate_and_warns_of_nothing(caplog):
+    config, model = Training(epochs=1, lr=0.3), torch.nn.Linear(2, 2)
+    with caplog.at_level(logging.WARNING):
+        optimizer = optimizer_of(model, config)
+        schedule_of(optimizer, config, total=1, per_epoch=1).step_update(0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3) and not caplog.records

@@ -1,0 +1,39 @@
+"""Event files of trainings that were killed read in order, and a folder that can't be written ends no training."""
+
+import logging
+
+import pytest
+
+from search.report.scalars import read_scalars
+from search.training.scalars import Scalars
+
+
+def test_a_training_that_was_killed_twice_has_each_step_once_and_in_order(tmp_path, caplog):
+    for first, checkpoint, killed in ((0, None, 5), (0, 4, 7), (4, None, 10)):  # steps: from, checkpoint at, until
+        scalars = Scalars(tmp_path, first)
+        for step in range(first + 1, killed + 1):
+            scalars.add(step, {"loss": float(step)})
+            if step == checkpoint:
+                scalars.flush()
+        if killed == 10:
+            scalars.close()
+    with caplog.at_level(logging.WARNING):
+        curve = read_scalars(tmp_path)["loss"]
+    assert curve == [(step, float(step)) for step in range(1, 11)] and not caplog.records
+
+
+@pytest.mark.parametrize("moment", ["open", "write"])
+def test_event_files_that_fail_are_left_out(moment, tmp_path, monkeypatch, capsys):
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("search.progress._left_out", set())
+    monkeypatch.setattr(SummaryWriter, "__init__" if moment == "open" else "add_scalar", full)
+    scalars = Scalars(tmp_path / "events", 0)
+    for step in (1, 2):
+        scalars.add(step, {"loss": 1.0})
+        scalars.flush()
+    scalars.close()
+    assert capsys.readouterr().err.count("left out: TensorBoard's event files") == 1
