@@ -10,12 +10,12 @@ from ghostnet.network import GhostNet
 from ghostnet.supernet import Supernet
 from search.accuracy.predictor import Correction
 from search.data.datasets import Data, Split, resized
-from search.data.image_folder import Folder
+from search.data.encoded import EncodedSplit
 from search.training.distributed import best_device
 
 
 @torch.no_grad()
-def accuracy(net: nn.Module, data: Data, split: Split | Folder, resolution: int | None = None) -> float:
+def accuracy(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: int | None = None) -> float:
     """Top-1 accuracy in [0, 1], in evaluation mode, on the network's own device; `resolution` if not the data's."""
     device = next(net.parameters()).device
     was = net.training

@@ -6,7 +6,6 @@ evaluation. All are drawn from the training set but `test`, by class, with a see
 """
 
 import contextlib
-import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,22 +15,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search.data.image_folder import Folder
-from search.data.names import TORCHVISION, check, parquet_files, test_folder
+from search.data.encoded import EncodedSplit, ImageTransform, transformed
+from search.data.image_folder import read_image_folder
+from search.data.images import check_headers, decode_all, middle
+from search.data.labels import check_names, check_sizes
+from search.data.names import TORCHVISION, check
+from search.data.parquet import read_parquet
 from search.errors import UserError
-from search.progress import bar
 
 SPLIT_SEED = 20200614
 AT_A_TIME = 1000  # images
-IN_MEMORY = 2_000_000_000  # bytes of decoded images; a larger folder streams
+IN_MEMORY = 2_000_000_000  # bytes of decoded images; more are decoded whenever they are needed
+LEAST_STD = 1 / 255  # of all pixels, of 1; below that there is nothing to see
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images [N, C, H, W] as uint8 and labels [N] as int64."""
+    """Images [N, C, H, W] as uint8 and labels [N] as int64.
+
+    Args:
+        encoded: what the images were decoded from, if they were.
+        transform: of each image.
+    """
 
     images: Tensor
     labels: Tensor
+    encoded: EncodedSplit | None = None
+    transform: ImageTransform | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,26 +50,49 @@ class Split:
     def in_chs(self) -> int:
         return self.images.shape[1]
 
+    @property
+    def resolution(self) -> int:
+        return self.images.shape[-1]
+
     def to(self, device: torch.device | str) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def take(self, index: Tensor) -> "Split":
+        """The split of some of its images."""
+        encoded = self.encoded and self.encoded.take(index)
+        return replace(self, images=self.images[index].contiguous(), labels=self.labels[index], encoded=encoded)
 
     def stream(self, batches: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Indices and a seed, batch by batch -> images [B, C, H, W], labels [B], and the seed"""
+        from torchvision.transforms.v2.functional import to_pil_image
+
         for index, seed in batches:
             here = index.to(self.labels.device)
-            yield self.images[here], self.labels[here], seed
+            images = self.images[here]
+            if self.transform:
+                changed = [
+                    transformed(to_pil_image(image), self.transform, seed + i)
+                    for image, i in zip(images.cpu(), index.tolist(), strict=True)
+                ]
+                images = torch.stack(changed).to(images.device)
+            yield images, self.labels[here], seed
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The four splits of a data set, and how its pixels are normalised (by the whole training split's statistics)."""
+    """The four splits of a data set, and how its pixels are normalised (by the whole training split's statistics).
+
+    Args:
+        flip: whether a mirror image keeps its class, as far as the name of the data set tells: what a training does
+            unless its recipe says otherwise.
+    """
 
     name: str
     classes: tuple[str, ...]
-    train: Split | Folder
+    train: Split | EncodedSplit
     calibration: Split
     search: Split
-    test: Split | Folder
+    test: Split | EncodedSplit
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool
@@ -77,26 +110,12 @@ class Data:
         mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
         return (images.float() / 255 - mean) / std
 
-    def batches(self, split: Split | Folder, size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, split: Split | EncodedSplit, size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised batches in order, of `size` images or fewer and as equal as can be: what evaluation reads. A short
         last one would have statistics of its own."""
         parts = torch.arange(len(split)).tensor_split(-(-len(split) // size))
         for images, labels, _ in split.stream((part, 0) for part in parts):
             yield self.normalise(images), labels
-
-    def augment(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """Shifts each image at random of up to an eighth of its side (unless that was drawn when it was decoded), and a
-        mirror image where that keeps the class."""
-        count, _, height, width = images.shape
-        pad = 0 if isinstance(self.train, Folder) else height // 8
-        padded = torch.nn.functional.pad(images, (pad,) * 4)
-        dy, dx = (torch.from_numpy(rng.integers(2 * pad + 1, size=count)).to(images.device) for _ in range(2))
-        flips = torch.from_numpy(rng.random(count) < 0.5 * self.flip).to(images.device)
-        rows = torch.arange(height, device=images.device) + dy[:, None]  # [B, H]
-        columns = torch.arange(width, device=images.device).expand(count, -1)
-        columns = torch.where(flips[:, None], columns.flip(1), columns) + dx[:, None]  # [B, W]
-        index = torch.arange(count, device=images.device)[:, None, None]
-        return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def resized(images: Tensor, side: int | None) -> Tensor:
@@ -117,41 +136,66 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
     """
     check(name)
     kind, _, path = name.partition(":")
-    train: Split | Folder
-    test: Split | Folder
-    if name == "digits":
+    if kind in ("imagefolder", "parquet"):
+        read = read_image_folder if kind == "imagefolder" else read_parquet
+        (files, labels), (test_files, test_labels), classes = read(Path(path))
+        train: Split | EncodedSplit = EncodedSplit(files, labels, resolution)
+        test: Split | EncodedSplit = EncodedSplit(test_files, test_labels, resolution)
+    elif name == "digits":
         train, test, classes = _digits()
-    elif kind == "parquet":
-        train, test, classes = _parquet(Path(path))
-    elif kind == "imagefolder":
-        train, test, classes = _imagefolder(Path(path), resolution)
     else:
         train, test, classes = _torchvision(name)
-    flip = name not in ("digits", "mnist")
-    to_search, to_calibrate = min(2500, len(train) // 5), min(2500, len(train) // 10)
-    order = _by_class(train.labels)
-    search, calibration = order[:to_search], order[to_search:][:to_calibrate]
-    rest = order[to_search + to_calibrate :]
-    calibrated, searched = (_take(train, part, resolution) for part in (calibration, search))
-    if isinstance(train, Folder):
-        kept = rest[:limit]
-        shown: Split | Folder = replace(train, paths=tuple(train.paths[i] for i in kept), labels=train.labels[kept])
-        mean, std = statistics(torch.cat([calibrated.images, searched.images]))  # a fair sample of the rest
-    else:
-        whole = _take(train, rest, resolution)
+    check_sizes(name, classes, train.labels, test.labels)
+    search, calibration, rest = _parts(train.labels)
+    shown = train.take(rest)
+    whole = _loaded(shown, resolution)
+    calibrated, searched = (_decoded(train.take(part), resolution) for part in (calibration, search))
+    if isinstance(whole, Split):
         mean, std = statistics(whole.images)
-        shown = whole if limit is None else Split(whole.images[:limit].clone(), whole.labels[:limit])
+        whole = replace(whole, encoded=shown if isinstance(shown, EncodedSplit) else None)
+    else:
+        mean, std = statistics(torch.cat([calibrated.images, searched.images]))  # a fair sample of the rest
+    if max(std) < LEAST_STD:
+        raise UserError(f"{name}: the images show nothing: their standard deviation is {max(std):.4f} of 1")
+    if bool((searched.images == searched.images[0]).all()):
+        raise UserError(f"{name}: the images are all the same")
     return Data(
         name=name,
         classes=classes,
-        train=shown,
+        train=whole if limit is None else whole.take(torch.arange(min(limit, len(whole)))),
         calibration=calibrated,
         search=searched,
-        test=test if isinstance(test, Folder) else _resized(test, resolution),
+        test=_loaded(test, resolution),
         mean=mean,
         std=std,
-        flip=flip,
+        flip=name not in ("digits", "mnist"),
     )
+
+
+def _parts(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers of the images that are held out for the search and for norms, and of the rest."""
+    to_search, to_calibrate = min(2500, len(labels) // 5), min(2500, len(labels) // 10)
+    order = _by_class(labels)
+    return order[:to_search], order[to_search:][:to_calibrate], order[to_search + to_calibrate :]
+
+
+def _loaded(split: Split | EncodedSplit, resolution: int) -> Split | EncodedSplit:
+    """A split in memory, at a resolution; one that is too large for it stays encoded, and the beginnings of its images
+    are checked."""
+    if isinstance(split, EncodedSplit) and len(split) * split.in_chs * resolution**2 > IN_MEMORY:
+        check_headers(split.sources)
+        return split
+    return _decoded(split, resolution)
+
+
+def _decoded(split: Split | EncodedSplit, resolution: int) -> Split:
+    """A split in memory, at a resolution."""
+    if isinstance(split, EncodedSplit):
+        return Split(decode_all(split.sources, resolution), split.labels)
+    images = torch.empty(len(split), split.in_chs, resolution, resolution, dtype=torch.uint8)
+    for part, into in zip(split.images.split(AT_A_TIME), images.split(AT_A_TIME), strict=True):
+        into.copy_(middle(part, resolution))
+    return replace(split, images=images)
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -177,25 +221,6 @@ def _by_class(labels: Tensor) -> Tensor:
     return torch.from_numpy(np.argsort(place, kind="stable"))
 
 
-def _take(split: Split | Folder, index: Tensor, resolution: int | None = None) -> Split:
-    """Some images in memory, at a resolution or as they are."""
-    if isinstance(split, Folder):
-        return Split(*split.take(index))
-    part = Split(split.images[index].contiguous(), split.labels[index])
-    return _resized(part, resolution) if resolution else part
-
-
-def _resized(split: Split, resolution: int) -> Split:
-    if split.images.shape[-1] == resolution and split.images.shape[-2] == resolution:
-        return split
-    from torchvision.transforms.v2.functional import resize
-
-    images = torch.empty(len(split), split.in_chs, resolution, resolution, dtype=torch.uint8)
-    for part, into in zip(split.images.split(AT_A_TIME), images.split(AT_A_TIME), strict=True):
-        into.copy_(resize(part, [resolution, resolution], antialias=True))
-    return Split(images, split.labels)
-
-
 def _digits() -> tuple[Split, Split, tuple[str, ...]]:
     from sklearn.datasets import load_digits
 
@@ -204,7 +229,7 @@ def _digits() -> tuple[Split, Split, tuple[str, ...]]:
     both = Split(images, torch.from_numpy(digits.target).long())
     order = _by_class(both.labels)
     test = len(order) // 5
-    return _take(both, order[test:]), _take(both, order[:test]), tuple(map(str, digits.target_names))
+    return both.take(order[test:]), both.take(order[:test]), tuple(map(str, digits.target_names))
 
 
 def _torchvision(name: str) -> tuple[Split, Split, tuple[str, ...]]:
@@ -226,55 +251,4 @@ def _torchvision(name: str) -> tuple[Split, Split, tuple[str, ...]]:
         images = torch.as_tensor(np.asarray(each.data))
         images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
         splits.append(Split(images.contiguous(), torch.as_tensor(np.asarray(each.targets)).long()))
-    return splits[0], splits[1], tuple(sets[0].classes)
-
-
-def _parquet(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
-    import json
-
-    import pyarrow
-    import pyarrow.parquet as pq
-    from PIL import Image, UnidentifiedImageError
-
-    splits, names = [], None
-    for part in ("train", "test"):
-        images, labels = [], []
-        for file in parquet_files(folder, part):
-            try:
-                table = pq.read_table(file)
-                features = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-                picture = "image" if "image" in table.column_names else "img"
-                with bar(f"read {file.name}", len(table)) as progress:
-                    for value in table[picture].to_pylist():
-                        images.append(np.asarray(Image.open(io.BytesIO(value["bytes"])).convert("RGB")))
-                        progress.advance()
-                labels += table["label"].to_pylist()
-            except (pyarrow.ArrowException, UnidentifiedImageError, KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{file} is not in the Hugging Face image layout: {error}") from None
-            names = names or features.get("info", {}).get("features", {}).get("label", {}).get("names")
-        if len({image.shape for image in images}) > 1:
-            raise UserError(f"the images in {folder} differ in size; use imagefolder:PATH for those")
-        splits.append(Split(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)))
-    count = int(splits[0].labels.max()) + 1
-    return splits[0], splits[1], tuple(names or map(str, range(count)))
-
-
-def _imagefolder(folder: Path, resolution: int) -> tuple[Split | Folder, Split | Folder, tuple[str, ...]]:
-    from torchvision.datasets import ImageFolder
-
-    test = test_folder(folder)
-    splits: list[Split | Folder] = []
-    classes = []
-    for part in ("train", test):
-        try:
-            found = ImageFolder(str(folder / part))
-        except FileNotFoundError as error:
-            raise UserError(str(error).splitlines()[0]) from None
-        classes.append(tuple(found.classes))
-        paths = tuple(Path(path) for path, _ in found.samples)
-        files = Folder(paths, torch.tensor(found.targets), resolution, cropped=part == "train")
-        fits = len(files) * 3 * resolution**2 <= IN_MEMORY
-        splits.append(_take(files, torch.arange(len(files))) if fits else files)
-    if classes[0] != classes[1]:
-        raise UserError(f"the classes of {folder}/train and {folder / test} differ")
-    return splits[0], splits[1], classes[0]
+    return splits[0], splits[1], check_names(sets[0].classes)

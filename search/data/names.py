@@ -1,14 +1,15 @@
 """How a data set is named, and whether it can be had: known before anything is loaded.
 
 `digits` (scikit-learn's, nothing downloaded); `cifar10`, `cifar100`, `mnist`, `fashionmnist` (torchvision, downloaded);
-`imagefolder:PATH` (with `train/` and `test/` or `val/`); `parquet:PATH` (Hugging Face image layout: `train*.parquet`
-and `test*.parquet`).
+`imagefolder:PATH` (`train/CLASS/...`, and `test/` or `val/` likewise); `parquet:PATH` (Hugging Face image layout:
+`train*.parquet`, and `test*.parquet` or `validation*.parquet`).
 """
 
 from pathlib import Path
 
 from search.errors import UserError
 
+TEST_PARTS = ("test", "validation", "val")  # the first that has labels is the test part
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashionmnist": "FashionMNIST"}
 
 
@@ -21,8 +22,8 @@ def check(name: str) -> None:
         if not Path(path).is_dir():
             raise UserError(f"no folder {path!r} for data {name!r}")
         if kind == "parquet":
-            for part in ("train", "test"):
-                parquet_files(Path(path), part)
+            for parts in (("train",), TEST_PARTS):
+                parquet_files(Path(path), parts)
         else:
             test_folder(Path(path))
     elif name != "digits" and name not in TORCHVISION:
@@ -30,28 +31,43 @@ def check(name: str) -> None:
         raise UserError(f"data is one of {', '.join(kinds)}, not {name!r}")
 
 
-def parquet_files(folder: Path, part: str) -> list[Path]:
-    """The files of one part (`train` or `test`), in order.
+def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> list[Path]:
+    """The files of the first of these parts that has any, in order.
 
     Raises:
-        UserError: there are none.
+        UserError: none has, and one must.
     """
-    files = sorted(folder.glob(f"{part}*.parquet")) or sorted(folder.glob(f"*/{part}*.parquet"))
-    if not files:
-        raise UserError(f"no {part}*.parquet in {folder}")
-    return files
+    for part in parts:
+        for pattern in (f"{part}*.parquet", f"*/{part}*.parquet", f"{part}/*.parquet", f"*/{part}/*.parquet"):
+            if files := sorted(file for file in folder.glob(pattern) if not file.name.startswith(".")):
+                return files
+    if must:
+        raise UserError(f"no {' or '.join(f'{part}*.parquet' for part in parts)} in {folder}")
+    return []
 
 
-def test_folder(folder: Path) -> str:
-    """The name of an image folder's test part: `test`, or else `val`.
+def class_folders(part: Path) -> tuple[str, ...]:
+    """The names of a part's classes: its folders in order, hidden ones left out."""
+    return tuple(sorted(path.name for path in part.iterdir() if path.is_dir() and not path.name.startswith(".")))
+
+
+def test_folder(folder: Path) -> Path:
+    """An image folder's test part: the first whose classes are the training part's; else the first with any.
 
     Raises:
         UserError: it has none, or no `train`.
     """
-    tests = [name for name in ("test", "val") if (folder / name).is_dir()]
-    if not (folder / "train").is_dir() or not tests:
-        raise UserError(f"imagefolder needs {folder}/train and {folder}/test (or val)")
-    return tests[0]
+    train = folder / "train"
+    rule = f"imagefolder needs {train} and {folder / 'test'} (or val), with a folder for each class"
+    parts = [folder / name for name in TEST_PARTS if (folder / name).is_dir()]
+    if not train.is_dir() or not parts:
+        raise UserError(rule)
+    if not (classes := class_folders(train)):
+        raise UserError(f"{rule}; {train} holds no folder")
+    labelled = {part: found for part in parts if (found := class_folders(part))}  # others may lie flat, without labels
+    if not labelled:
+        raise UserError(f"{rule}; {' and '.join(map(str, parts))} hold no folder")
+    return next((part for part, found in labelled.items() if found == classes), next(iter(labelled)))
 
 
 def check_teacher(name: str) -> None:

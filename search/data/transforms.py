@@ -1,39 +1,130 @@
-"""What a training does to its images: shifts and mirrors, RandAugment, normalisation, erasing.
+"""What a training does to its images, alike for every data set, in memory or decoded by worker processes.
 
-Where images are decoded by worker processes, RandAugment is theirs (image_folder.py); everything else is done to
-whole batches.
+Image by image, from the number of the image and a seed: random resized crops (torchvision) and RandAugment (timm).
+On whole batches: shifts, mirror images, normalisation, erasing (timm). Shifts and mirror images are our own, because
+torchvision's transforms draw once for a whole batch, and one image at a time takes longer than a small network's step.
+
+torchvision and timm draw from the global generators of torch, numpy and Python: see `temporary_seed`.
 """
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from search.data.datasets import Data
-from search.data.image_folder import Folder
-from search.data.rand_augment import lent, rand_augmented
+from search.data.datasets import Data, Split
+from search.data.encoded import EncodedSplit
+from search.data.images import GROUND, LARGE
 from search.recipes.schema import Training
 
 
 class Augment:
-    """uint8 images [B, C, H, W] as they are stored -> normalised float32 ones to train on."""
+    """uint8 images [B, C, H, W] of `split()` -> normalised float32 ones to train on."""
 
     def __init__(self, data: Data, config: Training) -> None:
         self.data = data
-        self.rand_augment = "" if isinstance(data.train, Folder) else config.rand_augment
+        side = data.train.resolution
+        crop = ("resized" if side >= LARGE else "shift") if config.crop == "auto" else config.crop
+        self.pad = int(config.shift * side) if crop == "shift" else 0
+        self.flip = data.flip if config.flip is None else config.flip
+        self.transform = Transform(side, config.crop_scale if crop == "resized" else None, config.rand_augment)
         self.erasing: Any = None
         if config.erasing:
             from timm.data.random_erasing import RandomErasing
 
             self.erasing = RandomErasing(config.erasing, mode="pixel", device="cpu")
 
+    def split(self) -> Split | EncodedSplit:
+        """The training split, with what is done image by image. Then images are decoded by workers, if they can be."""
+        train = self.data.train
+        if not self.transform:
+            return train
+        return replace((isinstance(train, Split) and train.encoded) or train, transform=self.transform)
+
     def __call__(self, images: Tensor, seed: int) -> Tensor:
-        images = self.data.augment(images, np.random.default_rng(seed))
-        if self.rand_augment:
-            images = rand_augmented(images, self.rand_augment, seed)
+        images = shifted(images, self.pad, self.flip, np.random.default_rng(seed))
         images = self.data.normalise(images)
         if self.erasing:
             self.erasing.device = images.device
-            with lent(seed):
+            with temporary_seed(seed, images.device):
                 images = self.erasing(images)
         return images
+
+
+def shifted(images: Tensor, pad: int, flip: bool, rng: np.random.Generator) -> Tensor:
+    """[B, C, H, W] -> each image shifted at random by up to `pad` pixels, zeros moving in, and mirrored or not."""
+    count, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (pad,) * 4)
+    dy, dx = (torch.from_numpy(rng.integers(2 * pad + 1, size=count)).to(images.device) for _ in range(2))
+    flips = torch.from_numpy(rng.random(count) < 0.5 * flip).to(images.device)
+    rows = torch.arange(height, device=images.device) + dy[:, None]  # [B, H]
+    columns = torch.arange(width, device=images.device).expand(count, -1)
+    columns = torch.where(flips[:, None], columns.flip(1), columns) + dx[:, None]  # [B, W]
+    index = torch.arange(count, device=images.device)[:, None, None]
+    return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """What is done to one image of Pillow's, RGB or grey; false if nothing is.
+
+    Args:
+        crop_scale: the smallest share of the area that a random resized crop takes; None crops nothing.
+        rand_augment: timm's name of it, such as `rand-m9-mstd0.5`; none where empty.
+    """
+
+    resolution: int
+    crop_scale: float | None = None
+    rand_augment: str = ""
+
+    @property
+    def crops(self) -> bool:
+        return self.crop_scale is not None
+
+    def __bool__(self) -> bool:
+        return self.crops or bool(self.rand_augment)
+
+    def __call__(self, image: Any, seed: int) -> Any:
+        with temporary_seed(seed):
+            if self.crop_scale is not None:
+                image = _random_crop(self.resolution, self.crop_scale)(image)
+            if self.rand_augment:
+                changed = _rand_augment(self.rand_augment, self.resolution)(image.convert("RGB"))
+                image = changed.getchannel(0) if image.mode == "L" else changed
+        return image
+
+
+@lru_cache(maxsize=4)
+def _random_crop(side: int, scale: float) -> Any:
+    from torchvision.transforms.v2 import RandomResizedCrop
+
+    return RandomResizedCrop(side, (scale, 1.0), antialias=True)
+
+
+@lru_cache(maxsize=4)
+def _rand_augment(spec: str, side: int) -> Any:
+    from timm.data.auto_augment import rand_augment_transform
+
+    return rand_augment_transform(spec, {"translate_const": round(side * 0.45), "img_mean": GROUND})
+
+
+@contextmanager
+def temporary_seed(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """The global generators of Python, numpy and torch (the host's, and a GPU's if it is given), seeded inside and
+    untouched outside."""
+    kept = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(kept[0])
+            np.random.set_state(kept[1])  # noqa: NPY002

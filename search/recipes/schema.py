@@ -50,6 +50,17 @@ class Training(_Model):
     drop_rate: Share = 0.0
     drop_path: Share = Field(default=0.0, description="of the last block's branch; of earlier ones in proportion")
     clip_norm: Annotated[float, Field(ge=0)] = Field(default=5.0, description="of the gradient; 0 clips nothing")
+    flip: bool | None = Field(
+        default=None, description="mirror images at random; None: for every data set but digits and mnist"
+    )
+    crop: Literal["auto", "shift", "resized", "none"] = Field(
+        default="auto",
+        description="shift: by a share of the side; resized: a random part, scaled; auto: resized from 96 pixels on",
+    )
+    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(default=0.125, description="the largest, of the side")
+    crop_scale: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="the smallest share of an image's area that a resized crop takes"
+    )
     rand_augment: Annotated[str, Field(pattern=r"^(rand(-[a-z]+[0-9.]+)+)?$")] = Field(
         default="", description="timm's name of it, such as rand-m9-mstd0.5; none where empty"
     )

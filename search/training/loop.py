@@ -8,7 +8,7 @@ clock is ahead of the steps, so that a time-boxed training also ends with its le
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from search.data.datasets import Data
-from search.data.image_folder import Folder
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.progress import bar, best_effort
@@ -78,9 +77,8 @@ def fit(
     from timm.utils import ModelEmaV3
 
     world = World.current()
-    train = data.train.to(device)
-    if isinstance(train, Folder):
-        train = replace(train, rand_augment=config.rand_augment)
+    augment = Augment(data, config)
+    train = augment.split().to(device)
     parts = world.parts(config.batch_size, config.accumulate, len(train))
     per_epoch = max(1, len(train) // config.batch_size)
     total = max(1, math.ceil(config.epochs * per_epoch))
@@ -88,7 +86,6 @@ def fit(
     schedule = schedule_of(optimizer, config, total, per_epoch)
     precision = autocast_dtype(config, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
-    augment = Augment(data, config)
     average = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
     state = _State(model, optimizer, scaler, average, checkpoint, f"{of} {data.name} seed {seed} {config!r}")
     scalars = Scalars(checkpoint.with_name("tensorboard") if world.leads else None, state.step)

@@ -15,7 +15,7 @@ from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
 from search.accuracy.evaluate import accuracy
 from search.data.datasets import Data, resized
-from search.data.rand_augment import lent
+from search.data.transforms import temporary_seed
 from search.errors import UserError
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipes.schema import Training
@@ -141,7 +141,7 @@ class Loss:
         if self.mix is None:
             return images, labels
         even = len(images) // 2 * 2  # a data set smaller than a batch may have one over
-        with lent(int(rng.integers(2**32))):
+        with temporary_seed(int(rng.integers(2**32))):
             return self.mix(images[:even], labels[:even])
 
     def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:

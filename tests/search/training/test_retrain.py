@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from search.data.rand_augment import lent, rand_augmented
 
 from ghostnet import GhostNet, weights
 from ghostnet.weights import network
 from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import load
-from search.data.rand_augment import lent, rand_augmented
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training, load_retraining

@@ -1,0 +1,160 @@
+"""The one decoder: an encoded image, in a file or in bytes, becomes 8-bit RGB as a viewer would show it.
+
+16 bits are scaled to 8, transparent pixels lie on `GROUND`, EXIF's orientation is applied, palettes and CMYK are
+converted. Whatever is wrong with an image is a `UserError` that names it.
+"""
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from search.errors import UserError
+from search.progress import bar
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow reads more, some by running other programs
+ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
+SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())
+MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of a decompression bomb
+LARGE = 96  # pixels; from this resolution on, an image's border is left out, as 224 of 256 are for ImageNet
+GROUND = (124, 116, 104)  # the mean colour of ImageNet's images, on which transparent pixels lie
+
+# Pillow's warnings (damaged EXIF data, large images) would stand between the lines of a progress bar. What matters of
+# them is an error here.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An encoded image.
+
+    Args:
+        name: what messages call it; the file's path where there are no bytes.
+        content: the encoded bytes; None where they lie in the file.
+    """
+
+    name: str
+    content: bytes | None = None
+
+
+def decode(source: ImageSource) -> Image.Image:
+    """The image as 8-bit RGB.
+
+    Raises:
+        UserError: it is none, is damaged or too large; the message names it.
+    """
+    try:
+        with _opened(source) as image:
+            image.load()
+            return _rgb(_upright(image))
+    except Exception as error:  # Pillow fails in any way on damaged bytes
+        raise _refusal(source.name, error) from None
+
+
+def check_header(source: ImageSource) -> None:
+    """Reads the beginning of an image: its format and size.
+
+    Raises:
+        UserError: see `decode`; damage further on is not seen.
+    """
+    try:
+        _opened(source).close()
+    except Exception as error:
+        raise _refusal(source.name, error) from None
+
+
+def check_headers(sources: Sequence[ImageSource]) -> None:
+    """`check_header` of all, several at a time."""
+    with ThreadPoolExecutor(workers()) as pool, bar("check images", len(sources)) as progress:
+        for _ in pool.map(check_header, sources):
+            progress.advance()
+
+
+def middle(image: Any, resolution: int) -> Any:
+    """The middle square of an image of Pillow's, or of uint8 [..., H, W], at a resolution: bilinear, antialiased. Below
+    `LARGE` it is as wide as the image, from there on 7/8 of that.
+
+    The part is taken before it is scaled, so that a long strip is never scaled as a whole.
+    """
+    height, width = F.get_size(image)
+    side = min(height, width)
+    if resolution >= LARGE:
+        side = max(1, round(side * 7 / 8))
+    top, left = (height - side) // 2, (width - side) // 2
+    return F.resized_crop(image, top, left, side, side, [resolution, resolution], antialias=True)
+
+
+def decode_all(sources: Sequence[ImageSource], resolution: int) -> Tensor:
+    """The middles of images, uint8 [N, 3, resolution, resolution], several decoded at a time."""
+
+    def one(source: ImageSource) -> Tensor:
+        return F.pil_to_tensor(middle(decode(source), resolution))
+
+    images = torch.empty(len(sources), 3, resolution, resolution, dtype=torch.uint8)
+    with ThreadPoolExecutor(workers()) as pool, bar("read images", len(sources)) as progress:
+        for into, image in zip(images, pool.map(one, sources), strict=True):
+            into.copy_(image)
+            progress.advance()
+    return images
+
+
+def workers() -> int:
+    """How many images are decoded at a time."""
+    return min(16, max(1, (os.cpu_count() or 1) - 1))
+
+
+def _opened(source: ImageSource) -> Image.Image:
+    content = source.content
+    if content is None and not stat.S_ISREG(os.stat(source.name).st_mode):  # opening a pipe would wait for ever
+        raise UserError("it is not a file")
+    if not (os.stat(source.name).st_size if content is None else len(content)):
+        raise UserError("it is empty")
+    image = Image.open(source.name if content is None else io.BytesIO(content), formats=FORMATS)
+    if (pixels := image.width * image.height) > MAX_PIXELS:
+        image.close()
+        raise UserError(f"at most {MAX_PIXELS:,} pixels, but it has {image.width:,} x {image.height:,} = {pixels:,}")
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As EXIF says that it was taken; as it is where EXIF data are damaged, as viewers do."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise UserError(f"pixels have 8 or 16 bits, but its values go from {values.min()} to {values.max()}")
+        return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise UserError("pixels have 8 or 16 bits, but its are floating-point numbers")
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (*GROUND, 255))
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _refusal(name: str, error: Exception) -> UserError:
+    if isinstance(error, Image.DecompressionBombError):  # raised on opening, at twice the limit
+        reason = f"at most {MAX_PIXELS:,} pixels, but {error}"
+    elif isinstance(error, UnidentifiedImageError):
+        reason = f"it is none of {', '.join(FORMATS)}, or its beginning is damaged"
+    elif isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+    else:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    return UserError(f"{name} can't be read as an image: {reason}")

@@ -1,0 +1,137 @@
+"""Parquet files in the Hugging Face image layout: a column of encoded images and a column of labels."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from search.data.images import ImageSource
+from search.data.labels import check_same, resolve
+from search.data.names import TEST_PARTS, parquet_files
+from search.errors import UserError
+from search.progress import say
+
+IMAGES, LABELS = ("image", "img"), ("label", "labels", "fine_label")  # names of the columns
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of one part, of all its files; labels as they stand there."""
+
+    sources: tuple[ImageSource, ...]
+    labels: Any
+    names: tuple[str, ...] | None
+
+    @property
+    def hidden(self) -> bool:
+        """Whether no label is told, as in the test parts of competitions."""
+        return bool(self.sources) and set(self.labels.unique().to_pylist()) <= {-1, None}
+
+    def resolve(self, names: tuple[str, ...] | None) -> tuple[Tensor, tuple[str, ...]]:
+        return resolve(self.labels, names, lambda row: self.sources[row].name)
+
+
+Labelled = tuple[tuple[ImageSource, ...], Tensor]
+
+
+def read_parquet(folder: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+    """The images and labels of the training part and of the test part, and the names of the classes.
+
+    Raises:
+        UserError: files that are not of this layout or don't fit into memory, or labels that no class has.
+    """
+    train = _read(parquet_files(folder, ("train",)))
+    test = _test_part(folder)
+    if train.names and test.names:
+        check_same(train.names, test.names, (f"{folder}: train", "test"))
+    labels, classes = train.resolve(train.names or test.names)
+    return (train.sources, labels), (test.sources, test.resolve(classes)[0]), classes
+
+
+def _test_part(folder: Path) -> _Part:
+    """The test part, or the validation part where the labels of the test part are hidden."""
+    parquet_files(folder, TEST_PARTS)  # there is one at least
+    for name in TEST_PARTS:
+        if files := parquet_files(folder, (name,), must=False):
+            if not (part := _read(files)).hidden:
+                return part
+            say(f"{files[0]}: its labels are hidden (-1 or none)")
+    raise UserError(f"{folder} has no test labels: all are hidden (-1 or none) in {', '.join(TEST_PARTS)}*.parquet")
+
+
+def _read(files: list[Path]) -> _Part:
+    import pyarrow as pa
+
+    _check_memory(files)
+    sources: list[ImageSource] = []
+    columns, names = [], None
+    for file in files:
+        images, labels, own = _table(file)
+        if names and own:
+            check_same(names, own, (str(files[0]), str(file)))
+        names = names or own
+        sources += [ImageSource(f"{file}, row {row}", content) for row, content in enumerate(images)]
+        columns.append(labels)
+    if not sources:
+        raise UserError(f"{files[0]} has no rows")
+    kinds = {column.type for column in columns}
+    if len(kinds) > 1:
+        raise UserError(f"{files[0]} and the other parts have labels of several types: {', '.join(map(str, kinds))}")
+    return _Part(tuple(sources), pa.chunked_array([chunk for column in columns for chunk in column.chunks]), names)
+
+
+def _table(file: Path) -> tuple[list[bytes], Any, tuple[str, ...] | None]:
+    """Encoded images, labels, and the names of the classes, if the file has them."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+            schema = opened.schema_arrow
+            picture, label = _column(schema.names, IMAGES), _column(schema.names, LABELS)
+            table = opened.read(columns=[picture, label])
+        table.validate(full=True)
+        images = table[picture]
+        if str(images.type).startswith("struct"):
+            images = pc.struct_field(images, "bytes")
+        encoded = images.to_pylist()
+        names = _names(schema, label)
+    except Exception as error:  # pyarrow fails in any way on damaged bytes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{file} is not in the Hugging Face image layout: {reason}") from None
+    for row, content in enumerate(encoded):
+        if not isinstance(content, bytes):
+            raise UserError(f"{file}, row {row}: `{picture}` holds no encoded image, but {type(content).__name__}")
+    return encoded, table[label], names
+
+
+def _column(names: list[str], wanted: tuple[str, ...]) -> str:
+    for name in wanted:
+        if name in names:
+            return name
+    raise UserError(f"a column {' or '.join(wanted)} is needed, but it has {', '.join(names)}")
+
+
+def _names(schema: Any, label: str) -> tuple[str, ...] | None:
+    """The names of the classes that `datasets` writes beside the schema."""
+    value = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    for key in ("info", "features", label, "names"):
+        value = value.get(key) if isinstance(value, dict) else None
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise UserError("the names of its classes are not a list of strings")
+    return tuple(value)
+
+
+def _check_memory(files: list[Path]) -> None:
+    """Encoded images stay in memory; ones that can't are better written as a folder, which streams."""
+    size = sum(file.stat().st_size for file in files)
+    if hasattr(os, "sysconf") and size > (has := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise UserError(
+            f"{files[0].parent}: parquet files are held in memory ({has / 1e9:.0f} GB here), but have {size / 1e9:.0f} "
+            "GB; images in folders (imagefolder:PATH) are read as they are needed"
+        )
