@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 from search.data.datasets import load, statistics
-from search.data.image_folder import Folder
+from search.data.encoded import EncodedSplit
 from search.data.names import check
+from search.data.transforms import Augment
 from search.errors import UserError
+from search.recipes.schema import Training
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +41,6 @@ def test_loading_again_gives_the_same_splits(digits):
 def test_normalised_training_images_have_zero_mean_and_unit_variance(digits):
     pixels = digits.normalise(digits.train.images)
     assert abs(pixels.mean()) < 1e-3 and abs(pixels.std() - 1) < 1e-3
-
-
-def test_augmentation_equals_a_loop_over_shifts_and_flips():
-    data = load("digits", 16)
-    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
-    for flip in (False, True):
-        object.__setattr__(data, "flip", flip)
-        out = data.augment(images, np.random.default_rng(3))
-        rng = np.random.default_rng(3)
-        dy, dx = rng.integers(5, size=5), rng.integers(5, size=5)
-        flips = rng.random(5) < 0.5 * flip
-        for k in range(5):
-            padded = torch.nn.functional.pad(images[k], (2, 2, 2, 2))
-            expected = padded[:, dy[k] : dy[k] + 16, dx[k] : dx[k] + 16]
-            assert torch.equal(out[k], expected.flip(2) if flips[k] else expected)
 
 
 def _png(rng) -> bytes:
@@ -129,7 +116,7 @@ def test_a_folder_too_large_for_memory_streams_the_same_images(folder, monkeypat
     whole = load(f"imagefolder:{folder}", 16)
     monkeypatch.setattr("search.data.datasets.IN_MEMORY", 0)
     data = load(f"imagefolder:{folder}", 16)
-    assert isinstance(data.train, Folder) and isinstance(data.test, Folder)
+    assert isinstance(data.train, EncodedSplit) and isinstance(data.test, EncodedSplit)
     assert torch.equal(data.search.images, whole.search.images) and torch.equal(data.train.labels, whole.train.labels)
     streamed = list(data.batches(data.test, 8))
     in_memory = list(whole.batches(whole.test, 8))
@@ -140,8 +127,9 @@ def test_a_folder_too_large_for_memory_streams_the_same_images(folder, monkeypat
 def test_training_images_of_a_stream_depend_on_their_seed_alone(folder, monkeypatch):
     monkeypatch.setattr("search.data.datasets.IN_MEMORY", 0)
     data = load(f"imagefolder:{folder}", 16)
-    first = list(data.train.stream([(torch.tensor([3, 1, 4]), 7), (torch.tensor([1, 5]), 8)]))
-    again = list(data.train.stream([(torch.tensor([1, 5]), 8), (torch.tensor([4]), 7), (torch.tensor([4]), 9)]))
+    train = Augment(data, Training(epochs=1, crop="resized")).split()
+    first = list(train.stream([(torch.tensor([3, 1, 4]), 7), (torch.tensor([1, 5]), 8)]))
+    again = list(train.stream([(torch.tensor([1, 5]), 8), (torch.tensor([4]), 7), (torch.tensor([4]), 9)]))
     assert torch.equal(first[1][0], again[0][0]) and torch.equal(first[0][0][2:], again[1][0])
     assert not torch.equal(again[1][0], again[2][0])
     assert first[0][1].tolist() == data.train.labels[[3, 1, 4]].tolist() and first[0][2] == 7
