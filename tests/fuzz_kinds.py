@@ -7,13 +7,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from PIL import Image
 
 from ghostnet import GhostNet, Supernet, cost
 from ghostnet.arch import Arch
 from ghostnet.weights import load, to_bytes
 from search.accuracy import ranking_study
 from search.accuracy.predictor import Correction
+from search.data.images import ImageSource, decode_all
+from search.data.parquet import read_parquet
 from search.engine import study as studies
 from search.engine.front import front
 from search.engine.log import TrialLog, read_trials
@@ -245,6 +250,55 @@ def torch_weights(folder: Path) -> tuple[Path, Read]:
     torch.save({"epoch": 3, "state_dict": dict(net.state_dict())}, content)
     file.write_bytes(content.getvalue())
     return file, lambda: load(net, file, "replica-major")
+
+
+def picture(format: str, **options: object) -> bytes:
+    """A small image with an alpha channel or EXIF data, where the format has them."""
+    rng, content = np.random.default_rng(0), io.BytesIO()
+    mode, depth = ("RGBA", 4) if format == "PNG" else ("RGB", 3)
+    image = Image.fromarray(rng.integers(0, 256, (6, 9, depth), dtype=np.uint8), mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(content, format, exif=exif, **options)
+    return content.getvalue()
+
+
+def image_file(folder: Path, name: str, content: bytes) -> tuple[Path, Read]:
+    file = folder / name
+    file.write_bytes(content)
+
+    def read() -> None:
+        made = decode_all([ImageSource(str(file))], 8)
+        assert made.shape == (1, 3, 8, 8)
+
+    return file, read
+
+
+@kind("image.png", fuzz.of_bytes)
+def png_image(folder: Path) -> tuple[Path, Read]:
+    return image_file(folder, "image.png", picture("PNG"))
+
+
+@kind("image.jpg", fuzz.of_bytes)
+def jpeg_image(folder: Path) -> tuple[Path, Read]:
+    return image_file(folder, "image.jpg", picture("JPEG", quality=60))
+
+
+@kind("train.parquet", fuzz.of_bytes)
+def parquet(folder: Path) -> tuple[Path, Read]:
+    for part in ("train", "test"):
+        images = pa.array([{"bytes": picture("JPEG"), "path": None}] * 4)
+        features = {"info": {"features": {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}
+        rows = pa.table({"image": images, "label": [0, 1, 1, 0]})
+        rows = rows.replace_schema_metadata({"huggingface": json.dumps(features)})
+        pq.write_table(rows, folder / f"{part}.parquet")
+
+    def read() -> None:
+        (sources, labels), _, classes = read_parquet(folder)
+        assert len(sources) == len(labels) and 0 <= int(labels.min()) <= int(labels.max()) < len(classes)
+        decode_all(sources, 8)
+
+    return folder / "train.parquet", read
 
 
 def _inside(folder: Path, name: str) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from tests.fuzz import fuzz
 from tests.fuzz_kinds import KINDS
 
-HOLD = ("arch.json",)
+HOLD = ("arch.json", "image.png", "image.jpg", "train.parquet")
 
 
 @pytest.mark.parametrize("name", HOLD)

@@ -45,12 +45,12 @@ def resolve(column: Any, names: Sequence[str] | None, where: Where) -> tuple[Ten
     if not types.is_integer(kind):
         raise UserError(f"labels are whole numbers or strings, but {where(0)} and the rest have {column.type}")
     column = column.cast(kind)
-    low, high = (compute.min_max(column)[key].as_py() for key in ("min", "max"))
+    low, high = compute.min_max(column).as_py().values()
     count = len(names) if names else MAX_CLASSES
     for wrong in (low, high):
         if not 0 <= wrong < count:
             rule = f"labels of {count} classes go from 0 to {count - 1}" if names else f"at most {count} classes"
-            raise UserError(f"{where(_first(compute.equal(column, wrong)))} has the label {wrong}: {rule}")
+            raise UserError(f"{where(column.to_pylist().index(wrong))} has the label {wrong}: {rule}")
     labels = torch.from_numpy(column.to_numpy().astype(np.int64))
     return labels, check_names(tuple(names or map(str, range(high + 1))))
 

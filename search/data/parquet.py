@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from search.data.images import ImageSource
-from search.data.labels import check_same, resolve
+from search.data.labels import check_names, check_same, resolve
 from search.data.names import TEST_PARTS, parquet_files
 from search.errors import UserError
 from search.progress import say
@@ -28,7 +28,7 @@ class _Part:
     @property
     def hidden(self) -> bool:
         """Whether no label is told, as in the test parts of competitions."""
-        return bool(self.sources) and set(self.labels.unique().to_pylist()) <= {-1, None}
+        return all(label in (-1, None) for label in self.labels.to_pylist())
 
     def resolve(self, names: tuple[str, ...] | None) -> tuple[Tensor, tuple[str, ...]]:
         return resolve(self.labels, names, lambda row: self.sources[row].name)
@@ -99,6 +99,7 @@ def _table(file: Path) -> tuple[list[bytes], Any, tuple[str, ...] | None]:
             images = pc.struct_field(images, "bytes")
         encoded = images.to_pylist()
         names = _names(schema, label)
+        names = names and check_names(names)
     except Exception as error:  # pyarrow fails in any way on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{file} is not in the Hugging Face image layout: {reason}") from None
