@@ -48,6 +48,11 @@ def check_ghost(ratio: int, cheap_kernel: int) -> None:
     _odd("cheap_kernel", cheap_kernel)
 
 
+def block_name(stage: int, block: int) -> str:
+    """The name of a block in a network, both counted from 0."""
+    return f"blocks.{stage}.{block}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
     """A Ghost bottleneck (section 3.2): two Ghost modules of one ratio s and cheap kernel d around an optional
@@ -118,7 +123,7 @@ class Arch:
     @property
     def places(self) -> tuple[str, ...]:
         """Names of the blocks in a network, in the order of `blocks`: `blocks.<stage>.<block>`."""
-        return tuple(f"blocks.{i}.{j}" for i, stage in enumerate(self.stages) for j in range(len(stage)))
+        return tuple(block_name(i, j) for i, stage in enumerate(self.stages) for j in range(len(stage)))
 
     @cached_property
     def id(self) -> str:

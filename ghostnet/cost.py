@@ -7,8 +7,8 @@ norms, activations, pooling and additions don't, as in the paper. Parameters are
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ghostnet.arch import Arch
-from ghostnet.units import Bottleneck, Stem, Tail, Unit, intrinsic_chs, se_chs, strided, units
+from ghostnet.arch import Arch, block_name
+from ghostnet.units import Bottleneck, Stem, Tail, Unit, chain, intrinsic_chs, se_chs, strided, units
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,12 @@ def cost(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> Cost:
 
 def layers(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> tuple[Layer, ...]:
     """Every layer of `GhostNet(arch, num_classes, in_chs)` that costs anything, from the stem on."""
-    places = ["", *(f"{place}." for place in arch.places), f"blocks.{len(arch.stages)}.0."]
-    found = []
-    for place, unit in zip(places, units(arch, num_classes, in_chs), strict=True):
-        for layer in unit_layers(unit):
-            pooled = isinstance(unit, Tail) and not layer.norm  # these two stand outside `blocks`
-            found.append(layer if pooled else replace(layer, name=place + layer.name))
-    return tuple(found)
+    units = chain(arch, num_classes, in_chs)
+    found = list(unit_layers(units.stem))
+    for name, unit in units.bottlenecks.items():
+        found += [replace(layer, name=f"{name}.{layer.name}") for layer in unit_layers(unit)]
+    conv, *pooled = unit_layers(units.tail)
+    return (*found, replace(conv, name=f"{block_name(len(arch.stages), 0)}.{conv.name}"), *pooled)
 
 
 def unit_cost(unit: Unit) -> Cost:

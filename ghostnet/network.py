@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ghostnet.arch import Arch
 from ghostnet.modules import Conv2d, GhostBottleneck, Linear, conv_norm
-from ghostnet.units import Bottleneck, Stem, Tail, Unit, units
+from ghostnet.units import Bottleneck, Stem, Tail, Unit, chain
 
 
 class ConvNormAct(nn.Module):
@@ -46,15 +46,14 @@ class GhostNet(nn.Module):
     ) -> None:
         super().__init__()
         self.arch, self.num_classes, self.in_chs, self.drop_rate = arch, num_classes, in_chs, drop_rate
-        chain = units(arch, num_classes, in_chs)
-        stem, tail, bottlenecks = chain[0], chain[-1], iter(chain[1:-1])
-        assert isinstance(stem, Stem) and isinstance(tail, Tail)
+        units = chain(arch, num_classes, in_chs)
+        stem, bottlenecks, tail = units.stem, iter(units.bottlenecks.values()), units.tail
         self.conv_stem, self.bn1 = conv_norm(stem.in_chs, stem.out_chs, 3, stem.stride)
         self.act1 = nn.ReLU(inplace=True)
         stages: list[nn.Module] = []
         rates = (drop_path * (k + 1) / len(arch.blocks) for k in range(len(arch.blocks)))
         for stage in arch.stages:
-            stages.append(nn.Sequential(*(_bottleneck(next(bottlenecks), next(rates)) for _ in stage)))
+            stages.append(nn.Sequential(*(GhostBottleneck(next(bottlenecks), next(rates)) for _ in stage)))
         stages.append(nn.Sequential(ConvNormAct(tail.in_chs, tail.tail_chs)))
         self.blocks = nn.Sequential(*stages)
         self.global_pool = nn.AdaptiveAvgPool2d(1)
@@ -91,11 +90,6 @@ def unit_module(unit: Unit) -> nn.Module:
             head = [nn.AdaptiveAvgPool2d(1), Conv2d(unit.tail_chs, unit.head_chs, 1), nn.ReLU(inplace=True)]
             classifier = Linear(unit.head_chs, unit.num_classes) if unit.num_classes else nn.Identity()
             return nn.Sequential(ConvNormAct(unit.in_chs, unit.tail_chs), *head, nn.Flatten(1), classifier)
-
-
-def _bottleneck(unit: object, drop_path: float) -> GhostBottleneck:
-    assert isinstance(unit, Bottleneck)
-    return GhostBottleneck(unit, drop_path)
 
 
 @torch.no_grad()

@@ -66,17 +66,38 @@ class Tail:
 
 
 Unit = Stem | Bottleneck | Tail
+STEM, TAIL = "stem", "tail"  # names in a chain; a bottleneck's is its block's
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The units of a network, the bottlenecks by the name of their block. What comes first and what last is said here
+    alone, and for the networks of a space in `spaces.layout.Layout`."""
+
+    stem: Stem
+    bottlenecks: dict[str, Bottleneck]
+    tail: Tail
+
+    @property
+    def named(self) -> dict[str, Unit]:
+        """Every unit by its name, in order."""
+        return {STEM: self.stem, **self.bottlenecks, TAIL: self.tail}
+
+
+def chain(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> Chain:
+    """The units of `GhostNet(arch, num_classes, in_chs)`, by name."""
+    stem = Stem(in_chs, arch.stem_chs, arch.stem_stride, arch.resolution)
+    bottlenecks = {}
+    chs, size = arch.stem_chs, strided(arch.resolution, arch.stem_stride)
+    for name, block in zip(arch.places, arch.blocks, strict=True):
+        bottlenecks[name] = Bottleneck(chs, block, arch.align, size)
+        chs, size = block.out_chs, strided(size, block.stride)
+    return Chain(stem, bottlenecks, Tail(chs, arch.tail_chs, arch.head_chs, num_classes, size))
 
 
 def units(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> tuple[Unit, ...]:
-    """The chain of units of `arch`, stem first; `len(arch.blocks) + 2` of them."""
-    chain: list[Unit] = [Stem(in_chs, arch.stem_chs, arch.stem_stride, arch.resolution)]
-    chs, size = arch.stem_chs, strided(arch.resolution, arch.stem_stride)
-    for block in arch.blocks:
-        chain.append(Bottleneck(chs, block, arch.align, size))
-        chs, size = block.out_chs, strided(size, block.stride)
-    chain.append(Tail(chs, arch.tail_chs, arch.head_chs, num_classes, size))
-    return tuple(chain)
+    """The units of `chain` in order, `len(arch.blocks) + 2` of them."""
+    return tuple(chain(arch, num_classes, in_chs).named.values())
 
 
 def strided(size: int, stride: int) -> int:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from ghostnet.published import Row
-from spaces.checks import NAME
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS, named_space
 from spaces.space import Space
+from spaces.spec import FILE_KEYS, NAME
 
 MOST_UNITS = 2_000_000  # of a space's tables: some minutes to make, 16 MB each
-KEYS = tuple(field.name for field in fields(Space))
+KEYS = {FILE_KEYS.get(field.name, field.name): field.name for field in fields(Space)}  # a file's key: the field
 NEEDED = tuple(field.name for field in fields(Space) if field.default is MISSING and field.name != "name")
 
 
@@ -59,7 +59,7 @@ def space_to_dict(space: Space) -> str | dict[str, Any]:
     for name, preset in PRESETS.items():
         if space == replace(preset, num_classes=space.num_classes, in_chs=space.in_chs):
             return name
-    values = {field.name: getattr(space, field.name) for field in fields(space)}
+    values = {key: getattr(space, name) for key, name in KEYS.items()}
     values["rows"] = [[list(astuple(row)) for row in stage] for stage in space.rows]
     return {key: _thawed(value) for key, value in values.items() if value is not None}
 
@@ -86,7 +86,7 @@ def space_from_dict(data: object, name: str = "custom") -> Space:
         raise SpaceError(f"`[space]` must be a table, but got {data!r}")
     if unknown := sorted(set(map(str, data)) - {"base", *KEYS}):
         raise SpaceError(f"`[space]` has no key `{unknown[0]}`; it has base, {', '.join(KEYS)}")
-    values = {key: _frozen(value) for key, value in data.items() if key != "base"}
+    values = {KEYS[key]: _frozen(value) for key, value in data.items() if key != "base"}
     if "rows" in values:
         values["rows"] = _rows(values["rows"])
     values.setdefault("name", name)
@@ -101,7 +101,9 @@ def space_from_dict(data: object, name: str = "custom") -> Space:
         if missing := [key for key in NEEDED if key not in values]:
             raise SpaceError(f"`[space]` without a `base` must have {', '.join(NEEDED)}, but lacks `{missing[0]}`")
         space = Space(**values)
-    units = sum(math.prod(len(space.genes[gene].choices) for gene in slot.genes) for slot in space.slots)
+    units = sum(
+        math.prod(len(space.genes[gene].choices) for gene in position.genes) for position in space.layout.positions
+    )
     if units > MOST_UNITS:
         raise SpaceError(
             f"a space must make at most {MOST_UNITS:,} different blocks, counted with their neighbours' widths, but "
@@ -119,7 +121,7 @@ def _base(name: Any) -> Space:
 def _fitted(base: Space, values: dict[str, Any]) -> dict[str, Any]:
     """The overrides, and what of the base they leave no room for: depths of other rows, another resolution."""
     if "rows" in values:
-        values = {"depths": None, "own_depths": None} | values
+        values = {"depths": None, "baseline_depths": None} | values
     if "resolution" in values:
         values = {"resolutions": ()} | values
     elif "resolutions" in values and base.resolution not in (values["resolutions"] or (base.resolution,)):

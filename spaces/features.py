@@ -1,37 +1,49 @@
 """Codes as numbers that mean something, for predictors: widths, s, d, SE, expansions, kernels, depths, resolution."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.layout import Gene
-
-if TYPE_CHECKING:
-    from spaces.space import Codes, Space
+from spaces.canonical import canonical_codes
+from spaces.layout import Codes, Gene, Layout
 
 Floats = NDArray[np.float64]
 
 
-def feature_names(space: "Space") -> tuple[str, ...]:
-    """One name a feature: the gene's, or two where it is a ghost gene."""
-    return tuple(name for gene in space.genes for name in _names(gene))
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A column of `feature_values`: the place that it is about, as `Gene.place`, and the kind of gene; of a ghost gene
+    there are two columns, `ratio` and `cheap_kernel`."""
+
+    place: str
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """The place and the kind, such as `blocks.2.0.ratio`."""
+        return f"{self.place}.{self.kind}" if self.place else self.kind
 
 
-def features(space: "Space", codes: "Codes") -> Floats:
+def feature_columns(layout: Layout) -> tuple[Feature, ...]:
+    """The columns of `feature_values`: one a gene, or two where it is a ghost gene."""
+    return tuple(Feature(gene.place, kind) for gene in layout.genes for kind in _kinds(gene))
+
+
+def feature_values(layout: Layout, codes: Codes) -> Floats:
     """[n, genes] -> [n, features]; 0 where a gene is dead. d is 1 where s = 1, SE is 0 or 1."""
-    codes = space.canonical(np.atleast_2d(codes))
-    active = space.chain.active(codes)
-    columns = [_values(gene)[codes[:, k]] * active[:, k, None] for k, gene in enumerate(space.genes)]
+    canonical = canonical_codes(layout)
+    codes = canonical.canonical(np.atleast_2d(codes))
+    active = canonical.active(codes)
+    columns = [_values(gene)[codes[:, k]] * active[:, k, None] for k, gene in enumerate(layout.genes)]
     return np.concatenate(columns, axis=1)
 
 
-def _names(gene: Gene) -> tuple[str, ...]:
-    place, _, kind = gene.name.rpartition(".")
-    return (f"{place}.ratio", f"{place}.cheap_kernel") if kind == "ghost" else (gene.name,)
+def _kinds(gene: Gene) -> tuple[str, ...]:
+    return ("ratio", "cheap_kernel") if gene.kind == "ghost" else (gene.kind,)
 
 
 def _values(gene: Gene) -> Floats:
     """[choices, features of this gene]"""
     values = np.array(gene.choices, dtype=np.float64).reshape(len(gene.choices), -1)
-    return (values > 0).astype(np.float64) if gene.name.endswith(".se") else values
+    return (values > 0).astype(np.float64) if gene.kind == "se" else values

@@ -1,54 +1,110 @@
-"""How a code is laid out: its genes in order, and for every block the genes that say what it becomes.
+"""How a code is laid out: its genes in order, and every position of the network with the genes that it depends on.
 
 Widths come first (stem, stages, tail), then the resolution and the depths, then block by block: ghost, SE, expansion,
 kernel. The ghost ratio s and the cheap kernel d are one gene, because d means nothing where s = 1. Of resolution,
 depths, expansions and kernels, only what has a choice has a gene.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, cached_property, partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from ghostnet.arch import Block
+import numpy as np
+from numpy.typing import NDArray
+
+from ghostnet.arch import block_name
 from ghostnet.published import Row, make_divisible
-from ghostnet.units import intrinsic_chs
+from ghostnet.units import STEM, TAIL, intrinsic_chs
+from spaces.spec import SE_RATIO, SpaceSpec
 
-if TYPE_CHECKING:
-    from spaces.space import Space
-
-SE_RATIO = 0.25
+Codes = NDArray[np.int64]  # [genes] for one network, [n, genes] for a population
+Kind = Literal["width", "resolution", "depth", "ghost", "se", "expansion", "kernel"]
 
 
 @dataclass(frozen=True, slots=True)
 class Gene:
-    """One choice, e.g. `blocks.2.0.ghost` with choices (s, d), from small to large."""
+    """One choice.
 
-    name: str
+    Args:
+        place: the part of the network that it is about: `stem`, `stages.2`, `blocks.2.0`, `tail`; empty for the whole.
+        kind: what is chosen.
+        choices: the values, from small to large; of a ghost gene each is (s, d).
+    """
+
+    place: str
+    kind: Kind
     choices: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """Unique in a space: the place and the kind, such as `blocks.2.0.ghost`."""
+        return f"{self.place}.{self.kind}" if self.place else self.kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Position:
+    """Where a unit may stand in the chain of units. Genes are given by number, None where there is no choice.
+
+    Args:
+        name: as in `ghostnet.units.Chain`: `stem`, `blocks.<stage>.<block>` or `tail`.
+        reduction: pixels of the network's input to one of the unit's input.
+        before, width: width genes of what comes before and of the unit itself; the same within a stage, and nothing
+            comes before the stem.
+        resolution: the gene of the input's side.
+        depth: the gene that may drop the unit; None, too, where every depth keeps it.
+    """
+
+    name: str
+    reduction: int
+    before: int | None
+    width: int
+    resolution: int | None
+    depth: int | None = None
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """Genes that no other position depends on."""
+        return ()
+
+    @property
+    def roles(self) -> tuple[int | None, int, int | None, int | None]:
+        """Genes that other positions depend on, too, by role: the width before if it is another gene, the width, the
+        resolution, the depth."""
+        return (self.before if self.before != self.width else None, self.width, self.resolution, self.depth)
+
+    @property
+    def shared(self) -> tuple[int, ...]:
+        """Genes that other positions depend on, too."""
+        return tuple(gene for gene in self.roles if gene is not None)
+
+    @property
+    def genes(self) -> tuple[int, ...]:
+        """All genes that the unit depends on, shared ones first."""
+        return (*self.shared, *self.own)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StemPosition(Position):
+    """Where the stem stands: first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockPosition(Position):
     """Where a block may stand.
 
     Args:
+        row: the block at width 1.0.
+        index: the block's number in its stage.
         in_chs: channels of what comes before, at width 1.0.
-        reduction: pixels of the network's input to one of the block's input.
-        before, width: width genes of what comes before and of the block's own stage; the same within a stage.
-        depth, ghost, se, expansion, kernel: genes by number, None where there is no choice; `depth` is None, too,
-            where every depth keeps the block.
+        ghost, se, expansion, kernel: genes of this block alone.
     """
 
-    stage: int
-    index: int
-    row: Row
-    in_chs: int
-    reduction: int
     before: int
-    width: int
-    depth: int | None
+    row: Row
+    index: int
+    in_chs: int
     ghost: int
     se: int
     expansion: int | None
@@ -67,7 +123,7 @@ class Place:
         """Hidden channels."""
         return make_divisible(self.row.mid_chs * width * expansion)
 
-    def made(self, width: float, expansion: float, ratio: int, cheap_kernel: int, align: int) -> tuple[int, ...]:
+    def shape(self, width: float, expansion: float, ratio: int, cheap_kernel: int, align: int) -> tuple[int, ...]:
         """What a choice makes of the block's Ghost modules: hidden channels, primaries of both, and the cheap kernel (0
         where neither has ghosts)."""
         mid, out = self.mid_chs(width, expansion), make_divisible(self.row.out_chs * width)
@@ -75,60 +131,118 @@ class Place:
         return (mid, *primaries, 0 if primaries == (mid, out) else cheap_kernel)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Genes and places of a space, and the numbers of its depth genes (stage by stage) and resolution gene."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailPosition(Position):
+    """Where the tail stands: last.
 
+    Args:
+        in_chs: channels of the last block, at width 1.0.
+    """
+
+    before: int
+    in_chs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage's width gene, its depth gene (None where there is no choice), and its block positions."""
+
+    width: int
+    depth: int | None
+    blocks: tuple[BlockPosition, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A space's genes and the positions of its networks. What comes first and what last is said here alone.
+
+    Args:
+        resolution: number of the gene of the input's side, None where there is no choice.
+    """
+
+    spec: SpaceSpec
     genes: tuple[Gene, ...]
-    places: tuple[Place, ...]
-    depths: tuple[int | None, ...]
+    stem: StemPosition
+    stages: tuple[Stage, ...]
+    tail: TailPosition
     resolution: int | None
 
+    @cached_property
+    def blocks(self) -> tuple[BlockPosition, ...]:
+        """Block positions in order, stage boundaries dropped."""
+        return tuple(block for stage in self.stages for block in stage.blocks)
 
-def lay_out(space: "Space") -> Layout:
-    """The layout of a space's codes."""
+    @cached_property
+    def positions(self) -> tuple[Position, ...]:
+        """Every position along the chain of units."""
+        return (self.stem, *self.blocks, self.tail)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """The width genes along the chain of units."""
+        return (self.stem.width, *(stage.width for stage in self.stages), self.tail.width)
+
+    @cached_property
+    def choices(self) -> NDArray[np.int64]:
+        """Number of choices of each gene, [genes]."""
+        return np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
+
+
+@cache
+def lay_out(spec: SpaceSpec) -> Layout:
+    """The layout of a space's codes; the same object for equal specs."""
     genes: list[Gene] = []
 
-    def add(name: str, choices: tuple[Any, ...]) -> int:
-        genes.append(Gene(name, choices))
+    def add(place: str, kind: Kind, choices: tuple[Any, ...]) -> int:
+        genes.append(Gene(place, kind, choices))
         return len(genes) - 1
 
-    def add_if_any(name: str, choices: tuple[Any, ...]) -> int | None:
-        return add(name, choices) if len(choices) > 1 else None
+    def add_if_any(place: str, kind: Kind, choices: tuple[Any, ...]) -> int | None:
+        return add(place, kind, choices) if len(choices) > 1 else None
 
-    add("stem.width", _distinct(space.widths, lambda width: make_divisible(space.stem_chs * width)))
-    for i, rows in enumerate(space.stages):
-        add(f"stages.{i}.width", _distinct(space.widths, partial(_channels, space, rows)))
-    add("tail.width", _distinct(space.widths, lambda width: make_divisible(space.tail_chs * width)))
-    resolution = add_if_any("resolution", space.resolution_choices)
-    depths = tuple(add_if_any(f"stages.{i}.depth", choices) for i, choices in enumerate(space.depth_choices))
-    ghosts = [(s, d) for s in sorted(space.ratios, reverse=True) for d in sorted(space.cheap_kernels) if s > 1]
-    ghosts += [(1, 1)] if 1 in space.ratios else []
+    names = [f"stages.{i}" for i in range(len(spec.stages))]
+    stem_width = add(STEM, "width", _distinct(spec.widths, lambda width: make_divisible(spec.stem_chs * width)))
+    widths = [
+        add(name, "width", _distinct(spec.widths, partial(_channels, spec, rows)))
+        for name, rows in zip(names, spec.stages, strict=True)
+    ]
+    tail_width = add(TAIL, "width", _distinct(spec.widths, lambda width: make_divisible(spec.tail_chs * width)))
+    resolution = add_if_any("", "resolution", spec.resolution_choices)
+    depths = [add_if_any(name, "depth", choices) for name, choices in zip(names, spec.depth_choices, strict=True)]
+    ghosts = [(s, d) for s in sorted(spec.ratios, reverse=True) for d in sorted(spec.cheap_kernels) if s > 1]
+    ghosts += [(1, 1)] if 1 in spec.ratios else []
 
-    places: list[Place] = []
-    before, in_chs, reduction = 0, space.stem_chs, space.stem_stride
-    for i, rows in enumerate(space.stages):
+    stem = StemPosition(name=STEM, reduction=1, before=None, width=stem_width, resolution=resolution)
+    stages: list[Stage] = []
+    before, in_chs, reduction = stem_width, spec.stem_chs, spec.stem_stride
+    for i, (rows, width, depth) in enumerate(zip(spec.stages, widths, depths, strict=True)):
+        blocks: list[BlockPosition] = []
         for j, row in enumerate(rows):
-            name, width = f"blocks.{i}.{j}", i + 1
-            place = Place(
-                stage=i,
-                index=j,
-                row=row,
-                in_chs=in_chs,
+            name = block_name(i, j)
+            block = BlockPosition(
+                name=name,
                 reduction=reduction,
                 before=before,
                 width=width,
-                depth=depths[i] if j >= space.depth_choices[i][0] else None,
-                ghost=add(f"{name}.ghost", tuple(ghosts)),
-                se=add(f"{name}.se", (0.0, SE_RATIO)),
-                expansion=add_if_any(f"{name}.expansion", tuple(sorted(space.expansions))),
+                resolution=resolution,
+                depth=depth if j >= spec.depth_choices[i][0] else None,
+                row=row,
+                index=j,
+                in_chs=in_chs,
+                ghost=add(name, "ghost", tuple(ghosts)),
+                se=add(name, "se", (0.0, SE_RATIO)),
+                expansion=add_if_any(name, "expansion", tuple(sorted(spec.expansions))),
                 kernel=None,
             )
-            if any(place.uses_kernel(*widths) for widths in neighbours(genes, place)):
-                place = replace(place, kernel=add_if_any(f"{name}.kernel", space.kernel_choices(row)))
-            places.append(place)
+            if any(block.uses_kernel(*met) for met in _widths_that_meet(genes, block)):
+                block = replace(block, kernel=add_if_any(name, "kernel", spec.kernel_choices(row)))
+            blocks.append(block)
             before, in_chs, reduction = width, row.out_chs, reduction * row.stride
-    return Layout(tuple(genes), tuple(places), depths, resolution)
+        stages.append(Stage(width, depth, tuple(blocks)))
+    tail = TailPosition(
+        name=TAIL, reduction=reduction, before=before, width=tail_width, resolution=resolution, in_chs=in_chs
+    )
+    return Layout(spec, tuple(genes), stem, tuple(stages), tail, resolution)
 
 
 def _distinct(widths: tuple[float, ...], made: Callable[[float], object]) -> tuple[float, ...]:
@@ -139,39 +253,18 @@ def _distinct(widths: tuple[float, ...], made: Callable[[float], object]) -> tup
     return tuple(first.values())
 
 
-def _channels(space: "Space", rows: tuple[Row, ...], width: float) -> object:
+def _channels(spec: SpaceSpec, rows: tuple[Row, ...], width: float) -> object:
     """What tells one width of a stage from another. Where hidden channels have a gene of their own, or a block with
     them may be dropped, that is the output channels alone: else two codes could mean one network."""
     out_chs = tuple(make_divisible(row.out_chs * width) for row in rows)
-    if len(space.expansions) > 1 or any(len(choices) > 1 for choices in space.depth_choices):
+    if len(spec.expansions) > 1 or any(len(choices) > 1 for choices in spec.depth_choices):
         return out_chs
-    return out_chs, tuple(make_divisible(row.mid_chs * width * space.expansions[0]) for row in rows)
+    return out_chs, tuple(make_divisible(row.mid_chs * width * spec.expansions[0]) for row in rows)
 
 
-def neighbours(genes: list[Gene] | tuple[Gene, ...], place: Place) -> list[tuple[float, float]]:
-    """Every pair of widths that can meet at a place: before it and its own."""
-    widths = genes[place.width].choices
-    if place.before == place.width:
+def _widths_that_meet(genes: Sequence[Gene], block: BlockPosition) -> list[tuple[float, float]]:
+    """Every pair of widths that can meet at a block: before it and its own."""
+    widths = genes[block.width].choices
+    if block.before == block.width:
         return [(width, width) for width in widths]
-    return list(product(genes[place.before].choices, widths))
-
-
-def block_at(space: "Space", place: Place, values: Any) -> Block | None:
-    """What stands at a place, from the genes' values by number; None where the depth drops it.
-
-    A kernel that nothing in the block uses is the row's own, whatever its gene says.
-    """
-    if place.depth is not None and place.index >= values[place.depth]:
-        return None
-    width = values[place.width]
-    ratio, cheap_kernel = values[place.ghost]
-    expansion = space.expansions[0] if place.expansion is None else values[place.expansion]
-    kernel = space.kernel_choices(place.row)[0] if place.kernel is None else values[place.kernel]
-    return place.row.block(
-        width,
-        mid_chs=place.mid_chs(width, expansion),
-        dw_kernel=kernel if place.uses_kernel(values[place.before], width) else place.row.dw_kernel,
-        se_ratio=values[place.se],
-        ratio=ratio,
-        cheap_kernel=cheap_kernel,
-    )
+    return list(product(genes[block.before].choices, widths))

@@ -30,11 +30,11 @@ def sample(space: Space, rng: np.random.Generator, count: int, window: Windows =
     """
     budget = Budget.of(space, window)
     if not budget.windows:
-        return space.chain.draw(rng, count)
+        return space.sample_codes(rng, count)
     budget.check()
     found = np.empty((0, len(space.choices)), dtype=np.int64)
     for _ in range(ROUNDS):
-        drawn = space.chain.draw(rng, DRAW)
+        drawn = space.sample_codes(rng, DRAW)
         found = np.concatenate([found, drawn[budget.missed(drawn) == 0]])
         if len(found) >= count:
             return found[:count]
@@ -89,8 +89,8 @@ def mutate(space: Space, rng: np.random.Generator, codes: Codes, rate: float, wi
     def child(parents: Codes) -> Codes:
         fresh = rng.integers(space.choices, size=parents.shape)
         moved = np.where(rng.random(parents.shape) < rate, fresh, parents)
-        if not space.chain.plain:
-            moved = np.where(space.chain.active(moved) & ~space.chain.active(parents), fresh, moved)
+        if not space.injective:
+            moved = np.where(space.active(moved) & ~space.active(parents), fresh, moved)
         return space.canonical(moved)
 
     return _inside(Budget.of(space, window), child, codes)
@@ -106,7 +106,7 @@ def crossover(space: Space, rng: np.random.Generator, codes_a: Codes, codes_b: C
 
     def child(parents: Codes) -> Codes:
         a, b = np.split(parents, 2, axis=1)
-        alive_a, alive_b = space.chain.active(a), space.chain.active(b)
+        alive_a, alive_b = space.active(a), space.active(b)
         from_b = np.where(alive_a == alive_b, rng.random(a.shape) < 0.5, alive_b)
         return space.canonical(np.where(from_b, b, a))
 

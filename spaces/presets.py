@@ -66,7 +66,7 @@ DIGITS_PLUS = replace(
     expansions=(0.75, 1.0, 1.25),
     dw_kernels=(3, 5),
     depths=((1,), (1, 2, 3), (1, 2, 3)),
-    own_depths=(1, 2, 2),
+    baseline_depths=(1, 2, 2),
     resolutions=(8, 12, 16),
 )
 
@@ -82,7 +82,7 @@ CIFAR_PLUS, IMAGENET_PLUS = (
         expansions=(0.75, 1.0, 1.25),
         dw_kernels=(3, 5, 7),
         depths=_PLUS_DEPTHS,
-        own_depths=tuple(map(len, TABLE_1)),
+        baseline_depths=tuple(map(len, TABLE_1)),
         resolutions=resolutions,
     )
     for space, resolutions in ((CIFAR, (24, 28, 32)), (IMAGENET, (160, 192, 224)))

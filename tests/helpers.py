@@ -59,7 +59,7 @@ def plus_space(**changes: object) -> Space:
         "expansions": (0.75, 1.0),
         "dw_kernels": (3, 5),
         "depths": ((1, 2), (1,)),
-        "own_depths": (1, 1),
+        "baseline_depths": (1, 1),
         "resolutions": (7, 9),
     }
     return Space(**(values | changes))
@@ -88,7 +88,7 @@ def spaces(draw: st.DrawFn, most: int = 1500) -> Space:
         expansions=some((0.5, 0.9, 1.0)),
         dw_kernels=some((1, 3, 5)) if draw(st.booleans()) else None,
         depths=tuple(depths),
-        own_depths=None,
+        baseline_depths=None,
         resolutions=draw(st.sampled_from(((), (7, 9)))),
         align=draw(st.sampled_from((1, 4))),
     )

@@ -35,7 +35,7 @@ def study(summary: Summary) -> dict[str, Any]:
     codes = space.canonical(np.array([t["code"] for t in best]))
     shares = {}
     for kind in ("ghost", "se", "width"):
-        genes = [k for k, gene in enumerate(space.genes) if gene.name.rpartition(".")[2] == kind]
+        genes = [k for k, gene in enumerate(space.genes) if gene.kind == kind]
         for k in genes:
             counts = np.bincount(codes[:, k], minlength=len(space.genes[k].choices)) / len(codes)
             shares[space.genes[k].name] = {

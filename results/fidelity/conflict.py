@@ -4,6 +4,7 @@ python results/fidelity/conflict.py --data parquet:../shared/data/cifar10
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from unscaled import UnscaledSupernet
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
+from ghostnet.units import STEM, TAIL
 from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data, load
 from search.data.transforms import Augment
@@ -21,28 +23,29 @@ from search.recipes.schema import SupernetTraining
 from search.training.distillation import kl
 from search.training.optimizer import optimizer_of, schedule_of
 from search.training.supernet import new_supernet, space_for
-from spaces.space import Space
+from spaces.space import Gene, Space
 
 HERE = Path(__file__).parent
 STEPS, SEED = 400, 0
 CONFIG = SupernetTraining(epochs=1, batch_size=64, lr=0.1, weight_decay=5e-5, warmup_epochs=1, random=2)
-# Name: the genes that are free, by a part of their names; how weights are shared.
-CASES: dict[str, tuple[str | None, type[Supernet]]] = {
-    "nothing is free": (None, Supernet),
-    "SE": (".se", Supernet),
-    "width of the stem": ("stem.", Supernet),
-    "width of the tail": ("tail.", Supernet),
-    "width of the tail, unscaled": ("tail.", UnscaledSupernet),
-    "widths of the stages": ("stages.", Supernet),
-    "ratio and cheap kernel": (".ghost", Supernet),
-    "everything": ("", Supernet),
-    "everything, unscaled": ("", UnscaledSupernet),
+Free = Callable[[Gene], bool]
+# Name: which genes are free; how weights are shared.
+CASES: dict[str, tuple[Free, type[Supernet]]] = {
+    "nothing is free": (lambda gene: False, Supernet),
+    "SE": (lambda gene: gene.kind == "se", Supernet),
+    "width of the stem": (lambda gene: gene.place == STEM, Supernet),
+    "width of the tail": (lambda gene: gene.place == TAIL, Supernet),
+    "width of the tail, unscaled": (lambda gene: gene.place == TAIL, UnscaledSupernet),
+    "widths of the stages": (lambda gene: gene.kind == "width" and gene.place not in (STEM, TAIL), Supernet),
+    "ratio and cheap kernel": (lambda gene: gene.kind == "ghost", Supernet),
+    "everything": (lambda gene: True, Supernet),
+    "everything, unscaled": (lambda gene: True, UnscaledSupernet),
 }
 
 
-def measure(space: Space, data: Data, free: str | None, kind: type[Supernet]) -> dict[str, float]:
+def measure(space: Space, data: Data, free: Free, kind: type[Supernet]) -> dict[str, float]:
     """Loss on the search split of the largest and the smallest network after some steps."""
-    may = np.array([free is not None and free in gene.name for gene in space.genes])
+    may = np.array([free(gene) for gene in space.genes])
     supernet = new_supernet(space, SEED, kind).to(memory_format=torch.channels_last).train()
     optimizer, augment = optimizer_of(supernet, CONFIG), Augment(data, CONFIG)
     per_epoch = len(data.train) // CONFIG.batch_size

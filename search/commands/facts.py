@@ -10,7 +10,7 @@ from ghostnet.arch import Arch
 from ghostnet.cost import Cost, Layer, unit_cost
 from ghostnet.cost import cost as network_cost
 from ghostnet.cost import layers as network_layers
-from ghostnet.units import units
+from ghostnet.units import chain
 from search.commands.shared import Json, answer, find_arch
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def cost(
             "latency_source": predicted.source[0],
         }
         if by_layer:
-            facts["blocks"] = _blocks(network, classes, in_chs, predict.per_unit(code).tolist(), table)
+            facts["blocks"] = _blocks(network, classes, in_chs, predict.per_unit(network), table)
     total = network_cost(network, classes, in_chs)
     facts |= {"macs": total.macs, "params": total.params, "resolution": network.resolution}
     facts |= {"num_classes": classes, "in_chs": in_chs}
@@ -76,15 +76,17 @@ def space(
 
 
 def _blocks(
-    network: Arch, classes: int, in_chs: int, milliseconds: list[float], table: "LatencyTable"
+    network: Arch, classes: int, in_chs: int, milliseconds: dict[str, float], table: "LatencyTable"
 ) -> list[dict[str, Any]]:
     """Where the predicted milliseconds go: each unit's, and what is left for the network as a whole."""
-    taken = [ms for ms in milliseconds if ms]  # a block that the depth drops takes none
-    chain = units(network, classes, in_chs)
-    names = ["stem", *network.places, "tail"]
     rows = [
-        {"name": name, "latency_ms": ms, "macs": unit_cost(unit).macs, "timed": unit.key in table.entries}
-        for name, unit, ms in zip(names, chain, taken, strict=True)
+        {
+            "name": name,
+            "latency_ms": milliseconds[name],
+            "macs": unit_cost(unit).macs,
+            "timed": unit.key in table.entries,
+        }
+        for name, unit in chain(network, classes, in_chs).named.items()
     ]
     return [*rows, {"name": "between them", "latency_ms": table.correction.intercept_ms, "macs": 0, "timed": True}]
 

@@ -28,10 +28,9 @@ DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # whose pac
 @cache
 def shown(gene: Gene) -> tuple[str | float, ...]:
     """A gene's choices as a dashboard shows them: `s=2 d=3` for a ghost gene, the value itself for any other."""
-    return tuple(
-        value if not isinstance(value, tuple) else f"s={value[0]} d={value[1]}" if value[0] > 1 else "s=1"
-        for value in gene.choices
-    )
+    if gene.kind != "ghost":
+        return gene.choices
+    return tuple(f"s={s} d={d}" if s > 1 else "s=1" for s, d in gene.choices)
 
 
 def distributions(space: Space) -> Distributions:

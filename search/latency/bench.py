@@ -31,7 +31,7 @@ CANDIDATES = 8  # for each network to fit on
 
 def all_units(space: Space) -> dict[str, Unit]:
     """Every unit that a space can make, by key."""
-    return {unit.key: unit for slot in space_units(space) for unit in slot.flat if unit}
+    return {unit.key: unit for units in space_units(space) for unit in units.flat if unit}
 
 
 def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads: int, batch: int, seed: int) -> dict:
@@ -46,7 +46,7 @@ def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads
     numbers = {key: k for k, key in enumerate(keys, 1)}  # 0 is no unit, where the depth drops the block
     number = UnitTable(space, lambda unit: float(numbers[unit.key]))
     population = np.concatenate([sample(space, rng, POPULATION // 2), spread(space, rng, POPULATION // 2)])
-    counts = np.bincount(number.per_slot(population).astype(int).ravel(), minlength=len(keys) + 1)
+    counts = np.bincount(number.per_position(population).astype(int).ravel(), minlength=len(keys) + 1)
     counts[0] = 0
     held = spread(space, rng, held_out)
     covering = _covering(rng, spread(space, rng, fit_networks * CANDIDATES), number, counts, fit_networks)
@@ -140,7 +140,7 @@ def _covering(rng: np.random.Generator, pool: Codes, number: UnitTable, counts: 
     found: list[NDArray[np.int64]] = []
     left = counts.astype(float).copy()
     for candidates in np.array_split(pool, count):
-        units = number.per_slot(candidates).astype(int)
+        units = number.per_position(candidates).astype(int)
         best = int(left[units].sum(1).argmax())
         left[units[best]] = 0
         found.append(candidates[best])

@@ -15,7 +15,6 @@ from search.latency.predictor import Units, apply, conformal, fit, linear, sigma
 from search.latency.ruler.gate import CALM, best, counted, score
 from search.latency.ruler.rounds import interval
 from search.latency.table import Agreement, Correction, Entry, Fallback, Network, Validation
-from spaces.features import features
 from spaces.space import Codes, Space
 from spaces.tables import Floats, macs_table
 
@@ -63,13 +62,13 @@ def fitted(
     entries = {key: _entry(minima[key], quick) for key in sorted(known) if key in minima}
     rough = fallback.fit({known[key]: entry.ms for key, entry in entries.items()})
     units = Units(space, entries, rough)
-    per_slot, params = units.ms.per_slot(codes), units.params.per_slot(codes)
-    correction = fit(per_slot[learn], params[learn], measured[learn])
-    ms = apply(correction, per_slot[judge], params[judge])
+    per_unit, params = units.ms.per_position(codes), units.params.per_position(codes)
+    correction = fit(per_unit[learn], params[learn], measured[learn])
+    ms = apply(correction, per_unit[judge], params[judge])
     unsure = sigma(correction, units, codes[judge], ms)
     scores = np.abs(ms / measured[judge] - 1) / unsure
     correction = correction.model_copy(update={"quantile": conformal(scores)})
-    simple = _simpler(space, codes, per_slot.sum(1), measured, learn, judge)
+    simple = _simpler(space, codes, per_unit.sum(1), measured, learn, judge)
     halves = np.array([_halves(minima[names[k]]) for k in judge])
     return Fitted(
         entries=entries,
@@ -150,7 +149,7 @@ def _simpler(
 
     macs = macs_table(space).total(codes)
     slope, base = linear([macs[learn]], measured[learn])
-    x = features(space, codes)
+    x = space.features(codes)
     ridge = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 4, 8))).fit(x[learn], measured[learn])
     found = {
         "macs alone, affine": base + slope * macs[judge],

@@ -2,9 +2,9 @@
 
 Blocks that are timed alone run hot in cache: their sum is low, evenly so, and lower still where a network has many
 weights, which it must fetch anew in every run. A fit on whole networks mends that, by an intercept, a slope and the
-parameters; small corrections a slot (ridge, on relative errors) mend the rest. The interval is split-conformal (Lei et
-al., JASA 2018, section 5.2: locally weighted): a quantile, over networks that were not fitted, of the relative error
-over what the entries' own intervals and the fit leave uncertain. So a network of estimated units has a wider one.
+parameters; small corrections by position (ridge, on relative errors) mend the rest. The interval is split-conformal
+(Lei et al., JASA 2018, section 5.2: locally weighted): a quantile, over networks that were not fitted, of the relative
+error over what the entries' own intervals and the fit leave uncertain. So a network of estimated units has a wider one.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ghostnet.units import Unit
+from ghostnet.arch import Arch
+from ghostnet.units import Unit, chain
 from search.errors import UserError
 from search.latency.fallback import estimate
 from search.latency.table import Correction, Entry, Fallback, LatencyTable
@@ -104,15 +105,18 @@ class Predictor:
 
     def __call__(self, codes: Codes) -> Prediction:
         """[n, genes] -> predictions for n networks"""
-        ms = apply(self.correction, self._units.ms.per_slot(codes), self._units.params.per_slot(codes))
+        ms = apply(self.correction, self._units.ms.per_position(codes), self._units.params.per_position(codes))
         width = self.correction.quantile * sigma(self.correction, self._units, codes, ms)
-        estimated = self._units.estimated.total(codes) / len(self.space.slots)
+        estimated = self._units.estimated.total(codes) / len(self.space.layout.positions)
         return Prediction(ms, ms / (1 + width), ms * (1 + width), 1 - estimated)
 
-    def per_unit(self, code: Codes) -> Floats:
-        """[genes] -> the share of the predicted milliseconds that each unit of the network takes, stem first; they and
-        the intercept add up to the prediction."""
-        return contributions(self.correction, self._units.ms.per_slot(code), self._units.params.per_slot(code))[0]
+    def per_unit(self, arch: Arch) -> dict[str, float]:
+        """The part of the predicted milliseconds that each unit of a network takes, by its name in
+        `ghostnet.units.Chain`; they and the intercept add up to the prediction."""
+        code, names = self.space.encode(arch), chain(arch).named
+        parts = contributions(self.correction, self._units.ms.per_position(code), self._units.params.per_position(code))
+        positions = zip(self.space.layout.positions, parts[0].tolist(), strict=True)
+        return {position.name: ms for position, ms in positions if position.name in names}
 
     def fastest(self) -> Codes:
         """The code of the least predicted latency in the whole space: [genes]."""
@@ -136,15 +140,16 @@ def table_space(table: LatencyTable) -> Space:
     return space
 
 
-def contributions(correction: Correction, per_slot: Floats, params: Floats) -> Floats:
-    """[n, slots] unit latencies and parameters -> [n, slots] milliseconds; with the intercept they make the whole."""
-    return (correction.slope + np.array(correction.slots)) * per_slot + correction.ms_per_mparam / MILLION * params
+def contributions(correction: Correction, per_unit: Floats, params: Floats) -> Floats:
+    """[n, positions] unit latencies and parameters -> [n, positions] milliseconds, which with the intercept add up to
+    the network's."""
+    return (correction.slope + np.array(correction.slots)) * per_unit + correction.ms_per_mparam / MILLION * params
 
 
-def apply(correction: Correction, per_slot: Floats, params: Floats) -> Floats:
-    """[n, slots] unit latencies and parameters -> [n] milliseconds"""
-    total = correction.intercept_ms + contributions(correction, per_slot, params).sum(1)
-    return np.maximum(total, per_slot.max(1))  # never below its slowest unit
+def apply(correction: Correction, per_unit: Floats, params: Floats) -> Floats:
+    """[n, positions] unit latencies and parameters -> [n] milliseconds"""
+    total = correction.intercept_ms + contributions(correction, per_unit, params).sum(1)
+    return np.maximum(total, per_unit.max(1))  # never below its slowest unit
 
 
 def sigma(correction: Correction, units: Units, codes: Codes, ms: Floats) -> Floats:
@@ -152,22 +157,22 @@ def sigma(correction: Correction, units: Units, codes: Codes, ms: Floats) -> Flo
     return np.sqrt(correction.spread**2 + units.variance.total(codes) * correction.slope**2 / ms**2)
 
 
-def fit(per_slot: Floats, params: Floats, measured: Floats) -> Correction:
-    """Fits [n, slots] unit latencies and parameters to [n] measured milliseconds, on relative error; the interval is
-    still open."""
+def fit(per_unit: Floats, params: Floats, measured: Floats) -> Correction:
+    """Fits [n, positions] unit latencies and parameters to [n] measured milliseconds, on relative error; the interval
+    is still open."""
     from sklearn.linear_model import RidgeCV
 
-    slope, each, base = linear([per_slot.sum(1), params.sum(1)], measured)
+    slope, each, base = linear([per_unit.sum(1), params.sum(1)], measured)
     if each < 0:  # weights cost time or none; less than none is noise
-        (slope, base), each = linear([per_slot.sum(1)], measured), 0.0
-    rest = measured - slope * per_slot.sum(1) - each * params.sum(1) - base
-    spread, limit = per_slot.std(0) + 1e-12, 3 * np.median(np.abs(rest)) / 0.6745
-    scaled = (per_slot - per_slot.mean(0)) / spread
+        (slope, base), each = linear([per_unit.sum(1)], measured), 0.0
+    rest = measured - slope * per_unit.sum(1) - each * params.sum(1) - base
+    spread, limit = per_unit.std(0) + 1e-12, 3 * np.median(np.abs(rest)) / 0.6745
+    scaled = (per_unit - per_unit.mean(0)) / spread
     weights = 1 / measured**2  # relative errors
     ridge = RidgeCV(alphas=RIDGES, fit_intercept=False)
     slots = ridge.fit(scaled, rest.clip(-limit, limit), sample_weight=weights / weights.mean()).coef_ / spread
     correction = Correction(
-        intercept_ms=float(base - slots @ per_slot.mean(0)),
+        intercept_ms=float(base - slots @ per_unit.mean(0)),
         slope=slope,
         ms_per_mparam=MILLION * each,
         slots=tuple(slots.tolist()),
@@ -175,7 +180,7 @@ def fit(per_slot: Floats, params: Floats, measured: Floats) -> Correction:
         quantile=0.0,
         coverage=COVERAGE,
     )
-    errors = apply(correction, per_slot, params) / measured - 1
+    errors = apply(correction, per_unit, params) / measured - 1
     return correction.model_copy(update={"spread": max(float(np.sqrt((errors**2).mean())), 1e-4)})
 
 

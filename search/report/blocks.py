@@ -2,7 +2,7 @@
 
 from ghostnet.arch import Arch
 from ghostnet.cost import cost, unit_cost
-from ghostnet.units import Bottleneck, Stem, Unit, units
+from ghostnet.units import Bottleneck, Stem, Unit, chain
 from search.report import page
 from search.report.summary import Summary
 from spaces.population import short
@@ -33,27 +33,17 @@ def peer(summary: Summary, arch: Arch) -> tuple[str, Arch]:
 def _table(summary: Summary, arch: Arch) -> str:
     """Units with their multiply-adds and their part of the predicted milliseconds; `*` marks what was never timed."""
     head = ["unit", "in", "hidden", "out", "stride", "s", "d", "SE", "MACs", "ms"]
-    places = ["stem", *(place.removeprefix("blocks.") for place in arch.places), "tail"]
-    chain = units(arch, summary.space.num_classes, summary.space.in_chs)
-    ms = _milliseconds(summary, arch, len(chain))
+    ms = summary.predict.per_unit(arch) if summary.predict else {}
     rows: list[page.Row] = []
-    for place, unit, taken in zip(places, chain, ms, strict=True):
+    for name, unit in chain(arch, summary.space.num_classes, summary.space.in_chs).named.items():
         star = "*" if summary.table and unit.key not in summary.table.entries else ""
-        time = "" if taken is None else f"{taken:.4f}{star}"
-        rows.append(("", [place, *_facts(unit), short(unit_cost(unit).macs), time]))
+        time = f"{ms[name]:.4f}{star}" if name in ms else ""
+        rows.append(("", [name.removeprefix("blocks."), *_facts(unit), short(unit_cost(unit).macs), time]))
     starred = [row for _, row in rows if row[-1].endswith("*")]
     if summary.table:
         rows.append(("", ["between them", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
     note = "ms: its part of the prediction" + ("; * never timed, estimated from its layers" if starred else "")
     return page.table(head, rows) + (page.paragraph(note, "soft") if summary.table else "")
-
-
-def _milliseconds(summary: Summary, arch: Arch, count: int) -> list[float] | list[None]:
-    """Each unit's part of the prediction, stem first; none where there is no table."""
-    if summary.predict is None:
-        return [None] * count
-    taken = summary.predict.per_unit(summary.space.encode(arch)).tolist()
-    return [ms for ms in taken if ms]  # a block that the depth drops takes none
 
 
 def _facts(unit: Unit) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from search.bootstrap import interval
-from spaces.features import feature_names, features
 from spaces.space import Space
 
 DRAWS = 200
@@ -36,7 +35,7 @@ def effects(space: Space, trials: list[dict[str, Any]], seed: int = 0) -> list[E
     """Effects of all knobs that vary, by knob and place; none where there are too few networks."""
     if len(trials) < FEWEST:
         return []
-    x = features(space, np.array([t["code"] for t in trials]))
+    x = space.features(np.array([t["code"] for t in trials]))
     varied = np.flatnonzero(np.ptp(x, axis=0) > 0)
     x = (x[:, varied] - x[:, varied].min(0)) / np.ptp(x[:, varied], axis=0)
     targets = np.array([(100 * t["accuracy"], 100 * np.log(t["latency_ms"])) for t in trials])
@@ -44,12 +43,11 @@ def effects(space: Space, trials: list[dict[str, Any]], seed: int = 0) -> list[E
     whole = _fit(x, targets)
     low, high = interval(lambda rows: _fit(x[rows], targets[rows]), len(x), rng, DRAWS, COVERAGE)
     whole[1], low[1], high[1] = (100 * np.expm1(each[1] / 100) for each in (whole, low, high))
-    names = feature_names(space)
-    found = []
+    found, columns = [], space.feature_columns
     for k, column in enumerate(varied):
-        place, _, knob = names[column].rpartition(".")
+        feature = columns[column]
         values = [(float(whole[j, k]), float(low[j, k]), float(high[j, k])) for j in range(2)]
-        found.append(Effect(place or knob, KNOBS.get(knob, knob), values[0], values[1]))
+        found.append(Effect(feature.place or feature.kind, KNOBS.get(feature.kind, feature.kind), values[0], values[1]))
     return sorted(found, key=lambda effect: list(dict.fromkeys(e.knob for e in found)).index(effect.knob))
 
 

@@ -11,7 +11,7 @@ from spaces.window import short
 
 NETWORKS, BINS, WIDTH = 20_000, 16, 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
-# The last part of a gene's name (of a feature's, where the gene is two), and what people call the dimension.
+# A gene's kind (the features', where they are two), and what people call the dimension.
 DIMENSIONS = {
     "width": "width",
     "ratio": "ghost ratio s",
@@ -22,6 +22,7 @@ DIMENSIONS = {
     "depth": "blocks in a stage",
     "resolution": "resolution",
 }
+PER_BLOCK = ("ratio", "cheap_kernel", "se", "expansion", "kernel")
 
 
 def facts(space: Space, networks: int = NETWORKS, seed: int = 0) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def words(facts: dict[str, Any]) -> str:
         title = DIMENSIONS[kind]
         for each in dimension:
             choices = ", ".join(map(str, each["choices"])) if kind != "se" else "no, yes"
-            lines.append(f"  {title:24}{choices}" + (f"  ({_places(each['of'])})" if each["of"] != [""] else ""))
+            lines.append(f"  {title:24}{choices}" + (f"  ({_places(kind, each['of'])})" if each["of"] != [""] else ""))
             title = ""
     if facts["align"] > 1:
         lines.append(f"  {'intrinsic widths':24}multiples of {facts['align']}")
@@ -78,13 +79,12 @@ def _dimensions(space: Space) -> dict[str, list[dict[str, Any]]]:
     """For each dimension that has a choice somewhere, its choices, and which parts of the network have them."""
     found: dict[str, dict[tuple[Any, ...], list[str]]] = {kind: {} for kind in DIMENSIONS}
     for gene in space.genes:
-        place, _, kind = gene.name.rpartition(".")
-        if kind == "ghost":
+        if gene.kind == "ghost":
             ratios, kernels = ({value[k] for value in gene.choices if k == 0 or value[0] > 1} for k in (0, 1))
-            found["ratio"].setdefault(tuple(sorted(ratios)), []).append(place)
-            found["cheap_kernel"].setdefault(tuple(sorted(kernels)), []).append(place)
+            found["ratio"].setdefault(tuple(sorted(ratios)), []).append(gene.place)
+            found["cheap_kernel"].setdefault(tuple(sorted(kernels)), []).append(gene.place)
         else:
-            found[kind].setdefault(gene.choices, []).append(place)
+            found[gene.kind].setdefault(gene.choices, []).append(gene.place)
     return {
         kind: [{"choices": list(choices), "of": places} for choices, places in same.items() if choices]
         for kind, same in found.items()
@@ -92,12 +92,11 @@ def _dimensions(space: Space) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _places(names: list[str]) -> str:
-    """Stem, stages and tail by name where they are few; blocks and many by number."""
+def _places(kind: str, names: list[str]) -> str:
+    """Places by name where they are few, else by number."""
     if len(names) <= 3:
         return ", ".join(names)
-    kinds = {"blocks." if name.startswith("blocks.") else "" for name in names}
-    return f"{len(names)} blocks" if kinds == {"blocks."} else f"{len(names)}: {names[0]} to {names[-1]}"
+    return f"{len(names)} blocks" if kind in PER_BLOCK else f"{len(names)}: {names[0]} to {names[-1]}"
 
 
 def _bar(share: float) -> str:

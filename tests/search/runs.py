@@ -82,7 +82,7 @@ def _table(rng: np.random.Generator) -> LatencyTable:
     validation = dict.fromkeys(("mape", "p90", "max", "bias"), 0.01) | {"networks": 8, "mape_95": (0.009, 0.011)}
     validation |= dict.fromkeys(("within_5", "within_10", "kendall_tau", "spearman", "covered"), 1.0)
     validation |= {"kendall_tau_95": (0.9, 1.0), "spearman_95": (0.9, 1.0), "ruler": None, "simpler": {}}
-    slots = (0.0,) * len(SPACE.slots)
+    slots = (0.0,) * len(SPACE.layout.positions)
     return LatencyTable.model_validate(
         {
             "device": {

@@ -65,7 +65,7 @@ BAD = {
         {"base": "cifar", "rows": [[[3, 16, 16, 0, 1], [3, 48, 24, 0, 2]]], "depths": [[1, 2]]},
         r"`depths\[0\]` may drop only blocks of stride 1.*\[1, 2\] drops block 1, 16 > 24 at stride 2",
     ),
-    "own depths": (FAMILY | {"own_depths": [1, 3]}, r"`own_depths` must have.*got \[1, 3\]"),
+    "own depths": (FAMILY | {"own_depths": [1, 3]}, r"`own_depths`.* must have.*got \[1, 3\]"),
     "a small side": ({"base": "imagenet", "resolutions": [16, 224]}, r"`resolutions` .* from 32, .*\[16, 224\]"),
     "a side not chosen": (
         FAMILY | {"resolutions": [12]},

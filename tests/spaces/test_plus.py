@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from ghostnet import GhostNet, cost
-from ghostnet.units import units
+from ghostnet.units import chain
 from spaces import Space, named_space
+from spaces.canonical import canonical_codes
 from spaces.population import sample
 from spaces.tables import UnitTable, macs_table, params_table, space_units
 from tests.helpers import plus_space, spaces
@@ -58,7 +59,7 @@ def test_exhaustively_sums_and_extremes(space):
     for table, key in ((macs_table(space), "macs"), (params_table(space), "params")):
         totals = table.total(codes)
         assert totals.tolist() == [getattr(each, key) for each in counted]
-        assert (table.per_slot(codes).sum(1) == totals).all()
+        assert (table.per_position(codes).sum(1) == totals).all()
         for largest, end in ((False, totals.min()), (True, totals.max())):
             code = table.extreme(largest)
             assert table.total(code)[0] == end and (space.canonical(code) == code).all()
@@ -75,24 +76,28 @@ def test_extremes_are_exact_where_values_have_no_order():
 
 def test_the_example_has_every_kind_of_dead_choice():
     space = plus_space()
-    assert space.size < space.choices.prod() and space.chain.used and space.chain.settled and space.chain.droppable
+    dead = canonical_codes(space.layout)
+    assert space.size < space.choices.prod() and dead.kernel_used and dead.canonical_shape and dead.droppable
+    assert not space.injective
     assert space.size == len({space.decode(code) for code in everything(space)})
     own = space.uniform(1.0)
     assert own in space and len(own.blocks) == 2 and own.resolution == 9
 
 
 @pytest.mark.parametrize("name", ["digits-plus", "cifar-plus", "imagenet-plus"])
-def test_slots_hold_the_units_of_decoded_networks(name):
+def test_positions_hold_the_units_of_decoded_networks_by_name(name):
     space = named_space(name)
     for code in sample(space, np.random.default_rng(2), 20):
-        made = [
-            array[tuple(code[list(slot.genes)])] for slot, array in zip(space.slots, space_units(space), strict=True)
-        ]
-        chain = units(space.decode(code), space.num_classes, space.in_chs)
-        assert tuple(unit for unit in made if unit is not None) == chain
-        for place, unit in zip(space.layout.places, made[1:-1], strict=True):
-            widths = [space.genes[gene].choices[code[gene]] for gene in (place.before, place.width)]
-            assert unit is None or unit.uses_dw_kernel == place.uses_kernel(*widths)
+        made = {
+            position.name: array[tuple(code[list(position.genes)])]
+            for position, array in zip(space.layout.positions, space_units(space), strict=True)
+        }
+        named = chain(space.decode(code), space.num_classes, space.in_chs).named
+        assert [(name, unit) for name, unit in made.items() if unit is not None] == list(named.items())
+        for block in space.layout.blocks:
+            unit = made[block.name]
+            widths = [space.genes[gene].choices[code[gene]] for gene in (block.before, block.width)]
+            assert unit is None or unit.uses_dw_kernel == block.uses_kernel(*widths)
 
 
 @pytest.mark.parametrize("space", [plus_space(), plus_space(ratios=(1, 2), expansions=(1.0,))], ids=["all", "no exp"])
@@ -124,7 +129,7 @@ def test_four_dimensions_are_drawn_as_a_plain_product():
 def test_features_tell_networks_apart_and_nothing_else(space):
     codes = everything(space)
     features = space.features(codes)
-    assert features.shape == (len(codes), len(space.feature_names)) and np.isfinite(features).all()
+    assert features.shape == (len(codes), len(space.feature_columns)) and np.isfinite(features).all()
     assert len(np.unique(features, axis=0)) == space.size
     assert (space.features(space.canonical(codes)) == features).all()
 
@@ -132,7 +137,7 @@ def test_features_tell_networks_apart_and_nothing_else(space):
 def test_features_mean_what_their_names_say():
     space = named_space("imagenet-plus")
     arch = space.uniform(1.3)
-    values = dict(zip(space.feature_names, space.features(space.encode(arch))[0], strict=True))
+    values = dict(zip((f.name for f in space.feature_columns), space.features(space.encode(arch))[0], strict=True))
     assert values["resolution"] == 224 and values["stem.width"] == 1.3 and values["stages.6.depth"] == 5
     assert (values["blocks.3.0.ratio"], values["blocks.3.0.cheap_kernel"], values["blocks.3.0.kernel"]) == (2, 3, 5)
     assert (values["blocks.3.0.se"], values["blocks.2.0.se"], values["blocks.3.0.expansion"]) == (1, 0, 1)

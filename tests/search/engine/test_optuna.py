@@ -105,7 +105,7 @@ def test_a_storage_shows_the_whole_study_and_the_log_says_the_same(tmp_path, kin
     space = problem().space
     for trial, row in zip(study.trials, rows, strict=True):
         ghosts = [block for stage in space.decode(np.array(row["code"])).stages for block in stage]
-        said = [trial.params[gene.name] for gene in space.genes if gene.name.endswith(".ghost")]
+        said = [trial.params[gene.name] for gene in space.genes if gene.kind == "ghost"]
         assert [int(word[2]) for word in said] == [block.ratio for block in ghosts]
     assert rows == run(problem(), tmp_path / "bare", trials=16, population=6)
 

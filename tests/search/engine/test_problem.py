@@ -28,7 +28,7 @@ def test_a_new_objective_and_a_new_evaluator_are_one_small_class_each(tmp_path):
         """Networks with squeeze-and-excitation in few blocks."""
 
         def settle(self, codes):
-            return {"blocks": sum(codes[:, k] for k, gene in enumerate(SPACE.genes) if gene.name.endswith(".se"))}
+            return {"blocks": sum(codes[:, k] for k, gene in enumerate(SPACE.genes) if gene.kind == "se")}
 
     class Twice:
         def __call__(self, arch):
@@ -69,7 +69,7 @@ def test_impossible_budgets_are_answered_with_the_range_and_the_nearest():
 
 def test_initial_networks_meet_every_constraint_even_where_few_do():
     task = problem(flops="500k", latency_budget_ms=0.27)
-    drawn = task.columns(SPACE.chain.draw(np.random.default_rng(1), 4000))
+    drawn = task.columns(SPACE.sample_codes(np.random.default_rng(1), 4000))
     assert (task.excess(drawn) == 0).mean() < 0.01
     codes = task.initial(np.random.default_rng(0), 30)
     assert len(codes) == 30 and (task.excess(task.columns(codes)) == 0).all()

@@ -16,7 +16,6 @@ from search.report.figures.choices import agreement
 from search.report.report import write_report
 from search.report.sensitivity import effects
 from search.report.summary import summarise
-from spaces.features import feature_names, features
 from spaces.population import sample
 from tests.search.commands.test_cli import ghostnas
 from tests.search.runs import SPACE, made_up_run
@@ -134,7 +133,7 @@ def test_screenshots_are_light_and_dark(reported, tmp_path):
 def test_planted_effects_are_found_and_others_are_not():
     rng = np.random.default_rng(0)
     codes = sample(SPACE, rng, 400)
-    x, names = features(SPACE, codes), feature_names(SPACE)
+    x, names = SPACE.features(codes), [feature.name for feature in SPACE.feature_columns]
     scaled = (x - x.min(0)) / np.ptp(x, axis=0)
     width, ratio = names.index("stages.1.width"), names.index("blocks.1.0.ratio")
     accuracy = 0.5 + 0.04 * scaled[:, width] + rng.normal(0, 0.01, 400)

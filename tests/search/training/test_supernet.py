@@ -310,7 +310,7 @@ def test_scalars_are_there_for_tensorboard(data, tmp_path):
 
 def test_a_fair_step_shows_every_choice_equally_often():
     """A code's dead genes settle at their canonical choice, so widths are looked at, which are never dead."""
-    widths = [k for k, gene in enumerate(SPACE.genes) if gene.name.endswith("width")]
+    widths = [k for k, gene in enumerate(SPACE.genes) if gene.kind == "width"]
     codes = np.array([SPACE.encode(arch) for arch in fair(SPACE, 6, np.random.default_rng(0))])
     for k in widths:
         shown = np.bincount(codes[:, k], minlength=SPACE.choices[k])

@@ -1,24 +1,23 @@
 """What a supernet must cover: networks that between them reach the largest shape of every tensor of a space."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ghostnet.arch import Arch
 from ghostnet.cost import layers
+from spaces.encoding import decode
+from spaces.layout import Codes, Layout
 
-if TYPE_CHECKING:
-    from spaces.space import Codes, Space
 
-
-def bounds(space: "Space") -> tuple[Arch, ...]:
+def covering_architectures(layout: Layout) -> tuple[Arch, ...]:
     """The candidates that enlarge some layer beyond those before them."""
+    spec = layout.spec
     largest: dict[str, np.ndarray] = {}
     kept: dict[Arch, None] = {}
-    for code in _candidates(space):
-        arch = space.decode(code)
-        for layer in layers(arch, space.num_classes, space.in_chs):
+    for code in _candidates(layout):
+        arch = decode(layout, code)
+        for layer in layers(arch, spec.num_classes, spec.in_chs):
             shape = np.array([layer.in_chs // layer.groups, layer.out_chs, layer.kernel])
             before = largest.get(layer.name)
             if before is None or (shape > before).any():
@@ -27,32 +26,31 @@ def bounds(space: "Space") -> tuple[Arch, ...]:
     return tuple(kept)
 
 
-def _candidates(space: "Space") -> Iterator["Codes"]:
+def _candidates(layout: Layout) -> Iterator[Codes]:
     """The largest network at each ratio s; with one width lower, where a convolution may take the place of an identity
     shortcut; and every ratio, width and expansion together, since aligned primary widths leave more channels to the
     ghosts at some narrower widths."""
-    genes, top = space.genes, space.choices - 1
-    ghosts = [place.ghost for place in space.layout.places]
-    expansions = [place.expansion for place in space.layout.places if place.expansion is not None]
-    options = genes[ghosts[0]].choices
-    widths = np.arange(len(space.rows) + 2)
+    spec, top, widths = layout.spec, layout.choices - 1, list(layout.widths)
+    ghosts = [block.ghost for block in layout.blocks]
+    expansions = [block.expansion for block in layout.blocks if block.expansion is not None]
+    options = layout.genes[ghosts[0]].choices
 
-    def at(ratio: int, width: int, expansion: int) -> "Codes":
+    def at(ratio: int, width: int, expansion: int) -> Codes:
         code = top.copy()
         code[ghosts] = max(k for k, (s, _) in enumerate(options) if s == ratio)
         code[widths] = np.minimum(top[widths], width)
         code[expansions] = expansion
         return code
 
-    all_widths, all_expansions = range(len(space.widths))[::-1], range(len(space.expansions))[::-1]
-    for ratio in space.ratios:
+    all_widths, all_expansions = range(len(spec.widths))[::-1], range(len(spec.expansions))[::-1]
+    for ratio in spec.ratios:
         yield at(ratio, all_widths[0], all_expansions[0])
     for gene in widths:
         for choice in range(top[gene])[::-1]:
             code = top.copy()
             code[gene] = choice
             yield code
-    for ratio in space.ratios:
+    for ratio in spec.ratios:
         for width in all_widths:
             for expansion in all_expansions:
                 yield at(ratio, width, expansion)
