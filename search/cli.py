@@ -30,7 +30,8 @@ for command in (run, train, fidelity, search, retrain, export, cost, space, repo
     app.command()(command)
 app.add_typer(calibrate, name="calibrate")
 app.command("export verify")(verify)
-ClickException: Any = typer.BadParameter.mro()[2]  # of typer's own copy of click, or of click itself
+# Everything that typer refuses: of its own copy of click, or of click itself, whatever stands between.
+UsageProblem: Any = [kind for kind in typer.BadParameter.mro() if hasattr(kind, "format_message")][-1]
 
 
 def _version(wanted: bool) -> None:
@@ -54,7 +55,7 @@ def main() -> None:
     """The command's entry: what a user did wrong is one line and exit code 2."""
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
-    except ClickException as error:
+    except UsageProblem as error:
         _fail(error.format_message())
     except (UserError, ArchError, SpaceError) as error:
         _fail(str(error))

@@ -17,6 +17,7 @@ from ghostnet.cost import Cost, unit_cost
 from ghostnet.units import Unit
 from spaces.canonical import canonical_codes
 from spaces.encoding import unit_at
+from spaces.errors import SpaceError
 from spaces.layout import Codes, Position, lay_out
 from spaces.spec import SpaceSpec
 
@@ -138,5 +139,11 @@ def _cost_tables(spec: SpaceSpec) -> tuple[UnitTable, UnitTable]:
 
 
 def costs(spec: SpaceSpec, code: Codes) -> Cost:
-    """MACs and parameters of one encoded network."""
+    """MACs and parameters of one encoded network, [genes].
+
+    Raises:
+        SpaceError: several networks, whose costs `macs_table` and `params_table` total.
+    """
+    if np.ndim(code) != 1:
+        raise SpaceError(f"costs are of one network's code, [genes], not of shape {list(np.shape(code))}")
     return Cost(int(macs_table(spec).total(code)[0]), int(params_table(spec).total(code)[0]))

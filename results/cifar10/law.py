@@ -29,7 +29,7 @@ from search.latency.runtimes import runtime
 from search.pipeline.retrain_stage import over_seeds, train_all
 from search.pipeline.run_folder import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, Run, recorded_recipe
 from search.pipeline.search_stage import Found, header, problem_of
-from search.pipeline.stages import LABELS, networks
+from search.pipeline.stages import labels, networks
 from search.training.retrain import WEIGHTS, Job
 
 HERE = Path(__file__).parent
@@ -71,7 +71,7 @@ def main() -> None:
     folder, config = arguments.run / "law", job.recipe.retrain
     found = search(job, folder)
     best = choose_by_budget(list(found.inside.values()), config.chosen, fastest=False)
-    chosen = dict(zip(LABELS.lower(), best, strict=False))
+    chosen = dict(zip(map(str.lower, labels(len(best))), best, strict=True))
     archs = {name: job.space.decode(np.array(trial["code"])) for name, trial in chosen.items()}
     jobs = [
         Job(name=name, arch=arch, seed=seed, out=folder / NETWORKS / arch.id / f"seed-{seed}")
@@ -85,7 +85,8 @@ def main() -> None:
     files |= {name: job.out / NETWORKS / name / WEIGHTS for name in beside}
     nets = {name: network(arch, files[name]) for name, arch in {**archs, **beside}.items()}
     shapes = {name: (net, (job.data.in_chs, net.arch.resolution, net.arch.resolution)) for name, net in nets.items()}
-    times = measure(runtime(job.recipe.latency.runtime, job.recipe.latency.threads), shapes, job.recipe.seed)
+    setting = job.recipe.latency
+    times = measure(runtime(setting.runtime, setting.threads, setting.dtype), shapes, job.recipe.seed, setting.batch)
     rows = [
         {
             **row,

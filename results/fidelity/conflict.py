@@ -66,7 +66,7 @@ def measure(space: Space, data: Data, free: Free, kind: type[Supernet]) -> dict[
         kl(supernet(images, space.smallest), teacher.detach()).backward()
         torch.nn.utils.clip_grad_norm_(supernet.parameters(), CONFIG.clip_norm)
         optimizer.step()
-    evaluate = InheritedAccuracy(supernet, data)
+    evaluate = InheritedAccuracy(supernet, data, CONFIG)
     return {
         name: loss(evaluate, data, arch) for name, arch in (("largest", space.largest), ("smallest", space.smallest))
     }

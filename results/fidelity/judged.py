@@ -14,7 +14,7 @@ from ghostnet.arch import Arch
 from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data, resized
 from search.files import read_json, write_json
-from search.training.supernet import CARD, load_supernet
+from search.training.supernet import CARD, load_inherited
 
 HERE = Path(__file__).parent
 
@@ -34,7 +34,7 @@ def main() -> None:
     for name, (_, _, _, kind) in SUPERNETS.items():
         if name in found or not (arguments.work / name / CARD).exists():
             continue
-        evaluate = InheritedAccuracy(load_supernet(arguments.work / name, kind), data)
+        evaluate = load_inherited(arguments.work / name, data, kind)
         archs = planned(space, arguments)
         found[name] = {arch_id: loss(evaluate, data, arch) for arch_id, arch in archs.items()}
         write_json(arguments.out, {"judges": len(data.search), "loss": found})

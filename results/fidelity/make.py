@@ -25,14 +25,13 @@ from unscaled import UnscaledPerRatioSupernet, UnscaledSupernet
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
-from search.accuracy.evaluate import InheritedAccuracy
 from search.accuracy.ranking_study import PLAN, RESULT, agreement, fidelity, plan, trainings
 from search.data.datasets import Data, Split, load
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipes.schema import SupernetTraining, Training
 from search.training.retrain import CARD as NETWORK_CARD
 from search.training.retrain import retrain
-from search.training.supernet import CARD, load_supernet, space_for, train_supernet
+from search.training.supernet import CARD, load_inherited, space_for, train_supernet
 from spaces.space import Space
 
 HERE = Path(__file__).parent
@@ -146,7 +145,7 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
         its_data = replace(data, train=seen(data, space, long["images"], arguments).train)
         write_json(folder / "fidelity" / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
         result = fidelity(
-            lambda folder=folder, kind=kind: load_supernet(folder, kind),
+            lambda folder=folder, its_data=its_data, kind=kind: load_inherited(folder, its_data, kind),
             space,
             its_data,
             Training(epochs=arguments.epochs, **FULL),
@@ -159,7 +158,8 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
             trained=arguments.work / "networks",
         )
         trained = read_json(folder / CARD)["training"]
-        evaluate = InheritedAccuracy(load_supernet(folder, kind).to(arguments.device), its_data)
+        evaluate = load_inherited(folder, its_data, kind)
+        evaluate.supernet.to(arguments.device)
         ends = {"largest": evaluate(space.largest), "smallest": evaluate(space.smallest)}
         found[name] = {"about": about, "supernet": trained | ends, **result}
         write_json(arguments.out / name / RESULT, found[name])

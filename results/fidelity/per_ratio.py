@@ -25,7 +25,8 @@ class PerRatioSupernet(Supernet):
         ratios = sorted({block.ratio for arch in bounds for block in arch.blocks} | set(range(1, 5)))
         for name, tensor in list(self.named_parameters()):
             if self._is_split(name):
-                for ratio in ratios[".cheap_operation." in name :]:  # s = 1 has none
+                ghosts = ".cheap_operation." in name  # which s = 1 has none of
+                for ratio in ratios[1:] if ghosts else ratios:
                     fresh = tensor.detach().clone()
                     if tensor.ndim == 4:
                         fresh.normal_(0, float(tensor.detach().std()), generator=kwargs.get("generator"))

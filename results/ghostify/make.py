@@ -103,7 +103,7 @@ def main() -> None:
             pairs = [Replacement(r.name, originals[r.name], r.ghost) for r in swapped]
             with torch.no_grad():
                 layers = layer_error(plain, pairs, held)
-                recalibrate(net, data)
+                recalibrate(net, data, brief)
                 outputs = distance(net.eval()(held), expected)
             row = {
                 "ratio": ratio,

@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import load
 from search.files import JsonLines, write_bytes
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.progress import bar
-from search.training.supernet import load_supernet, read_card
+from search.training.supernet import load_inherited, read_card
 from spaces.tables import macs_table, params_table
 
 COLUMNS = ("arch", "code", "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "macs", "params")
@@ -41,7 +40,7 @@ def main() -> None:
     assert len(codes) == space.size
     done = JsonLines(arguments.out.with_name(arguments.out.name + ".jsonl"))
     found = [row["accuracy"] for row in done]
-    evaluate = InheritedAccuracy(load_supernet(arguments.supernet), load(arguments.data, space.resolution))
+    evaluate = load_inherited(arguments.supernet, load(arguments.data, space.resolution))
     with bar("networks", len(codes)) as progress:
         for code in codes[len(found) :]:
             found.append(evaluate(space.decode(code)))

@@ -1,6 +1,7 @@
 """Accuracy: of a network on a split, and of a supernet's slice with its batch norm recalibrated."""
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,11 @@ from ghostnet.supernet import Supernet
 from search.accuracy.predictor import Correction
 from search.data.datasets import Data, Split, resized
 from search.data.encoded import EncodedSplit
+from search.data.transforms import Augment
+from search.recipes.schema import Training
 from search.training.distributed import best_device
+
+SEED = 0  # of the augmentation under which norms are recalibrated
 
 
 @torch.no_grad()
@@ -27,11 +32,22 @@ def accuracy(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution
     return right / len(split)
 
 
-def recalibrate(net: nn.Module, data: Data, resolution: int | None = None) -> None:
+def recalibrate(net: nn.Module, data: Data, config: Training, resolution: int | None = None) -> None:
     """Re-estimates the norms' statistics over the calibration split: inherited ones belong to no network in particular
-    (Yu and Huang, ICCV 2019)."""
-    device = next(net.parameters()).device
-    estimate_norms(net, (resized(images, resolution) for images, _ in data.batches(data.calibration.to(device))))
+    (Yu and Huang, ICCV 2019). The images are augmented as in the training of the weights, by the same seed for every
+    network: statistics of clean images cost accuracy, most where there is most of it (results/fidelity/README.md).
+
+    Args:
+        config: how the weights were trained.
+        resolution: if not the data's.
+    """
+    augment = Augment(data, config)
+    _recalibrate(net, augment, augment.fixed(data.calibration, SEED), resolution)
+
+
+def _recalibrate(net: nn.Module, augment: Augment, calibration: Split, resolution: int | None) -> None:
+    calibration = calibration.to(next(net.parameters()).device)
+    estimate_norms(net, (resized(images, resolution) for images in augment.batches(calibration, SEED)))
 
 
 @torch.no_grad()
@@ -45,10 +61,10 @@ def estimate_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: normalised images [B, C, H, W], on the network's device.
     """
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    seen: dict[nn.Module, list[Tensor]] = {norm: [] for norm in norms}
+    seen: dict[nn.Module, list[Tensor]] = {norm: [] for norm in norms}  # count, mean and variance, batch by batch
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        mean, variance = norm.running_mean.double(), norm.running_var.double()  # type: ignore[union-attr,operator]
+        mean, variance = (buffer.double() for buffer in statistics(norm))
         seen[norm].append(torch.stack([torch.full_like(mean, inputs[0].numel() / len(mean)), mean, variance]))
 
     was, momenta = net.training, [norm.momentum for norm in norms]
@@ -65,11 +81,16 @@ def estimate_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
         for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
             hook.remove()
             norm.momentum = momentum
-    for norm, parts in seen.items():
-        if parts:
-            mean, variance = pooled(*torch.stack(parts, 1))
-            norm.running_mean.copy_(mean)
-            norm.running_var.copy_(variance)
+    for module, samples in seen.items():
+        if samples:
+            for buffer, value in zip(statistics(module), pooled(*torch.stack(samples, 1)), strict=True):
+                buffer.copy_(value)
+
+
+def statistics(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """A norm's running mean and variance."""
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    return norm.running_mean, norm.running_var
 
 
 def pooled(counts: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,10 +102,15 @@ def pooled(counts: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Te
 
 
 class InheritedAccuracy:
-    """Accuracy on the search split of sub-networks with the supernet's weights."""
+    """Accuracy on the search split of sub-networks with the supernet's weights, which were trained by `config`."""
 
-    def __init__(self, supernet: Supernet, data: Data) -> None:
-        self.supernet, self.data = supernet.eval(), data
+    def __init__(self, supernet: Supernet, data: Data, config: Training) -> None:
+        self.supernet, self.data, self.config = supernet.eval(), data, config
+
+    @cached_property
+    def _calibration(self) -> Split:
+        """Drawn once: all networks see the same images."""
+        return Augment(self.data, self.config).fixed(self.data.calibration, SEED)
 
     def settle_in(self) -> None:
         """Moves to this process's GPU, if it has one."""
@@ -93,7 +119,7 @@ class InheritedAccuracy:
     def network(self, arch: Arch) -> GhostNet:
         """The sub-network as it is evaluated: extracted and recalibrated."""
         net = self.supernet.extract(arch).to(memory_format=torch.channels_last)
-        recalibrate(net, self.data, arch.resolution)
+        _recalibrate(net, Augment(self.data, self.config), self._calibration, arch.resolution)
         return net
 
     def __call__(self, arch: Arch) -> float:

@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
-from ghostnet.supernet import Supernet
 from ghostnet.weights import network
 from search.accuracy.evaluate import InheritedAccuracy, accuracy
 from search.accuracy.predictor import LEAST, left_out
@@ -45,12 +44,14 @@ Floats = NDArray[np.float64]
 class Beside(Protocol):
     """What works on many networks at a time (`search.parallel.workers.SideBySide`)."""
 
-    def evaluate(self, supernet: Supernet, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]: ...
+    def evaluate(
+        self, inherited: InheritedAccuracy, waiting: list[tuple[str, Arch]]
+    ) -> Iterator[tuple[str, float]]: ...
     def retrain(self, jobs: list[Job], config: Training) -> None: ...
 
 
 def fidelity(
-    supernet: Callable[[], Supernet],
+    inherited_accuracy: Callable[[], InheritedAccuracy],
     space: Space,
     data: Data,
     config: Training,
@@ -69,7 +70,7 @@ def fidelity(
     """Measures the fidelity of a supernet and writes the folder `out`; resumes what is there.
 
     Args:
-        supernet: loads the trained supernet, if it is still needed.
+        inherited_accuracy: loads the trained supernet, if it is still needed.
         seeds: full trainings of each network, from `seed` on; their mean is what is to be ranked.
         trained: where fully trained networks lie or go, to be shared by several supernets; `out/networks` if None.
         beside: evaluates and trains many networks at a time; one after the other, here, if None.
@@ -86,9 +87,9 @@ def fidelity(
     log = JsonLines(out / INHERITED)
     known = {row["arch"] for row in log}
     if unknown := [(name, arch) for name, arch in archs.items() if name not in known]:
-        evaluate = beside.evaluate if beside else partial(_evaluate, data, device)
+        evaluate = beside.evaluate if beside else partial(_evaluate, device)
         with bar("inherited accuracy", len(unknown)) as progress:
-            for name, found in evaluate(supernet(), unknown):
+            for name, found in evaluate(inherited_accuracy(), unknown):
                 log.append({"arch": name, "accuracy": found})
                 progress.advance()
     trained = trained or out / NETWORKS
@@ -168,9 +169,9 @@ def trainings(name: str, arch: Arch, folder: Path, seed: int, seeds: int) -> lis
 
 
 def _evaluate(
-    data: Data, device: torch.device, supernet: Supernet, waiting: list[tuple[str, Arch]]
+    device: torch.device, evaluate: InheritedAccuracy, waiting: list[tuple[str, Arch]]
 ) -> Iterator[tuple[str, float]]:
-    evaluate = InheritedAccuracy(supernet.to(device), data)
+    evaluate.supernet.to(device)
     for name, arch in waiting:
         yield name, evaluate(arch)
 

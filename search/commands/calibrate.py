@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.commands.shared import Interruptible, Json, Out, Resume, Seed, SpaceName, answer, fresh, print_json, stdout
+from search.commands.shared import (
+    Interruptible,
+    Json,
+    Out,
+    Resume,
+    Seed,
+    SpaceName,
+    answer,
+    fresh,
+    given,
+    print_json,
+    stdout,
+)
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,6 +56,11 @@ def calibrate(
 ) -> None:
     """Time this machine: make a latency table for a space, and say how well it predicts."""
     if context.invoked_subcommand:
+        if early := given(context):
+            raise UserError(
+                f"{', '.join(early)} would not reach `calibrate {context.invoked_subcommand}`: its options stand "
+                f"behind its name"
+            )
         return
     import time
 

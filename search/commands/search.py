@@ -68,11 +68,12 @@ def search(
     from search.data import names as sources
     from search.engine.budgets import parse_milliseconds, parse_windows
     from search.engine.choose import check_ways
-    from search.recipes.schema import Backend, Sampler, Search
+    from search.recipes.schema import Backend, Sampler, Search, check_sampler
 
     for kind, name, names in (("the backend", backend, get_args(Backend)), ("a sampler", sampler, get_args(Sampler))):
         if name not in names:
             raise UserError(f"{kind} is one of {', '.join(names)}, not {name!r}")
+    check_sampler(backend, sampler)
     if (workers > 1 or address or gpus) and backend != "ray":
         raise UserError("--workers, --address and --gpus go with --backend ray")
     if storage and backend == "nni":

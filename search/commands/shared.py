@@ -70,6 +70,13 @@ def find_arch(name: str) -> Arch:
     return published(name)
 
 
+def given(context: typer.Context) -> list[str]:
+    """The options that stand on the command line, by their names."""
+    names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in names if name}
+    return [names[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+
+
 def recipe_for(data: str) -> str:
     return "digits" if data == "digits" else "cifar10"
 

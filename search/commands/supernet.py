@@ -108,7 +108,7 @@ def fidelity(
     from search.report.fidelity import write_page
     from search.training.distributed import best_device
     from search.training.metadata import card_id
-    from search.training.supernet import load_supernet, read_card
+    from search.training.supernet import load_inherited, read_card
 
     space = read_card(supernet)[1]
     chosen = _front_of(trials, space, front) if trials else []
@@ -119,7 +119,7 @@ def fidelity(
 
         beside = SideBySide(loaded, workers, address)
     found = measure(
-        lambda: load_supernet(supernet),
+        lambda: load_inherited(supernet, loaded),
         space,
         loaded,
         config,

@@ -111,11 +111,15 @@ class Data:
         return (images.float() / 255 - mean) / std
 
     def batches(self, split: Split | EncodedSplit, size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised batches in order, of `size` images or fewer and as equal as can be: what evaluation reads. A short
-        last one would have statistics of its own."""
-        parts = torch.arange(len(split)).tensor_split(-(-len(split) // size))
-        for images, labels, _ in split.stream((part, 0) for part in parts):
+        """Normalised batches in order: what evaluation reads."""
+        for images, labels, _ in split.stream((part, 0) for part in parts(len(split), size)):
             yield self.normalise(images), labels
+
+
+def parts(count: int, size: int = 250) -> tuple[Tensor, ...]:
+    """Numbers of `count` images in order, in batches of `size` or fewer that are as equal as can be: a short last one
+    would have statistics of its own."""
+    return torch.arange(count).tensor_split(-(-count // size))
 
 
 def resized(images: Tensor, side: int | None) -> Tensor:

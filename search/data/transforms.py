@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search.data.datasets import Data, Split
+from search.data.datasets import Data, Split, parts
 from search.data.encoded import EncodedSplit
 from search.data.images import GROUND, LARGE
 from search.recipes.schema import Training
@@ -55,6 +55,25 @@ class Augment:
             with temporary_seed(seed, images.device):
                 images = self.erasing(images)
         return images
+
+    def fixed(self, split: Split, seed: int) -> Split:
+        """A split with what is done image by image done once, from the encoded images where there are such."""
+        if not self.transform:
+            return split
+        source = replace(split.encoded or split, transform=self.transform)
+        images = [images for images, _, _ in source.stream(_seeded(split, seed))]
+        return Split(torch.cat(images).to(split.images.device), split.labels)
+
+    def batches(self, split: Split, seed: int) -> Iterator[Tensor]:
+        """Batches of a `fixed` split, in order, as training would show them; the same ones for the same seed."""
+        for images, _, drawn in split.stream(_seeded(split, seed)):
+            yield self(images, drawn)
+
+
+def _seeded(split: Split, seed: int) -> Iterator[tuple[Tensor, int]]:
+    """Numbers of a split's images, batch by batch, and a seed for each batch."""
+    order = parts(len(split))
+    yield from zip(order, np.random.SeedSequence(seed).generate_state(len(order)).tolist(), strict=True)
 
 
 def shifted(images: Tensor, pad: int, flip: bool, rng: np.random.Generator) -> Tensor:

@@ -15,17 +15,26 @@ VISITS = 7  # calm ones, to each network
 MOST_VISITS = 60  # calm or not
 
 
-def measure(run: Runtime, networks: Mapping[str, tuple[nn.Module, Shape]], seed: int = 0) -> dict[str, float]:
-    """Latency of each network at batch 1, in milliseconds; interleaved, so that a slow minute touches all alike."""
-    sessions = {name: (run.load(run.compile(module, shape)), shape) for name, (module, shape) in networks.items()}
-    return measure_sessions(run, sessions, seed)
+def measure(
+    run: Runtime, networks: Mapping[str, tuple[nn.Module, Shape]], seed: int = 0, batch: int = 1
+) -> dict[str, float]:
+    """Latency of a run of each network on `batch` images, in milliseconds; interleaved, so that a slow minute touches
+    all alike."""
+    sessions = {
+        name: (run.load(run.compile(module, shape, batch)), shape) for name, (module, shape) in networks.items()
+    }
+    return measure_sessions(run, sessions, seed, batch=batch)
 
 
 def measure_sessions(
-    run: Runtime, sessions: Mapping[str, tuple[Session, Shape]], seed: int = 0, seconds: float = float("inf")
+    run: Runtime,
+    sessions: Mapping[str, tuple[Session, Shape]],
+    seed: int = 0,
+    seconds: float = float("inf"),
+    batch: int = 1,
 ) -> dict[str, float]:
-    """As `measure`, of anything that runs; `run` is the runtime of the reference that tells calm moments. After so many
-    seconds no new round begins, but for the first."""
+    """As `measure`, of anything that runs such a batch; `run` is the runtime of the reference that tells calm moments.
+    After so many seconds no new round begins, but for the first."""
     gate = Gate(*reference(run), run.threads)
     rng, start = np.random.default_rng(seed), time.monotonic()
     rows: dict[str, list[dict]] = {name: [] for name in sessions}
@@ -36,7 +45,7 @@ def measure_sessions(
             waiting = [name for name in sessions if sum(gate.calm(v["reference_ms"]) for v in rows[name]) < VISITS]
             for name in rng.permutation(waiting).tolist():
                 session, shape = sessions[name]
-                rows[name].append(gate.visit(session, (1, *shape)))
+                rows[name].append(gate.visit(session, (batch, *shape)))
             progress.at(VISITS * (len(sessions) - len(waiting)))
     gate.close()
     return {name: score(gate.counted(visits)) for name, visits in rows.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
+from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data
 from search.errors import UserError
 from search.files import read_json
@@ -78,11 +79,12 @@ class SideBySide:
                     raise
                 progress.advance()
 
-    def evaluate(self, supernet: Supernet, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]:
+    def evaluate(self, inherited: InheritedAccuracy, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]:
         """Inherited accuracies as they come; each process holds the supernet once."""
         from ray.util import ActorPool
 
-        shared, kind = self.ray.put(supernet), self.ray.remote(max_restarts=TRIES, max_task_retries=TRIES, **self.needs)
+        shared = self.ray.put((inherited.supernet, inherited.config))
+        kind = self.ray.remote(max_restarts=TRIES, max_task_retries=TRIES, **self.needs)
         actors: list[Any] = [kind(_Evaluator).remote(shared, self.data) for _ in range(min(self.workers, len(waiting)))]
         pool = ActorPool(actors)
         yield from pool.map_unordered(lambda actor, item: actor.evaluate.remote(*item), waiting)
@@ -93,13 +95,12 @@ class SideBySide:
 class _Evaluator:
     """A worker that answers for sub-networks of one supernet."""
 
-    def __init__(self, supernet: Supernet, data: Data) -> None:
+    def __init__(self, trained: tuple[Supernet, Training], data: Data) -> None:
         import torch
 
-        from search.accuracy.evaluate import InheritedAccuracy
-
         torch.set_num_threads(1)
-        self.accuracy = InheritedAccuracy(supernet.to(best_device()), data)
+        supernet, config = trained
+        self.accuracy = InheritedAccuracy(supernet.to(best_device()), data, config)
 
     def evaluate(self, name: str, arch: Arch) -> tuple[str, float]:
         return name, self.accuracy(arch)

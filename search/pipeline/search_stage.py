@@ -163,11 +163,11 @@ def search_networks(
     if fidelity:
         about["fidelity"] = hashlib.sha256(fidelity.read_bytes()).hexdigest()
     with TrialLog(log, about) as trials:
-        from search.accuracy.evaluate import ExpectedAccuracy, InheritedAccuracy
+        from search.accuracy.evaluate import ExpectedAccuracy
         from search.engine.backends import backend
-        from search.training.supernet import load_supernet
+        from search.training.supernet import load_inherited
 
-        inherited = InheritedAccuracy(load_supernet(supernet), data())
+        inherited = load_inherited(supernet, data())
         evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
         if config.backend != "ray":  # whose workers settle in where they are
             evaluate.settle_in()
@@ -190,6 +190,7 @@ def header(
         "supernet": read_card(supernet)[0],
         "latency_tables": [hashlib.sha256(table.read_bytes()).hexdigest() for table in tables],
         "data": data,
+        "norms": "augmented as in training",  # clean images gave an earlier version other accuracies
         "objectives": [objective.name for objective in problem.objectives],
         "budgets": list(problem.budgets),
         "sampler": config.sampler,
@@ -214,4 +215,4 @@ def measured(trials: Sequence[Trial], space: Space, supernet: Path, table: Path)
     whole = load_supernet(supernet)
     archs = [space.decode(np.array(trial["code"])) for trial in trials]
     shapes = {arch.id: (whole.extract(arch), (space.in_chs, arch.resolution, arch.resolution)) for arch in archs}
-    return measure(run, shapes)
+    return measure(run, shapes, batch=setting.batch)

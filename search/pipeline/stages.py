@@ -1,7 +1,9 @@
 """The stages of a run: each reads what the ones before it left in the run's folder, and leaves its own product."""
 
 import time
+from itertools import islice, product
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from ghostnet.arch import Arch
@@ -27,7 +29,6 @@ if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
     from search.pipeline.search_stage import Found
 
 LIKE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
-LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def train(job: Run) -> None:
@@ -77,7 +78,7 @@ def fidelity(job: Run) -> None:
     from search.engine.choose import choose_by_budget
     from search.report.fidelity import write_page
     from search.training.metadata import card_id
-    from search.training.supernet import load_supernet
+    from search.training.supernet import load_inherited
 
     config, training, supernet = job.recipe.fidelity, job.recipe.retrain, job.out / SUPERNET
     front: list[Arch] = []
@@ -91,7 +92,7 @@ def fidelity(job: Run) -> None:
         beside = SideBySide(job.data, training.workers, None)
     out = (job.out / FIDELITY).parent
     found = measure(
-        lambda: load_supernet(supernet),
+        lambda: load_inherited(supernet, job.data),
         job.space,
         job.data,
         training,
@@ -128,11 +129,18 @@ def search(job: Run) -> None:
         "planned": config.trials,
         "front": [t["arch"] for t in best],
         "fronts": {budget: [t["arch"] for t in each] for budget, each in found.fronts.items()},
-        "chosen": dict(zip(LABELS, chosen, strict=False)),
+        "chosen": dict(zip(labels(len(chosen)), chosen, strict=True)),
         "random": like_them(job, chosen),
     }
     say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
     write_json(job.out / RESULT, result)
+
+
+def labels(count: int) -> list[str]:
+    """Names of the chosen networks: A to Z, AA, AB and so on."""
+    lengths = range(1, count + 1)
+    names = (letters for length in lengths for letters in product(ascii_uppercase, repeat=length))
+    return ["".join(letters) for letters in islice(names, count)]
 
 
 def _search(job: Run, log: str, correction: Path | None = None, trials: int | None = None) -> "Found":
@@ -194,16 +202,18 @@ def retrain(job: Run) -> None:
     for name, arch in archs.items():
         net = load_network(arch, job.out / NETWORKS / name / WEIGHTS)
         timed[name] = (net, (job.data.in_chs, arch.resolution, arch.resolution))
-    times = measure(runtime(job.recipe.latency.runtime, job.recipe.latency.threads), timed, job.recipe.seed)
+    setting = job.recipe.latency  # the table's, by which they were chosen
+    run = runtime(setting.runtime, setting.threads, setting.dtype)
+    times = measure(run, timed, job.recipe.seed, setting.batch)
     write_json(job.out / TIMES, times)
 
 
 def inherited(job: Run, archs: dict[str, Arch]) -> dict[str, float]:
     """What the supernet says of the networks that are trained fully, whether the search met them or not."""
-    from search.accuracy.evaluate import InheritedAccuracy
-    from search.training.supernet import load_supernet
+    from search.training.supernet import load_inherited
 
-    evaluate = InheritedAccuracy(load_supernet(job.out / SUPERNET).to(job.device), job.data)
+    evaluate = load_inherited(job.out / SUPERNET, job.data)
+    evaluate.supernet.to(job.device)
     return {name: evaluate(arch) for name, arch in archs.items()}
 
 

@@ -21,6 +21,16 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Backend = Literal["optuna", "ray", "nni"]
 Sampler = Literal["guided", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
 
+NNI_SAMPLERS = ("tpe", "random", "evolution", "nsga2")  # those that one of its tuners is like
+
+
+def check_sampler(backend: str, sampler: str) -> None:
+    """Raises:
+    UserError: the backend has no such sampler.
+    """
+    if backend == "nni" and sampler not in NNI_SAMPLERS:
+        raise UserError(f"the backend nni has the samplers {', '.join(NNI_SAMPLERS)}, not {sampler!r}")
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -154,6 +164,11 @@ class Search(_Model):
     backend: Backend = "optuna"
     workers: Count = 1
     storage: str | None = Field(default=None, description="where Optuna's study is shown; None: nowhere")
+
+    @model_validator(mode="after")
+    def _has_sampler(self) -> "Search":
+        check_sampler(self.backend, self.sampler)
+        return self
 
 
 class Retraining(Training):

@@ -18,7 +18,6 @@ def inherit(net: GhostNet, arch: Arch, folder: Path, data: Data) -> None:
         WeightsError: the weights are of another architecture.
     """
     from ghostnet.weights import load
-    from search.accuracy.evaluate import InheritedAccuracy
     from search.training import supernet as sandwich
 
     if (folder / sandwich.CARD).exists():
@@ -32,7 +31,7 @@ def inherit(net: GhostNet, arch: Arch, folder: Path, data: Data) -> None:
             space.encode(arch)
         except SpaceError as error:
             raise UserError(f"the supernet in {folder} has no architecture {arch.id}: {error}") from None
-        found = InheritedAccuracy(sandwich.load_supernet(folder), data).network(arch)
+        found = sandwich.load_inherited(folder, data).network(arch)
         net.load_state_dict(found.state_dict())
     elif (folder / "weights.safetensors").exists():
         load(net, folder / "weights.safetensors")

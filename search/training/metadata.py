@@ -7,6 +7,7 @@ from typing import Any
 
 from search.errors import UserError
 from search.files import read_json
+from search.recipes.schema import SupernetTraining
 from spaces.custom import space_of
 from spaces.errors import SpaceError
 from spaces.presets import named_space
@@ -45,6 +46,19 @@ def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
     """
     space = named_space(space) if isinstance(space, str) else space
     return replace(space, num_classes=num_classes, in_chs=in_chs)
+
+
+def trained_by(card: dict[str, Any]) -> SupernetTraining:
+    """How a supernet was trained, for recalibration to show its norms what they saw; the defaults for a card of an
+    earlier version, which doesn't say.
+
+    Raises:
+        UserError: the card's recipe is none.
+    """
+    try:
+        return SupernetTraining.model_validate(card.get("config", {"epochs": 1.0}), strict=False)
+    except ValueError as error:
+        raise UserError(f"{CARD}: `config` is no supernet's recipe: {str(error).splitlines()[0]}") from None
 
 
 def card_id(folder: Path) -> str:

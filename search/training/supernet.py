@@ -26,13 +26,13 @@ from search.training.checkpoint import Checkpoint
 from search.training.distillation import DIVERGENCES
 from search.training.distributed import World
 from search.training.loop import fit
-from search.training.metadata import CARD, SCHEMA, read_card, space_for
+from search.training.metadata import CARD, SCHEMA, read_card, space_for, trained_by
 from spaces.custom import space_to_dict
 from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import macs_table
 
-__all__ = ["load_supernet", "new_supernet", "read_card", "space_for", "train_supernet"]
+__all__ = ["load_inherited", "load_supernet", "new_supernet", "read_card", "space_for", "train_supernet"]
 WEIGHTS, CHECKPOINT = "supernet.safetensors", "checkpoint.pt"
 WATCHED = 3  # random networks whose accuracy is followed
 EVEN_FROM = 64  # networks from which one is drawn evenly over multiply-adds
@@ -77,7 +77,7 @@ def train_supernet(
 
     def probe(net: nn.Module) -> dict[str, float]:
         assert isinstance(net, Supernet)
-        evaluate = InheritedAccuracy(net, data)
+        evaluate = InheritedAccuracy(net, data, config)
         return {f"accuracy/{name}": evaluate(arch) for name, arch in watched.items()}
 
     trained = fit(
@@ -103,6 +103,7 @@ def train_supernet(
         "in_chs": space.in_chs,
         "data": data.name,
         "seed": seed,
+        "config": config.model_dump(mode="json"),
         "training": asdict(trained),
     }
     write_bytes(out / WEIGHTS, to_bytes(supernet))
@@ -155,3 +156,12 @@ def load_supernet(folder: Path, kind: type[Supernet] = Supernet) -> Supernet:
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS}: {str(error).splitlines()[0]}") from None
     return supernet.eval()
+
+
+def load_inherited(folder: Path, data: Data, kind: type[Supernet] = Supernet) -> InheritedAccuracy:
+    """Inherited accuracy of the networks of a finished supernet, on the CPU.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    return InheritedAccuracy(load_supernet(folder, kind), data, trained_by(read_card(folder)[0]))

@@ -61,8 +61,7 @@ class _Frozen:
 
 
 def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
-    from search.accuracy.evaluate import InheritedAccuracy
-    from search.training.supernet import load_supernet, read_card
+    from search.training.supernet import load_inherited, read_card
 
     _, space = read_card(folder)
     if (space.num_classes, space.in_chs) != (data.num_classes, data.in_chs):
@@ -70,7 +69,7 @@ def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
             f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
             f"{data.num_classes} and {data.in_chs}"
         )
-    return InheritedAccuracy(load_supernet(folder), data).network(space.largest), space.largest.resolution
+    return load_inherited(folder, data).network(space.largest), space.largest.resolution
 
 
 def _network(folder: Path) -> tuple[GhostNet, int]:

@@ -9,7 +9,7 @@ from ghostnet import cost
 from search.engine.choose import choose
 from search.engine.front import front
 from search.latency.table import LatencyTable
-from search.pipeline.stages import LABELS
+from search.pipeline.stages import labels
 from search.recipes.schema import load
 from search.training.supernet import space_for
 from spaces.population import sample
@@ -45,7 +45,7 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
         log = folder / "search/trials.jsonl"
         log.parent.mkdir(parents=True)
         log.write_text("".join(json.dumps(row) + "\n" for row in [header, *rows]))
-    chosen = dict(zip(LABELS, choose(rows, 3), strict=False))
+    chosen = dict(zip(labels(3), choose(rows, 3), strict=True))
     if "search" in done:
         best = [t["arch"] for t in front(rows)]
         _write(folder / "search/result.json", {"evaluated": trials, "planned": 200, "front": best, "chosen": chosen})

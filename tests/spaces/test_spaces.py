@@ -11,7 +11,7 @@ from ghostnet.published import Row
 from ghostnet.units import intrinsic_chs
 from spaces import Space, SpaceError, Window, named_space
 from spaces.population import mutate, sample, short
-from spaces.tables import macs_table, params_table
+from spaces.tables import costs, macs_table, params_table
 
 NAMES = ("digits", "cifar", "imagenet", "digits-plus", "cifar-plus", "imagenet-plus")
 
@@ -68,7 +68,9 @@ def test_codes_there_and_back_and_vectorised_costs(name):
         arch = space.decode(code)
         total = cost(arch, space.num_classes, space.in_chs)
         assert (space.encode(arch) == code).all() and arch in space
-        assert (total.macs, total.params) == (m, p)
+        assert (total.macs, total.params) == (m, p) and costs(space, code) == total
+    with pytest.raises(SpaceError, match=r"one network's code, \[genes\], not of shape \[40, "):
+        costs(space, codes)
 
 
 @pytest.mark.parametrize("name", ["imagenet", "imagenet-plus"])

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ from search.engine.plan import Plan
 from search.engine.problem import Problem, Trial
 from search.errors import UserError
 from search.progress import Bar, bar
-from search.recipes.schema import Sampler
+from search.recipes.schema import Sampler, check_sampler
 from spaces.space import Space
 
 TARGETS = (0.25, 0.5, 1.0)  # quantiles of the costs of networks drawn inside the budgets
-# Of NNI's tuners, the nearest to each sampler.
+# Of NNI's tuners, the one that each sampler is like; others are refused.
 TUNERS: dict[Sampler, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
 POLL_S = 1.0
 STARTS = 5  # of an experiment that stopped
@@ -43,8 +44,9 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
     """Evaluates different networks until the plan is over.
 
     Raises:
-        UserError: NNI is not installed, or its experiment stopped.
+        UserError: NNI has no such sampler, is not installed, or its experiment stopped.
     """
+    check_sampler("nni", plan.sampler)
     try:
         import nni  # noqa: F401
     except ImportError as error:
@@ -76,7 +78,7 @@ class _Desk:
     ) -> None:
         self.problem, self.log, self.target, self.cost, self.progress = problem, log, target, cost, progress
         self.plan, self.until = plan, until
-        self.tuner = tuner(plan.sampler)
+        self.tuner = TUNERS[plan.sampler]
         self.key = secrets.token_hex(16)
 
     def done(self) -> bool:
@@ -133,11 +135,6 @@ class _Desk:
         return float(first.sign * row[first.name] - max(row[self.cost] / self.target - 1, 0))
 
 
-def tuner(sampler: Sampler) -> str:
-    """The NNI tuner for a sampler."""
-    return TUNERS.get(sampler, "TPE")
-
-
 def _last_words(experiment: Any) -> str:
     """What NNI's tuner said last, such as an exception's line."""
     folder = Path(experiment.config.experiment_working_directory) / experiment.id / "log"
@@ -147,12 +144,24 @@ def _last_words(experiment: Any) -> str:
 
 
 @contextmanager
+def _patience() -> Iterator[None]:
+    """Inside, NNI waits for its manager as long as a busy machine may need; it has no setting for that."""
+    from nni.experiment import launcher
+
+    check = launcher._check_rest_server
+    launcher._check_rest_server = partial(check, retry=START_S)  # tries, one a second
+    try:
+        yield
+    finally:
+        launcher._check_rest_server = check
+
+
+@contextmanager
 def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
     """A local experiment that is running."""
     import nni
-    from nni.experiment import Experiment, launcher
+    from nni.experiment import Experiment
 
-    launcher._check_rest_server.__defaults__ = (START_S, None)  # tries, one a second; NNI 3.0 is the last
     nni.silence_stdout()
     os.environ["GHOSTNAS_NNI"] = f"127.0.0.1:{port}:{key}"  # its trials inherit it
     with tempfile.TemporaryDirectory(prefix="ghostnas-nni-", ignore_cleanup_errors=True) as scratch:
@@ -164,7 +173,7 @@ def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
         config.trial_code_directory = str(Path(scratch) / "code")
         config.experiment_working_directory = str(Path(scratch) / "experiments")
         config.search_space = {g.name: {"_type": "choice", "_value": list(range(len(g.choices)))} for g in space.genes}
-        config.tuner.name = tuner(plan.sampler)
+        config.tuner.name = TUNERS[plan.sampler]
         config.tuner.class_args = {"optimize_mode": "maximize"} | (
             {"population_size": plan.population} if config.tuner.name == "Evolution" else {}
         )
@@ -173,7 +182,8 @@ def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
         config.trial_concurrency = plan.workers
         with socket.create_server(("127.0.0.1", 0)) as free:
             place = free.getsockname()[1]
-        experiment.start(place)
+        with _patience():
+            experiment.start(place)
         assert experiment._proc is not None
         watch = [sys.executable, "-P", str(Path(__file__).with_name("nni_watch.py")), str(experiment._proc.pid)]
         # In a session of its own: what ends our process group should not end this first.

@@ -9,6 +9,7 @@ from torch import nn
 from ghostnet import GhostNet
 from search.accuracy.evaluate import estimate_norms, recalibrate
 from search.data.datasets import Split, load
+from search.recipes.schema import Training
 from search.training.supernet import space_for
 
 SPACE = space_for("digits", 10, 1)
@@ -50,7 +51,7 @@ def test_one_image_more_hardly_moves_any_norm(data):
     for count in (250, 251):
         some = replace(data, calibration=Split(data.train.images[:count], data.train.labels[:count]))
         net = GhostNet(SPACE.uniform(0.5), 10, 1, generator=torch.Generator().manual_seed(0))
-        recalibrate(net, some)
+        estimate_norms(net, (images for images, _ in some.batches(some.calibration)))
         stats[count] = [(m.running_mean, m.running_var) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for (mean, variance), (more_mean, more_variance) in zip(stats[250], stats[251], strict=True):
         assert ((more_mean - mean).abs() < 0.02 * variance.sqrt()).all()
@@ -65,3 +66,23 @@ def test_batches_are_as_equal_as_can_be_and_lose_nothing(count, data):
     assert max(sizes) <= 8 and max(sizes) - min(sizes) <= 1
     assert torch.equal(torch.cat(labels), some.labels)
     torch.testing.assert_close(torch.cat(images), data.normalise(some.images))
+
+
+def test_recalibration_shows_what_training_shows_the_same_each_time(data):
+    """Shifts and erasing, by a seed of its own: no global generator has a say."""
+    config = Training(epochs=1)
+    net = nn.Sequential(nn.BatchNorm2d(1))
+    shown = []
+    net.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].clone()))
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        recalibrate(net, data, config)
+    first, again = torch.cat(shown).split(len(data.calibration))
+    assert torch.equal(first, again)
+    clean = data.normalise(data.calibration.images)
+    assert (first != clean).flatten(1).any(1).float().mean() > 0.9  # one shift in 25 is none
+    empty = data.normalise(torch.zeros(1, 1, 16, 16, dtype=torch.uint8))[0, 0, 0, 0]
+    ink = [(images - empty).flatten(1).sum(1) for images in (first, clean)]
+    assert (ink[0] / ink[1]).median() > 0.9  # an image is moved, hardly cut
+    recalibrate(net, data, Training(epochs=1, erasing=0.9))
+    assert not torch.equal(torch.cat(shown)[-len(first) :], first)

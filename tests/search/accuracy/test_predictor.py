@@ -8,14 +8,14 @@ import pytest
 import torch
 from scipy.stats import kendalltau
 
-from search.accuracy.evaluate import ExpectedAccuracy, InheritedAccuracy
+from search.accuracy.evaluate import ExpectedAccuracy
 from search.accuracy.predictor import Correction, left_out
 from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.training.metadata import card_id
-from search.training.supernet import load_supernet, space_for, train_supernet
+from search.training.supernet import load_inherited, space_for, train_supernet
 from spaces.population import sample
 from spaces.tables import costs
 from tests.search.commands.test_cli import ghostnas
@@ -85,7 +85,7 @@ def judged(tmp_path_factory):
     front = [SPACE.smallest, SPACE.uniform(0.5)]
     about = {"count": 6, "bins": 2, "seed": 0, "device": CPU, "front": front, "supernet_id": card_id(net)}
     found = fidelity(
-        lambda: load_supernet(net), SPACE, data, Training(epochs=0.2, batch_size=50), folder / "f", **about
+        lambda: load_inherited(net, data), SPACE, data, Training(epochs=0.2, batch_size=50), folder / "f", **about
     )
     return folder, data, found
 
@@ -93,7 +93,7 @@ def judged(tmp_path_factory):
 def test_expected_accuracy_of_a_measured_study(judged):
     folder, data, found = judged
     assert [n["kind"] for n in found["networks"]] == ["spread"] * 6 + ["front"] * 2
-    inherited = InheritedAccuracy(load_supernet(folder / "net"), data)
+    inherited = load_inherited(folder / "net", data)
     expected = ExpectedAccuracy(inherited, Correction.load(folder / "f/fidelity.json", folder / "net"))
     arch = SPACE.uniform(0.75)
     said = expected(arch)

@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from search.data.datasets import load
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.report.fidelity import write_page
-from search.training.supernet import load_supernet, space_for, train_supernet
+from search.training.supernet import load_inherited, space_for, train_supernet
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)
@@ -83,7 +84,7 @@ def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):
     config, about = Training(epochs=1, batch_size=32), {"count": 8, "bins": 2, "seed": 0, "device": CPU}
 
     def study(out, config=config, **more):
-        return fidelity(lambda: load_supernet(tmp_path / "net"), SPACE, data, config, out, **about, **more)
+        return fidelity(lambda: load_inherited(tmp_path / "net", data), SPACE, data, config, out, **about, **more)
 
     whole = study(tmp_path / "whole")
     log = tmp_path / "whole" / "inherited.jsonl"
@@ -118,3 +119,18 @@ def test_the_command_line_measures_and_goes_on(tmp_path):
     first = said()
     assert len(first["networks"]) == 8
     assert said() == first
+
+
+def test_weights_of_each_ratio_leave_out_ghosts_where_there_are_none(monkeypatch):
+    """The experiment's supernet: s = 1 has a primary convolution of its own, and no cheap operation."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "results" / "fidelity"))
+    from per_ratio import PerRatioSupernet
+
+    split = {}
+    for name in PerRatioSupernet(SPACE.bounds, 10, 1).state_dict():
+        whole, found, ratio = name.rpartition("_s")
+        if found and ratio.isdigit():
+            split.setdefault(whole, set()).add(int(ratio))
+    assert {".cheap_operation." in name for name in split} == {True, False}
+    for name, ratios in split.items():
+        assert ratios == ({2, 3, 4} if ".cheap_operation." in name else {1, 2, 3, 4}), name

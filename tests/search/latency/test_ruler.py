@@ -184,3 +184,29 @@ def test_several_threads_leave_the_process_on_all_its_cores():
     once = session.timer(np.zeros(shape, dtype=np.float32))
     assert all(once() > 0 for _ in range(3))
     assert os.sched_getaffinity(0) == before
+
+
+def test_a_network_is_compiled_and_timed_at_the_batch_that_is_asked_for(monkeypatch):
+    from types import SimpleNamespace
+
+    from search.latency import measure
+
+    asked = []
+
+    class Visited(Scripted):
+        threads = 1
+
+        def visit(self, session, shape):
+            asked.append((session, shape))
+            return {"min_ms": float(shape[0]), "reference_ms": 1.0}
+
+        def close(self):
+            pass
+
+    compiled = lambda module, shape, batch=1: f"{module} of {batch}"  # noqa: E731
+    run = SimpleNamespace(threads=1, compile=compiled, load=lambda made: made)
+    monkeypatch.setattr(measure, "Gate", lambda *reference: Visited())
+    monkeypatch.setattr(measure, "reference", lambda run: ())
+    assert measure.measure(run, {"a": ("net", (3, 8, 8))}, batch=4) == {"a": 4.0}
+    assert set(asked) == {("net of 4", (4, 3, 8, 8))}
+    assert measure.measure(run, {"a": ("net", (3, 8, 8))}) == {"a": 1.0}

@@ -9,10 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from string import ascii_uppercase
+from types import SimpleNamespace
 
 import pytest
 
 from search.files import JsonLines
+from search.pipeline import stages
 from search.pipeline.run_folder import PRODUCTS
 from search.pipeline.stages import LIKE
 from tests.search.commands.test_cli import ghostnas
@@ -191,3 +194,28 @@ def test_a_time_box_ends_cleanly_and_says_what_it_cut(tmp_path):
     assert len(answer["networks"]) == 5
     assert any("supernet had" in note for note in answer["notes"])
     assert any("full training had" in note for note in answer["notes"])
+
+
+def test_networks_are_timed_as_the_table_was(tmp_path, monkeypatch):
+    """Of an int8 recipe as int8, at its batch: what is measured is what was predicted."""
+    from search.latency import measure, runtimes
+    from search.pipeline import retrain_stage
+    from search.recipes.schema import parse
+
+    recipe = parse(RECIPE.replace("[latency]", '[latency]\ndtype = "int8"\nbatch = 8'), "int8")
+    asked = {}
+    monkeypatch.setattr(stages, "networks", lambda job: {})
+    monkeypatch.setattr(stages, "inherited", lambda job, archs: {})
+    monkeypatch.setattr(retrain_stage, "train_all", lambda *_, **__: {})
+    monkeypatch.setattr(retrain_stage, "over_seeds", lambda *_: {})
+    monkeypatch.setattr(retrain_stage, "words", lambda _: "")
+    monkeypatch.setattr(runtimes, "runtime", lambda name, threads, dtype: asked.update(dtype=dtype))
+    monkeypatch.setattr(measure, "measure", lambda run, networks, seed, batch: asked.update(batch=batch) or {})
+    stages.retrain(SimpleNamespace(recipe=recipe, out=tmp_path, minutes=None, data=None, seconds=lambda stage: None))
+    assert asked == {"dtype": "int8", "batch": 8}
+
+
+def test_every_chosen_network_has_a_name_of_its_own():
+    names = stages.labels(26 + 26**2 + 1)
+    assert names[:26] == list(ascii_uppercase) and names[26:28] == ["AA", "AB"] and names[-1] == "AAA"
+    assert len(set(names)) == len(names)

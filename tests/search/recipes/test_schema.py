@@ -41,6 +41,7 @@ def test_few_networks_for_a_correction_are_refused():
         (("epochs = 1", "epochs = 0"), "supernet.epochs"),
         (("epochs = 1", 'epochs = "many"'), "supernet.epochs"),
         (("[search]", "[search]\nsampler = 'luck'"), "search.sampler"),
+        (("[search]", "[search]\nbackend = 'nni'"), "the backend nni has the samplers .* not 'guided'"),
         (('data = "digits"', ""), "data"),
         (('space = "digits"', 'space = "digits"\ncolour = 3'), "colour"),
         (("[supernet]", "[supernet"), "not TOML"),

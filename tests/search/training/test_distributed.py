@@ -13,11 +13,10 @@ import pytest
 import torch
 
 from ghostnet import cost
-from search.accuracy.evaluate import InheritedAccuracy
 from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load
 from search.recipes.schema import SupernetTraining, Training
-from search.training.supernet import load_supernet, new_supernet, space_for, train_supernet
+from search.training.supernet import load_inherited, load_supernet, new_supernet, space_for, train_supernet
 from tests.search.training.test_supernet import SHORT
 
 CPU = torch.device("cpu")
@@ -122,14 +121,13 @@ def test_many_networks_side_by_side_have_the_values_of_one_after_the_other(clust
 
     data = load("digits", 16, limit=100)
     train_supernet(SPACE, data, SHORT, tmp_path / "net", device=CPU)
-    supernet = load_supernet(tmp_path / "net")
     config = Training(epochs=1, batch_size=32)
     about = {"count": 8, "bins": 2, "seed": 0, "device": CPU}
-    lazily = lambda: load_supernet(tmp_path / "net")  # noqa: E731
+    lazily = lambda: load_inherited(tmp_path / "net", data)  # noqa: E731
     beside = fidelity(lazily, SPACE, data, config, tmp_path / "a", **about, beside=SideBySide(data, 2))
     alone = fidelity(lazily, SPACE, data, config, tmp_path / "b", **about)
     assert {n["arch"]: n for n in beside["networks"]} == {n["arch"]: n for n in alone["networks"]}
-    evaluate = InheritedAccuracy(supernet, data)
+    evaluate = lazily()
     first = SPACE.smallest
     assert cost(first, 10, 1).macs <= min(n["macs"] for n in alone["networks"])
     assert 0 <= evaluate(first) <= 1

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 
 from ghostnet import GhostNet, weights
 from ghostnet.weights import network
-from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import load
 from search.data.transforms import Augment, temporary_seed
 from search.errors import UserError
@@ -21,7 +20,7 @@ from search.training import teacher as teachers
 from search.training.loop import autocast_dtype
 from search.training.optimizer import optimizer_of, schedule_of
 from search.training.retrain import Loss, retrain
-from search.training.supernet import load_supernet, space_for, train_supernet
+from search.training.supernet import load_inherited, space_for, train_supernet
 from tests.helpers import randomise
 from tests.search.commands.test_cli import ghostnas
 from tests.search.training.test_supernet import Killed, killed_after
@@ -157,7 +156,7 @@ def test_a_teachers_part_of_the_loss_is_the_divergence_from_it(data):
 def test_teachers_see_images_as_they_were_taught_to(data, supernet, tmp_path):
     images = data.normalise(data.train.images[:4])
     largest = teachers.load(f"supernet:{supernet}", data, CPU)
-    evaluate = InheritedAccuracy(load_supernet(supernet), data)
+    evaluate = load_inherited(supernet, data)
     with torch.no_grad():
         torch.testing.assert_close(largest(images), evaluate.network(SPACE.largest).eval()(images))
     arch = SPACE.smallest
@@ -186,7 +185,7 @@ def test_inherited_weights_are_the_supernets_slice(data, supernet, tmp_path):
     arch = SPACE.sample(np.random.default_rng(1))
     config = Training(epochs=0.01, batch_size=32, lr=1e-12, weight_decay=0.0, warmup_epochs=0)
     retrain(arch, data, config, tmp_path / "net", device=CPU, init=supernet)
-    inherited = InheritedAccuracy(load_supernet(supernet), data).network(arch)
+    inherited = load_inherited(supernet, data).network(arch)
     trained = network(arch, tmp_path / "net/weights.safetensors")
     for (name, mine), theirs in zip(trained.named_parameters(), inherited.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, msg=name)

@@ -10,14 +10,15 @@ import torch
 from ghostnet import Supernet, cost
 from ghostnet.modules import drop_branch
 from ghostnet.weights import WeightsError, network
-from search.accuracy.evaluate import InheritedAccuracy, accuracy, recalibrate
+from search.accuracy.evaluate import SEED, accuracy, recalibrate
 from search.data.datasets import Split, load
+from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.training import loop
 from search.training.distillation import alpha, kl
 from search.training.retrain import retrain
-from search.training.supernet import even, fair, load_supernet, read_card, space_for, train_supernet
+from search.training.supernet import even, fair, load_inherited, load_supernet, read_card, space_for, train_supernet
 from spaces.population import sample
 from spaces.tables import macs_table
 
@@ -129,19 +130,19 @@ def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skip
         loop.fit(net, data, config, lambda *a: step(*a, lambda k: True), checkpoint=tmp_path / "b", **arguments)
 
 
-def test_recalibration_gives_the_statistics_of_the_calibration_split(data, tmp_path):
+def test_recalibration_gives_the_statistics_of_the_calibration_split_augmented_as_in_training(data, tmp_path):
     train_supernet(SPACE, data, SHORT, tmp_path / "net", device=CPU)
-    evaluate = InheritedAccuracy(load_supernet(tmp_path / "net"), data)
+    evaluate = load_inherited(tmp_path / "net", data)
     arch = SPACE.sample(np.random.default_rng(0))
     net = evaluate.network(arch)
-    images = data.normalise(data.calibration.images)
+    images = torch.cat(list(Augment(data, SHORT).batches(data.calibration, SEED)))
     with torch.no_grad():
         stem = net.conv_stem(images)
     torch.testing.assert_close(net.bn1.running_mean, stem.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(net.bn1.running_var, stem.var((0, 2, 3)), rtol=1e-3, atol=1e-4)
     assert evaluate(arch) == evaluate(arch)  # nothing is left behind in the supernet
     before = net.bn1.momentum
-    recalibrate(net, data)
+    recalibrate(net, data, SHORT)
     assert net.bn1.momentum == before
 
 
