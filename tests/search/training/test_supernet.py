@@ -14,6 +14,7 @@ from search.accuracy.evaluate import SEED, accuracy, recalibrate
 from search.data.datasets import Split, load
 from search.data.transforms import Augment
 from search.errors import UserError
+from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining, Training
 from search.training import loop
 from search.training.distillation import alpha, kl
@@ -154,6 +155,26 @@ def test_cards_of_other_things_are_refused(tmp_path):
         read_card(tmp_path)
 
 
+def test_norms_see_what_the_supernet_was_trained_on(data, tmp_path):
+    """The card says how; one of an earlier version leaves it to the defaults, one with a broken recipe is refused."""
+    config = SHORT.model_copy(update={"crop": "none", "erasing": 0.9})
+    train_supernet(SPACE, data, config, tmp_path / "net", device=CPU)
+    arch = SPACE.smallest
+    by_card = load_inherited(tmp_path / "net", data)
+    assert by_card.config == config
+    mean = by_card.network(arch).bn1.running_mean
+    asked = by_card.supernet.extract(arch)
+    recalibrate(asked, data, config, arch.resolution)
+    torch.testing.assert_close(mean, asked.bn1.running_mean)
+    card = read_json(tmp_path / "net" / "supernet.json")
+    del card["config"]
+    write_json(tmp_path / "net" / "supernet.json", card)
+    assert not torch.allclose(load_inherited(tmp_path / "net", data).network(arch).bn1.running_mean, mean)
+    write_json(tmp_path / "net" / "supernet.json", card | {"config": {"epochs": -1}})
+    with pytest.raises(UserError, match="`config` is no supernet's recipe"):
+        load_inherited(tmp_path / "net", data)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "a byte", "empty", "absent"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, data, tmp_path, monkeypatch, capsys):
     train_supernet(SPACE, data, SHORT, tmp_path / "whole", device=CPU)
@@ -208,10 +229,8 @@ def test_parts_of_a_batch_add_up_to_its_mean_gradient(images, data, tmp_path):
             return loss.item()
 
         about = {"of": "a test", "seed": 0, "device": CPU, "title": "a test"}
-        config = Training(epochs=1, batch_size=32 if images > 64 else 64, accumulate=accumulate)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(data), "augment", lambda self, images, rng: images)
-            loop.fit(net, data, config, step, checkpoint=tmp_path / str(accumulate), **about)
+        config = Training(epochs=1, batch_size=32 if images > 64 else 64, accumulate=accumulate, crop="none")
+        loop.fit(net, data, config, step, checkpoint=tmp_path / str(accumulate), **about)
     for accumulate in (2, 4):
         torch.testing.assert_close(nets[accumulate].weight, nets[1].weight, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="`batch_size` must be a multiple of 3"):
