@@ -35,7 +35,7 @@ def accuracy(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution
 def recalibrate(net: nn.Module, data: Data, config: Training, resolution: int | None = None) -> None:
     """Re-estimates the norms' statistics over the calibration split: inherited ones belong to no network in particular
     (Yu and Huang, ICCV 2019). The images are augmented as in the training of the weights, by the same seed for every
-    network: statistics of clean images cost accuracy, most where there is most of it (results/fidelity/README.md).
+    network, so that norms expect what the layers behind them were trained on.
 
     Args:
         config: how the weights were trained.
