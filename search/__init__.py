@@ -2,15 +2,10 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-try:
-    from spaces import named_space as _ours  # noqa: F401
-except ImportError:
-    import spaces
+from search.installation import fault, is_command
 
-    raise ImportError(
-        f"another distribution called `spaces` stands before GhostNAS's: {spaces.__file__}; "
-        "uninstall it, or install GhostNAS in an environment of its own"
-    ) from None
+if not is_command() and (_fault := fault()):
+    raise ImportError(_fault)
 
 try:
     __version__ = version("ghostnas")

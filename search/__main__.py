@@ -1,5 +1,19 @@
-"""`python -m search`: the command line from a bare checkout."""
+"""`ghostnas`, and `python -m search` from a bare checkout: the command line, if the packages are our own."""
 
-from search.cli import main
+import sys
 
-main()
+from search.installation import fault
+
+
+def main() -> None:
+    """The command's entry."""
+    if message := fault():
+        print(f"ghostnas: {message}", file=sys.stderr)
+        sys.exit(2)
+    from search.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

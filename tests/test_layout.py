@@ -1,9 +1,8 @@
 """Imports go one way: `ghostnet` <- `spaces` <- `search`; the lower two need only torch and numpy."""
 
 import ast
-import os
-import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -76,10 +75,58 @@ def test_no_module_has_the_name_of_a_package_it_wraps():
     }
 
 
-def test_another_distribution_called_spaces_is_told_in_one_clear_error(tmp_path):
-    (tmp_path / "spaces.py").write_text("GPU = 1\n")
-    env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "search", "space", "digits"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "another distribution called `spaces` stands before GhostNAS's" in done.stderr.splitlines()[-1]
+def module_graph(package: str) -> dict[str, set[str]]:
+    """For each module of a package, those of the package that it imports, anywhere in the file: in functions and under
+    TYPE_CHECKING, too."""
+    files = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in (ROOT / package).rglob("*.py")}
+    files = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    graph: dict[str, set[str]] = {}
+    for name, file in files.items():
+        needed = graph[name] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                needed |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inside = {f"{node.module}.{alias.name}" for alias in node.names}
+                needed |= {each if each in files else node.module for each in inside}
+        needed &= files.keys() - {name}
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first again at the end; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def arrows_up(graph: dict[str, set[str]], rooms: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Imports from a room of a package into one that stands before it in `rooms`: (importing module, imported one)."""
+    at = {room: k for k, room in enumerate(rooms)}
+
+    def rank(module: str) -> int:
+        return at.get([*module.split("."), ""][1], len(rooms))
+
+    return sorted((a, b) for a, needed in graph.items() for b in needed if rank(b) < rank(a))
+
+
+@pytest.mark.parametrize("package", ["ghostnet", "spaces"])
+def test_no_modules_import_each_other_in_a_circle(package):
+    graph = module_graph(package)
+    assert len(graph) > 10 and any(graph.values())
+    assert circle(graph) == []
+
+
+def test_a_circle_is_seen_wherever_the_import_stands(tmp_path, monkeypatch):
+    (tmp_path / "made").mkdir()
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "made" / "__init__.py").write_text("")
+    (tmp_path / "made" / "a.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import made.b\n")
+    (tmp_path / "made" / "b.py").write_text("def f():\n    from made import c\n")
+    (tmp_path / "made" / "c.py").write_text("")
+    assert circle(module_graph("made")) == []
+    assert arrows_up(module_graph("made"), ("c", "b", "a")) == [("made.a", "made.b"), ("made.b", "made.c")]
+    (tmp_path / "made" / "c.py").write_text("from made.a import x\n")
+    assert set(circle(module_graph("made"))) == {"made.a", "made.b", "made.c"}
