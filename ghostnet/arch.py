@@ -22,6 +22,8 @@ SCHEMA = "ghostnas.arch/1"
 # Outputs of a Ghost module: primaries first, then the first ghost of every primary, then the second ghosts, ...
 # Equal to the paper's order at s = 2; at s > 2 it needs no shuffle when the cheap op is split into depthwise ones.
 GHOST_ORDER = "replica-major"
+# Bounds on what memory is asked for; GhostNet 1.0x has 1280 channels, 224 pixels and 5 million parameters.
+MAX_CHS, MAX_SIDE, MAX_IN_CHS, MAX_CLASSES, MAX_PARAMS = 1 << 16, 1 << 12, 1 << 12, 1 << 20, 1 << 30
 MOST_BYTES = 1 << 22  # of a file: thousands of blocks
 
 
@@ -29,13 +31,16 @@ class ArchError(ValueError):
     """An architecture that can't be built or read; the message gives the rule and the value."""
 
 
-def _whole(name: str, value: object, low: int, high: int = 1 << 20) -> None:
+def check_whole(name: str, value: object, low: int, high: int = MAX_CHS) -> None:
+    """Raises:
+    ArchError: the value is no whole number of that range.
+    """
     if type(value) is not int or not low <= value <= high:
         raise ArchError(f"`{name}` must be a whole number from {low} to {high}, but got {value!r:.80}")
 
 
 def _odd(name: str, value: object) -> None:
-    _whole(name, value, 1, 31)
+    check_whole(name, value, 1, 31)
     if value % 2 == 0:  # type: ignore[operator]
         raise ArchError(f"`{name}` must be odd, but got {value!r:.80}")
 
@@ -44,7 +49,7 @@ def check_ghost(ratio: int, cheap_kernel: int) -> None:
     """Raises:
     ArchError: no Ghost module has this ratio s or cheap kernel d.
     """
-    _whole("ratio", ratio, 1, 64)
+    check_whole("ratio", ratio, 1, 64)
     _odd("cheap_kernel", cheap_kernel)
 
 
@@ -71,10 +76,10 @@ class Block:
     cheap_kernel: int = 3
 
     def __post_init__(self) -> None:
-        _whole("mid_chs", self.mid_chs, 1)
-        _whole("out_chs", self.out_chs, 1)
+        check_whole("mid_chs", self.mid_chs, 1)
+        check_whole("out_chs", self.out_chs, 1)
         _odd("dw_kernel", self.dw_kernel)
-        _whole("stride", self.stride, 1, 2)
+        check_whole("stride", self.stride, 1, 2)
         check_ghost(self.ratio, self.cheap_kernel)
         if type(self.se_ratio) not in (int, float) or not 0 <= self.se_ratio <= 1:
             raise ArchError(f"`se_ratio` must be a number from 0 (no SE) to 1, but got {self.se_ratio!r:.80}")
@@ -110,10 +115,11 @@ class Arch:
         for i, stage in enumerate(self.stages):
             if not isinstance(stage, tuple) or not stage or not all(isinstance(b, Block) for b in stage):
                 raise ArchError(f"`stages[{i}]` must be a non-empty tuple of Blocks, but got {stage!r:.80}")
-        for name in ("stem_chs", "tail_chs", "head_chs", "resolution"):
-            _whole(name, getattr(self, name), 1)
-        _whole("stem_stride", self.stem_stride, 1, 2)
-        _whole("align", self.align, 1, 64)
+        for name in ("stem_chs", "tail_chs", "head_chs"):
+            check_whole(name, getattr(self, name), 1)
+        check_whole("resolution", self.resolution, 1, MAX_SIDE)
+        check_whole("stem_stride", self.stem_stride, 1, 2)
+        check_whole("align", self.align, 1, 64)
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghostnet.arch import Arch
+from ghostnet.arch import MAX_CLASSES, MAX_IN_CHS, MAX_PARAMS, Arch, ArchError, check_whole
+from ghostnet.cost import cost
 from ghostnet.modules import Conv2d, GhostBottleneck, Linear, conv_norm
 from ghostnet.units import Bottleneck, Stem, Tail, Unit, chain
 
@@ -33,6 +34,9 @@ class GhostNet(nn.Module):
         drop_rate: dropout before the classifier, in training only (0.2 in the paper's recipe).
         drop_path: rate at which training skips the last block's branch; earlier blocks' in proportion to their depth.
         generator: source of the initial weights; torch's global one where None.
+
+    Raises:
+        ArchError: classes or channels out of range, or more parameters than `ghostnet.arch.MAX_PARAMS`.
     """
 
     def __init__(
@@ -45,6 +49,10 @@ class GhostNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_whole("num_classes", num_classes, 0, MAX_CLASSES)
+        check_whole("in_chs", in_chs, 1, MAX_IN_CHS)
+        if (params := cost(arch, num_classes, in_chs).params) > MAX_PARAMS:
+            raise ArchError(f"a network has at most {MAX_PARAMS:,} parameters, but this one has {params:,}")
         self.arch, self.num_classes, self.in_chs, self.drop_rate = arch, num_classes, in_chs, drop_rate
         units = chain(arch, num_classes, in_chs)
         stem, bottlenecks, tail = units.stem, iter(units.bottlenecks.values()), units.tail

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghostnet import GhostNet, Supernet
 from ghostnet.arch import Arch, ArchError, Block
 from ghostnet.published import published
 from tests.helpers import small_arch
@@ -45,6 +46,27 @@ def test_a_block_that_cant_be_built_is_refused_by_rule_and_value(bad):
     (name, value), *_ = bad.items()
     with pytest.raises(ArchError, match=f"`{name}` must .*{value!r}"):
         Block(**({"mid_chs": 8, "out_chs": 8} | bad))
+
+
+@pytest.mark.parametrize(
+    ("changes", "data", "words"),
+    [
+        ({"tail_chs": 2**20}, {}, "`tail_chs` must be a whole number from 1 to 65536, but got 1048576"),
+        ({"resolution": 2**20}, {}, "`resolution` must be a whole number from 1 to 4096, but got 1048576"),
+        ({}, {"in_chs": 2**20}, "`in_chs` must be a whole number from 1 to 4096, but got 1048576"),
+        ({}, {"num_classes": 2**40}, "`num_classes` must be a whole number from 0 to 1048576, but got 1099511627776"),
+        (
+            {"tail_chs": 60_000, "head_chs": 60_000},
+            {},
+            r"at most 1,073,741,824 parameters, but this one has 3,6\d\d,\d{3},\d{3}",
+        ),
+    ],
+)
+def test_a_network_that_would_fill_memory_is_refused_by_rule_and_value(changes, data, words):
+    with pytest.raises(ArchError, match=words):
+        GhostNet(small_arch(**changes), **data)
+    with pytest.raises(ArchError, match=words):
+        Supernet((small_arch(**changes),), **data)
 
 
 def test_unknown_keys_and_other_schemas_are_refused():
