@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +90,7 @@ def _table(file: Path) -> tuple[list[bytes], Any, tuple[str, ...] | None]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    try:
+    with _reading(file):
         with pq.ParquetFile(file, page_checksum_verification=True) as opened:
             schema = opened.schema_arrow
             picture, label = _column(schema.names, IMAGES), _column(schema.names, LABELS)
@@ -99,14 +101,20 @@ def _table(file: Path) -> tuple[list[bytes], Any, tuple[str, ...] | None]:
             images = pc.struct_field(images, "bytes")
         encoded = images.to_pylist()
         names = _names(schema, label)
-        names = names and check_names(names)
-    except Exception as error:  # pyarrow fails in any way on damaged bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{file} is not in the Hugging Face image layout: {reason}") from None
     for row, content in enumerate(encoded):
         if not isinstance(content, bytes):
             raise UserError(f"{file}, row {row}: `{picture}` holds no encoded image, but {type(content).__name__}")
     return encoded, table[label], names
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """pyarrow fails in any way on damaged bytes; here it is one."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{file} is not in the Hugging Face image layout: {reason}") from None
 
 
 def _column(names: list[str], wanted: tuple[str, ...]) -> str:
@@ -125,14 +133,20 @@ def _names(schema: Any, label: str) -> tuple[str, ...] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise UserError("the names of its classes are not a list of strings")
-    return tuple(value)
+    return check_names(value)
 
 
 def _check_memory(files: list[Path]) -> None:
-    """Encoded images stay in memory; ones that can't are better written as a folder, which streams."""
-    size = sum(file.stat().st_size for file in files)
+    """Encoded images stay in memory; ones that can't, as the files themselves say, are better written as a folder."""
+    import pyarrow.parquet as pq
+
+    size = 0
+    for file in files:
+        with _reading(file):
+            about = pq.read_metadata(file)
+            size += sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
     if hasattr(os, "sysconf") and size > (has := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
         raise UserError(
-            f"{files[0].parent}: parquet files are held in memory ({has / 1e9:.0f} GB here), but have {size / 1e9:.0f} "
-            "GB; images in folders (imagefolder:PATH) are read as they are needed"
+            f"{files[0].parent}: parquet files are held in memory, {has / 1e9:,.0f} GB here, but these have "
+            f"{size / 1e9:,.0f} GB; images in folders (imagefolder:PATH) are read as they are needed"
         )

@@ -141,6 +141,20 @@ def test_images_of_a_parquet_file_may_differ_in_size_and_are_named_by_their_row(
         load(f"parquet:{tmp_path}", 8)
 
 
+def test_parquet_files_that_memory_cant_hold_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    """Here four megabytes of zeros in a file of some hundred bytes."""
+    monkeypatch.setattr(os, "sysconf", lambda _: 1500)  # 2.25 MB of memory
+    source = folder_of(tmp_path, [0, 1] * 20, [0, 1] * 2, pa.int64())
+    assert load(source, 8).num_classes == 2
+    write(tmp_path / "train.parquet", [0, 1] * 20, pa.int64(), images=[bytes(100_000)] * 40)
+    pq.write_table(
+        pq.read_table(tmp_path / "train.parquet"), tmp_path / "train.parquet", use_dictionary=False, compression="zstd"
+    )
+    assert (tmp_path / "train.parquet").stat().st_size < 200_000
+    with pytest.raises(UserError, match="parquet files are held in memory, 0 GB here, but these have"):
+        load(source, 8)
+
+
 def test_folders_ignore_hidden_files_and_count_the_others(tmp_path, capfd):
     image_folder(tmp_path, train=20, val=6)
     for name in ("._0.png", ".DS_Store"):
