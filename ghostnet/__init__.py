@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from ghostnet.conversion import ghostify
     from ghostnet.modules import GhostModule
     from ghostnet.network import GhostNet
+    from ghostnet.source import WeightSource
     from ghostnet.supernet import Supernet
+    from ghostnet.transplant import Transplants
 
 _NEED_TORCH = {
     "Backbone": "ghostnet.backbone",
     "GhostModule": "ghostnet.modules",
     "GhostNet": "ghostnet.network",
     "Supernet": "ghostnet.supernet",
+    "Transplants": "ghostnet.transplant",
+    "WeightSource": "ghostnet.source",
     "ghostify": "ghostnet.conversion",
 }
 
@@ -35,6 +39,8 @@ __all__ = [
     "GhostModule",
     "GhostNet",
     "Supernet",
+    "Transplants",
+    "WeightSource",
     "cost",
     "ghostify",
     "published",

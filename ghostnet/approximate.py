@@ -3,38 +3,20 @@
 With primaries given, the best d x d filter Phi from primary i to output j is a least-squares problem of d^2 unknowns:
 minimise E |y_j(t) - sum_v Phi(v) y_i(t + v)|^2. It needs only second moments of the convolution's outputs, which come
 either from its filters, for inputs that are uncorrelated and of equal variance (`white_moments`), or from outputs that
-were seen (`seen_moments`). Primaries are chosen greedily so that every output is explained best by some primary (the
-objective is submodular, so greedy reaches 1 - 1/e of the optimum: Nemhauser et al., 1978), and outputs are dealt to
-primaries, each of which has s - 1 places, by an exact assignment.
+were seen (`ghostnet.least_squares.seen_moments`). Primaries are chosen greedily so that every output is explained best
+by some primary, and outputs are dealt to primaries, each of which has s - 1 places, by an exact assignment.
 """
 
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ghostnet.least_squares import FLOOR, Moments, assign_ghosts, choose_primaries
+
 RIDGE = 1e-6  # of the mean power: keeps the normal equations solvable where a shifted map adds nothing
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Second moments of n output maps over d^2 shifts.
-
-    Args:
-        auto: E y_i(t + u) y_i(t + v), [n, d^2, d^2].
-        cross: E y_i(t + v) y_j(t), [n (j), n (i), d^2].
-        power: E y_j(t)^2, [n].
-        mean: what was taken from the outputs before, [n].
-    """
-
-    auto: Tensor
-    cross: Tensor
-    power: Tensor
-    mean: Tensor
 
 
 @dataclass(frozen=True)
@@ -74,69 +56,20 @@ def white_moments(conv: nn.Conv2d, cheap_kernel: int) -> Moments:
     return Moments(lags[:, lag[..., 0], lag[..., 1]], cross, weight.square().sum((1, 2, 3)), mean)
 
 
-def seen_moments(outputs: Tensor, cheap_kernel: int, centred: bool) -> Moments:
-    """Moments of outputs [B, n, h, w]; `centred` takes their means off, for a ghost that has a bias to add them."""
-    y = outputs.detach().double()
-    n = y.shape[1]
-    mean = y.mean((0, 2, 3)) if centred else y.new_zeros(n)
-    y = y - mean[:, None, None]
-    taps = cheap_kernel**2
-    auto, cross = y.new_zeros(n, taps, taps), y.new_zeros(taps, n, n)
-    for image in y:
-        shifted = F.unfold(image[:, None], cheap_kernel, padding=cheap_kernel // 2)  # [n, d^2, h w]
-        auto += shifted @ shifted.mT
-        cross += image.flatten(1) @ shifted.permute(1, 2, 0)
-    count = y.numel() / n
-    return Moments(auto / count, cross.permute(1, 2, 0) / count, y.square().mean((0, 2, 3)), mean)
-
-
 def solve(moments: Moments, primary: int, groups: int = 1) -> Approximation:
     """The approximation with `primary` primaries, as many from each group of outputs as from the others."""
-    from scipy.optimize import linear_sum_assignment
-
     n, taps = len(moments.power), moments.auto.shape[1]
-    ridge = RIDGE * moments.auto.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-30)
-    auto = moments.auto + ridge[:, None, None] * torch.eye(taps, dtype=torch.float64, device=ridge.device)
-    filters = torch.linalg.solve(auto, moments.cross.permute(1, 2, 0)).permute(2, 0, 1)  # [j, i, d^2]
-    gain = (filters * moments.cross).sum(-1).clamp_min(0).cpu().numpy()
-    np.fill_diagonal(gain, moments.power.cpu().numpy())
-    primaries = _greedy(gain, primary, groups)
-    ghosts = np.setdiff1d(np.arange(n), primaries)
+    filters, gain = moments.filters(RIDGE)
+    primaries = np.sort(choose_primaries(gain, primary, groups))
+    ghosts = assign_ghosts(gain, primaries, n - primary)
     places = primaries[np.arange(len(ghosts)) % primary]  # ghost k is made of primary k mod m
-    place, ghost = linear_sum_assignment(gain[np.ix_(ghosts, places)].T, maximize=True)
-    assert (place == np.arange(len(ghosts))).all()
-    dealt = ghosts[ghost]
-    kept = gain[primaries, primaries].sum() + gain[dealt, places].sum()
-    chosen = filters[dealt, places]
+    kept = gain[primaries, primaries].sum() + gain[ghosts, places].sum()
+    chosen = filters[ghosts, places]
     side = int(taps**0.5)
     return Approximation(
         primaries=torch.from_numpy(primaries),
-        ghosts=torch.from_numpy(dealt),
+        ghosts=torch.from_numpy(ghosts),
         filters=chosen.reshape(-1, side, side),
-        bias=moments.mean[dealt] - chosen.sum(1) * moments.mean[places],
-        explained=float(kept / max(float(moments.power.sum()), 1e-30)),
+        bias=moments.mean[ghosts] - chosen.sum(1) * moments.mean[places],
+        explained=float(kept / max(float(moments.power.sum()), FLOOR)),
     )
-
-
-def _greedy(gain: NDArray[np.float64], primary: int, groups: int) -> NDArray[np.int64]:
-    """Primaries one at a time, each the one that adds most to sum_j max_i gain[j, i]; ordered by group.
-
-    What a candidate adds only falls as others join, so stale values are upper bounds and few are looked at again.
-    """
-    n = len(gain)
-    room = np.full(groups, primary // groups)
-    best = np.zeros(n)
-    heap = [(-float(column.sum()), i, 0) for i, column in enumerate(gain.T)]
-    heapq.heapify(heap)
-    chosen: list[int] = []
-    while len(chosen) < primary:
-        _, i, seen = heapq.heappop(heap)
-        if not room[i * groups // n]:
-            continue
-        if seen < len(chosen):
-            heapq.heappush(heap, (-float(np.maximum(gain[:, i] - best, 0).sum()), i, len(chosen)))
-            continue
-        chosen.append(i)
-        room[i * groups // n] -= 1
-        best = np.maximum(best, gain[:, i])
-    return np.array(sorted(chosen), dtype=np.int64)

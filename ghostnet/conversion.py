@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ghostnet.approximate import Approximation, seen_moments, solve, white_moments
+from ghostnet.approximate import Approximation, solve, white_moments
 from ghostnet.arch import ArchError, check_ghost
+from ghostnet.least_squares import seen_moments
 from ghostnet.modules import CheapConv
 from ghostnet.units import intrinsic_chs
 

@@ -12,10 +12,11 @@ import torchvision
 from torch import nn
 
 from ghostnet import ArchError, ghostify
-from ghostnet.approximate import _greedy, seen_moments, solve, white_moments
+from ghostnet.approximate import solve, white_moments
 from ghostnet.classic import resnet, vgg16
 from ghostnet.conversion import GhostConv2d
 from ghostnet.count import count
+from ghostnet.least_squares import choose_primaries, seen_moments
 
 NETWORKS = {
     "torchvision resnet18": lambda: torchvision.models.resnet18(num_classes=5),
@@ -217,8 +218,8 @@ def test_greedy_primaries_are_within_the_bound_of_the_best_ones():
         gain = rng.random((8, 8)) ** 3
         value = lambda chosen, gain=gain: gain[:, list(chosen)].max(1).sum()  # noqa: E731
         best = max(value(chosen) for chosen in itertools.combinations(range(8), 4))
-        assert best >= value(_greedy(gain, 4, 1)) >= (1 - np.exp(-1)) * best
-        grouped = _greedy(gain, 4, 2)
+        assert best >= value(choose_primaries(gain, 4)) >= (1 - np.exp(-1)) * best
+        grouped = choose_primaries(gain, 4, 2)
         assert (grouped < 4).sum() == 2
 
 

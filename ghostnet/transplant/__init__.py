@@ -1,0 +1,102 @@
+"""Weights for every GhostNet of a space from one trained GhostNet, the parent: no training, a fit of least squares.
+
+    transplants = Transplants(parent, images)     # images [N, C, H, W], normalised and augmented as in training
+    child = transplants.extract(arch)             # a GhostNet in evaluation mode, on the parent's device
+
+A child is fitted layer by layer, each to what the parent has there (`ghostnet.transplant.child`), on channels that the
+parent's statistics choose (`ghostnet.transplant.arrangement`). The parent's own architecture comes out as it is.
+
+Parent and images are all that it is made of: who keeps both (and the settings) can make the same children again. It
+works on the parent's device and in its dtype; for another device, move the parent first. It can be pickled.
+"""
+
+import torch
+from torch import Tensor
+
+from ghostnet.arch import Arch, ArchError
+from ghostnet.network import GhostNet
+from ghostnet.transplant.arrangement import Arrangement
+from ghostnet.transplant.child import Fit, take
+from ghostnet.transplant.layers import fit_affine
+from ghostnet.transplant.samples import Samples, Targets, parts, resized, watch
+
+HEAD_RIDGE = 1e-2  # of the mean power
+ARRANGED = 48  # images by which channels are told primaries or ghosts
+
+
+class Transplants:
+    """GhostNets of any architecture whose weights are fitted to a parent's.
+
+    Args:
+        parent: the trained network. It is put into evaluation mode.
+        images: what the fit sees, [N, C, H, W], in the parent's dtype.
+        body: images that all layers but the head are fitted on, the first of them.
+        positions: at which regressions read maps, in all images together.
+
+    Raises:
+        ArchError: images that the parent can't be shown.
+    """
+
+    @torch.no_grad()
+    def __init__(self, parent: GhostNet, images: Tensor, *, body: int = 512, positions: int = 32768) -> None:
+        weight = parent.conv_stem.weight
+        if images.ndim != 4 or images.shape[1] != parent.in_chs or not len(images):
+            raise ArchError(f"`images` must be [N, {parent.in_chs}, H, W], but got {list(images.shape)}")
+        self.parent, self.images = parent.eval(), images.to(weight.device, weight.dtype)
+        self.num_classes, self.in_chs = parent.num_classes, parent.in_chs
+        self.body = min(body, len(images))
+        self.samples = Samples(self.body, positions, weight.device)
+        self._targets: dict[int, Targets] = {}
+        shown = resized(self.images, parent.arch.resolution)
+        self.arrangement = Arrangement(parent, self.targets(parent.arch.resolution), shown[:ARRANGED])
+        heads: list[Tensor] = []
+
+        def keep(name: str, maps: Tensor, _: int) -> None:
+            if name == "conv_head":
+                heads.append(maps.flatten(1).clone())  # a ReLU in place follows
+
+        watch(parent, shown, keep)
+        self.heads = torch.cat(heads)
+
+    @torch.no_grad()
+    def extract(self, arch: Arch) -> GhostNet:
+        """The network of that architecture, fitted, in evaluation mode.
+
+        Raises:
+            ArchError: stages or strides are not the parent's.
+        """
+        self._check(arch)
+        generator = torch.Generator().manual_seed(0)
+        child = GhostNet(arch, self.num_classes, self.in_chs, generator=generator).eval()
+        child = child.to(self.images.device, self.images.dtype).to(memory_format=torch.channels_last)
+        fit = Fit(self.arrangement, self.targets(arch.resolution), child)
+        pooled = [fit.run()]
+        rest = resized(self.images[self.body :], arch.resolution)
+        for part in rest.split(parts(rest)) if len(rest) else ():
+            features = child.forward_features(part.contiguous(memory_format=torch.channels_last))
+            pooled.append(features.mean((2, 3)))
+        self._head(child, torch.cat(pooled), fit.tail_channels)
+        return child
+
+    def targets(self, resolution: int) -> Targets:
+        """What the parent has for children of a resolution."""
+        if resolution not in self._targets:
+            self._targets[resolution] = Targets(self.parent, self.images[: self.body], resolution, self.samples)
+        return self._targets[resolution]
+
+    def _head(self, child: GhostNet, pooled: Tensor, channels: Tensor) -> None:
+        """The convolution behind the pooling once more, on all images; the classifier as it was."""
+        parent = self.parent
+        prior = take(parent.conv_head.weight.double()[:, :, 0, 0], channels, 1)
+        fit = fit_affine(pooled.mT, self.heads.mT, prior, HEAD_RIDGE)
+        child.conv_head.weight.copy_(fit.weight[:, :, None, None])
+        child.conv_head.bias.copy_(fit.bias)
+        child.classifier.load_state_dict(parent.classifier.state_dict())
+
+    def _check(self, arch: Arch) -> None:
+        strides, theirs = ([[b.stride for b in stage] for stage in a.stages] for a in (arch, self.parent.arch))
+        ours = arch.stem_stride, [stage[:1] for stage in strides], any(s > 1 for stage in strides for s in stage[1:])
+        if ours != (self.parent.arch.stem_stride, [stage[:1] for stage in theirs], False):
+            raise ArchError(
+                f"architecture {arch.id} has other stages or strides than the parent's {self.parent.arch.id}"
+            )

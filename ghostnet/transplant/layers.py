@@ -1,0 +1,56 @@
+"""One layer's weights by least squares: a convolution and its norm, from what goes in and what is to come out.
+
+The filters are drawn to a prior, so where that gives what is wanted it comes out unchanged. The norm takes the
+statistics of what the filters put out, and the slope that undoes them.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ghostnet.least_squares import ridge
+
+POINTWISE_RIDGE, DEPTHWISE_RIDGE = 1e-2, 1e-3  # of the mean power
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = weight x + bias, [..., q, c] and [..., q]; `mean` and `variance` of weight x, [..., q]."""
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
+def fit_affine(x: Tensor, y: Tensor, prior: Tensor, strength: float, fitted: Tensor | None = None) -> Affine:
+    """Least squares of y [..., q, S] on x [..., c, S] and a constant.
+
+    Args:
+        prior: what the weights are drawn to, [..., q, c].
+        strength: of that, in the mean power of x.
+        fitted: [..., q]; outputs where it is false keep the prior and get mean 0 and variance 1. All where None.
+    """
+    count = x.shape[-1]
+    mean, wanted = x.mean(-1).double(), y.mean(-1).double()
+    gram = (x @ x.mT).double() / count - mean[..., :, None] * mean[..., None, :]
+    cross = (y @ x.mT).double() / count - wanted[..., :, None] * mean[..., None, :]
+    if fitted is not None:
+        cross = torch.where(fitted[..., None], cross, prior @ gram)
+    weight = ridge(gram, cross, strength, prior)
+    out = (weight @ mean[..., None])[..., 0]
+    variance = ((weight @ gram) * weight).sum(-1).clamp_min(0)
+    if fitted is not None:
+        size = torch.where(fitted, 1, (variance + 1e-5).rsqrt())
+        weight, out, variance = weight * size[..., None], out * size, variance * size.square()
+        wanted = torch.where(fitted, wanted, 0)
+    return Affine(weight, wanted - out, out, variance)
+
+
+def set_norm(bn: nn.BatchNorm2d, fit: Affine) -> None:
+    """A norm that adds the bias to what it is given, and knows its statistics."""
+    bn.running_mean.copy_(fit.mean.flatten())  # type: ignore[union-attr]
+    bn.running_var.copy_(fit.variance.flatten())  # type: ignore[union-attr]
+    bn.weight.copy_((fit.variance.flatten() + bn.eps).sqrt())
+    bn.bias.copy_((fit.mean + fit.bias).flatten())
