@@ -42,6 +42,11 @@ def say(words: str) -> None:
         console.print(words, soft_wrap=True)
 
 
+def warn(words: str) -> None:
+    """A line of news that a result is not to be relied on."""
+    say(f"[yellow]warning: {escape(words)}[/yellow]")
+
+
 @contextmanager
 def best_effort(what: str) -> Iterator[None]:
     """Runs what only informs: where it fails it is left out, which is said once in a process, and the work goes on.

@@ -15,6 +15,8 @@ from search.commands.shared import (
 )
 from spaces.population import short
 
+NOT_EXPORTED = 1  # exit code of a run that is complete but for networks that could not be exported
+
 
 def run(
     recipe: Annotated[
@@ -32,6 +34,7 @@ def run(
     from search.pipeline import run as pipeline
     from search.pipeline.run_folder import RUN, recorded_recipe
     from search.recipes.schema import load
+    from search.report.summary import left_out
 
     again = resume and recipe is None and out is not None and (out / RUN).exists()
     plan = recorded_recipe(out) if out and again else load(recipe or "digits")
@@ -42,6 +45,8 @@ def run(
     folder = out or Path("results") / plan.name
     pipeline.run(pipeline.start(plan, folder, resume, minutes))
     _print_run(folder, as_json)
+    if left_out(folder):  # said in the notes
+        raise typer.Exit(NOT_EXPORTED)
 
 
 def report(

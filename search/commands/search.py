@@ -130,11 +130,14 @@ def search(
         fidelity=fidelity,
     )
     from search.files import write_text
+    from search.progress import warn
 
+    for each in found.warnings:
+        warn(each)
     best, fronts = found.front, found.fronts
     for trial in {t["arch"]: t for each in (best, *fronts.values()) for t in each}.values():
         write_text(out / "front" / f"{trial['arch']}.json", space.decode(trial["code"]).to_json())
-    facts: dict[str, Any] = {"evaluated": len(found.trials), "front": best}
+    facts: dict[str, Any] = {"evaluated": len(found.trials), "front": best, "warnings": found.warnings}
     if len(fronts) > 1:
         facts["fronts"] = fronts
     if choose:

@@ -21,6 +21,7 @@ from search.commands.shared import (
     recipe_for,
 )
 from search.errors import UserError
+from search.progress import best_effort
 
 if TYPE_CHECKING:
     from ghostnet.arch import Arch
@@ -52,6 +53,7 @@ def train(
     fresh(out, resume, "supernet.json")
     from search.data.datasets import load as load_data
     from search.training.distributed import best_device
+    from search.training.doubts import warn_of
     from search.training.supernet import space_for, train_supernet
 
     loaded = load_data(data, resolution, plan.train_images)
@@ -67,6 +69,7 @@ def train(
         card = train_supernet(fitted, loaded, config, out, seed=seed, device=best_device(), seconds=seconds)
     if not card:  # another process of torchrun's speaks
         return
+    warn_of("supernet", card.get("warnings", []))
     answer(card, f"{card['training']['epochs']:g} epochs in {card['training']['seconds']:.0f} s: {out}", as_json)
 
 
@@ -134,7 +137,8 @@ def fidelity(
         front=chosen,
         supernet_id=card_id(supernet),
     )
-    write_page(found, out)
+    with best_effort("the study's page"):
+        write_page(found, out)
     words = (
         f"{out}: Kendall tau {found['kendall_tau']:.2f} ({found['kendall_tau_95'][0]:.2f} to "
         f"{found['kendall_tau_95'][1]:.2f}), within {bins} bins of like MACs {found['tau_within_bins']:.2f}; "

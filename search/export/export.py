@@ -1,8 +1,8 @@
 """Exports a trained network and proves that each file is that network.
 
-Every file is run on the same random and real images as the PyTorch network, and its multiply-adds are counted on its
-own graph; a difference is an error, and nothing is written. What was found goes into `manifest.json`, with the SHA-256
-of each file. `search.export.verify` checks a folder again.
+Every file is run on the same random and real images as the PyTorch network in float64, and its multiply-adds are
+counted on its own graph; a difference beyond what float32 explains is an error, and nothing is written. What was found
+goes into `manifest.json`, with the SHA-256 of each file. `search.export.verify` checks a folder again.
 """
 
 import hashlib
@@ -70,9 +70,7 @@ def export(
     """
     check_formats(formats)
     net = net.cpu().eval()
-    tried = np.concatenate([Proof.random_images(net.in_chs, net.arch.resolution), images.cpu().numpy()])
-    with torch.no_grad():
-        proof = Proof(tried, net(torch.from_numpy(tried)).numpy())
+    proof = Proof.of(net, images.cpu().numpy())
     scratch = out.with_name(out.name + ".tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -113,6 +111,8 @@ def _fill(
             "random_seed": proving.SEED,
             "real_images": len(proof.images) - proving.RANDOM_IMAGES,
             "tolerance": proving.TOLERANCE,
+            "float32_error": proof.float32_error,
+            "allowed_difference": proof.allowed,
         },
         "files": files,
     }

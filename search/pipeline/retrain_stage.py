@@ -25,8 +25,10 @@ def train_all(
     init: Path | None = None,
     teacher: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The cards of all jobs, finished ones from before included; a time box is shared out among what is left."""
+    """The cards of all jobs, finished ones from before included; a time box is shared out among what is left. What
+    makes a result doubtful is said."""
     from search.training.distributed import best_device
+    from search.training.doubts import warn_of
     from search.training.retrain import CARD, retrain
 
     origin: dict[str, Any] = {"init": init, "teacher": teacher}
@@ -36,7 +38,7 @@ def train_all(
 
         share = None if seconds is None else seconds * min(workers, len(waiting)) / len(waiting)
         SideBySide(data, workers, address).retrain(waiting, config, seconds=share, **origin)
-        return [read_json(job.out / CARD) for job in jobs]
+        waiting = []
     deadline = None if seconds is None else time.monotonic() + seconds
     cards = {job: read_json(job.out / CARD) for job in jobs if job not in waiting}
     for k, job in enumerate(waiting):
@@ -49,6 +51,8 @@ def train_all(
         else:
             title = f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}"
             cards[job] = retrain(job.arch, data, config, job.out, device=best_device(), title=title, **here)
+    for job, card in cards.items():
+        warn_of(f"{job.name} seed {job.seed}", card.get("warnings", []))
     return [cards[job] for job in jobs]
 
 

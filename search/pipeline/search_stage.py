@@ -30,12 +30,16 @@ if TYPE_CHECKING:  # torch is loaded when a network is evaluated
     from search.data.datasets import Data
 
 
+LEAST_TAU = 0.7  # of a latency table on networks that it never saw
+
+
 @dataclass(frozen=True)
 class Found:
-    """What a search came to: the evaluated trials, and a front for each budget."""
+    """What a search came to: the evaluated trials, a front for each budget, and what makes them doubtful."""
 
     problem: Problem
     trials: list[Trial]
+    warnings: list[str]
 
     @property
     def front(self) -> list[Trial]:
@@ -172,7 +176,28 @@ def search_networks(
         if config.backend != "ray":  # whose workers settle in where they are
             evaluate.settle_in()
         backend(config.backend)(replace(problem, evaluate=evaluate), trials, plan)
-        return Found(problem, trials.evaluated)
+        return Found(problem, trials.evaluated, [*rank_doubts(tables), *accuracy_doubts(trials.evaluated, data())])
+
+
+def rank_doubts(tables: Sequence[Path]) -> list[str]:
+    """A warning for each latency table that ranks networks poorly."""
+    taus = {table: LatencyTable.load(table).validation.kendall_tau for table in tables}
+    return [
+        f"{table.name} ranks networks that it never saw to a Kendall tau of {tau:.2f}, below {LEAST_TAU}: its front "
+        "may be another's; a longer calibration on a quieter machine ranks better"
+        for table, tau in taus.items()
+        if tau < LEAST_TAU
+    ]
+
+
+def accuracy_doubts(evaluated: Sequence[Trial], data: "Data") -> list[str]:
+    """A warning where the middle one of the evaluated networks is no better than chance."""
+    from search.training.doubts import chance_doubts
+
+    known = sorted(trial["accuracy"] for trial in evaluated if trial.get("accuracy") is not None)
+    if not known:
+        return []
+    return chance_doubts(known[len(known) // 2], data.search.labels, "the evaluated networks' median accuracy")
 
 
 def header(

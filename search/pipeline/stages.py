@@ -23,7 +23,7 @@ from search.pipeline.run_folder import (
     TRIALS,
     Run,
 )
-from search.progress import say
+from search.progress import best_effort, say, warn
 
 if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
     from search.pipeline.search_stage import Found
@@ -32,6 +32,7 @@ LIKE = 0.02  # multiply-adds of a random network are a chosen one's to within th
 
 
 def train(job: Run) -> None:
+    from search.training.doubts import warn_of
     from search.training.supernet import train_supernet
 
     config, seed = job.recipe.supernet, job.recipe.seed
@@ -45,6 +46,7 @@ def train(job: Run) -> None:
         seconds=job.seconds("train"),
     )
     say(f"  {card['training']['epochs']:g} of {config.epochs:g} epochs, loss {card['training']['loss']:.3f}")
+    warn_of("supernet", card.get("warnings", []))
 
 
 def calibrate(job: Run) -> None:
@@ -105,7 +107,8 @@ def fidelity(job: Run) -> None:
         front=front,
         supernet_id=card_id(supernet),
     )
-    write_page(found, out)
+    with best_effort("the study's page"):
+        write_page(found, out)
     corrected = found["corrected"]
     say(
         f"  {config.networks} networks trained: the supernet ranks them to a Kendall tau of "
@@ -131,8 +134,11 @@ def search(job: Run) -> None:
         "fronts": {budget: [t["arch"] for t in each] for budget, each in found.fronts.items()},
         "chosen": dict(zip(labels(len(chosen)), chosen, strict=True)),
         "random": like_them(job, chosen),
+        "warnings": found.warnings,
     }
     say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
+    for each in found.warnings:
+        warn(each)
     write_json(job.out / RESULT, result)
 
 
@@ -197,7 +203,8 @@ def retrain(job: Run) -> None:
     ]
     cards = train_all(jobs, job.data, config, seconds=job.seconds("retrain"), workers=config.workers)
     say(words(over_seeds(jobs, cards)))
-    write_json(job.out / INHERITED, inherited(job, archs))
+    with best_effort("what the supernet says of the trained networks"):
+        write_json(job.out / INHERITED, inherited(job, archs))
     timed = {}
     for name, arch in archs.items():
         net = load_network(arch, job.out / NETWORKS / name / WEIGHTS)
@@ -218,6 +225,7 @@ def inherited(job: Run, archs: dict[str, Arch]) -> dict[str, float]:
 
 
 def export(job: Run) -> None:
+    """Exports the chosen networks. One that can't be is left out with its reason; the others and the report go on."""
     from ghostnet.weights import network as load_network
     from search.data.datasets import resized
     from search.export.export import MANIFEST
@@ -230,6 +238,7 @@ def export(job: Run) -> None:
     predict, times = Predictor(table, job.space), read_json(job.out / TIMES)
     chosen, archs = read_json(job.out / RESULT)["chosen"], networks(job)
     images = job.data.normalise(job.data.search.images[:64])
+    left_out: dict[str, str] = {}
     for label, trial in chosen.items():
         folder = job.out / NETWORKS / label
         out = job.out / EXPORTS / label
@@ -258,8 +267,15 @@ def export(job: Run) -> None:
             "space_id": job.space.id,
         }
         net = load_network(archs[label], folder / WEIGHTS)
-        write_network(net, out, ["onnx", "safetensors"], resized(images, net.arch.resolution), facts)
-    write_json(job.out / PRODUCTS["export"], {"exported": list(chosen)})
+        try:
+            write_network(net, out, ["onnx", "safetensors"], resized(images, net.arch.resolution), facts)
+        except OSError:  # the disk's fault, not the network's: a resumed run tries again
+            raise
+        except Exception as error:
+            left_out[label] = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())
+            warn(f"{label} is not exported: {left_out[label]}")
+    exported = [label for label in chosen if label not in left_out]
+    write_json(job.out / PRODUCTS["export"], {"exported": exported, "left_out": left_out})
 
 
 def report(job: Run) -> None:

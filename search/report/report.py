@@ -1,12 +1,13 @@
 """A run as one self-contained HTML page, and its figures as PNG and SVG beside it."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from ghostnet.arch import Arch
 from search.engine.front import front
 from search.files import read_json, write_bytes, write_text
 from search.pipeline.run_folder import FIDELITY
+from search.progress import best_effort
 from search.report import blocks, page, repeat
 from search.report.fidelity import scatter
 from search.report.figures import Drawn, arch_figure, choices, curves, fronts, png, svg
@@ -16,6 +17,7 @@ from search.report.summary import Network, Summary, summarise
 from spaces.population import short
 
 FOLDER, PAGE = "report", "report.html"
+Section = tuple[dict[str, Drawn], str]  # figures, and more HTML
 
 
 def write_report(folder: Path) -> Path:
@@ -29,9 +31,11 @@ def write_report(folder: Path) -> Path:
     sections = _sections(summary)
     drawn = {name: each for _, figures, _ in sections for name, each in figures.items()}
     svgs = render(drawn, out)
+    drawn = {name: drawn[name] for name in svgs}  # what could be rendered
     write_text(out / "recipe.toml", repeat.recipe_toml(summary.recipe))
     parts = _head(summary)
-    for title, figures, extra in sections:
+    for title, wanted, extra in sections:
+        figures = {name: each for name, each in wanted.items() if name in svgs}
         beside, below = (extra, "") if len(figures) == 1 and extra.startswith(page.SCROLL) else ("", extra)
         parts += [page.heading(title), page.figures(figures, svgs, beside) if figures else "", below]
     write_text(out / PAGE, page.page(f"GhostNAS: {summary.recipe['name']}", parts, page.tips(drawn)))  # last
@@ -44,9 +48,11 @@ def render(drawn: dict[str, Drawn], out: Path) -> dict[str, str]:
 
     svgs = {}
     for name, each in drawn.items():
-        svgs[name] = svg(each.figure)
-        write_bytes(out / f"{name}.png", png(each.figure))
-        write_text(out / f"{name}.svg", svgs[name])
+        with best_effort(f"the figure {name}"):
+            vector, pixels = svg(each.figure), png(each.figure)
+            write_bytes(out / f"{name}.png", pixels)
+            write_text(out / f"{name}.svg", vector)
+            svgs[name] = vector
         plt.close(each.figure)
     return svgs
 
@@ -67,43 +73,49 @@ def _head(summary: Summary) -> list[str]:
 
 def _sections(summary: Summary) -> list[tuple[str, dict[str, Drawn], str]]:
     """Title, figures, and more HTML of each section that the run has something for."""
-    found: list[tuple[str, dict[str, Drawn], str]] = []
-    if summary.complete:
-        found.append(_front(summary))
-    if (judged := summary.folder / FIDELITY).exists():
-        found.append(_fidelity(read_json(judged)))
-    if summary.networks:
-        measured = any(n.measured_ms is not None for n in summary.networks)
-        figures = {"trained": fronts.trained(summary)} if measured else {}
-        found.append(("Fully trained", figures, _networks_table(summary.networks)))
-    if named := _shown(summary):
-        caption = "The chosen networks, and the family's own network that is nearest in multiply-adds to the last."
-        figures = {"architectures": Drawn(caption, arch_figure(named), wide=True)}
-        found.append(("Block by block", figures, blocks.tables(summary)))
-    if summary.complete:
-        best = [summary.arch(t) for t in front(summary.complete)]
-        figures = {"agreement": choices.agreement(best, summary.space.largest)}
-        if known := effects(summary.space, summary.complete):
-            figures["sensitivity"] = choices.sensitivity(known)
-        found.append(("What matters", figures, ""))
-    if figures := _process(summary):
-        found.append(("How it went", figures, _words(summary)))
-    found.append(("To repeat it", {}, repeat.section(summary)))
+    sections: dict[str, Callable[[Summary], Section | None]] = {
+        "The front": _front,
+        "Is the supernet right?": _fidelity,
+        "Fully trained": _trained,
+        "Block by block": _blocks,
+        "What matters": _effects,
+        "How it went": _process,
+        "To repeat it": lambda summary: ({}, repeat.section(summary)),
+    }
+    found = []
+    for title, section in sections.items():
+        with best_effort(f"the report's section {title!r}"):
+            if shown := section(summary):
+                found.append((title, *shown))
     return found
 
 
-def _front(summary: Summary) -> tuple[str, dict[str, Drawn], str]:
+def _drawn(figures: Mapping[str, Callable[[], Drawn]]) -> dict[str, Drawn]:
+    """The figures that can be drawn."""
+    drawn = {}
+    for name, draw in figures.items():
+        with best_effort(f"the figure {name}"):
+            drawn[name] = draw()
+    return drawn
+
+
+def _front(summary: Summary) -> Section | None:
+    if not summary.complete:
+        return None
     refused = sum(t["state"] == "infeasible" for t in summary.trials)
     words = (
         f"{len(summary.complete)} networks evaluated with recalibrated batch norm; {refused} proposals over the budget "
         "were turned away before any accuracy was measured. Point at a mark for its network."
     )
-    figures = {"front": fronts.searched(summary), "front-macs": fronts.by_macs(summary)}
-    return "The front", figures, page.paragraph(words, "soft")
+    figures = {"front": lambda: fronts.searched(summary), "front-macs": lambda: fronts.by_macs(summary)}
+    return _drawn(figures), page.paragraph(words, "soft")
 
 
-def _fidelity(found: dict[str, Any]) -> tuple[str, dict[str, Drawn], str]:
+def _fidelity(summary: Summary) -> Section | None:
     """What full trainings said of the supernet, and what the search made of that."""
+    if not (summary.folder / FIDELITY).exists():
+        return None
+    found = read_json(summary.folder / FIDELITY)
     corrected = found["corrected"]
     words = (
         f"{len(found['networks'])} networks were trained fully before the search. Inherited weights rank them to a "
@@ -113,20 +125,47 @@ def _fidelity(found: dict[str, Any]) -> tuple[str, dict[str, Drawn], str]:
         f"{100 * corrected['error']:.1f} points. The search went by accuracy so corrected."
     )
     caption = "Accuracy inherited and after full training (test split), a mark for each network."
-    return "Is the supernet right?", {"fidelity": Drawn(caption, scatter(found))}, page.paragraph(words)
+    return _drawn({"fidelity": lambda: Drawn(caption, scatter(found))}), page.paragraph(words)
 
 
-def _process(summary: Summary) -> dict[str, Drawn]:
-    drawn = {}
+def _trained(summary: Summary) -> Section | None:
+    if not summary.networks:
+        return None
+    measured = any(n.measured_ms is not None for n in summary.networks)
+    figures = {"trained": lambda: fronts.trained(summary)} if measured else {}
+    return _drawn(figures), _networks_table(summary.networks)
+
+
+def _blocks(summary: Summary) -> Section | None:
+    if not (named := _shown(summary)):
+        return None
+    caption = "The chosen networks, and the family's own network that is nearest in multiply-adds to the last."
+    figures = {"architectures": lambda: Drawn(caption, arch_figure(named), wide=True)}
+    return _drawn(figures), blocks.tables(summary)
+
+
+def _effects(summary: Summary) -> Section | None:
+    """Which choices the best networks share, and which move accuracy and latency."""
+    if not summary.complete:
+        return None
+    best = [summary.arch(t) for t in front(summary.complete)]
+    figures = {"agreement": lambda: choices.agreement(best, summary.space.largest)}
+    if known := effects(summary.space, summary.complete):
+        figures["sensitivity"] = lambda: choices.sensitivity(known)
+    return _drawn(figures), ""
+
+
+def _process(summary: Summary) -> Section | None:
+    figures: dict[str, Callable[[], Drawn]] = {}
     if summary.complete:
-        drawn["progress"] = curves.progress(summary)
+        figures["progress"] = lambda: curves.progress(summary)
     if summary.table:
-        drawn["predictor"] = curves.predictor(summary)
+        figures["predictor"] = lambda: curves.predictor(summary)
     if scalars := {k: v for k, v in run_scalars(summary.folder).items() if v.get("loss")}:
-        drawn["training"] = curves.training(scalars)
+        figures["training"] = lambda: curves.training(scalars)
     if summary.seconds:
-        drawn["time"] = curves.spent(summary.seconds)
-    return drawn
+        figures["time"] = lambda: curves.spent(summary.seconds)
+    return (_drawn(figures), _words(summary)) if figures else None
 
 
 def _shown(summary: Summary) -> dict[str, Arch]:

@@ -11,6 +11,7 @@ from search.errors import UserError
 from search.files import JsonLines, read_json
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
+from search.pipeline.run_folder import PRODUCTS
 from spaces.custom import space_of
 from spaces.space import Space
 
@@ -155,10 +156,27 @@ def _summarise(folder: Path, recipe: dict[str, Any]) -> Summary:
         trials=trials,
         result=result,
         networks=networks,
-        notes=_notes(recipe, supernet, table, result, networks, evaluated),
+        notes=[
+            *_notes(recipe, supernet, table, result, networks, evaluated),
+            *_doubts(folder, supernet, result),
+            *(f"{label} is not exported: {reason}" for label, reason in left_out(folder).items()),
+        ],
     )
     _ = recipe["name"], recipe["data"], recipe["seed"]  # what every report needs
     return found
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    """The chosen networks of a run that could not be exported, and why."""
+    return (_read(folder / PRODUCTS["export"]) or {}).get("left_out", {})
+
+
+def _doubts(folder: Path, supernet: dict[str, Any] | None, result: dict[str, Any] | None) -> list[str]:
+    """What its own files warn of."""
+    cards = {"Supernet": supernet or {}, "Search": result or {}}
+    for file in sorted((folder / "networks").glob("**/trained.json")):
+        cards[f"Network {file.parent.relative_to(folder / 'networks')}"] = read_json(file)
+    return [f"{name}: {doubt}." for name, card in cards.items() for doubt in card.get("warnings", [])]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

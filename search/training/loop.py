@@ -27,6 +27,8 @@ from search.training.optimizer import optimizer_of, schedule_of
 from search.training.scalars import Scalars
 
 SKIPS = 20  # steps in a row without a finite loss before a training gives up
+SKIPPED_SHARE = 0.1  # of all steps, above which it is none
+SCALE_STEPS = 10  # that half precision may skip besides, in search of its scale
 
 # Images, labels, rng -> loss. A number: the step has added to the gradients itself; a tensor: the loop does, scaled
 # where half precision asks for it.
@@ -41,6 +43,7 @@ class Trained:
     epochs: float
     planned_epochs: float
     steps: int
+    planned_steps: int
     skipped_steps: int
     seconds: float
     loss: float
@@ -72,7 +75,7 @@ def fit(
 
     Raises:
         UserError: the checkpoint is of another training; the batch can't be dealt to the processes; or the loss was not
-            finite for many steps in a row, and the checkpoint is the last good one.
+            finite for many steps in a row or for over a tenth of all, and the checkpoint is the last good one.
     """
     from timm.utils import ModelEmaV3
 
@@ -160,6 +163,11 @@ def fit(
                 scalars.flush()
             progress.at(at, f"loss {state.loss:.3f}")
     scalars.close()
+    if state.skipped > SKIPPED_SHARE * state.step + SCALE_STEPS * scaler.is_enabled():
+        raise UserError(
+            f"{title}: the loss or its gradient was not finite in {state.skipped} of {state.step} steps, at most "
+            f"{SKIPPED_SHARE:.0%} are passed over; a lower `lr` than {config.lr} may help"
+        )
     if average:
         model.load_state_dict(average.module.state_dict())
     world.wait()
@@ -167,6 +175,7 @@ def fit(
         epochs=round(state.step / per_epoch, 3),
         planned_epochs=config.epochs,
         steps=state.step,
+        planned_steps=total,
         skipped_steps=state.skipped,
         seconds=round(time.monotonic() - started, 3),
         loss=state.loss,

@@ -13,7 +13,7 @@ from ghostnet.arch import Arch
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
-from search.accuracy.evaluate import accuracy
+from search.accuracy.evaluate import accuracy, recalibrate
 from search.data.datasets import Data, resized
 from search.data.transforms import temporary_seed
 from search.errors import UserError
@@ -22,10 +22,12 @@ from search.recipes.schema import Training
 from search.training import teacher as teachers
 from search.training.checkpoint import Checkpoint
 from search.training.distributed import World
+from search.training.doubts import chance_doubts, schedule_doubts
 from search.training.initial_weights import inherit
 from search.training.loop import fit
 
 SCHEMA = "ghostnas.trained/1"
+SETTLED = 50  # steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1
 ARCH, WEIGHTS, CARD, CHECKPOINT = "arch.json", "weights.safetensors", "trained.json", "checkpoint.pt"
 
 
@@ -83,6 +85,9 @@ def retrain(
     )
     if not World.current().leads:
         return {}
+    if trained.steps - trained.skipped_steps < SETTLED:
+        recalibrate(net, data, arch.resolution)
+    tested = accuracy(net, data, data.test, arch.resolution)
     card = {
         "schema": SCHEMA,
         "arch": arch.id,
@@ -98,9 +103,13 @@ def retrain(
         "init": str(init) if init else None,
         "teacher": teacher,
         "config": config.model_dump(mode="json"),
-        "test_accuracy": accuracy(net, data, data.test, arch.resolution),
+        "test_accuracy": tested,
         "test_images": len(data.test),
         "training": asdict(trained),
+        "warnings": [
+            *schedule_doubts(trained.steps, trained.planned_steps),
+            *chance_doubts(tested, data.test.labels, "test accuracy"),
+        ],
     }
     write_text(out / ARCH, arch.to_json())
     write_bytes(out / WEIGHTS, to_bytes(net))

@@ -21,10 +21,12 @@ from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.files import write_bytes, write_json
+from search.progress import best_effort
 from search.recipes.schema import SupernetTraining
 from search.training.checkpoint import Checkpoint
 from search.training.distillation import DIVERGENCES
 from search.training.distributed import World
+from search.training.doubts import chance_doubts, schedule_doubts
 from search.training.loop import fit
 from search.training.metadata import CARD, SCHEMA, read_card, space_for, trained_by
 from spaces.custom import space_to_dict
@@ -95,6 +97,10 @@ def train_supernet(
     )
     if not World.current().leads:
         return {}
+    doubts = schedule_doubts(trained.steps, trained.planned_steps)
+    with best_effort("the largest network's accuracy"):
+        largest = InheritedAccuracy(supernet, data)(space.largest)
+        doubts += chance_doubts(largest, data.search.labels, "the largest network's accuracy")
     card = {
         "schema": SCHEMA,
         "space": space_to_dict(space),
@@ -105,6 +111,7 @@ def train_supernet(
         "seed": seed,
         "config": config.model_dump(mode="json"),
         "training": asdict(trained),
+        "warnings": doubts,
     }
     write_bytes(out / WEIGHTS, to_bytes(supernet))
     write_json(out / CARD, card)  # last: a folder with a card is a finished supernet

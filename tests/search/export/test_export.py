@@ -1,5 +1,6 @@
 """Exports that are proven, refused where they are not, and checked again; a found network as a timm model."""
 
+import copy
 import json
 import shutil
 from importlib.util import find_spec
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from ghostnet import Arch, Backbone, GhostNet, cost, weights
+from search.accuracy.evaluate import estimate_norms
 from search.errors import UserError
 from search.export import formats as known
 from search.export.export import HeldOut, export
 from search.export.formats import FORMATS, onnx_file
+from search.export.proof import TOLERANCE, YARDSTICK, Proof
 from search.export.verify import verify
 from tests.helpers import randomise, small_arch
 from tests.search.commands.test_cli import ghostnas
@@ -269,3 +272,48 @@ def test_a_space_gives_its_own_ghostnet_of_any_width():
 
     assert find_arch("cifar:0.75x") == named_space("cifar").uniform(0.75)
     assert find_arch("cifar:1.2x").stem_chs == 20
+
+
+def ill_conditioned() -> GhostNet:
+    """A network whose first norm adds what the next one takes away again: float32 loses most of what is between."""
+    net = randomise(GhostNet(small_arch(), 5)).eval()
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        norms[0].bias += 3e3
+    estimate_norms(net, [torch.randn(64, 3, 15, 15, generator=torch.Generator().manual_seed(3))])
+    return net.eval()
+
+
+def test_a_file_is_held_to_float64_by_the_measure_of_float32():
+    net = ill_conditioned()
+    proof = Proof.of(net, IMAGES.numpy())
+    with torch.no_grad():
+        exact = copy.deepcopy(net).double()(torch.from_numpy(proof.images).double()).numpy()
+        single = net(torch.from_numpy(proof.images)).numpy()
+    np.testing.assert_array_equal(proof.expected, exact)
+    largest = max(1.0, np.abs(exact).max())
+    assert proof.float32_error == np.abs(single - exact).max() > TOLERANCE * largest  # too much for the fixed tolerance
+    assert proof.try_on("a", single, exact=True)["top1_agreement"] == 1.0
+    with pytest.raises(UserError, match="a differs from the PyTorch network by"):
+        proof.try_on("a", exact + 5 * proof.float32_error, exact=True)
+
+
+def test_an_ill_conditioned_network_is_exported_and_verified(tmp_path):
+    net = ill_conditioned()
+    manifest = export(net, tmp_path / "net", ["onnx", "safetensors"], IMAGES, {})
+    tried = manifest["tried_on"]
+    assert tried["allowed_difference"] == pytest.approx(YARDSTICK * tried["float32_error"])
+    assert set(verify(tmp_path / "net")) == {"model.onnx", "weights.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "error", "words"),
+    [
+        ([[1.0, np.inf]], 0.0, "not finite"),
+        ([[1.0, 2.0]], 0.03, "at most 0.02"),
+        ([[1.0, 2.0]], np.nan, "at most 0.02"),
+    ],
+)
+def test_a_network_that_float32_cannot_hold_is_refused(outputs, error, words):
+    with pytest.raises(UserError, match=words):
+        Proof(np.zeros((1, 3, 2, 2), np.float32), np.array(outputs), error)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from search.errors import UserError
 from search.recipes.schema import load, parse
 from search.report import comparison, repeat
 from search.report.comparison import write_comparison
+from search.report.figures import Drawn
 from search.report.figures.choices import agreement
 from search.report.report import write_report
 from search.report.sensitivity import effects
@@ -201,3 +203,19 @@ def test_a_front_of_plain_convolutions_is_drawn_without_kernels():
     drawn = agreement([arch, arch], SPACE.largest)
     words = [text.get_text() for axes in drawn.figure.axes for text in axes.texts]
     assert words == ["s = 1 throughout"]
+
+
+def test_a_figure_that_cannot_be_drawn_is_left_out_and_said(tmp_path, monkeypatch, capsys):
+    """One that fails when it is drawn, one when it is rendered, one section's words: the rest is there."""
+    broken = Drawn("A caption", SimpleNamespace(savefig=lambda *_, **__: 1 / 0))
+    monkeypatch.setattr("search.progress._left_out", set())
+    monkeypatch.setattr("search.report.report.curves.progress", lambda summary: 1 / 0)
+    monkeypatch.setattr("search.report.report.curves.predictor", lambda summary: broken)
+    monkeypatch.setattr("search.report.report.blocks.tables", lambda summary: 1 / 0)
+    monkeypatch.setattr("matplotlib.pyplot.close", lambda *_: None)
+    page = write_report(made_up_run(tmp_path))
+    left = {"progress", "predictor", "architectures"}
+    assert set(re.findall(r'<figure id="([\w-]+)"', page.read_text())) == FIGURES - left
+    said = capsys.readouterr().err
+    for what in ("the figure progress", "the figure predictor", "the report's section 'Block by block'"):
+        assert f"left out: {what}" in said

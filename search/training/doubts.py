@@ -1,0 +1,42 @@
+"""What makes a training's result doubtful: a schedule that a time box cut off, an accuracy that guessing has, too."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from search.progress import warn
+
+LEAST_SHARE = 0.1  # of a schedule's steps
+STANDARD_ERRORS = 2.0  # above guessing
+
+
+def schedule_doubts(steps: int, planned_steps: int) -> list[str]:
+    """A warning where a training had under a tenth of its steps; none otherwise."""
+    if steps >= LEAST_SHARE * planned_steps:
+        return []
+    return [f"a time box left {steps} of the schedule's {planned_steps} steps, which trains next to nothing"]
+
+
+def chance_doubts(accuracy: float, labels: Tensor, what: str) -> list[str]:
+    """A warning where an accuracy is within two standard errors of what the most frequent class alone would give.
+
+    Args:
+        accuracy: in [0, 1], on the images that have these labels.
+        labels: [N], int64.
+        what: the accuracy that this is, for the message.
+    """
+    guess = float(torch.bincount(labels.cpu()).max()) / len(labels)
+    error = (guess * (1 - guess) / len(labels)) ** 0.5
+    if accuracy > guess + STANDARD_ERRORS * error:
+        return []
+    return [
+        f"{what}, {accuracy:.2%} on {len(labels)} images, is no better than chance ({guess:.2%}, "
+        f"standard error {100 * error:.2f} points)"
+    ]
+
+
+def warn_of(name: str, doubts: Sequence[str]) -> None:
+    """Says a result's warnings on the terminal."""
+    for doubt in doubts:
+        warn(f"{name}: {doubt}")

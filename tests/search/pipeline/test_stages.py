@@ -1,0 +1,85 @@
+"""Stages that go on: a network that can't be exported is left out, said, and told by the exit code; doubts are kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ghostnet import GhostNet
+from search.data.datasets import load as load_data
+from search.errors import UserError
+from search.latency.table import LatencyTable
+from search.pipeline import stages
+from search.pipeline.run_folder import PRODUCTS, Run, recorded_recipe
+from search.pipeline.search_stage import accuracy_doubts, rank_doubts
+from search.report.report import write_report
+from search.report.summary import summarise
+from tests.search.commands.test_cli import ghostnas
+from tests.search.runs import made_up_run
+
+LEFT_OUT = "model.onnx differs from the PyTorch network by 3; at most 1 is allowed"
+
+
+def exporting(monkeypatch, folder: Path, fault: Exception) -> list[str]:
+    """Runs the stage with trained networks that are none and an export that fails for the second; what it wrote."""
+    written = []
+
+    def write(net, out, formats, images, facts):
+        if out.name == "B":
+            raise fault
+        written.append(out.name)
+
+    cards = {"data": "digits", "classes": ["0"], "mean": [0.0], "std": [1.0], "seed": 0}
+    for card in (folder / "networks").glob("*/trained.json"):
+        card.write_text(json.dumps(json.loads(card.read_text()) | cards))
+    monkeypatch.setattr("search.export.export.export", write)
+    monkeypatch.setattr("ghostnet.weights.network", lambda arch, path: GhostNet(arch, 10, 1))
+    stages.export(Run(recorded_recipe(folder), folder))
+    return written
+
+
+def test_a_network_that_cannot_be_exported_is_left_out_and_said(tmp_path, monkeypatch, capsys):
+    folder = made_up_run(tmp_path / "run")
+    assert exporting(monkeypatch, folder, UserError(LEFT_OUT)) == ["A", "C"]
+    done = json.loads((folder / PRODUCTS["export"]).read_text())
+    assert done == {"exported": ["A", "C"], "left_out": {"B": LEFT_OUT}}
+    assert f"warning: B is not exported: {LEFT_OUT}" in " ".join(capsys.readouterr().err.split())
+    page = write_report(folder)
+    assert f"B is not exported: {LEFT_OUT}" in page.read_text()
+    again = ghostnas("run", "--out", "run", "--resume", "--json", cwd=tmp_path)
+    assert again.returncode == 1, again.stderr
+    answer = json.loads(again.stdout)
+    assert f"B is not exported: {LEFT_OUT}" in answer["notes"] and len(answer["networks"]) == 6
+
+
+def test_a_full_disk_is_no_fault_of_the_network(tmp_path, monkeypatch):
+    folder = made_up_run(tmp_path / "run")
+    with pytest.raises(OSError, match="No space"):
+        exporting(monkeypatch, folder, OSError(28, "No space left on device"))
+    assert not (folder / PRODUCTS["export"]).exists()
+
+
+def test_what_a_table_ranks_poorly_is_warned_of(tmp_path):
+    file = made_up_run(tmp_path / "run") / "latency/table.lat.json"
+    table = LatencyTable.load(file)
+    assert rank_doubts([file]) == []
+    poor = table.validation.model_copy(update={"kendall_tau": 0.69})
+    table.model_copy(update={"validation": poor}).save(tmp_path / "poor.lat.json")
+    (words,) = rank_doubts([file, tmp_path / "poor.lat.json"])
+    assert words.startswith("poor.lat.json ranks networks that it never saw to a Kendall tau of 0.69, below 0.7")
+
+
+def test_a_search_among_networks_at_chance_is_warned_of():
+    data = load_data("digits", 16)
+    at_chance, able = ([{"accuracy": 0.1 + k * step} for k in range(9)] for step in (0.0, 0.1))
+    assert "median accuracy, 10.00% on" in accuracy_doubts(at_chance, data)[0]
+    assert accuracy_doubts(able, data) == accuracy_doubts([], data) == []
+
+
+def test_doubts_of_every_file_stand_in_the_notes(tmp_path):
+    folder = made_up_run(tmp_path)
+    for name in ("supernet/supernet.json", "search/result.json", "networks/A/trained.json"):
+        file = folder / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"warnings": [f"doubt of {file.stem}"]}))
+    wanted = {"Supernet: doubt of supernet.", "Search: doubt of result.", "Network A: doubt of trained."}
+    assert wanted <= set(summarise(folder).notes)
