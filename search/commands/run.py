@@ -34,7 +34,6 @@ def run(
     from search.pipeline import run as pipeline
     from search.pipeline.run_folder import RUN, recorded_recipe
     from search.recipes.schema import load
-    from search.report.summary import left_out
 
     again = resume and recipe is None and out is not None and (out / RUN).exists()
     plan = recorded_recipe(out) if out and again else load(recipe or "digits")
@@ -45,6 +44,8 @@ def run(
     folder = out or Path("results") / plan.name
     pipeline.run(pipeline.start(plan, folder, resume, minutes))
     _print_run(folder, as_json)
+    from search.report.summary import left_out
+
     if left_out(folder):  # said in the notes
         raise typer.Exit(NOT_EXPORTED)
 

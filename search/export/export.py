@@ -28,6 +28,7 @@ from search.export.manifest import ARCH, MANIFEST, SCHEMA
 from search.export.proof import Proof
 from search.files import write_json, write_text
 from search.graphs.onnx_builder import OPSET
+from search.progress import best_effort
 
 Timer = Callable[[Mapping[str, Session]], dict[str, float]]  # sessions by name -> milliseconds an image
 
@@ -134,7 +135,7 @@ def _fill(
             files[main]["accuracy"] = _before_and_after(net, session, held_out)
     _time(waiting, files, timer)
     packages = {package for name in formats for package in known.get(name).PACKAGES}
-    manifest["latency_measured"] = _timed(facts, timer)
+    manifest["latency_measured"] = _timed(facts, any(file.get("latency_ms") for file in files.values()))
     manifest["machine"] = {"system": platform.platform(), "processor": platform.processor() or platform.machine()}
     manifest["versions"] = {"python": platform.python_version()} | versions({"torch"} | packages)
     write_json(folder / MANIFEST, manifest)
@@ -143,14 +144,17 @@ def _fill(
 
 def _time(waiting: dict[str, Session], files: dict[str, dict[str, Any]], timer: Timer | None) -> None:
     """Latencies of what waits for them, none without a timer."""
-    found = timer(waiting) if timer and waiting else {}
+    found: dict[str, float] = {}
+    if timer and waiting:
+        with best_effort("the latencies of the exported files"):
+            found = timer(waiting)
     for main in waiting:
         files[main]["latency_ms"] = found.get(main)
     waiting.clear()
 
 
-def _timed(facts: dict[str, Any], timer: Timer | None) -> str:
-    if timer:
+def _timed(facts: dict[str, Any], here: bool) -> str:
+    if here:
         return "each file on this machine, one thread, batch 1"
     if (facts.get("latency") or {}).get("measured_ms") is not None:
         return "the network on the searched-for device, see `latency`; the files were run, but not timed"

@@ -107,7 +107,7 @@ class Proof:
             images = np.concatenate([cls.random_images(in_chs, side), tensors["real"]])
             error = tensors["float32_error"].item() if "float32_error" in tensors else 0.0
             proof = cls(images, tensors["expected"], float(error))
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, ValueError, UserError) as error:
             raise UserError(f"{folder / FILE} holds no images and outputs: {error}") from None
         if len(proof.images) != len(proof.expected):
             raise UserError(f"{folder / FILE} has {len(proof.images)} images but {len(proof.expected)} outputs")

@@ -193,8 +193,12 @@ def linear(columns: Sequence[Floats], measured: Floats) -> list[float]:
     kept = [column for column, use in zip(columns, used, strict=True) if use] + [np.ones(len(measured))]
     scales = np.array([column.mean() / measured.mean() for column in kept])  # all columns of a size
     relative = np.stack(kept, 1) / scales / measured[:, None]
-    model = HuberRegressor(alpha=0, fit_intercept=False, max_iter=1000).fit(relative, np.ones(len(measured)))
-    *slopes, intercept = (model.coef_ / scales).tolist()
+    ones = np.ones(len(measured))
+    try:
+        weights = HuberRegressor(alpha=0, fit_intercept=False, max_iter=1000).fit(relative, ones).coef_
+    except ValueError:  # its line search found no way on: few networks, or such as lie on a line already
+        weights = np.linalg.lstsq(relative, ones)[0]
+    *slopes, intercept = (weights / scales).tolist()
     given = iter(slopes)
     return [*(next(given) if use else 0.0 for use in used), intercept]
 

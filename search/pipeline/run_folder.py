@@ -76,11 +76,12 @@ class Run:
         return (self.out / PRODUCTS[stage]).exists()
 
     def wanted(self, stage: str) -> bool:
-        """Whether this run has the stage: fidelity is for recipes that ask for it, without a time box, and comes before
-        the search or not at all."""
+        """Whether this run has the stage, finished or not: fidelity is for recipes that ask for it, without a time box,
+        and comes before the search or not at all."""
         if stage != "fidelity":
             return True
-        return bool(self.recipe.fidelity.networks) and not self.minutes and not self.done("search")
+        to_come = not self.minutes and not self.done("search")
+        return bool(self.recipe.fidelity.networks) and (self.done("fidelity") or to_come)
 
     def seconds(self, stage: str) -> float | None:
         """What is left of the time box for a stage, the later ones' shares set aside."""

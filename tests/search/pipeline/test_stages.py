@@ -12,6 +12,7 @@ from search.latency.table import LatencyTable
 from search.pipeline import stages
 from search.pipeline.run_folder import PRODUCTS, Run, recorded_recipe
 from search.pipeline.search_stage import accuracy_doubts, rank_doubts
+from search.recipes.schema import parse
 from search.report.report import write_report
 from search.report.summary import summarise
 from tests.search.commands.test_cli import ghostnas
@@ -83,3 +84,17 @@ def test_doubts_of_every_file_stand_in_the_notes(tmp_path):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"warnings": [f"doubt of {file.stem}"]}))
     wanted = {"Supernet: doubt of supernet.", "Search: doubt of result.", "Network A: doubt of trained."}
     assert wanted <= set(summarise(folder).notes)
+
+
+def test_a_resumed_run_counts_its_stages_as_the_unbroken_one(tmp_path):
+    recipe = parse(
+        'data = "digits"\nspace = "digits"\n[supernet]\nepochs = 1\n[search]\nflops_budget = "1M"\n'
+        "[retrain]\nepochs = 1\n[fidelity]\nspread = 8\n",
+        "mine",
+    )
+    counts = []
+    for stage in ("train", "calibrate", "fidelity", "search", "retrain", "export", "report"):
+        counts.append(sum(map(Run(recipe, tmp_path).wanted, PRODUCTS)))
+        (tmp_path / PRODUCTS[stage]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / PRODUCTS[stage]).touch()
+    assert counts == [len(PRODUCTS)] * len(PRODUCTS)
