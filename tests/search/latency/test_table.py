@@ -225,6 +225,15 @@ def test_the_fit_recovers_a_known_law_and_its_interval_covers():
     assert base == pytest.approx(2e-4, rel=0.02)
 
 
+def test_a_robust_fit_that_finds_no_way_on_is_followed_by_least_squares(monkeypatch):
+    def stuck(*_):
+        raise ValueError("HuberRegressor convergence failed: ABNORMAL_TERMINATION_IN_LNSRCH")
+
+    monkeypatch.setattr("sklearn.linear_model.HuberRegressor.fit", stuck)
+    sums = np.random.default_rng(0).uniform(0.5, 2.0, 20)
+    assert linear([sums], 3e-3 * sums + 2e-4) == pytest.approx([3e-3, 2e-4])
+
+
 def test_drift_that_all_networks_share_is_taken_out_and_no_other():
     rng = np.random.default_rng(0)
     truth_ms, at = rng.uniform(3, 9, 40), np.sort(rng.uniform(0, 120, (12, 40)).ravel()).reshape(12, 40)
