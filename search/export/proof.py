@@ -46,7 +46,8 @@ class Proof:
     def __post_init__(self) -> None:
         if not np.isfinite(self.expected).all():
             raise UserError("the network's own outputs are not finite")
-        if not 0 <= self.float32_error <= (most := ILL_CONDITIONED * self._largest):
+        most = ILL_CONDITIONED * self._largest
+        if not 0 <= self.float32_error <= most:
             raise UserError(
                 f"the network's outputs in float32 are off by {self.float32_error:.3g} from those in float64; at most "
                 f"{most:.3g} is allowed, or no file could be told from another network"

@@ -163,7 +163,7 @@ def test_the_look_at_the_error_waits_for_units_without_a_like(capsys):
     assert live.word(broken).startswith("error ") and "left out: the error on the way" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar-plus"])
+@pytest.mark.parametrize("name", ["digits", "digits-plus"])
 def test_the_units_that_are_timed_in_any_case_have_every_kind_of_layer(name):
     space = named_space(name)
     planned = plan(space, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
