@@ -86,7 +86,7 @@ def retrain(
     if not World.current().leads:
         return {}
     if trained.steps - trained.skipped_steps < SETTLED:
-        recalibrate(net, data, arch.resolution)
+        recalibrate(net, data, config, arch.resolution)
     tested = accuracy(net, data, data.test, arch.resolution)
     card = {
         "schema": SCHEMA,

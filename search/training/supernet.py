@@ -99,7 +99,7 @@ def train_supernet(
         return {}
     doubts = schedule_doubts(trained.steps, trained.planned_steps)
     with best_effort("the largest network's accuracy"):
-        largest = InheritedAccuracy(supernet, data)(space.largest)
+        largest = InheritedAccuracy(supernet, data, config)(space.largest)
         doubts += chance_doubts(largest, data.search.labels, "the largest network's accuracy")
     card = {
         "schema": SCHEMA,
