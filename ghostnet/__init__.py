@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ghostnet.conversion import ghostify
     from ghostnet.modules import GhostModule
     from ghostnet.network import GhostNet
+    from ghostnet.parent import load_parent
     from ghostnet.source import WeightSource
     from ghostnet.supernet import Supernet
     from ghostnet.transplant import Transplants
@@ -28,6 +29,7 @@ _NEED_TORCH = {
     "Transplants": "ghostnet.transplant",
     "WeightSource": "ghostnet.source",
     "ghostify": "ghostnet.conversion",
+    "load_parent": "ghostnet.parent",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "WeightSource",
     "cost",
     "ghostify",
+    "load_parent",
     "published",
 ]
 

@@ -8,8 +8,10 @@ places, and so do the filters that read them. Files of ours say their order; of 
 shapes don't show it.
 """
 
+import argparse
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -97,7 +99,8 @@ def to_bytes(net: nn.Module) -> bytes:
 def read(path: str | Path) -> tuple[State, dict[str, Any]]:
     """The tensors of a checkpoint on the CPU, and what a file of ours says of itself.
 
-    Averaged weights are taken where a file has both; a wrapper's `module.` is dropped from the names.
+    Averaged weights are taken where a file has both; what wrappers (`DataParallel`, `torch.compile`) put before the
+    names is dropped.
 
     Raises:
         WeightsError: no such file, or it is no checkpoint.
@@ -111,8 +114,9 @@ def read(path: str | Path) -> tuple[State, dict[str, Any]]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as opened:
                 about = json.loads((opened.metadata() or {}).get("ghostnas", "{}"))
-                return {name: opened.get_tensor(name) for name in opened.keys()}, about  # noqa: SIM118
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+                return {_own_name(name): opened.get_tensor(name) for name in opened.keys()}, about  # noqa: SIM118
+        with torch.serialization.safe_globals([argparse.Namespace]):  # a training script's options, a class of values
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}") from None
     except (SafetensorError, UnicodeDecodeError) as error:
@@ -124,7 +128,12 @@ def read(path: str | Path) -> tuple[State, dict[str, Any]]:
             found = found[wrapper]
     if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
         raise WeightsError(f"{path} holds no table of tensors")
-    return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}, {}
+    return {_own_name(name): tensor for name, tensor in found.items()}, {}
+
+
+def _own_name(name: object) -> str:
+    """A tensor's name without what wrappers put before it."""
+    return re.sub(r"^((module|_orig_mod)\.)+", "", str(name))
 
 
 def fit(net: GhostNet, state: State, order: Order | None = None, ignore: Sequence[str] = ()) -> State:

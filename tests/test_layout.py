@@ -12,7 +12,7 @@ ALLOWED = {
     "ghostnet": {"ghostnet", "torch", "numpy"},
     "spaces": {"ghostnet", "spaces", "torch", "numpy"},
 }
-WHERE_USED = {"ghostnet": {"safetensors", "scipy"}, "spaces": set()}  # inside the functions that need them
+WHERE_USED = {"ghostnet": {"safetensors", "scipy", "timm"}, "spaces": set()}  # inside the functions that need them
 ASKED_FOR = {"timm_model.py": {"timm"}}  # modules that nothing else loads: their users have the package
 ROOMS = ("training", "latency", "engine", "export", "report")
 # What one room may know of another: how predictions and trained files are made and read.

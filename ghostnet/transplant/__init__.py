@@ -10,13 +10,15 @@ Parent and images are all that it is made of: who keeps both (and the settings) 
 works on the parent's device and in its dtype; for another device, move the parent first. It can be pickled.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ghostnet.arch import Arch, ArchError
 from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import Arrangement
-from ghostnet.transplant.child import Fit, take
+from ghostnet.transplant.child import Fit, set_filters, take
 from ghostnet.transplant.layers import fit_affine
 from ghostnet.transplant.samples import Samples, Targets, parts, resized, watch
 
@@ -39,7 +41,7 @@ class Transplants:
 
     @torch.no_grad()
     def __init__(self, parent: GhostNet, images: Tensor, *, body: int = 512, positions: int = 32768) -> None:
-        weight = parent.conv_stem.weight
+        weight: Any = parent.conv_stem.weight
         if images.ndim != 4 or images.shape[1] != parent.in_chs or not len(images):
             raise ArchError(f"`images` must be [N, {parent.in_chs}, H, W], but got {list(images.shape)}")
         self.parent, self.images = parent.eval(), images.to(weight.device, weight.dtype)
@@ -88,9 +90,7 @@ class Transplants:
         """The convolution behind the pooling once more, on all images; the classifier as it was."""
         parent = self.parent
         prior = take(parent.conv_head.weight.double()[:, :, 0, 0], channels, 1)
-        fit = fit_affine(pooled.mT, self.heads.mT, prior, HEAD_RIDGE)
-        child.conv_head.weight.copy_(fit.weight[:, :, None, None])
-        child.conv_head.bias.copy_(fit.bias)
+        set_filters(child.conv_head, fit_affine(pooled.mT, self.heads.mT, prior, HEAD_RIDGE))
         child.classifier.load_state_dict(parent.classifier.state_dict())
 
     def _check(self, arch: Arch) -> None:

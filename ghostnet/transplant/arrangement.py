@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ghostnet.arch import Arch
 from ghostnet.least_squares import Gains, assign_ghosts, choose_columns, choose_primaries, seen_moments
-from ghostnet.modules import GhostBottleneck, GhostModule
 from ghostnet.network import GhostNet
 from ghostnet.transplant.samples import Targets, watch
 
@@ -22,12 +21,13 @@ NEW = -1
 GAIN_RIDGE = 1e-4  # of the mean power, in the filters that would make ghosts of primaries
 GAIN_POSITIONS = 3000  # at which they are fitted, at most, but never fewer than 16 images
 Channels = NDArray[np.int64]
+Module = Any  # a network's: torch types what a module holds as a tensor or a module, of which nothing is known
 
 
-def folded(conv: nn.Module, bn: nn.Module) -> Tensor:
+def folded(conv: Module, bn: Module) -> Tensor:
     """Filters with the norm's slope in them, in double precision."""
-    slope = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()  # type: ignore[union-attr, operator]
-    return conv.weight.double() * slope[:, None, None, None]  # type: ignore[union-attr, operator]
+    slope = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
+    return conv.weight.double() * slope[:, None, None, None]
 
 
 class Arrangement:
@@ -39,10 +39,9 @@ class Arrangement:
     """
 
     def __init__(self, parent: GhostNet, targets: Targets, images: Tensor) -> None:
-        self.parent, self.targets, self.images = parent, targets, images
-        self.blocks: list[tuple[str, GhostBottleneck]] = [
-            (place, parent.get_submodule(place)) for place in parent.arch.places
-        ]
+        self.parent: Module = parent
+        self.targets, self.images = targets, images
+        self.blocks: list[tuple[str, Module]] = [(place, parent.get_submodule(place)) for place in parent.arch.places]
         self.streams = stream_numbers(parent)
         self._orders: dict[str | int, Channels] = {}
         self._places: dict[tuple[Any, ...], Channels] = {}
@@ -98,7 +97,7 @@ class Arrangement:
         return self._places[key]
 
     def _placed(self, name: str, where: int | str, n: int, m: int, kernel: int) -> Channels:
-        old: GhostModule = self.parent.get_submodule(name)
+        old: Module = self.parent.get_submodule(name)
         old_m = old.primary_conv[0].out_channels
         old_ghosts = old.cheap_operation[0].out_chs if old.cheap_operation else 0
         old_kernel = old.cheap_operation[0].kernel if old.cheap_operation else 1
@@ -146,7 +145,7 @@ class Arrangement:
 
     def _explain(self, name: str, kernel: int) -> Gains:
         """How much of every map of a Ghost module a cheap operation of every other map explains: [j, i]."""
-        module: GhostModule = self.parent.get_submodule(name)
+        module: Module = self.parent.get_submodule(name)
         kept: dict[str, Tensor] = {}
         norms = [f"{name}.primary_conv.1"] + [f"{name}.cheap_operation.1"] * (module.cheap_operation is not None)
 

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
-from ghostnet.modules import GhostBottleneck, GhostModule, SqueezeExcite
 from ghostnet.network import GhostNet
-from ghostnet.transplant.arrangement import NEW, Arrangement, counterparts, fill, folded, stream_numbers
+from ghostnet.transplant.arrangement import NEW, Arrangement, Module, counterparts, fill, folded, stream_numbers
 from ghostnet.transplant.layers import DEPTHWISE_RIDGE, POINTWISE_RIDGE, Affine, fit_affine, set_norm
 from ghostnet.transplant.samples import Targets
 
@@ -41,7 +40,8 @@ class Fit:
     """
 
     def __init__(self, arrangement: Arrangement, targets: Targets, child: GhostNet) -> None:
-        self.arrangement, self.targets, self.child = arrangement, targets, child
+        self.arrangement, self.targets = arrangement, targets
+        self.child: Module = child
         self.parent, self.samples = arrangement.parent, targets.samples
 
     def run(self) -> Tensor:
@@ -53,8 +53,7 @@ class Fit:
         blocks = zip(arch.places, counterparts(arch, parent.arch), kept[1:], strict=True)
         for place, (own, position), channels in blocks:
             old = None if own is None else parent.arch.places[own]
-            block = self.child.get_submodule(place)
-            assert isinstance(block, GhostBottleneck)
+            block: Module = self.child.get_submodule(place)
             stream = Stream(self._block(block, old, after[position], stream, channels), channels)
         return self._tail(stream)
 
@@ -91,8 +90,8 @@ class Fit:
 
     def _dense(
         self,
-        conv: nn.Module,
-        bn: nn.Module,
+        conv: Module,
+        bn: Module,
         maps: Tensor,
         x: Tensor,
         y: Tensor,
@@ -110,9 +109,7 @@ class Fit:
         set_norm(bn, fit)
         return F.conv2d(maps, weight, fit.bias.to(maps.dtype), conv.stride, conv.padding)
 
-    def _pointwise(
-        self, conv: nn.Module, bn: nn.Module, maps: Tensor, y: Tensor, prior: Tensor, channels: Tensor
-    ) -> Tensor:
+    def _pointwise(self, conv: Module, bn: Module, maps: Tensor, y: Tensor, prior: Tensor, channels: Tensor) -> Tensor:
         return self._dense(conv, bn, maps, self.samples.values(maps).mT, y, prior, channels)
 
     def _depthwise(
@@ -139,8 +136,8 @@ class Fit:
 
     def _ghost(
         self,
-        module: GhostModule,
-        old: GhostModule | None,
+        module: Module,
+        old: Module | None,
         source: Stream,
         y: Tensor,
         channels: Tensor,
@@ -183,9 +180,9 @@ class Fit:
         set_norm(cheap_bn, Affine(*(torch.cat(part) for part in parts)))
         return torch.cat(outputs, 1)
 
-    def _block(self, block: GhostBottleneck, name: str | None, after: str, source: Stream, channels: Tensor) -> Tensor:
+    def _block(self, block: Module, name: str | None, after: str, source: Stream, channels: Tensor) -> Tensor:
         t, device = self.targets, self.samples.device
-        old = None
+        old: Module = None
         n = block.ghost2.primary_conv[0].in_channels
         if name is None:
             mid = torch.full((n,), NEW, device=device)
@@ -209,7 +206,9 @@ class Fit:
             old_se = None if old is None else old.se
             maps = self._squeeze_excite(block.se, old_se, name, maps, mid)
             if old is not None and old_se is None:
-                gate = torch.full((len(old_width(old)),), 1 / GATE, dtype=torch.float64, device=device)
+                gate = torch.full(
+                    (old.ghost2.primary_conv[0].in_channels,), 1 / GATE, dtype=torch.float64, device=device
+                )
         elif old is not None and old.se is not None:
             gate = old.se.gate(t[f"{name}.se.conv_expand"]).double().mean(0)
         short = source.maps
@@ -219,9 +218,7 @@ class Fit:
         inner = Stream(maps, mid)
         return self._ghost(block.ghost2, old and old.ghost2, inner, y, channels, gate).add_(short)
 
-    def _squeeze_excite(
-        self, se: SqueezeExcite, old: SqueezeExcite | None, name: str | None, maps: Tensor, mid: Tensor
-    ) -> Tensor:
+    def _squeeze_excite(self, se: Module, old: Module | None, name: str | None, maps: Tensor, mid: Tensor) -> Tensor:
         if old is None:
             se.conv_expand.weight.zero_()
             se.conv_expand.bias.fill_(GATE_BIAS)
@@ -233,17 +230,17 @@ class Fit:
         new, weight = units == NEW, old.conv_reduce.weight.double()[:, :, 0, 0]
         prior = torch.where(new[:, None], se.conv_reduce.weight.double()[:, :, 0, 0], take(take(weight, units), mid, 1))
         fit = fit_affine(x, take(t[f"{name}.se.conv_reduce"], units, 1).mT, prior, POINTWISE_RIDGE, ~new)
-        _set(se.conv_reduce, fit)
+        set_filters(se.conv_reduce, fit)
         x = (fit.weight.to(x.dtype) @ x + fit.bias.to(x.dtype)[:, None]).relu_()
         weight = take(take(old.conv_expand.weight.double()[:, :, 0, 0], mid), units, 1)
         y = torch.where(mid != NEW, take(t[f"{name}.se.conv_expand"], mid, 1), GATE_BIAS)
-        _set(se.conv_expand, fit_affine(x, y.mT, weight, POINTWISE_RIDGE))
+        set_filters(se.conv_expand, fit_affine(x, y.mT, weight, POINTWISE_RIDGE))
         return se(maps)
 
     def _shortcut(
         self,
-        shortcut: nn.Sequential,
-        old: GhostBottleneck | None,
+        shortcut: Module,
+        old: Module | None,
         name: str | None,
         after: str,
         source: Stream,
@@ -292,20 +289,16 @@ class Fit:
         return torch.from_numpy(fill(order, self.child.arch.tail_chs)).to(self.samples.device)
 
 
-def _shape(module: nn.Module) -> tuple[int, int]:
+def _shape(module: Module) -> tuple[int, int]:
     """Primaries and cheap kernel of a Ghost module."""
-    assert isinstance(module, GhostModule)
     cheap = module.cheap_operation
     return module.primary_conv[0].out_channels, cheap[0].kernel if cheap is not None else 1
 
 
-def _set(conv: nn.Conv2d, fit: Affine) -> None:
+def set_filters(conv: Module, fit: Affine) -> None:
+    """A 1x1 convolution's filters and bias."""
     conv.weight.copy_(fit.weight[:, :, None, None])
     conv.bias.copy_(fit.bias)
-
-
-def old_width(block: GhostBottleneck) -> range:
-    return range(block.ghost2.primary_conv[0].in_channels)
 
 
 def take(tensor: Tensor, index: Tensor, dim: int = 0) -> Tensor:

@@ -5,9 +5,10 @@ statistics of what the filters put out, and the slope that undoes them.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ghostnet.least_squares import ridge
 
@@ -48,9 +49,9 @@ def fit_affine(x: Tensor, y: Tensor, prior: Tensor, strength: float, fitted: Ten
     return Affine(weight, wanted - out, out, variance)
 
 
-def set_norm(bn: nn.BatchNorm2d, fit: Affine) -> None:
+def set_norm(bn: Any, fit: Affine) -> None:
     """A norm that adds the bias to what it is given, and knows its statistics."""
-    bn.running_mean.copy_(fit.mean.flatten())  # type: ignore[union-attr]
-    bn.running_var.copy_(fit.variance.flatten())  # type: ignore[union-attr]
+    bn.running_mean.copy_(fit.mean.flatten())
+    bn.running_var.copy_(fit.variance.flatten())
     bn.weight.copy_((fit.variance.flatten() + bn.eps).sqrt())
     bn.bias.copy_((fit.mean + fit.bias).flatten())

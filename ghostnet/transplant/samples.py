@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ghostnet.network import GhostNet
 
 # Modules whose outputs others are fitted to, beside whole blocks.
-FITTED = ("bn1", "bn_dw", "ghost1.primary_conv.1", "ghost1.cheap_operation.1", "conv_reduce", "conv_expand", "ghost2")
-FITTED += ("ghost2.in", "shortcut", "shortcut.1", "global_pool", "conv_head")
+FITTED: tuple[str, ...] = ("bn1", "bn_dw", "ghost1.primary_conv.1", "ghost1.cheap_operation.1")
+FITTED += ("conv_reduce", "conv_expand", "ghost2", "ghost2.in", "shortcut", "shortcut.1", "global_pool", "conv_head")
 AT_ONCE = 1 << 28  # bytes of one network's largest maps, while it runs through many images
 
 
@@ -117,9 +117,13 @@ class Targets:
         self.samples = samples
         self.images = resized(images, resolution).contiguous(memory_format=torch.channels_last)
         tables: dict[str, list[Tensor]] = {}
-        sizes: dict[str, tuple[int, int]] = {}
+        sizes: dict[str, tuple[int, ...]] = {}
+
+        def measure(name: str, maps: Tensor, _: int) -> None:
+            sizes[name] = tuple(maps.shape[2:])
+
         if resolution != parent.arch.resolution:
-            watch(parent, self.images[:1], lambda name, maps, _: sizes.setdefault(name, tuple(maps.shape[2:])))
+            watch(parent, self.images[:1], measure)
 
         def keep(name: str, maps: Tensor, first: int) -> None:
             if name not in parent.arch.places and not name.endswith(FITTED):

@@ -1,0 +1,143 @@
+"""The parent comes in: a trained GhostNet from a checkpoint of ours, the authors' or timm's, for other classes or
+channels if need be. Its architecture is read from the tensors' shapes where no `arch.json` says it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ghostnet.arch import Arch, Block
+from ghostnet.network import GhostNet
+from ghostnet.published import TABLE_1, make_divisible
+from ghostnet.units import intrinsic_chs
+from ghostnet.weights import Order, State, WeightsError, fit, read
+
+ARCH, WEIGHTS = "arch.json", "weights.safetensors"
+SE_RATIO = 0.25
+
+
+def load_parent(
+    source: str | Path,
+    *,
+    arch: Arch | None = None,
+    num_classes: int | None = None,
+    in_chs: int | None = None,
+    order: Order | None = None,
+    generator: torch.Generator | None = None,
+) -> GhostNet:
+    """The trained network of `source`, in evaluation mode.
+
+    Args:
+        source: a folder with `arch.json` and `weights.safetensors`, a `.safetensors` or `.pth` checkpoint of such
+            parameter names (timm's `CheckpointSaver` and `torch.compile` add to them), or `timm:NAME`, which timm
+            downloads.
+        arch: what shapes don't tell (stem stride 2, resolution 224, alignment 1 and, where a kernel is dead, the
+            paper's); a folder's own, or read from the shapes, where None.
+        num_classes: the classifier is fresh if this is not the checkpoint's; its own where None.
+        in_chs: the stem's filters are repeated or summed, as timm does it, if this is not the checkpoint's.
+        order: of ghosts at s > 2; None where the file or its shapes tell.
+        generator: source of a fresh classifier's weights; torch's global one where None.
+
+    Raises:
+        WeightsError: no such file or model, or no GhostNet's weights.
+        ArchError: a folder's `arch.json` is none.
+    """
+    about: dict[str, Any] = {}
+    if str(source).startswith("timm:"):
+        state = _timm(str(source).removeprefix("timm:"))
+    else:
+        path = Path(source)
+        if path.is_dir():
+            arch = arch or Arch.load(path / ARCH)
+            path = path / WEIGHTS
+        state, about = read(path)
+    try:
+        arch = arch or arch_of(state)
+        classes, chs = _head_and_stem(state)
+        new_head = num_classes is not None and num_classes != classes
+        net = GhostNet(arch, classes if num_classes is None else num_classes, in_chs or chs, generator=generator)
+        if in_chs not in (None, chs):
+            from timm.models import adapt_input_conv
+
+            state["conv_stem.weight"] = adapt_input_conv(in_chs, state["conv_stem.weight"], chs)
+        order = about.get("ghost_order", order)
+        net.load_state_dict(fit(net, state, order, ("classifier.",) if new_head else ()))
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
+    return net.eval()
+
+
+def arch_of(state: State) -> Arch:
+    """The architecture whose tensors have these shapes. What they don't tell is the paper's: a stem of stride 2, 224
+    pixels, no alignment, and for kernels that nothing uses those of table 1.
+
+    Raises:
+        WeightsError: they are no GhostNet's.
+    """
+
+    def shape(name: str) -> torch.Size:
+        if name not in state or state[name].ndim != 4:
+            raise WeightsError(f"it has no GhostNet's weights: {name} is not there")
+        return state[name].shape
+
+    counts: list[int] = []  # blocks of every stage
+    while f"blocks.{len(counts)}.0.ghost1.primary_conv.0.weight" in state:
+        i, j = len(counts), 1
+        while f"blocks.{i}.{j}.ghost1.primary_conv.0.weight" in state:
+            j += 1
+        counts.append(j)
+    places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
+    readers = [f"blocks.{i}.{j}.ghost1.primary_conv.0.weight" for i, j in places]
+    readers.append(f"blocks.{len(counts)}.0.conv.weight")
+    shape(readers[0])
+    stages: list[list[Block]] = [[] for _ in counts]
+    for (i, j), after in zip(places, readers[1:], strict=True):
+        name = f"blocks.{i}.{j}"
+        mid, out = shape(f"{name}.ghost2.primary_conv.0.weight")[1], shape(after)[1]
+        primaries = [shape(f"{name}.{ghost}.primary_conv.0.weight")[0] for ghost in ("ghost1", "ghost2")]
+        cheap = [state.get(f"{name}.{ghost}.cheap_operation.0.weight") for ghost in ("ghost1", "ghost2")]
+        kernels = [weight.shape[-1] for weight in cheap if weight is not None and weight.ndim == 4]
+        ratios = [s for s in range(1, 65) if [intrinsic_chs(n, s) for n in (mid, out)] == primaries]
+        if not ratios:
+            raise WeightsError(f"no ratio s makes {primaries} primaries of {mid} and {out} channels at {name}")
+        strided = f"{name}.conv_dw.weight" in state
+        uses = [n for n in (f"{name}.conv_dw.weight", f"{name}.shortcut.0.weight") if n in state]
+        row = TABLE_1[i][j] if i < len(TABLE_1) and j < len(TABLE_1[i]) else None
+        se_ratio = 0.0
+        if f"{name}.se.conv_reduce.weight" in state:
+            hidden = shape(f"{name}.se.conv_reduce.weight")[0]
+            se_ratio = SE_RATIO if make_divisible(SE_RATIO * mid) == hidden else min(1.0, hidden / mid)
+        stages[i].append(
+            Block(
+                mid_chs=mid,
+                out_chs=out,
+                dw_kernel=shape(uses[0])[-1] if uses else row.dw_kernel if row else 3,
+                stride=2 if strided else 1,
+                se_ratio=se_ratio,
+                ratio=ratios[0],
+                cheap_kernel=kernels[0] if kernels else 1,
+            )
+        )
+    return Arch(
+        stages=tuple(map(tuple, stages)),
+        stem_chs=shape("conv_stem.weight")[0],
+        tail_chs=shape(readers[-1])[0],
+        head_chs=shape("conv_head.weight")[0],
+    )
+
+
+def _head_and_stem(state: State) -> tuple[int, int]:
+    """Classes and input channels of a checkpoint."""
+    classifier, stem = state.get("classifier.weight"), state.get("conv_stem.weight")
+    if stem is None or stem.ndim != 4:
+        raise WeightsError("it has no GhostNet's weights: conv_stem.weight is not there")
+    return 0 if classifier is None else len(classifier), stem.shape[1]
+
+
+def _timm(name: str) -> State:
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # timm fails in its own ways where a name is unknown or nothing can be downloaded
+        raise WeightsError(f"timm has no trained {name!r}: {str(error).strip().splitlines()[0]}") from None
