@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,35 @@ DEEPEST = 32  # lists and objects in each other; ours have 8
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes the file in one step: a reader, or a kill at any moment, sees the old content or the new."""
+    """Writes the file in one step: a reader, a kill or a power cut at any moment meets the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # what a kill leaves of it, the next writing takes away
+    scratch = scratch_name(path)
     try:
-        with temporary.open("wb") as file:
+        with scratch.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        scratch.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def scratch_name(path: Path) -> Path:
+    """A name beside `path` that nothing else has, for what is to be renamed to it. Not one of `tempfile`'s, whose files
+    only their owner may read."""
+    return path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.tmp")
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes a folder's list of files to the disk, as far as the system has that; until then, a power cut may undo a
+    renaming."""
+    with suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:

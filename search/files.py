@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ghostnet.files
-from ghostnet.files import MOST_BYTES, write_bytes
+from ghostnet.files import MOST_BYTES, sync_folder, write_bytes
 from search.errors import UserError
 
 __all__ = ["JsonLines", "parse_json", "read_bytes", "read_json", "write_bytes", "write_json", "write_text"]
@@ -104,3 +104,5 @@ class JsonLines:
             file.write(b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows))
             file.flush()
             os.fsync(file.fileno())
+        if not end:
+            sync_folder(self.path.parent)

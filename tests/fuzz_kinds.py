@@ -31,7 +31,7 @@ from search.recipes import schema as recipes
 from search.report import fidelity as fidelity_page
 from search.report.summary import rows, summarise
 from search.training.loop import _State
-from search.training.metadata import card_id, read_card
+from search.training.metadata import read_card, supernet_id
 from spaces.custom import space_of
 from spaces.population import sample
 from spaces.tables import costs
@@ -145,7 +145,7 @@ def study_result(folder: Path) -> tuple[Path, Read]:
     made_up_run(folder, "train")
     supernet, file = folder / "supernet", folder / "fidelity/fidelity.json"
     file.parent.mkdir()
-    file.write_text(json.dumps(made_up_study(card_id(supernet))))
+    file.write_text(json.dumps(made_up_study(supernet_id(supernet))))
 
     def read() -> None:
         correction = Correction.load(file, supernet)

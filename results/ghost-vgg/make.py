@@ -28,6 +28,7 @@ from search.files import JsonLines, write_json, write_text
 from search.recipes.schema import Training
 from search.training.distributed import best_device
 from search.training.loop import fit
+from search.training.metadata import training_identity
 
 HERE = Path(__file__).parent
 # (s, d): the paper's accuracy, %; s = 1 is the plain network
@@ -51,8 +52,8 @@ def train(net: nn.Module, data: Data, config: Training, of: str, seed: int, chec
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         return F.cross_entropy(net(images), labels)
 
-    title = f"{of} seed {seed}"
-    fit(net, data, config, step, checkpoint=checkpoint, of=of, seed=seed, device=device, title=title)
+    title, identity = f"{of} seed {seed}", training_identity({"network": of}, data, config, seed)
+    fit(net, data, config, step, checkpoint=checkpoint, of=identity, seed=seed, device=device, title=title)
     return accuracy(net, data, data.test)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ghostnet.arch import Arch
 from search.errors import UserError
 from search.files import read_json
-from search.training.metadata import card_id, read_card
+from search.training.metadata import read_card, supernet_id
 from spaces.space import Space
 from spaces.tables import costs
 
@@ -98,8 +98,8 @@ class Correction:
         try:
             found = read_json(file)
             rows, of = found["networks"], found["supernet_id"]
-            if of != card_id(supernet):
-                raise UserError(f"{file} is of another supernet ({of}) than {supernet} ({card_id(supernet)})")
+            if of != (asked := supernet_id(supernet)):
+                raise UserError(f"{file} is of another supernet ({of}) than {supernet} ({asked})")
             if len(rows) < LEAST:
                 raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(rows)}")
             return cls.fit(space, rows)

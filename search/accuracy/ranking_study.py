@@ -9,7 +9,7 @@ full training agrees with itself only so far; and what `search.accuracy.predicto
 accuracies on the search split.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import combinations
@@ -28,15 +28,19 @@ from search.bootstrap import interval
 from search.data.datasets import Data
 from search.errors import UserError
 from search.files import JsonLines, read_json, write_json
+from search.folders import locked
+from search.identity import Identity, check_same
 from search.progress import bar
 from search.recipes.schema import Training
-from search.training.retrain import CARD, WEIGHTS, Job, retrain
+from search.training.metadata import finished
+from search.training.retrain import CARD, WEIGHTS, Job, retrain, retraining_identity
 from spaces.population import spread
 from spaces.space import Space
 from spaces.tables import costs
 
 SCHEMA = "ghostnas.fidelity/1"
-PLAN, INHERITED, NETWORKS, RESULT = "plan.json", "inherited.jsonl", "networks", "fidelity.json"
+RECORD, PLAN, INHERITED, NETWORKS = "study.json", "plan.json", "inherited.jsonl", "networks"
+RESULT = "fidelity.json"
 REDRAWN = 200
 Floats = NDArray[np.float64]
 
@@ -75,45 +79,82 @@ def fidelity(
         trained: where fully trained networks lie or go, to be shared by several supernets; `out/networks` if None.
         beside: evaluates and trains many networks at a time; one after the other, here, if None.
         front: networks besides the `count` that are spread.
-        supernet_id: which supernet this is (`metadata.card_id`), for a correction to go by; None measures
+        supernet_id: which supernet this is (`metadata.supernet_id`), for a correction to go by; None measures
             nothing for one.
 
     Returns the result that is also written.
 
     Raises:
-        UserError: a network in `trained` was trained otherwise, or `out` holds another study.
+        UserError: a network in `trained` was trained otherwise, or `out` holds another study, or another process is at
+            work there.
     """
-    archs = plan(space, count, seed, out / PLAN, front)
-    log = JsonLines(out / INHERITED)
-    known = {row["arch"] for row in log}
-    if unknown := [(name, arch) for name, arch in archs.items() if name not in known]:
-        evaluate = beside.evaluate if beside else partial(_evaluate, device)
-        with bar("inherited accuracy", len(unknown)) as progress:
-            for name, found in evaluate(inherited_accuracy(), unknown):
-                log.append({"arch": name, "accuracy": found})
-                progress.advance()
-    trained = trained or out / NETWORKS
-    jobs = [job for name, arch in archs.items() for job in trainings(name, arch, trained / name, seed, seeds)]
-    waiting = [job for job in jobs if not (job.out / CARD).exists()]
-    if beside and waiting:
-        beside.retrain(waiting, config)
-        waiting = []
-    for k, job in enumerate(waiting):  # what is finished is left alone
-        title = f"network {k + 1} of {len(waiting)}"
-        retrain(job.arch, data, config, job.out, seed=job.seed, device=device, title=title)
-    inherited = {row["arch"]: row["accuracy"] for row in JsonLines(out / INHERITED)}
+    identity = {
+        "space": space.id,
+        "supernet": supernet_id,
+        "data": data.fingerprint,
+        "seed": seed,
+        "networks": count,
+        "front": [arch.id for arch in front],
+    }
+    with locked(out):
+        log = JsonLines(out / INHERITED)
+        inherited = {row["arch"]: row["accuracy"] for row in log}
+        if inherited or (out / RECORD).exists():
+            check_same(_record(out), identity, f"{out} holds another study")
+        archs = plan(space, count, seed, out / PLAN, front)
+        trained = trained or out / NETWORKS
+        jobs = [job for name, arch in archs.items() for job in trainings(name, arch, trained / name, seed, seeds)]
+        cards = {job: finished(job.out / CARD, retraining_identity(job.arch, data, config, job.seed)) for job in jobs}
+        unknown = [(name, arch) for name, arch in archs.items() if name not in inherited]
+        whole = inherited_accuracy() if unknown else None
+        write_json(out / RECORD, identity)  # now that everything is there that it takes
+        write_json(out / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
+        if whole:
+            evaluate = beside.evaluate if beside else partial(_evaluate, device)
+            with bar("inherited accuracy", len(unknown)) as progress:
+                for name, found in evaluate(whole, unknown):
+                    log.append({"arch": name, "accuracy": found})
+                    inherited[name] = found
+                    progress.advance()
+        waiting = [job for job in jobs if not cards[job]]
+        if beside and waiting:
+            beside.retrain(waiting, config)
+            cards |= {job: read_json(job.out / CARD) for job in waiting}
+        else:
+            for k, job in enumerate(waiting, 1):
+                title = f"network {k} of {len(waiting)}"
+                cards[job] = retrain(job.arch, data, config, job.out, seed=job.seed, device=device, title=title)
+        result = _result(space, data, config, archs, cards, inherited, identity, seeds, bins, device)
+        write_json(out / RESULT, result)
+    return result
+
+
+def _record(out: Path) -> Any:
+    """What a study is of; None where an earlier version began it."""
+    return read_json(out / RECORD) if (out / RECORD).exists() else None
+
+
+def _result(
+    space: Space,
+    data: Data,
+    config: Training,
+    archs: Mapping[str, Arch],
+    cards: Mapping[Job, Any],
+    inherited: Mapping[str, float],
+    identity: Identity,
+    seeds: int,
+    bins: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The study's figures; with a supernet that is known, also accuracies on the search split."""
+    supernet_id, seed, chosen = identity["supernet"], identity["seed"], set(identity["front"])
     accuracies: dict[str, list[float]] = {name: [] for name in archs}
     on_search: dict[str, list[float]] = {name: [] for name in archs}
-    of_training = config.alone().model_dump(mode="json")
-    for job in jobs:
-        card = read_json(job.out / CARD)
-        if card["seed"] != job.seed or any(card["config"].get(key) != value for key, value in of_training.items()):
-            raise UserError(f"{job.out} was trained by another recipe or seed: --networks names another folder")
+    for job, card in cards.items():
         accuracies[job.name].append(card["test_accuracy"])
         if supernet_id:
             net = network(job.arch, job.out / WEIGHTS).to(device)
             on_search[job.name].append(accuracy(net, data, data.search, job.arch.resolution))
-    chosen = {arch.id for arch in front}
     rows = [
         {
             "arch": name,
@@ -128,7 +169,7 @@ def fidelity(
         for name, arch in archs.items()
     ]
     corrected = left_out(space, rows) if supernet_id and len(rows) >= LEAST else None
-    result = {
+    return {
         "schema": SCHEMA,
         "space": space.name,
         "space_id": space.id,
@@ -137,22 +178,20 @@ def fidelity(
         "training_images": len(data.train),
         "test_images": len(data.test),
         "search_images": len(data.search),
-        "training": of_training,
+        "training": config.alone().model_dump(mode="json"),
         "seed": seed,
         "seeds": seeds,
         **agreement(rows, bins, len(data.test), seed),
         "corrected": None if corrected is None else _corrected(rows, corrected, bins),
         "networks": rows,
     }
-    write_json(out / RESULT, result)
-    return result
 
 
 def plan(space: Space, count: int, seed: int, path: Path, front: Sequence[Arch] = ()) -> dict[str, Arch]:
-    """The networks of a study by id: those it began with, or `count` new ones and the `front`."""
+    """The networks of a study by id: those in its file, or `count` new ones and the `front`."""
     if not path.exists():
         drawn = [space.decode(code) for code in spread(space, np.random.default_rng([seed, count]), count)]
-        write_json(path, {arch.id: arch.to_dict() for arch in [*drawn, *front]})
+        return {arch.id: arch for arch in [*drawn, *front]}
     archs = {name: Arch.from_dict(said) for name, said in read_json(path).items()}
     others = len(archs.keys() - {arch.id for arch in front})
     if not count - len(front) <= others <= count or not all(arch in space for arch in [*archs.values(), *front]):

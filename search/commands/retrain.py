@@ -90,8 +90,10 @@ def retrain(
         return
     found = over_seeds(jobs, cards)
     from search.files import write_json
+    from search.folders import locked
 
-    write_json(out / "summary.json", found)
+    with locked(out):
+        write_json(out / "summary.json", found)
     answer({"networks": found}, f"{words(found)}\n{out}", as_json)
 
 

@@ -42,7 +42,8 @@ def run(
         | ({"search": plan.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
     )
     folder = out or Path("results") / plan.name
-    pipeline.run(pipeline.start(plan, folder, resume, minutes))
+    with pipeline.opened(plan, folder, resume, minutes) as job:
+        pipeline.run(job)
     _print_run(folder, as_json)
     from search.report.summary import left_out
 

@@ -115,33 +115,34 @@ def search(
     from functools import cache
 
     from search.data.datasets import load as load_data
-
-    found = search_networks(
-        supernet,
-        latency,
-        out / "trials.jsonl",
-        cache(lambda: load_data(name, space.resolution_choices[-1])),
-        config,
-        seed=seed,
-        latency_budgets=latency_budget or [],
-        address=address,
-        gpus=gpus,
-        deadline=None if minutes is None else time.monotonic() + 60 * minutes,
-        fidelity=fidelity,
-    )
     from search.files import write_text
+    from search.folders import locked
     from search.progress import warn
 
-    for each in found.warnings:
-        warn(each)
-    best, fronts = found.front, found.fronts
-    for trial in {t["arch"]: t for each in (best, *fronts.values()) for t in each}.values():
-        write_text(out / "front" / f"{trial['arch']}.json", space.decode(trial["code"]).to_json())
-    facts: dict[str, Any] = {"evaluated": len(found.trials), "front": best, "warnings": found.warnings}
-    if len(fronts) > 1:
-        facts["fronts"] = fronts
-    if choose:
-        facts["chosen"] = _chosen(found, choose, supernet, latency[0], out)
+    with locked(out):
+        found = search_networks(
+            supernet,
+            latency,
+            out / "trials.jsonl",
+            cache(lambda: load_data(name, space.resolution_choices[-1])),
+            config,
+            seed=seed,
+            latency_budgets=latency_budget or [],
+            address=address,
+            gpus=gpus,
+            deadline=None if minutes is None else time.monotonic() + 60 * minutes,
+            fidelity=fidelity,
+        )
+        for each in found.warnings:
+            warn(each)
+        best, fronts = found.front, found.fronts
+        for trial in {t["arch"]: t for each in (best, *fronts.values()) for t in each}.values():
+            write_text(out / "front" / f"{trial['arch']}.json", space.decode(trial["code"]).to_json())
+        facts: dict[str, Any] = {"evaluated": len(found.trials), "front": best, "warnings": found.warnings}
+        if len(fronts) > 1:
+            facts["fronts"] = fronts
+        if choose:
+            facts["chosen"] = _chosen(found, choose, supernet, latency[0], out)
     if as_json:
         print_json(facts)
         return

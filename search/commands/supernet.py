@@ -108,14 +108,16 @@ def fidelity(
     config = plan.retrain.model_copy(update={"epochs": epochs} if epochs else {})
     from search.accuracy.ranking_study import fidelity as measure
     from search.data.datasets import load as load_data
+    from search.folders import locked
     from search.report.fidelity import write_page
     from search.training.distributed import best_device
-    from search.training.metadata import card_id
+    from search.training.metadata import check_data, supernet_id
     from search.training.supernet import load_inherited, read_card
 
     space = read_card(supernet)[1]
     chosen = _front_of(trials, space, front) if trials else []
     loaded = load_data(name, space.resolution_choices[-1], plan.train_images)
+    check_data(supernet, loaded)
     beside = None
     if workers > 1 or address:
         from search.parallel.workers import SideBySide
@@ -135,9 +137,9 @@ def fidelity(
         trained=trained,
         beside=beside,
         front=chosen,
-        supernet_id=card_id(supernet),
+        supernet_id=supernet_id(supernet),
     )
-    with best_effort("the study's page"):
+    with locked(out), best_effort("the study's page"):
         write_page(found, out)
     words = (
         f"{out}: Kendall tau {found['kendall_tau']:.2f} ({found['kendall_tau_95'][0]:.2f} to "

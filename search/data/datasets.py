@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from search.data.encoded import EncodedSplit, ImageTransform, transformed
+from search.data.fingerprint import fingerprint
 from search.data.image_folder import read_image_folder
 from search.data.images import check_headers, decode_all, middle
 from search.data.labels import check_names, check_sizes
@@ -85,6 +86,7 @@ class Data:
     Args:
         flip: whether a mirror image keeps its class, as far as the name of the data set tells: what a training does
             unless its recipe says otherwise.
+        fingerprint: of the data set that the splits are from, wherever it lies.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Data:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool
+    fingerprint: str = ""
 
     @property
     def in_chs(self) -> int:
@@ -165,6 +168,7 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
         raise UserError(f"{name}: the images are all the same")
     return Data(
         name=name,
+        fingerprint=fingerprint(name),
         classes=classes,
         train=whole if limit is None else whole.take(torch.arange(min(limit, len(whole)))),
         calibration=calibrated,

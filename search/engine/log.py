@@ -6,12 +6,15 @@ A row has `number`, `state` (complete, repeated, infeasible, failed), `arch`, `c
 The first row is a header that says which search this is; another search is refused.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from search.engine.problem import COMPLETE, FAILED, Trial
 from search.errors import UserError
 from search.files import JsonLines
+from search.folders import locked
+from search.identity import check_same
 
 
 class TrialLog:
@@ -21,29 +24,20 @@ class TrialLog:
         header: what makes trials comparable: space, supernet, latency table, budget, sampler, seed.
 
     Raises:
-        UserError: the file holds another search's trials, or another search is at work in it.
+        UserError: the file holds another search's trials, or another process is at work in its folder.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
-        from filelock import FileLock, Timeout
-
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.header = path, header
-        self._lines, self._lock = JsonLines(path), FileLock(f"{path}.lock")
-        try:
-            self._lock.acquire(timeout=0)  # the system lets go of it when the process dies
-        except Timeout:
-            raise UserError(f"another search is at work in {path.parent}") from None
-        try:
+        self._lines, self._open = JsonLines(path), ExitStack()
+        with ExitStack() as opened:
+            opened.enter_context(locked(path.parent))
             rows = list(self._lines)
             if not rows:
                 self._lines.append(header)
-            elif rows[0] != header:
-                differing = sorted(k for k in header.keys() | rows[0].keys() if header.get(k) != rows[0].get(k))
-                raise UserError(f"{path} holds trials of another search: it differs in {', '.join(differing)}")
-        except BaseException:
-            self._lock.release()
-            raise
+            else:
+                check_same(rows[0], header, f"{path} holds trials of another search")
+            self._open = opened.pop_all()
         self.trials: list[Trial] = []
         self.seen: dict[str, Trial] = {}  # evaluated and failed, by architecture
         self.evaluated: list[Trial] = []  # complete: each a different network
@@ -58,7 +52,7 @@ class TrialLog:
 
     def close(self) -> None:
         """Lets another search in."""
-        self._lock.release()
+        self._open.close()
 
     def append(self, trial: Trial) -> None:
         """Adds a trial; it is on the disk on return."""

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -21,6 +21,8 @@ from search.engine.problem import FAILED, REPEATED, Problem, Trial
 from search.errors import UserError
 from spaces.space import Codes, Gene, Space
 
+LOCK_FILE_SUFFIX = ".lock"  # Optuna's
+LOCK_SECONDS = 10  # after which a lock that nobody lets go of is a dead process's; an entry takes milliseconds
 Distributions = dict[str, BaseDistribution]
 DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # whose packages are called otherwise
 
@@ -95,8 +97,7 @@ def open_storage(storage: str | None) -> Any:
     try:
         if "://" in storage:
             return optuna.storages.RDBStorage(storage)
-        Path(storage).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(storage))
+        return _journal(Path(storage).absolute())
     except ImportError as error:
         module = getattr(error.__cause__, "name", None) or "its driver"
         raise UserError(
@@ -104,6 +105,16 @@ def open_storage(storage: str | None) -> Any:
         ) from None
     except Exception as error:  # SQLAlchemy's, of many kinds
         raise UserError(f"the storage {_without_password(storage)} can't be opened: {_line(error)}") from None
+
+
+def _journal(path: Path) -> JournalStorage:
+    """A journal file by its whole path: Optuna locks it with a link to it, and looks through the link for how old the
+    lock is. A link that leads nowhere, as a relative one does, would be waited for without end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    link = path.with_name(path.name + LOCK_FILE_SUFFIX)
+    if link.is_symlink() and not link.exists():
+        link.unlink(missing_ok=True)
+    return JournalStorage(JournalFileBackend(str(path), JournalFileSymlinkLock(str(path), LOCK_SECONDS)))
 
 
 def _without_password(storage: str) -> str:

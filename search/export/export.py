@@ -7,7 +7,6 @@ goes into `manifest.json`, with the SHA-256 of each file. `search.export.verify`
 
 import hashlib
 import platform
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +26,7 @@ from search.export.formats import Session, Source, check_formats
 from search.export.manifest import ARCH, MANIFEST, SCHEMA
 from search.export.proof import Proof
 from search.files import write_json, write_text
+from search.folders import filled, locked
 from search.graphs.onnx_builder import OPSET
 from search.progress import best_effort
 
@@ -67,20 +67,14 @@ def export(
         timer: times what was written on this machine; None leaves latencies out, and the manifest says so.
 
     Raises:
-        UserError: an unknown format, a missing package, or a file that isn't the network.
+        UserError: an unknown format, a missing package, a file that isn't the network, or another process at work in
+            the folder.
     """
     check_formats(formats)
     net = net.cpu().eval()
     proof = Proof.of(net, images.cpu().numpy())
-    scratch = out.with_name(out.name + ".tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
-        manifest = _fill(scratch, net, formats, proof, facts, held_out, timer)
-        _move(scratch, out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return manifest
+    with locked(out), filled(out, last=MANIFEST) as scratch:
+        return _fill(scratch, net, formats, proof, facts, held_out, timer)
 
 
 def _fill(
@@ -195,17 +189,3 @@ def _before_and_after(net: GhostNet, session: Session, held_out: HeldOut) -> dic
             right[k] += int((outputs.argmax(1) == labels).sum())
     count = len(held_out.labels)
     return {"before": right[0] / count, "after": right[1] / count, "images": count, "split": held_out.name}
-
-
-def _move(scratch: Path, out: Path) -> None:
-    """Everything to its place: at once, or, where the folder is there already, the manifest last, since a folder with a
-    manifest is a finished export."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if not out.exists():
-        scratch.replace(out)
-        return
-    moved = sorted((path for path in scratch.rglob("*") if path.is_file()), key=lambda path: path.name == MANIFEST)
-    for path in moved:
-        target = out / path.relative_to(scratch)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)

@@ -15,6 +15,8 @@ import numpy as np
 
 from search.errors import UserError
 from search.files import JsonLines
+from search.folders import locked
+from search.identity import check_same
 from search.latency.bench import Bench, all_units, plan, reference
 from search.latency.fallback import FEWEST
 from search.latency.fitting import Visit, fitted
@@ -55,7 +57,8 @@ def calibrate(
         store: of compiled networks (`Bench`).
 
     Raises:
-        UserError: an unknown runtime, too many threads, or a log of another calibration.
+        UserError: an unknown runtime, too many threads, or a log of another calibration, or another process at work
+            on this table.
     """
     check_plan(rounds, fit_networks, held_out, batch)
     run = runtime(runtime_name, threads, dtype)
@@ -68,28 +71,32 @@ def calibrate(
         batch=batch,
         seed=seed,
     )
-    log = JsonLines(visits_log(out))
+    made_for, device = setting(space, run, batch), this_device()
     header = _identity(planned) | {"runtime": run.name, "runtime_version": run.version()}
     header |= {"dtype": run.dtype, "lowering": run.lowering}
-    rows = list(log)
-    if not rows:
-        log.append(header)
-    elif rows[0] != header:
-        other = "; ".join(
-            f"{key} {rows[0].get(key)}, not {value}" for key, value in header.items() if rows[0].get(key) != value
-        )
-        raise UserError(f"{log.path} holds visits of another calibration: {other}")
-    bench, live = Bench(space, planned, store), _Live(space, planned)
-    with bar("calibrate", 1) as progress:
+    header |= {key: device[key] for key in ("machine", "cpu", "cores")}
+    with locked(out.parent, only=out.name):
+        log = JsonLines(visits_log(out))
+        rows = list(log)
+        if rows:
+            check_same(rows[0], header, f"{log.path} holds visits of another calibration")
+        elif out.exists():
+            of = LatencyTable.load(out).setting
+            check_same(of.model_dump(mode="json"), made_for.model_dump(mode="json"), f"{out} is another table")
+        compare_with = reference(run)
+        if not rows:
+            log.append(header)  # now that everything is there that it takes
+        bench, live = Bench(space, planned, store), _Live(space, planned)
+        with bar("calibrate", 1) as progress:
 
-        def tell(done: int, total: int) -> None:
-            progress.total(total)
-            progress.at(done, live.word(work.visits))
+            def tell(done: int, total: int) -> None:
+                progress.total(total)
+                progress.at(done, live.word(work.visits))
 
-        work = Rounds(planned, partial(bench.session, run), reference(run), rows[1:], log.extend, deadline, tell)
-        work.run()
-    table = build(space, planned, list(log)[1:], setting(space, run, batch), Device.model_validate(this_device()))
-    table.save(out)
+            work = Rounds(planned, partial(bench.session, run), compare_with, rows[1:], log.extend, deadline, tell)
+            work.run()
+        table = build(space, planned, list(log)[1:], made_for, Device.model_validate(device))
+        table.save(out)
     return table
 
 

@@ -5,9 +5,9 @@ networks are ONNX files whose weights are made when they are loaded, a few kilob
 """
 
 import re
-import shutil
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 from ghostnet.files import write_bytes
 from search.errors import UserError
 from search.files import write_json, write_text
+from search.folders import filled, is_empty, locked
 from search.graphs.lowering import Lowering
 from search.graphs.onnx_graph import to_onnx
 from search.latency.bench import Bench, all_units, plan, reference_module
@@ -58,23 +59,29 @@ def write_kit(
         raise UserError(
             f"a kit has {fewest} units of this space or more, by which the rest is estimated, not {most_units}"
         )
-    if out.exists():
-        raise UserError(f"{out} is there already: --out names another place")
-    planned = plan(
-        space, fit_networks=fit_networks, held_out=held_out, rounds=rounds, threads=1, batch=batch, seed=seed
-    )
-    planned["items"] = planned["items"][: fit_networks + held_out + most_units]
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: --out names another place")
+    with locked(out), filled(out, last=SCRIPT) as building:
+        if not is_empty(out):
+            raise UserError(f"{out} is there already: --out names another place")
+        planned = plan(
+            space, fit_networks=fit_networks, held_out=held_out, rounds=rounds, threads=1, batch=batch, seed=seed
+        )
+        planned["items"] = planned["items"][: fit_networks + held_out + most_units]
+        _fill(building, space, planned, batch)
+    return len(planned["items"])
+
+
+def _fill(folder: Path, space: Space, planned: dict[str, Any], batch: int) -> None:
     bench = Bench(space, planned)
-    building = out.with_name(out.name + ".building")
-    shutil.rmtree(building, ignore_errors=True)
     with bar("write the kit", len(planned["items"])) as progress:
         for k, item in enumerate(planned["items"]):
             item["file"] = f"{MODELS}/{k:05d}.onnx"
             model = to_onnx(bench.module(item["name"]), bench.shapes[item["name"]], batch, LOWERING)
-            write_bytes(building / item["file"], light(model).SerializeToString())
+            write_bytes(folder / item["file"], light(model).SerializeToString())
             progress.advance()
     net, shape = reference_module()
-    write_bytes(building / REFERENCE, light(to_onnx(net, shape, 1, LOWERING)).SerializeToString())
+    write_bytes(folder / REFERENCE, light(to_onnx(net, shape, 1, LOWERING)).SerializeToString())
     planned |= {
         "space": space_to_dict(space),
         "num_classes": space.num_classes,
@@ -83,11 +90,9 @@ def write_kit(
         "lowering": LOWERING,
         "reference": {"file": REFERENCE, "shape": [1, *shape]},
     }
-    write_json(building / PLAN, planned)
-    write_text(building / SCRIPT, script())
-    write_text(building / "README.md", README.format(space=space.name, count=len(planned["items"])))
-    building.rename(out)
-    return len(planned["items"])
+    write_json(folder / PLAN, planned)
+    write_text(folder / SCRIPT, script())
+    write_text(folder / "README.md", README.format(space=space.name, count=len(planned["items"])))
 
 
 def script() -> str:

@@ -26,21 +26,29 @@ def train_all(
     teacher: str | None = None,
 ) -> list[dict[str, Any]]:
     """The cards of all jobs, finished ones from before included; a time box is shared out among what is left. What
-    makes a result doubtful is said."""
+    makes a result doubtful is said.
+
+    Raises:
+        UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
+    """
     from search.training.distributed import best_device
     from search.training.doubts import warn_of
-    from search.training.retrain import CARD, retrain
+    from search.training.retrain import CARD, finished, retrain, retraining_identity
 
-    origin: dict[str, Any] = {"init": init, "teacher": teacher}
-    waiting = [job for job in jobs if not (job.out / CARD).exists()]
+    origin: dict[str, Any] = {"init": init.absolute() if init else None, "teacher": teacher}
+    before = {
+        job: finished(job.out / CARD, retraining_identity(job.arch, data, config, job.seed, **origin)) for job in jobs
+    }
+    cards = {job: card for job, card in before.items() if card is not None}
+    waiting = [job for job in jobs if job not in cards]
     if len(waiting) > 1 and (workers > 1 or address):
         from search.parallel.workers import SideBySide
 
         share = None if seconds is None else seconds * min(workers, len(waiting)) / len(waiting)
         SideBySide(data, workers, address).retrain(waiting, config, seconds=share, **origin)
+        cards |= {job: read_json(job.out / CARD) for job in waiting}
         waiting = []
     deadline = None if seconds is None else time.monotonic() + seconds
-    cards = {job: read_json(job.out / CARD) for job in jobs if job not in waiting}
     for k, job in enumerate(waiting):
         left = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
         here = {"seed": job.seed, "seconds": left, **origin}

@@ -1,12 +1,17 @@
 """The main job: a recipe is checked, its folder opened, and every stage run whose product is missing."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from search.data import names as sources
+from search.data.fingerprint import fingerprint
 from search.errors import UserError
 from search.files import read_json, write_json
+from search.folders import is_empty, locked
+from search.identity import check_same
 from search.pipeline import stages
 from search.pipeline.run_folder import RUN, SCHEMA, Run
 from search.progress import say
@@ -44,20 +49,29 @@ def check(recipe: Recipe) -> None:
         space_of(recipe.space).uniform(width)
 
 
-def start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Run:
-    """Opens the run's folder.
+@contextmanager
+def opened(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Iterator[Run]:
+    """The run in a folder, which no other process may write meanwhile. A data set may lie elsewhere than when the run
+    began, as long as its content is the same.
 
     Raises:
-        UserError: it holds another run, or one that `--resume` was not asked to go on with.
+        UserError: the folder holds another run, or one that `--resume` was not asked to go on with, or another process
+            is at work in it.
     """
     check(recipe)
-    recorded = {"schema": SCHEMA, "recipe": recipe.model_dump(mode="json")}
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file, not a folder for a run")
+    with locked(out):
+        yield _start(recipe, out, resume, minutes)
+
+
+def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Run:
+    recorded = {"schema": SCHEMA, "recipe": recipe.model_dump(mode="json"), "data": fingerprint(recipe.data)}
     if (out / RUN).exists():
         if not resume:
             raise UserError(f"{out} holds a run already: --resume goes on with it, --out names another folder")
-        if (found := read_json(out / RUN)) != recorded:
-            raise UserError(f"{out} holds a run of another recipe: {_differing(found, recorded)} differs")
-    elif out.exists() and (not out.is_dir() or any(path.suffix != ".tmp" for path in out.iterdir())):
+        check_same(_identity(read_json(out / RUN)), _identity(recorded), f"{out} holds another run")
+    elif not is_empty(out):
         raise UserError(f"{out} is not empty and holds no run")
     run = Run(recipe, out, minutes)
     if recipe.threads:
@@ -70,12 +84,9 @@ def start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Run
     return run
 
 
-def _differing(found: Any, wanted: Any) -> str:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in wanted:
-            if found.get(key) != wanted[key]:
-                return f"{key}.{_differing(found.get(key), wanted[key])}".removesuffix(".")
-    return ""
+def _identity(recorded: dict[str, Any]) -> dict[str, Any]:
+    """What makes two runs the same: the recipe, the data by what it is rather than by where it lies."""
+    return {**recorded, "recipe": {key: value for key, value in recorded["recipe"].items() if key != "data"}}
 
 
 def run(job: Run) -> None:

@@ -1,6 +1,5 @@
 """The search stage: files become a problem, a backend searches it, the trials become fronts."""
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +18,12 @@ from search.engine.objectives import ACCURACY, MACS, PARAMS, Latency, Objective
 from search.engine.plan import Plan
 from search.engine.problem import Problem, Trial
 from search.errors import UserError
+from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.ruler.device import this_device
 from search.latency.table import LatencyTable
 from search.recipes.schema import Search
-from search.training.metadata import read_card
+from search.training.metadata import check_data, read_card, supernet_id
 from spaces.space import Space
 
 if TYPE_CHECKING:  # torch is loaded when a network is evaluated
@@ -147,7 +147,7 @@ def search_networks(
 
     Raises:
         UserError, SpaceError: files that don't fit together, a budget that no network meets, another search's log, or
-            another search at work in it.
+            another process at work in its folder.
     """
     problem = problem_of(supernet, tables, config, latency_budgets)
     correction = Correction.load(fidelity, supernet) if fidelity else None
@@ -163,16 +163,17 @@ def search_networks(
         address=address,
         gpus=gpus,
     )
-    about = header(supernet, tables, data().name, config, problem, seed)
+    check_data(supernet, data())
+    about = header(supernet, tables, data().fingerprint, config, problem, seed)
     if fidelity:
-        about["fidelity"] = hashlib.sha256(fidelity.read_bytes()).hexdigest()
-    with TrialLog(log, about) as trials:
-        from search.accuracy.evaluate import ExpectedAccuracy
-        from search.engine.backends import backend
-        from search.training.supernet import load_inherited
+        about["fidelity"] = file_digest(fidelity)
+    from search.accuracy.evaluate import ExpectedAccuracy
+    from search.engine.backends import backend
+    from search.training.supernet import load_inherited
 
-        inherited = load_inherited(supernet, data())
-        evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
+    inherited = load_inherited(supernet, data())
+    evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
+    with TrialLog(log, about) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are
             evaluate.settle_in()
         backend(config.backend)(replace(problem, evaluate=evaluate), trials, plan)
@@ -210,10 +211,10 @@ def header(
 ) -> dict[str, Any]:
     """What makes a log's trials comparable, and a resumed search the same; the backend may change."""
     return {
-        "schema": "ghostnas.trials/2",
+        "schema": "ghostnas.trials/3",
         "space_id": problem.space.id,
-        "supernet": read_card(supernet)[0],
-        "latency_tables": [hashlib.sha256(table.read_bytes()).hexdigest() for table in tables],
+        "supernet": supernet_id(supernet),
+        "latency_tables": [file_digest(table) for table in tables],
         "data": data,
         "norms": "augmented as in training",  # clean images gave an earlier version other accuracies
         "objectives": [objective.name for objective in problem.objectives],

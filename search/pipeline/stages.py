@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ghostnet.arch import Arch
 from search.errors import UserError
 from search.files import read_json, write_json
+from search.identity import check_same, file_digest
 from search.pipeline.run_folder import (
     EXPORTS,
     FIDELITY,
@@ -79,7 +80,7 @@ def fidelity(job: Run) -> None:
     from search.accuracy.ranking_study import fidelity as measure
     from search.engine.choose import choose_by_budget
     from search.report.fidelity import write_page
-    from search.training.metadata import card_id
+    from search.training.metadata import supernet_id
     from search.training.supernet import load_inherited
 
     config, training, supernet = job.recipe.fidelity, job.recipe.retrain, job.out / SUPERNET
@@ -105,7 +106,7 @@ def fidelity(job: Run) -> None:
         device=job.device,
         beside=beside,
         front=front,
-        supernet_id=card_id(supernet),
+        supernet_id=supernet_id(supernet),
     )
     with best_effort("the study's page"):
         write_page(found, out)
@@ -242,7 +243,9 @@ def export(job: Run) -> None:
     for label, trial in chosen.items():
         folder = job.out / NETWORKS / label
         out = job.out / EXPORTS / label
+        identity = {"arch": archs[label].id, "weights": file_digest(folder / WEIGHTS)}
         if (out / MANIFEST).exists():
+            check_same(read_json(out / MANIFEST).get("identity"), identity, f"{out} is the export of another network")
             continue
         card = read_json(folder / CARD)
         latency = predict(job.space.encode(archs[label]))
@@ -265,6 +268,7 @@ def export(job: Run) -> None:
             **{key: card[key] for key in ("data", "classes", "mean", "std", "seed", "training")},
             "space": job.space.name,
             "space_id": job.space.id,
+            "identity": identity,
         }
         net = load_network(archs[label], folder / WEIGHTS)
         try:

@@ -6,8 +6,9 @@ from typing import Any
 from search.engine.front import front, hypervolume
 from search.errors import UserError
 from search.files import write_text
+from search.folders import locked
 from search.report import page
-from search.report.figures import fronts
+from search.report.figures import Drawn, fronts
 from search.report.report import PAGE, render
 from search.report.summary import Summary, summarise
 
@@ -24,6 +25,12 @@ def write_comparison(folders: list[Path], out: Path) -> tuple[Path, list[dict[st
     named = dict(zip(_names(folders), summaries.values(), strict=True))
     found = rows(named)
     drawn = {"fronts": fronts.overlaid(named)}
+    with locked(out):
+        _write(out, named, found, drawn)
+    return out / PAGE, found
+
+
+def _write(out: Path, named: dict[str, Summary], found: list[dict[str, Any]], drawn: dict[str, Drawn]) -> None:
     svgs = render(drawn, out)
     head = ["run", "evaluated", "on the front", "hypervolume", "best accuracy", "fastest ms", "budget", "seed"]
     head += ["data", "space", "device"]
@@ -41,7 +48,6 @@ def write_comparison(folders: list[Path], out: Path) -> tuple[Path, list[dict[st
         page.table(head, cells),
     ]
     write_text(out / PAGE, page.page("GhostNAS: runs compared", parts, page.tips(drawn)))  # last
-    return out / PAGE, found
 
 
 KEYS = (

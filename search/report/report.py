@@ -6,6 +6,7 @@ from pathlib import Path
 from ghostnet.arch import Arch
 from search.engine.front import front
 from search.files import read_json, write_bytes, write_text
+from search.folders import locked
 from search.pipeline.run_folder import FIDELITY
 from search.progress import best_effort
 from search.report import blocks, page, repeat
@@ -24,10 +25,14 @@ def write_report(folder: Path) -> Path:
     """Writes `report/` in a run's folder, as far as the run goes, and returns the page.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder holds no run, or another process is writing its report.
     """
     summary = summarise(folder)
-    out = folder / FOLDER
+    with locked(folder / FOLDER):
+        return _write(summary, folder / FOLDER)
+
+
+def _write(summary: Summary, out: Path) -> Path:
     sections = _sections(summary)
     drawn = {name: each for _, figures, _ in sections for name, each in figures.items()}
     svgs = render(drawn, out)

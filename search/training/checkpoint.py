@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from search.errors import UserError
 from search.files import write_bytes
+from search.identity import Identity, check_same
 from search.progress import say
 
 
@@ -19,14 +19,14 @@ class Checkpoint:
         of: what is trained, on what and how; a checkpoint of anything else is refused.
     """
 
-    def __init__(self, path: Path, of: str) -> None:
+    def __init__(self, path: Path, of: Identity) -> None:
         self.path, self.of = path, of
         self.before = path.with_name(f"previous-{path.name}")
 
     def save(self, values: dict[str, Any]) -> None:
         """Writes a new one; the newest so far becomes the one before."""
         content = io.BytesIO()
-        torch.save({"of": self.of, **values}, content)
+        torch.save({"of": dict(self.of), **values}, content)
         if self.path.exists():
             self.path.replace(self.before)
         write_bytes(self.path, content.getvalue())
@@ -49,8 +49,7 @@ class Checkpoint:
             except Exception:  # torch's reader fails in any way on damaged bytes
                 say(f"{path} is damaged: the checkpoint before it is taken, if there is one")
                 continue
-            if of != self.of:
-                raise UserError(f"{path} is of another training: {of}, not {self.of}")
+            check_same(of, self.of, f"{path} is of another training")
             return values
         return None
 

@@ -8,13 +8,16 @@ all-reduce a step.
 
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from search.errors import UserError
+from search.folders import locked
 
 
 def best_device() -> torch.device:
@@ -75,6 +78,10 @@ class World:
         if (count := self.size * accumulate) > 1:
             torch._foreach_div_(gradients, count)
         return extra
+
+    def locked(self, folder: Path) -> AbstractContextManager[None]:
+        """The lock of a folder that this training writes, which the process that writes for all has."""
+        return locked(folder) if self.leads else nullcontext()
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from search.data.datasets import Data
 from search.data.transforms import Augment
 from search.errors import UserError
+from search.identity import Identity
 from search.progress import bar, best_effort
 from search.recipes.schema import Training
 from search.training.checkpoint import Checkpoint
@@ -56,7 +57,7 @@ def fit(
     step: Step,
     *,
     checkpoint: Path,
-    of: str,
+    of: Identity,
     seed: int,
     device: torch.device,
     title: str,
@@ -90,7 +91,7 @@ def fit(
     precision = autocast_dtype(config, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     average = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
-    state = _State(model, optimizer, scaler, average, checkpoint, f"{of} {data.name} seed {seed} {config!r}")
+    state = _State(model, optimizer, scaler, average, checkpoint, of)
     scalars = Scalars(checkpoint.with_name("tensorboard") if world.leads else None, state.step)
     looks = config.probes if probe and not seconds else 0  # a time box is for training
     probes = {math.ceil(total * (k + 1) / config.probes) for k in range(looks)}
@@ -198,7 +199,7 @@ class _State:
         scaler: Any,
         average: nn.Module | None,
         path: Path,
-        of: str,
+        of: Identity,
     ) -> None:
         self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scaler": scaler}
         self.parts |= {"average": average} if average else {}

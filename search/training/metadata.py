@@ -1,19 +1,24 @@
-"""A supernet's card, `supernet.json`: which space and data it is of. Read without torch."""
+"""A supernet's card, `supernet.json`: which space and data it is of; and what makes a training the same. Read without
+torch."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.errors import UserError
 from search.files import read_json
-from search.recipes.schema import SupernetTraining
+from search.identity import Identity, check_same, digest, file_digest
+from search.recipes.schema import SupernetTraining, Training
 from spaces.custom import space_of
 from spaces.errors import SpaceError
 from spaces.presets import named_space
 from spaces.space import Space
 
-SCHEMA, CARD = "ghostnas.supernet/2", "supernet.json"
+if TYPE_CHECKING:
+    from search.data.datasets import Data
+
+SCHEMA, CARD, WEIGHTS = "ghostnas.supernet/2", "supernet.json", "supernet.safetensors"
+ON_THE_WAY = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without
 
 
 def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
@@ -61,6 +66,53 @@ def trained_by(card: dict[str, Any]) -> SupernetTraining:
         raise UserError(f"{CARD}: `config` is no supernet's recipe: {str(error).splitlines()[0]}") from None
 
 
-def card_id(folder: Path) -> str:
-    """Ten hex digits that say which training a supernet came from."""
-    return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()[:10]
+def training_identity(what: Identity, data: "Data", config: Training, seed: int) -> Identity:
+    """What makes two trainings the same: `what` is trained, on which images, by which recipe and seed."""
+    recipe = config.model_dump(mode="json", exclude=ON_THE_WAY)
+    return {**what, "data": data.fingerprint, "training_images": len(data.train), "seed": seed, "recipe": recipe}
+
+
+def finished(card: Path, identity: Identity) -> dict[str, Any] | None:
+    """The card of a training that is finished; None where there is none.
+
+    Raises:
+        UserError: it is of another training.
+    """
+    if not card.exists():
+        return None
+    found = read_json(card)
+    check_same(found.get("identity"), identity, f"{card.parent} holds another training")
+    return found
+
+
+def check_data(folder: Path, data: "Data") -> None:
+    """Raises:
+    UserError: the supernet in a folder was trained on another data set.
+    """
+    if trained_on := read_card(folder)[0].get("identity"):  # a card of an earlier version has none
+        what = f"{data.name} is not what the supernet in {folder} was trained on"
+        check_same({"data": data.fingerprint}, {"data": trained_on["data"]}, what)
+
+
+def supernet_id(folder: Path) -> str:
+    """Ten hex digits of a finished supernet: its space, its weights, and the recipe that says what its norms are shown.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    card, space = read_card(folder)
+    return digest([space.id, file_digest(folder / WEIGHTS), card.get("config")])
+
+
+def weights_id(folder: Path) -> str:
+    """Ten hex digits of the weights in a folder: a supernet's, a network's, or such as timm reads."""
+    names = (WEIGHTS, "weights.safetensors", "model.safetensors", "pytorch_model.bin")
+    return digest([file_digest(folder / name) for name in names if (folder / name).exists()])
+
+
+def teacher_id(name: str) -> str:
+    """A teacher by its weights, where they lie in a folder; by its name otherwise."""
+    kind, _, what = name.partition(":")
+    if kind == "timm" and not what.startswith("local-dir:"):
+        return name
+    return f"{kind}:{weights_id(Path(what.removeprefix('local-dir:')))}"

@@ -17,7 +17,8 @@ from search.accuracy.evaluate import accuracy, recalibrate
 from search.data.datasets import Data, resized
 from search.data.transforms import temporary_seed
 from search.errors import UserError
-from search.files import read_json, write_bytes, write_json, write_text
+from search.files import write_bytes, write_json, write_text
+from search.identity import Identity
 from search.recipes.schema import Training
 from search.training import teacher as teachers
 from search.training.checkpoint import Checkpoint
@@ -25,6 +26,7 @@ from search.training.distributed import World
 from search.training.doubts import chance_doubts, schedule_doubts
 from search.training.initial_weights import inherit
 from search.training.loop import fit
+from search.training.metadata import finished, teacher_id, training_identity, weights_id
 
 SCHEMA = "ghostnas.trained/1"
 SETTLED = 50  # steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1
@@ -53,11 +55,48 @@ def retrain(
     Returns the card that is also written: costs, test accuracy, what the training came to.
 
     Raises:
-        UserError: weights or a teacher that don't fit, or what the training loop refuses.
+        UserError: weights or a teacher that don't fit, a folder that holds another training or in which another process
+            is at work, or what the training loop refuses.
     """
-    if (out / CARD).exists():
-        return read_json(out / CARD)
-    config = config.alone()  # which a checkpoint is held to
+    identity = retraining_identity(arch, data, config, seed, init, teacher)
+    with World.current().locked(out):
+        return finished(out / CARD, identity) or _train(
+            arch,
+            data,
+            config.alone(),
+            out,
+            identity,
+            seed=seed,
+            device=device,
+            seconds=seconds,
+            title=title,
+            init=init,
+            teacher=teacher,
+        )
+
+
+def retraining_identity(
+    arch: Arch, data: Data, config: Training, seed: int, init: Path | None = None, teacher: str | None = None
+) -> Identity:
+    """What makes two full trainings the same."""
+    origin = {"init": weights_id(init) if init else None, "teacher": teacher_id(teacher) if teacher else None}
+    return training_identity({"arch": arch.id, **origin}, data, config.alone(), seed)
+
+
+def _train(
+    arch: Arch,
+    data: Data,
+    config: Training,
+    out: Path,
+    identity: Identity,
+    *,
+    seed: int,
+    device: torch.device,
+    seconds: float | None,
+    title: str | None,
+    init: Path | None,
+    teacher: str | None,
+) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     net = GhostNet(arch, data.num_classes, data.in_chs, config.drop_rate, config.drop_path, generator)
     if init:
@@ -70,14 +109,13 @@ def retrain(
         images, targets = loss_of.mixed(images, labels, rng)
         return loss_of(run(resized(images, arch.resolution)), targets, images)
 
-    origin = "".join(f" {word} {value}" for word, value in (("from", init), ("taught by", teacher)) if value)
     trained = fit(
         net,
         data,
         config,
         step,
         checkpoint=out / CHECKPOINT,
-        of=f"arch {arch.id}{origin}",
+        of=identity,
         seed=seed,
         device=device,
         title=title or f"retrain {arch.id}",
@@ -103,6 +141,7 @@ def retrain(
         "init": str(init) if init else None,
         "teacher": teacher,
         "config": config.model_dump(mode="json"),
+        "identity": identity,
         "test_accuracy": tested,
         "test_images": len(data.test),
         "training": asdict(trained),
@@ -114,7 +153,7 @@ def retrain(
     write_text(out / ARCH, arch.to_json())
     write_bytes(out / WEIGHTS, to_bytes(net))
     write_json(out / CARD, card)  # last: a folder with a card is a finished network
-    Checkpoint(out / CHECKPOINT, "").remove()
+    Checkpoint(out / CHECKPOINT, identity).remove()
     return card
 
 

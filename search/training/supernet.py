@@ -21,6 +21,7 @@ from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.files import write_bytes, write_json
+from search.identity import Identity
 from search.progress import best_effort
 from search.recipes.schema import SupernetTraining
 from search.training.checkpoint import Checkpoint
@@ -28,14 +29,23 @@ from search.training.distillation import DIVERGENCES
 from search.training.distributed import World
 from search.training.doubts import chance_doubts, schedule_doubts
 from search.training.loop import fit
-from search.training.metadata import CARD, SCHEMA, read_card, space_for, trained_by
+from search.training.metadata import (
+    CARD,
+    SCHEMA,
+    WEIGHTS,
+    finished,
+    read_card,
+    space_for,
+    trained_by,
+    training_identity,
+)
 from spaces.custom import space_to_dict
 from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import macs_table
 
 __all__ = ["load_inherited", "load_supernet", "new_supernet", "read_card", "space_for", "train_supernet"]
-WEIGHTS, CHECKPOINT = "supernet.safetensors", "checkpoint.pt"
+CHECKPOINT = "checkpoint.pt"
 WATCHED = 3  # random networks whose accuracy is followed
 EVEN_FROM = 64  # networks from which one is drawn evenly over multiply-adds
 
@@ -55,9 +65,30 @@ def train_supernet(
     what is finished.
 
     Returns the card that is also written: space, data and what the training came to.
+
+    Raises:
+        UserError: the folder holds another training, another process is at work in it, or what the training loop
+            refuses.
     """
-    if (out / CARD).exists():
-        return read_card(out)[0]
+    identity = training_identity({"space": space.id, "kind": kind.__name__}, data, config, seed)
+    with World.current().locked(out):
+        return finished(out / CARD, identity) or _train(
+            space, data, config, out, identity, seed=seed, device=device, seconds=seconds, kind=kind
+        )
+
+
+def _train(
+    space: Space,
+    data: Data,
+    config: SupernetTraining,
+    out: Path,
+    identity: Identity,
+    *,
+    seed: int,
+    device: torch.device,
+    seconds: float | None,
+    kind: type[Supernet],
+) -> dict[str, Any]:
     supernet = new_supernet(space, seed, kind).to(device).to(memory_format=torch.channels_last)
     supernet.drop_rate, supernet.drop_path = config.drop_rate, config.drop_path
     divergence = DIVERGENCES.get(config.divergence)  # none: they learn from the labels, too
@@ -88,7 +119,7 @@ def train_supernet(
         config,
         step,
         checkpoint=out / CHECKPOINT,
-        of=f"{SCHEMA} {space.id}",
+        of=identity,
         seed=seed,
         device=device,
         title="supernet",
@@ -110,12 +141,13 @@ def train_supernet(
         "data": data.name,
         "seed": seed,
         "config": config.model_dump(mode="json"),
+        "identity": identity,
         "training": asdict(trained),
         "warnings": doubts,
     }
     write_bytes(out / WEIGHTS, to_bytes(supernet))
     write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
-    Checkpoint(out / CHECKPOINT, "").remove()
+    Checkpoint(out / CHECKPOINT, identity).remove()
     return card
 
 

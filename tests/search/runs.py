@@ -33,7 +33,7 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
         card |= {"num_classes": 10, "in_chs": 1, "seed": seed}
         _write(folder / "supernet/supernet.json", {**card, "training": training})
     if "calibrate" in done:
-        _table(rng).save(folder / "latency/table.lat.json")
+        made_up_table(rng).save(folder / "latency/table.lat.json")
     rows = []
     for k, code in enumerate(sample(SPACE, rng, trials)):
         known, ms = costs(SPACE, code), float(rng.uniform(0.05, 0.2))
@@ -71,7 +71,7 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
     return folder
 
 
-def _table(rng: np.random.Generator) -> LatencyTable:
+def made_up_table(rng: np.random.Generator) -> LatencyTable:
     entries = {unit.key: unit for slot in space_units(SPACE) for unit in slot.flat if unit}
     entry = {"ms": 0.01, "low_ms": 0.009, "high_ms": 0.011, "visits": 2}
     codes, measured = sample(SPACE, rng, 8).tolist(), rng.uniform(0.1, 0.2, 8).tolist()

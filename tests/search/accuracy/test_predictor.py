@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scipy.stats import kendalltau
 
 from search.accuracy.evaluate import ExpectedAccuracy
@@ -14,7 +15,7 @@ from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
-from search.training.metadata import card_id
+from search.training.metadata import supernet_id
 from search.training.supernet import load_inherited, space_for, train_supernet
 from spaces.population import sample
 from spaces.tables import costs
@@ -83,7 +84,7 @@ def judged(tmp_path_factory):
     data, net = load("digits", 16, limit=100), folder / "net"
     train_supernet(SPACE, data, SupernetTraining(epochs=1, batch_size=50, random=1), net, device=CPU)
     front = [SPACE.smallest, SPACE.uniform(0.5)]
-    about = {"count": 6, "bins": 2, "seed": 0, "device": CPU, "front": front, "supernet_id": card_id(net)}
+    about = {"count": 6, "bins": 2, "seed": 0, "device": CPU, "front": front, "supernet_id": supernet_id(net)}
     found = fidelity(
         lambda: load_inherited(net, data), SPACE, data, Training(epochs=0.2, batch_size=50), folder / "f", **about
     )
@@ -107,8 +108,9 @@ def test_a_file_that_does_not_fit_is_one_line(judged):
     file = folder / "f/fidelity.json"
     other = folder / "other"
     shutil.copytree(folder / "net", other)
-    card = json.loads((other / "supernet.json").read_text())
-    (other / "supernet.json").write_text(json.dumps(card | {"seed": 7}))
+    weights = load_file(other / "supernet.safetensors")
+    name = min(weights)
+    save_file(weights | {name: weights[name] + 1}, other / "supernet.safetensors")
     with pytest.raises(UserError, match="is of another supernet"):
         Correction.load(file, other)
     few = folder / "few.json"
@@ -132,6 +134,6 @@ def test_a_file_that_does_not_fit_is_one_line(judged):
 def test_the_command_takes_networks_of_a_search(judged):
     """`fidelity --trials` wants a log of the same space."""
     folder, _, _ = judged
-    (folder / "trials.jsonl").write_text(json.dumps({"schema": "ghostnas.trials/2", "space_id": "mars"}) + "\n")
+    (folder / "trials.jsonl").write_text(json.dumps({"schema": "ghostnas.trials/3", "space_id": "mars"}) + "\n")
     done = ghostnas("fidelity", "--supernet", "net", "--count", "8", "--trials", "trials.jsonl", cwd=folder)
     assert done.returncode == 2 and "is of another space (mars)" in done.stderr

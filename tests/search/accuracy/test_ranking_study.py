@@ -94,10 +94,12 @@ def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):
     assert len(trained) == 8
     trained[0].unlink()
     assert study(tmp_path / "whole") == whole
-    with pytest.raises(UserError, match="by another recipe or seed"):
+    with pytest.raises(UserError, match=r"holds another training: recipe\.lr is 0\.1, not 0\.2$"):
         study(tmp_path / "other", config.model_copy(update={"lr": 0.2}), trained=tmp_path / "whole" / "networks")
+    with pytest.raises(UserError, match=r"holds another study: supernet is unknown, not mars$"):
+        study(tmp_path / "whole", supernet_id="mars")
     about["count"] = 10
-    with pytest.raises(UserError, match="is of another study than 10 networks"):
+    with pytest.raises(UserError, match=r"holds another study: networks is 8, not 10$"):
         study(tmp_path / "whole")
     write_page(whole, tmp_path / "whole")
     assert "Kendall tau, all networks" in (tmp_path / "whole" / "fidelity.md").read_text()

@@ -1,14 +1,17 @@
 """The search in process, by every sampler; and what storages show of it."""
 
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
 
+from search.engine import study as studies
 from search.engine.backends.optuna_backend import search
 from search.engine.budgets import NONE
+from search.engine.limit import time_limit
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, PARAMS
 from search.engine.plan import Plan
@@ -108,6 +111,21 @@ def test_a_storage_shows_the_whole_study_and_the_log_says_the_same(tmp_path, kin
         said = [trial.params[gene.name] for gene in space.genes if gene.kind == "ghost"]
         assert [int(word[2]) for word in said] == [block.ratio for block in ghosts]
     assert rows == run(problem(), tmp_path / "bare", trials=16, population=6)
+
+
+@pytest.mark.parametrize("link", ["sub/s.journal", "{}/sub/s.journal"])
+def test_a_journal_that_a_dead_search_locked_is_taken_over(tmp_path, monkeypatch, link):
+    """Optuna's lock is a link to the journal; one that a kill left behind, by a relative path or a whole one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(studies, "LOCK_SECONDS", 1)
+    about = {"population": 6, "storage": "sub/s.journal"}
+    run(problem(), tmp_path / "log", trials=7, **about)
+    (tmp_path / "sub/s.journal.lock").symlink_to(link.format(tmp_path))
+    with time_limit(60), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna finds a second short
+        rows = run(problem(), tmp_path / "log", trials=9, **about)
+    assert rows == run(problem(), tmp_path / "bare", trials=9, population=6)
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["s.journal"]
 
 
 def test_a_storage_that_is_none_is_said(tmp_path):

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from search.export.proof import TOLERANCE, YARDSTICK, Proof
 from search.export.verify import verify
 from tests.helpers import randomise, small_arch
 from tests.search.commands.test_cli import ghostnas
+from tests.search.test_folders import held
 
 HERE = [name for name, entry in FORMATS.items() if find_spec(entry.package)]
 IMAGES = torch.randn(6, 3, 15, 15, generator=torch.Generator().manual_seed(1))
@@ -159,6 +161,22 @@ def test_a_file_that_differs_is_an_error_and_nothing_is_left(net, tmp_path, monk
     with pytest.raises(UserError, match=r"model\.onnx differs from the PyTorch network by"):
         export(net, tmp_path / "out", ["safetensors", "onnx"], NONE, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_takes_nothing_of_the_users_and_goes_into_the_folder_that_is_here(net, tmp_path, monkeypatch):
+    (tmp_path / "model.tmp").mkdir()
+    (tmp_path / "model.tmp/precious").write_text("theirs")
+    with held(tmp_path / "model") as pid, pytest.raises(UserError, match=f"model is in use by process {pid}"):
+        export(net, tmp_path / "model", ["safetensors"], NONE, {})
+    export(net, tmp_path / "model", ["safetensors"], NONE, {})
+    assert (tmp_path / "model.tmp/precious").read_text() == "theirs"
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/notes.txt").write_text("theirs")
+    monkeypatch.chdir(tmp_path / "here")
+    export(net, Path(), ["safetensors"], NONE, {})
+    made = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {path.name for path in (tmp_path / "here").iterdir()} == made | {"notes.txt"}
+    verify(tmp_path / "here")
 
 
 def test_formats_that_are_unknown_or_not_installed_are_refused(net, tmp_path, monkeypatch):

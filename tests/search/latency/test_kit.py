@@ -20,6 +20,7 @@ from search.latency.kit_result import import_result
 from search.latency.predictor import Predictor
 from spaces.population import sample
 from spaces.presets import named_space
+from tests.search.test_folders import held
 from tests.spaces.test_spaces import tiny_space
 
 SPACE = tiny_space()
@@ -140,10 +141,13 @@ def test_the_smallest_kit_makes_a_table_of_the_whole_space(tmp_path):
 
 
 def test_a_kit_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    (tmp_path / "there").mkdir()
+    (tmp_path / "there/precious").mkdir(parents=True)
+    (tmp_path / "kit.building").mkdir()  # a user's, whatever it is called
     with pytest.raises(UserError, match="is there already"):
         write_kit(SPACE, tmp_path / "there")
     monkeypatch.setattr("search.latency.kit.light", lambda model: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_kit(SPACE, tmp_path / "kit", fit_networks=2, held_out=2)
-    assert not (tmp_path / "kit").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "kit.building"}
+    with held(tmp_path / "kit"), pytest.raises(UserError, match="kit is in use by process"):
+        write_kit(SPACE, tmp_path / "kit", fit_networks=2, held_out=2)

@@ -2,17 +2,19 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import search.latency.calibrate as calibration
 from ghostnet.units import units
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency import fallback
 from search.latency.bench import Bench, all_units, plan
-from search.latency.calibrate import _Live, calibrate
+from search.latency.calibrate import _Live, calibrate, visits_log
 from search.latency.drift import without_drift
 from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear
 from search.latency.ruler import gate as gates
@@ -25,6 +27,7 @@ from spaces.population import sample
 from spaces.tables import params_table, space_units
 from tests.helpers import plus_space
 from tests.search.law import HOT, OVERHEAD_NS, LawRuntime
+from tests.search.test_folders import held
 from tests.spaces.test_spaces import tiny_space
 
 SPACE = tiny_space()
@@ -137,6 +140,40 @@ def test_nothing_is_measured_twice_after_a_kill(made, tmp_path, monkeypatch):
         calibrate(SPACE, again, **(ARGUMENTS | {"seed": 2}))
 
 
+def test_two_calibrations_of_one_table_are_not_at_work_at_once(law, tmp_path):
+    path = tmp_path / "t.lat.json"
+    with held(tmp_path, path.name), pytest.raises(UserError, match=r"t\.lat\.json is in use by process"):
+        calibrate(SPACE, path, **law)
+    assert not [each for each in tmp_path.iterdir() if each.name != f".{path.name}.lock"]
+    with held(tmp_path, "another.lat.json"):
+        calibrate(SPACE, path, **law)
+    items = [(row["item"], row["visit"]) for row in JsonLines(visits_log(path)) if "item" in row]
+    assert len(items) == len(set(items))
+
+
+def test_a_finished_table_of_another_setting_or_machine_is_no_place_for_a_new_one(law, tmp_path, monkeypatch):
+    path = tmp_path / "t.lat.json"
+    before = calibrate(SPACE, path, **law)
+    device = calibration.this_device()
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=f"another calibration: cpu is {re.escape(device['cpu'][:50])}.*, not another"),
+    ):
+        patch.setattr(calibration, "this_device", lambda: device | {"cpu": "another"})
+        calibrate(SPACE, path, **law)
+    visits_log(path).unlink()
+    with pytest.raises(UserError, match=r"t\.lat\.json is another table: batch is 1, not 2$"):
+        calibrate(SPACE, path, **law | {"batch": 2})
+    assert LatencyTable.load(path) == before and not visits_log(path).exists()
+
+
+def test_a_calibration_that_cannot_begin_leaves_no_log(law, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "reference", lambda run: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        calibrate(SPACE, tmp_path / "a/t.lat.json", **law)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_deadline_still_visits_every_network_and_a_pilot_of_units(tmp_path):
     table = calibrate(SPACE, tmp_path / "t.lat.json", **(ARGUMENTS | {"rounds": 50}), deadline=0.0)
     assert all(entry.visits == 1 for entry in table.entries.values()) and len(table.entries) >= 40
@@ -176,8 +213,8 @@ def test_a_log_of_another_calibration_is_refused_by_what_differs(law, tmp_path):
     path = tmp_path / "t.lat.json"
     calibrate(SPACE, path, **law)
     for changed, words in (
-        ({"batch": 2}, "batch 1, not 2$"),
-        ({"seed": 5, "rounds": 3}, "seed 1, not 5; rounds 2, not 3$"),
+        ({"batch": 2}, "batch is 1, not 2$"),
+        ({"seed": 5, "rounds": 3}, "seed is 1, not 5; rounds is 2, not 3$"),
     ):
         with pytest.raises(UserError, match=f"another calibration: {words}"):
             calibrate(SPACE, path, **law | changed)

@@ -14,12 +14,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from search.errors import UserError
 from search.files import JsonLines
-from search.pipeline import stages
-from search.pipeline.run_folder import PRODUCTS
+from search.pipeline import run, stages
+from search.pipeline.run_folder import PRODUCTS, recorded_recipe
 from search.pipeline.stages import LIKE
+from search.recipes.schema import parse
 from tests.search.commands.test_cli import ghostnas
 from tests.search.data.test_datasets import parquet_folder
+from tests.search.test_folders import held
 
 RECIPE = """
 data = "digits"
@@ -142,6 +145,40 @@ def test_a_run_killed_in_every_stage_ends_with_everything(killed_run):
     assert not list(out.rglob("*.tmp")) and not list(out.rglob("checkpoint.pt"))
 
 
+def test_a_run_is_told_from_others_by_what_it_is(tmp_path):
+    """Data that moved is still the data; a run at work is nobody else's."""
+    first = parquet_folder(tmp_path / "here", train=200, test=40, size=16)
+    recipe = parse(RECIPE.replace('"digits"', '"parquet:DATA"', 1).replace("train_images = 150", ""), "small")
+
+    def opened(data: Path, resume: bool = True, **changes):
+        update = {"data": f"parquet:{data}"} | changes
+        return run.opened(recipe.model_copy(update=update), tmp_path / "out", resume, None)
+
+    (tmp_path / "out/.out.tmp").mkdir(parents=True)
+    with pytest.raises(UserError, match="is not empty and holds no run"), opened(first):
+        pass
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".out.tmp"]
+    (tmp_path / "out/.out.tmp").rmdir()
+    with opened(first, resume=False):
+        pass
+    with pytest.raises(UserError, match="holds a run already"), opened(first, resume=False):
+        pass
+    there = first.rename(tmp_path / "there")
+    with opened(there) as job:
+        assert job.data.name == f"parquet:{there}"
+    assert recorded_recipe(tmp_path / "out").data == f"parquet:{there}"
+    other = parquet_folder(tmp_path / "other", train=201, test=40, size=16)
+    for data, changes, words in (
+        (there, {"seed": 3}, "recipe.seed is 0, not 3$"),
+        (other, {}, "data is [0-9a-f]{12}, not [0-9a-f]{12}$"),
+        (other, {"train_images": 50}, "recipe.train_images is unknown, not 50; data is "),
+    ):
+        with pytest.raises(UserError, match=f"out holds another run: {words}"), opened(data, **changes):
+            pass
+    with held(tmp_path / "out") as pid, pytest.raises(UserError, match=f"out is in use by process {pid}"):
+        opened(there).__enter__()
+
+
 def bare(path: Path) -> list[dict]:
     return [t | {"seconds": 0} for t in list(JsonLines(path))[1:]]
 
@@ -179,7 +216,7 @@ def test_each_command_alone(killed_run):
     again = ghostnas("run", "small.toml", "--out", "out", cwd=killed_run)
     assert again.returncode == 2 and "--resume" in again.stderr
     other = ghostnas("run", "small.toml", "--out", "out", "--resume", "--seed", "5", cwd=killed_run)
-    assert other.returncode == 2 and "recipe.seed differs" in other.stderr
+    assert other.returncode == 2 and "holds another run: recipe.seed is 0, not 5" in other.stderr
 
 
 def test_a_time_box_ends_cleanly_and_says_what_it_cut(tmp_path):

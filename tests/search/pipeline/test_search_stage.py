@@ -1,0 +1,82 @@
+"""What a search is of, and the order in which it reads and writes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from search.data.datasets import load
+from search.errors import UserError
+from search.files import JsonLines
+from search.pipeline.search_stage import search_networks
+from search.recipes.schema import Search, SupernetTraining
+from search.training.supernet import train_supernet
+from tests.search.runs import SPACE, made_up_table
+from tests.search.test_folders import held
+
+DATA = load("digits", 16, limit=100)
+CONFIG = Search(flops_budget="600k", trials=3, sampler="random", population=2)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A supernet and a latency table."""
+    folder = tmp_path_factory.mktemp("files")
+    config = SupernetTraining(epochs=0.1, batch_size=50, random=0)
+    train_supernet(SPACE, DATA, config, folder / "net", device=torch.device("cpu"))
+    made_up_table(np.random.default_rng(0)).save(folder / "t.lat.json")
+    return folder
+
+
+def search(files, out, config=CONFIG, seed=0, data=DATA):
+    return search_networks(files / "net", [files / "t.lat.json"], out / "trials.jsonl", lambda: data, config, seed=seed)
+
+
+def test_a_search_that_cannot_begin_writes_nothing_and_the_next_one_can(files, tmp_path):
+    shutil.copytree(files, tmp_path / "files")
+    whole = (tmp_path / "files/net/supernet.safetensors").read_bytes()
+    for damaged in (whole[:-100], whole[:100], b"", b"x" * 1000):
+        (tmp_path / "files/net/supernet.safetensors").write_bytes(damaged)
+        with pytest.raises(Exception):  # noqa: B017  which one is the reader's to say
+            search(tmp_path / "files", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "files/net/supernet.safetensors").write_bytes(whole)
+    assert len(search(tmp_path / "files", tmp_path / "out").trials) == 3
+
+
+def test_a_search_goes_on_with_what_it_began_with_alone(files, tmp_path):
+    shutil.copytree(files, tmp_path / "files")
+    files, out = tmp_path / "files", tmp_path / "out"
+    search(files, out)
+    rows = list(JsonLines(out / "trials.jsonl"))
+    more = CONFIG.model_copy(update={"trials": 4})
+    with pytest.raises(UserError, match=r"trials of another search: seed is 0, not 1$"):
+        search(files, out, more, seed=1)
+    card = json.loads((files / "net/supernet.json").read_text())
+    card["training"]["seconds"] += 1  # says nothing of what the supernet is
+    (files / "net/supernet.json").write_text(json.dumps(card))
+    assert len(search(files, out, more).trials) == 4
+    weights = load_file(files / "net/supernet.safetensors")
+    name = min(weights)
+    save_file(weights | {name: weights[name] + 1}, files / "net/supernet.safetensors")
+    with pytest.raises(UserError, match=r"trials of another search: supernet is [0-9a-f]{10}, not [0-9a-f]{10}$"):
+        search(files, out, more)
+    made_up_table(np.random.default_rng(1)).save(files / "t.lat.json")
+    with pytest.raises(UserError, match=r"supernet is .*; latency_tables is "):
+        search(files, out, more)
+    assert list(JsonLines(out / "trials.jsonl"))[: len(rows)] == rows
+
+
+def test_a_search_is_on_the_data_that_the_supernet_was_trained_on(files, tmp_path):
+    object.__setattr__(other := load("digits", 16, limit=100), "fingerprint", "mars")
+    with pytest.raises(UserError, match=r"is not what the supernet in .* was trained on: data is mars, not digits$"):
+        search(files, tmp_path / "out", data=other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_searches_of_one_folder_are_not_at_work_at_once(files, tmp_path):
+    with held(tmp_path / "out") as pid, pytest.raises(UserError, match=f"out is in use by process {pid}"):
+        search(files, tmp_path / "out")
