@@ -34,7 +34,8 @@ def fit_affine(x: Tensor, y: Tensor, prior: Tensor, strength: float, fitted: Ten
         fitted: [..., q]; outputs where it is false keep the prior and get mean 0 and variance 1. All where None.
     """
     count = x.shape[-1]
-    mean, wanted = x.mean(-1).double(), y.mean(-1).double()
+    even = x.new_full((count, 1), 1 / count)  # a product is faster than a mean across memory
+    mean, wanted = ((z @ even)[..., 0].double() for z in (x, y))
     gram = (x @ x.mT).double() / count - mean[..., :, None] * mean[..., None, :]
     cross = (y @ x.mT).double() / count - wanted[..., :, None] * mean[..., None, :]
     if fitted is not None:

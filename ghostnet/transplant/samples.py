@@ -70,7 +70,7 @@ class Samples:
         index, inside = self._windows[key]
         flat = maps.permute(0, 2, 3, 1).reshape(-1, chs)
         read = flat.index_select(0, index.flatten()).view(*index.shape, chs) * inside[..., None]
-        return read.permute(2, 1, 0), every
+        return read.permute(2, 1, 0).contiguous(), every  # a product of many strided matrices would copy each
 
 
 @torch.no_grad()
