@@ -40,7 +40,7 @@ class Transplants:
     """
 
     @torch.no_grad()
-    def __init__(self, parent: GhostNet, images: Tensor, *, body: int = 512, positions: int = 32768) -> None:
+    def __init__(self, parent: GhostNet, images: Tensor, *, body: int = 1024, positions: int = 32768) -> None:
         weight: Any = parent.conv_stem.weight
         if images.ndim != 4 or images.shape[1] != parent.in_chs or not len(images):
             raise ArchError(f"`images` must be [N, {parent.in_chs}, H, W], but got {list(images.shape)}")
