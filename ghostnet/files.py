@@ -5,7 +5,8 @@ import math
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,32 @@ DEEPEST = 32  # lists and objects in each other; ours have 8
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes the file in one step: a reader, a kill or a power cut at any moment meets the old content or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes the file in one step: a reader, a kill or a power cut at any moment meets the old content or the new.
+
+    Raises:
+        OSError: it can't be written; names `path`, whose content is what it was.
+    """
     scratch = scratch_name(path)
-    try:
-        with scratch.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with naming(path):
+        try:
+            with scratch.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Around the writing of a file, whose folder is made: an error names it, which a full disk's doesn't."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def scratch_name(path: Path) -> Path:

@@ -16,7 +16,8 @@ from search.commands.search import search
 from search.commands.shared import TwoWords
 from search.commands.supernet import fidelity, train
 from search.errors import UserError
-from search.progress import say, set_verbosity
+from search.progress import set_verbosity
+from search.terminal import enter, fail, leave, os_error, output, say
 from spaces.errors import SpaceError
 
 app = typer.Typer(
@@ -52,21 +53,28 @@ def _options(
 
 
 def main() -> None:
-    """The command's entry: what a user did wrong is one line and exit code 2."""
+    """The command's entry: what a user did wrong, or a system refused, is one line and exit code 2."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    enter()
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        with output():  # flushes what is still to be written
+            return code
     except UsageProblem as error:
-        _fail(error.format_message())
+        fail(error.format_message())
     except (UserError, ArchError, SpaceError) as error:
-        _fail(str(error))
+        fail(str(error))
+    except OSError as error:  # a full disk, a place that can't be written to
+        fail(os_error(error))
     except (KeyboardInterrupt, typer.Abort):  # before a command has begun
         say("stopped")
-        sys.exit(130)
-
-
-def _fail(message: str) -> None:
-    print(f"ghostnas: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+        return 130
+    finally:
+        leave()
+    return 2
 
 
 if __name__ == "__main__":

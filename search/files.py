@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import ghostnet.files
-from ghostnet.files import MOST_BYTES, sync_folder, write_bytes
+from ghostnet.files import MOST_BYTES, naming, sync_folder, write_bytes
 from search.errors import UserError
 
-__all__ = ["JsonLines", "parse_json", "read_bytes", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "JsonLines",
+    "check_writable",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 def write_text(path: Path, content: str) -> None:
@@ -65,6 +74,26 @@ def parse_json(content: bytes, place: str) -> Any:
         raise UserError(f"{place} is not JSON: {error}") from None
 
 
+def check_writable(folder: Path) -> None:
+    """Whether a folder can be written to, or else be made: known before any work is done.
+
+    Raises:
+        UserError: it can't.
+        OSError: the path is none, such as one with a name that is too long.
+    """
+    for there in (folder, *folder.parents):
+        try:
+            there.stat()
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:  # below a file
+            break
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return
+        break
+    raise UserError(f"{folder} is no folder that can be written to: --out names another place")
+
+
 class JsonLines:
     """An append-only log, one JSON object a line. A line is on the disk when `append` returns."""
 
@@ -93,8 +122,7 @@ class JsonLines:
 
     def extend(self, rows: list[dict[str, Any]]) -> None:
         """Adds rows, after dropping what a kill left of a last line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
+        with naming(self.path), self.path.open("a+b") as file:
             end = file.seek(0, os.SEEK_END)
             if end:
                 file.seek(end - 1)

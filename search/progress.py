@@ -8,24 +8,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from search.terminal import console, say, shown
 
 PLAIN_EVERY_S = 15.0
 _left_out: set[str] = set()  # what was said to be left out, by this process
-
-
-class _Console(Console):
-    """A console whose reader may go away: the work that it tells of goes on."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
-console = _Console(stderr=True, highlight=False)
 
 
 def set_verbosity(quiet: bool = False, verbose: bool = False) -> None:
@@ -36,15 +26,9 @@ def set_verbosity(quiet: bool = False, verbose: bool = False) -> None:
         warnings.simplefilter("ignore")
 
 
-def say(words: str) -> None:
-    """A line of news between the bars; nothing where nobody can read it."""
-    with suppress(OSError, ValueError):  # a terminal that is gone, a character that it doesn't have
-        console.print(words, soft_wrap=True)
-
-
 def warn(words: str) -> None:
     """A line of news that a result is not to be relied on."""
-    say(f"[yellow]warning: {escape(words)}[/yellow]")
+    say(f"warning: {words}", "yellow")
 
 
 @contextmanager
@@ -60,7 +44,7 @@ def best_effort(what: str) -> Iterator[None]:
         if what not in _left_out:
             _left_out.add(what)
             reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-            say(escape(f"  left out: {what} ({reason})"))
+            say(f"  left out: {what} ({reason})")
 
 
 class Bar:
@@ -68,7 +52,7 @@ class Bar:
 
     def __init__(self, progress: Progress | None, title: str, total: float) -> None:
         self._progress, self._title, self._total = progress, title, total
-        self._task = progress.add_task(title, total=total, word="") if progress else None
+        self._task = progress.add_task(shown(title), total=total, word="") if progress else None
         self._done, self._start, self._said = 0.0, time.monotonic(), time.monotonic()
         self._first: float | None = None
 
@@ -102,13 +86,13 @@ def bar(title: str, total: float) -> Iterator[Bar]:
         yield Bar(None, title, total)
         return
     columns = (
-        TextColumn("  {task.description}"),
+        TextColumn("  {task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[word]}"),
+        TextColumn("{task.fields[word]}", markup=False),
     )
     progress = Progress(*columns, console=console)
     with best_effort("the progress bar"):

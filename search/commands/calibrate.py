@@ -6,20 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.commands.shared import (
-    Interruptible,
-    Json,
-    Out,
-    Resume,
-    Seed,
-    SpaceName,
-    answer,
-    fresh,
-    given,
-    print_json,
-    stdout,
-)
+from search.commands.shared import Interruptible, Json, Out, Resume, Seed, SpaceName, answer, fresh, given, print_json
 from search.errors import UserError
+from search.terminal import show
 
 if TYPE_CHECKING:
     from search.latency.table import LatencyTable
@@ -177,8 +166,8 @@ def report(
     if as_json:
         print_json(describe(loaded) | {"page": str(page)})
         return
-    stdout.print(words(loaded), soft_wrap=True)
-    stdout.print(f"Page: {page}", soft_wrap=True)
+    show(words(loaded))
+    show(f"Page: {page}")
 
 
 def _space(name: str, resolution: int | None) -> "Space":

@@ -12,6 +12,7 @@ from ghostnet.cost import cost as network_cost
 from ghostnet.cost import layers as network_layers
 from ghostnet.units import chain
 from search.commands.shared import Json, answer, find_arch
+from search.terminal import show
 
 if TYPE_CHECKING:
     from search.latency.table import LatencyTable
@@ -58,8 +59,8 @@ def cost(
     if latency:
         words += f", {facts['latency_ms']:.3f} ms ({facts['latency_low_ms']:.3f} to {facts['latency_high_ms']:.3f})"
     if by_layer and not as_json:
-        _print_layers(parts, total)
-        _print_blocks(facts.get("blocks", []))
+        _show_layers(parts, total)
+        _show_blocks(facts.get("blocks", []))
     answer(facts, words, as_json)
 
 
@@ -91,23 +92,24 @@ def _blocks(
     return [*rows, {"name": "between them", "latency_ms": table.correction.intercept_ms, "macs": 0, "timed": True}]
 
 
-def _print_blocks(blocks: list[dict[str, Any]]) -> None:
+def _show_blocks(blocks: list[dict[str, Any]]) -> None:
     if not blocks:
         return
     total = sum(block["latency_ms"] for block in blocks)
-    print(f"{'unit':14}{'ms':>9}{'share':>8}{'MACs':>13}")
+    lines = [f"{'unit':14}{'ms':>9}{'share':>8}{'MACs':>13}"]
     for b in blocks:
         estimated = "" if b["timed"] else "  estimated"
-        print(f"{b['name']:14}{b['latency_ms']:9.3f}{b['latency_ms'] / total:8.1%}{b['macs']:13,}{estimated}")
-    print()
+        share = b["latency_ms"] / total
+        lines.append(f"{b['name']:14}{b['latency_ms']:9.3f}{share:8.1%}{b['macs']:13,}{estimated}")
+    show("\n".join(lines) + "\n")
 
 
-def _print_layers(parts: tuple[Layer, ...], total: Cost) -> None:
+def _show_layers(parts: tuple[Layer, ...], total: Cost) -> None:
     name_width = max(len(part.name) for part in parts)
-    print(f"{'layer':{name_width}}  {'convolution':36} {'MACs':>12} {'share':>6} {'params':>10}")
+    lines = [f"{'layer':{name_width}}  {'convolution':36} {'MACs':>12} {'share':>6} {'params':>10}"]
     for p in parts:
         groups = f" in {p.groups} groups" if p.groups > 1 else ""
         shape = f"{p.in_chs} > {p.out_chs}, {p.kernel}x{p.kernel}{groups}, {p.size}x{p.size}"
         share = p.cost.macs / total.macs
-        print(f"{p.name:{name_width}}  {shape:36} {p.cost.macs:>12,} {share:6.1%} {p.cost.params:>10,}")
-    print()
+        lines.append(f"{p.name:{name_width}}  {shape:36} {p.cost.macs:>12,} {share:6.1%} {p.cost.params:>10,}")
+    show("\n".join(lines) + "\n")

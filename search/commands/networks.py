@@ -16,7 +16,7 @@ from search.commands.shared import (
 from search.errors import UserError
 from search.export.formats import FORMATS, check_formats
 from search.files import read_json
-from search.progress import say
+from search.terminal import say
 
 if TYPE_CHECKING:
     from torch import Tensor

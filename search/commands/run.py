@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from search.commands.shared import (
     Json,
     Minutes,
     Resume,
     print_json,
-    stdout,
 )
+from search.terminal import show, show_table
 from spaces.population import short
 
 NOT_EXPORTED = 1  # exit code of a run that is complete but for networks that could not be exported
@@ -69,11 +68,9 @@ def report(
     if as_json:
         print_json({"report": str(page), "runs": rows})
         return
-    table = Table("run", "evaluated", "on the front", "hypervolume")
-    for row in rows:
-        table.add_row(row["run"], str(row["evaluated"]), str(row["front"]), f"{row['hypervolume']:.4g}")
-    stdout.print(table)
-    stdout.print(f"Report: {page}", soft_wrap=True)
+    cells = [[row["run"], str(row["evaluated"]), str(row["front"]), f"{row['hypervolume']:.4g}"] for row in rows]
+    show_table(["run", "evaluated", "on the front", "hypervolume"], cells)
+    show(f"Report: {page}")
 
 
 def _print_run(folder: Path, as_json: bool) -> None:
@@ -85,18 +82,20 @@ def _print_run(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(folder), "report": str(page), "networks": rows(summary), "notes": summary.notes})
         return
-    table = Table("network", "test", "MACs", "params", "predicted ms", "measured ms")
-    table.columns[0].no_wrap = True
-    for n in rows(summary):
-        table.add_row(
-            f"[bold]{n['network']}[/bold]" if n["chosen"] else n["network"],
+    networks = rows(summary)
+    cells = [
+        [
+            n["network"],
             f"{n['test_accuracy']:.2%}",
             short(n["macs"]),
             short(n["params"]),
             "" if n["predicted_ms"] is None else f"{n['predicted_ms']:.3f}",
             "" if n["measured_ms"] is None else f"{n['measured_ms']:.3f}",
-        )
-    stdout.print(table)
+        ]
+        for n in networks
+    ]
+    chosen = [number for number, n in enumerate(networks) if n["chosen"]]
+    show_table(["network", "test", "MACs", "params", "predicted ms", "measured ms"], cells, bold=chosen)
     for note in summary.notes:
-        stdout.print(note, style="yellow", soft_wrap=True)
-    stdout.print(f"Report: {page}", soft_wrap=True)
+        show(note, "yellow")
+    show(f"Report: {page}")

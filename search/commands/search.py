@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.table import Table
 
 from search.commands.shared import (
     Address,
@@ -17,9 +16,10 @@ from search.commands.shared import (
     Workers,
     fresh,
     print_json,
-    stdout,
 )
 from search.errors import UserError
+from search.secrets import storage_address
+from search.terminal import show, show_table
 from spaces.population import short
 
 
@@ -44,7 +44,7 @@ def search(
         float | None, typer.Option("--trial-seconds", min=0.001, help="A longer evaluation has failed.")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option("--storage", help="Show Optuna's study in a journal file or database (sqlite:///...).")
+        str | None, typer.Option("--storage", help="A journal file or database (sqlite:///...) that shows the study.")
     ] = None,
     workers: Workers = 1,
     address: Address = None,
@@ -108,10 +108,10 @@ def search(
     if fidelity:
         Correction.load(fidelity, supernet)  # so is one that doesn't fit
     fresh(out, resume, "trials.jsonl")
-    if storage:
+    if backend != "nni" and (address_of_storage := storage_address(storage)):
         from search.engine.study import open_storage
 
-        open_storage(storage)  # one that is none is told before anything is written
+        open_storage(address_of_storage)  # one that is none is told before anything is written
     from functools import cache
 
     from search.data.datasets import load as load_data
@@ -150,7 +150,7 @@ def search(
         _print_front(trials_of, f"within {budget}" if len(fronts) > 1 else None)
     if choose:
         _print_front(facts["chosen"], "chosen")
-    stdout.print(f"{len(found.trials)} networks evaluated; the front's architectures: {out / 'front'}", soft_wrap=True)
+    show(f"{len(found.trials)} networks evaluated; the front's architectures: {out / 'front'}")
 
 
 def _chosen(found: Any, ways: str, supernet: Path, table: Path, out: Path) -> list[dict[str, Any]]:
@@ -173,9 +173,9 @@ def _print_front(trials: list[dict[str, Any]], title: str | None) -> None:
     measured = any(t.get("measured_ms") for t in trials)
     accuracy = "expected accuracy" if any("inherited" in t for t in trials) else "accuracy"
     columns = ["architecture", accuracy, "predicted ms", *(["measured ms"] if measured else []), "MACs", "parameters"]
-    table = Table(*columns, title=title, title_justify="left")
+    rows = []
     for t in trials:
         times = [t["latency_ms"], *([t["measured_ms"]] if measured else [])]
         cells = ["" if ms is None else f"{ms:.3f}" for ms in times]
-        table.add_row(t["arch"], f"{t['accuracy']:.2%}", *cells, short(t["macs"]), short(t["params"]))
-    stdout.print(table)
+        rows.append([t["arch"], f"{t['accuracy']:.2%}", *cells, short(t["macs"]), short(t["params"])])
+    show_table(columns, rows, title)

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from ghostnet.arch import Arch
 from ghostnet.published import published
 from search.errors import UserError
-from search.progress import say
+from search.files import check_writable
+from search.terminal import output, say, show
 
 ARCH = "An arch.json, a folder with one, ghostnet-1.0, or cifar:0.75x (a space's own GhostNet of that width)."
-stdout = Console(highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -82,6 +81,13 @@ def recipe_for(data: str) -> str:
 
 
 def fresh(folder: Path, resume: bool, product: str) -> None:
+    """Whether a command may make `product` in `folder`: known before any work is done.
+
+    Raises:
+        UserError: it is there already, and nobody said to go on with it; or nothing can be written there.
+        OSError: the path can't be one.
+    """
+    check_writable(folder)
     if (folder / product).exists() and not resume:
         raise UserError(
             f"{folder / product} is there already: --out names another place, --resume goes on where it can"
@@ -92,8 +98,9 @@ def answer(facts: dict[str, Any], words: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        stdout.print(words, soft_wrap=True)
+        show(words)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
+    with output():
+        print(json.dumps(value, indent=2))

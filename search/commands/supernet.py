@@ -21,6 +21,7 @@ from search.commands.shared import (
     recipe_for,
 )
 from search.errors import UserError
+from search.files import check_writable
 from search.progress import best_effort
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def fidelity(
 
     if count < 2 * bins:
         raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got --count {count}")
+    check_writable(out)
     for path in (supernet / "supernet.json", *([trials] if trials else [])):
         if not path.exists():
             raise UserError(f"no file {path}")

@@ -2,7 +2,6 @@
 storage of the user's where optuna-dashboard shows it."""
 
 import hashlib
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from search.engine.log import TrialLog
 from search.engine.objectives import Objective
 from search.engine.problem import FAILED, REPEATED, Problem, Trial
 from search.errors import UserError
+from search.secrets import without_secrets
 from spaces.space import Codes, Gene, Space
 
 LOCK_FILE_SUFFIX = ".lock"  # Optuna's
@@ -101,10 +101,10 @@ def open_storage(storage: str | None) -> Any:
     except ImportError as error:
         module = getattr(error.__cause__, "name", None) or "its driver"
         raise UserError(
-            f"the storage {_without_password(storage)} needs another package: pip install {DRIVERS.get(module, module)}"
+            f"the storage {without_secrets(storage)} needs another package: pip install {DRIVERS.get(module, module)}"
         ) from None
     except Exception as error:  # SQLAlchemy's, of many kinds
-        raise UserError(f"the storage {_without_password(storage)} can't be opened: {_line(error)}") from None
+        raise UserError(f"the storage {without_secrets(storage)} can't be opened: {_line(error, storage)}") from None
 
 
 def _journal(path: Path) -> JournalStorage:
@@ -117,10 +117,5 @@ def _journal(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path), JournalFileSymlinkLock(str(path), LOCK_SECONDS)))
 
 
-def _without_password(storage: str) -> str:
-    """An address for words that may end up in a log."""
-    return re.sub(r"(://[^/@:]*:).*@", r"\1***@", storage)
-
-
-def _line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
+def _line(error: BaseException, storage: str) -> str:
+    return without_secrets(str(error).strip().splitlines()[0].replace(storage, without_secrets(storage)))

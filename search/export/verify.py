@@ -1,16 +1,19 @@
 """Checks an export's folder again, on this machine or another: every file there, unchanged, and still the network."""
 
+import hashlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from ghostnet.arch import Arch
+from ghostnet.arch import Arch, ArchError
 from ghostnet.cost import cost
 from search.errors import UserError
 from search.export import formats as known
-from search.export.export import checked_macs, fingerprint
+from search.export.export import checked_macs
 from search.export.formats import check_formats
 from search.export.manifest import ARCH, MANIFEST, read_manifest
 from search.export.proof import Proof
+from search.files import read_bytes, write_bytes
 
 AGREEMENT = 0.05  # how far a quantised network's answers may be from what its manifest says, as a share of images
 
@@ -18,36 +21,60 @@ AGREEMENT = 0.05  # how far a quantised network's answers may be from what its m
 def verify(folder: Path) -> dict[str, Any]:
     """Runs and counts every file of an export; the differences and agreements found, by file.
 
+    The folder may come from anybody. Each file that the manifest lists is read once; what has the right fingerprint is
+    copied to a folder of our own, and only there anything is loaded: no file that isn't listed can be reached.
+
     Raises:
         UserError: no export, a file that is missing or changed, other outputs or multiply-adds than it should have.
         ArchError: its architecture can't be read.
     """
     manifest = read_manifest(folder)
-    files = manifest["files"]
-    for name, said in files.items():
-        if not (folder / name).is_file():
-            raise UserError(f"{folder / name} is missing: {MANIFEST} lists it")
-        found = fingerprint(folder / name)
-        if found["sha256"] != said["sha256"]:
-            raise UserError(f"{folder / name} was changed: its SHA-256 is {found['sha256']}, not {said['sha256']}")
-    arch = Arch.load(folder / ARCH)
+    with tempfile.TemporaryDirectory(prefix="ghostnas-verify-") as scratch:
+        for name, said in manifest["files"].items():
+            copy_listed(folder, name, said["sha256"], Path(scratch))
+        return _verify(Path(scratch), folder, manifest)
+
+
+def copy_listed(folder: Path, name: str, sha256: str, to: Path) -> None:
+    """Copies a file that a manifest lists.
+
+    Raises:
+        UserError: it is missing, or was changed.
+    """
+    if not (folder / name).is_file():
+        raise UserError(f"{folder / name} is missing: {MANIFEST} lists it")
+    content = read_bytes(folder / name)
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise UserError(f"{folder / name} was changed: its SHA-256 is {found}, not {sha256}")
+    write_bytes(to / name, content)
+
+
+def _verify(copied: Path, folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    arch = Arch.load(copied / ARCH)
     if arch.id != manifest["arch"]:
         raise UserError(f"{folder / ARCH} is architecture {arch.id}, but {MANIFEST} says {manifest['arch']}")
     total = cost(arch, manifest["num_classes"], manifest["in_chs"])
     if total.macs != manifest["macs"]:
         raise UserError(f"{MANIFEST} says {manifest['macs']:,} multiply-adds, but {arch.id} has {total.macs:,}")
-    mains = {name: said for name, said in files.items() if "format" in said}
+    mains = {name: said for name, said in manifest["files"].items() if "format" in said}
     check_formats([said["format"] for said in mains.values()])
-    proof = Proof.load(folder, manifest["in_chs"], arch.resolution)
-    return {name: _again(folder, name, said, proof, total.macs) for name, said in mains.items()}
+    proof = Proof.load(copied, manifest["in_chs"], arch.resolution)
+    return {name: _again(copied, name, said, proof, total.macs) for name, said in mains.items()}
 
 
 def _again(folder: Path, name: str, said: dict[str, Any], proof: Proof, macs: int) -> dict[str, Any]:
     kind = known.get(said["format"])
     if kind.FILES[0] != name:
         raise UserError(f"{MANIFEST} says that {name} is {said['format']}, which is {kind.FILES[0]}")
-    found = proof.try_on(name, kind.load(folder)(proof.images), kind.EXACT)
-    checked_macs(name, kind.macs(folder), macs)
+    try:
+        outputs, counted = kind.load(folder)(proof.images), kind.macs(folder)
+    except (UserError, ArchError) as error:
+        raise UserError(str(error).replace(f"{folder}/", "")) from None
+    except Exception as error:  # a runtime fails in its own way on a file that it can't read
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(f"{folder}/", "")
+        raise UserError(f"{name} can't be run as {said['format']}: {reason}") from None
+    found = proof.try_on(name, outputs, kind.EXACT)
+    checked_macs(name, counted, macs)
     if not kind.EXACT and found["top1_agreement"] < said["top1_agreement"] - AGREEMENT:
         raise UserError(
             f"{name} keeps the network's answer on {found['top1_agreement']:.1%} of the images here, but on "

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from ghostnet.files import write_bytes
 from search.errors import UserError
-from search.files import write_json, write_text
+from search.files import check_writable, write_json, write_text
 from search.folders import filled, is_empty, locked
 from search.graphs.lowering import Lowering
 from search.graphs.onnx_graph import to_onnx
@@ -61,6 +61,7 @@ def write_kit(
         )
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: --out names another place")
+    check_writable(out)
     with locked(out), filled(out, last=SCRIPT) as building:
         if not is_empty(out):
             raise UserError(f"{out} is there already: --out names another place")

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,11 +36,19 @@ def connect(workers: int, address: str | None) -> None:
     except ModuleNotFoundError:
         raise UserError("several workers need Ray: pip install 'ray[tune]'") from None
     if not ray.is_initialized():
+        if not address:
+            secure()
         options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
         try:
             ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+
+
+def secure() -> None:
+    """Clusters that are started here ask everybody for a token: one of this process, unless the user has another."""
+    if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # `ray.init` turns tokens on, from 2.60
 
 
 class SideBySide:

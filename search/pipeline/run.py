@@ -9,13 +9,13 @@ from typing import Any
 from search.data import names as sources
 from search.data.fingerprint import fingerprint
 from search.errors import UserError
-from search.files import read_json, write_json
+from search.files import check_writable, read_json, write_json
 from search.folders import is_empty, locked
 from search.identity import check_same
 from search.pipeline import stages
 from search.pipeline.run_folder import RUN, SCHEMA, Run
-from search.progress import say
 from search.recipes.schema import Recipe
+from search.terminal import say
 from spaces.custom import space_of
 
 STAGES = {
@@ -59,8 +59,7 @@ def opened(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> It
             is at work in it.
     """
     check(recipe)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file, not a folder for a run")
+    check_writable(out)
     with locked(out):
         yield _start(recipe, out, resume, minutes)
 
@@ -94,9 +93,9 @@ def run(job: Run) -> None:
     wanted = {name: stage for name, stage in STAGES.items() if job.wanted(name)}
     for number, (name, stage) in enumerate(wanted.items(), 1):
         if job.done(name):
-            say(f"[dim]{number}/{len(wanted)} {name}: done before[/dim]")
+            say(f"{number}/{len(wanted)} {name}: done before", "dim")
             continue
-        say(f"[bold]{number}/{len(wanted)} {name}[/bold]")
+        say(f"{number}/{len(wanted)} {name}", "bold")
         begun = time.monotonic()
         stage(job)
         say(f"  done in {time.monotonic() - begun:.0f} s")

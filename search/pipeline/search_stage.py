@@ -23,6 +23,7 @@ from search.latency.predictor import Predictor
 from search.latency.ruler.device import this_device
 from search.latency.table import LatencyTable
 from search.recipes.schema import Search
+from search.secrets import storage_address
 from search.training.metadata import check_data, read_card, supernet_id
 from spaces.space import Space
 
@@ -158,7 +159,7 @@ def search_networks(
         seed=seed,
         deadline=deadline,
         at_least=at_least,
-        storage=config.storage,
+        storage=storage_address(config.storage) if config.backend != "nni" else None,
         workers=config.workers,
         address=address,
         gpus=gpus,

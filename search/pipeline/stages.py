@@ -24,7 +24,8 @@ from search.pipeline.run_folder import (
     TRIALS,
     Run,
 )
-from search.progress import best_effort, say, warn
+from search.progress import best_effort, warn
+from search.terminal import say
 
 if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
     from search.pipeline.search_stage import Found

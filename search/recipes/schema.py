@@ -11,9 +11,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from search.errors import UserError
+from search.secrets import without_secrets
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -169,6 +170,10 @@ class Search(_Model):
     def _has_sampler(self) -> "Search":
         check_sampler(self.backend, self.sampler)
         return self
+
+    @field_serializer("storage")
+    def _without_secrets(self, storage: str | None) -> str | None:
+        return storage and without_secrets(storage)  # whatever is written of a recipe
 
 
 class Retraining(Training):

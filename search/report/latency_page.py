@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from search.files import write_text
 from search.latency.table import Agreement, LatencyTable
@@ -93,6 +94,8 @@ def _figures(table: LatencyTable) -> list[tuple[str, Figure]]:
             x = [len(sides) - 1 - sides.index(side) + (k - 2.5) * 0.13 for side, _ in points]
             axes.scatter(x, [ms for _, ms in points], s=9, alpha=0.5, color=colour, linewidths=0, label=kind)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")  # the usual ones write formulas
+        axes.yaxis.set_minor_formatter(LogFormatter())
         axes.set_xticks(range(len(sides)), [str(side) for side in reversed(sides)])
         axes.set_xlabel("side of the unit's input (pixels)")
         axes.set_ylabel("a unit alone (ms)")

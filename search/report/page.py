@@ -1,21 +1,27 @@
 """HTML by hand: a page that needs nothing but itself."""
 
+import html
 import json
 from collections.abc import Iterable
-from html import escape
 from importlib.resources import files
 
 from search.report.figures import Drawn, inline
+from search.terminal import shown
 
 SCROLL = '<div class="scroll">'
 Row = tuple[str, list[str]]  # a class, or nothing, and the cells
+
+
+def escape(text: str) -> str:
+    """Text as HTML that shows it, control characters written out."""
+    return html.escape(shown(text))
 
 
 def page(title: str, parts: Iterable[str], tips: dict[str, list[str]]) -> str:
     """A whole page of parts of HTML."""
     here = files("search.report")
     style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    data = json.dumps(tips).replace("</", "<\\/")
+    data = json.dumps({gid: [shown(text) for text in texts] for gid, texts in tips.items()}).replace("<", "\\u003c")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -7,6 +7,7 @@ import tomli_w
 from search.files import read_json
 from search.report import page
 from search.report.summary import Summary
+from search.secrets import without_secrets
 
 
 def section(summary: Summary) -> str:
@@ -46,5 +47,7 @@ def recipe_toml(recipe: dict[str, Any]) -> str:
 
 
 def _stated(value: Any) -> Any:
-    """Without what is None, which TOML can't say."""
-    return {k: _stated(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+    """Without what is None, which TOML can't say, and without secrets, which runs of earlier versions kept."""
+    if isinstance(value, dict):
+        return {k: _stated(v) for k, v in value.items() if v is not None}
+    return without_secrets(value) if isinstance(value, str) else value

@@ -9,7 +9,7 @@ import torch
 
 from search.files import write_bytes
 from search.identity import Identity, check_same
-from search.progress import say
+from search.terminal import say
 
 
 class Checkpoint:

@@ -4,13 +4,16 @@ import contextlib
 import logging
 import os
 import re
+import sys
 
 import pytest
 import torch
+from rich.console import Console
 
 from search import progress
 from search.progress import bar, best_effort, say
 from search.recipes.schema import Training
+from search.terminal import News
 from search.training.optimizer import optimizer_of, schedule_of
 
 
@@ -59,8 +62,9 @@ def test_a_terminal_that_is_gone_ends_no_work(monkeypatch):
     read, write = os.pipe()
     os.close(read)
     gone = os.fdopen(write, "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", gone)
     for terminal in (False, True):
-        monkeypatch.setattr(progress, "console", progress._Console(file=gone, force_terminal=terminal))
+        monkeypatch.setattr(progress, "console", Console(file=News(), force_terminal=terminal))
         say("anybody there?")
         with bar("work", 2) as shown:
             shown.advance()

@@ -4,16 +4,19 @@
 after `import ghostnet.timm_model`.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 from ghostnet import count as counting
+from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
-from ghostnet.weights import to_bytes
+from ghostnet.weights import network, to_bytes
+from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.safetensors_file import run
 from search.export.timm_config import timm_config
-from search.files import write_bytes, write_json, write_text
+from search.files import read_json, write_bytes, write_json, write_text
 
 _NAMES = ("model.safetensors", "config.json", "arch.json", "architecture.svg", "README.md")
 FILES = tuple(f"hub/{name}" for name in _NAMES)
@@ -44,12 +47,25 @@ def macs(folder: Path) -> int | None:
 
 
 def _model(folder: Path) -> GhostNet:
-    """As timm builds it."""
-    import timm
+    """Built by us, not by timm, which a strange `config.json` could have load something else.
 
-    import ghostnet.timm_model  # noqa: F401  registers "ghostnas"
-
-    return timm.create_model(f"local-dir:{folder / 'hub'}", pretrained=True).eval()  # type: ignore[return-value]
+    Raises:
+        UserError: `config.json` isn't what describes this network to timm.
+    """
+    there = folder / "hub"
+    net = network(Arch.load(there / "arch.json"), there / "model.safetensors")
+    config = read_json(there / "config.json")
+    known = config.get("pretrained_cfg") if isinstance(config, dict) else None
+    about = {key: known.get(key) for key in ("mean", "std")} if isinstance(known, dict) else {}
+    if isinstance(known, dict):
+        about["classes"] = known.get("label_names")
+    try:
+        expected = timm_config(net, about)
+    except TypeError:
+        expected = None
+    if json.dumps(config, sort_keys=True) != json.dumps(expected, sort_keys=True):
+        raise UserError(f"{there / 'config.json'} is not the timm configuration of {net.arch.id}")
+    return net
 
 
 def card(net: GhostNet, facts: dict[str, Any]) -> str:

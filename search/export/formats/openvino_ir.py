@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from search import extras
+from search.errors import UserError
 from search.export.formats import Session, Source
 from search.graphs.onnx_graph import to_onnx
 
@@ -32,7 +33,10 @@ def write(source: Source, folder: Path) -> None:
     net = source.net
     model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="split")
     converted = openvino.convert_model(io.BytesIO(model.SerializeToString()))
-    openvino.save_model(converted, folder / FILES[0], compress_to_fp16=False)
+    try:
+        openvino.save_model(converted, folder / FILES[0], compress_to_fp16=False)
+    except RuntimeError as error:
+        raise UserError(f"OpenVINO can't write {folder / FILES[0]}: {str(error).strip().splitlines()[0]}") from None
 
 
 def load(folder: Path) -> Session:

@@ -1,30 +1,39 @@
-"""`model.pt2`: PyTorch's own exported program, the batch dimension free."""
+"""`model.pt2`: PyTorch's own exported program, the batch dimension free.
+
+`torch.export.load` unpickles, and loads shared libraries, where an archive asks it to; so an archive is never handed to
+it here. It is compared as data with the one that this PyTorch writes of the same architecture: entry by entry, the
+graph node by node, all but the tensors, which are then run in the program made here.
+"""
 
 import io
 import json
 import zipfile
+from functools import lru_cache
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ghostnet import count as counting
+from ghostnet.arch import Arch
+from ghostnet.network import GhostNet
 from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.safetensors_file import run
-from search.files import write_bytes
+from search.files import parse_json, read_bytes, write_bytes
 
 FILES = ("model.pt2",)
 PACKAGES = ("torch",)
 EXACT = True
+WEIGHTS, CONFIG, GRAPH = "archive/data/weights/", "model_weights_config.json", "archive/models/model.json"
+UNALIKE = "archive/.data/serialization_id"  # a digest of the tensors, which nothing reads
+
+Entries = dict[str, bytes]
 
 
 def write(source: Source, folder: Path) -> None:
-    net = source.net
-    example = torch.zeros(2, net.in_chs, net.arch.resolution, net.arch.resolution)
-    program = torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    content = io.BytesIO()
-    torch.export.save(program, content)
-    write_bytes(folder / FILES[0], content.getvalue())
+    write_bytes(folder / FILES[0], _archive(_exported(source.net)))
 
 
 def load(folder: Path) -> Session:
@@ -52,27 +61,107 @@ class _Module(torch.nn.Module):
         return self.program(x)
 
 
+def _exported(net: GhostNet) -> torch.export.ExportedProgram:
+    example = torch.zeros(2, net.in_chs, net.arch.resolution, net.arch.resolution)
+    return torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def _archive(program: torch.export.ExportedProgram) -> bytes:
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    return content.getvalue()
+
+
 def _program(folder: Path) -> torch.export.ExportedProgram:
-    path = folder / FILES[0]
-    _refuse_pickles(path)
-    return torch.export.load(path)
-
-
-def _refuse_pickles(path: Path) -> None:
-    """`torch.export.load` unpickles what an archive asks it to; ours ask for nothing but example tensors.
+    """The program of `arch.json`, made here, with the tensors of an archive that is in all else the same.
 
     Raises:
-        UserError: the archive asks for more, or is none.
+        UserError: the archive is none, or of anything else.
+    """
+    path = folder / FILES[0]
+    return _compared(read_bytes(path), Arch.load(folder / "arch.json"), path)
+
+
+@lru_cache(maxsize=1)  # a file is run, then counted
+def _compared(content: bytes, arch: Arch, path: Path) -> torch.export.ExportedProgram:
+    found = _entries(content, path)
+    net = GhostNet(arch, *_classes_and_channels(arch, found, path)).eval()
+    program = _exported(net)
+    ours = _entries(_archive(program), path)
+    if differing := sorted(ours.keys() ^ found.keys()):
+        raise UserError(f"{path} {'lacks' if differing[0] in ours else 'has'} {differing[0]!r}: it is not loaded")
+    config = json.loads(ours[WEIGHTS + CONFIG])["config"]
+    tensors = {WEIGHTS + each["path_name"] for each in config.values()}
+    for name in ours.keys() - tensors - {UNALIKE}:
+        if _data(name, ours[name], path) != _data(name, found[name], path):
+            raise UserError(
+                f"{path}: {name!r} is not what PyTorch {torch.__version__} writes of {arch.id}: it is not loaded "
+                "(PyTorch's versions differ in it, too)"
+            )
+    state = net.state_dict()  # whose tensors are the program's own
+    for name, each in config.items():
+        tensor, content = state[name], found[WEIGHTS + each["path_name"]]
+        if len(content) != len(ours[WEIGHTS + each["path_name"]]):
+            raise UserError(f"{path}: {name} has {len(content)} bytes, but it must be of {list(tensor.shape)}")
+        tensor.copy_(torch.frombuffer(bytearray(content), dtype=tensor.dtype).view(tensor.shape))
+    return program
+
+
+def _entries(content: bytes, path: Path) -> Entries:
+    """The entries of an archive by their names.
+
+    Raises:
+        UserError: it is none, or one that two readers might read differently: two entries of a name, compressed ones,
+            or bytes that belong to none.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                content = archive.read(name)
-                if name.endswith("_config.json") and '"use_pickle": true' in json.dumps(json.loads(content)):
-                    raise UserError(f"{path} holds pickled objects ({name}), which are not loaded")
-                if name.endswith(".pt"):
-                    torch.load(io.BytesIO(content), weights_only=True)
-    except UserError:
-        raise
-    except Exception as error:  # damaged or hostile bytes fail in any way
-        raise UserError(f"{path} is not an exported program of tensors alone: {str(error).splitlines()[0]}") from None
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            listed = archive.infolist()
+            if any(entry.compress_type or entry.flag_bits & 1 or entry.is_dir() for entry in listed):
+                raise UserError(f"{path} has entries that are compressed, encrypted or folders: it is not loaded")
+            if len({entry.filename for entry in listed}) < len(listed):
+                raise UserError(f"{path} has two entries of one name: it is not loaded")
+            if archive.comment or content[-22:-18] != b"PK\5\6" or min(entry.header_offset for entry in listed):
+                raise UserError(f"{path} has more than one archive in it, or is cut short: it is not loaded")
+            if sum(entry.file_size for entry in listed) > len(content):
+                raise UserError(f"{path} has entries that lie in each other: it is not loaded")
+            return {entry.filename: archive.read(entry) for entry in listed}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path} is no archive of a program: {error}") from None
+
+
+def _classes_and_channels(arch: Arch, found: Entries, path: Path) -> tuple[int, int]:
+    """Of the network that an archive's tensors are of: known from their sizes, since there are as many bytes."""
+    config = _data(WEIGHTS + CONFIG, found.get(WEIGHTS + CONFIG, b"{}"), path)
+    sizes = []
+    for name, dim in (("classifier.weight", 0), ("conv_stem.weight", 1)):
+        try:
+            each = json.loads(config)["config"][name]
+            shape = [size["as_int"] for size in each["tensor_meta"]["sizes"]]
+            if any(type(size) is not int or size < 1 for size in shape):
+                raise ValueError
+            if 4 * prod(shape) != len(found[WEIGHTS + each["path_name"]]):
+                raise ValueError
+            sizes.append(shape[dim])
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise UserError(f"{path} has no tensor {name} of architecture {arch.id}: it is not loaded") from None
+    return sizes[0], sizes[1]
+
+
+def _data(name: str, content: bytes, path: Path) -> str | bytes:
+    """An entry as it is compared: JSON by its values and their types, without where in the source a node came from."""
+    if not name.endswith(".json"):
+        return content
+    value = parse_json(content, f"{path}: {name}")
+    if name == GRAPH and isinstance(value, dict):
+        value.pop("torch_version", None)
+        for node in _nodes(value):
+            node.pop("metadata", None)
+    return json.dumps(value, sort_keys=True)
+
+
+def _nodes(value: dict[str, Any]) -> list[dict[str, Any]]:
+    try:
+        return [node for node in value["graph_module"]["graph"]["nodes"] if isinstance(node, dict)]
+    except (KeyError, TypeError):
+        return []

@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch, Rectangle
 
 from ghostnet.arch import Arch
-from search.report.figures.style import INK, RATIO_COLOURS, SOFT, STYLE
+from search.report.figures.style import INK, RATIO_COLOURS, SOFT, STYLE, labelled
 
 
 def arch_figure(named: dict[str, Arch]) -> Figure:
@@ -32,13 +33,15 @@ def arch_figure(named: dict[str, Arch]) -> Figure:
             for start in np.cumsum([len(stage) for stage in arch.stages])[:-1]:
                 axes.axvline(start - 0.5, color=SOFT, linewidth=0.6, linestyle=":")
             axes.set(ylim=(-0.2 * widest, 1.3 * widest), xlim=(-0.7, blocks - 0.3), yticks=[0, widest])
-            axes.set_ylabel(name, rotation=0, ha="right", va="center", weight="bold")
+            axes.set_ylabel(labelled(name), rotation=0, ha="right", va="center", weight="bold")
             axes.set_xticks(range(blocks), [str(k + 1) for k in range(blocks)])
         rows[-1, 0].set_xlabel("block")
         used = sorted({block.ratio for arch in named.values() for block in arch.blocks})
         handles: list[Any] = [Patch(color=RATIO_COLOURS.get(s, INK), label=f"s = {s}") for s in used]
         handles.append(Line2D([], [], color=INK, linestyle="", marker="o", markersize=5, label="SE"))
-        handles.append(Line2D([], [], linestyle="", marker="$3$", color=INK, label="cheap kernel d"))
+        with plt.rc_context({"text.parse_math": True}):
+            three: Any = MarkerStyle("$3$")
+        handles.append(Line2D([], [], linestyle="", marker=three, color=INK, label="cheap kernel d"))
         handles.append(Patch(facecolor="none", edgecolor=SOFT, label="outline: expansion, fill: output channels"))
         figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8.5)
     return figure

@@ -3,7 +3,7 @@
 from typing import Any
 
 from search.engine.front import hypervolume
-from search.report.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas
+from search.report.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas, labelled
 from search.report.summary import Summary
 
 
@@ -60,13 +60,15 @@ def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> Drawn:
     with canvas(4.8 if looks else 3.4, nrows=2 if looks else 1, squeeze=False) as (figure, rows):
         for k, (name, curve) in enumerate(losses.items()):
             steps = [step / max(1, curve[-1][0]) for step, _ in curve]
-            rows[0, 0].plot(steps, [v for _, v in curve], color=SERIES[k % len(SERIES)], linewidth=1.2, label=name)
+            rows[0, 0].plot(
+                steps, [v for _, v in curve], color=SERIES[k % len(SERIES)], linewidth=1.2, label=labelled(name)
+            )
         rows[0, 0].set(xlabel="share of its training", ylabel="training loss (smoothed)", ylim=(0, None))
         rows[0, 0].legend(ncols=2 if len(losses) <= 10 else 3, loc="lower left", fontsize=8)
         if looks:
             for k, (name, curve) in enumerate(looks.items()):
                 x, y = [step for step, _ in curve], [100 * v for _, v in curve]
-                rows[1, 0].plot(x, y, color=SERIES[k % len(SERIES)], marker=".", label=name.partition("/")[2])
+                rows[1, 0].plot(x, y, color=SERIES[k % len(SERIES)], marker=".", label=labelled(name.partition("/")[2]))
             rows[1, 0].set(xlabel="supernet step", ylabel="inherited accuracy (%)")
             rows[1, 0].legend(ncols=2, fontsize=8)
     return Drawn("Training curves, as TensorBoard has them.", figure)

@@ -5,7 +5,7 @@ from typing import Any
 
 from search.engine.budgets import parse_milliseconds, parse_windows
 from search.engine.front import front
-from search.report.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas
+from search.report.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas, labelled
 from search.report.summary import Network, Summary
 from search.report.words import arch_words, trial_words
 from spaces.population import short
@@ -68,7 +68,9 @@ def overlaid(named: dict[str, Summary]) -> Drawn:
             best, colour = front(summary.complete), SERIES[k % len(SERIES)]
             axes.scatter(*_xy(summary.complete), s=7, color=colour, alpha=0.18, linewidths=0)
             axes.step(*_xy(best), where="post", color=colour, linewidth=1.3)
-            axes.scatter(*_xy(best), s=22, color=colour, label=f"{name} ({len(best)} on its front)", gid=f"front-{k}")
+            axes.scatter(
+                *_xy(best), s=22, color=colour, label=labelled(f"{name} ({len(best)} on its front)"), gid=f"front-{k}"
+            )
             tips[f"front-{k}"] = [f"{name}\n{_trial_words(summary, t)}" for t in best]
         meant = {_meant(summary) for summary in named.values()}
         axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {' or '.join(sorted(meant))} (%)")
@@ -129,8 +131,10 @@ def _xy(trials: Sequence[dict[str, Any]], key: str = "latency_ms") -> tuple[list
 
 
 def _budget(axes: Any, at: float, word: str) -> None:
-    axes.axvline(at, color=SOFT, linewidth=1, linestyle="--", label=word)
+    axes.axvline(at, color=SOFT, linewidth=1, linestyle="--", label=labelled(word))
 
 
 def _name(axes: Any, text: str, x: float, y: float, colour: str) -> None:
-    axes.annotate(text, (x, y), xytext=(6, 7), textcoords="offset points", color=colour, fontsize=10, weight="bold")
+    axes.annotate(
+        labelled(text), (x, y), xytext=(6, 7), textcoords="offset points", color=colour, fontsize=10, weight="bold"
+    )

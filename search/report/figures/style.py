@@ -13,6 +13,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from search.terminal import shown
+
 # A page swaps these for variables of its own, so that one picture serves light and dark.
 INK, SOFT, GRID, PAPER = "#1f2937", "#6b7280", "#e5e7eb", "#fffffe"
 CHOSEN, BASELINE, CLOUD, FRONT = "#c2410c", "#1d4ed8", "#b8bec9", "#374151"
@@ -48,6 +50,7 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "text.parse_math": False,  # a name with dollars is a name
     "svg.hashsalt": "ghostnas",
     "svg.fonttype": "none",
 }
@@ -75,10 +78,17 @@ def canvas(height: float = 4.0, width: float = WIDTH, **options: Any) -> Iterato
         yield plt.subplots(figsize=(width, height), layout="constrained", **options)
 
 
+def labelled(name: str) -> str:
+    """A name as a label: control characters written out, which XML lacks; a leading `_`, which Matplotlib would leave
+    out of a legend, after a space."""
+    return shown(f" {name}" if name.startswith("_") else name)
+
+
 def svg(figure: Figure) -> str:
     """The figure as an SVG element, without the XML prologue."""
     content = io.StringIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
+    with plt.rc_context(STYLE):  # labels of ticks are made when they are drawn
+        figure.savefig(content, format="svg", metadata={"Date": None})
     text = content.getvalue()
     return text[text.index("<svg") :]
 
@@ -95,5 +105,6 @@ def inline(name: str, text: str) -> str:
 def png(figure: Figure) -> bytes:
     """The figure as a PNG at 160 dots an inch, on white."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=160, facecolor="white")
+    with plt.rc_context(STYLE):
+        figure.savefig(content, format="png", dpi=160, facecolor="white")
     return content.getvalue()

@@ -64,3 +64,21 @@ def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
     states = Counter(t["state"] for t in rows)
     assert states["complete"] == 30 and not states["failed"]
     assert len({t["arch"] for t in rows if t["state"] == "complete"}) == 30
+
+
+def test_a_cluster_that_we_start_takes_nobody_without_its_token():
+    import os
+    import subprocess
+    import sys
+
+    from search.parallel.workers import connect
+
+    ray.shutdown()
+    connect(1, None)
+    there = ray.get_runtime_context().gcs_address
+    script = f"import ray; ray.init(address={there!r}, logging_level='ERROR'); print('in')"
+    for token, let_in in ((os.environ["RAY_AUTH_TOKEN"], True), ("0" * 64, False)):
+        env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=200)
+        assert (done.stdout.strip().endswith("in")) == let_in, done.stderr
+    ray.shutdown()

@@ -1,8 +1,14 @@
 """Exports that are proven, refused where they are not, and checked again; a found network as a timm model."""
 
 import copy
+import hashlib
+import io
 import json
+import pickle
 import shutil
+import subprocess
+import warnings
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -103,22 +109,183 @@ def test_a_manifest_that_is_none_or_says_something_else_is_refused(exported, tmp
         verify(folder)
 
 
-def test_a_program_that_would_unpickle_is_not_loaded(exported, tmp_path):
-    import zipfile
+class Canary:
+    """Leaves a file where it is unpickled."""
 
-    from search.export.formats import pt2_file
+    def __init__(self, path):
+        self.path = str(path)
 
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def pickled(path) -> bytes:
+    content = io.BytesIO()
+    torch.save(Canary(path), content)
+    return content.getvalue()
+
+
+def asks_for_a_pickle(entries, canary):
+    """A constant, and `use_pickle` by a number that is no boolean."""
+    meta = {"path_name": "constant_0", "is_param": False, "use_pickle": 1, "tensor_meta": None}
+    entries["archive/data/constants/model_constants_config.json"] = json.dumps({"config": {"c": meta}}).encode()
+    entries["archive/data/constants/constant_0"] = pickled(canary)
+
+
+def says_that_a_weight_is_pickled(entries, canary):
+    name = "archive/data/weights/model_weights_config.json"
+    config = json.loads(entries[name])
+    config["config"]["conv_stem.weight"]["use_pickle"] = 1
+    entries[name] = json.dumps(config).encode()
+    entries["archive/data/weights/weight_0"] = pickled(canary)
+
+
+def has_an_opaque_object(entries, canary):
+    meta = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": False, "tensor_meta": None}
+    entries["archive/data/constants/model_constants_config.json"] = json.dumps({"config": {"o": meta}}).encode()
+    entries["archive/data/constants/opaque_obj_0"] = pickle.dumps(Canary(canary))
+
+
+def brings_a_library(entries, canary):
+    """Whose loading would run its constructors."""
+    source = canary.with_suffix(".c")
+    source.write_text(
+        f'#include <stdio.h>\n__attribute__((constructor)) void run(void) {{ fclose(fopen("{canary}", "w")); }}\n'
+    )
+    library = canary.with_suffix(".so")
+    if shutil.which("cc"):
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    else:
+        library.write_bytes(b"\x7fELF")
+    entries["archive/data/aotinductor/model/model.so"] = library.read_bytes()
+
+
+def brings_another_sample(entries, canary):
+    entries["archive/data/sample_inputs/model.pt"] = pickled(canary)
+
+
+def computes_something_else(entries, canary):
+    name = "archive/models/model.json"
+    entries[name] = entries[name].replace(b"torch.ops.aten.conv2d.default", b"torch.ops.aten.conv2d.padding")
+
+
+def has_a_key_twice(entries, canary):
+    name = "archive/data/constants/model_constants_config.json"
+    entries[name] = b'{"config": {}, "config": {}}'
+
+
+ATTACKS = (
+    *(asks_for_a_pickle, says_that_a_weight_is_pickled, has_an_opaque_object, brings_a_library, brings_another_sample),
+    *(computes_something_else, has_a_key_twice),
+)
+
+
+def resigned(folder, name: str, content: bytes) -> None:
+    """A file of an export, and its fingerprint in the manifest, changed by whoever made the folder."""
+    (folder / name).write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"].setdefault(name, {})["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def zipped(entries, twice=None) -> bytes:
+    """An archive, of which the first reader may see another entry of a name than the last."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, value in (*([twice] if twice else []), *entries.items()):
+            archive.writestr(name, value)
+    return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """An export as `.pt2` alone, and the archive's entries."""
+    folder = tmp_path_factory.mktemp("pt2") / "export"
+    net = randomise(GhostNet(small_arch(), 5)).eval()
+    export(net, folder, ["pt2"], IMAGES, {})
+    with zipfile.ZipFile(folder / "model.pt2") as archive:
+        return net, folder, {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_program_of_ours_is_what_torch_loads_too(program):
+    net, folder, entries = program
+    assert set(verify(folder)) == {"model.pt2"}
+    theirs = torch.export.load(folder / "model.pt2").module()
+    with torch.no_grad():
+        assert torch.equal(theirs(IMAGES), net(IMAGES))
+    assert zipped(entries) and "archive/models/model.json" in entries
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_program_that_asks_for_more_is_refused_in_a_line_and_nothing_runs(program, tmp_path, attack):
+    _, folder, entries = program
+    folder, canary, changed = shutil.copytree(folder, tmp_path / "copy"), tmp_path / "canary", dict(entries)
+    attack(changed, canary)
+    assert changed != entries
+    resigned(folder, "model.pt2", zipped(changed))
+    with pytest.raises(UserError, match=r"model\.pt2") as caught:
+        verify(folder)
+    assert not canary.exists() and "\n" not in str(caught.value)
+
+
+def test_the_canary_sings_where_something_is_unpickled(tmp_path):
+    torch.load(io.BytesIO(pickled(tmp_path / "canary")), weights_only=False).close()
+    assert (tmp_path / "canary").exists()
+
+
+def test_archives_that_two_readers_read_differently_are_refused(program, tmp_path):
+    _, folder, entries = program
+    folder, canary, name = shutil.copytree(folder, tmp_path / "copy"), tmp_path / "canary", "archive/models/model.json"
+    compressed = io.BytesIO()
+    with zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, entries[name])
+    sample = "archive/data/sample_inputs/model.pt"
+    for content, why in (
+        (zipped(entries, twice=(sample, pickled(canary))), "two entries of one name"),
+        (compressed.getvalue(), "compressed"),
+        (zipped(entries)[:-30], "cut short|no archive"),
+        (b"#!" + zipped(entries), "more than one archive"),
+        (zipped(entries) + b"x", "more than one archive|no archive"),
+        (b"", "no archive"),
+    ):
+        resigned(folder, "model.pt2", content)
+        with pytest.raises(UserError, match=why):
+            verify(folder)
+    assert not canary.exists()
+
+
+def test_only_files_that_the_manifest_lists_are_reached(tmp_path):
+    """An ONNX file whose tensors lie in another file: beside it, above it, anywhere."""
+    import onnx
+
+    folder = tmp_path / "export"
+    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ["onnx"], NONE, {})
+    model = onnx.load(folder / "model.onnx")
+    tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+    side = tensor.raw_data
+    tensor.ClearField("raw_data")
+    for where in ("side.bin", "../side.bin", str(tmp_path / "side.bin")):
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        del tensor.external_data[:]
+        for key, value in (("location", where), ("offset", "0"), ("length", str(len(side)))):
+            tensor.external_data.add(key=key, value=value)
+        (folder / where).resolve().write_bytes(side)
+        resigned(folder, "model.onnx", model.SerializeToString())
+        with pytest.raises(UserError, match=r"model\.onnx can't be run as onnx: ") as caught:
+            verify(folder)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "weights.safetensors", "model.xml", "hub/config.json", "model.pte"])
+def test_a_file_that_its_runtime_cannot_read_is_one_line(exported, tmp_path, file):
+    if not (exported[1] / file).exists():
+        pytest.skip("its runtime is not installed")
     folder = shutil.copytree(exported[1], tmp_path / "copy")
-
-    class Bomb:
-        def __reduce__(self):
-            return print, ("unpickled",)
-
-    torch.save(Bomb(), tmp_path / "bomb.pt")
-    with zipfile.ZipFile(folder / "model.pt2", "a") as archive:
-        archive.write(tmp_path / "bomb.pt", "model/data/sample_inputs/other.pt")
-    with pytest.raises(UserError, match="is not an exported program of tensors alone"):
-        pt2_file.load(folder)
+    resigned(folder, file, b"{}")
+    with pytest.raises(UserError) as caught:
+        verify(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_onnx_file_takes_any_batch(exported):

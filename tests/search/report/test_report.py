@@ -1,19 +1,21 @@
 """Reports: as far as a run goes, in a real browser without an error, and nothing from a network."""
 
+import html
 import json
 import re
 import shutil
 import subprocess
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from search.errors import UserError
 from search.recipes.schema import load, parse
-from search.report import comparison, repeat
+from search.report import comparison, page, repeat
 from search.report.comparison import write_comparison
-from search.report.figures import Drawn
+from search.report.figures import Drawn, arch_figure, fronts, png, svg
 from search.report.figures.choices import agreement
 from search.report.report import write_report
 from search.report.sensitivity import effects
@@ -219,3 +221,29 @@ def test_a_figure_that_cannot_be_drawn_is_left_out_and_said(tmp_path, monkeypatc
     said = capsys.readouterr().err
     for what in ("the figure progress", "the figure predictor", "the report's section 'Block by block'"):
         assert f"left out: {what}" in said
+
+
+def test_names_are_shown_on_the_page_and_not_obeyed(tmp_path):
+    """A run's name with a tag, a script's opening comment, a formula and control characters."""
+    folder = made_up_run(tmp_path / "run")
+    name = "<!--<script>$x_1$ \x1b[2J\u202e"
+    recorded = json.loads((folder / "run.json").read_text())
+    recorded["recipe"]["name"] = name
+    (folder / "run.json").write_text(json.dumps(recorded))
+    text = write_report(folder).read_text()
+    assert "&lt;!--&lt;script&gt;$x_1$ \\x1b[2J\\u202e" in text and "<!--" not in text and "\x1b" not in text
+    hostile = page.page("x", [], {"gid": ["</script><!--<script>\x1b\n&"]})
+    data = hostile.partition("const TIPS = ")[2].partition(";\n")[0]
+    assert "<" not in data and json.loads(data) == {"gid": ["</script><!--<script>\\x1b\n&"]}
+
+
+def test_names_are_labels_as_they_are(tmp_path):
+    """No formulas, no character that XML lacks, and a leading `_` doesn't hide one from a legend."""
+    summary = summarise(made_up_run(tmp_path / "run"))
+    runs = dict.fromkeys(("_a$b$", "c \x1b$\\frac{$"), summary)
+    text = svg(fronts.overlaid(runs).figure)
+    ElementTree.fromstring(text)
+    shown = html.unescape(text)
+    assert " _a$b$ (" in shown and "c \\x1b$\\frac{$ (" in shown
+    figure = arch_figure({"_$x$": SPACE.largest})
+    assert "_$x$" in svg(figure) and len(png(figure)) > 3000

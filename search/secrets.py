@@ -1,0 +1,30 @@
+"""Addresses with passwords: used, and never written or shown.
+
+`GHOSTNAS_STORAGE` in the environment is the address of Optuna's storage; it stands before a recipe's or an option's.
+"""
+
+import os
+import re
+
+from search.errors import UserError
+
+STORAGE = "GHOSTNAS_STORAGE"
+HIDDEN = "***"
+
+
+def without_secrets(text: str) -> str:
+    """Text whose addresses have neither a password nor any value in their query."""
+    text = re.sub(r"(://[^/@:?\s]*:)\S*@", rf"\1{HIDDEN}@", text)
+    return re.sub(r"(://[^\s?]*\?)(\S+)", lambda m: m[1] + re.sub(r"=[^&]*", f"={HIDDEN}", m[2]), text)
+
+
+def storage_address(said: str | None) -> str | None:
+    """Where Optuna's study is shown: the environment's address, or else the one that was said.
+
+    Raises:
+        UserError: it was said in a run that is gone on with, which keeps no secrets.
+    """
+    address = os.environ.get(STORAGE) or said
+    if address and HIDDEN in address:
+        raise UserError(f"the secrets of the storage {address} are not kept in a run: {STORAGE} is its whole address")
+    return address

@@ -1,0 +1,158 @@
+"""What people read on the terminal: one console a stream, where text is shown as it is and never obeyed.
+
+Names come from files, folders and data sets, so from anybody: no markup is read in them, and control characters are
+written out (`\\x1b`). What the terminal's encoding lacks is said in ASCII.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from search.errors import UserError
+from search.secrets import without_secrets
+
+ASCII = str.maketrans({"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "", "▍": "", "▎": "", "▏": "", "±": "+-"})
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class News:
+    """The error stream, whatever it is now. What can't be written to it is lost: news never ends the work."""
+
+    @property
+    def stream(self) -> Any:
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # a bar stands before it while it is shown
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # full, gone or closed
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class _Results(Console):
+    """The output stream. One that is closed is an error like any other; rich would leave without a word."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+console = Console(file=News(), highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]
+stdout = _Results(highlight=False, markup=False, emoji=False)
+
+
+def shown(text: str) -> str:
+    """Text whose control characters, those that turn its direction included, are written out; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
+def one_line(text: str) -> str:
+    """`shown`, line breaks and all other white space as one space each."""
+    return shown(" ".join(text.split()))
+
+
+def say(text: str, style: str = "") -> None:
+    """News of long work, on the error stream."""
+    console.print(_text(text, console, style), soft_wrap=True)
+
+
+def show(text: str, style: str = "") -> None:
+    """A result, on the output stream.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    with output():
+        stdout.print(_text(text, stdout, style), soft_wrap=True)
+
+
+def show_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, bold: Sequence[int] = ()
+) -> None:
+    """A table on the output stream; its first column is never wrapped.
+
+    Args:
+        bold: numbers of rows whose first cell stands out.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    table = Table(title=title and _text(title, stdout, "italic"), title_justify="left")
+    for number, column in enumerate(head):
+        table.add_column(_text(column, stdout), no_wrap=number == 0)
+    for number, row in enumerate(rows):
+        first, *others = (cell.replace("\n", "\\n") for cell in row)
+        table.add_row(_text(first, stdout, "bold" if number in bold else ""), *(_text(c, stdout) for c in others))
+    with output():
+        stdout.print(table)
+
+
+@contextmanager
+def output() -> Iterator[None]:
+    """Around whatever writes to the output stream, and flushes it.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        raise UserError(f"the output can't be written: {error.strerror}") from None
+
+
+def enter() -> None:
+    """Streams that are closed become ones that take everything."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  for good
+
+
+def fail(message: str) -> None:
+    """The one line, on the error stream, that a command ends with."""
+    console.file.write(encodable(f"ghostnas: {one_line(without_secrets(message))}\n", console.encoding))
+
+
+def leave() -> None:
+    """Flushes both streams and drops what can't be written, for which Python would end with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # full, or nobody reads
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def os_error(error: OSError) -> str:
+    """A system's error in one line: where, and what."""
+    what = error.strerror or str(error) or type(error).__name__
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{what}" + ("; --resume goes on once there is room" if error.errno in NO_ROOM else "")
+
+
+def _text(text: str, to: Console, style: str = "") -> Text:
+    return Text(encodable(shown(text), to.encoding), style)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Text as a stream of that encoding can show it."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")

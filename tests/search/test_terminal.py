@@ -1,0 +1,115 @@
+"""The terminal: names are shown and not obeyed, and what the system refuses is one line."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from search import terminal
+from search.errors import UserError
+from search.files import JsonLines, check_writable, write_bytes
+from search.progress import bar
+from search.terminal import encodable, os_error, say, show, show_table, shown
+from tests.search.commands.test_cli import ghostnas
+
+NASTY = "[bold]v2[/a] :smile: \x1b[31m\x07\r\u202e\x9b2J\udcff"
+PLAIN = "[bold]v2[/a] :smile: \\x1b[31m\\x07\\r\\u202e\\x9b2J\\udcff"
+
+
+def test_text_is_shown_as_it_is_and_control_characters_are_written_out(capsys):
+    assert shown(NASTY) == PLAIN and shown("a\nb é 日本 ä") == "a\nb é 日本 ä"
+    say(NASTY, "bold")
+    show(NASTY)
+    show_table([NASTY, "x"], [[NASTY, "1\n2"]], title=NASTY, bold=[0])
+    out, err = capsys.readouterr()
+    assert err == f"{PLAIN}\n" and out.startswith(f"{PLAIN}\n")
+    assert "1\\n2" in out and "[/a]" in out and not any(c in out + err for c in "\x1b\x07\r\u202e\x9b\udcff")
+
+
+def test_a_bar_takes_any_title_and_word(capsys, monkeypatch):
+    from rich.console import Console
+
+    there = Console(file=terminal.News(), force_terminal=True, color_system=None, markup=False, emoji=False, width=200)
+    monkeypatch.setattr("search.progress.console", there)
+    with bar(NASTY, 2) as progress:
+        progress.advance("[/a] loss")
+    err = capsys.readouterr().err
+    assert PLAIN in err and "[/a] loss" in err
+
+
+def test_what_an_encoding_lacks_is_said_in_ascii():
+    assert encodable("█▌ ± é", "ascii") == "# +- \\xe9" and encodable("█▌ ± é", "utf-8") == "█▌ ± é"
+    assert encodable("é", "latin-1") == "é"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "search", "space", "digits"], capture_output=True, env=env)
+    assert done.returncode == 0 and done.stdout.isascii() and b"###" in done.stdout
+
+
+def test_news_that_nobody_takes_never_ends_the_work(monkeypatch):
+    class Full:
+        encoding = "utf-8"
+
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        flush = isatty = lambda self: self.write("")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    monkeypatch.setattr(type(terminal.console), "is_terminal", False)
+    say("lost")
+
+
+@pytest.mark.parametrize("command", [("cost", "ghostnet-1.0", "--layers"), ("cost", "ghostnet-1.0", "--json")])
+def test_an_output_that_takes_nothing_is_one_line(command):
+    """A full disk, and a pipe that nobody reads."""
+    run = [sys.executable, "-m", "search", *command]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "w") as full, os.fdopen(writing, "w") as broken:
+        for stream, why in ((full, "No space left on device"), (broken, "Broken pipe")):
+            done = subprocess.run(run, stdout=stream, stderr=subprocess.PIPE, text=True)
+            assert (done.returncode, done.stderr) == (2, f"ghostnas: the output can't be written: {why}\n")
+
+
+def test_an_output_that_is_no_place_is_one_line_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    no_folder = "is no folder that can be written to"
+    for command, out, why in (
+        ("train", "file", no_folder),
+        ("train", "file/below", no_folder),
+        ("train", "x" * 300, "File name too long"),
+        ("retrain digits:0.5x", "file", no_folder),
+        ("fidelity --supernet s", "file", no_folder),
+        ("run", "file", no_folder),
+        ("calibrate kit", "file/below", no_folder),
+    ):
+        done = ghostnas(*command.split(), "--out", out, cwd=tmp_path)
+        assert done.returncode == 2 and why in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_that_can_be_written_to_or_made_is_one(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    for name in ("there", "there/new", "there/new/deep"):
+        check_writable(tmp_path / name)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(UserError, match="can be written to"):
+        check_writable(tmp_path / "there/new")
+
+
+@pytest.mark.parametrize("write", [lambda p: write_bytes(p, b"new"), lambda p: JsonLines(p).append({"new": 1})])
+def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path, monkeypatch, write):
+    path = tmp_path / "log"
+    path.write_bytes(b'{"old": 1}\n')
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError) as caught:
+            write(path)
+    assert os_error(caught.value) == f"{path}: No space left on device; --resume goes on once there is room"
+    assert path.read_bytes().startswith(b'{"old": 1}\n') and [p.name for p in tmp_path.iterdir()] == ["log"]
