@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
+from ghostnet.source import WeightSource
 from ghostnet.supernet import Supernet
 from search.accuracy.predictor import Correction
 from search.data.datasets import Data, Split, resized
@@ -102,10 +103,10 @@ def pooled(counts: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Te
 
 
 class InheritedAccuracy:
-    """Accuracy on the search split of sub-networks with the supernet's weights, which were trained by `config`."""
+    """Accuracy on the search split of networks with the weights that a supernet gives them, trained by `config`."""
 
-    def __init__(self, supernet: Supernet, data: Data, config: Training) -> None:
-        self.supernet, self.data, self.config = supernet.eval(), data, config
+    def __init__(self, supernet: WeightSource, data: Data, config: Training) -> None:
+        self.supernet, self.data, self.config = supernet, data, config
 
     @cached_property
     def _calibration(self) -> Split:
@@ -113,12 +114,16 @@ class InheritedAccuracy:
         return Augment(self.data, self.config).fixed(self.data.calibration, SEED)
 
     def settle_in(self) -> None:
-        """Moves to this process's GPU, if it has one."""
-        self.supernet.to(best_device())
+        """Moves to this process's GPU, if it has one. Transplants are where their parent was when they were made."""
+        if isinstance(self.supernet, Supernet):
+            self.supernet.to(best_device())
 
     def network(self, arch: Arch) -> GhostNet:
-        """The sub-network as it is evaluated: extracted and recalibrated."""
-        net = self.supernet.extract(arch).to(memory_format=torch.channels_last)
+        """The network as it is evaluated. An elastic supernet's norms belong to no network in particular and are
+        re-estimated; a transplant's were fitted with it."""
+        net = self.supernet.extract(arch).eval().to(memory_format=torch.channels_last)
+        if not isinstance(self.supernet, Supernet):
+            return net
         _recalibrate(net, Augment(self.data, self.config), self._calibration, arch.resolution)
         return net
 

@@ -210,7 +210,7 @@ def trainings(name: str, arch: Arch, folder: Path, seed: int, seeds: int) -> lis
 def _evaluate(
     device: torch.device, evaluate: InheritedAccuracy, waiting: list[tuple[str, Arch]]
 ) -> Iterator[tuple[str, float]]:
-    evaluate.supernet.to(device)
+    evaluate.settle_in()
     for name, arch in waiting:
         yield name, evaluate(arch)
 

@@ -23,6 +23,7 @@ from search.commands.shared import (
 )
 from search.errors import UserError
 from search.pipeline.retrain_stage import over_seeds, train_all, words
+from search.training.metadata import CARD, kind_of, read_card
 
 
 def retrain(
@@ -40,7 +41,11 @@ def retrain(
         Path | None, typer.Option("--init", help="A supernet's or a network's folder whose weights to begin with.")
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option("--teacher", help="supernet:FOLDER, network:FOLDER or timm:NAME, to learn from, too.")
+        str | None,
+        typer.Option(
+            "--teacher",
+            help="Who is learned from, too: supernet:FOLDER, network:FOLDER, timm:NAME, or none (default: a parent).",
+        ),
     ] = None,
     minutes: Minutes = None,
     workers: Workers = 1,
@@ -60,10 +65,13 @@ def retrain(
     config = config.model_copy(update={"epochs": epochs} if epochs else {})
     drawn = _seeds(seeds) if seeds else [seed]
     sources.check(data)
-    if teacher:
-        sources.check_teacher(teacher)
     if init and not init.is_dir():
         raise UserError(f"no folder {init}")
+    if teacher is None and init and (init / CARD).exists() and kind_of(read_card(init)[0]) == "transplant":
+        teacher = f"supernet:{init}"  # who learns from the parent begins as its transplant
+    teacher = None if teacher == "none" else teacher
+    if teacher:
+        sources.check_teacher(teacher)
     places = {(name, k): _place(out, name, k, len(named), len(drawn)) for name in named for k in drawn}
     for place in places.values():
         fresh(place, resume, "trained.json")

@@ -160,7 +160,7 @@ def _chosen(found: Any, ways: str, supernet: Path, table: Path, out: Path) -> li
     from search.pipeline.search_stage import measured
 
     chosen = pick(found.trials, ways, found.problem.objectives)
-    times = measured(chosen, found.problem.space, supernet, table)
+    times = measured(chosen, found.problem.space, table)
     rows = [{**trial, "measured_ms": times.get(trial["arch"])} for trial in chosen]
     for trial in rows:
         arch = found.problem.space.decode(trial["code"])

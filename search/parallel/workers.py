@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ghostnet.arch import Arch
-from ghostnet.supernet import Supernet
+from ghostnet.source import WeightSource
 from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data
 from search.errors import UserError
 from search.files import read_json
 from search.progress import bar
-from search.recipes.schema import SupernetTraining, Training
+from search.recipes.schema import SupernetPart, Training
 from search.training.distributed import best_device
 from search.training.retrain import CARD, Job
 from search.training.supernet import read_card
@@ -105,12 +105,13 @@ class SideBySide:
 class _Evaluator:
     """A worker that answers for sub-networks of one supernet."""
 
-    def __init__(self, trained: tuple[Supernet, Training], data: Data) -> None:
+    def __init__(self, trained: tuple[WeightSource, Training], data: Data) -> None:
         import torch
 
         torch.set_num_threads(1)
         supernet, config = trained
-        self.accuracy = InheritedAccuracy(supernet.to(best_device()), data, config)
+        self.accuracy = InheritedAccuracy(supernet, data, config)
+        self.accuracy.settle_in()
 
     def evaluate(self, name: str, arch: Arch) -> tuple[str, float]:
         return name, self.accuracy(arch)
@@ -119,14 +120,14 @@ class _Evaluator:
 def train_supernet(
     space: Space,
     data: Data,
-    config: SupernetTraining,
+    config: SupernetPart,
     out: Path,
     *,
     workers: int,
     address: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """`search.training.supernet.train_supernet` on several of Ray Train's workers.
+    """`search.training.supernets.make_supernet` on several of Ray Train's workers.
 
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
@@ -177,11 +178,11 @@ def _share_supernet(config: dict[str, Any]) -> None:
     import torch
     from ray.train.torch import get_device
 
-    from search.training import supernet as sandwich
+    from search.training.supernets import make_supernet
 
     torch.set_num_threads(1)
     space, training, out, options = config["job"]
-    sandwich.train_supernet(space, ray.get(config["data"]), training, out, device=get_device(), **options)
+    make_supernet(space, ray.get(config["data"]), training, out, device=get_device(), **options)
 
 
 def _share_network(config: dict[str, Any]) -> None:

@@ -170,9 +170,9 @@ def search_networks(
         about["fidelity"] = file_digest(fidelity)
     from search.accuracy.evaluate import ExpectedAccuracy
     from search.engine.backends import backend
-    from search.training.supernet import load_inherited
+    from search.training.supernets import inherited_accuracy
 
-    inherited = load_inherited(supernet, data())
+    inherited = inherited_accuracy(supernet, data())
     evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
     with TrialLog(log, about) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are
@@ -226,20 +226,22 @@ def header(
     }
 
 
-def measured(trials: Sequence[Trial], space: Space, supernet: Path, table: Path) -> dict[str, float]:
+def measured(trials: Sequence[Trial], space: Space, table: Path) -> dict[str, float]:
     """Milliseconds of networks by their id, timed side by side on the table's runtime; none where this is not the
     machine that the table is of."""
     made = LatencyTable.load(table)
     here = this_device()
     if (made.device.machine, made.device.cpu, made.device.cores) != (here["machine"], here["cpu"], here["cores"]):
         return {}
+    from ghostnet.network import GhostNet
     from search.latency.measure import measure
     from search.latency.runtimes import runtime
-    from search.training.supernet import load_supernet
 
     setting = made.setting
     run = runtime(setting.runtime, setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
-    whole = load_supernet(supernet)
     archs = [space.decode(np.array(trial["code"])) for trial in trials]
-    shapes = {arch.id: (whole.extract(arch), (space.in_chs, arch.resolution, arch.resolution)) for arch in archs}
-    return measure(run, shapes, batch=setting.batch)
+    nets = {  # with any weights: they don't change the time
+        arch.id: (GhostNet(arch, space.num_classes, space.in_chs).eval(), (space.in_chs, *(arch.resolution,) * 2))
+        for arch in archs
+    }
+    return measure(run, nets, batch=setting.batch)

@@ -25,6 +25,7 @@ from search.pipeline.run_folder import (
     Run,
 )
 from search.progress import best_effort, warn
+from search.recipes.schema import Recipe
 from search.terminal import say
 
 if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
@@ -35,10 +36,10 @@ LIKE = 0.02  # multiply-adds of a random network are a chosen one's to within th
 
 def train(job: Run) -> None:
     from search.training.doubts import warn_of
-    from search.training.supernet import train_supernet
+    from search.training.supernets import make_supernet
 
     config, seed = job.recipe.supernet, job.recipe.seed
-    card = train_supernet(
+    card = make_supernet(
         job.space,
         job.data,
         config,
@@ -82,7 +83,7 @@ def fidelity(job: Run) -> None:
     from search.engine.choose import choose_by_budget
     from search.report.fidelity import write_page
     from search.training.metadata import supernet_id
-    from search.training.supernet import load_inherited
+    from search.training.supernets import inherited_accuracy
 
     config, training, supernet = job.recipe.fidelity, job.recipe.retrain, job.out / SUPERNET
     front: list[Arch] = []
@@ -96,7 +97,7 @@ def fidelity(job: Run) -> None:
         beside = SideBySide(job.data, training.workers, None)
     out = (job.out / FIDELITY).parent
     found = measure(
-        lambda: load_inherited(supernet, job.data),
+        lambda: inherited_accuracy(supernet, job.data),
         job.space,
         job.data,
         training,
@@ -195,7 +196,8 @@ def retrain(job: Run) -> None:
     from search.latency.measure import measure
     from search.latency.runtimes import runtime
     from search.pipeline.retrain_stage import over_seeds, train_all, words
-    from search.training.retrain import WEIGHTS, Job
+    from search.training.retrain import ARCH, WEIGHTS, Job
+    from search.training.supernets import PARENT
 
     archs, config, first = networks(job), job.recipe.retrain, job.recipe.seed
     jobs = [
@@ -203,13 +205,16 @@ def retrain(job: Run) -> None:
         for k in range(1 if job.minutes else config.seeds)  # a time box trains every network once, as well as it can
         for name, arch in archs.items()
     ]
-    cards = train_all(jobs, job.data, config, seconds=job.seconds("retrain"), workers=config.workers)
+    begin = beginning(job.recipe, job.out / SUPERNET)
+    cards = train_all(jobs, job.data, config, seconds=job.seconds("retrain"), workers=config.workers, **begin)
     say(words(over_seeds(jobs, cards)))
     with best_effort("what the supernet says of the trained networks"):
         write_json(job.out / INHERITED, inherited(job, archs))
-    timed = {}
+    timed, folders = {}, {name: job.out / NETWORKS / name for name in archs}
+    if (parent := job.out / SUPERNET / PARENT).exists():
+        folders["parent"], archs = parent, archs | {"parent": Arch.load(parent / ARCH)}
     for name, arch in archs.items():
-        net = load_network(arch, job.out / NETWORKS / name / WEIGHTS)
+        net = load_network(arch, folders[name] / WEIGHTS)
         timed[name] = (net, (job.data.in_chs, arch.resolution, arch.resolution))
     setting = job.recipe.latency  # the table's, by which they were chosen
     run = runtime(setting.runtime, setting.threads, setting.dtype)
@@ -217,12 +222,21 @@ def retrain(job: Run) -> None:
     write_json(job.out / TIMES, times)
 
 
+def beginning(recipe: Recipe, supernet: Path) -> dict[str, Any]:
+    """With which weights full trainings begin and who teaches them, as options of `train_all`: where networks are
+    transplants, these and their parent, unless the recipe says otherwise."""
+    transplanted, config = recipe.supernet.kind == "transplant", recipe.retrain
+    inherits = config.init == "supernet" or (config.init == "auto" and transplanted)
+    taught = config.teacher == "supernet" or (config.teacher == "auto" and transplanted and inherits)
+    return {"init": supernet if inherits else None, "teacher": f"supernet:{supernet}" if taught else None}
+
+
 def inherited(job: Run, archs: dict[str, Arch]) -> dict[str, float]:
     """What the supernet says of the networks that are trained fully, whether the search met them or not."""
-    from search.training.supernet import load_inherited
+    from search.training.supernets import inherited_accuracy
 
-    evaluate = load_inherited(job.out / SUPERNET, job.data)
-    evaluate.supernet.to(job.device)
+    evaluate = inherited_accuracy(job.out / SUPERNET, job.data)
+    evaluate.settle_in()
     return {name: evaluate(arch) for name, arch in archs.items()}
 
 

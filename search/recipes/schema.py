@@ -4,6 +4,7 @@ Unknown keys, wrong types and values out of range are refused by name. What a re
 """
 
 import tomllib
+from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib.resources import files
@@ -11,7 +12,16 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from search.errors import UserError
 from search.secrets import without_secrets
@@ -94,9 +104,25 @@ class Training(_Model):
         return Training(**{key: getattr(self, key) for key in Training.model_fields})
 
 
-class SupernetTraining(Training):
-    """The sandwich: the largest network, `random` random ones and the smallest in every step."""
+class ParentTraining(Training):
+    """A transplanted supernet: the training of its parent, the GhostNet that every network of the space is fitted to.
 
+    A parent that fits the data as it is (its classes and channels) is not trained further unless `tune` asks for it.
+    """
+
+    kind: Literal["transplant"] = "transplant"
+    parent: str | None = Field(
+        default=None, description="a checkpoint, a network's folder, or timm:NAME; None trains the space's widest"
+    )
+    tune: bool = Field(default=False, description="train a given parent further, though it fits the data")
+    images: Annotated[int, Field(ge=64)] = Field(default=4096, description="training images that layers are fitted on")
+
+
+class SupernetTraining(Training):
+    """An elastic supernet, by the sandwich rule: the largest network, `random` random ones and the smallest in every
+    step."""
+
+    kind: Literal["elastic"] = "elastic"
     random: Annotated[int, Field(ge=0)] = 2
     draws: Literal["uniform", "even", "fair"] = Field(
         default="even",
@@ -115,6 +141,20 @@ class SupernetTraining(Training):
         if self.amp == "fp16":
             raise ValueError("`amp` of a supernet's training is auto, none or bf16")
         return self
+
+
+def _kind(part: Any) -> str:
+    """Recipes written before there were two kinds mean the elastic one."""
+    return part.get("kind", "elastic") if isinstance(part, dict) else getattr(part, "kind", "elastic")
+
+
+KINDS: dict[str, type[Training]] = {"elastic": SupernetTraining, "transplant": ParentTraining}
+SupernetPart = Annotated[
+    Annotated[SupernetTraining, Tag("elastic")] | Annotated[ParentTraining, Tag("transplant")],
+    Discriminator(
+        _kind, custom_error_type="kind", custom_error_message=f"the kind of a supernet is {' or '.join(KINDS)}"
+    ),
+]
 
 
 class Latency(_Model):
@@ -181,6 +221,12 @@ class Retraining(Training):
     `random` with the chosen ones' multiply-adds."""
 
     chosen: Annotated[int, Field(ge=1)] = 4
+    init: Literal["auto", "supernet", "fresh"] = Field(
+        default="auto", description="weights to begin with; auto: the supernet's where it is transplanted, else fresh"
+    )
+    teacher: Literal["auto", "supernet", "none"] = Field(
+        default="auto", description="who is learned from, too; auto: the parent where networks begin with transplants"
+    )
     baseline_widths: tuple[Positive, ...] = ()
     random: Annotated[int, Field(ge=0)] = Field(default=0, description="what luck finds, to hold the search against")
     seeds: Count = Field(default=1, description="trainings of each network; one in a time box")
@@ -196,7 +242,7 @@ class Recipe(_Model):
     seed: int = 0
     threads: Count | None = Field(default=None, description="of training and evaluation; torch's choice where None")
     train_images: Annotated[int, Field(ge=10)] | None = None
-    supernet: SupernetTraining
+    supernet: SupernetPart
     latency: Latency = Latency()
     fidelity: Fidelity = Fidelity()
     search: Search
@@ -268,7 +314,7 @@ def _checked(kind: type[M], text: str, name: str) -> M:
     except ValidationError as error:
         # A key that is unknown is the likely reason for one that is missing.
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        where = ".".join(map(str, first["loc"]))
+        where = _dotted(first["loc"])
         if first["type"] == "extra_forbidden":
             raise UserError(f"recipe {name}: {where} is no key of a recipe{_nearest(kind, first['loc'])}") from None
         got = "" if first["type"] == "missing" else f", but got {first['input']!r}"
@@ -278,8 +324,14 @@ def _checked(kind: type[M], text: str, name: str) -> M:
 def _nearest(kind: type[_Model], place: tuple[int | str, ...]) -> str:
     """The known key that an unknown one is most like: or nothing."""
     *tables, unknown = map(str, place)
+    part: Any = kind
     for table in tables:
-        kind = kind.model_fields[table].annotation  # type: ignore[assignment]
-    if near := get_close_matches(unknown, kind.model_fields, 1):
-        return f"; the nearest is {'.'.join([*tables, near[0]])}"
+        part = KINDS.get(table) or part.model_fields[table].annotation
+    if near := get_close_matches(unknown, part.model_fields, 1):
+        return f"; the nearest is {_dotted([*tables, near[0]])}"
     return ""
+
+
+def _dotted(place: Iterable[int | str]) -> str:
+    """Where a key stands, as TOML writes it: the kind of a part is a key of its own, not a table."""
+    return ".".join(str(name) for name in place if name not in KINDS)

@@ -15,13 +15,14 @@ from search.pipeline.run_folder import PRODUCTS
 from spaces.custom import space_of
 from spaces.space import Space
 
-KINDS = ("chosen", "family", "random")
+KINDS = ("chosen", "parent", "family", "random")
 ROUGH = 0.05  # mean relative error of a latency table, above which a report warns of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network that was trained fully: a chosen one, one of the family at some width, or a random one.
+    """A network that was trained fully: a chosen one, the parent that networks were fitted to, one of the family at
+    some width, or a random one.
 
     Args:
         accuracies: on the test split, a training each; one seed's, or several.
@@ -29,7 +30,7 @@ class Network:
     """
 
     name: str
-    kind: Literal["chosen", "family", "random"]
+    kind: Literal["chosen", "parent", "family", "random"]
     arch: Arch
     macs: int
     params: int
@@ -106,7 +107,8 @@ class Summary:
         """Time at work by stage, of the stages that are finished."""
         spent = {}
         if self.supernet:
-            spent["supernet"] = self.supernet["training"]["seconds"]
+            word = "parent" if self.supernet.get("kind") == "transplant" else "supernet"
+            spent[word] = self.supernet["training"]["seconds"]
         if self.table:
             spent["calibration"] = self.table.protocol.seconds
         if judged := self.judged_seconds:
@@ -114,7 +116,7 @@ class Summary:
         if self.trials:
             spent["search"] = sum(t["seconds"] for t in self.trials)
         if self.networks:
-            spent["full training"] = sum(n.seconds for n in self.networks)
+            spent["full training"] = sum(n.seconds for n in self.networks if n.kind != "parent")
         return spent
 
 
@@ -192,14 +194,17 @@ def _networks(
 ) -> list[Network]:
     chosen, drawn = (result.get(key, {}) if result else {} for key in ("chosen", "random"))
     found = []
-    for card_file in sorted((folder / "networks").glob("*/trained.json")):
+    parent = folder / "supernet/parent/trained.json"
+    trained = sorted((folder / "networks").glob("*/trained.json"))
+    kinds: dict[str, Any] = dict.fromkeys(chosen, "chosen") | dict.fromkeys(drawn, "random") | {"parent": "parent"}
+    for card_file in [parent, *trained] if parent.exists() else trained:
         name, card = card_file.parent.name, read_json(card_file)
         cards = [card, *(read_json(other) for other in sorted(card_file.parent.glob("seed-*/trained.json")))]
         trial, arch = chosen.get(name), Arch.load(card_file.parent / "arch.json")
         found.append(
             Network(
                 name=name,
-                kind="chosen" if trial else "random" if name in drawn else "family",
+                kind=kinds.get(name, "family"),
                 arch=arch,
                 macs=card["macs"],
                 params=card["params"],
@@ -209,12 +214,19 @@ def _networks(
                 planned_epochs=card["training"]["planned_epochs"],
                 seconds=sum(each["training"]["seconds"] for each in cards),
                 measured_ms=times.get(name),
-                predicted_ms=float(predict(predict.space.encode(arch)).latency_ms[0]) if predict else None,
+                predicted_ms=_predicted(predict, arch),
                 inherited=trial.get("inherited", trial["accuracy"]) if trial else inherited.get(name),
                 expected=trial["accuracy"] if trial and "inherited" in trial else None,
             )
         )
     return sorted(found, key=lambda n: (KINDS.index(n.kind), n.name))
+
+
+def _predicted(predict: Predictor | None, arch: Arch) -> float | None:
+    """None without a table, and for a given parent that is not of the space."""
+    if predict is None or arch not in predict.space:
+        return None
+    return float(predict(predict.space.encode(arch)).latency_ms[0])
 
 
 def _notes(
@@ -226,6 +238,7 @@ def _notes(
     evaluated: int,
 ) -> list[str]:
     notes = []
+    networks = [n for n in networks if n.kind != "parent"]
     for name, product in (("supernet", supernet), ("latency table", table)):
         if product is None:
             notes.append(f"The {name} is not finished.")

@@ -6,6 +6,7 @@ from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from search.data.datasets import Data
 from search.errors import UserError
+from search.training.metadata import CARD, read_card
 from spaces.errors import SpaceError
 
 
@@ -18,22 +19,16 @@ def inherit(net: GhostNet, arch: Arch, folder: Path, data: Data) -> None:
         WeightsError: the weights are of another architecture.
     """
     from ghostnet.weights import load
-    from search.training import supernet as sandwich
+    from search.training.supernets import inherited_accuracy
 
-    if (folder / sandwich.CARD).exists():
-        _, space = sandwich.read_card(folder)
-        if (space.num_classes, space.in_chs) != (data.num_classes, data.in_chs):
-            raise UserError(
-                f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
-                f"{data.num_classes} and {data.in_chs}"
-            )
+    if (folder / CARD).exists():
+        inherited = inherited_accuracy(folder, data)
         try:
-            space.encode(arch)
+            read_card(folder)[1].encode(arch)
         except SpaceError as error:
             raise UserError(f"the supernet in {folder} has no architecture {arch.id}: {error}") from None
-        found = sandwich.load_inherited(folder, data).network(arch)
-        net.load_state_dict(found.state_dict())
+        net.load_state_dict(inherited.network(arch).state_dict())
     elif (folder / "weights.safetensors").exists():
         load(net, folder / "weights.safetensors")
     else:
-        raise UserError(f"{folder} has no weights to begin with: neither {sandwich.CARD} nor weights.safetensors")
+        raise UserError(f"{folder} has no weights to begin with: neither {CARD} nor weights.safetensors")

@@ -50,6 +50,11 @@ class Trained:
     loss: float
 
 
+UNTRAINED = Trained(
+    epochs=0.0, planned_epochs=0.0, steps=0, planned_steps=0, skipped_steps=0, seconds=0.0, loss=0.0
+)  # of weights that are taken as they are
+
+
 def fit(
     model: nn.Module,
     data: Data,

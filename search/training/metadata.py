@@ -1,6 +1,7 @@
 """A supernet's card, `supernet.json`: which space and data it is of; and what makes a training the same. Read without
 torch."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from search.data.datasets import Data
 
 SCHEMA, CARD, WEIGHTS = "ghostnas.supernet/2", "supernet.json", "supernet.safetensors"
+PARENT_WEIGHTS = "parent/weights.safetensors"  # what a transplanted supernet has in place of WEIGHTS
 ON_THE_WAY = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without
 
 
@@ -41,6 +43,11 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
             f"the supernet in {folder} is of another space {space.name}: {card['space_id']}, not {space.id}"
         )
     return card, space
+
+
+def kind_of(card: Mapping[str, Any]) -> str:
+    """`elastic` or `transplant`; cards of before there were two kinds are of elastic supernets."""
+    return card.get("kind", "elastic")
 
 
 def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
@@ -101,12 +108,13 @@ def supernet_id(folder: Path) -> str:
         UserError: the folder holds none.
     """
     card, space = read_card(folder)
-    return digest([space.id, file_digest(folder / WEIGHTS), card.get("config")])
+    made_of = [card["images"]] if kind_of(card) == "transplant" else []
+    return digest([space.id, weights_id(folder), card.get("config"), *made_of])
 
 
 def weights_id(folder: Path) -> str:
     """Ten hex digits of the weights in a folder: a supernet's, a network's, or such as timm reads."""
-    names = (WEIGHTS, "weights.safetensors", "model.safetensors", "pytorch_model.bin")
+    names = (WEIGHTS, PARENT_WEIGHTS, "weights.safetensors", "model.safetensors", "pytorch_model.bin")
     return digest([file_digest(folder / name) for name in names if (folder / name).exists()])
 
 

@@ -25,7 +25,7 @@ from search.training.checkpoint import Checkpoint
 from search.training.distributed import World
 from search.training.doubts import chance_doubts, schedule_doubts
 from search.training.initial_weights import inherit
-from search.training.loop import fit
+from search.training.loop import UNTRAINED, fit
 from search.training.metadata import finished, teacher_id, training_identity, weights_id
 
 SCHEMA = "ghostnas.trained/1"
@@ -45,12 +45,14 @@ def retrain(
     title: str | None = None,
     init: Path | None = None,
     teacher: str | None = None,
+    as_it_is: bool = False,
 ) -> dict[str, Any]:
     """Trains `arch` and writes the folder `out`; resumes what is there, returns what is finished.
 
     Args:
         init: a supernet's or a network's folder whose weights it begins with; fresh ones from `seed` where None.
         teacher: what it also learns from; see `search.training.teacher`.
+        as_it_is: the weights of `init` are tested and written, not trained.
 
     Returns the card that is also written: costs, test accuracy, what the training came to.
 
@@ -59,6 +61,7 @@ def retrain(
             is at work, or what the training loop refuses.
     """
     identity = retraining_identity(arch, data, config, seed, init, teacher)
+    identity = {**identity, "trained": False} if as_it_is else identity
     with World.current().locked(out):
         return finished(out / CARD, identity) or _train(
             arch,
@@ -72,6 +75,7 @@ def retrain(
             title=title,
             init=init,
             teacher=teacher,
+            as_it_is=as_it_is,
         )
 
 
@@ -96,6 +100,7 @@ def _train(
     title: str | None,
     init: Path | None,
     teacher: str | None,
+    as_it_is: bool,
 ) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     net = GhostNet(arch, data.num_classes, data.in_chs, config.drop_rate, config.drop_path, generator)
@@ -109,21 +114,23 @@ def _train(
         images, targets = loss_of.mixed(images, labels, rng)
         return loss_of(run(resized(images, arch.resolution)), targets, images)
 
-    trained = fit(
-        net,
-        data,
-        config,
-        step,
-        checkpoint=out / CHECKPOINT,
-        of=identity,
-        seed=seed,
-        device=device,
-        title=title or f"retrain {arch.id}",
-        seconds=seconds,
-    )
+    trained = UNTRAINED
+    if not as_it_is:
+        trained = fit(
+            net,
+            data,
+            config,
+            step,
+            checkpoint=out / CHECKPOINT,
+            of=identity,
+            seed=seed,
+            device=device,
+            title=title or f"retrain {arch.id}",
+            seconds=seconds,
+        )
     if not World.current().leads:
         return {}
-    if trained.steps - trained.skipped_steps < SETTLED:
+    if trained.steps - trained.skipped_steps < SETTLED and not as_it_is:
         recalibrate(net, data, config, arch.resolution)
     tested = accuracy(net, data, data.test, arch.resolution)
     card = {

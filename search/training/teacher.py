@@ -1,4 +1,4 @@
-"""Networks that a full training learns from: a supernet's largest, one that was trained before, or any of timm's.
+"""Networks that a full training learns from: a supernet's largest or parent, one trained before, or any of timm's.
 
 Named `supernet:FOLDER`, `network:FOLDER` (with `arch.json` and `weights.safetensors`) or `timm:NAME`, whose weights
 timm downloads unless NAME is `local-dir:FOLDER`.
@@ -61,15 +61,14 @@ class _Frozen:
 
 
 def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
-    from search.training.supernet import load_inherited, read_card
+    from search.training.metadata import kind_of, read_card
+    from search.training.supernets import inherited_accuracy, read_parent
 
-    _, space = read_card(folder)
-    if (space.num_classes, space.in_chs) != (data.num_classes, data.in_chs):
-        raise UserError(
-            f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
-            f"{data.num_classes} and {data.in_chs}"
-        )
-    return load_inherited(folder, data).network(space.largest), space.largest.resolution
+    card, space = read_card(folder)
+    if kind_of(card) == "transplant":
+        parent = read_parent(folder)
+        return parent, parent.arch.resolution
+    return inherited_accuracy(folder, data).network(space.largest), space.largest.resolution
 
 
 def _network(folder: Path) -> tuple[GhostNet, int]:

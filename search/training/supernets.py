@@ -1,0 +1,229 @@
+"""A supernet is what gives weights to every network of a space, by `extract(arch)`. Here both kinds are made.
+
+*Elastic* supernets share their weights (`search.training.supernet`). *Transplanted* ones have a parent, one trained
+GhostNet, to which each network is fitted on demand by least squares (`ghostnet.transplant`); the parent is given, or
+the widest GhostNet of the space is trained first.
+"""
+
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ghostnet.arch import Arch
+from ghostnet.network import GhostNet
+from ghostnet.parent import load_parent
+from ghostnet.transplant import Transplants
+from ghostnet.weights import network, to_bytes
+from search.accuracy.evaluate import InheritedAccuracy
+from search.data.datasets import Data
+from search.data.transforms import Augment
+from search.errors import UserError
+from search.files import write_bytes, write_json, write_text
+from search.identity import Identity, digest
+from search.recipes.schema import ParentTraining, SupernetTraining, Training
+from search.training import retrain as full
+from search.training.distributed import World, best_device
+from search.training.metadata import CARD, SCHEMA, finished, kind_of, read_card, supernet_id, training_identity
+from search.training.supernet import load_inherited, train_supernet
+from spaces.custom import space_to_dict
+from spaces.errors import SpaceError
+from spaces.space import Space
+
+PARENT = "parent"  # the parent's folder in a supernet's
+GIVEN = "given"  # in the parent's: the weights that it began with
+FITTING_SEED = 23  # of the images that layers are fitted on, and of their augmentation
+
+
+def make_supernet(
+    space: Space,
+    data: Data,
+    config: SupernetTraining | ParentTraining,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: torch.device,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Trains what a supernet of either kind needs and writes the folder `out`; resumes what is there.
+
+    Returns the metadata that is also written.
+
+    Raises:
+        UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
+    """
+    if isinstance(config, ParentTraining):
+        return train_parent(space, data, config, out, seed=seed, device=device, seconds=seconds)
+    return train_supernet(space, data, config, out, seed=seed, device=device, seconds=seconds)
+
+
+def train_parent(
+    space: Space,
+    data: Data,
+    config: ParentTraining,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: torch.device,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """A transplanted supernet in the folder `out`: the parent is trained there, or brought there as it is.
+
+    Returns the metadata that is also written.
+
+    Raises:
+        UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
+    """
+    given = None
+    if config.parent:
+        generator = torch.Generator().manual_seed(seed)  # of a new head
+        given = load_parent(config.parent, num_classes=data.num_classes, in_chs=data.in_chs, generator=generator)
+        check_parent(given.arch, space, config.parent)
+    what = {"space": space.id, "kind": "transplant", "images": config.images}
+    what |= {"parent": None if given is None else digest(sha256(to_bytes(given)).hexdigest())}
+    identity = training_identity(what, data, config.model_copy(update={"parent": None}), seed)
+    with World.current().locked(out):
+        return finished(out / CARD, identity) or _train(
+            space, data, config, out, identity, given, seed=seed, device=device, seconds=seconds
+        )
+
+
+def _train(
+    space: Space,
+    data: Data,
+    config: ParentTraining,
+    out: Path,
+    identity: Identity,
+    given: GhostNet | None,
+    *,
+    seed: int,
+    device: torch.device,
+    seconds: float | None,
+) -> dict[str, Any]:
+    arch, init, as_it_is = widest(space), None, False
+    if given and config.parent:
+        arch, init = given.arch, out / PARENT / GIVEN
+        write_text(init / full.ARCH, arch.to_json())
+        write_bytes(init / full.WEIGHTS, to_bytes(given))
+        own = load_parent(config.parent)
+        as_it_is = (own.num_classes, own.in_chs) == (data.num_classes, data.in_chs) and not config.tune
+    trained = full.retrain(
+        arch,
+        data,
+        config,
+        out / PARENT,
+        seed=seed,
+        device=device,
+        seconds=seconds,
+        title="parent",
+        init=init,
+        as_it_is=as_it_is,
+    )
+    if not trained:  # another process of torchrun's writes
+        return {}
+    card = {
+        "schema": SCHEMA,
+        "kind": "transplant",
+        "space": space_to_dict(space),
+        "space_id": space.id,
+        "num_classes": space.num_classes,
+        "in_chs": space.in_chs,
+        "data": data.name,
+        "seed": seed,
+        "images": config.images,
+        "parent": {
+            "arch": arch.id,
+            "from": config.parent,
+            "test_accuracy": trained["test_accuracy"],
+            "macs": trained["macs"],
+            "params": trained["params"],
+        },
+        "config": trained["config"],
+        "identity": identity,
+        "training": trained["training"],
+        "warnings": trained["warnings"],
+    }
+    write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
+    return card
+
+
+def widest(space: Space) -> Arch:
+    """The space's own GhostNet at its greatest width; where the space has none (without s = 2, say), its largest."""
+    try:
+        return space.uniform(max(space.widths))
+    except SpaceError:
+        return space.largest
+
+
+def check_parent(arch: Arch, space: Space, name: str) -> None:
+    """Whether networks of a space can be fitted to a parent: its stages and strides must be theirs.
+
+    Raises:
+        UserError: they can't.
+    """
+    theirs = space.largest
+    for word, parents, spaces in (
+        ("stem stride", arch.stem_stride, theirs.stem_stride),
+        ("strides of the stages", [s[0].stride for s in arch.stages], [s[0].stride for s in theirs.stages]),
+    ):
+        if parents != spaces:
+            raise UserError(f"{name} can't be the parent of space {space.name}: {word} {parents}, not {spaces}")
+
+
+def inherited_accuracy(folder: Path, data: Data) -> InheritedAccuracy:
+    """Inherited accuracy of the networks of a finished supernet of either kind, on the CPU.
+
+    Args:
+        data: on whose images they are judged, and a transplanted supernet's networks are fitted.
+
+    Raises:
+        UserError: the folder holds none, or one of other classes or channels than the data's.
+    """
+    card, space = read_card(folder)
+    if (space.num_classes, space.in_chs) != (data.num_classes, data.in_chs):
+        raise UserError(
+            f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
+            f"{data.num_classes} and {data.in_chs}"
+        )
+    if kind_of(card) == "elastic":
+        return load_inherited(folder, data)
+    config = Training.model_validate(card["config"], strict=False)
+    transplants = _transplants(folder.absolute(), supernet_id(folder), card["images"], _Same(data), config)
+    return InheritedAccuracy(transplants, data, config)
+
+
+class _Same:
+    """A data set as a key: it is the one that it is, whatever is in it."""
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+
+    def __hash__(self) -> int:
+        return id(self.data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.data is self.data
+
+
+@lru_cache(maxsize=1)
+def _transplants(folder: Path, of: str, count: int, data: _Same, config: Training) -> Transplants:
+    """Kept: what depends on the parent alone is computed once, for all networks that a process fits."""
+    return Transplants(read_parent(folder).to(best_device()), fitting_images(data.data, count, config))
+
+
+def read_parent(folder: Path) -> GhostNet:
+    """The parent of the transplanted supernet in a folder, in evaluation mode."""
+    return network(Arch.load(folder / PARENT / full.ARCH), folder / PARENT / full.WEIGHTS)
+
+
+def fitting_images(data: Data, count: int, config: Training) -> Tensor:
+    """Training images [N, C, H, W], cropped, shifted and mirrored as a training does, neither erased nor with
+    RandAugment: `count` of them, or all there are; always the same ones."""
+    order = np.random.default_rng(FITTING_SEED).permutation(len(data.train))[:count]
+    augment = Augment(data, config.model_copy(update={"rand_augment": "", "erasing": 0.0}))
+    batches = ((part, FITTING_SEED + k) for k, part in enumerate(torch.from_numpy(order).split(250)))
+    return torch.cat([augment(images, seed) for images, _, seed in augment.split().stream(batches)])
