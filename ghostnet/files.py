@@ -1,10 +1,11 @@
-"""Files that are whole or absent: written under a temporary name and renamed; and JSON, read strictly."""
+"""Files that are whole or absent: written under a temporary name and renamed; and JSON and TOML, read strictly."""
 
 import json
 import math
 import os
 import secrets
 import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,6 +99,20 @@ def parse_json(content: bytes) -> Any:
     return value
 
 
+def parse_toml(text: str) -> dict[str, Any]:
+    """The table of TOML text that may come from anybody, under the rules of `parse_json`.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    try:
+        value = tomllib.loads(text, parse_float=_finite)
+    except RecursionError:
+        raise ValueError(f"nested more than {DEEPEST} deep") from None
+    _check(value, 0)
+    return value
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
@@ -125,5 +140,7 @@ def _check(value: Any, depth: int) -> None:
         raise ValueError(f"nested more than {DEEPEST} deep")
     if isinstance(value, str):
         value.encode()  # fails on half a surrogate pair
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"a whole number must have at most 64 bits, but got {value:#x}"[:80])
     for each in (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check(each, depth + 1)

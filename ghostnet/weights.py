@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostnet.arch import GHOST_ORDER, Arch, ArchError
-from ghostnet.files import write_bytes
+from ghostnet.files import parse_json, write_bytes
 from ghostnet.network import GhostNet
 from ghostnet.units import Bottleneck, intrinsic_chs, units
 
@@ -49,10 +49,12 @@ def load(net: GhostNet, path: str | Path, order: Order | None = None, ignore: Se
     state, about = read(path)
     try:
         if about.get("ghost_order", GHOST_ORDER) != GHOST_ORDER:
-            raise WeightsError(f"its ghost order is {about['ghost_order']!r}, not {GHOST_ORDER!r}")
+            raise WeightsError(f"its ghost order is {about['ghost_order']!r:.80}, not {GHOST_ORDER!r}")
         net.load_state_dict(fit(net, state, "replica-major" if about else order, ignore))
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
+    except RuntimeError as error:  # tensors that can't be copied: sparse, complex, without data
+        raise WeightsError(f"{path}: {str(error)[:200]}") from None
     return net
 
 
@@ -105,22 +107,35 @@ def read(path: str | Path) -> tuple[State, dict[str, Any]]:
     Raises:
         WeightsError: no such file, or it is no checkpoint.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     try:
         with path.open("rb") as file:
             file.read(1)
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as opened:
-                about = json.loads((opened.metadata() or {}).get("ghostnas", "{}"))
-                return {_own_name(name): opened.get_tensor(name) for name in opened.keys()}, about  # noqa: SIM118
-        with torch.serialization.safe_globals([argparse.Namespace]):  # a training script's options, a class of values
-            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}") from None
-    except (SafetensorError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path} is not a safetensors file: {error}") from None
+    return _safetensors(path) if path.suffix == ".safetensors" else (_tensors(path), {})
+
+
+def _safetensors(path: Path) -> tuple[State, dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            about = parse_json((opened.metadata() or {}).get("ghostnas", "{}").encode())
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, OSError, RuntimeError, AttributeError) as error:
+        raise WeightsError(f"{path} is not a safetensors file: {str(error)[:200]}") from None
+    if not isinstance(about, dict):
+        raise WeightsError(f"{path} says {about!r:.80} of itself, which must be a JSON object")
+    return _own_names(path, state), about
+
+
+def _tensors(path: Path) -> State:
+    """What `torch.save` wrote: tensors by their names, however a training script wrapped them."""
+    try:
+        # The class of parsed options stands in the files of timm's `CheckpointSaver`; it runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # damaged bytes make torch's reader fail in any way
         raise WeightsError(f"{path} is not a file of tensors alone, and nothing else is loaded") from None
     for wrapper in WRAPPERS:
@@ -128,12 +143,18 @@ def read(path: str | Path) -> tuple[State, dict[str, Any]]:
             found = found[wrapper]
     if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
         raise WeightsError(f"{path} holds no table of tensors")
-    return {_own_name(name): tensor for name, tensor in found.items()}, {}
+    return _own_names(path, found)
 
 
-def _own_name(name: object) -> str:
-    """A tensor's name without what wrappers put before it."""
-    return re.sub(r"^((module|_orig_mod)\.)+", "", str(name))
+def _own_names(path: Path, tensors: Mapping[Any, Tensor]) -> State:
+    """The tensors by their names without what wrappers put before them."""
+    state: State = {}
+    for key, tensor in tensors.items():
+        name = re.sub(r"^((module|_orig_mod)\.)+", "", str(key))
+        if name in state:
+            raise WeightsError(f"{path} has {name[:80]!r} twice, with a wrapper's prefix and without")
+        state[name] = tensor
+    return state
 
 
 def fit(net: GhostNet, state: State, order: Order | None = None, ignore: Sequence[str] = ()) -> State:
@@ -150,7 +171,7 @@ def fit(net: GhostNet, state: State, order: Order | None = None, ignore: Sequenc
     if own.keys() == state.keys() and (order or _order(net.arch, state)) == "grouped":
         state = from_grouped(net.arch, state)
     differ = [f"lacks {name}" for name in own if name not in state]
-    differ += [f"has {name}, which the network doesn't" for name in state if name not in own]
+    differ += [f"has {name[:80]!r}, which the network doesn't" for name in state if name not in own]
     differ += [
         f"{name} is {list(state[name].shape)} where the network's is {list(tensor.shape)}"
         for name, tensor in own.items()

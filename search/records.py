@@ -56,7 +56,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
-Milliseconds = Annotated[float, Field(gt=0)]
+Milliseconds = Annotated[float, Field(ge=1e-6, le=1e7)]  # a nanosecond to some hours
 
 
 def read_record(path: Path, kind: type[R]) -> R:
@@ -87,7 +87,7 @@ def record_of(kind: type[R], value: Any, place: str) -> R:
     if known and said != known and ("schema" in value or kind.model_fields["schema_"].is_required()):
         raise UserError(f"{place} has schema {reprlib.repr(said)}, but this version reads {known!r}")
     try:
-        return kind.model_validate_json(json.dumps(value))
+        return kind.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise UserError(f"{place}: {first_error(error)}") from None
 
@@ -101,7 +101,7 @@ def schema_of(kind: type[BaseModel]) -> str | None:
 def first_error(error: ValidationError) -> str:
     """What is wrong first, in a line: the place in the value, the rule, and what stands there."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"])) or "the whole"
+    where = repr(".".join(map(str, first["loc"])))[1:-1] or "the whole"  # keys may have line breaks and worse
     message = first["msg"].removeprefix("Value error, ")
     got = "" if first["type"] in ("missing", "value_error") else f", but got {reprlib.repr(first['input'])}"
     return f"{where[:120]}: {message}{got}"

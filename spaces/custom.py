@@ -10,18 +10,19 @@ Without a `base` the family is given, too: `rows` as stages of [kernel, hidden, 
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ghostnet.files import parse_toml, read_bytes
 from ghostnet.published import Row
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS, named_space
 from spaces.space import Space
 from spaces.spec import FILE_KEYS, NAME
 
+MOST_BYTES = 1 << 20  # of a file with a space
 MOST_UNITS = 2_000_000  # of a space's tables: some minutes to make, 16 MB each
 KEYS = {FILE_KEYS.get(field.name, field.name): field.name for field in fields(Space)}  # a file's key: the field
 NEEDED = tuple(field.name for field in fields(Space) if field.default is MISSING and field.name != "name")
@@ -37,10 +38,10 @@ def load_space(name: str | Path) -> Space:
     if path.suffix != ".toml":
         return named_space(str(name))
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8")).get("space")
+        data = parse_toml(read_bytes(path, MOST_BYTES).decode()).get("space")
     except (OSError, UnicodeDecodeError) as error:
         raise SpaceError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise SpaceError(f"{path}: not TOML: {error}") from None
     try:
         if isinstance(data, str):  # a recipe that names a preset

@@ -100,5 +100,5 @@ def named_space(name: str) -> Space:
         SpaceError: there is none.
     """
     if name not in PRESETS:
-        raise SpaceError(f"a space is one of {', '.join(PRESETS)}, not {name!r}")
+        raise SpaceError(f"a space is one of {', '.join(PRESETS)}, not {name!r:.80}")
     return PRESETS[name]

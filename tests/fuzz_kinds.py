@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,20 +12,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
+from torch import nn
 
-from ghostnet import GhostNet, Supernet, cost
+from ghostnet import GhostNet, cost
 from ghostnet.arch import Arch
 from ghostnet.weights import load, to_bytes
 from search.accuracy import ranking_study
 from search.accuracy.predictor import Correction
+from search.accuracy.study import SCHEMA as STUDY
+from search.accuracy.study import read_study
 from search.data.images import ImageSource, decode_all
 from search.data.parquet import read_parquet
 from search.engine import study as studies
 from search.engine.front import front
 from search.engine.log import TrialLog, read_trials
 from search.export.manifest import read_manifest
+from search.files import JsonLines
+from search.latency import bench
+from search.latency.calibrate import read_visits
+from search.latency.kit_result import read_result
 from search.latency.predictor import Predictor, table_space
-from search.latency.table import LatencyTable
+from search.latency.ruler.device import this_device
+from search.latency.table import LatencyTable, _sealed
 from search.pipeline.run_folder import NETWORKS, Run, recorded_recipe
 from search.pipeline.stages import networks
 from search.recipes import schema as recipes
@@ -32,13 +41,15 @@ from search.report import fidelity as fidelity_page
 from search.report.summary import rows, summarise
 from search.training.loop import _State
 from search.training.metadata import read_card, supernet_id
-from spaces.custom import space_of
+from spaces.custom import space_of, space_to_dict
 from spaces.population import sample
+from spaces.space import Space
 from spaces.tables import costs
 from tests import fuzz
 from tests.fuzz import Kind, Mutate, Read
 from tests.search.runs import SPACE, made_up_run
 from tests.search.searches import HEADER, problem, run
+from tests.spaces.test_spaces import tiny_space
 
 KINDS: dict[str, Kind] = {}
 Make = Callable[[Path], tuple[Path, Read]]
@@ -71,7 +82,7 @@ def trials(folder: Path) -> tuple[Path, Read]:
     def read() -> None:
         for trial in read_trials(file):
             assert _inside(folder, f"{trial['arch']}.json")
-        with TrialLog(file, HEADER) as log:
+        with TrialLog(file, HEADER, task) as log:
             studies.rebuild(task, log, of, None)
             for trial in front(log.evaluated):
                 SPACE.decode(trial["code"])
@@ -100,7 +111,7 @@ def result(folder: Path) -> tuple[Path, Read]:
 
     def read() -> None:
         summary = summarise(folder)
-        for trial in summary.result["chosen"].values():
+        for trial in summary.result.chosen.values():
             summary.arch(trial)
         assert all(_inside(folder / NETWORKS, name) for name in networks(job))
 
@@ -136,7 +147,7 @@ def times(folder: Path) -> tuple[Path, Read]:
 def study_plan(folder: Path) -> tuple[Path, Read]:
     file = folder / "plan.json"
     read = partial(ranking_study.plan, SPACE, 8, 0, file)
-    read()
+    file.write_text(json.dumps({name: arch.to_dict() for name, arch in read().items()}))
     return file, lambda: [_must(_inside(folder, name)) for name in read()]
 
 
@@ -145,12 +156,13 @@ def study_result(folder: Path) -> tuple[Path, Read]:
     made_up_run(folder, "train")
     supernet, file = folder / "supernet", folder / "fidelity/fidelity.json"
     file.parent.mkdir()
+    (supernet / "supernet.safetensors").write_bytes(b"")
     file.write_text(json.dumps(made_up_study(supernet_id(supernet))))
 
     def read() -> None:
         correction = Correction.load(file, supernet)
         assert 0 <= correction(ARCH, 0.5) <= 1
-        fidelity_page.page(json.loads(file.read_bytes()))
+        fidelity_page.page(read_study(file))
 
     return file, read
 
@@ -168,11 +180,20 @@ def made_up_study(supernet_id: str) -> dict:
     corrected = {"kendall_tau": 0.9, "tau_within_bins": 0.8, "error": 0.01}
     about = {"space": "digits", "space_id": SPACE.id, "supernet_id": supernet_id, "data": "digits", "seed": 0}
     about |= {"training_images": 1000, "test_images": 500, "search_images": 300, "training": {"epochs": 3.0}}
-    made = {"schema": ranking_study.SCHEMA, **about, "seeds": 1, **agreement}
+    made = {"schema": STUDY, **about, "seeds": 1, **agreement}
     return made | {"corrected": corrected, "networks": nets}
 
 
-@kind("lat.json", fuzz.of_json)
+def of_table(content: bytes, rng: random.Random) -> bytes:
+    """A changed table, with the hash of what it holds now more often than not."""
+    made = fuzz.of_json(content, rng)
+    try:
+        return json.dumps(_sealed(json.loads(made))).encode() if rng.random() < 0.7 else made
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        return made
+
+
+@kind("lat.json", of_table)
 def table(folder: Path) -> tuple[Path, Read]:
     made_up_run(folder, "calibrate", trials=4)
     code = SPACE.encode(SPACE.smallest)
@@ -184,16 +205,57 @@ def table(folder: Path) -> tuple[Path, Read]:
     return folder / "latency/table.lat.json", read
 
 
+def made_up_visits(space: Space) -> tuple[dict, list[dict]]:
+    """The plan of a calibration, and two visits to each of its items."""
+    planned = bench.plan(space, fit_networks=8, held_out=8, rounds=2, threads=1, batch=1, seed=0)
+    rows: list[dict] = [{"turn": 0, "mhz": 2000.0}, {"settled": {"units": 9, "rounds": 2}}]
+    for k, item in enumerate(planned["items"][:40]):
+        for visit in range(2):
+            row = {"item": item["name"], "visit": visit, "at_s": round(0.1 * len(rows), 1), "seconds": 0.01}
+            row |= {"min_ms": 0.1 + 0.01 * k, "median_ms": 0.2, "p90_ms": 0.3, "runs": 9, "reference_ms": 0.1}
+            rows.append(row)
+    return planned, rows
+
+
+@kind("visits.jsonl", fuzz.of_lines)
+def visits(folder: Path) -> tuple[Path, Read]:
+    planned, rows_ = made_up_visits(tiny_space())
+    log, header = JsonLines(folder / "t.lat.json.visits.jsonl"), {"space_id": planned["space_id"], "seed": 0}
+    log.extend([header, *rows_])
+    items = {item["name"] for item in planned["items"]}
+
+    def read() -> None:
+        for row in read_visits(log, header, items) or []:
+            if "item" in row:
+                assert row["item"] in items and row["visit"] >= 0 and 0 < row["min_ms"] < 1e9 and row["at_s"] >= 0
+
+    return log.path, read
+
+
+@kind("kit-result.jsonl", fuzz.of_lines)
+def kit_result(folder: Path) -> tuple[Path, Read]:
+    space = tiny_space()
+    planned, rows_ = made_up_visits(space)
+    header = {key: value for key, value in planned.items() if key != "items"}
+    header |= {"schema": "ghostnas.kit-result/1", "space": space_to_dict(space), "num_classes": space.num_classes}
+    header |= {"in_chs": space.in_chs, "dtype": "float32", "lowering": "mixed", "runtime": "onnxruntime"}
+    header |= {"runtime_version": "1", "device": this_device(), "plan_sha256": "0" * 64}
+    made = sum("item" in row for row in rows_)
+    log = JsonLines(folder / "result.jsonl")
+    log.extend([header, *rows_, {"finished": "2026-01-01T00:00:00Z", "visits": made}])
+    return log.path, lambda: read_result(log.path)
+
+
 @kind("checkpoint.pt", fuzz.of_torch)
 def checkpoint(folder: Path) -> tuple[Path, Read]:
-    net = Supernet((SPACE.smallest,), 10, 1)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    net(torch.randn(4, 1, 16, 16), SPACE.smallest).sum().backward()
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.randn(2, 1, 8, 8)).sum().backward()
     optimizer.step()
     scaler, file = torch.amp.GradScaler("cpu", enabled=False), folder / "checkpoint.pt"
 
     def state() -> _State:
-        return _State(net, optimizer, scaler, None, file, "x")
+        return _State(net, optimizer, scaler, None, file, {"what": "x"}, 100)
 
     made = state()
     made.step, made.loss = 7, 0.5

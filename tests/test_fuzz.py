@@ -5,11 +5,10 @@ import pytest
 from tests.fuzz import fuzz
 from tests.fuzz_kinds import KINDS
 
-HOLD = ("arch.json", "image.png", "image.jpg", "train.parquet")
 
-
-@pytest.mark.parametrize("name", HOLD)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_reader_gives_a_valid_result_or_one_clear_error(name, tmp_path):
     outcome = fuzz(KINDS[name], tmp_path, range(1000))
     assert not outcome.failures, f"python -m tests.fuzz {name} --only {outcome.failures[0][0]} shows the first"
-    assert outcome.refused > outcome.read > 0  # else the mutants are no test
+    assert outcome.read  # else the mutants are no test
+    assert outcome.refused or name == "checkpoint.pt"  # whose damage is answered with the one before it

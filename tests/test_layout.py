@@ -20,8 +20,11 @@ BETWEEN_ROOMS = {
     ("engine", "search.latency.predictor"),
     ("report", "search.engine.budgets"),
     ("report", "search.engine.front"),
+    ("report", "search.engine.log"),
+    ("report", "search.export.manifest"),
     ("report", "search.latency.predictor"),
     ("report", "search.latency.table"),
+    ("report", "search.training.records"),
     ("export", "search.report"),
 }
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
+from search.accuracy.study import read_study
 from search.errors import UserError
-from search.files import read_json
 from search.training.metadata import read_card, supernet_id
+from spaces.errors import SpaceError
 from spaces.space import Space
 from spaces.tables import costs
 
@@ -95,23 +96,23 @@ class Correction:
             UserError: it is none, is of another supernet, or has too few networks.
         """
         space = read_card(supernet)[1]
+        found = read_study(file)
+        rows, of = found["networks"], found.get("supernet_id")
+        if of != (asked := supernet_id(supernet)):
+            raise UserError(f"{file} is of another supernet ({of}) than {supernet} ({asked})")
+        if len(rows) < LEAST:
+            raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(rows)}")
+        for row in rows:
+            if row.get("trained_on_search") is None or row.get("code") is None:
+                raise UserError(
+                    f"{file} is no fidelity study that a correction can go by, for it has not tested network "
+                    f"{row['arch']} on the search split: `ghostnas fidelity` makes one, and keeps the networks it "
+                    "trained"
+                )
         try:
-            found = read_json(file)
-            rows, of = found["networks"], found["supernet_id"]
-            if of != (asked := supernet_id(supernet)):
-                raise UserError(f"{file} is of another supernet ({of}) than {supernet} ({asked})")
-            if len(rows) < LEAST:
-                raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(rows)}")
             return cls.fit(space, rows)
-        except UserError:
-            raise
-        except OSError as error:
-            raise UserError(f"{file}: {error.strerror}") from None
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(
-                f"{file} is no fidelity study that a correction can go by ({type(error).__name__}: {error}): "
-                "`ghostnas fidelity` makes one, and keeps the networks it trained"
-            ) from None
+        except SpaceError as error:
+            raise UserError(f"{file} is of another space than {supernet}: {error}") from None
 
     @property
     def effects(self) -> dict[str, float]:

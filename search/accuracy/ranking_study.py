@@ -24,6 +24,7 @@ from ghostnet.arch import Arch
 from ghostnet.weights import network
 from search.accuracy.evaluate import InheritedAccuracy, accuracy
 from search.accuracy.predictor import LEAST, left_out
+from search.accuracy.study import SCHEMA, read_plan
 from search.bootstrap import interval
 from search.data.datasets import Data
 from search.errors import UserError
@@ -38,7 +39,6 @@ from spaces.population import spread
 from spaces.space import Space
 from spaces.tables import costs
 
-SCHEMA = "ghostnas.fidelity/1"
 RECORD, PLAN, INHERITED, NETWORKS = "study.json", "plan.json", "inherited.jsonl", "networks"
 RESULT = "fidelity.json"
 REDRAWN = 200
@@ -192,9 +192,9 @@ def plan(space: Space, count: int, seed: int, path: Path, front: Sequence[Arch] 
     if not path.exists():
         drawn = [space.decode(code) for code in spread(space, np.random.default_rng([seed, count]), count)]
         return {arch.id: arch for arch in [*drawn, *front]}
-    archs = {name: Arch.from_dict(said) for name, said in read_json(path).items()}
+    archs = read_plan(path, space)
     others = len(archs.keys() - {arch.id for arch in front})
-    if not count - len(front) <= others <= count or not all(arch in space for arch in [*archs.values(), *front]):
+    if not count - len(front) <= others <= count or not all(arch in space for arch in front):
         raise UserError(
             f"{path} is of another study than {count} networks of space {space.name}: --out names a new one"
         )

@@ -15,7 +15,6 @@ from search.commands.shared import (
 )
 from search.errors import UserError
 from search.export.formats import FORMATS, check_formats
-from search.files import read_json
 from search.terminal import say
 
 if TYPE_CHECKING:
@@ -87,12 +86,15 @@ def _known(arch: Path, weights: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     card, before = weights.with_name("trained.json"), arch / "manifest.json"
     if before.exists():  # the architecture comes from an export of a run
-        facts |= {key: value for key, value in read_json(before).items() if key in ("space", "space_id")}
+        from search.export.manifest import read_manifest
+
+        facts |= {key: value for key, value in read_manifest(arch).items() if key in ("space", "space_id")}
     if card.exists():
-        trained = read_json(card)
-        keys = ("data", "classes", "mean", "std", "seed", "training")
-        accuracy = {"test": trained["test_accuracy"], "test_images": trained["test_images"]}
-        facts |= {"accuracy": accuracy, **{key: trained[key] for key in keys}}
+        from search.training.records import read_trained
+
+        trained = read_trained(card)
+        accuracy = {"test": trained.test_accuracy, "test_images": trained.test_images}
+        facts |= {"accuracy": accuracy, **trained.about()}
     return facts
 
 

@@ -1,6 +1,5 @@
 """The search."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -87,7 +86,9 @@ def search(
     for path in (supernet / "supernet.json", *latency, *([fidelity] if fidelity else [])):
         if not path.exists():
             raise UserError(f"no file {path}")
-    name = data or json.loads((supernet / "supernet.json").read_text(encoding="utf-8")).get("data", "")
+    from search.training.metadata import read_card
+
+    name = data or read_card(supernet)[0]["data"]
     sources.check(name)
     config = Search(
         flops_budget=flops_budget,

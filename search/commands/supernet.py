@@ -1,6 +1,5 @@
 """The supernet: its training, and whether it can be trusted."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -136,8 +135,9 @@ def fidelity(
     for path in (supernet / "supernet.json", *([trials] if trials else [])):
         if not path.exists():
             raise UserError(f"no file {path}")
-    known = json.loads((supernet / "supernet.json").read_text(encoding="utf-8"))
-    name = data or known.get("data", "")
+    from search.training.metadata import read_card
+
+    name = data or read_card(supernet)[0]["data"]
     sources.check(name)
     plan = load(recipe or recipe_for(name))
     config = plan.retrain.model_copy(update={"epochs": epochs} if epochs else {})
@@ -146,7 +146,7 @@ def fidelity(
     from search.folders import locked
     from search.report.fidelity import write_page
     from search.training.distributed import best_device
-    from search.training.metadata import check_data, read_card, supernet_id
+    from search.training.metadata import check_data, supernet_id
     from search.training.supernets import inherited_accuracy
 
     space = read_card(supernet)[1]
@@ -199,5 +199,5 @@ def _front_of(log: Path, space: "Space", count: int) -> "list[Arch]":
 
     if (of := next(iter(JsonLines(log)), {}).get("space_id")) != space.id:
         raise UserError(f"{log} is of another space ({of}) than {space.name} ({space.id})")
-    complete = [trial for trial in read_trials(log) if trial["state"] == COMPLETE]
+    complete = [trial for trial in read_trials(log, space) if trial["state"] == COMPLETE]
     return [space.decode(trial["code"]) for trial in choose(complete, count)]

@@ -1,17 +1,46 @@
 """`manifest.json`: what an export is, and every file of it with its SHA-256."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
 
 from search.errors import UserError
 from search.files import read_json
+from search.records import ArchId, Count, Member, Record, Sha256, record_of
 
-SCHEMA = "ghostnas.manifest/1"
+SCHEMA: Literal["ghostnas.manifest/1"] = "ghostnas.manifest/1"
 MANIFEST, ARCH = "manifest.json", "arch.json"
 
 
+class ExportedFile(Record):
+    """A file of an export. One that runs also says its `format`, and what trying it gave."""
+
+    model_config = ConfigDict(extra="allow")
+    sha256: Sha256
+    bytes: Count | None = None
+    format: str | None = None
+    macs: Count | None = None
+    top1_agreement: float | None = Field(default=None, ge=0, le=1)
+    largest_difference: float | None = Field(default=None, ge=0)
+    latency_ms: float | None = Field(default=None, ge=0)
+
+
+class Manifest(Record):
+    """What an export is: an architecture, its costs, and every file, by its path in the folder."""
+
+    model_config = ConfigDict(extra="allow")
+    schema_: Literal["ghostnas.manifest/1"] = Field(alias="schema")
+    arch: ArchId
+    macs: Count
+    num_classes: Count
+    in_chs: int = Field(ge=1)
+    files: dict[Member, ExportedFile]
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an export.
+    """The manifest of an export, as the JSON values of a `Manifest`.
 
     Raises:
         UserError: there is none, or one that this version can't read.
@@ -20,15 +49,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(folder / MANIFEST)
     except OSError as error:
         raise UserError(f"{folder} holds no export: {MANIFEST}: {error.strerror}") from None
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema != SCHEMA:
-        raise UserError(f"`schema` of {folder / MANIFEST} must be {SCHEMA!r}, but got {schema!r}")
-    wanted = {"arch": str, "macs": int, "num_classes": int, "in_chs": int, "files": dict}
-    for key, kind in wanted.items():
-        if not isinstance(manifest.get(key), kind):
-            raise UserError(f"{folder / MANIFEST} has no `{key}`")
-    for name, said in manifest["files"].items():
-        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-        if not inside or not isinstance(said, dict) or not isinstance(said.get("sha256"), str):
-            raise UserError(f"{folder / MANIFEST} lists {name!r}, which is no file of the folder with a SHA-256")
+    record_of(Manifest, manifest, str(folder / MANIFEST))
+    for name, file in manifest["files"].items():
+        if file.get("format") is not None and file.get("top1_agreement") is None:
+            raise UserError(f"{folder / MANIFEST} says that {name} runs, but not how its answers agreed")
     return manifest

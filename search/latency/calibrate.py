@@ -6,6 +6,7 @@ nothing twice.
 
 import time
 from collections import defaultdict
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from search.latency.ruler.gate import best
 from search.latency.ruler.rounds import Rounds
 from search.latency.runtimes import Dtype, Runtime, runtime
 from search.latency.table import Device, LatencyTable, Protocol, Setting
+from search.latency.visits import check_visits
 from search.progress import bar, best_effort
 from spaces.custom import space_to_dict
 from spaces.space import Space
@@ -77,14 +79,12 @@ def calibrate(
     header |= {key: device[key] for key in ("machine", "cpu", "cores")}
     with locked(out.parent, only=out.name):
         log = JsonLines(visits_log(out))
-        rows = list(log)
-        if rows:
-            check_same(rows[0], header, f"{log.path} holds visits of another calibration")
-        elif out.exists():
+        rows = read_visits(log, header, {item["name"] for item in planned["items"]})
+        if rows is None and out.exists():
             of = LatencyTable.load(out).setting
             check_same(of.model_dump(mode="json"), made_for.model_dump(mode="json"), f"{out} is another table")
         compare_with = reference(run)
-        if not rows:
+        if rows is None:
             log.append(header)  # now that everything is there that it takes
         bench, live = Bench(space, planned, store), _Live(space, planned)
         with bar("calibrate", 1) as progress:
@@ -93,7 +93,7 @@ def calibrate(
                 progress.total(total)
                 progress.at(done, live.word(work.visits))
 
-            work = Rounds(planned, partial(bench.session, run), compare_with, rows[1:], log.extend, deadline, tell)
+            work = Rounds(planned, partial(bench.session, run), compare_with, rows or [], log.extend, deadline, tell)
             work.run()
         table = build(space, planned, list(log)[1:], made_for, Device.model_validate(device))
         table.save(out)
@@ -113,6 +113,19 @@ def check_plan(rounds: int, fit_networks: int, held_out: int, batch: int) -> Non
 def visits_log(out: Path) -> Path:
     """Where the visits of a table are logged."""
     return out.with_name(out.name + ".visits.jsonl")
+
+
+def read_visits(log: JsonLines, header: dict[str, Any], items: Collection[str]) -> list[dict[str, Any]] | None:
+    """The lines of a calibration's log after its header; None where there is no log yet.
+
+    Raises:
+        UserError: it is of another calibration, or damaged.
+    """
+    rows = list(log)
+    if not rows:
+        return None
+    check_same(rows[0], header, f"{log.path} holds visits of another calibration")
+    return check_visits(((log.place(number), row) for number, row in enumerate(rows[1:], 2)), items)
 
 
 def build(

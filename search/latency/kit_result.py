@@ -1,19 +1,44 @@
 """From what a kit measured to a table. A damaged, truncated or foreign file is refused by name and line."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
 
 from search.errors import UserError
+from search.files import parse_json, read_bytes
 from search.latency.bench import all_units
 from search.latency.calibrate import build
 from search.latency.ruler.standalone import SCHEMA
 from search.latency.table import Device, LatencyTable, Setting
+from search.latency.visits import check_visits
+from search.records import ArchId, Count, Record, record_of
 from spaces.custom import space_of
 from spaces.errors import SpaceError
+from spaces.space import Space
 
 FROM_HEADER = ("runtime", "runtime_version", "threads", "batch", "dtype", "lowering", "space", "num_classes", "in_chs")
+
+
+class Header(Record):
+    """The first line of a kit's result: what was timed, on which device, and the codes of the whole networks."""
+
+    schema_: Literal["ghostnas.kit-result/1"] = Field(alias="schema")
+    device: Device
+    runtime: str
+    runtime_version: str
+    threads: Annotated[int, Field(ge=1, le=4096)]
+    batch: Annotated[int, Field(ge=1)]
+    dtype: Literal["float32", "int8"]
+    lowering: str
+    space: str | dict[str, Any]
+    space_id: ArchId
+    num_classes: Count
+    in_chs: Annotated[int, Field(ge=1)]
+    networks: Annotated[list[list[Count]], Field(min_length=4)]
+    fit_networks: Annotated[int, Field(ge=2)]
+    seed: Count
 
 
 def import_result(path: Path, out: Path) -> LatencyTable:
@@ -22,66 +47,59 @@ def import_result(path: Path, out: Path) -> LatencyTable:
     Raises:
         UserError: the file is damaged, cut short or no kit's result; names the line.
     """
-    rows = list(_rows(path))
-    header = rows[0] if rows else {}
-    if header.get("schema") != SCHEMA:
-        raise UserError(f"{path}, line 1, is no header of a kit's result ({SCHEMA})")
-    try:
-        space, device = space_of(header["space"]), Device.model_validate(header["device"])
-        setting = Setting(
-            space_id=header["space_id"],
-            resolution=space.resolution,
-            **{key: header[key] for key in FROM_HEADER},
-        )
-        planned = {"networks": header["networks"], "fit_networks": header["fit_networks"], "seed": header["seed"]}
-    except (KeyError, TypeError, ValueError, SpaceError) as error:
-        raise UserError(f"{path}, line 1: {' '.join(str(error).split())[:200]}") from None
-    if space.id != header["space_id"]:
-        raise UserError(
-            f"{path}, line 1: the kit is of another space {space.name}: {header['space_id']}, not {space.id}"
-        )
-    known = set(all_units(space)) | {f"network {k}" for k in range(len(header["networks"]))}
-    seen: set[tuple[str, int]] = set()
-    for number, row in enumerate(rows[1:], 2):
-        if "item" in row:
-            _check_visit(path, number, row, known, seen)
-    if rows[-1].get("visits") != len(seen):
-        raise UserError(
-            f"{path} ends at line {len(rows)}, before the calibration was finished: "
-            "the same calibrate.py goes on with it"
-        )
-    table = build(space, planned, rows[1:], setting, device)
+    header, space, rows = read_result(path)
+    setting = Setting(
+        space_id=header.space_id, resolution=space.resolution, **{key: getattr(header, key) for key in FROM_HEADER}
+    )
+    planned = {"networks": header.networks, "fit_networks": header.fit_networks, "seed": header.seed}
+    table = build(space, planned, rows, setting, header.device)
     table.save(out)
     return table
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_result(path: Path) -> tuple[Header, Space, list[dict[str, Any]]]:
+    """The header of a kit's result, its space, and the other lines: a whole calibration of that space.
+
+    Raises:
+        UserError: as `import_result`.
+    """
+    rows = _rows(path)
+    if not rows or rows[0].get("schema") != SCHEMA:
+        raise UserError(f"{path}, line 1, is no header of a kit's result ({SCHEMA})")
+    header = record_of(Header, rows[0], f"{path}, line 1")
     try:
-        content = path.read_bytes()
+        space = space_of(header.space)
+    except SpaceError as error:
+        raise UserError(f"{path}, line 1: {error}") from None
+    if space.id != header.space_id:
+        raise UserError(f"{path}, line 1: the kit is of another space {space.name}: {header.space_id}, not {space.id}")
+    codes = header.networks
+    if any(len(code) != len(space.choices) or not (np.array(code) < space.choices).all() for code in codes):
+        raise UserError(f"{path}, line 1: `networks` must have codes of space {space.name}")
+    if not header.fit_networks <= len(codes) - 2:
+        raise UserError(f"{path}, line 1: `fit_networks` must leave two of {len(codes)}, but got {header.fit_networks}")
+    known = set(all_units(space)) | {f"network {k}" for k in range(len(codes))}
+    check_visits(((f"{path}, line {number}", row) for number, row in enumerate(rows[1:], 2)), known)
+    visited = [row["item"] for row in rows[1:] if "item" in row]
+    if rows[-1].get("visits") != len(visited):
+        raise UserError(
+            f"{path} ends at line {len(rows)}, before the calibration was finished: "
+            "the same calibrate.py goes on with it"
+        )
+    if missing := {f"network {k}" for k in range(len(codes))} - set(visited):
+        raise UserError(f"{path} has no visit to {min(missing)}")
+    return header, space, rows[1:]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = read_bytes(path).split(b"\n")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    lines = content.split(b"\n")
     if lines[-1]:
         raise UserError(f"{path}, line {len(lines)}, is cut short: the same calibrate.py goes on with it")
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}, is damaged: {error}") from None
+    rows = [parse_json(line, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1)]
+    for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}, is no JSON object")
-        yield row
-
-
-def _check_visit(path: Path, number: int, row: dict[str, Any], known: set[str], seen: set[tuple[str, int]]) -> None:
-    if row["item"] not in known:
-        raise UserError(f"{path}, line {number}: the space has no {row['item']!r}")
-    for key in ("min_ms", "reference_ms", "at_s", "visit"):
-        value = row.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise UserError(f"{path}, line {number}: {key} must be a number from zero, but got {value!r}")
-    if not (row["min_ms"] and row["reference_ms"]):
-        raise UserError(f"{path}, line {number}: nothing takes zero milliseconds")
-    if (row["item"], row["visit"]) in seen:
-        raise UserError(f"{path}, line {number}: visit {row['visit']} to {row['item']!r} stands there twice")
-    seen.add((row["item"], row["visit"]))
+    return rows

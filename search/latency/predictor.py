@@ -100,6 +100,8 @@ class Predictor:
                 f"the latency table is of space {table.space_name} ({setting.space_id}), "
                 f"not of {space.name} ({space.id})"
             )
+        if (corrected := len(table.correction.slots)) != (units := len(space.layout.positions)):
+            raise UserError(f"the latency table corrects {corrected} units of a network, not {units}")
         self.space, self.correction = space, table.correction
         self._units = Units(space, table.entries, table.fallback)
 

@@ -6,13 +6,15 @@ is refused.
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from search.errors import UserError
-from search.files import write_text
+from search.files import read_json, write_text
+from search.records import record_of
 
 SCHEMA: Literal["ghostnas.latency/3"] = "ghostnas.latency/3"
 SCHEMA_FILE = Path(__file__).with_name("table.schema.json")
@@ -166,20 +168,14 @@ class LatencyTable(_Model):
             UserError: no such file, not a table of this schema, or one that was changed since it was written.
         """
         try:
-            content = json.loads(path.read_bytes())
-            said = content.get("schema") if isinstance(content, dict) else None
-            if isinstance(said, str) and said.startswith("ghostnas.latency/") and said != SCHEMA:
-                raise UserError(f"{path} has schema {said}, but this version reads {SCHEMA}: calibrate again")
-            table = cls.model_validate_json(json.dumps(content))
+            content = read_json(path)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
-            raise UserError(f"{path} is no latency table ({SCHEMA}): {where}: {first['msg']}") from None
-        except ValueError as error:
-            raise UserError(f"{path} is no latency table ({SCHEMA}): not JSON: {error}") from None
-        if _sealed(content)["content_sha256"] != content["content_sha256"]:
+        said = content.get("schema") if isinstance(content, dict) else None
+        if isinstance(said, str) and re.fullmatch(r"ghostnas\.latency/\d{1,9}", said) and said != SCHEMA:
+            raise UserError(f"{path} has schema {said}, but this version reads {SCHEMA}: calibrate again")
+        table = record_of(cls, content, str(path))
+        if _sealed(content)["content_sha256"] != table.content_sha256:
             raise UserError(f"{path} was changed since it was written: its content_sha256 doesn't fit")
         return table
 

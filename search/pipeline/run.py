@@ -13,7 +13,7 @@ from search.files import check_writable, read_json, write_json
 from search.folders import is_empty, locked
 from search.identity import check_same
 from search.pipeline import stages
-from search.pipeline.run_folder import RUN, SCHEMA, Run
+from search.pipeline.run_folder import RUN, SCHEMA, Run, recorded_recipe
 from search.recipes.schema import Recipe
 from search.terminal import say
 from spaces.custom import space_of
@@ -69,6 +69,7 @@ def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Ru
     if (out / RUN).exists():
         if not resume:
             raise UserError(f"{out} holds a run already: --resume goes on with it, --out names another folder")
+        recorded_recipe(out)  # refuses what is no run's
         check_same(_identity(read_json(out / RUN)), _identity(recorded), f"{out} holds another run")
     elif not is_empty(out):
         raise UserError(f"{out} is not empty and holds no run")

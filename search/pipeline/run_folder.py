@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from search.errors import UserError
-from search.files import read_json
+from pydantic import Field
+
 from search.recipes.schema import Recipe
+from search.records import Record, read_record
 from spaces.custom import space_of
 from spaces.space import Space
 
@@ -39,6 +40,13 @@ PRODUCTS = {
     "export": f"{EXPORTS}/done.json",
     "report": REPORT,
 }
+
+
+class RunRecord(Record):
+    """`run.json`: the recipe that a run is of."""
+
+    schema_: Literal["ghostnas.run/1"] = Field(alias="schema")
+    recipe: Recipe
 
 
 @dataclass
@@ -98,7 +106,4 @@ def recorded_recipe(out: Path) -> Recipe:
     Raises:
         UserError: it holds no run that this version can read.
     """
-    try:
-        return Recipe.model_validate(read_json(out / RUN)["recipe"], strict=False)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{out / RUN} has no recipe: {str(error).splitlines()[0]}") from None
+    return read_record(out / RUN, RunRecord).recipe

@@ -6,9 +6,11 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ghostnet.arch import Arch
 from search.errors import UserError
-from search.files import read_json, write_json
+from search.files import write_json
 from search.identity import check_same, file_digest
 from search.pipeline.run_folder import (
     EXPORTS,
@@ -24,9 +26,11 @@ from search.pipeline.run_folder import (
     TRIALS,
     Run,
 )
+from search.pipeline.search_result import SCHEMA, read_figures, read_result
 from search.progress import best_effort, warn
 from search.recipes.schema import Recipe
 from search.terminal import say
+from search.training.records import read_trained
 
 if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
     from search.pipeline.search_stage import Found
@@ -131,6 +135,7 @@ def search(job: Run) -> None:
     best, count = found.front, job.recipe.retrain.chosen
     chosen = choose_by_budget(list(found.inside.values()), count, fastest=len(found.inside) == 1)
     result = {
+        "schema": SCHEMA,
         "evaluated": len(trials),
         "planned": config.trials,
         "front": [t["arch"] for t in best],
@@ -171,16 +176,14 @@ def _search(job: Run, log: str, correction: Path | None = None, trials: int | No
 
 def networks(job: Run) -> dict[str, Arch]:
     """The chosen networks, the family's at some widths, and random ones, by the name of their folder."""
-    result = read_json(job.out / RESULT)
-    archs = {label: job.space.decode(trial["code"]) for label, trial in result["chosen"].items()}
+    result = read_result(job.out / RESULT)
+    archs = {label: job.space.decode(trial["code"]) for label, trial in result.chosen.items()}
     archs |= {f"ghostnet-{width:g}x": job.space.uniform(width) for width in job.recipe.retrain.baseline_widths}
-    return archs | {name: job.space.decode(code) for name, code in result.get("random", {}).items()}
+    return archs | {name: job.space.decode(np.array(code)) for name, code in result.random.items()}
 
 
 def like_them(job: Run, chosen: list[dict[str, Any]]) -> dict[str, list[int]]:
     """Random networks of the chosen ones' multiply-adds, one after the other: what luck would have found."""
-    import numpy as np
-
     from spaces.population import Window, sample
 
     rng, found = np.random.default_rng([job.recipe.seed, 7]), {}
@@ -246,13 +249,14 @@ def export(job: Run) -> None:
     from search.data.datasets import resized
     from search.export.export import MANIFEST
     from search.export.export import export as write_network
+    from search.export.manifest import read_manifest
     from search.latency.predictor import Predictor
     from search.latency.table import LatencyTable
     from search.training.retrain import CARD, WEIGHTS
 
     table = LatencyTable.load(job.out / TABLE)
-    predict, times = Predictor(table, job.space), read_json(job.out / TIMES)
-    chosen, archs = read_json(job.out / RESULT)["chosen"], networks(job)
+    predict, times = Predictor(table, job.space), read_figures(job.out / TIMES)
+    chosen, archs = read_result(job.out / RESULT).chosen, networks(job)
     images = job.data.normalise(job.data.search.images[:64])
     left_out: dict[str, str] = {}
     for label, trial in chosen.items():
@@ -260,14 +264,14 @@ def export(job: Run) -> None:
         out = job.out / EXPORTS / label
         identity = {"arch": archs[label].id, "weights": file_digest(folder / WEIGHTS)}
         if (out / MANIFEST).exists():
-            check_same(read_json(out / MANIFEST).get("identity"), identity, f"{out} is the export of another network")
+            check_same(read_manifest(out).get("identity"), identity, f"{out} is the export of another network")
             continue
-        card = read_json(folder / CARD)
+        card = read_trained(folder / CARD)
         latency = predict(job.space.encode(archs[label]))
         facts = {
             "accuracy": {
-                "test": card["test_accuracy"],
-                "test_images": card["test_images"],
+                "test": card.test_accuracy,
+                "test_images": card.test_images,
                 "inherited_on_search_split": trial.get("inherited", trial["accuracy"]),
             },
             "latency": {
@@ -280,7 +284,7 @@ def export(job: Run) -> None:
                 "predicted_high_ms": float(latency.high_ms[0]),
                 "measured_ms": times[label],
             },
-            **{key: card[key] for key in ("data", "classes", "mean", "std", "seed", "training")},
+            **card.about(),
             "space": job.space.name,
             "space_id": job.space.id,
             "identity": identity,

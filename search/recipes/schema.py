@@ -3,7 +3,8 @@
 Unknown keys, wrong types and values out of range are refused by name. What a recipe leaves out has the default below.
 """
 
-import tomllib
+import re
+import reprlib
 from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
@@ -23,9 +24,13 @@ from pydantic import (
     model_validator,
 )
 
+from ghostnet.files import parse_toml
 from search.errors import UserError
+from search.files import read_bytes
+from search.records import Name
 from search.secrets import without_secrets
 
+MOST_BYTES = 1 << 20  # of a recipe
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -44,7 +49,7 @@ def check_sampler(backend: str, sampler: str) -> None:
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 M = TypeVar("M", bound=_Model)
@@ -236,10 +241,10 @@ class Retraining(Training):
 class Recipe(_Model):
     """A whole run."""
 
-    name: str
+    name: Name = Field(description="of the run's folder, where none is given")
     data: str
     space: str | dict[str, Any] = Field(description="a preset's name, or a table: see `spaces.custom`")
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     threads: Count | None = Field(default=None, description="of training and evaluation; torch's choice where None")
     train_images: Annotated[int, Field(ge=10)] | None = None
     supernet: SupernetPart
@@ -267,15 +272,15 @@ def load_retraining(name: str) -> tuple[Retraining, int | None]:
         UserError: there is none, or it breaks a rule.
     """
     text, stem = _text(name, _ours("recipes") | _ours("recipes/retrain"))
-    with suppress(tomllib.TOMLDecodeError):  # which `parse` tells
-        if tomllib.loads(text).keys() == {"retrain"}:
+    with suppress(ValueError):  # which `parse` tells
+        if parse_toml(text).keys() == {"retrain"}:
             return _checked(_Alone, text, stem).retrain, None
     plan = parse(text, stem)
     return plan.retrain, plan.train_images
 
 
 class _Alone(_Model):
-    name: str
+    name: Name
     retrain: Retraining
 
 
@@ -289,7 +294,7 @@ def _text(name: str, ours: dict[str, Traversable]) -> tuple[str, str]:
     path = Path(name)
     if path.suffix == ".toml":
         try:
-            return path.read_text(encoding="utf-8"), path.stem
+            return read_bytes(path, MOST_BYTES).decode(), path.stem
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     if name not in ours:
@@ -308,16 +313,19 @@ def parse(text: str, name: str) -> Recipe:
 
 def _checked(kind: type[M], text: str, name: str) -> M:
     try:
-        return kind.model_validate({"name": name} | tomllib.loads(text), strict=False)
-    except tomllib.TOMLDecodeError as error:
+        values = parse_toml(text)
+    except ValueError as error:
         raise UserError(f"recipe {name} is not TOML: {error}") from None
+    plain = re.sub(r"[^\w.-]", "-", name).lstrip(".-")[:64] or "recipe"
+    try:
+        return kind.model_validate({"name": plain} | values, strict=False)
     except ValidationError as error:
         # A key that is unknown is the likely reason for one that is missing.
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         where = _dotted(first["loc"])
         if first["type"] == "extra_forbidden":
             raise UserError(f"recipe {name}: {where} is no key of a recipe{_nearest(kind, first['loc'])}") from None
-        got = "" if first["type"] == "missing" else f", but got {first['input']!r}"
+        got = "" if first["type"] == "missing" else f", but got {reprlib.repr(first['input'])}"
         raise UserError(f"recipe {name}: {where}: {first['msg']}{got}") from None
 
 

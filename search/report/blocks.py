@@ -12,7 +12,7 @@ def tables(summary: Summary) -> str:
     """A folded table a chosen network, its peer's beneath it."""
     named = {n.name: n.arch for n in summary.networks if n.chosen}
     if not named and summary.result:
-        named = {label: summary.arch(trial) for label, trial in summary.result["chosen"].items()}
+        named = {label: summary.arch(trial) for label, trial in summary.result.chosen.items()}
     parts = []
     for name, arch in named.items():
         other, peer_arch = peer(summary, arch)

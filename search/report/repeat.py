@@ -4,7 +4,8 @@ from typing import Any
 
 import tomli_w
 
-from search.files import read_json
+from search.export.manifest import read_manifest
+from search.recipes.schema import Recipe
 from search.report import page
 from search.report.summary import Summary
 from search.secrets import without_secrets
@@ -12,9 +13,9 @@ from search.secrets import without_secrets
 
 def section(summary: Summary) -> str:
     """The recipe in full, and what it ran on."""
-    name = summary.recipe["name"]
+    name = summary.recipe.name
     command = f"ghostnas run recipe.toml --out results/{name}   # the recipe lies beside this page"
-    facts: dict[str, Any] = {"seed": summary.recipe["seed"], "space id": summary.space.id}
+    facts: dict[str, Any] = {"seed": summary.recipe.seed, "space id": summary.space.id}
     if table := summary.table:
         device, setting = table.device, table.setting
         facts |= {
@@ -25,11 +26,12 @@ def section(summary: Summary) -> str:
         }
     manifests = sorted((summary.folder / "export").glob("*/manifest.json"))
     if manifests:
-        facts |= {f"{key} version": value for key, value in read_json(manifests[0])["versions"].items()}
+        versions = read_manifest(manifests[0].parent).get("versions", {})
+        facts |= {f"{key} version": value for key, value in versions.items()}
     rows: list[page.Row] = [("", [key, str(value)]) for key, value in facts.items()]
     hashes: list[page.Row] = []
     for path in manifests:
-        for file, said in read_json(path)["files"].items():
+        for file, said in read_manifest(path.parent)["files"].items():
             hashes.append(("", [f"{path.parent.name}/{file}", said["sha256"]]))
     parts = [
         f"<pre>{page.escape(command)}</pre>",
@@ -41,9 +43,10 @@ def section(summary: Summary) -> str:
     return "".join(parts)
 
 
-def recipe_toml(recipe: dict[str, Any]) -> str:
+def recipe_toml(recipe: Recipe) -> str:
     """A recipe as the TOML that gives it again; what is None is left out."""
-    return tomli_w.dumps({key: _stated(value) for key, value in recipe.items() if value is not None and key != "name"})
+    values = recipe.model_dump(mode="json", exclude={"name"})
+    return tomli_w.dumps({key: _stated(value) for key, value in values.items() if value is not None})
 
 
 def _stated(value: Any) -> Any:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ghostnet.arch import Arch
+from search.accuracy.study import read_study
 from search.engine.front import front
-from search.files import read_json, write_bytes, write_text
+from search.files import write_bytes, write_text
 from search.folders import locked
 from search.pipeline.run_folder import FIDELITY
 from search.progress import best_effort
@@ -43,7 +44,7 @@ def _write(summary: Summary, out: Path) -> Path:
         figures = {name: each for name, each in wanted.items() if name in svgs}
         beside, below = (extra, "") if len(figures) == 1 and extra.startswith(page.SCROLL) else ("", extra)
         parts += [page.heading(title), page.figures(figures, svgs, beside) if figures else "", below]
-    write_text(out / PAGE, page.page(f"GhostNAS: {summary.recipe['name']}", parts, page.tips(drawn)))  # last
+    write_text(out / PAGE, page.page(f"GhostNAS: {summary.recipe.name}", parts, page.tips(drawn)))  # last
     return out / PAGE
 
 
@@ -64,13 +65,13 @@ def render(drawn: dict[str, Drawn], out: Path) -> dict[str, str]:
 
 def _head(summary: Summary) -> list[str]:
     recipe = summary.recipe
-    space = recipe["space"] if isinstance(recipe["space"], str) else recipe["space"].get("name", "custom")
+    space = recipe.space if isinstance(recipe.space, str) else recipe.space.get("name", "custom")
     words = (
-        f"{recipe['data']}, space {space} ({summary.space.size:,} networks), budget "
-        f"{recipe['search']['flops_budget']} multiply-adds, seed {recipe['seed']}"
+        f"{recipe.data}, space {space} ({summary.space.size:,} networks), budget "
+        f"{recipe.search.flops_budget} multiply-adds, seed {recipe.seed}"
     )
     return [
-        f"<h1>GhostNAS: {page.escape(recipe['name'])}</h1>",
+        f"<h1>GhostNAS: {page.escape(recipe.name)}</h1>",
         page.paragraph(words, "soft"),
         *(page.paragraph(note, "note") for note in summary.notes),
     ]
@@ -120,15 +121,18 @@ def _fidelity(summary: Summary) -> Section | None:
     """What full trainings said of the supernet, and what the search made of that."""
     if not (summary.folder / FIDELITY).exists():
         return None
-    found = read_json(summary.folder / FIDELITY)
-    corrected = found["corrected"]
+    found = read_study(summary.folder / FIDELITY)
     words = (
         f"{len(found['networks'])} networks were trained fully before the search. Inherited weights rank them to a "
         f"Kendall tau of {found['kendall_tau']:.2f}, within bins of like multiply-adds {found['tau_within_bins']:.2f}; "
-        f"multiply-adds alone rank them to {found['macs_tau']:.2f}. Corrected by a fit on the others, "
-        f"{corrected['kendall_tau']:.2f} and {corrected['tau_within_bins']:.2f}, with a mean error of "
-        f"{100 * corrected['error']:.1f} points. The search went by accuracy so corrected."
+        f"multiply-adds alone rank them to {found['macs_tau']:.2f}."
     )
+    if corrected := found.get("corrected"):
+        words += (
+            f" Corrected by a fit on the others, {corrected['kendall_tau']:.2f} and "
+            f"{corrected['tau_within_bins']:.2f}, with a mean error of {100 * corrected['error']:.1f} points. The "
+            "search went by accuracy so corrected."
+        )
     caption = "Accuracy inherited and after full training (test split), a mark for each network."
     return _drawn({"fidelity": lambda: Drawn(caption, scatter(found))}), page.paragraph(words)
 
@@ -177,7 +181,7 @@ def _shown(summary: Summary) -> dict[str, Arch]:
     """The chosen networks, trained or not yet, and the baseline of like cost."""
     named = {n.name: n.arch for n in summary.networks if n.chosen}
     if not named and summary.result:
-        named = {label: summary.arch(trial) for label, trial in summary.result["chosen"].items()}
+        named = {label: summary.arch(trial) for label, trial in summary.result.chosen.items()}
     if named:
         name, arch = blocks.peer(summary, list(named.values())[-1])
         named[name] = arch
@@ -217,9 +221,9 @@ def _words(summary: Summary) -> str:
             f"{protocol.disturbed:.0%} of the visits were disturbed by other work."
         )
     if summary.supernet:
-        training = summary.supernet["training"]
+        training = summary.supernet.training
         parts.append(
-            f"Supernet: {training['epochs']:g} epochs, {training['steps']} steps in {training['seconds']:.0f} s; "
-            f"{training['skipped_steps']} skipped for a loss that was not finite."
+            f"Supernet: {training.epochs:g} epochs, {training.steps} steps in {training.seconds:.0f} s; "
+            f"{training.skipped_steps} skipped for a loss that was not finite."
         )
     return "".join(page.paragraph(part) for part in parts)

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ghostnet.arch import Arch
+from search.engine.log import read_trials
 from search.errors import UserError
-from search.files import JsonLines, read_json
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.pipeline.run_folder import PRODUCTS
+from search.pipeline.run_folder import INHERITED, PRODUCTS, RESULT, RUN, TABLE, TIMES, TRIALS, recorded_recipe
+from search.pipeline.search_result import Exported, SearchResult, read_figures
+from search.recipes.schema import Recipe
+from search.records import R, read_record
+from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
 from spaces.custom import space_of
 from spaces.space import Space
 
 KINDS = ("chosen", "parent", "family", "random")
+COLUMNS = ("accuracy", "latency_ms", "latency_low_ms", "latency_high_ms")  # of every run's log
 ROUGH = 0.05  # mean relative error of a latency table, above which a report warns of it
 
 
@@ -70,13 +75,13 @@ class Summary:
     """
 
     folder: Path
-    recipe: dict[str, Any]
-    supernet: dict[str, Any] | None
+    recipe: Recipe
+    supernet: SupernetMetadata | None
     table: LatencyTable | None
     space: Space
     predict: Predictor | None
     trials: list[dict[str, Any]]
-    result: dict[str, Any] | None
+    result: SearchResult | None
     networks: list[Network]
     notes: list[str]
 
@@ -98,17 +103,16 @@ class Summary:
     def judged_seconds(self) -> float:
         """Time at work before the search on networks to correct the supernet by: a first search, and trainings."""
         folder = self.folder / "fidelity"
-        first = sum(t["seconds"] for t in list(JsonLines(folder / "trials.jsonl"))[1:])
-        cards = folder.glob("networks/*/trained.json")
-        return first + sum(read_json(card)["training"]["seconds"] for card in cards)
+        first = sum(t["seconds"] for t in _trials(folder / "trials.jsonl", self.space))
+        return first + sum(read_trained(card).training.seconds for card in folder.glob("networks/*/trained.json"))
 
     @property
     def seconds(self) -> dict[str, float]:
         """Time at work by stage, of the stages that are finished."""
         spent = {}
         if self.supernet:
-            word = "parent" if self.supernet.get("kind") == "transplant" else "supernet"
-            spent[word] = self.supernet["training"]["seconds"]
+            word = "parent" if self.supernet.kind == "transplant" else "supernet"
+            spent[word] = self.supernet.training.seconds
         if self.table:
             spent["calibration"] = self.table.protocol.seconds
         if judged := self.judged_seconds:
@@ -126,29 +130,23 @@ def summarise(folder: Path) -> Summary:
     Raises:
         UserError: it holds no run, or one that this version can't read.
     """
-    run = _read(folder / "run.json")
-    if run is None:
-        raise UserError(f"{folder} holds no run: no run.json")
-    try:
-        return _summarise(folder, run["recipe"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder} holds no run that this version reads: {type(error).__name__} {error}") from None
-
-
-def _summarise(folder: Path, recipe: dict[str, Any]) -> Summary:
-    supernet = _read(folder / "supernet/supernet.json")
-    space = space_of(recipe["space"])
+    if not (folder / RUN).exists():
+        raise UserError(f"{folder} holds no run: no {RUN}")
+    recipe = recorded_recipe(folder)
+    supernet = _read(folder / "supernet/supernet.json", SupernetMetadata)
+    space = space_of(recipe.space)
     if supernet:
-        space = replace(space, num_classes=supernet["num_classes"], in_chs=supernet["in_chs"])
-    table_file = folder / "latency/table.lat.json"
+        space = replace(space, num_classes=supernet.num_classes, in_chs=supernet.in_chs)
+    table_file = folder / TABLE
     table = LatencyTable.load(table_file) if table_file.exists() else None
     predict = Predictor(table, space) if table else None
-    result = _read(folder / "search/result.json")
-    times, inherited = (_read(folder / f"networks/{name}.json") or {} for name in ("latency", "inherited"))
-    trials = list(JsonLines(folder / "search/trials.jsonl"))[1:]
+    result = _read(folder / RESULT, SearchResult)
+    figures = (folder / name for name in (TIMES, INHERITED))
+    times, inherited = (read_figures(file) if file.exists() else {} for file in figures)
+    trials = _trials(folder / TRIALS, space)
     evaluated = sum(t["state"] == "complete" for t in trials)
     networks = _networks(folder, result, times, inherited, predict)
-    found = Summary(
+    return Summary(
         folder=folder,
         recipe=recipe,
         supernet=supernet,
@@ -164,55 +162,62 @@ def _summarise(folder: Path, recipe: dict[str, Any]) -> Summary:
             *(f"{label} is not exported: {reason}" for label, reason in left_out(folder).items()),
         ],
     )
-    _ = recipe["name"], recipe["data"], recipe["seed"]  # what every report needs
-    return found
 
 
 def left_out(folder: Path) -> dict[str, str]:
     """The chosen networks of a run that could not be exported, and why."""
-    return (_read(folder / PRODUCTS["export"]) or {}).get("left_out", {})
+    exported = _read(folder / PRODUCTS["export"], Exported)
+    return exported.left_out if exported else {}
 
 
-def _doubts(folder: Path, supernet: dict[str, Any] | None, result: dict[str, Any] | None) -> list[str]:
+def _doubts(folder: Path, supernet: SupernetMetadata | None, result: SearchResult | None) -> list[str]:
     """What its own files warn of."""
-    cards = {"Supernet": supernet or {}, "Search": result or {}}
+    cards: dict[str, SupernetMetadata | SearchResult | TrainedMetadata | None] = {
+        "Supernet": supernet,
+        "Search": result,
+    }
     for file in sorted((folder / "networks").glob("**/trained.json")):
-        cards[f"Network {file.parent.relative_to(folder / 'networks')}"] = read_json(file)
-    return [f"{name}: {doubt}." for name, card in cards.items() for doubt in card.get("warnings", [])]
+        cards[f"Network {file.parent.relative_to(folder / 'networks')}"] = read_trained(file)
+    return [f"{name}: {doubt}." for name, card in cards.items() if card for doubt in card.warnings]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return read_json(path) if path.exists() else None
+def _read(path: Path, kind: type[R]) -> R | None:
+    return read_record(path, kind) if path.exists() else None
+
+
+def _trials(log: Path, space: Space) -> list[dict[str, Any]]:
+    """A log's trials, with the columns that every run's has."""
+    return read_trials(log, space, COLUMNS) if log.exists() else []
 
 
 def _networks(
     folder: Path,
-    result: dict[str, Any] | None,
+    result: SearchResult | None,
     times: dict[str, float],
     inherited: dict[str, float],
     predict: Predictor | None,
 ) -> list[Network]:
-    chosen, drawn = (result.get(key, {}) if result else {} for key in ("chosen", "random"))
+    chosen, drawn = (result.chosen, result.random) if result else ({}, {})
     found = []
     parent = folder / "supernet/parent/trained.json"
     trained = sorted((folder / "networks").glob("*/trained.json"))
     kinds: dict[str, Any] = dict.fromkeys(chosen, "chosen") | dict.fromkeys(drawn, "random") | {"parent": "parent"}
     for card_file in [parent, *trained] if parent.exists() else trained:
-        name, card = card_file.parent.name, read_json(card_file)
-        cards = [card, *(read_json(other) for other in sorted(card_file.parent.glob("seed-*/trained.json")))]
+        name, card = card_file.parent.name, read_trained(card_file)
+        cards = [card, *(read_trained(other) for other in sorted(card_file.parent.glob("seed-*/trained.json")))]
         trial, arch = chosen.get(name), Arch.load(card_file.parent / "arch.json")
         found.append(
             Network(
                 name=name,
                 kind=kinds.get(name, "family"),
                 arch=arch,
-                macs=card["macs"],
-                params=card["params"],
-                accuracies=tuple(each["test_accuracy"] for each in cards),
-                test_images=card["test_images"],
-                epochs=card["training"]["epochs"],
-                planned_epochs=card["training"]["planned_epochs"],
-                seconds=sum(each["training"]["seconds"] for each in cards),
+                macs=card.macs,
+                params=card.params,
+                accuracies=tuple(each.test_accuracy for each in cards),
+                test_images=card.test_images,
+                epochs=card.training.epochs,
+                planned_epochs=card.training.planned_epochs,
+                seconds=sum(each.training.seconds for each in cards),
                 measured_ms=times.get(name),
                 predicted_ms=_predicted(predict, arch),
                 inherited=trial.get("inherited", trial["accuracy"]) if trial else inherited.get(name),
@@ -230,10 +235,10 @@ def _predicted(predict: Predictor | None, arch: Arch) -> float | None:
 
 
 def _notes(
-    recipe: dict[str, Any],
-    supernet: dict[str, Any] | None,
+    recipe: Recipe,
+    supernet: SupernetMetadata | None,
     table: LatencyTable | None,
-    result: dict[str, Any] | None,
+    result: SearchResult | None,
     networks: list[Network],
     evaluated: int,
 ) -> list[str]:
@@ -243,19 +248,18 @@ def _notes(
         if product is None:
             notes.append(f"The {name} is not finished.")
     if result is None:
-        notes.append(f"The search is not finished: {evaluated} of {recipe['search']['trials']} networks are evaluated.")
+        notes.append(f"The search is not finished: {evaluated} of {recipe.search.trials} networks are evaluated.")
     if not networks:
         notes.append("No network is fully trained.")
-    if supernet and supernet["training"]["epochs"] < 0.99 * supernet["training"]["planned_epochs"]:
-        training = supernet["training"]
-        notes.append(f"Time-boxed: the supernet had {training['epochs']:g} of {training['planned_epochs']:g} epochs.")
-    if result and result["evaluated"] < result["planned"]:
-        notes.append(f"Time-boxed: {result['evaluated']} of {result['planned']} networks were evaluated.")
+    if supernet and (training := supernet.training).epochs < 0.99 * training.planned_epochs:
+        notes.append(f"Time-boxed: the supernet had {training.epochs:g} of {training.planned_epochs:g} epochs.")
+    if result and result.evaluated < result.planned:
+        notes.append(f"Time-boxed: {result.evaluated} of {result.planned} networks were evaluated.")
     if short := [n for n in networks if n.epochs < 0.99 * n.planned_epochs]:
         most = max(n.epochs for n in short)
         notes.append(f"Time-boxed: full training had at most {most:g} of {short[0].planned_epochs:g} epochs.")
-    expected = len(recipe["retrain"]["baseline_widths"])
-    expected += sum(len(result.get(key, {})) for key in ("chosen", "random")) if result else 0
+    expected = len(recipe.retrain.baseline_widths)
+    expected += len(result.chosen) + len(result.random) if result else 0
     if result and 0 < len(networks) < expected:
         notes.append(f"{len(networks)} of {expected} networks are fully trained.")
     if table and table.validation.mape > ROUGH:

@@ -1,13 +1,18 @@
 """Checkpoints: the newest and the one before it, so that a damaged file costs minutes, not a training."""
 
+import inspect
 import io
+import json
+import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from search.files import write_bytes
+from search.files import parse_json, write_bytes
 from search.identity import Identity, check_same
 from search.terminal import say
 
@@ -31,8 +36,11 @@ class Checkpoint:
             self.path.replace(self.before)
         write_bytes(self.path, content.getvalue())
 
-    def load(self) -> dict[str, Any] | None:
+    def load(self, check: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
         """The newest whole one; None where there is none.
+
+        Args:
+            check: raises whatever it likes where values can't be gone on from; the one before is taken then.
 
         Raises:
             UserError: it is of another training.
@@ -45,7 +53,9 @@ class Checkpoint:
                     if archive.testzip():  # torch doesn't look at the checksums it writes
                         raise zipfile.BadZipFile
                 values = torch.load(path, weights_only=True, map_location="cpu")
-                of = values["of"]
+                of = parse_json(json.dumps(values["of"]).encode(), str(path))
+                if of == json.loads(json.dumps(dict(self.of))):
+                    check(values)
             except Exception:  # torch's reader fails in any way on damaged bytes
                 say(f"{path} is damaged: the checkpoint before it is taken, if there is one")
                 continue
@@ -57,3 +67,64 @@ class Checkpoint:
         """Takes both away: the training is finished."""
         for path in (self.path, self.before):
             path.unlink(missing_ok=True)
+
+
+def check_form(saved: Any, own: Any, place: str = "") -> None:
+    """Raises:
+    ValueError: `saved` isn't made as `own` is: the same keys, types, shapes and lengths all the way down.
+    """
+    if isinstance(own, Tensor):
+        if not isinstance(saved, Tensor) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
+            raise ValueError(f"{place} is not of shape {list(own.shape)} and {own.dtype}")
+        return
+    if type(saved) is not type(own) and not (isinstance(saved, dict) and isinstance(own, dict)):
+        raise ValueError(f"{place} is not a {type(own).__name__}")
+    if isinstance(own, dict):
+        if saved.keys() != own.keys():
+            raise ValueError(f"{place} has other keys")
+        for key, value in own.items():
+            check_form(saved[key], value, f"{place}.{key}")
+    elif isinstance(own, list | tuple):
+        if len(saved) != len(own):
+            raise ValueError(f"{place} has another length")
+        for k, value in enumerate(own):
+            check_form(saved[k], value, f"{place}.{k}")
+    elif isinstance(own, float) and not math.isfinite(saved):
+        raise ValueError(f"{place} is not finite")
+
+
+def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Raises:
+    ValueError: `saved` is no state of this optimizer: it has other groups or options, or keeps of a parameter something
+        else than this one does.
+    """
+    own = optimizer.state_dict()
+    if not isinstance(saved, dict) or saved.keys() != own.keys() or not isinstance(saved["state"], dict):
+        raise ValueError("no state of an optimizer")
+    check_form([_options(group) for group in saved["param_groups"]], [_options(group) for group in own["param_groups"]])
+    if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in own["param_groups"]]:
+        raise ValueError("the groups have other parameters")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kept = _kept(optimizer)
+    for number, values in saved["state"].items():
+        shape = parameters[number].shape  # also finds out whether there is one
+        full = {
+            name: value.expand(shape) if isinstance(value, Tensor) and value.ndim else value
+            for name, value in kept.items()
+        }
+        check_form(values, full, f"state.{number}")
+
+
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's group without what timm's lamb counts in it."""
+    return {name: value for name, value in group.items() if name != "step"}
+
+
+def _kept(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimizer keeps of a parameter of one value, after a step."""
+    known = inspect.signature(type(optimizer)).parameters
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    fresh = type(optimizer)([parameter], **{name: v for name, v in optimizer.defaults.items() if name in known})
+    fresh.step()
+    return fresh.state_dict()["state"].get(0, {})

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from search.errors import UserError
 from search.identity import Identity
 from search.progress import bar, best_effort
 from search.recipes.schema import Training
-from search.training.checkpoint import Checkpoint
+from search.training.checkpoint import Checkpoint, check_form, check_optimizer
 from search.training.distributed import World
 from search.training.optimizer import optimizer_of, schedule_of
+from search.training.records import Progress
 from search.training.scalars import Scalars
 
 SKIPS = 20  # steps in a row without a finite loss before a training gives up
@@ -96,7 +98,7 @@ def fit(
     precision = autocast_dtype(config, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     average = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
-    state = _State(model, optimizer, scaler, average, checkpoint, of)
+    state = _State(model, optimizer, scaler, average, checkpoint, of, total)
     scalars = Scalars(checkpoint.with_name("tensorboard") if world.leads else None, state.step)
     looks = config.probes if probe and not seconds else 0  # a time box is for training
     probes = {math.ceil(total * (k + 1) / config.probes) for k in range(looks)}
@@ -205,16 +207,32 @@ class _State:
         average: nn.Module | None,
         path: Path,
         of: Identity,
+        steps: int,
     ) -> None:
         self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scaler": scaler}
         self.parts |= {"average": average} if average else {}
         self.checkpoint = Checkpoint(path, of)
         self.step, self.skipped, self.seconds, self.loss = 0, 0, 0.0, 0.0
-        if saved := self.checkpoint.load():
+        if saved := self.checkpoint.load(partial(self._check, steps)):
             for name, part in self.parts.items():
                 part.load_state_dict(saved[name])
             self.step, self.skipped = saved["step"], saved["skipped"]
             self.seconds, self.loss = saved["seconds"], saved["loss"]
+
+    def _check(self, steps: int, saved: dict[str, Any]) -> None:
+        """Raises:
+        ValueError: the values are no state of this training.
+        """
+        if saved.keys() != {"of", *Progress.model_fields, *self.parts}:
+            raise ValueError("other keys")
+        progress = Progress.model_validate({name: saved[name] for name in Progress.model_fields})
+        if not progress.skipped <= progress.step <= steps:
+            raise ValueError(f"step {progress.step} of {steps}, {progress.skipped} skipped")
+        for name, part in self.parts.items():
+            if isinstance(part, torch.optim.Optimizer):
+                check_optimizer(saved[name], part)
+            else:
+                check_form(saved[name], part.state_dict(), name)
 
     def save(self) -> None:
         values = {"step": self.step, "skipped": self.skipped, "seconds": self.seconds, "loss": self.loss}

@@ -10,6 +10,8 @@ from search.errors import UserError
 from search.files import read_json
 from search.identity import Identity, check_same, digest, file_digest
 from search.recipes.schema import SupernetTraining, Training
+from search.records import record_of
+from search.training.records import SupernetMetadata, TrainedMetadata
 from spaces.custom import space_of
 from spaces.errors import SpaceError
 from spaces.presets import named_space
@@ -31,13 +33,15 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
     """
     try:
         card = read_json(folder / CARD)
-        if card["schema"] == "ghostnas.supernet/1":  # whose slices were not scaled where no norm follows
+        if isinstance(card, dict) and card.get("schema") == "ghostnas.supernet/1":
+            # Its slices were not scaled where no norm follows.
             raise UserError(f"{folder / CARD} is of an earlier version ({card['schema']}): train the supernet again")
+        record_of(SupernetMetadata, card, str(folder / CARD))
         space = space_for(space_of(card["space"]), card["num_classes"], card["in_chs"])
     except OSError as error:
         raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None
-    except (KeyError, TypeError, SpaceError) as error:
-        raise UserError(f"{folder / CARD} is no supernet's card ({SCHEMA}): {error}") from None
+    except SpaceError as error:
+        raise UserError(f"{folder / CARD}: {error}") from None
     if card["space_id"] != space.id:
         raise UserError(
             f"the supernet in {folder} is of another space {space.name}: {card['space_id']}, not {space.id}"
@@ -88,6 +92,7 @@ def finished(card: Path, identity: Identity) -> dict[str, Any] | None:
     if not card.exists():
         return None
     found = read_json(card)
+    record_of(SupernetMetadata if card.name == CARD else TrainedMetadata, found, str(card))
     check_same(found.get("identity"), identity, f"{card.parent} holds another training")
     return found
 

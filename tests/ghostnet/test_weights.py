@@ -1,6 +1,8 @@
 """Checkpoints: the authors' names and ghost order in, refusals by name, nothing unpickled."""
 
+import argparse
 import pickle
+from pathlib import Path
 
 import pytest
 import timm
@@ -162,3 +164,36 @@ def test_what_has_no_exact_form_is_refused(tmp_path):
     torch.save(theirs(mixed, 5).state_dict(), tmp_path / "theirs.pth")
     with pytest.raises(WeightsError, match=r"s changes along the shortcut of blocks\.0\.1"):
         weights.network(mixed, tmp_path / "theirs.pth", order="grouped")
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_that_compiling_or_wrapping_put_a_prefix_before(prefix, tmp_path):
+    net = GhostNet(published("ghostnet-0.5"), 10)
+    torch.save({"state_dict": {f"{prefix}{k}": v for k, v in net.state_dict().items()}}, tmp_path / "w.pth")
+    again = weights.load(GhostNet(published("ghostnet-0.5"), 10), tmp_path / "w.pth")
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+    twice = net.state_dict() | {f"{prefix}{k}": v for k, v in net.state_dict().items()}
+    torch.save(twice, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="twice"):
+        weights.load(net, tmp_path / "w.pth")
+
+
+def test_files_of_timms_checkpoint_saver_are_read_and_no_other_class_is(tmp_path):
+    """Its files hold the script's options as an `argparse.Namespace`, beside the tensors."""
+    from timm.utils import CheckpointSaver
+
+    net = GhostNet(published("ghostnet-0.5"), 10)
+    saver = CheckpointSaver(
+        net,
+        torch.optim.SGD(net.parameters(), lr=0.1),
+        args=argparse.Namespace(model="ghostnet_050", lr=0.1, mean=(0.5, 0.5)),
+        checkpoint_dir=str(tmp_path),
+        recovery_dir=str(tmp_path),
+    )
+    saver.save_checkpoint(epoch=0, metric=1.0)
+    again = weights.load(GhostNet(published("ghostnet-0.5"), 10), tmp_path / "last.pth.tar")
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+    torch.save({"state_dict": net.state_dict(), "args": Path("x")}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="not a file of tensors alone"):
+        weights.load(net, tmp_path / "other.pth")
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()

@@ -49,7 +49,7 @@ def test_several_budgets_have_a_front_each_from_shared_evaluations(tmp_path):
         task = problem(flops="200k,300k..400k,600k")
         rows = run(task, tmp_path / sampler, trials=60, sampler=sampler)
         done = [t for t in rows if t["state"] == "complete"]
-        fronts = Found(task, done).fronts
+        fronts = Found(task, done, []).fronts
         windows = {"200k": (0, 200_000), "300k..400k": (300_000, 400_000), "600k": (0, 600_000)}
         assert list(fronts) == list(windows)
         for name, (low, high) in windows.items():

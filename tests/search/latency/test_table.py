@@ -338,8 +338,8 @@ def test_files_that_are_no_table_or_were_changed_are_refused(made, tmp_path):
     content = json.loads(text)
     entry = next(iter(content["entries"]))
     for broken, words in (
-        ("{", "no latency table"),
-        ("[]", "no latency table"),
+        ("{", "is not JSON"),
+        ("[]", "must be a JSON object"),
         (
             json.dumps(content | {"schema": "ghostnas.latency/1"}),
             "has schema ghostnas.latency/1, but .* calibrate again",

@@ -1,0 +1,139 @@
+"""The files of a fidelity study as types: the networks that it plans, and `fidelity.json`. Read without torch."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from ghostnet.arch import Arch, ArchError
+from search.errors import UserError
+from search.files import read_json
+from search.records import ArchId, Count, Record, Share, record_of
+from spaces.space import Space
+
+SCHEMA: Literal["ghostnas.fidelity/1"] = "ghostnas.fidelity/1"
+Rank = Annotated[float, Field(ge=-1.000001, le=1.000001)]
+
+
+def _interval(ends: list[float]) -> list[float]:
+    if len(ends) != 2 or not ends[0] <= ends[1]:
+        raise ValueError(f"must be two numbers in order, but got {str(ends)[:60]}")
+    return ends
+
+
+Interval = Annotated[list[float], AfterValidator(_interval)]
+
+
+class StudyNetwork(Record):
+    """A network that was trained fully: what the supernet said of it, and its accuracies on the test split and, for a
+    correction, on the search split."""
+
+    model_config = ConfigDict(extra="allow")
+    arch: ArchId
+    code: Annotated[list[Count], Field(min_length=1, max_length=10_000)] | None = None
+    kind: Literal["spread", "front"] = "spread"
+    macs: Annotated[int, Field(ge=1)]
+    params: Annotated[int, Field(ge=1)]
+    inherited: Share
+    trained: Share
+    trained_by_seed: list[Share] = Field(default_factory=list)
+    trained_on_search: Share | None = None
+
+
+class Bin(Record):
+    """Networks of like multiply-adds, and what is lost by taking the best of them by inherited accuracy."""
+
+    model_config = ConfigDict(extra="allow")
+    macs: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    networks: Annotated[int, Field(ge=1)]
+    kendall_tau: Rank
+    regret: Annotated[float, Field(ge=0)]
+    regret_of_a_random_pick: float
+
+
+class Corrected(Record):
+    """What the supernet, corrected by the other networks, reaches."""
+
+    kendall_tau: Rank
+    tau_within_bins: Rank
+    error: Annotated[float, Field(ge=0)]
+
+
+class Epochs(Record):
+    """How the networks were trained: a recipe's `[retrain]`."""
+
+    model_config = ConfigDict(extra="allow")
+    epochs: Annotated[float, Field(gt=0)]
+
+
+class Study(Record):
+    """`fidelity.json`."""
+
+    model_config = ConfigDict(extra="allow")
+    schema_: Literal["ghostnas.fidelity/1"] = Field(alias="schema")
+    space: str
+    space_id: str = ""
+    supernet_id: str | None = None
+    training_images: Count
+    test_images: Annotated[int, Field(ge=1)]
+    search_images: Count
+    training: Epochs
+    seeds: Annotated[int, Field(ge=1)]
+    kendall_tau: Rank
+    kendall_tau_95: Interval
+    spearman: Rank
+    spearman_95: Interval
+    tau_within_bins: Rank
+    tau_within_bins_95: Interval
+    seed_tau: Rank | None
+    ceiling_tau: Rank
+    ceiling_within_bins: Rank
+    macs_tau: Rank
+    macs_within_bins: Rank
+    mean_regret: float
+    mean_regret_of_a_random_pick: float
+    bins: Annotated[list[Bin], Field(min_length=1)]
+    corrected: Corrected | None = None
+    networks: Annotated[list[StudyNetwork], Field(min_length=2)]
+
+
+def read_study(file: Path) -> dict[str, Any]:
+    """What a study came to, as the JSON values of a `Study`.
+
+    Raises:
+        UserError: no such file, or no study.
+    """
+    try:
+        found = read_json(file)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    study = record_of(Study, found, str(file))
+    for k, each in enumerate(study.bins):
+        if not any(each.macs[0] <= network.macs <= each.macs[1] for network in study.networks):
+            raise UserError(f"{file}: no network is in bin {k} of its `bins`")
+    return found
+
+
+def read_plan(file: Path, space: Space) -> dict[str, Arch]:
+    """The networks of a study by their ids, which name their folders.
+
+    Raises:
+        UserError: a network is none of the space's, or stands under another's id.
+        OSError: there is no such file.
+    """
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise UserError(f"{file} must have architectures by their ids")
+    archs: dict[str, Arch] = {}
+    for name, value in found.items():
+        try:
+            archs[name] = Arch.from_dict(value)
+        except ArchError as error:
+            raise UserError(f"{file}: {name[:40]!r}: {error}") from None
+        if archs[name].id != name:
+            raise UserError(f"{file}: the architecture under {name[:40]!r} is {archs[name].id}")
+        if archs[name] not in space:
+            raise UserError(
+                f"{file} is of another study: architecture {name} is not in space {space.name}; --out names a new one"
+            )
+    return archs

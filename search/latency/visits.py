@@ -1,0 +1,59 @@
+"""The lines of a calibration's log, wherever it was made: visits to items, and how many units and rounds fitted."""
+
+from collections.abc import Collection, Iterable
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from search.errors import UserError
+from search.records import Count, Milliseconds, Record, Seconds, record_of
+
+
+class Visit(Record):
+    """A visit to an item: a unit by its key, or `network 0`, `network 1`, ... `reference_ms` says how quiet it was."""
+
+    model_config = ConfigDict(extra="allow")
+    item: str
+    visit: Count
+    at_s: Seconds
+    seconds: Seconds = 0.0
+    min_ms: Milliseconds
+    reference_ms: Milliseconds
+
+
+class Settled(Record):
+    """How many units and rounds fit into the time box."""
+
+    units: Count
+    rounds: Annotated[int, Field(ge=1, le=1000)]
+
+
+class Other(Record):
+    """A line that is no visit: what was settled, or the machine's state when a round began."""
+
+    model_config = ConfigDict(extra="allow")
+    settled: Settled | None = None
+
+
+def check_visits(lines: Iterable[tuple[str, dict[str, Any]]], items: Collection[str]) -> list[dict[str, Any]]:
+    """The lines again, if they are a calibration's, each visit once.
+
+    Args:
+        lines: each with its place, for the message.
+        items: those that can be visited.
+
+    Raises:
+        UserError: a line is something else.
+    """
+    rows: list[dict[str, Any]] = []
+    seen: set[tuple[str, int]] = set()
+    for place, row in lines:
+        record_of(Visit if "item" in row else Other, row, place)
+        if "item" in row:
+            if row["item"] not in items:
+                raise UserError(f"{place}: the space has no {row['item'][:80]!r}")
+            if (which := (row["item"], row["visit"])) in seen:
+                raise UserError(f"{place}: visit {row['visit']} to {row['item']!r} stands there twice")
+            seen.add(which)
+        rows.append(row)
+    return rows

@@ -1,0 +1,56 @@
+"""`result.json`: what a run's search came to, and which networks are trained fully."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, RootModel
+
+from search.engine.log import TrialRecord, code_of_trial
+from search.records import ArchId, Count, Name, Record, read_record
+
+SCHEMA: Literal["ghostnas.result/1"] = "ghostnas.result/1"
+
+
+class SearchResult(Record):
+    """The front and, by the names of their folders, the networks to train: `chosen` ones, each with its row of the log,
+    and `random` ones by their codes. `planned` is how many networks were to be evaluated."""
+
+    schema_: Literal["ghostnas.result/1"] = Field(default=SCHEMA, alias="schema")
+    evaluated: Count
+    planned: Count
+    front: list[ArchId]
+    fronts: dict[str, list[ArchId]] = Field(default_factory=dict)
+    chosen: dict[Name, Annotated[dict[str, Any], AfterValidator(TrialRecord.check)]]
+    random: dict[Name, Annotated[list[int], AfterValidator(code_of_trial)]] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+
+
+class Exported(Record):
+    """`export/done.json`: the chosen networks that were exported, and those that could not be, with the reason."""
+
+    exported: list[Name]
+    left_out: dict[Name, str] = Field(default_factory=dict)
+
+
+class Figures(RootModel[dict[Name, Annotated[float, Field(ge=0)]]]):
+    """A number for each fully trained network: `latency.json` in milliseconds, `inherited.json` the accuracy."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+def read_figures(path: Path) -> dict[str, float]:
+    """A number for each network, by its name.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    return read_record(path, Figures).root
+
+
+def read_result(path: Path) -> SearchResult:
+    """The result of a run's search.
+
+    Raises:
+        UserError: there is none, or it breaks a rule.
+    """
+    return read_record(path, SearchResult)

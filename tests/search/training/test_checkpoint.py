@@ -1,0 +1,89 @@
+"""Checkpoints: one that can't be gone on from is damaged, whatever is wrong with it, and the one before it is taken."""
+
+import pytest
+import torch
+from torch import nn
+
+from search.errors import UserError
+from search.recipes.schema import Training
+from search.training.loop import _State
+from search.training.optimizer import optimizer_of, schedule_of
+
+STEPS = 100
+
+
+def state(path, optimizer="sgd", of="x", seed=0) -> _State:
+    """A training of a tiny network, on from what is there."""
+    torch.manual_seed(seed)
+    config, net = Training(epochs=2, optimizer=optimizer), nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    made = optimizer_of(net, config)
+    schedule_of(made, config, STEPS, 50)
+    return _State(net, made, torch.amp.GradScaler("cpu", enabled=False), None, path, {"what": of}, STEPS)
+
+
+def trained(path, optimizer="sgd") -> _State:
+    """After two steps, each saved."""
+    made = state(path, optimizer)
+    for _ in range(2):
+        made.parts["model"](torch.randn(2, 1, 5, 5)).square().sum().backward()
+        made.parts["optimizer"].step()
+        made.step, made.loss = made.step + 1, 0.5
+        made.save()
+    return made
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsproptf", "lamb"])
+def test_a_whole_one_is_gone_on_from_exactly(optimizer, tmp_path):
+    before, after = trained(tmp_path / "c.pt", optimizer), state(tmp_path / "c.pt", optimizer, seed=1)
+    assert after.step == 2
+    for made in (before, after):
+        made.parts["optimizer"].zero_grad()
+        made.parts["model"](torch.ones(2, 1, 5, 5)).square().sum().backward()
+        made.parts["optimizer"].step()
+    for one, other in zip(before.parts["model"].parameters(), after.parts["model"].parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def reshaped(values):
+    values["model"]["0.weight"] = values["model"]["0.weight"].flatten()
+
+
+DAMAGE = {
+    "no model": lambda values: values.pop("model"),
+    "no step": lambda values: values.pop("step"),
+    "another key": lambda values: values.update(more=1),
+    "a step beyond the training's": lambda values: values.update(step=10**9),
+    "a step before the first": lambda values: values.update(step=-1),
+    "a step that is none": lambda values: values.update(step="2"),
+    "more skipped than made": lambda values: values.update(skipped=3),
+    "a loss that is no number": lambda values: values.update(loss=float("nan")),
+    "a weight that is missing": lambda values: values["model"].pop("0.weight"),
+    "a weight of another shape": reshaped,
+    "a weight of another type": lambda values: values["model"].update({"0.weight": 1.0}),
+    "no momentum": lambda values: values["optimizer"]["state"][0].pop("momentum_buffer"),
+    "a momentum of another shape": lambda values: values["optimizer"]["state"][0].update(momentum_buffer=torch.ones(3)),
+    "a parameter too many": lambda values: values["optimizer"]["state"].update({99: {}}),
+    "a group too few": lambda values: values["optimizer"]["param_groups"].pop(),
+    "a rate that is no number": lambda values: values["optimizer"]["param_groups"][0].update(lr=float("inf")),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_the_one_before_a_damaged_one_is_taken(what, tmp_path):
+    path = tmp_path / "c.pt"
+    trained(path)
+    values = torch.load(path, weights_only=True)
+    DAMAGE[what](values)
+    torch.save(values, path)
+    assert state(path, seed=1).step == 1
+    torch.save(values, tmp_path / "previous-c.pt")
+    fresh, begun = state(tmp_path / "none.pt", seed=1), state(path, seed=1)
+    assert begun.step == 0
+    for one, other in zip(fresh.parts["model"].parameters(), begun.parts["model"].parameters(), strict=True):
+        assert torch.equal(one, other)  # nothing of what was damaged is in it
+
+
+def test_one_of_another_training_is_refused_not_passed_over(tmp_path):
+    trained(tmp_path / "c.pt")
+    with pytest.raises(UserError, match="is of another training: what is x, not y"):
+        state(tmp_path / "c.pt", of="y")
