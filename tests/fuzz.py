@@ -279,9 +279,7 @@ def _other(value: Any, rng: random.Random) -> Any:
         return rng.choice((-value, value + 1, value - 1, value * 10**6, value / 3, str(value), float(value), [value]))
     if isinstance(value, str):
         made = (value + "x", value[:-1], value.upper(), "../" + value, "/" + value, value + "\0", value * 100, [value])
-        return rng.choice(
-            (*made, value + "\n", value + "\x1b[2J", {value[:50]: value}, int.from_bytes(value.encode()[:6]))
-        )
+        return rng.choice((*made, value + "\n", value + "\x1b[2J", {value[:50]: value}, len(value)))
     if isinstance(value, list):
         return rng.choice(
             (value[:-1], value + value[:1], value[::-1], [value], dict(enumerate(map(str, value))), [*value, 0])
