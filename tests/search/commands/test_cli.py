@@ -47,7 +47,7 @@ BAD = {
     "an unknown architecture": (["cost", "mobilenet"], "ghostnet-<width>"),
     "a missing architecture": (["retrain", "none.json"], "No such file"),
     "an unknown option": (["run", "--colour"], "No such option"),
-    "a number that is none": (["run", "--seed", "many"], "is not a valid int"),
+    "a number that is none": (["run", "--seed", "many"], "valid int"),
     "an unknown command": (["fly"], "No such command"),
     "a missing option": (["search"], "Missing option '--supernet'"),
     "no supernet": (["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M"], "no file x"),

@@ -153,7 +153,8 @@ def test_two_calibrations_of_one_table_are_not_at_work_at_once(law, tmp_path):
 
 def test_a_finished_table_of_another_setting_or_machine_is_no_place_for_a_new_one(law, tmp_path, monkeypatch):
     path = tmp_path / "t.lat.json"
-    before = calibrate(SPACE, path, **law)
+    calibrate(SPACE, path, **law)
+    before = path.read_bytes()
     device = calibration.this_device()
     with (
         monkeypatch.context() as patch,
@@ -164,7 +165,7 @@ def test_a_finished_table_of_another_setting_or_machine_is_no_place_for_a_new_on
     visits_log(path).unlink()
     with pytest.raises(UserError, match=r"t\.lat\.json is another table: batch is 1, not 2$"):
         calibrate(SPACE, path, **law | {"batch": 2})
-    assert LatencyTable.load(path) == before and not visits_log(path).exists()
+    assert path.read_bytes() == before and not visits_log(path).exists()
 
 
 def test_a_calibration_that_cannot_begin_leaves_no_log(law, tmp_path, monkeypatch):

@@ -110,7 +110,8 @@ def test_a_time_box_ends_the_training_with_its_schedule(data, tmp_path, monkeypa
     assert max(rates) > 0.05 and rates[-1] < 0.02
 
 
-def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skipped(data, tmp_path):
+def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skipped(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SKIPPED_SHARE", 0.5)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10))
     config = Training(epochs=10, batch_size=20)
     calls = []
@@ -243,7 +244,8 @@ def test_too_few_images_for_the_parts_of_a_batch_are_refused(data, tmp_path):
         retrain(SPACE.smallest, few, Training(epochs=1, accumulate=4), tmp_path / "net", device=CPU)
 
 
-def test_the_loss_averages_the_finite_ones_alone(data, tmp_path):
+def test_the_loss_averages_the_finite_ones_alone(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SKIPPED_SHARE", 0.5)
     """Where the first steps are skipped, the average begins with the first that counts."""
     net = torch.nn.Linear(256, 10)
     losses = iter([float("nan"), float("inf"), 4.0, 4.0, 4.0])
