@@ -171,6 +171,8 @@ class LatencyTable(_Model):
             content = read_json(path)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
+        except UserError as error:
+            raise UserError(f"no latency table: {error}") from None
         said = content.get("schema") if isinstance(content, dict) else None
         if isinstance(said, str) and re.fullmatch(r"ghostnas\.latency/\d{1,9}", said) and said != SCHEMA:
             raise UserError(f"{path} has schema {said}, but this version reads {SCHEMA}: calibrate again")

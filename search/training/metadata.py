@@ -36,7 +36,10 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
         if isinstance(card, dict) and card.get("schema") == "ghostnas.supernet/1":
             # Its slices were not scaled where no norm follows.
             raise UserError(f"{folder / CARD} is of an earlier version ({card['schema']}): train the supernet again")
-        record_of(SupernetMetadata, card, str(folder / CARD))
+        try:
+            record_of(SupernetMetadata, card, str(folder / CARD))
+        except UserError as error:
+            raise UserError(f"no supernet's card: {error}") from None
         space = space_for(space_of(card["space"]), card["num_classes"], card["in_chs"])
     except OSError as error:
         raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None

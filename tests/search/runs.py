@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ghostnet import cost
+from search.data.fingerprint import fingerprint
 from search.engine.choose import choose
 from search.engine.front import front
 from search.latency.table import LatencyTable
@@ -26,7 +27,10 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
     recipe = load("digits")
     budgets = {"flops_budget": "400k..500k, 650k", "latency_budget": "0.15ms"}
     recipe = recipe.model_copy(update={"seed": seed, "search": recipe.search.model_copy(update=budgets)})
-    _write(folder / "run.json", {"schema": "ghostnas.run/1", "recipe": recipe.model_dump(mode="json")})
+    _write(
+        folder / "run.json",
+        {"schema": "ghostnas.run/1", "recipe": recipe.model_dump(mode="json"), "data": fingerprint(recipe.data)},
+    )
     training = {"epochs": 3.0, "planned_epochs": 3.0, "steps": 9, "skipped_steps": 0, "seconds": 5.0, "loss": 0.5}
     if "train" in done:
         card = {"schema": "ghostnas.supernet/2", "space": "digits", "space_id": SPACE.id, "data": "digits"}

@@ -62,8 +62,7 @@ class Rounds:
     def run(self) -> None:
         """Makes all rounds that fit."""
         try:
-            stride = max(1, len(self.units) // (PILOT - FIRST))
-            pilot = list(dict.fromkeys([*self.units[:FIRST], *self.units[::stride]]))[:PILOT]
+            pilot = pilot_of(self.units)
             self._turn(0, self.networks, must=True)
             self._turn(0, pilot, must=True)
             if self.settled is None:
@@ -147,6 +146,13 @@ class Rounds:
     def _unsure(self, name: str) -> bool:
         low, high = interval(counted(self.visits[name], self.gate.best_ms))
         return not high - low <= SURE * (high + low)
+
+
+def pilot_of(units: list) -> list:
+    """The units visited in any case: the first ones, and others evenly from the rest; `PILOT` of them, or all."""
+    rest = units[FIRST:]
+    count = min(PILOT - FIRST, len(rest))
+    return units[:FIRST] + [rest[k * len(rest) // count] for k in range(count)]
 
 
 def interval(minima_ms) -> tuple:

@@ -123,10 +123,19 @@ def test_a_tight_box_keeps_the_probable_units_and_visits_each_twice():
     calibration(log, time.monotonic() + 0.45).run()
     settled = next(row["settled"] for row in log if "settled" in row)
     names = {name for name, _ in made(log)}
-    assert settled["rounds"] == 2 and rounds.PILOT - 8 <= settled["units"] < 100
+    assert settled["rounds"] == 2 and rounds.PILOT <= settled["units"] < 100
     assert {f"network {k}" for k in range(6)} <= names
-    chosen = {f"unit {k}" for k in range(settled["units"])} | {f"unit {k}" for k in range(0, 96, 2)}
+    chosen = {f"unit {k}" for k in range(settled["units"])} | set(rounds.pilot_of([f"unit {k}" for k in range(100)]))
     assert names - {f"network {k}" for k in range(6)} <= chosen
+
+
+@pytest.mark.parametrize("count", (1, 16, 17, 48, 49, 100, 5000))
+def test_a_pilot_has_the_first_units_and_others_evenly_from_the_rest(count):
+    pilot = rounds.pilot_of(list(range(count)))
+    assert len(pilot) == len(set(pilot)) == min(count, rounds.PILOT)
+    assert pilot[: rounds.FIRST] == list(range(min(count, rounds.FIRST)))
+    gaps = np.diff(pilot[rounds.FIRST :])
+    assert not len(gaps) or gaps.max() - gaps.min() <= 1
 
 
 def test_no_more_is_told_done_than_there_is_to_do():

@@ -110,8 +110,7 @@ def test_a_time_box_ends_the_training_with_its_schedule(data, tmp_path, monkeypa
     assert max(rates) > 0.05 and rates[-1] < 0.02
 
 
-def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skipped(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SKIPPED_SHARE", 0.5)
+def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skipped(data, tmp_path):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10))
     config = Training(epochs=10, batch_size=20)
     calls = []
@@ -125,9 +124,12 @@ def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skip
 
     arguments = {"of": {"net": "a linear layer"}, "seed": 0, "device": CPU, "title": "test"}
     done = loop.fit(
-        net, data, config, lambda *a: step(*a, lambda k: k % 5 == 0), checkpoint=tmp_path / "a", **arguments
+        net, data, config, lambda *a: step(*a, lambda k: k % 10 == 0), checkpoint=tmp_path / "a", **arguments
     )
-    assert done.skipped_steps == 20 and all(torch.isfinite(p).all() for p in net.parameters())
+    assert done.skipped_steps == 10 and all(torch.isfinite(p).all() for p in net.parameters())
+    calls.clear()
+    with pytest.raises(UserError, match="not finite in 20 of 100 steps, at most 10% are passed over"):
+        loop.fit(net, data, config, lambda *a: step(*a, lambda k: k % 5 == 0), checkpoint=tmp_path / "c", **arguments)
     with pytest.raises(UserError, match="no finite loss in 20 steps"):
         loop.fit(net, data, config, lambda *a: step(*a, lambda k: True), checkpoint=tmp_path / "b", **arguments)
 
@@ -244,17 +246,16 @@ def test_too_few_images_for_the_parts_of_a_batch_are_refused(data, tmp_path):
         retrain(SPACE.smallest, few, Training(epochs=1, accumulate=4), tmp_path / "net", device=CPU)
 
 
-def test_the_loss_averages_the_finite_ones_alone(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SKIPPED_SHARE", 0.5)
+def test_the_loss_averages_the_finite_ones_alone(data, tmp_path):
     """Where the first steps are skipped, the average begins with the first that counts."""
     net = torch.nn.Linear(256, 10)
-    losses = iter([float("nan"), float("inf"), 4.0, 4.0, 4.0])
+    losses = iter([float("nan"), float("inf"), *[4.0] * 18])
 
     def step(images, labels, rng):
         net(images.flatten(1)).sum().backward()
         return next(losses)
 
-    config = Training(epochs=1, batch_size=40)
+    config = Training(epochs=4, batch_size=40)
     about = {"of": {"net": "a test"}, "seed": 0, "device": CPU, "title": "a test"}
     assert loop.fit(net, data, config, step, checkpoint=tmp_path / "checkpoint", **about).loss == pytest.approx(4.0)
 
