@@ -12,7 +12,7 @@ from search.identity import Identity, check_same, digest, file_digest
 from search.recipes.schema import SupernetTraining, Training
 from search.records import record_of
 from search.training.records import SupernetMetadata, TrainedMetadata
-from spaces.custom import space_of
+from spaces.custom import space_of, space_to_dict
 from spaces.errors import SpaceError
 from spaces.presets import named_space
 from spaces.space import Space
@@ -50,6 +50,21 @@ def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
             f"the supernet in {folder} is of another space {space.name}: {card['space_id']}, not {space.id}"
         )
     return card, space
+
+
+def card_of(space: Space, data: "Data", seed: int, identity: Identity, kind: str = "elastic") -> dict[str, Any]:
+    """What the card of a supernet of either kind has: of which space and data it is."""
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "space": space_to_dict(space),
+        "space_id": space.id,
+        "num_classes": space.num_classes,
+        "in_chs": space.in_chs,
+        "data": data.name,
+        "seed": seed,
+        "identity": identity,
+    }
 
 
 def kind_of(card: Mapping[str, Any]) -> str:

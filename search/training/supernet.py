@@ -31,15 +31,14 @@ from search.training.doubts import chance_doubts, schedule_doubts
 from search.training.loop import fit
 from search.training.metadata import (
     CARD,
-    SCHEMA,
     WEIGHTS,
+    card_of,
     finished,
     read_card,
     space_for,
     trained_by,
     training_identity,
 )
-from spaces.custom import space_to_dict
 from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import macs_table
@@ -133,15 +132,8 @@ def _train(
         largest = InheritedAccuracy(supernet, data, config)(space.largest)
         doubts += chance_doubts(largest, data.search.labels, "the largest network's accuracy")
     card = {
-        "schema": SCHEMA,
-        "space": space_to_dict(space),
-        "space_id": space.id,
-        "num_classes": space.num_classes,
-        "in_chs": space.in_chs,
-        "data": data.name,
-        "seed": seed,
+        **card_of(space, data, seed, identity),
         "config": config.model_dump(mode="json"),
-        "identity": identity,
         "training": asdict(trained),
         "warnings": doubts,
     }

@@ -24,13 +24,12 @@ from search.data.datasets import Data
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.files import write_bytes, write_json, write_text
-from search.identity import Identity, digest
+from search.identity import digest
 from search.recipes.schema import ParentTraining, SupernetTraining, Training
 from search.training import retrain as full
 from search.training.distributed import World, best_device
-from search.training.metadata import CARD, SCHEMA, finished, kind_of, read_card, supernet_id, training_identity
+from search.training.metadata import CARD, card_of, finished, kind_of, read_card, supernet_id, training_identity
 from search.training.supernet import load_inherited, train_supernet
-from spaces.custom import space_to_dict
 from spaces.errors import SpaceError
 from spaces.space import Space
 
@@ -78,77 +77,57 @@ def train_parent(
     Raises:
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
     """
-    given = None
+    arch, given, as_it_is = widest(space), None, False
     if config.parent:
-        generator = torch.Generator().manual_seed(seed)  # of a new head
-        given = load_parent(config.parent, num_classes=data.num_classes, in_chs=data.in_chs, generator=generator)
-        check_parent(given.arch, space, config.parent)
+        given = load_parent(config.parent)
+        arch, fits = given.arch, (given.num_classes, given.in_chs) == (data.num_classes, data.in_chs)
+        check_parent(arch, space, config.parent)
+        as_it_is = fits and not config.tune
+        if not fits:
+            new_head = torch.Generator().manual_seed(seed)
+            classes, channels = data.num_classes, data.in_chs
+            given = load_parent(config.parent, num_classes=classes, in_chs=channels, generator=new_head)
     what = {"space": space.id, "kind": "transplant", "images": config.images}
     what |= {"parent": None if given is None else digest(sha256(to_bytes(given)).hexdigest())}
     identity = training_identity(what, data, config.model_copy(update={"parent": None}), seed)
     with World.current().locked(out):
-        return finished(out / CARD, identity) or _train(
-            space, data, config, out, identity, given, seed=seed, device=device, seconds=seconds
+        if card := finished(out / CARD, identity):
+            return card
+        init = None
+        if given is not None:
+            init = out / PARENT / GIVEN
+            write_text(init / full.ARCH, arch.to_json())
+            write_bytes(init / full.WEIGHTS, to_bytes(given))
+        trained = full.retrain(
+            arch,
+            data,
+            config,
+            out / PARENT,
+            seed=seed,
+            device=device,
+            seconds=seconds,
+            title="parent",
+            init=init,
+            as_it_is=as_it_is,
         )
-
-
-def _train(
-    space: Space,
-    data: Data,
-    config: ParentTraining,
-    out: Path,
-    identity: Identity,
-    given: GhostNet | None,
-    *,
-    seed: int,
-    device: torch.device,
-    seconds: float | None,
-) -> dict[str, Any]:
-    arch, init, as_it_is = widest(space), None, False
-    if given and config.parent:
-        arch, init = given.arch, out / PARENT / GIVEN
-        write_text(init / full.ARCH, arch.to_json())
-        write_bytes(init / full.WEIGHTS, to_bytes(given))
-        own = load_parent(config.parent)
-        as_it_is = (own.num_classes, own.in_chs) == (data.num_classes, data.in_chs) and not config.tune
-    trained = full.retrain(
-        arch,
-        data,
-        config,
-        out / PARENT,
-        seed=seed,
-        device=device,
-        seconds=seconds,
-        title="parent",
-        init=init,
-        as_it_is=as_it_is,
-    )
-    if not trained:  # another process of torchrun's writes
-        return {}
-    card = {
-        "schema": SCHEMA,
-        "kind": "transplant",
-        "space": space_to_dict(space),
-        "space_id": space.id,
-        "num_classes": space.num_classes,
-        "in_chs": space.in_chs,
-        "data": data.name,
-        "seed": seed,
-        "images": config.images,
-        "parent": {
-            "arch": arch.id,
-            "from": config.parent,
-            "test_accuracy": trained["test_accuracy"],
-            "macs": trained["macs"],
-            "params": trained["params"],
-        },
-        "config": trained["config"],
-        "identity": identity,
-        "training": trained["training"],
-        "warnings": trained["warnings"],
-    }
-    write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
-    return card
+        if not trained:  # another process of torchrun's writes
+            return {}
+        card = {
+            **card_of(space, data, seed, identity, kind="transplant"),
+            "images": config.images,
+            "parent": {
+                "arch": arch.id,
+                "from": config.parent,
+                "test_accuracy": trained["test_accuracy"],
+                "macs": trained["macs"],
+                "params": trained["params"],
+            },
+            "config": trained["config"],
+            "training": trained["training"],
+            "warnings": trained["warnings"],
+        }
+        write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
+        return card
 
 
 def widest(space: Space) -> Arch:

@@ -20,7 +20,7 @@ epochs = 1
 def test_ours_load_and_have_what_a_run_needs():
     for name in ("digits", "cifar10"):
         recipe = load(name)
-        assert recipe.name == name and recipe.retrain.chosen >= 3 and recipe.search.trials >= 80
+        assert recipe.name == name and recipe.retrain.chosen >= 3 and recipe.search.trials >= 150
 
 
 def test_a_training_alone_knows_nothing_of_the_run():
