@@ -8,13 +8,16 @@ import typer
 from ghostnet.arch import ArchError
 from search import __version__
 from search.commands.calibrate import app as calibrate
-from search.commands.facts import cost, space
-from search.commands.networks import export, verify
+from search.commands.cost import cost
+from search.commands.export import export, verify
+from search.commands.fidelity import fidelity
+from search.commands.report import report
 from search.commands.retrain import retrain
-from search.commands.run import report, run
+from search.commands.run import run
 from search.commands.search import search
 from search.commands.shared import TwoWords
-from search.commands.supernet import fidelity, train
+from search.commands.space import space
+from search.commands.train import train
 from search.errors import UserError
 from search.progress import set_verbosity
 from search.terminal import enter, fail, leave, os_error, output, say

@@ -13,8 +13,8 @@ from search.accuracy.predictor import Correction, left_out, left_out_of, points
 from search.engine.budgets import parse_windows
 from search.engine.front import hypervolume
 from search.files import read_json
-from search.pipeline.run_folder import FIDELITY, SUPERNET
 from search.report.summary import Network, Summary
+from search.run_folder.run import FIDELITY, SUPERNET
 from spaces.space import Space
 
 LAW = Path(__file__).parent / "law.json"

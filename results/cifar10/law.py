@@ -27,9 +27,9 @@ from search.files import read_json, write_json
 from search.latency.measure import measure
 from search.latency.runtimes import runtime
 from search.pipeline.retrain_stage import over_seeds, train_all
-from search.pipeline.run_folder import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, Run, recorded_recipe
 from search.pipeline.search_stage import Found, header, problem_of
 from search.pipeline.stages import labels, networks
+from search.run_folder.run import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, Run, recorded_recipe
 from search.training.retrain import WEIGHTS, Job
 
 HERE = Path(__file__).parent

@@ -19,11 +19,11 @@ from ghostnet.arch import Arch
 from search.engine.front import front
 from search.files import read_json, write_bytes, write_json, write_text
 from search.latency.table import describe
-from search.pipeline.run_folder import FIDELITY
 from search.report.fidelity import scatter
 from search.report.figures import fronts, png, svg
 from search.report.sensitivity import effects
 from search.report.summary import Summary, summarise
+from search.run_folder.run import FIDELITY
 
 HERE = Path(__file__).parent
 

@@ -15,12 +15,12 @@ from unscaled import UnscaledSupernet
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
 from ghostnet.units import STEM, TAIL
-from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data, load
 from search.data.transforms import Augment
 from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining
 from search.training.distillation import kl
+from search.training.evaluate import InheritedAccuracy
 from search.training.optimizer import optimizer_of, schedule_of
 from search.training.supernet import new_supernet, space_for
 from spaces.space import Gene, Space

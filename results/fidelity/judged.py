@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from make import SUPERNETS, opened, planned
 
 from ghostnet.arch import Arch
-from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data, resized
 from search.files import read_json, write_json
+from search.training.evaluate import InheritedAccuracy
 from search.training.supernet import CARD, load_inherited
 
 HERE = Path(__file__).parent

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from ghostnet.classic import vgg16
 from ghostnet.conversion import ghostify
 from ghostnet.count import count
-from search.accuracy.evaluate import accuracy
 from search.data.datasets import Data, load
 from search.files import JsonLines, write_json, write_text
 from search.recipes.schema import Training
 from search.training.distributed import best_device
+from search.training.evaluate import accuracy
 from search.training.loop import fit
 from search.training.metadata import training_identity
 

@@ -23,10 +23,10 @@ from ghostnet.classic import resnet
 from ghostnet.conversion import GhostConv2d, Replacement, ghostify
 from ghostnet.count import count
 from ghostnet.weights import read, save
-from search.accuracy.evaluate import accuracy, recalibrate
 from search.data.datasets import Data, load
 from search.files import write_json, write_text
 from search.recipes.schema import Training
+from search.training.evaluate import accuracy, recalibrate
 from search.training.loop import fit
 
 HERE = Path(__file__).parent

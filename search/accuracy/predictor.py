@@ -8,7 +8,7 @@ few full trainings take much of the error away, all the more if some are of netw
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from search.training.metadata import read_card, supernet_id
 from spaces.errors import SpaceError
 from spaces.space import Space
 from spaces.tables import costs
+
+if TYPE_CHECKING:  # torch is loaded by whoever evaluates
+    from search.training.evaluate import InheritedAccuracy
 
 LEAST = 8  # networks to fit on
 FEATURES = ("inherited accuracy", "log multiply-adds", "log parameters", "mean log width", "share of no ghosts")
@@ -123,3 +126,19 @@ class Correction:
         """Expected accuracy on the search split, in [0, 1]"""
         said = self.model.predict(np.array([features(self.space, arch, inherited)]))[0]
         return float(np.clip(said, 0.0, 1.0))
+
+
+class ExpectedAccuracy:
+    """Accuracy on the search split that sub-networks are expected to have once they are trained; with it, the one that
+    they inherit."""
+
+    def __init__(self, inherited: "InheritedAccuracy", correct: Correction) -> None:
+        self.inherited, self.correct = inherited, correct
+
+    def settle_in(self) -> None:
+        """Moves to this process's GPU, if it has one."""
+        self.inherited.settle_in()
+
+    def __call__(self, arch: Arch) -> dict[str, float]:
+        inherited = self.inherited(arch)
+        return {"accuracy": self.correct(arch, inherited), "inherited": inherited}

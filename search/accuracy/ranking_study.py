@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
 from ghostnet.weights import network
-from search.accuracy.evaluate import InheritedAccuracy, accuracy
 from search.accuracy.predictor import LEAST, left_out
 from search.accuracy.study import SCHEMA, read_plan
 from search.bootstrap import interval
@@ -33,6 +32,7 @@ from search.folders import locked
 from search.identity import Identity, check_same
 from search.progress import bar
 from search.recipes.schema import Training
+from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.metadata import finished
 from search.training.retrain import CARD, WEIGHTS, Job, retrain, retraining_identity
 from spaces.population import spread

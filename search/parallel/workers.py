@@ -11,13 +11,13 @@ from typing import Any
 
 from ghostnet.arch import Arch
 from ghostnet.source import WeightSource
-from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data
 from search.errors import UserError
 from search.files import read_json
 from search.progress import bar
 from search.recipes.schema import SupernetPart, Training
 from search.training.distributed import best_device
+from search.training.evaluate import InheritedAccuracy
 from search.training.retrain import CARD, Job
 from search.training.supernet import read_card
 from spaces.space import Space

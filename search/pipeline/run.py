@@ -13,8 +13,8 @@ from search.files import check_writable, read_json, write_json
 from search.folders import is_empty, locked
 from search.identity import check_same
 from search.pipeline import stages
-from search.pipeline.run_folder import RUN, SCHEMA, Run, recorded_recipe
 from search.recipes.schema import Recipe
+from search.run_folder.run import RUN, SCHEMA, Run, recorded_recipe
 from search.terminal import say
 from spaces.custom import space_of
 

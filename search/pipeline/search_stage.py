@@ -168,9 +168,9 @@ def search_networks(
     about = header(supernet, tables, data().fingerprint, config, problem, seed)
     if fidelity:
         about["fidelity"] = file_digest(fidelity)
-    from search.accuracy.evaluate import ExpectedAccuracy
+    from search.accuracy.predictor import ExpectedAccuracy
     from search.engine.backends import backend
-    from search.training.supernets import inherited_accuracy
+    from search.training.inherited import inherited_accuracy
 
     inherited = inherited_accuracy(supernet, data())
     evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited

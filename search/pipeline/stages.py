@@ -12,7 +12,10 @@ from ghostnet.arch import Arch
 from search.errors import UserError
 from search.files import write_json
 from search.identity import check_same, file_digest
-from search.pipeline.run_folder import (
+from search.progress import best_effort, warn
+from search.recipes.schema import Recipe
+from search.run_folder.result import SCHEMA, read_figures, read_result
+from search.run_folder.run import (
     EXPORTS,
     FIDELITY,
     FIRST_TRIALS,
@@ -26,9 +29,6 @@ from search.pipeline.run_folder import (
     TRIALS,
     Run,
 )
-from search.pipeline.search_result import SCHEMA, read_figures, read_result
-from search.progress import best_effort, warn
-from search.recipes.schema import Recipe
 from search.terminal import say
 from search.training.records import read_trained
 
@@ -86,8 +86,8 @@ def fidelity(job: Run) -> None:
     from search.accuracy.ranking_study import fidelity as measure
     from search.engine.choose import choose_by_budget
     from search.report.fidelity import write_page
+    from search.training.inherited import inherited_accuracy
     from search.training.metadata import supernet_id
-    from search.training.supernets import inherited_accuracy
 
     config, training, supernet = job.recipe.fidelity, job.recipe.retrain, job.out / SUPERNET
     front: list[Arch] = []
@@ -199,8 +199,8 @@ def retrain(job: Run) -> None:
     from search.latency.measure import measure
     from search.latency.runtimes import runtime
     from search.pipeline.retrain_stage import over_seeds, train_all, words
+    from search.training.metadata import PARENT
     from search.training.retrain import ARCH, WEIGHTS, Job
-    from search.training.supernets import PARENT
 
     archs, config, first = networks(job), job.recipe.retrain, job.recipe.seed
     jobs = [
@@ -236,7 +236,7 @@ def beginning(recipe: Recipe, supernet: Path) -> dict[str, Any]:
 
 def inherited(job: Run, archs: dict[str, Arch]) -> dict[str, float]:
     """What the supernet says of the networks that are trained fully, whether the search met them or not."""
-    from search.training.supernets import inherited_accuracy
+    from search.training.inherited import inherited_accuracy
 
     evaluate = inherited_accuracy(job.out / SUPERNET, job.data)
     evaluate.settle_in()

@@ -5,10 +5,11 @@ from typing import Any
 
 from search.engine.front import front, hypervolume
 from search.errors import UserError
+from search.figures.style import Drawn
 from search.files import write_text
 from search.folders import locked
 from search.report import page
-from search.report.figures import Drawn, fronts
+from search.report.figures import fronts
 from search.report.report import PAGE, render
 from search.report.summary import Summary, summarise
 

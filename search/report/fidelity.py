@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from search.figures.style import CHOSEN, STYLE, png, svg
 from search.files import write_bytes, write_text
-from search.report.figures import CHOSEN, STYLE, png, svg
 from spaces.population import short
 
 

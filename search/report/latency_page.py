@@ -7,10 +7,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from search.figures.style import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, Drawn, svg
 from search.files import write_text
 from search.latency.table import Agreement, LatencyTable
 from search.report import page
-from search.report.figures import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, Drawn, svg
 
 GREY, INK = "#9ca3af", "#111827"
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from importlib.resources import files
 
-from search.report.figures import Drawn, inline
+from search.figures.style import Drawn, inline
 from search.terminal import shown
 
 SCROLL = '<div class="scroll">'

@@ -6,16 +6,18 @@ from pathlib import Path
 from ghostnet.arch import Arch
 from search.accuracy.study import read_study
 from search.engine.front import front
+from search.figures.architectures import arch_figure
+from search.figures.style import Drawn, png, svg
 from search.files import write_bytes, write_text
 from search.folders import locked
-from search.pipeline.run_folder import FIDELITY
 from search.progress import best_effort
 from search.report import blocks, page, repeat
 from search.report.fidelity import scatter
-from search.report.figures import Drawn, arch_figure, choices, curves, fronts, png, svg
+from search.report.figures import choices, curves, fronts
 from search.report.scalars import run_scalars
 from search.report.sensitivity import effects
 from search.report.summary import Network, Summary, summarise
+from search.run_folder.run import FIDELITY
 from spaces.population import short
 
 FOLDER, PAGE = "report", "report.html"

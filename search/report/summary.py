@@ -11,10 +11,10 @@ from search.engine.log import read_trials
 from search.errors import UserError
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.pipeline.run_folder import INHERITED, PRODUCTS, RESULT, RUN, TABLE, TIMES, TRIALS, recorded_recipe
-from search.pipeline.search_result import Exported, SearchResult, read_figures
 from search.recipes.schema import Recipe
 from search.records import R, read_record
+from search.run_folder.result import Exported, SearchResult, read_figures
+from search.run_folder.run import INHERITED, PRODUCTS, RESULT, RUN, TABLE, TIMES, TRIALS, recorded_recipe
 from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
 from spaces.custom import space_of
 from spaces.space import Space

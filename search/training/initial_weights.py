@@ -19,7 +19,7 @@ def inherit(net: GhostNet, arch: Arch, folder: Path, data: Data) -> None:
         WeightsError: the weights are of another architecture.
     """
     from ghostnet.weights import load
-    from search.training.supernets import inherited_accuracy
+    from search.training.inherited import inherited_accuracy
 
     if (folder / CARD).exists():
         inherited = inherited_accuracy(folder, data)

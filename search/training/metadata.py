@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from search.data.datasets import Data
 
 SCHEMA, CARD, WEIGHTS = "ghostnas.supernet/2", "supernet.json", "supernet.safetensors"
-PARENT_WEIGHTS = "parent/weights.safetensors"  # what a transplanted supernet has in place of WEIGHTS
+PARENT = "parent"  # the folder of a transplanted supernet's parent in the supernet's
+PARENT_ARCH = f"{PARENT}/arch.json"
+PARENT_WEIGHTS = f"{PARENT}/weights.safetensors"  # what a transplanted supernet has in place of WEIGHTS
 ON_THE_WAY = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without
 
 

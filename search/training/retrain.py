@@ -13,7 +13,6 @@ from ghostnet.arch import Arch
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
-from search.accuracy.evaluate import accuracy, recalibrate
 from search.data.datasets import Data, resized
 from search.data.transforms import temporary_seed
 from search.errors import UserError
@@ -24,6 +23,7 @@ from search.training import teacher as teachers
 from search.training.checkpoint import Checkpoint
 from search.training.distributed import World
 from search.training.doubts import chance_doubts, schedule_doubts
+from search.training.evaluate import accuracy, recalibrate
 from search.training.initial_weights import inherit
 from search.training.loop import UNTRAINED, fit
 from search.training.metadata import finished, teacher_id, training_identity, weights_id

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
 from ghostnet.weights import read, to_bytes
-from search.accuracy.evaluate import InheritedAccuracy
 from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.files import write_bytes, write_json
@@ -28,6 +27,7 @@ from search.training.checkpoint import Checkpoint
 from search.training.distillation import DIVERGENCES
 from search.training.distributed import World
 from search.training.doubts import chance_doubts, schedule_doubts
+from search.training.evaluate import InheritedAccuracy
 from search.training.loop import fit
 from search.training.metadata import (
     CARD,

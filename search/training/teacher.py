@@ -61,8 +61,8 @@ class _Frozen:
 
 
 def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
+    from search.training.inherited import inherited_accuracy, read_parent
     from search.training.metadata import kind_of, read_card
-    from search.training.supernets import inherited_accuracy, read_parent
 
     card, space = read_card(folder)
     if kind_of(card) == "transplant":

@@ -80,7 +80,7 @@ def main() -> None:
 
     @torch.no_grad()
     def evaluate_extracting() -> None:
-        """What a search does for each network (`search.accuracy.evaluate`): extract, then run all batches."""
+        """What a search does for each network (`search.training.evaluate`): extract, then run all batches."""
         for arch in archs:
             run(supernet.extract(arch).to(memory_format=torch.channels_last))
 

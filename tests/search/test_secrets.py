@@ -6,9 +6,9 @@ import pytest
 
 from search.errors import UserError
 from search.pipeline import run as pipeline
-from search.pipeline.run_folder import recorded_recipe
 from search.recipes.schema import load, parse
 from search.report.report import write_report
+from search.run_folder.run import recorded_recipe
 from search.secrets import storage_address, without_secrets
 from search.terminal import fail
 from tests.search.runs import made_up_run

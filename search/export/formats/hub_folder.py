@@ -25,7 +25,8 @@ EXACT = True
 
 
 def write(source: Source, folder: Path) -> None:
-    from search.report import figures
+    from search.figures.architectures import arch_figure
+    from search.figures.style import svg
 
     net, facts = source.net, source.facts
     there = folder / "hub"
@@ -33,7 +34,7 @@ def write(source: Source, folder: Path) -> None:
     write_bytes(there / "model.safetensors", to_bytes(net))
     write_json(there / "config.json", timm_config(net, facts))
     write_text(there / "arch.json", net.arch.to_json())
-    write_text(there / "architecture.svg", figures.svg(figures.arch_figure({net.arch.id: net.arch})))
+    write_text(there / "architecture.svg", svg(arch_figure({net.arch.id: net.arch})))
     write_text(there / "README.md", card(net, facts))
 
 

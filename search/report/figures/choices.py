@@ -3,7 +3,7 @@
 import numpy as np
 
 from ghostnet.arch import Arch
-from search.report.figures.style import BASELINE, CHOSEN, INK, RATIO_COLOURS, SOFT, Drawn, canvas
+from search.figures.style import BASELINE, CHOSEN, INK, RATIO_COLOURS, SOFT, Drawn, canvas
 from search.report.sensitivity import COVERAGE, Effect
 
 KERNELS = {1: "#cbd5e1", 3: "#7dd3fc", 5: "#2563eb", 7: "#6d28d9"}

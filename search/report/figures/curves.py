@@ -3,7 +3,7 @@
 from typing import Any
 
 from search.engine.front import hypervolume
-from search.report.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas, labelled
+from search.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas, labelled
 from search.report.summary import Summary
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from search.engine.budgets import parse_milliseconds, parse_windows
 from search.engine.front import front
-from search.report.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, INK, SERIES, SOFT, Drawn, canvas, labelled
+from search.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, INK, SERIES, SOFT, Drawn, canvas, labelled
 from search.report.summary import Network, Summary
 from search.report.words import arch_words, trial_words
 from spaces.population import short

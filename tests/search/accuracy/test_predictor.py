@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import kendalltau
 
-from search.accuracy.evaluate import ExpectedAccuracy
-from search.accuracy.predictor import Correction, left_out
+from search.accuracy.predictor import Correction, ExpectedAccuracy, left_out
 from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load
 from search.errors import UserError

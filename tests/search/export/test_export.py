@@ -17,13 +17,13 @@ import pytest
 import torch
 
 from ghostnet import Arch, Backbone, GhostNet, cost, weights
-from search.accuracy.evaluate import estimate_norms
 from search.errors import UserError
 from search.export import formats as known
 from search.export.export import HeldOut, export
 from search.export.formats import FORMATS, onnx_file
 from search.export.proof import TOLERANCE, YARDSTICK, Proof
 from search.export.verify import verify
+from search.training.evaluate import estimate_norms
 from tests.helpers import randomise, small_arch
 from tests.search.commands.test_cli import ghostnas
 from tests.search.test_folders import held

@@ -17,9 +17,9 @@ import pytest
 from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline import run, stages
-from search.pipeline.run_folder import PRODUCTS, recorded_recipe
 from search.pipeline.stages import LIKE
 from search.recipes.schema import parse
+from search.run_folder.run import PRODUCTS, recorded_recipe
 from tests.search.commands.test_cli import ghostnas
 from tests.search.data.test_datasets import parquet_folder
 from tests.search.test_folders import held

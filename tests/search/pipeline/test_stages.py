@@ -10,11 +10,11 @@ from search.data.datasets import load as load_data
 from search.errors import UserError
 from search.latency.table import LatencyTable
 from search.pipeline import stages
-from search.pipeline.run_folder import PRODUCTS, Run, recorded_recipe
 from search.pipeline.search_stage import accuracy_doubts, rank_doubts
 from search.recipes.schema import parse
 from search.report.report import write_report
 from search.report.summary import summarise
+from search.run_folder.run import PRODUCTS, Run, recorded_recipe
 from tests.search.commands.test_cli import ghostnas
 from tests.search.runs import made_up_run
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from search.errors import UserError
+from search.figures.architectures import arch_figure
+from search.figures.style import Drawn, png, svg
 from search.recipes.schema import load, parse
 from search.report import comparison, page, repeat
 from search.report.comparison import write_comparison
-from search.report.figures import Drawn, arch_figure, fronts, png, svg
+from search.report.figures import fronts
 from search.report.figures.choices import agreement
 from search.report.report import write_report
 from search.report.sensitivity import effects

@@ -10,7 +10,6 @@ import torch
 from ghostnet import Supernet, cost
 from ghostnet.modules import drop_branch
 from ghostnet.weights import WeightsError, network
-from search.accuracy.evaluate import SEED, accuracy, recalibrate
 from search.data.datasets import Split, load
 from search.data.transforms import Augment
 from search.errors import UserError
@@ -18,6 +17,7 @@ from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining, Training
 from search.training import loop
 from search.training.distillation import alpha, kl
+from search.training.evaluate import SEED, accuracy, recalibrate
 from search.training.retrain import retrain
 from search.training.supernet import even, fair, load_inherited, load_supernet, read_card, space_for, train_supernet
 from spaces.population import sample

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from ghostnet import GhostNet, weights
-from search.accuracy.evaluate import accuracy
 from search.data.datasets import load
 from search.errors import UserError
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, parse
+from search.training.evaluate import accuracy
+from search.training.inherited import inherited_accuracy, read_parent
 from search.training.metadata import read_card, space_for
 from search.training.retrain import retrain
-from search.training.supernets import inherited_accuracy, make_supernet, read_parent, widest
+from search.training.supernets import make_supernet, widest
 from spaces import named_space
 from tests.search.commands.test_cli import ghostnas
 

@@ -10,7 +10,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch, Rectangle
 
 from ghostnet.arch import Arch
-from search.report.figures.style import INK, RATIO_COLOURS, SOFT, STYLE, labelled
+from search.figures.style import INK, RATIO_COLOURS, SOFT, STYLE, labelled
 
 
 def arch_figure(named: dict[str, Arch]) -> Figure:

@@ -1,4 +1,4 @@
-"""Single networks: export with proof, and proof again."""
+"""A network's export with proof, and proof again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

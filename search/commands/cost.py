@@ -1,4 +1,4 @@
-"""What architectures cost, and what spaces hold."""
+"""What architectures cost."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -62,18 +62,6 @@ def cost(
         _show_layers(parts, total)
         _show_blocks(facts.get("blocks", []))
     answer(facts, words, as_json)
-
-
-def space(
-    name: Annotated[str, typer.Argument(help="digits, cifar or imagenet, each also with -plus, or a .toml file.")],
-    as_json: Json = False,
-) -> None:
-    """A space: its dimensions, exact size, smallest and largest, and a histogram of multiply-adds."""
-    from search.report.space import facts, words
-    from spaces.custom import load_space
-
-    found = facts(load_space(name))
-    answer(found, words(found), as_json)
 
 
 def _blocks(

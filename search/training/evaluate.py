@@ -10,7 +10,6 @@ from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.source import WeightSource
 from ghostnet.supernet import Supernet
-from search.accuracy.predictor import Correction
 from search.data.datasets import Data, Split, resized
 from search.data.encoded import EncodedSplit
 from search.data.transforms import Augment
@@ -129,19 +128,3 @@ class InheritedAccuracy:
 
     def __call__(self, arch: Arch) -> float:
         return accuracy(self.network(arch), self.data, self.data.search, arch.resolution)
-
-
-class ExpectedAccuracy:
-    """Accuracy on the search split that sub-networks are expected to have once they are trained; with it, the one that
-    they inherit."""
-
-    def __init__(self, inherited: InheritedAccuracy, correct: Correction) -> None:
-        self.inherited, self.correct = inherited, correct
-
-    def settle_in(self) -> None:
-        """Moves to this process's GPU, if it has one."""
-        self.inherited.settle_in()
-
-    def __call__(self, arch: Arch) -> dict[str, float]:
-        inherited = self.inherited(arch)
-        return {"accuracy": self.correct(arch, inherited), "inherited": inherited}

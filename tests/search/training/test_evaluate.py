@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from ghostnet import GhostNet
-from search.accuracy.evaluate import estimate_norms, recalibrate
 from search.data.datasets import Split, load
 from search.recipes.schema import Training
+from search.training.evaluate import estimate_norms, recalibrate
 from search.training.supernet import space_for
 
 SPACE = space_for("digits", 10, 1)

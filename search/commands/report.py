@@ -1,0 +1,64 @@
+"""A run's report, or several runs compared."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.commands.shared import (
+    Json,
+    print_json,
+)
+from search.terminal import show, show_table
+from spaces.population import short
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="A run's folder, or several to compare.")],
+    out: Annotated[Path, typer.Option("--out", help="Where a comparison goes.")] = Path("results/comparison"),
+    as_json: Json = False,
+) -> None:
+    """The run as one HTML page, and its figures as PNG and SVG; of several runs, their fronts overlaid."""
+    if len(folders) == 1:
+        from search.report.report import write_report
+
+        write_report(folders[0])
+        print_run(folders[0], as_json)
+        return
+    from search.report.comparison import write_comparison
+
+    page, rows = write_comparison(folders, out)
+    if as_json:
+        print_json({"report": str(page), "runs": rows})
+        return
+    cells = [[row["run"], str(row["evaluated"]), str(row["front"]), f"{row['hypervolume']:.4g}"] for row in rows]
+    show_table(["run", "evaluated", "on the front", "hypervolume"], cells)
+    show(f"Report: {page}")
+
+
+def print_run(folder: Path, as_json: bool) -> None:
+    """A run's fully trained networks, what a time box cut, and where the report is."""
+    from search.report.summary import rows, summarise
+    from search.run_folder.run import REPORT
+
+    summary, page = summarise(folder), folder / REPORT
+    if as_json:
+        print_json({"folder": str(folder), "report": str(page), "networks": rows(summary), "notes": summary.notes})
+        return
+    networks = rows(summary)
+    cells = [
+        [
+            n["network"],
+            f"{n['test_accuracy']:.2%}",
+            short(n["macs"]),
+            short(n["params"]),
+            "" if n["predicted_ms"] is None else f"{n['predicted_ms']:.3f}",
+            "" if n["measured_ms"] is None else f"{n['measured_ms']:.3f}",
+        ]
+        for n in networks
+    ]
+    chosen = [number for number, n in enumerate(networks) if n["chosen"]]
+    show_table(["network", "test", "MACs", "params", "predicted ms", "measured ms"], cells, bold=chosen)
+    for note in summary.notes:
+        show(note, "yellow")
+    show(f"Report: {page}")
