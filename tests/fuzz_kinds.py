@@ -47,7 +47,7 @@ from spaces.space import Space
 from spaces.tables import costs
 from tests import fuzz
 from tests.fuzz import Kind, Mutate, Read
-from tests.search.runs import SPACE, made_up_run
+from tests.search.runs import SPACE, made_up_run, made_up_table
 from tests.search.searches import HEADER, problem, run
 from tests.spaces.test_spaces import tiny_space
 
@@ -195,14 +195,15 @@ def of_table(content: bytes, rng: random.Random) -> bytes:
 
 @kind("lat.json", of_table)
 def table(folder: Path) -> tuple[Path, Read]:
-    made_up_run(folder, "calibrate", trials=4)
-    code = SPACE.encode(SPACE.smallest)
+    file, space = folder / "table.lat.json", tiny_space()
+    made_up_table(np.random.default_rng(0), space).save(file)
+    code = space.encode(space.smallest)
 
     def read() -> None:
-        made = LatencyTable.load(folder / "latency/table.lat.json")
+        made = LatencyTable.load(file)
         assert np.isfinite(Predictor(made, table_space(made))(code).latency_ms).all()
 
-    return folder / "latency/table.lat.json", read
+    return file, read
 
 
 def made_up_visits(space: Space) -> tuple[dict, list[dict]]:
@@ -308,7 +309,7 @@ def weights(folder: Path) -> tuple[Path, Read]:
 
 @kind("weights.pth", fuzz.of_torch)
 def torch_weights(folder: Path) -> tuple[Path, Read]:
-    net, file, content = GhostNet(ARCH, 10, 1), folder / "weights.pth", io.BytesIO()
+    net, file, content = GhostNet(tiny_space().smallest, 10, 1), folder / "weights.pth", io.BytesIO()
     torch.save({"epoch": 3, "state_dict": dict(net.state_dict())}, content)
     file.write_bytes(content.getvalue())
     return file, lambda: load(net, file, "replica-major")

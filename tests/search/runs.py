@@ -13,7 +13,9 @@ from search.latency.table import LatencyTable
 from search.pipeline.stages import labels
 from search.recipes.schema import load
 from search.training.supernet import space_for
+from spaces.custom import space_to_dict
 from spaces.population import sample
+from spaces.space import Space
 from spaces.tables import costs, space_units
 
 STAGES = ("train", "calibrate", "search", "retrain")
@@ -75,10 +77,10 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
     return folder
 
 
-def made_up_table(rng: np.random.Generator) -> LatencyTable:
-    entries = {unit.key: unit for slot in space_units(SPACE) for unit in slot.flat if unit}
+def made_up_table(rng: np.random.Generator, space: Space = SPACE) -> LatencyTable:
+    entries = {unit.key: unit for slot in space_units(space) for unit in slot.flat if unit}
     entry = {"ms": 0.01, "low_ms": 0.009, "high_ms": 0.011, "visits": 2}
-    codes, measured = sample(SPACE, rng, 8).tolist(), rng.uniform(0.1, 0.2, 8).tolist()
+    codes, measured = sample(space, rng, 8).tolist(), rng.uniform(0.1, 0.2, 8).tolist()
     held = [
         {"code": c, "measured_ms": ms, "predicted_ms": ms * 1.01, "low_ms": ms * 0.9, "high_ms": ms * 1.1}
         for c, ms in zip(codes, measured, strict=True)
@@ -86,7 +88,7 @@ def made_up_table(rng: np.random.Generator) -> LatencyTable:
     validation = dict.fromkeys(("mape", "p90", "max", "bias"), 0.01) | {"networks": 8, "mape_95": (0.009, 0.011)}
     validation |= dict.fromkeys(("within_5", "within_10", "kendall_tau", "spearman", "covered"), 1.0)
     validation |= {"kendall_tau_95": (0.9, 1.0), "spearman_95": (0.9, 1.0), "ruler": None, "simpler": {}}
-    slots = (0.0,) * len(SPACE.layout.positions)
+    slots = (0.0,) * len(space.layout.positions)
     return LatencyTable.model_validate(
         {
             "device": {
@@ -107,11 +109,11 @@ def made_up_table(rng: np.random.Generator) -> LatencyTable:
                 "batch": 1,
                 "dtype": "float32",
                 "lowering": "split",
-                "space": "digits",
-                "space_id": SPACE.id,
-                "resolution": SPACE.resolution,
-                "num_classes": 10,
-                "in_chs": 1,
+                "space": space_to_dict(space),
+                "space_id": space.id,
+                "resolution": space.resolution,
+                "num_classes": space.num_classes,
+                "in_chs": space.in_chs,
             },
             "protocol": {
                 "visits": 9,
