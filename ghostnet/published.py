@@ -63,7 +63,7 @@ def published(name: str) -> Arch:
     """
     match = re.fullmatch(r"ghostnet-(\d(?:\.\d+)?)", name)
     if not match or not 0.1 <= (width := float(match[1])) <= 4:
-        raise ArchError(f"a published network is called `ghostnet-<width>` with a width from 0.1 to 4, not {name!r}")
+        raise ArchError(f"a published network is called `ghostnet-<width>` and a width from 0.1 to 4, not {name!r:.80}")
     return Arch(
         stages=tuple(tuple(row.block(width) for row in stage) for stage in TABLE_1),
         stem_chs=make_divisible(STEM_CHS * width),

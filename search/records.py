@@ -82,14 +82,19 @@ def record_of(kind: type[R], value: Any, place: str) -> R:
         UserError: it is another's, or breaks a rule.
     """
     if not isinstance(value, dict):
-        raise UserError(f"{place} must be a JSON object, but got {reprlib.repr(value)}")
+        raise UserError(f"{place} must be a JSON object, but got {brief(value)}")
     known, said = schema_of(kind), value.get("schema")
     if known and said != known and ("schema" in value or kind.model_fields["schema_"].is_required()):
-        raise UserError(f"{place} has schema {reprlib.repr(said)}, but this version reads {known!r}")
+        raise UserError(f"{place} has schema {brief(said)}, but this version reads {known!r}")
     try:
         return kind.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise UserError(f"{place}: {first_error(error)}") from None
+
+
+def brief(value: Any) -> str:
+    """What a value is, for a message: at most 200 characters, however large and deep it is."""
+    return reprlib.repr(value)[:200]
 
 
 def schema_of(kind: type[BaseModel]) -> str | None:
@@ -103,5 +108,5 @@ def first_error(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = repr(".".join(map(str, first["loc"])))[1:-1] or "the whole"  # keys may have line breaks and worse
     message = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] in ("missing", "value_error") else f", but got {reprlib.repr(first['input'])}"
+    got = "" if first["type"] in ("missing", "value_error") else f", but got {brief(first['input'])}"
     return f"{where[:120]}: {message}{got}"

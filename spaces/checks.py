@@ -5,6 +5,8 @@ from typing import Any
 
 from spaces.errors import SpaceError
 
+LONGEST = 200  # characters of a value in a message
+
 
 def require(key: str, value: Any, rule: str, holds: Callable[[Any], bool]) -> None:
     """Raises:
@@ -43,5 +45,6 @@ def above_zero(value: Any) -> bool:
 
 
 def to_text(value: Any) -> str:
-    """A value as TOML has it: lists for tuples."""
-    return f"[{', '.join(map(to_text, value))}]" if isinstance(value, tuple) else repr(value)
+    """A value as TOML has it, lists for tuples; its beginning alone where it is long."""
+    text = f"[{', '.join(map(to_text, value))}]" if isinstance(value, tuple) else repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

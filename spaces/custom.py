@@ -17,6 +17,7 @@ from typing import Any
 
 from ghostnet.files import parse_toml, read_bytes
 from ghostnet.published import Row
+from spaces.checks import to_text
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS, named_space
 from spaces.space import Space
@@ -84,15 +85,15 @@ def space_from_dict(data: object, name: str = "custom") -> Space:
         SpaceError: an unknown, missing or impossible value; one line with the key, the rule and the value.
     """
     if not isinstance(data, Mapping):
-        raise SpaceError(f"`[space]` must be a table, but got {data!r}")
+        raise SpaceError(f"`[space]` must be a table, but got {to_text(data)}")
     if unknown := sorted(set(map(str, data)) - {"base", *KEYS}):
-        raise SpaceError(f"`[space]` has no key `{unknown[0]}`; it has base, {', '.join(KEYS)}")
+        raise SpaceError(f"`[space]` has no key `{unknown[0][:80]}`; it has base, {', '.join(KEYS)}")
     values = {KEYS[key]: _frozen(value) for key, value in data.items() if key != "base"}
     if "rows" in values:
         values["rows"] = _rows(values["rows"])
     values.setdefault("name", name)
     if values["name"] in tuple(PRESETS):
-        raise SpaceError(f"`name` must be none of the presets', but got {values['name']!r}")
+        raise SpaceError(f"`name` must be none of the presets', but got {to_text(values['name'])}")
     if "base" in data:
         base = _base(data["base"])
         space = replace(base, **_fitted(base, values))
@@ -115,7 +116,7 @@ def space_from_dict(data: object, name: str = "custom") -> Space:
 
 def _base(name: Any) -> Space:
     if not isinstance(name, str) or name not in PRESETS:
-        raise SpaceError(f"`base` must be one of {', '.join(PRESETS)}, but got {name!r}")
+        raise SpaceError(f"`base` must be one of {', '.join(PRESETS)}, but got {to_text(name)}")
     return PRESETS[name]
 
 

@@ -72,7 +72,7 @@ class SpaceSpec:
 
     def __post_init__(self) -> None:
         if type(self.name) is not str or not re.fullmatch(NAME, self.name):
-            raise SpaceError(f"`name` must be letters, digits, `.`, `_` and `-`, but got {self.name!r}")
+            raise SpaceError(f"`name` must be letters, digits, `.`, `_` and `-`, but got {to_text(self.name)}")
         for key, (low, high) in RANGES.items():
             require(key, getattr(self, key), f"a whole number from {low} to {high}", whole(low, high))
         self._check_rows()
@@ -102,7 +102,7 @@ class SpaceSpec:
                 if not right:
                     raise SpaceError(
                         f"`rows[{i}][{j}]` must be [odd kernel, hidden channels, output channels, SE 0 or {SE_RATIO}, "
-                        f"stride 1 or 2], but got {row if isinstance(row, Row) else to_text(row)}"
+                        f"stride 1 or 2], but got {to_text(row)}"
                     )
 
     def _check_depths(self) -> None:

@@ -37,11 +37,11 @@ class Window:
         number = r"(\d+(?:\.\d+)?)([kMG]?)"
         match = re.fullmatch(rf"(?:{number}\.\.)?{number}", text.strip())
         if not match:
-            raise SpaceError(f"a {budget} budget is like 60M, 1.2G or 40M..60M ({counted}), not {text!r}")
+            raise SpaceError(f"a {budget} budget is like 60M, 1.2G or 40M..60M ({counted}), not {text!r:.80}")
         low = round(float(match[1]) * UNITS[match[2]]) if match[1] else 0
         high = round(float(match[3]) * UNITS[match[4]])
         if not 0 <= low <= high or high == 0:
-            raise SpaceError(f"a {budget} budget must be above zero and go from low to high, but got {text!r}")
+            raise SpaceError(f"a {budget} budget must be above zero and go from low to high, but got {text!r:.80}")
         return cls(low, high, of)
 
     def table(self, space: Space) -> UnitTable:

@@ -16,6 +16,7 @@ from torch import nn
 
 from ghostnet import GhostNet, cost
 from ghostnet.arch import Arch
+from ghostnet.published import Row
 from ghostnet.weights import load, to_bytes
 from search.accuracy import ranking_study
 from search.accuracy.predictor import Correction
@@ -54,6 +55,7 @@ from tests.spaces.test_spaces import tiny_space
 KINDS: dict[str, Kind] = {}
 Make = Callable[[Path], tuple[Path, Read]]
 ARCH = SPACE.smallest
+ONE_BLOCK = tiny_space(rows=((Row(3, 16, 8, 0, 1),),), ratios=(1,))  # as few tensors and units as there can be
 
 
 def kind(name: str, mutate: Mutate) -> Callable[[Make], Make]:
@@ -195,7 +197,7 @@ def of_table(content: bytes, rng: random.Random) -> bytes:
 
 @kind("lat.json", of_table)
 def table(folder: Path) -> tuple[Path, Read]:
-    file, space = folder / "table.lat.json", tiny_space()
+    file, space = folder / "table.lat.json", ONE_BLOCK
     made_up_table(np.random.default_rng(0), space).save(file)
     code = space.encode(space.smallest)
 
@@ -249,9 +251,9 @@ def kit_result(folder: Path) -> tuple[Path, Read]:
 
 @kind("checkpoint.pt", fuzz.of_torch)
 def checkpoint(folder: Path) -> tuple[Path, Read]:
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    net = nn.BatchNorm2d(4)  # parameters and buffers
     optimizer = torch.optim.AdamW(net.parameters())
-    net(torch.randn(2, 1, 8, 8)).sum().backward()
+    net(torch.randn(2, 4, 8, 8)).sum().backward()
     optimizer.step()
     scaler, file = torch.amp.GradScaler("cpu", enabled=False), folder / "checkpoint.pt"
 
@@ -309,7 +311,7 @@ def weights(folder: Path) -> tuple[Path, Read]:
 
 @kind("weights.pth", fuzz.of_torch)
 def torch_weights(folder: Path) -> tuple[Path, Read]:
-    net, file, content = GhostNet(tiny_space().smallest, 10, 1), folder / "weights.pth", io.BytesIO()
+    net, file, content = GhostNet(ONE_BLOCK.smallest, 10, 1), folder / "weights.pth", io.BytesIO()
     torch.save({"epoch": 3, "state_dict": dict(net.state_dict())}, content)
     file.write_bytes(content.getvalue())
     return file, lambda: load(net, file, "replica-major")

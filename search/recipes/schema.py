@@ -4,7 +4,6 @@ Unknown keys, wrong types and values out of range are refused by name. What a re
 """
 
 import re
-import reprlib
 from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
@@ -27,7 +26,7 @@ from pydantic import (
 from ghostnet.files import parse_toml
 from search.errors import UserError
 from search.files import read_bytes
-from search.records import Name
+from search.records import Name, brief
 from search.secrets import without_secrets
 
 MOST_BYTES = 1 << 20  # of a recipe
@@ -325,7 +324,7 @@ def _checked(kind: type[M], text: str, name: str) -> M:
         where = _dotted(first["loc"])
         if first["type"] == "extra_forbidden":
             raise UserError(f"recipe {name}: {where} is no key of a recipe{_nearest(kind, first['loc'])}") from None
-        got = "" if first["type"] == "missing" else f", but got {reprlib.repr(first['input'])}"
+        got = "" if first["type"] == "missing" else f", but got {brief(first['input'])}"
         raise UserError(f"recipe {name}: {where}: {first['msg']}{got}") from None
 
 
