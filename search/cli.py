@@ -11,6 +11,7 @@ from search.commands.calibrate import app as calibrate
 from search.commands.cost import cost
 from search.commands.export import export, verify
 from search.commands.fidelity import fidelity
+from search.commands.init import init
 from search.commands.report import report
 from search.commands.retrain import retrain
 from search.commands.run import run
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Search, calibrate, retrain and export GhostNets.",
 )
-for command in (run, train, fidelity, search, retrain, export, cost, space, report):
+for command in (init, run, train, fidelity, search, retrain, export, cost, space, report):
     app.command()(command)
 app.add_typer(calibrate, name="calibrate")
 app.command("export verify")(verify)

@@ -10,6 +10,7 @@ from search.commands.shared import (
     Json,
     Minutes,
     Resume,
+    check_has_recipe,
 )
 
 NOT_EXPORTED = 1  # exit code of a run that is complete but for networks that could not be exported
@@ -32,6 +33,8 @@ def run(
     from search.recipes.schema import load
     from search.run_folder.run import RUN, recorded_recipe
 
+    if not resume:
+        check_has_recipe(data, recipe)
     again = resume and recipe is None and out is not None and (out / RUN).exists()
     plan = recorded_recipe(out) if out and again else load(recipe or "digits")
     plan = plan.model_copy(

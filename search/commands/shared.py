@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from ghostnet.arch import Arch
 from ghostnet.published import published
+from search.data.names import image_path
 from search.errors import UserError
 from search.files import check_writable
 from search.terminal import output, say, show
@@ -74,6 +75,16 @@ def given(context: typer.Context) -> list[str]:
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     sources = {name: context.get_parameter_source(name) for name in names if name}
     return [names[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+
+
+def check_has_recipe(data: str | None, *given: str | None) -> None:
+    """Pictures of one's own are not searched by what is the default for digits.
+
+    Raises:
+        UserError: data that are a path, with nothing that says what to do with them.
+    """
+    if data and image_path(data) and not any(given):
+        raise UserError(f"no recipe for {data}: `ghostnas init {data}` writes one that fits the pictures")
 
 
 def recipe_for(data: str) -> str:

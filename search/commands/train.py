@@ -16,6 +16,7 @@ from search.commands.shared import (
     Seed,
     Workers,
     answer,
+    check_has_recipe,
     fresh,
     recipe_for,
 )
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 def train(
     space: Annotated[
-        str, typer.Option("--space", help="A preset (digits, cifar, imagenet; -plus) or a .toml file.")
-    ] = "digits",
+        str | None, typer.Option("--space", help="A preset (digits, cifar, imagenet; -plus) or a .toml file.")
+    ] = None,
     data: DataName = "digits",
     out: Out = Path("results/supernet"),
     kind: Annotated[
@@ -55,7 +56,8 @@ def train(
     from search.recipes.schema import load
     from spaces.custom import load_space
 
-    plan, chosen = load(recipe or recipe_for(data)), load_space(space)
+    check_has_recipe(data, recipe, space)
+    plan, chosen = load(recipe or recipe_for(data)), load_space(space or "digits")
     config, resolution = supernet_part(plan.supernet, kind, init), chosen.resolution_choices[-1]
     sources.check(data)
     fresh(out, resume, "supernet.json")

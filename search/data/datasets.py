@@ -17,10 +17,10 @@ from torch import Tensor
 
 from search.data.encoded import EncodedSplit, ImageTransform, transformed
 from search.data.fingerprint import fingerprint
-from search.data.image_folder import read_image_folder
+from search.data.image_folder import Labelled, read_image_folder
 from search.data.images import check_headers, decode_all, middle
 from search.data.labels import check_names, check_sizes
-from search.data.names import TORCHVISION, check
+from search.data.names import TORCHVISION, ImagePath, check, image_path
 from search.data.parquet import read_parquet
 from search.errors import UserError
 
@@ -142,12 +142,10 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
         UserError: it can't be had, or is not what it should be.
     """
     check(name)
-    kind, _, path = name.partition(":")
-    if kind in ("imagefolder", "parquet"):
-        read = read_image_folder if kind == "imagefolder" else read_parquet
-        (files, labels), (test_files, test_labels), classes = read(Path(path))
-        train: Split | EncodedSplit = EncodedSplit(files, labels, resolution)
-        test: Split | EncodedSplit = EncodedSplit(test_files, test_labels, resolution)
+    train: Split | EncodedSplit
+    test: Split | EncodedSplit
+    if source := image_path(name):
+        train, test, classes = _encoded(source, resolution)
     elif name == "digits":
         train, test, classes = _digits()
     else:
@@ -178,6 +176,45 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
         std=std,
         flip=name not in ("digits", "mnist"),
     )
+
+
+def _encoded(source: ImagePath, resolution: int) -> tuple[EncodedSplit, EncodedSplit, tuple[str, ...]]:
+    """The training part and the test part of data in files, and the names of the classes."""
+    labelled, classes = read_images(source)
+    train, *rest = (EncodedSplit(sources, labels, resolution) for sources, labels in labelled)
+    if source.test_share is None:
+        return train, rest[0], classes
+    kept, held_out = stratified(train.labels, source.test_share)
+    return train.take(kept), train.take(held_out), classes
+
+
+def read_images(source: ImagePath) -> tuple[list[Labelled], tuple[str, ...]]:
+    """The encoded images and labels of the training part and, where there is one, of the test part; and the classes.
+
+    Raises:
+        UserError: they are not of their layout, or labels that no class has.
+    """
+    read = read_image_folder if source.kind == "imagefolder" else read_parquet
+    return read(source.folder, one_part=source.test_share is not None)
+
+
+def stratified(labels: Tensor, test_share: float) -> tuple[Tensor, Tensor]:
+    """Numbers of the images to train with and of those to test with, in order; always the same for the same labels.
+    Every class is divided alike, up to a whole image; of a class with a single image none is for testing.
+
+    Raises:
+        UserError: too few images to divide.
+    """
+    from sklearn.model_selection import train_test_split
+
+    index = np.arange(len(labels))
+    several = np.flatnonzero(np.bincount(labels.numpy())[labels.numpy()] > 1)
+    classes = len(np.unique(labels.numpy()[several]))
+    count = max(round(test_share * len(several)), classes)
+    if not classes or len(several) - count < classes:
+        raise UserError(f"{len(labels)} images are too few to hold out {test_share:g} of every class for testing")
+    _, test = train_test_split(several, test_size=count, stratify=labels.numpy()[several], random_state=SPLIT_SEED)
+    return torch.from_numpy(np.setdiff1d(index, test)), torch.from_numpy(np.sort(test))
 
 
 def _parts(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,21 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
+from search.data.names import TEST_PARTS, image_path, training_folder
+
 PIECES, PIECE = 256, 4096  # pieces that are read, spread over all files, and bytes in each
 
 
 def fingerprint(name: str) -> str:
     """Twelve hex digits of a data set's content: its files by their paths below its folder (for an image folder, the
     classes are among these) and their sizes, and a sample of their bytes. The name itself where that says it all."""
-    kind, _, path = name.partition(":")
-    if kind == "parquet":
-        return _digest(Path(path), _files(Path(path), {".parquet"}))
-    if kind == "imagefolder":
-        from search.data.images import SUFFIXES  # and torch
+    source = image_path(name)
+    if source is None:
+        return name
+    folder, share = source.folder, source.test_share
+    if source.kind == "parquet":
+        return _digest(folder, _files(folder, {".parquet"}), share)
+    from search.data.images import SUFFIXES  # and torch
 
-        parts = [Path(path) / part for part in ("train", "test", "val")]
-        return _digest(Path(path), [file for part in parts for file in _files(part, SUFFIXES)])
-    return name
+    parts = [folder / part for part in ("train", *TEST_PARTS)] if share is None else [training_folder(folder)]
+    return _digest(folder, [file for part in parts for file in _files(part, SUFFIXES)], share)
 
 
 def _files(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -29,9 +32,9 @@ def _files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
-def _digest(folder: Path, files: list[Path]) -> str:
+def _digest(folder: Path, files: list[Path], test_share: float | None) -> str:
     sizes = np.array([file.stat().st_size for file in files], dtype=np.int64)
-    found = hashlib.sha256()
+    found = hashlib.sha256() if test_share is None else hashlib.sha256(f"test {test_share:g}\0".encode())
     for file, size in zip(files, sizes, strict=True):
         found.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
     ends = np.cumsum(sizes)

@@ -9,25 +9,31 @@ from torch import Tensor
 
 from search.data.images import SUFFIXES, ImageSource
 from search.data.labels import check_names, check_same
-from search.data.names import class_folders, test_folder
+from search.data.names import class_folders, test_folder, training_folder
 from search.errors import UserError
 from search.progress import say
 
 Labelled = tuple[tuple[ImageSource, ...], Tensor]
 
 
-def read_image_folder(folder: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+def read_image_folder(folder: Path, one_part: bool = False) -> tuple[list[Labelled], tuple[str, ...]]:
     """The images and labels of the training part and of the test part, and the classes: names of folders, in order.
     Dot files and folders are ignored; how many other files are no images is told.
+
+    Args:
+        one_part: there is only a training part.
 
     Raises:
         UserError: a part or a class without images, or parts of different classes.
     """
+    if one_part:
+        part = training_folder(folder)
+        classes = check_names(class_folders(part))
+        return [_read(part, classes)], classes
     parts = folder / "train", test_folder(folder)
     classes = check_names(class_folders(parts[0]))
     check_same(classes, class_folders(parts[1]), (str(parts[0]), str(parts[1])))
-    train, test = (_read(part, classes) for part in parts)
-    return train, test, classes
+    return [_read(part, classes) for part in parts], classes
 
 
 def _read(part: Path, classes: tuple[str, ...]) -> Labelled:

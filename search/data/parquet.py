@@ -39,18 +39,24 @@ class _Part:
 Labelled = tuple[tuple[ImageSource, ...], Tensor]
 
 
-def read_parquet(folder: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+def read_parquet(folder: Path, one_part: bool = False) -> tuple[list[Labelled], tuple[str, ...]]:
     """The images and labels of the training part and of the test part, and the names of the classes.
+
+    Args:
+        one_part: there is only a training part.
 
     Raises:
         UserError: files that are not of this layout or don't fit into memory, or labels that no class has.
     """
     train = _read(parquet_files(folder, ("train",)))
+    if one_part:
+        labels, classes = train.resolve(train.names)
+        return [(train.sources, labels)], classes
     test = _test_part(folder)
     if train.names and test.names:
         check_same(train.names, test.names, (f"{folder}: train", "test"))
     labels, classes = train.resolve(train.names or test.names)
-    return (train.sources, labels), (test.sources, test.resolve(classes)[0]), classes
+    return [(train.sources, labels), (test.sources, test.resolve(classes)[0])], classes
 
 
 def _test_part(folder: Path) -> _Part:

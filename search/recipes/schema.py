@@ -3,6 +3,7 @@
 Unknown keys, wrong types and values out of range are refused by name. What a recipe leaves out has the default below.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,9 +18,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     field_serializer,
+    model_serializer,
     model_validator,
 )
 
@@ -51,16 +54,19 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+ADDED_LATER = ("min_steps",)  # keys of a training that recipes of earlier versions lack
 M = TypeVar("M", bound=_Model)
 
 
 class Training(_Model):
     """How one network is trained: a cosine or steps from `lr` after a linear warm-up, no decay on norms and biases.
+    With few images `min_steps` says how long: epochs, warm-up and steps of the rate are then stretched alike.
 
     `mixup`, `cutmix`, `distill`, `temperature` and `compile` are of full training alone.
     """
 
     epochs: Positive
+    min_steps: Annotated[int, Field(ge=0)] = Field(default=0, description="though `epochs` have fewer")
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: Literal["sgd", "adamw", "rmsproptf", "lamb"] = "sgd"  # timm's; sgd is with Nesterov momentum
     lr: Positive = 0.1
@@ -102,6 +108,16 @@ class Training(_Model):
     probes: Count = Field(
         default=10, description="looks at held-out accuracy on the way, for TensorBoard; none in a time box"
     )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that came later stand where they say something, so that what is finished stays what it is."""
+        values = serialise(self)
+        return {key: value for key, value in values.items() if key not in ADDED_LATER or value}
+
+    def steps(self, per_epoch: int) -> int:
+        """How many steps a training takes whose epochs have `per_epoch` of them."""
+        return max(1, math.ceil(self.epochs * per_epoch), self.min_steps)
 
     def alone(self) -> "Training":
         """What is of one network's training, without what a run adds to it, such as how many networks there are."""

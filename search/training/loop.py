@@ -92,7 +92,7 @@ def fit(
     train = augment.split().to(device)
     parts = world.parts(config.batch_size, config.accumulate, len(train))
     per_epoch = max(1, len(train) // config.batch_size)
-    total = max(1, math.ceil(config.epochs * per_epoch))
+    total = config.steps(per_epoch)
     optimizer = optimizer_of(model, config)
     schedule = schedule_of(optimizer, config, total, per_epoch)
     precision = autocast_dtype(config, device)
@@ -181,7 +181,7 @@ def fit(
     world.wait()
     return Trained(
         epochs=round(state.step / per_epoch, 3),
-        planned_epochs=config.epochs,
+        planned_epochs=max(config.epochs, round(config.min_steps / per_epoch, 3)),
         steps=state.step,
         planned_steps=total,
         skipped_steps=state.skipped,

@@ -22,8 +22,9 @@ def schedule_of(optimizer: optim.Optimizer, config: Training, total: int, per_ep
     """A linear warm-up, then a cosine to zero or steps; `step_update(k)` sets the rate of step k of `total`."""
     from timm.scheduler import CosineLRScheduler, StepLRScheduler
 
+    epoch = max(float(per_epoch), config.min_steps / config.epochs)  # in steps, stretched to the least there are
     warmup: dict[str, Any] = {
-        "warmup_t": min(math.ceil(config.warmup_epochs * per_epoch), total // 5),
+        "warmup_t": min(math.ceil(config.warmup_epochs * epoch), total // 5),
         "warmup_lr_init": config.lr / 100,
         "t_in_epochs": False,
         "warmup_prefix": False,  # the warm-up is part of the schedule, not before it
@@ -31,4 +32,4 @@ def schedule_of(optimizer: optim.Optimizer, config: Training, total: int, per_ep
     if config.schedule == "cosine":
         # Of a single step timm warns that its rate stays what it is; a second one that never comes changes nothing.
         return CosineLRScheduler(optimizer, t_initial=max(total, 2), **warmup)
-    return StepLRScheduler(optimizer, config.decay_epochs * per_epoch, config.decay_rate, **warmup)
+    return StepLRScheduler(optimizer, config.decay_epochs * epoch, config.decay_rate, **warmup)

@@ -86,6 +86,33 @@ def test_image_folders(tmp_path):
     assert data.classes == ("cat", "dog") and len(data.test) == 12
 
 
+@pytest.mark.parametrize("inside", ["", "train"])
+def test_images_without_a_test_part_are_divided_by_class(inside, tmp_path):
+    image_folder(tmp_path, **{inside or ".": 30})
+    one = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+    (tmp_path / inside / "owl").mkdir()
+    one.save(tmp_path / inside / "owl" / "only.png")
+    name = f"imagefolder:{tmp_path}?test=0.2"
+    data, again = load(name, 8), load(name, 8)
+    assert data.test.labels.bincount(minlength=3).tolist() == [6, 6, 0]  # an only image is to train with
+    assert len(data.train) + len(data.search) + len(data.calibration) == 49
+    seen = torch.cat([split.images for split in (data.train, data.search, data.calibration, data.test)])
+    assert len(seen.flatten(1).unique(dim=0)) == 61 and torch.equal(data.test.images, again.test.images)
+    other = load(f"imagefolder:{tmp_path}?test=0.3", 8)
+    assert len(other.test) == 18 and other.fingerprint != data.fingerprint
+    with pytest.raises(UserError, match=r"\?test=0.2 after the path holds out a fifth"):
+        load(f"imagefolder:{tmp_path}", 8)
+
+
+def test_parquet_without_a_test_part_is_divided_and_one_with_a_test_part_is_not(tmp_path):
+    parquet_folder(tmp_path)
+    with pytest.raises(UserError, match="has a test part of its own"):
+        load(f"parquet:{tmp_path}?test=0.25", 8)
+    (tmp_path / "test.parquet").unlink()
+    data = load(f"parquet:{tmp_path}?test=0.25", 8)
+    assert data.test.labels.bincount().tolist() == [10, 10, 10] and len(data.train) == 63
+
+
 def test_what_is_refused(tmp_path):
     for name, words in (
         ("mars", "data is one of"),

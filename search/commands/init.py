@@ -1,0 +1,102 @@
+"""A recipe that fits a folder of pictures."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from search.commands.shared import Json, answer
+from search.errors import UserError
+from search.files import check_writable
+
+SHOWN = 5  # files or classes that are named
+FEW = 20  # training images of a class, below which it is named
+
+
+def init(
+    data: Annotated[str, typer.Argument(help="A folder of pictures, imagefolder:PATH or parquet:PATH.")],
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=8, max=1024, help="Side of the networks' input (default: by the pictures)."),
+    ] = None,
+    flops_budget: Annotated[
+        str | None, typer.Option("--flops-budget", help="30M or 20M..30M (default: GhostNet 1.0x's).")
+    ] = None,
+    parent: Annotated[
+        str | None,
+        typer.Option("--parent", help="A trained GhostNet to begin with: a file, a folder, timm:NAME."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The recipe (default NAME.toml, by the folder).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at pictures and write a recipe that fits them, for `ghostnas run`."""
+    from search.data import names as sources
+
+    source = sources.image_path(data)
+    folder = source.folder if source else Path(data)
+    if not folder.is_dir():
+        raise UserError(f"init looks at a folder of pictures; there is no folder {str(folder)!r}")
+    path = out or Path(f"{folder.resolve().name}.toml")
+    if path.suffix != ".toml":
+        raise UserError(f"a recipe's file ends in .toml, not {str(path)!r}")
+    if path.exists():
+        raise UserError(f"{path} is there already: --out names another file")
+    check_writable(path.parent)
+    if flops_budget:
+        from spaces.window import Window
+
+        Window.parse(flops_budget)
+    stem_stride = _stem_stride(parent) if parent else 2
+    from search.data.survey import survey
+    from search.files import write_text
+    from search.pipeline import proposal
+    from search.progress import warn
+    from search.recipes.schema import parse
+
+    found = survey(data)
+    side = size or proposal.proposed_side(found.shorter_sides[1])
+    text = proposal.propose(found, side, flops_budget, parent, stem_stride)
+    parse(text, path.stem)
+    write_text(path, text)
+    for line in _doubts(found, side):
+        warn(line)
+    answer(
+        proposal.summary(found, path), f"{_words(found, side)}\n{path}: `ghostnas run {path}` does the rest", as_json
+    )
+
+
+def _stem_stride(parent: str) -> int:
+    from ghostnet.parent import load_parent
+    from ghostnet.weights import WeightsError
+
+    try:
+        return load_parent(parent).arch.stem_stride
+    except WeightsError as error:
+        raise UserError(str(error)) from None
+
+
+def _words(found: Any, side: int) -> str:
+    least, middle, most = found.shorter_sides
+    words = [
+        f"{sum(found.train)} training and {sum(found.test)} test pictures of {len(found.classes)} classes, "
+        f"{min(found.train)} to {max(found.train)} training pictures a class",
+        f"{found.channels}; shorter sides from {least} to {most} pixels, the middle one {middle}; networks see {side}",
+    ]
+    if found.test_share:
+        words.append(f"no test part: {found.test_share:.0%} of every class are held out, always the same pictures")
+    return "\n".join(words)
+
+
+def _doubts(found: Any, side: int) -> list[str]:
+    """What may come in the way."""
+    doubts = []
+    if found.unreadable:
+        named = "; ".join(list(found.unreadable.values())[:SHOWN])
+        doubts.append(f"a run needs what can't be read mended or gone, {len(found.unreadable)} in all: {named}")
+    few = [f"{name} ({count})" for name, count in zip(found.classes, found.train, strict=True) if count < FEW]
+    if few:
+        more = f" and {len(few) - SHOWN} more classes" if len(few) > SHOWN else ""
+        doubts.append(f"fewer than {FEW} training pictures: {', '.join(few[:SHOWN])}{more}")
+    if found.shorter_sides[1] < side:
+        doubts.append(f"half of the pictures are smaller than {side} pixels and are enlarged")
+    return doubts

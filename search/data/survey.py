@@ -1,0 +1,145 @@
+"""A first look at pictures in files: their classes, how many there are, how large they are, and which can't be read."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from search.data.datasets import read_images, stratified
+from search.data.images import ImageSource, check_header, decode, workers
+from search.data.labels import check_sizes
+from search.data.names import TEST_SHARE, ImagePath, check_parts, has_test_part, image_path, parquet_files
+from search.errors import UserError
+from search.progress import bar
+
+HELD_OUT = 0.2  # of every class, for testing, where the data have no test part
+DECODED = 20_000  # images that are read whole; of more, so many and the beginnings of the others
+GREY = 4  # by which an image's channels may differ where it is grey, of 255: JPEG rounds
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a look at a data set found.
+
+    Args:
+        name: the data set's, as recipes and `--data` have it.
+        train, test: readable images of each class, in order.
+        heights, widths: of the images that were decoded, in pixels.
+        grey: how many of these have no colours.
+        unreadable: why an image can't be read, by its file.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    heights: tuple[int, ...]
+    widths: tuple[int, ...]
+    grey: int
+    unreadable: dict[str, str]
+
+    @property
+    def shorter_sides(self) -> tuple[int, int, int]:
+        """The least, the middle and the largest of the images' shorter sides, in pixels."""
+        sides = sorted(map(min, self.heights, self.widths))
+        return sides[0], sides[len(sides) // 2], sides[-1]
+
+    @property
+    def channels(self) -> str:
+        """`grey`, `colour` or `mixed`."""
+        return {0: "colour", len(self.heights): "grey"}.get(self.grey, "mixed")
+
+    @property
+    def test_share(self) -> float | None:
+        """Of each class, held out because the data have no test part of their own."""
+        source = image_path(self.name)
+        return source.test_share if source else None
+
+
+def survey(place: str) -> Survey:
+    """Looks at the pictures of `imagefolder:PATH`, `parquet:PATH` or a PATH that is either. Where they have no test
+    part, a fifth of every class is held out, and the name says so.
+
+    Raises:
+        UserError: there are none, or too few; or they are in neither layout.
+    """
+    source = _source(place)
+    if not source.folder.is_dir():
+        raise UserError(f"no folder {str(source.folder)!r}")
+    if source.test_share is None and not has_test_part(source):
+        source = replace(source, test_share=HELD_OUT)
+    check_parts(source)
+    parts, classes = read_images(source)
+    seen = [_look(sources) for sources, _ in parts]
+    labels = [labels[torch.tensor(part.readable)] for (_, labels), part in zip(parts, seen, strict=True)]
+    if source.test_share is not None:
+        kept, held_out = stratified(labels[0], source.test_share)
+        labels = [labels[0][kept], labels[0][held_out]]
+    share = "" if source.test_share is None else f"{TEST_SHARE}{source.test_share:g}"
+    name = f"{source.kind}:{source.folder.resolve()}{share}"
+    check_sizes(name, classes, *labels)
+    return Survey(
+        name=name,
+        classes=classes,
+        train=_counts(labels[0], classes),
+        test=_counts(labels[1], classes),
+        heights=tuple(height for part in seen for height, _ in part.sizes),
+        widths=tuple(width for part in seen for _, width in part.sizes),
+        grey=sum(part.grey for part in seen),
+        unreadable={name: reason for part in seen for name, reason in part.unreadable.items()},
+    )
+
+
+def _source(place: str) -> ImagePath:
+    if source := image_path(place):
+        return source
+    kind = "parquet" if parquet_files(Path(place), ("train",), must=False) else "imagefolder"
+    return image_path(f"{kind}:{place}") or ImagePath(kind, Path(place), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is known of some images: whether each is readable, sizes (height, width) of those decoded."""
+
+    readable: list[bool]
+    sizes: list[tuple[int, int]]
+    grey: int
+    unreadable: dict[str, str]
+
+
+def _look(sources: Sequence[ImageSource]) -> _Look:
+    whole = set(np.linspace(0, len(sources) - 1, min(DECODED, len(sources))).astype(int).tolist())
+
+    def one(k: int) -> tuple[tuple[int, int] | None, bool] | UserError:
+        try:
+            if k not in whole:
+                check_header(sources[k])
+                return None, False
+            image = decode(sources[k])
+        except UserError as error:
+            return error
+        small = np.asarray(image.resize((32, 32)), dtype=np.int16)
+        return (image.height, image.width), int(np.ptp(small, axis=2).max()) <= GREY
+
+    seen = []
+    with ThreadPoolExecutor(workers()) as pool, bar("look at images", len(sources)) as progress:
+        for each in pool.map(one, range(len(sources))):
+            seen.append(each)
+            progress.advance()
+    known = [each for each in seen if not isinstance(each, UserError)]
+    return _Look(
+        readable=[not isinstance(each, UserError) for each in seen],
+        sizes=[size for size, _ in known if size],
+        grey=sum(grey for _, grey in known),
+        unreadable={
+            source.name: str(each) for source, each in zip(sources, seen, strict=True) if isinstance(each, UserError)
+        },
+    )
+
+
+def _counts(labels: Tensor, classes: Sequence[str]) -> tuple[int, ...]:
+    return tuple(torch.bincount(labels, minlength=len(classes)).tolist())

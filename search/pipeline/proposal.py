@@ -1,0 +1,200 @@
+"""A recipe for pictures that nobody has written one for: a space by their size and the budget, trainings by their
+number."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from ghostnet.cost import cost
+from spaces.errors import SpaceError
+from spaces.presets import PRESETS
+from spaces.space import Space
+from spaces.tables import macs_table
+from spaces.window import Window, short
+
+if TYPE_CHECKING:  # it loads torch
+    from search.data.survey import Survey
+
+SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)  # that are proposed
+LADDER = (0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.6, 2.0)  # widths that are proposed, some neighbours at a time
+# Sides from which on a preset's rows are taken: its strides leave 4 to 8 pixels a side at the end, 2 or 3 at the least.
+BASES = (
+    (96, "imagenet", "all rows of GhostNet's table, stem of stride 2"),
+    (32, "cifar", "all rows of GhostNet's table, stem of stride 1"),
+    (8, "digits", "the first five rows of GhostNet's table, stem of stride 1"),
+)
+FITTED = {96: 512, 48: 1024, 8: 2048}  # images that layers are fitted on, by the least side: larger ones say more
+HELD_OUT = 0.3  # of the training images: a fifth for the search, a tenth for norms
+FEW, SOME = 1_000, 10_000  # training images
+NOTES = {"min_steps": "however few images there are", "ema": "averaged weights are kept"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A space whose networks lie around a budget.
+
+    Args:
+        base: the preset that it is made of.
+        rows: what of GhostNet the preset has, in words.
+        within: widths of GhostNets inside the budget, ascending; none where all are above it.
+    """
+
+    space: Space
+    base: str
+    rows: str
+    within: tuple[float, ...]
+
+
+def fitting_space(side: int, num_classes: int, window: Window | None, stem_stride: int | None = None) -> Fit:
+    """The preset for images of a side, at widths around the widest GhostNet that is inside the budget.
+
+    Args:
+        window: of multiply-adds; None: what GhostNet 1.0x has.
+        stem_stride: a parent's, where there is one; the preset's with that stride is taken.
+
+    Raises:
+        SpaceError: no network of the space is inside the budget, or all are.
+    """
+    _, base, rows = next((each for each in BASES if side >= each[0]), BASES[-1])
+    if stem_stride is not None:
+        _, base, rows = next(each for each in BASES if PRESETS[each[1]].stem_stride == stem_stride)
+    preset = replace(PRESETS[base], name="folder", resolution=side, widths=LADDER, num_classes=num_classes, in_chs=3)
+    macs = {width: cost(preset.uniform(width), num_classes, 3).macs for width in LADDER}
+    high = window.high if window else macs[1.0]
+    within = tuple(width for width in LADDER if macs[width] <= high)
+    at = max(len(within) - 1, 0)
+    space = replace(preset, widths=LADDER[max(0, at - 2) : max(at + 2, 3)])
+    if window:
+        window.check(space)
+        table = macs_table(space)
+        code = table.extreme(largest=True)
+        if not window.low and (most := int(table.total(code)[0])) < window.high:
+            raise SpaceError(
+                f"a budget of {window} leaves no network of {side} pixels out: the largest that is proposed, "
+                f"{space.decode(code).id}, has {short(most)}"
+            )
+    return Fit(space, base, rows, within)
+
+
+def proposed_side(shorter: int) -> int:
+    """The largest of the usual sides that pictures are no smaller than, by their middle one's shorter side."""
+    return max((side for side in SIDES if side <= shorter), default=SIDES[0])
+
+
+def propose(found: "Survey", side: int, budget: str | None, parent: str | None = None, stem_stride: int = 2) -> str:
+    """A commented recipe as TOML.
+
+    Args:
+        side: of the images in the networks, in pixels.
+        budget: of multiply-adds, such as 30M; None: GhostNet 1.0x's.
+        parent: a trained GhostNet to begin with; None: one is trained first.
+        stem_stride: the parent's.
+
+    Raises:
+        SpaceError: a budget that is none, or that no network of the space or every one is inside of.
+    """
+    window = Window.parse(budget) if budget else None
+    fit = fitting_space(side, len(found.classes), window, stem_stride if parent else None)
+    space, table = fit.space, macs_table(fit.space)
+    low, high = (int(table.total(table.extreme(largest))[0]) for largest in (False, True))
+    budget = budget or short(1.01 * cost(space.uniform(1.0), space.num_classes, space.in_chs).macs)
+    trained = _trainings(round((1 - HELD_OUT) * sum(found.train)), parent is not None)
+    images = next(count for least, count in FITTED.items() if side >= least)
+    begins = (
+        f"{_key('parent', parent)}\ntune = true             # it is fine-tuned on the pictures first"
+        if parent
+        else '# parent = "ghostnet_1x.pth"   # a GhostNet that is trained already, of the authors, of timm or your own'
+    )
+    return f"""\
+# {_about(found)}
+# `ghostnas run` this file; `--plan` says first what it takes, `--minutes 60` fits it into a time box.
+{_key("data", found.name)}
+{_split(found)}
+[space]                   # {fit.rows}; {short(low)} to {short(high)} multiply-adds
+base = "{fit.base}"
+{_key("name", space.name)}
+{_key("resolutions", [side])}
+{_key("widths", list(space.widths))}   # of GhostNet, stage by stage
+ratios = [1, 2, 3, 4]     # ghost ratios s: one primary feature in s
+cheap_kernels = [1, 3, 5]
+{_key("num_classes", space.num_classes)}
+in_chs = 3                # grey pictures are shown with three equal channels
+
+[supernet]                # one GhostNet, to which every network of the space is fitted
+kind = "transplant"
+{begins}
+{_training(trained["supernet"])}
+images = {images}            # training images, at most, that layers are fitted on
+
+[latency]                 # of this machine; a device without PyTorch: `ghostnas calibrate kit`
+runtime = "onnxruntime"
+threads = 1
+rounds = 2
+minutes = 5.0
+
+[search]
+{_key("flops_budget", budget)}
+trials = 150
+population = 40
+
+[retrain]                 # fine-tuning of the chosen: begins with the transplants and learns from their parent, too
+{_training(trained["retrain"])}
+chosen = 3
+{_key("baseline_widths", list(fit.within[-2:]))}   # GhostNets inside the budget, trained alike for comparison
+"""
+
+
+def _trainings(images: int, given: bool) -> dict[str, dict[str, Any]]:
+    """How a parent is trained, and how networks that begin with its transplants are, by the number of images."""
+    batch = 64 if images >= FEW else 32 if images >= 128 else 16
+    few = images < SOME
+    shared: dict[str, Any] = {"batch_size": batch, "warmup_epochs": 1.0}
+    tuned = shared | {"lr": 0.02, "epochs": 10.0, "min_steps": 600, "ema": 0.99}
+    fresh = shared | {"lr": 0.1 * batch / 64, "epochs": 40.0 if few else 30.0, "min_steps": 2000, "weight_decay": 5e-4}
+    return {"supernet": tuned if given else fresh, "retrain": tuned}
+
+
+def _training(values: dict[str, Any]) -> str:
+    lines = [(_key(key, value), NOTES.get(key)) for key, value in values.items()]
+    return "\n".join(f"{line:26}# {note}" if note else line for line, note in lines)
+
+
+def _key(key: str, value: Any) -> str:
+    """A line of TOML, a list's, too."""
+    if isinstance(value, list):
+        return f"{key} = [{', '.join(map(str, value))}]"
+    return tomli_w.dumps({key: value}).strip()
+
+
+def _about(found: "Survey") -> str:
+    least, middle, most = found.shorter_sides
+    return (
+        f"{sum(found.train) + sum(found.test):,} pictures of {len(found.classes)} classes, {found.channels}, "
+        f"{least} to {most} pixels at the shorter side (half of them {middle} or more)."
+    )
+
+
+def _split(found: "Survey") -> str:
+    if found.test_share is None:
+        return f"# {sum(found.test):,} pictures of its test part are looked at once, at the end.\n"
+    return (
+        f"# It has no test part: {found.test_share:.0%} of every class are held out, {sum(found.test):,} pictures, "
+        "always the same ones.\n"
+    )
+
+
+def summary(found: "Survey", recipe: Path) -> dict[str, Any]:
+    """What was seen and written, as plain values."""
+    return {
+        "recipe": str(recipe),
+        "data": found.name,
+        "classes": {
+            name: {"train": train, "test": test}
+            for name, train, test in zip(found.classes, found.train, found.test, strict=True)
+        },
+        "channels": found.channels,
+        "shorter_sides": dict(zip(("least", "median", "most"), found.shorter_sides, strict=True)),
+        "unreadable": found.unreadable,
+    }

@@ -1,0 +1,91 @@
+"""Proposed recipes: they load, their budget is inside their space, and what no space has is refused in a line."""
+
+from dataclasses import replace
+
+import pytest
+
+from ghostnet.cost import cost
+from search.data.survey import Survey
+from search.pipeline.proposal import fitting_space, propose, proposed_side
+from search.pipeline.run import check
+from search.recipes.schema import ParentTraining, parse
+from spaces.custom import space_of
+from spaces.errors import SpaceError
+from spaces.tables import macs_table
+from spaces.window import Window
+
+
+def seen(name: str, classes: int = 4, images: int = 50, **changes: object) -> Survey:
+    values: dict = {
+        "name": name,
+        "classes": tuple(f"class {k}" for k in range(classes)),
+        "train": (images,) * classes,
+        "test": (images // 4,) * classes,
+        "heights": (50, 60, 70),
+        "widths": (90, 55, 80),
+        "grey": 1,
+        "unreadable": {},
+    }
+    return Survey(**(values | changes))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / 'a "quoted" name'
+    for part in ("train", "test"):
+        for label in range(4):
+            (folder / part / f"class {label}").mkdir(parents=True)
+    return f"imagefolder:{folder}"
+
+
+@pytest.mark.parametrize(
+    ("side", "budget"), [(224, "141M"), (96, "30M"), (96, "20M..30M"), (48, "5M"), (32, None), (16, "400k"), (10, None)]
+)
+def test_a_proposed_recipe_is_one_that_a_run_takes(side, budget, pictures):
+    recipe = parse(propose(seen(pictures), side, budget), "mine")
+    check(recipe)
+    space, window = space_of(recipe.space), Window.parse(recipe.search.flops_budget)
+    table = macs_table(space)
+    low, high = (table.total(table.extreme(largest))[0] for largest in (False, True))
+    assert low <= window.high < high and space.resolution == side and space.num_classes == 4
+    for width in recipe.retrain.baseline_widths:
+        assert window.holds(cost(space.uniform(width), 4, 3).macs) or window.low
+    assert isinstance(recipe.supernet, ParentTraining) and recipe.data == pictures
+
+
+def test_the_widest_ghostnet_inside_the_budget_has_neighbours_on_both_sides():
+    fit = fitting_space(96, 10, Window.parse("30M"))
+    assert fit.within[-1] in fit.space.widths[1:-1]
+    above = fit.space.widths[fit.space.widths.index(fit.within[-1]) + 1]
+    assert cost(fit.space.uniform(fit.within[-1]), 10, 3).macs <= 30e6 < cost(fit.space.uniform(above), 10, 3).macs
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"), [("100k", "the nearest feasible one"), ("90G", "leaves no network .* out")]
+)
+def test_a_budget_out_of_reach_names_the_nearest(budget, words):
+    with pytest.raises(SpaceError, match=words) as error:
+        propose(seen("imagefolder:x"), 96, budget)
+    assert "\n" not in str(error.value)
+
+
+def test_few_images_are_trained_as_long_as_they_need():
+    few, many = (parse(propose(seen("imagefolder:x", images=n), 96, "30M"), "mine") for n in (40, 20_000))
+    assert few.retrain.steps(per_epoch=7) == few.retrain.min_steps >= 500
+    assert many.retrain.steps(per_epoch=875) == many.retrain.epochs * 875
+    assert few.supernet.batch_size < many.supernet.batch_size
+
+
+def test_a_parent_is_tuned_gently_and_its_stem_decides_the_rows():
+    recipe = parse(propose(seen("imagefolder:x"), 64, None, parent="ghostnet_1x.pth", stem_stride=2), "mine")
+    fresh = parse(propose(seen("imagefolder:x"), 64, None), "mine")
+    assert recipe.supernet.parent == "ghostnet_1x.pth" and recipe.supernet.tune
+    assert recipe.supernet.lr < fresh.supernet.lr and fresh.supernet.parent is None
+    assert (space_of(recipe.space).stem_stride, space_of(fresh.space).stem_stride) == (2, 1)
+
+
+def test_the_proposed_side_is_no_larger_than_most_pictures():
+    assert [proposed_side(side) for side in (9, 32, 95, 96, 500)] == [16, 32, 64, 96, 224]
+    found = seen("x")
+    assert found.shorter_sides == (50, 55, 70) and found.channels == "mixed"
+    assert (replace(found, grey=0).channels, replace(found, grey=3).channels) == ("colour", "grey")
