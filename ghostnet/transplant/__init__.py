@@ -18,9 +18,10 @@ from torch import Tensor
 from ghostnet.arch import Arch, ArchError
 from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import Arrangement
-from ghostnet.transplant.child import Fit, set_filters, take
+from ghostnet.transplant.beginnings import Beginnings
+from ghostnet.transplant.child import Fit, Stream, set_filters, take
 from ghostnet.transplant.layers import fit_affine
-from ghostnet.transplant.samples import Samples, Targets, parts, resized, watch
+from ghostnet.transplant.samples import Samples, Targets, resized, watch
 
 HEAD_RIDGE = 1e-2  # of the mean power
 ARRANGED = 48  # images by which channels are told primaries or ghosts
@@ -34,13 +35,16 @@ class Transplants:
         images: what the fit sees, [N, C, H, W], in the parent's dtype.
         body: images that all layers but the head are fitted on, the first of them.
         positions: at which regressions read maps, in all images together.
+        memory: bytes of fitted beginnings that are kept: children that begin alike are fitted alike so far.
 
     Raises:
         ArchError: images that the parent can't be shown.
     """
 
     @torch.no_grad()
-    def __init__(self, parent: GhostNet, images: Tensor, *, body: int = 1024, positions: int = 32768) -> None:
+    def __init__(
+        self, parent: GhostNet, images: Tensor, *, body: int = 512, positions: int = 16384, memory: int = 1 << 29
+    ) -> None:
         weight: Any = parent.conv_stem.weight
         if images.ndim != 4 or images.shape[1] != parent.in_chs or not len(images):
             raise ArchError(f"`images` must be [N, {parent.in_chs}, H, W], but got {list(images.shape)}")
@@ -48,6 +52,7 @@ class Transplants:
         self.num_classes, self.in_chs = parent.num_classes, parent.in_chs
         self.body = min(body, len(images))
         self.samples = Samples(self.body, positions, weight.device)
+        self.beginnings: Beginnings[Stream] = Beginnings(memory)
         self._targets: dict[int, Targets] = {}
         shown = resized(self.images, parent.arch.resolution)
         self.arrangement = Arrangement(parent, self.targets(parent.arch.resolution), shown[:ARRANGED])
@@ -71,19 +76,14 @@ class Transplants:
         generator = torch.Generator().manual_seed(0)
         child = GhostNet(arch, self.num_classes, self.in_chs, generator=generator).eval()
         child = child.to(self.images.device, self.images.dtype).to(memory_format=torch.channels_last)
-        fit = Fit(self.arrangement, self.targets(arch.resolution), child)
-        pooled = [fit.run()]
-        rest = resized(self.images[self.body :], arch.resolution)
-        for part in rest.split(parts(rest)) if len(rest) else ():
-            features = child.forward_features(part.contiguous(memory_format=torch.channels_last))
-            pooled.append(features.mean((2, 3)))
-        self._head(child, torch.cat(pooled), fit.tail_channels)
+        fit = Fit(self.arrangement, self.targets(arch.resolution), child, self.beginnings)
+        self._head(child, fit.run(), fit.tail_channels)
         return child
 
     def targets(self, resolution: int) -> Targets:
         """What the parent has for children of a resolution."""
         if resolution not in self._targets:
-            self._targets[resolution] = Targets(self.parent, self.images[: self.body], resolution, self.samples)
+            self._targets[resolution] = Targets(self.parent, self.images, resolution, self.samples)
         return self._targets[resolution]
 
     def _head(self, child: GhostNet, pooled: Tensor, channels: Tensor) -> None:

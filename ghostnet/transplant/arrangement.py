@@ -168,9 +168,9 @@ class Arrangement:
 
 
 def covariance(values: Tensor) -> Gains:
-    """[S, c] -> [c, c]"""
-    centred = values - values.mean(0)
-    return (centred.mT @ centred / len(values)).double().cpu().numpy()
+    """[c, S] -> [c, c]"""
+    centred = values - values.mean(1, keepdim=True)
+    return (centred @ centred.mT / values.shape[1]).double().cpu().numpy()
 
 
 def fill(order: Channels, n: int) -> Channels:

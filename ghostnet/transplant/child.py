@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import NEW, Arrangement, Module, counterparts, fill, folded, stream_numbers
+from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.layers import DEPTHWISE_RIDGE, POINTWISE_RIDGE, Affine, fit_affine, set_norm
-from ghostnet.transplant.samples import Targets
+from ghostnet.transplant.samples import Targets, in_parts
 
 WINDOWS = 2048  # positions at which a depthwise filter is fitted: it has few weights
 GATE = 5 / 6  # of a new SE: a constant that leaves the hard sigmoid a slope
@@ -25,10 +26,17 @@ GATE_BIAS = 2.0  # where the hard sigmoid is GATE
 
 @dataclass(frozen=True)
 class Stream:
-    """Child's maps [N, c, h, w], and which of the parent's channels they stand for, [c]."""
+    """What stands between two units of a child: its maps of the images that layers are fitted on, [N, c, h, w], those
+    of all others, and which of the parent's channels they stand for, [c]."""
 
     maps: Tensor
+    others: Tensor
     channels: Tensor
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(maps.numel() * maps.element_size() for maps in (self.maps, self.others))
 
 
 class Fit:
@@ -37,24 +45,34 @@ class Fit:
     Args:
         child: in evaluation mode, with fresh weights, which new channels keep.
         targets: the parent's, at the child's resolution.
+        beginnings: of children that were fitted before, and this one's.
     """
 
-    def __init__(self, arrangement: Arrangement, targets: Targets, child: GhostNet) -> None:
-        self.arrangement, self.targets = arrangement, targets
+    def __init__(self, arrangement: Arrangement, targets: Targets, child: GhostNet, beginnings: Beginnings) -> None:
+        self.arrangement, self.targets, self.beginnings = arrangement, targets, beginnings
         self.child: Module = child
         self.parent, self.samples = arrangement.parent, targets.samples
 
     def run(self) -> Tensor:
         """Fits all up to the head. Returns the child's pooled features, [N, tail_chs]."""
-        arch, parent = self.child.arch, self.parent
-        kept = self._channels(arch)
-        after = {k + 1: place for k, place in enumerate(parent.arch.places)}
-        stream = self._stem(kept[0])
-        blocks = zip(arch.places, counterparts(arch, parent.arch), kept[1:], strict=True)
-        for place, (own, position), channels in blocks:
-            old = None if own is None else parent.arch.places[own]
-            block: Module = self.child.get_submodule(place)
-            stream = Stream(self._block(block, old, after[position], stream, channels), channels)
+        arch, parent = self.child.arch, self.parent.arch
+        kept, matched = self._channels(arch), counterparts(arch, parent)
+        units = [("conv_stem", "bn1"), *((place,) for place in arch.places)]
+        # What a unit becomes depends on these of it and of all before it, and on nothing else.
+        genes = [(arch.resolution, arch.align, arch.stem_chs), *zip(arch.blocks, matched, strict=True)]
+        keys = tuple((own, *channels.tolist()) for own, channels in zip(genes, kept, strict=True))
+        stream, begun = self.beginnings.restore(self.child, units, keys)
+        for k in range(begun, len(units)):
+            if stream is None:
+                stream = self._stem(kept[0])
+            else:
+                own, position = matched[k - 1]
+                old = None if own is None else parent.places[own]
+                block: Module = self.child.get_submodule(arch.places[k - 1])
+                maps = self._block(block, old, parent.places[position - 1], stream, kept[k])
+                stream = Stream(maps, in_parts(block, stream.others), kept[k])
+            self.beginnings.keep(self.child, units[k], keys[: k + 1], stream, stream.bytes)
+        assert stream is not None
         return self._tail(stream)
 
     def _channels(self, arch: Arch) -> list[Tensor]:
@@ -83,10 +101,10 @@ class Fit:
         stride = child.arch.stem_stride
         prior = take(folded(self.parent.conv_stem, self.parent.bn1), channels)
         x, rows = self.samples.windows(targets.images, kernel, stride, WINDOWS * 4)
-        maps = self._dense(
-            child.conv_stem, child.bn1, targets.images, x.flatten(0, 1), targets["bn1"][rows], prior, channels
-        )
-        return Stream(maps.relu_(), channels)
+        y = take(targets["bn1"][:, rows], channels)
+        maps = self._dense(child.conv_stem, child.bn1, targets.images, x.flatten(0, 1), y, prior, channels)
+        others = in_parts(nn.Sequential(child.conv_stem, child.bn1, child.act1), targets.others)
+        return Stream(maps.relu_(), others, channels)
 
     def _dense(
         self,
@@ -98,13 +116,13 @@ class Fit:
         prior: Tensor,
         channels: Tensor,
     ) -> Tensor:
-        """Fits a convolution that reads all channels, x [c k^2, S], to the columns `channels` of y [S, all]; what it
-        and the norm put out for `maps`."""
+        """Fits a convolution that reads all channels, x [c k^2, S], to y [n, S], which the parent has on `channels`;
+        what it and the norm put out for `maps`."""
         weight = conv.weight
         is_new = channels == NEW
         start = torch.where(is_new[:, None], weight.double().flatten(1), prior.flatten(1))
         fitted = ~is_new if bool(is_new.any()) else None
-        fit = fit_affine(x, take(y, channels, 1).mT, start, POINTWISE_RIDGE, fitted)
+        fit = fit_affine(x, y, start, POINTWISE_RIDGE, fitted)
         weight.copy_(fit.weight.view_as(weight))
         set_norm(bn, fit)
         return F.conv2d(maps, weight, fit.bias.to(maps.dtype), conv.stride, conv.padding)
@@ -121,14 +139,14 @@ class Fit:
         stride: int = 1,
         fitted: Tensor | None = None,
     ) -> tuple[Affine, Tensor]:
-        """Fits depthwise filters [c, 1, k, k] to y [S, c], and what they put out. Those that aren't fitted stay."""
+        """Fits depthwise filters [c, 1, k, k] to y [c, S], and what they put out. Those that aren't fitted stay."""
         kernel = weight.shape[-1]
         x, rows = self.samples.windows(maps, kernel, stride, WINDOWS)
         start = weight.double().flatten(1) if prior is None else prior
         if fitted is not None and prior is not None:
             start = torch.where(fitted[:, None], prior, weight.double().flatten(1))
         fit = fit_affine(
-            x, y[rows].mT[:, None], start[:, None], DEPTHWISE_RIDGE, None if fitted is None else fitted[:, None]
+            x, y[:, None, rows], start[:, None], DEPTHWISE_RIDGE, None if fitted is None else fitted[:, None]
         )
         weight.copy_(fit.weight.view_as(weight))
         bias = fit.bias.flatten().to(maps.dtype)
@@ -138,26 +156,28 @@ class Fit:
         self,
         module: Module,
         old: Module | None,
-        source: Stream,
+        maps: Tensor,
+        source: Tensor,
         y: Tensor,
         channels: Tensor,
         gate: Tensor | None = None,
     ) -> Tensor:
-        """Fits a Ghost module to y [S, all of the parent's channels].
+        """Fits a Ghost module to y [n, S], which the parent has on `channels`.
 
         Args:
+            maps: what the module reads, of the parent's channels `source`.
             gate: what the parent's input was multiplied by where the child's isn't, [all of the parent's channels].
         """
         conv, bn, act = module.primary_conv
         m = conv.out_channels
         old_m = 0 if old is None else old.primary_conv[0].out_channels
-        prior = torch.zeros(m, len(source.channels), dtype=torch.float64, device=y.device)
+        prior = torch.zeros(m, len(source), dtype=torch.float64, device=y.device)
         primary = torch.where(channels[:m] < old_m, channels[:m], NEW)
         if old is not None:
             filters = folded(*old.primary_conv[:2])[:, :, 0, 0]
             filters = filters if gate is None else filters * gate
-            prior = take(take(filters, primary), source.channels, 1)
-        primaries = act(self._pointwise(conv, bn, source.maps, y, prior, channels[:m]))
+            prior = take(take(filters, primary), source, 1)
+        primaries = act(self._pointwise(conv, bn, maps, y[:m], prior, channels[:m]))
         if module.cheap_operation is None:
             return primaries
         cheap, cheap_bn, _ = module.cheap_operation
@@ -168,12 +188,12 @@ class Fit:
             number = ghosts - old_m
             theirs = (number >= 0) & (number % old_m == channels[places])
             prior = take(centred(folded(*old.cheap_operation[:2]), cheap.kernel), torch.where(theirs, number, NEW))
-        target, fitted = take(y, ghosts, 1), ghosts != NEW
+        target, fitted = y[m:], ghosts != NEW
         fits, outputs = [], [primaries]
         for start, stop in cheap.replicas:
             read = primaries if stop - start == m else primaries[:, : stop - start]
             part = slice(start, stop)
-            fit, out = self._depthwise(cheap.weight[part], read, target[:, part], prior[part], 1, fitted[part])
+            fit, out = self._depthwise(cheap.weight[part], read, target[part], prior[part], 1, fitted[part])
             fits.append(fit)
             outputs.append(act(out))
         parts = ([getattr(fit, leaf) for fit in fits] for leaf in ("weight", "bias", "mean", "variance"))
@@ -186,19 +206,17 @@ class Fit:
         n = block.ghost2.primary_conv[0].in_channels
         if name is None:
             mid = torch.full((n,), NEW, device=device)
-            y = torch.zeros(len(t[after]), 1, dtype=source.maps.dtype, device=device)
+            y = t[after].new_zeros(n, t[after].shape[1])
         else:
             old = self.parent.get_submodule(name)
             mid = torch.from_numpy(self.arrangement.inside(name, n, *_shape(block.ghost1))).to(device)
-            y = t[f"{name}.ghost1.primary_conv.1"]
-            if old.ghost1.cheap_operation is not None:
-                y = torch.cat([y, t[f"{name}.ghost1.cheap_operation.1"]], 1)
-        maps = self._ghost(block.ghost1, old and old.ghost1, source, y, mid)
+            y = take(t[f"{name}.ghost1"], mid)
+        maps = self._ghost(block.ghost1, old and old.ghost1, source.maps, source.channels, y, mid)
         fitted = mid != NEW
         if block.conv_dw is not None:
             kernel = block.conv_dw.kernel_size[0]
             prior = take(centred(folded(old.conv_dw, old.bn_dw), kernel), mid)
-            y = take(t[f"{name}.bn_dw"], mid, 1)
+            y = take(t[f"{name}.bn_dw"], mid)
             fit, maps = self._depthwise(block.conv_dw.weight, maps, y, prior, block.conv_dw.stride[0], fitted)
             set_norm(block.bn_dw, fit)
         gate = None
@@ -210,13 +228,12 @@ class Fit:
                     (old.ghost2.primary_conv[0].in_channels,), 1 / GATE, dtype=torch.float64, device=device
                 )
         elif old is not None and old.se is not None:
-            gate = old.se.gate(t[f"{name}.se.conv_expand"]).double().mean(0)
+            gate = old.se.gate(t[f"{name}.se.conv_expand"]).double().mean(1)
         short = source.maps
         if not isinstance(block.shortcut, nn.Identity):
             short = self._shortcut(block.shortcut, old, name, after, source, channels)
-        y = t[after] - untake(self.samples.values(short), channels, t[after].shape[1])
-        inner = Stream(maps, mid)
-        return self._ghost(block.ghost2, old and old.ghost2, inner, y, channels, gate).add_(short)
+        y = take(t[after], channels) - self.samples.values(short).mT
+        return self._ghost(block.ghost2, old and old.ghost2, maps, mid, y, channels, gate).add_(short)
 
     def _squeeze_excite(self, se: Module, old: Module | None, name: str | None, maps: Tensor, mid: Tensor) -> Tensor:
         if old is None:
@@ -229,12 +246,12 @@ class Fit:
         x = self.samples.values(se.pool(maps)).mT
         new, weight = units == NEW, old.conv_reduce.weight.double()[:, :, 0, 0]
         prior = torch.where(new[:, None], se.conv_reduce.weight.double()[:, :, 0, 0], take(take(weight, units), mid, 1))
-        fit = fit_affine(x, take(t[f"{name}.se.conv_reduce"], units, 1).mT, prior, POINTWISE_RIDGE, ~new)
+        fit = fit_affine(x, take(t[f"{name}.se.conv_reduce"], units), prior, POINTWISE_RIDGE, ~new)
         set_filters(se.conv_reduce, fit)
         x = (fit.weight.to(x.dtype) @ x + fit.bias.to(x.dtype)[:, None]).relu_()
         weight = take(take(old.conv_expand.weight.double()[:, :, 0, 0], mid), units, 1)
-        y = torch.where(mid != NEW, take(t[f"{name}.se.conv_expand"], mid, 1), GATE_BIAS)
-        set_filters(se.conv_expand, fit_affine(x, y.mT, weight, POINTWISE_RIDGE))
+        y = torch.where((mid != NEW)[:, None], take(t[f"{name}.se.conv_expand"], mid), GATE_BIAS)
+        set_filters(se.conv_expand, fit_affine(x, y, weight, POINTWISE_RIDGE))
         return se(maps)
 
     def _shortcut(
@@ -248,7 +265,7 @@ class Fit:
     ) -> Tensor:
         t, device = self.targets, self.samples.device
         depthwise, first, pointwise, second = shortcut
-        kernel, count = depthwise.kernel_size[0], t[after].shape[1]
+        kernel, count = depthwise.kernel_size[0], len(t[after])
         if old is None or isinstance(old.shortcut, nn.Identity):
             before = self._before(name, after)
             filters = torch.zeros(count, kernel**2, dtype=torch.float64, device=device)
@@ -260,14 +277,13 @@ class Fit:
             weight = folded(*old.shortcut[2:4])[:, :, 0, 0]
             inner, outer = t[f"{name}.shortcut.1"], t[f"{name}.shortcut"]
         fitted = source.channels != NEW
-        y = take(inner, source.channels, 1)
+        y = take(inner, source.channels)
         fit, maps = self._depthwise(
             depthwise.weight, source.maps, y, take(filters, source.channels), depthwise.stride[0], fitted
         )
         set_norm(first, fit)
-        return self._pointwise(
-            pointwise, second, maps, outer, take(take(weight, channels), source.channels, 1), channels
-        )
+        prior = take(take(weight, channels), source.channels, 1)
+        return self._pointwise(pointwise, second, maps, take(outer, channels), prior, channels)
 
     def _before(self, name: str | None, after: str) -> Tensor:
         """What the parent has at the input of a block whose shortcut is the identity; of a block that it lacks, what it
@@ -279,8 +295,9 @@ class Fit:
         name = f"blocks.{len(self.parent.arch.stages)}.0.bn1"
         channels = self.tail_channels
         prior = take(take(folded(old.conv, old.bn1)[:, :, 0, 0], channels), stream.channels, 1)
-        maps = self._pointwise(tail.conv, tail.bn1, stream.maps, t[name], prior, channels)
-        return maps.relu_().mean((2, 3))
+        maps = self._pointwise(tail.conv, tail.bn1, stream.maps, take(t[name], channels), prior, channels)
+        others = in_parts(nn.Sequential(tail, self.child.global_pool), stream.others)
+        return torch.cat([maps.relu_().mean((2, 3)), others.flatten(1)])
 
     @property
     def tail_channels(self) -> Tensor:
@@ -310,12 +327,6 @@ def take(tensor: Tensor, index: Tensor, dim: int = 0) -> Tensor:
         if bool(new.any())
         else taken
     )
-
-
-def untake(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """[S, c] -> [S, count]: the inverse of `take` in dimension 1, zeros where nothing was taken from."""
-    known = index != NEW
-    return values.new_zeros(len(values), count).index_copy_(1, index[known], values[:, known])
 
 
 def centred(filters: Tensor, kernel: int) -> Tensor:

@@ -13,7 +13,7 @@ from ghostnet.network import GhostNet
 # Modules whose outputs others are fitted to, beside whole blocks.
 FITTED: tuple[str, ...] = ("bn1", "bn_dw", "ghost1.primary_conv.1", "ghost1.cheap_operation.1")
 FITTED += ("conv_reduce", "conv_expand", "ghost2", "ghost2.in", "shortcut", "shortcut.1", "global_pool", "conv_head")
-AT_ONCE = 1 << 28  # bytes of one network's largest maps, while it runs through many images
+AT_ONCE = 3 << 24  # bytes of one network's largest maps, while it runs through many images: what caches hold
 
 
 class Samples:
@@ -102,6 +102,11 @@ def parts(images: Tensor) -> int:
     return max(1, AT_ONCE // (64 * images[0].numel() * images.element_size()))
 
 
+def in_parts(module: nn.Module, maps: Tensor) -> Tensor:
+    """What a module puts out for maps [B, ...], which it is given a part at a time."""
+    return torch.cat([module(part) for part in maps.split(parts(maps))]) if len(maps) else module(maps[:0])
+
+
 def resized(images: Tensor, side: int) -> Tensor:
     """[B, C, H, W] -> [B, C, side, side], bilinear with antialiasing; as they are where they are of that size."""
     if images.shape[-2:] == (side, side):
@@ -110,12 +115,14 @@ def resized(images: Tensor, side: int) -> Tensor:
 
 
 class Targets:
-    """What the parent puts out for the images at the sampled positions of maps of a resolution, by the module's name:
-    [S, c]. The parent sees the images at its own resolution, and its maps are resized."""
+    """What the parent puts out for the first images at the sampled positions of maps of a resolution, by the module's
+    name: [c, S]; a first Ghost module's before the ReLU. The parent sees the images at its own resolution, and its maps
+    are resized."""
 
     def __init__(self, parent: GhostNet, images: Tensor, resolution: int, samples: Samples) -> None:
         self.samples = samples
-        self.images = resized(images, resolution).contiguous(memory_format=torch.channels_last)
+        shown = resized(images, resolution).contiguous(memory_format=torch.channels_last)
+        self.images, self.others = shown[: samples.images], shown[samples.images :]
         tables: dict[str, list[Tensor]] = {}
         sizes: dict[str, tuple[int, ...]] = {}
 
@@ -132,8 +139,11 @@ class Targets:
                 maps = F.interpolate(maps, sizes[name], mode="bilinear", antialias=True)
             tables.setdefault(name, []).append(samples.values(maps, first).clone())  # a ReLU in place may follow
 
-        watch(parent, resized(images, parent.arch.resolution), keep)
-        self.tables = {name: torch.cat(table) for name, table in tables.items()}
+        watch(parent, resized(images[: samples.images], parent.arch.resolution), keep)
+        self.tables = {name: torch.cat(table).mT.contiguous() for name, table in tables.items()}
+        for place in parent.arch.places:
+            parts = (self.tables.pop(f"{place}.ghost1.{part}.1", None) for part in ("primary_conv", "cheap_operation"))
+            self.tables[f"{place}.ghost1"] = torch.cat([part for part in parts if part is not None])
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tables[name]
@@ -141,4 +151,4 @@ class Targets:
     @cached_property
     def bytes(self) -> int:
         """Memory that it takes."""
-        return sum(table.numel() * table.element_size() for table in (*self.tables.values(), self.images))
+        return sum(table.numel() * table.element_size() for table in (*self.tables.values(), self.images, self.others))

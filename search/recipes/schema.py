@@ -135,7 +135,7 @@ class ParentTraining(Training):
         default=None, description="a checkpoint, a network's folder, or timm:NAME; None trains the space's widest"
     )
     tune: bool = Field(default=False, description="train a given parent further, though it fits the data")
-    images: Annotated[int, Field(ge=64)] = Field(default=4096, description="training images that layers are fitted on")
+    images: Annotated[int, Field(ge=64)] = Field(default=2048, description="training images that layers are fitted on")
 
 
 class SupernetTraining(Training):

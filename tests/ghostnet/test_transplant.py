@@ -183,6 +183,36 @@ def test_children_are_the_same_each_time_and_after_pickling(parent, transplants)
         assert largest_difference(again.extract(arch), first) == 0
 
 
+def test_children_do_not_depend_on_those_fitted_before(parent):
+    """Neighbours, of which many begin alike, in one order with all beginnings kept, in another with few, with none."""
+    rng = np.random.default_rng(7)
+    archs = [PLUS.sample(rng) for _ in range(2)]
+    for arch in archs[:]:
+        code = PLUS.encode(arch)
+        for gene in (len(code) // 2, len(code) - 1):
+            changed = code.copy()
+            changed[gene] = (changed[gene] + 1) % PLUS.choices[gene]
+            archs.append(PLUS.decode(changed))
+    none, all_kept, few = (
+        Transplants(parent, pictures(64), body=32, positions=2048, memory=memory) for memory in (0, 1 << 28, 1 << 22)
+    )
+    alone = [none.extract(arch) for arch in archs]
+    for source, order in ((all_kept, range(len(archs))), (few, reversed(range(len(archs)))), (all_kept, (3, 0, 0))):
+        for k in order:
+            assert largest_difference(source.extract(archs[k]), alone[k], archs[k].resolution) == 0
+            assert source.beginnings.bytes <= source.beginnings.memory
+    assert none.beginnings.bytes == 0 < few.beginnings.bytes < all_kept.beginnings.bytes
+
+
+def test_a_child_keeps_its_weights_to_itself(parent, transplants):
+    arch = PLUS.uniform(0.5)
+    first, wanted = transplants.extract(arch), transplants.extract(arch)
+    with torch.no_grad():
+        for tensor in first.parameters():
+            tensor.zero_()
+    assert largest_difference(transplants.extract(arch), wanted) == 0
+
+
 def test_what_cannot_be_is_refused_in_one_line(parent, transplants):
     with pytest.raises(ArchError, match="stages or strides"):
         transplants.extract(replace(parent.arch, stem_stride=2))
