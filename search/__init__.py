@@ -1,13 +1,113 @@
-"""Everything that runs: the command line, the pipeline, and a room for each of its stages."""
+"""GhostNAS from Python: everything that the command line does.
 
-from importlib.metadata import PackageNotFoundError, version
+    import search
+
+    data = search.from_datasets(train, test)     # two of torch.utils.data.Dataset, each of (image, label)
+    space = search.load_space("cifar", data)
+    search.train_supernet(space, data, "mine/supernet")
+    search.calibrate(space, "mine/latency/table.lat.json")
+    found = search.run_search("mine/supernet", data, "mine/search", "mine/latency/table.lat.json", flops_budget="40M")
+    best = found.arch(found.choose("knee")[0])
+    search.retrain_network(best, data, "mine/networks/A", init="mine/supernet")
+    search.export_network("mine/networks/A", "mine/export/A", ["onnx", "safetensors"], data=data)
+    search.write_report("mine")
+
+`help(search.run_search)` says how a search takes objectives and an evaluator of your own. What is listed here is loaded
+when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from search.installation import fault, is_command
 
 if not is_command() and (_fault := fault()):
     raise ImportError(_fault)
 
-try:
-    __version__ = version("ghostnas")
-except PackageNotFoundError:  # a bare checkout
-    __version__ = "0+checkout"
+if TYPE_CHECKING:
+    __version__: str
+    from search.api.data import Arch, Data, Space, find_arch, from_datasets, load_data, load_space
+    from search.api.exporting import Manifest, export_network, verify_export
+    from search.api.fidelity import Study, measure_fidelity
+    from search.api.latency import LatencyTable, calibrate
+    from search.api.running import Recipe, Summary, UserError, run_recipe, write_report
+    from search.api.searching import Objective, SearchOutcome, run_search
+    from search.api.training import (
+        InheritedAccuracy,
+        SupernetMetadata,
+        TrainedMetadata,
+        open_supernet,
+        retrain_network,
+        train_supernet,
+    )
+
+__all__ = [
+    "Arch",
+    "Data",
+    "InheritedAccuracy",
+    "LatencyTable",
+    "Manifest",
+    "Objective",
+    "Recipe",
+    "SearchOutcome",
+    "Space",
+    "Study",
+    "Summary",
+    "SupernetMetadata",
+    "TrainedMetadata",
+    "UserError",
+    "__version__",
+    "calibrate",
+    "export_network",
+    "find_arch",
+    "from_datasets",
+    "load_data",
+    "load_space",
+    "measure_fidelity",
+    "open_supernet",
+    "retrain_network",
+    "run_recipe",
+    "run_search",
+    "train_supernet",
+    "verify_export",
+    "write_report",
+]
+_HOMES = {
+    "search.api.data": ("Arch", "Data", "Space", "find_arch", "from_datasets", "load_data", "load_space"),
+    "search.api.training": (
+        "InheritedAccuracy",
+        "SupernetMetadata",
+        "TrainedMetadata",
+        "open_supernet",
+        "retrain_network",
+        "train_supernet",
+    ),
+    "search.api.latency": ("LatencyTable", "calibrate"),
+    "search.api.searching": ("Objective", "SearchOutcome", "run_search"),
+    "search.api.exporting": ("Manifest", "export_network", "verify_export"),
+    "search.api.fidelity": ("Study", "measure_fidelity"),
+    "search.api.running": ("Recipe", "Summary", "UserError", "run_recipe", "write_report"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(home), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # which take as long as all the rest
+
+    try:
+        return version("ghostnas")
+    except PackageNotFoundError:  # a bare checkout
+        return "0+checkout"
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ghostnet.arch import ArchError
-from search import __version__
+import search as api
 from search.commands.calibrate import app as calibrate
 from search.commands.cost import cost
 from search.commands.export import export, verify
@@ -22,7 +21,6 @@ from search.commands.train import train
 from search.errors import UserError
 from search.progress import set_verbosity
 from search.terminal import enter, fail, leave, os_error, output, say
-from spaces.errors import SpaceError
 
 app = typer.Typer(
     cls=TwoWords,
@@ -41,7 +39,7 @@ UsageProblem: Any = [kind for kind in typer.BadParameter.mro() if hasattr(kind, 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"ghostnas {__version__}")
+        print(f"ghostnas {api.__version__}")
         raise typer.Exit
 
 
@@ -61,6 +59,14 @@ def main() -> None:
     sys.exit(_run())
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    """What says that a user did something wrong; looked up once something is raised."""
+    from ghostnet.arch import ArchError
+    from spaces.errors import SpaceError
+
+    return UserError, ArchError, SpaceError
+
+
 def _run() -> int:
     enter()
     try:
@@ -69,7 +75,7 @@ def _run() -> int:
             return code
     except UsageProblem as error:
         fail(error.format_message())
-    except (UserError, ArchError, SpaceError) as error:
+    except _refusals() as error:
         fail(str(error))
     except OSError as error:  # a full disk, a place that can't be written to
         fail(os_error(error))

@@ -6,7 +6,6 @@ and removing it again takes the file away.
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,4 +42,6 @@ def is_command() -> bool:
 
 def _others(name: str) -> Iterator[str]:
     """Other distributions that have a package of this name."""
+    from importlib.metadata import packages_distributions  # slow, and seldom needed
+
     return (each for each in dict.fromkeys(packages_distributions().get(name, ())) if each.lower() != "ghostnas")

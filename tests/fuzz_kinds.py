@@ -35,11 +35,12 @@ from search.latency.kit_result import read_result
 from search.latency.predictor import Predictor, table_space
 from search.latency.ruler.device import this_device
 from search.latency.table import LatencyTable, _sealed
+from search.pipeline.job import Run
 from search.pipeline.stages import networks
 from search.recipes import schema as recipes
 from search.report import fidelity as fidelity_page
 from search.report.summary import rows, summarise
-from search.run_folder.run import NETWORKS, Run, recorded_recipe
+from search.run_folder.run import NETWORKS, recorded_recipe
 from search.training.loop import _State
 from search.training.metadata import read_card, supernet_id
 from spaces.custom import space_of, space_to_dict

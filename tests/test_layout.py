@@ -17,7 +17,7 @@ ASKED_FOR = {"timm_model.py": {"timm"}}  # modules that nothing else loads: thei
 # The rooms of `search`, from the top to the bottom: each imports from those that stand behind it. "" is the package's
 # own `__init__.py`; what is not named is a leaf that all may use.
 ORDER = (
-    *("__main__", "cli", "commands", "", "pipeline", "report", "export", "run_folder", "engine", "accuracy"),
+    *("__main__", "cli", "commands", "", "api", "pipeline", "report", "export", "run_folder", "engine", "accuracy"),
     *("parallel", "training", "latency", "graphs", "figures", "data", "recipes"),
 )
 

@@ -26,10 +26,12 @@ from search.engine.plan import Plan
 from search.files import read_json, write_json
 from search.latency.measure import measure
 from search.latency.runtimes import runtime
+from search.pipeline.job import Run
 from search.pipeline.retrain_stage import over_seeds, train_all
-from search.pipeline.search_stage import Found, header, problem_of
+from search.pipeline.search_problem import header, problem_of
+from search.pipeline.search_stage import SearchOutcome
 from search.pipeline.stages import labels, networks
-from search.run_folder.run import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, Run, recorded_recipe
+from search.run_folder.run import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, recorded_recipe
 from search.training.retrain import WEIGHTS, Job
 
 HERE = Path(__file__).parent
@@ -47,7 +49,7 @@ class Law:
         return float(self.model.predict([features(self.space, arch, 0.0)[1:]])[0])
 
 
-def search(job: Run, folder: Path) -> Found:
+def search(job: Run, folder: Path) -> SearchOutcome:
     """The study's search, each accuracy by the law."""
     config, seed = job.recipe.search, job.recipe.seed
     tables = [job.out / TABLE]
@@ -57,7 +59,7 @@ def search(job: Run, folder: Path) -> Found:
     plan = Plan(trials=config.trials, sampler=config.sampler, population=config.population, seed=seed)
     with TrialLog(folder / "trials.jsonl", about | {"by": "law"}) as log:
         backend("optuna")(replace(problem, evaluate=law), log, plan)
-        return Found(problem, log.evaluated)
+        return SearchOutcome(problem, log.evaluated)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import search as api
 from search.commands.shared import Interruptible, Json, Out, Resume, Seed, SpaceName, answer, fresh, given, print_json
 from search.errors import UserError
 from search.terminal import show
@@ -51,8 +52,6 @@ def calibrate(
                 f"behind its name"
             )
         return
-    import time
-
     from search.latency.runtimes import runtime as check_runtime
 
     chosen = _space(space, resolution)
@@ -61,20 +60,18 @@ def calibrate(
     visits = out.with_name(out.name + ".visits.jsonl")
     if visits.exists() and not resume:
         raise UserError(f"{visits} is of an unfinished calibration: --resume goes on with it")
-    from search.latency.calibrate import calibrate as make_table
-
-    table = make_table(
+    table = api.calibrate(
         chosen,
         out,
-        runtime_name=runtime,
+        runtime=runtime,
         threads=threads,
         batch=batch,
         dtype=dtype,  # type: ignore[arg-type]
+        minutes=minutes,
         rounds=rounds,
         fit_networks=fit_networks,
         held_out=networks,
         seed=seed,
-        deadline=time.monotonic() + 60 * minutes,
     )
     _headline(table, out, as_json)
 

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ghostnet.arch import Arch
-from ghostnet.cost import Cost, Layer, unit_cost
-from ghostnet.cost import cost as network_cost
-from ghostnet.cost import layers as network_layers
-from ghostnet.units import chain
-from search.commands.shared import Json, answer, find_arch
+from search.commands.shared import Json, answer
 from search.terminal import show
 
 if TYPE_CHECKING:
+    from ghostnet.arch import Arch
+    from ghostnet.cost import Cost, Layer
     from search.latency.table import LatencyTable
 
 
@@ -27,12 +24,15 @@ def cost(
     as_json: Json = False,
 ) -> None:
     """Multiply-adds, parameters and, with a latency table, predicted milliseconds."""
+    from ghostnet.cost import cost as network_cost
+    from ghostnet.cost import layers as network_layers
+    from search.latency.predictor import Predictor, table_space
+    from search.latency.table import LatencyTable
+    from spaces.find import find_arch
+
     network = find_arch(arch)
     facts: dict[str, Any] = {"arch": network.id}
     if latency:
-        from search.latency.predictor import Predictor, table_space
-        from search.latency.table import LatencyTable
-
         table = LatencyTable.load(latency)
         classes, in_chs = table.setting.num_classes, table.setting.in_chs
         space = table_space(table)
@@ -65,9 +65,12 @@ def cost(
 
 
 def _blocks(
-    network: Arch, classes: int, in_chs: int, milliseconds: dict[str, float], table: "LatencyTable"
+    network: "Arch", classes: int, in_chs: int, milliseconds: dict[str, float], table: "LatencyTable"
 ) -> list[dict[str, Any]]:
     """Where the predicted milliseconds go: each unit's, and what is left for the network as a whole."""
+    from ghostnet.cost import unit_cost
+    from ghostnet.units import chain
+
     rows = [
         {
             "name": name,
@@ -92,7 +95,7 @@ def _show_blocks(blocks: list[dict[str, Any]]) -> None:
     show("\n".join(lines) + "\n")
 
 
-def _show_layers(parts: tuple[Layer, ...], total: Cost) -> None:
+def _show_layers(parts: "tuple[Layer, ...]", total: "Cost") -> None:
     name_width = max(len(part.name) for part in parts)
     lines = [f"{'layer':{name_width}}  {'convolution':36} {'MACs':>12} {'share':>6} {'params':>10}"]
     for p in parts:

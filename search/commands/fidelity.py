@@ -1,27 +1,13 @@
 """Whether a supernet ranks networks as full training does."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from search.commands.shared import (
-    Address,
-    Json,
-    Out,
-    RecipeName,
-    Seed,
-    Workers,
-    answer,
-    recipe_for,
-)
+import search as api
+from search.commands.shared import Address, Json, Out, RecipeName, Seed, Workers, answer
 from search.errors import UserError
-from search.files import check_writable
-from search.progress import best_effort
-
-if TYPE_CHECKING:
-    from ghostnet.arch import Arch
-    from spaces.space import Space
 
 
 def fidelity(
@@ -45,7 +31,9 @@ def fidelity(
 ) -> None:
     """Measure whether the supernet ranks networks as full training does. Goes on with what is in --out."""
     from search.data import names as sources
-    from search.recipes.schema import load
+    from search.files import check_writable
+    from search.recipes.schema import load, recipe_for
+    from search.training.metadata import read_card
 
     if count < 2 * bins:
         raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got --count {count}")
@@ -53,69 +41,32 @@ def fidelity(
     for path in (supernet / "supernet.json", *([trials] if trials else [])):
         if not path.exists():
             raise UserError(f"no file {path}")
-    from search.training.metadata import read_card
-
-    name = data or read_card(supernet)[0]["data"]
+    card, space = read_card(supernet)
+    name = data or card["data"]
     sources.check(name)
     plan = load(recipe or recipe_for(name))
-    config = plan.retrain.model_copy(update={"epochs": epochs} if epochs else {})
-    from search.accuracy.ranking_study import fidelity as measure
-    from search.data.datasets import load as load_data
-    from search.folders import locked
-    from search.report.fidelity import write_page
-    from search.training.distributed import best_device
-    from search.training.inherited import inherited_accuracy
-    from search.training.metadata import check_data, supernet_id
-
-    space = read_card(supernet)[1]
-    chosen = _front_of(trials, space, front) if trials else []
-    loaded = load_data(name, space.resolution_choices[-1], plan.train_images)
-    check_data(supernet, loaded)
-    beside = None
-    if workers > 1 or address:
-        from search.parallel.workers import SideBySide
-
-        beside = SideBySide(loaded, workers, address)
-    found = measure(
-        lambda: inherited_accuracy(supernet, loaded),
-        space,
-        loaded,
-        config,
+    study = api.measure_fidelity(
+        supernet,
+        api.load_data(name, space.resolution_choices[-1], plan.train_images),
         out,
         count=count,
-        bins=bins,
-        seed=seed,
-        device=best_device(),
+        epochs=epochs,
         seeds=seeds,
-        trained=trained,
-        beside=beside,
-        front=chosen,
-        supernet_id=supernet_id(supernet),
+        bins=bins,
+        recipe=recipe,
+        networks=trained,
+        trials=trials,
+        front=front,
+        seed=seed,
+        workers=workers,
+        address=address,
     )
-    with locked(out), best_effort("the study's page"):
-        write_page(found, out)
+    low, high = study.kendall_tau_95
     words = (
-        f"{out}: Kendall tau {found['kendall_tau']:.2f} ({found['kendall_tau_95'][0]:.2f} to "
-        f"{found['kendall_tau_95'][1]:.2f}), within {bins} bins of like MACs {found['tau_within_bins']:.2f}; "
-        f"knowing each network's expected accuracy would reach {found['ceiling_tau']:.2f}, "
-        f"MACs alone {found['macs_tau']:.2f}, the supernet corrected by the others "
-        f"{found['corrected']['kendall_tau']:.2f}"
+        f"{out}: Kendall tau {study.kendall_tau:.2f} ({low:.2f} to {high:.2f}), within {bins} bins of like MACs "
+        f"{study.tau_within_bins:.2f}; knowing each network's expected accuracy would reach {study.ceiling_tau:.2f}, "
+        f"MACs alone {study.macs_tau:.2f}"
     )
-    answer(found, words, as_json)
-
-
-def _front_of(log: Path, space: "Space", count: int) -> "list[Arch]":
-    """Networks along a search's front.
-
-    Raises:
-        UserError: the log is of another space, or of no search.
-    """
-    from search.engine.choose import choose
-    from search.engine.log import read_trials
-    from search.engine.problem import COMPLETE
-    from search.files import JsonLines
-
-    if (of := next(iter(JsonLines(log)), {}).get("space_id")) != space.id:
-        raise UserError(f"{log} is of another space ({of}) than {space.name} ({space.id})")
-    complete = [trial for trial in read_trials(log, space) if trial["state"] == COMPLETE]
-    return [space.decode(trial["code"]) for trial in choose(complete, count)]
+    if study.corrected:
+        words += f", the supernet corrected by the others {study.corrected.kendall_tau:.2f}"
+    answer(study.model_dump(mode="json", by_alias=True), words, as_json)

@@ -1,16 +1,19 @@
 """A run's report, or several runs compared."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import search as api
 from search.commands.shared import (
     Json,
     print_json,
 )
 from search.terminal import show, show_table
-from spaces.population import short
+
+if TYPE_CHECKING:
+    from search.report.summary import Summary
 
 
 def report(
@@ -20,10 +23,10 @@ def report(
 ) -> None:
     """The run as one HTML page, and its figures as PNG and SVG; of several runs, their fronts overlaid."""
     if len(folders) == 1:
-        from search.report.report import write_report
+        from search.report.summary import summarise
 
-        write_report(folders[0])
-        print_run(folders[0], as_json)
+        api.write_report(folders[0])
+        print_run(summarise(folders[0]), as_json)
         return
     from search.report.comparison import write_comparison
 
@@ -36,14 +39,17 @@ def report(
     show(f"Report: {page}")
 
 
-def print_run(folder: Path, as_json: bool) -> None:
+def print_run(summary: "Summary", as_json: bool) -> None:
     """A run's fully trained networks, what a time box cut, and where the report is."""
-    from search.report.summary import rows, summarise
+    from search.report.summary import rows
     from search.run_folder.run import REPORT
+    from spaces.population import short
 
-    summary, page = summarise(folder), folder / REPORT
+    page = summary.folder / REPORT
     if as_json:
-        print_json({"folder": str(folder), "report": str(page), "networks": rows(summary), "notes": summary.notes})
+        print_json(
+            {"folder": str(summary.folder), "report": str(page), "networks": rows(summary), "notes": summary.notes}
+        )
         return
     networks = rows(summary)
     cells = [

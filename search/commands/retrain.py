@@ -1,11 +1,11 @@
 """Full training: one architecture or several, by one seed or several."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ghostnet.arch import Arch
+import search as api
 from search.commands.shared import (
     ARCH,
     Address,
@@ -17,13 +17,12 @@ from search.commands.shared import (
     Seed,
     Workers,
     answer,
-    find_arch,
     fresh,
-    recipe_for,
 )
 from search.errors import UserError
-from search.pipeline.retrain_stage import over_seeds, train_all, words
-from search.training.metadata import CARD, kind_of, read_card
+
+if TYPE_CHECKING:
+    from ghostnet.arch import Arch
 
 
 def retrain(
@@ -58,7 +57,10 @@ def retrain(
     Several workers train several networks side by side, or one network together. Also under torchrun.
     """
     from search.data import names as sources
-    from search.recipes.schema import load_retraining
+    from search.files import write_json
+    from search.folders import locked
+    from search.recipes.schema import load_retraining, recipe_for
+    from search.training.metadata import usual_teacher
 
     named = _named(archs)
     config, limit = load_retraining(recipe or recipe_for(data))
@@ -67,18 +69,15 @@ def retrain(
     sources.check(data)
     if init and not init.is_dir():
         raise UserError(f"no folder {init}")
-    if teacher is None and init and (init / CARD).exists() and kind_of(read_card(init)[0]) == "transplant":
-        teacher = f"supernet:{init}"  # who learns from the parent begins as its transplant
-    teacher = None if teacher == "none" else teacher
-    if teacher:
-        sources.check_teacher(teacher)
+    if taught := usual_teacher(teacher, init):
+        sources.check_teacher(taught)
     places = {(name, k): _place(out, name, k, len(named), len(drawn)) for name in named for k in drawn}
     for place in places.values():
         fresh(place, resume, "trained.json")
-    from search.data.datasets import load as load_data
+    loaded = api.load_data(data, max(arch.resolution for arch in named.values()), limit)
+    from search.pipeline.retrain_stage import over_seeds, train_all, words  # torch is there by now
     from search.training.retrain import Job
 
-    loaded = load_data(data, max(arch.resolution for arch in named.values()), limit)
     jobs = [Job(name=name, arch=named[name], seed=k, out=place) for (name, k), place in places.items()]
     cards = train_all(
         jobs,
@@ -88,7 +87,7 @@ def retrain(
         workers=workers,
         address=address,
         init=init,
-        teacher=teacher,
+        teacher=taught,
     )
     if not all(cards):  # another process of torchrun's speaks
         return
@@ -97,16 +96,15 @@ def retrain(
         answer(card, f"{card['test_accuracy']:.2%} on {card['test_images']} test images: {out}", as_json)
         return
     found = over_seeds(jobs, cards)
-    from search.files import write_json
-    from search.folders import locked
-
     with locked(out):
         write_json(out / "summary.json", found)
     answer({"networks": found}, f"{words(found)}\n{out}", as_json)
 
 
-def _named(archs: list[str]) -> dict[str, Arch]:
+def _named(archs: list[str]) -> "dict[str, Arch]":
     """Architectures by the names of their folders: the file's, its folder's, or the name that was given."""
+    from spaces.find import find_arch
+
     found: dict[str, Arch] = {}
     for text in archs:
         path, arch = Path(text), find_arch(text)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+import search as api
 from search.commands.report import print_run
 from search.commands.shared import (
     Json,
@@ -29,7 +30,6 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Everything: train the supernet, calibrate latency, search, retrain, export, report."""
-    from search.pipeline import run as pipeline
     from search.recipes.schema import load
     from search.run_folder.run import RUN, recorded_recipe
 
@@ -41,11 +41,7 @@ def run(
         update={k: v for k, v in (("data", data), ("seed", seed)) if v is not None}
         | ({"search": plan.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
     )
-    folder = out or Path("results") / plan.name
-    with pipeline.opened(plan, folder, resume, minutes) as job:
-        pipeline.run(job)
-    print_run(folder, as_json)
-    from search.report.summary import left_out
-
-    if left_out(folder):  # said in the notes
+    summary = api.run_recipe(plan, out, minutes=minutes, resume=resume)
+    print_run(summary, as_json)
+    if summary.left_out:  # said in the notes
         raise typer.Exit(NOT_EXPORTED)

@@ -1,10 +1,11 @@
 """The search."""
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
+import search as api
 from search.commands.shared import (
     Address,
     Json,
@@ -17,9 +18,7 @@ from search.commands.shared import (
     print_json,
 )
 from search.errors import UserError
-from search.secrets import storage_address
 from search.terminal import show, show_table
-from spaces.population import short
 
 
 def search(
@@ -33,6 +32,14 @@ def search(
     objectives: Annotated[
         str, typer.Option("--objectives", help="accuracy and of latency_ms, macs, params.")
     ] = "accuracy,latency_ms",
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective",
+            help="Your own, next to these, as MODULE:NAME: a Python function of an architecture and its metrics; "
+            "your module is run. Again for more.",
+        ),
+    ] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Networks to evaluate.")] = 200,
     backend: Annotated[str, typer.Option("--backend", help="optuna, ray or nni.")] = "optuna",
     sampler: Annotated[
@@ -62,12 +69,16 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search: accuracy against predicted latency, under a budget of multiply-adds."""
-    import time
+    from functools import cache
+    from typing import get_args
 
     from search.data import names as sources
     from search.engine.budgets import parse_milliseconds, parse_windows
     from search.engine.choose import check_ways
+    from search.engine.custom import load_objective
+    from search.pipeline.search_problem import check_search
     from search.recipes.schema import Backend, Sampler, Search, check_sampler
+    from search.training.metadata import read_card
 
     for kind, name, names in (("the backend", backend, get_args(Backend)), ("a sampler", sampler, get_args(Sampler))):
         if name not in names:
@@ -86,9 +97,9 @@ def search(
     for path in (supernet / "supernet.json", *latency, *([fidelity] if fidelity else [])):
         if not path.exists():
             raise UserError(f"no file {path}")
-    from search.training.metadata import read_card
-
-    name = data or read_card(supernet)[0]["data"]
+    own = [load_objective(path) for path in objective or []]
+    card, space = read_card(supernet)
+    name = data or card["data"]
     sources.check(name)
     config = Search(
         flops_budget=flops_budget,
@@ -102,81 +113,61 @@ def search(
         workers=workers,
         storage=storage,
     )
-    from search.accuracy.predictor import Correction
-    from search.pipeline.search_stage import problem_of, search_networks
-
-    space = problem_of(supernet, latency, config, latency_budget or []).space  # an impossible budget is answered here
-    if fidelity:
-        Correction.load(fidelity, supernet)  # so is one that doesn't fit
+    # What is impossible is answered here, before anything is loaded or written.
+    check_search(supernet, latency, config, latency_budget or [], own, fidelity)
     fresh(out, resume, "trials.jsonl")
-    if backend != "nni" and (address_of_storage := storage_address(storage)):
-        from search.engine.study import open_storage
+    found = api.run_search(
+        supernet,
+        cache(lambda: api.load_data(name, space.resolution_choices[-1])),
+        out,
+        latency,
+        flops_budget=flops_budget,
+        latency_budget=latency_budget or [],
+        params_budget=params_budget,
+        objectives=[*config.objectives, *own],
+        trials=trials,
+        sampler=sampler,  # type: ignore[arg-type]
+        population=population,
+        trial_seconds=trial_seconds,
+        backend=backend,  # type: ignore[arg-type]
+        workers=workers,
+        address=address,
+        gpus=gpus,
+        storage=storage,
+        fidelity=fidelity,
+        seed=seed,
+        minutes=minutes,
+    )
+    fronts = found.fronts
+    facts: dict[str, Any] = {"evaluated": len(found.trials), "front": found.front, "warnings": found.warnings}
+    if len(fronts) > 1:
+        facts["fronts"] = fronts
+    if choose:
+        from search.pipeline.search_stage import write_chosen  # torch is there by now
 
-        open_storage(address_of_storage)  # one that is none is told before anything is written
-    from functools import cache
-
-    from search.data.datasets import load as load_data
-    from search.files import write_text
-    from search.folders import locked
-    from search.progress import warn
-
-    with locked(out):
-        found = search_networks(
-            supernet,
-            latency,
-            out / "trials.jsonl",
-            cache(lambda: load_data(name, space.resolution_choices[-1])),
-            config,
-            seed=seed,
-            latency_budgets=latency_budget or [],
-            address=address,
-            gpus=gpus,
-            deadline=None if minutes is None else time.monotonic() + 60 * minutes,
-            fidelity=fidelity,
-        )
-        for each in found.warnings:
-            warn(each)
-        best, fronts = found.front, found.fronts
-        for trial in {t["arch"]: t for each in (best, *fronts.values()) for t in each}.values():
-            write_text(out / "front" / f"{trial['arch']}.json", space.decode(trial["code"]).to_json())
-        facts: dict[str, Any] = {"evaluated": len(found.trials), "front": best, "warnings": found.warnings}
-        if len(fronts) > 1:
-            facts["fronts"] = fronts
-        if choose:
-            facts["chosen"] = _chosen(found, choose, supernet, latency[0], out)
+        facts["chosen"] = write_chosen(found, choose, latency[0], out)
     if as_json:
         print_json(facts)
         return
+    columns = [each.name for each in own]
     for budget, trials_of in fronts.items():
-        _print_front(trials_of, f"within {budget}" if len(fronts) > 1 else None)
+        _print_front(trials_of, columns, f"within {budget}" if len(fronts) > 1 else None)
     if choose:
-        _print_front(facts["chosen"], "chosen")
+        _print_front(facts["chosen"], columns, "chosen")
     show(f"{len(found.trials)} networks evaluated; the front's architectures: {out / 'front'}")
 
 
-def _chosen(found: Any, ways: str, supernet: Path, table: Path, out: Path) -> list[dict[str, Any]]:
-    """The chosen, each measured where this is the table's machine; also written as files."""
-    from search.engine.choose import pick
-    from search.files import write_json, write_text
-    from search.pipeline.search_stage import measured
+def _print_front(trials: list[dict[str, Any]], own: list[str], title: str | None) -> None:
+    from spaces.population import short
 
-    chosen = pick(found.trials, ways, found.problem.objectives)
-    times = measured(chosen, found.problem.space, table)
-    rows = [{**trial, "measured_ms": times.get(trial["arch"])} for trial in chosen]
-    for trial in rows:
-        arch = found.problem.space.decode(trial["code"])
-        write_text(out / "chosen" / f"{trial['arch']}.json", arch.to_json())
-    write_json(out / "chosen.json", rows)
-    return rows
-
-
-def _print_front(trials: list[dict[str, Any]], title: str | None) -> None:
     measured = any(t.get("measured_ms") for t in trials)
     accuracy = "expected accuracy" if any("inherited" in t for t in trials) else "accuracy"
     columns = ["architecture", accuracy, "predicted ms", *(["measured ms"] if measured else []), "MACs", "parameters"]
+    columns += own
     rows = []
     for t in trials:
         times = [t["latency_ms"], *([t["measured_ms"]] if measured else [])]
         cells = ["" if ms is None else f"{ms:.3f}" for ms in times]
         rows.append([t["arch"], f"{t['accuracy']:.2%}", *cells, short(t["macs"]), short(t["params"])])
+        rows[-1] += [f"{t[name]:.4g}" for name in own]
     show_table(columns, rows, title)

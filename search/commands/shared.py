@@ -1,17 +1,13 @@
 """What commands share: their options, and how they answer."""
 
 import json
-import re
-from dataclasses import replace
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from ghostnet.arch import Arch
-from ghostnet.published import published
-from search.data.names import image_path
 from search.errors import UserError
 from search.files import check_writable
 from search.terminal import output, say, show
@@ -54,22 +50,6 @@ class TwoWords(Interruptible):
         return super().resolve_command(ctx, [both, *args[2:]] if both in self.commands else args)
 
 
-def find_arch(name: str) -> Arch:
-    """An architecture by file, folder, published name, or a space's own family: `cifar:0.75x` is its GhostNet of that
-    width, with the space's stem, strides and resolution."""
-    path = Path(name)
-    if path.is_dir():
-        return Arch.load(path / "arch.json")
-    if path.suffix == ".json" or path.exists():
-        return Arch.load(path)
-    if scaled := re.fullmatch(r"(.+):(\d+(?:\.\d+)?)x", name):
-        from spaces.custom import load_space
-
-        width = float(scaled[2])
-        return replace(load_space(scaled[1]), widths=(width,)).uniform(width)
-    return published(name)
-
-
 def given(context: typer.Context) -> list[str]:
     """The options that stand on the command line, by their names."""
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
@@ -83,12 +63,10 @@ def check_has_recipe(data: str | None, *given: str | None) -> None:
     Raises:
         UserError: data that are a path, with nothing that says what to do with them.
     """
+    from search.data.names import image_path
+
     if data and image_path(data) and not any(given):
         raise UserError(f"no recipe for {data}: `ghostnas init {data}` writes one that fits the pictures")
-
-
-def recipe_for(data: str) -> str:
-    return "digits" if data == "digits" else "cifar10"
 
 
 def fresh(folder: Path, resume: bool, product: str) -> None:
@@ -106,6 +84,9 @@ def fresh(folder: Path, resume: bool, product: str) -> None:
 
 
 def answer(facts: dict[str, Any], words: str, as_json: bool) -> None:
+    """Prints what a command came to; of torchrun's processes one does."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
+        return
     if as_json:
         print_json(facts)
     else:

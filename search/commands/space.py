@@ -1,13 +1,10 @@
 """What a space holds."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from search.commands.shared import Json, answer
-
-if TYPE_CHECKING:
-    pass
 
 
 def space(

@@ -150,6 +150,30 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
         train, test, classes = _digits()
     else:
         train, test, classes = _torchvision(name)
+    flip = name not in ("digits", "mnist")
+    return split_up(name, train, test, classes, resolution, limit, flip=flip, identity=fingerprint(name))
+
+
+def split_up(
+    name: str,
+    train: Split | EncodedSplit,
+    test: Split | EncodedSplit,
+    classes: tuple[str, ...],
+    resolution: int,
+    limit: int | None = None,
+    *,
+    flip: bool,
+    identity: str,
+) -> Data:
+    """A data set's training and test images as the four splits, at a resolution.
+
+    Args:
+        limit: as for `load`.
+        flip, identity: `Data.flip` and `Data.fingerprint`.
+
+    Raises:
+        UserError: too few images or classes, or images that show nothing.
+    """
     check_sizes(name, classes, train.labels, test.labels)
     search, calibration, rest = _parts(train.labels)
     shown = train.take(rest)
@@ -166,7 +190,7 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
         raise UserError(f"{name}: the images are all the same")
     return Data(
         name=name,
-        fingerprint=fingerprint(name),
+        fingerprint=identity,
         classes=classes,
         train=whole if limit is None else whole.take(torch.arange(min(limit, len(whole)))),
         calibration=calibrated,
@@ -174,7 +198,7 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
         test=_loaded(test, resolution),
         mean=mean,
         std=std,
-        flip=name not in ("digits", "mnist"),
+        flip=flip,
     )
 
 
@@ -237,6 +261,8 @@ def _decoded(split: Split | EncodedSplit, resolution: int) -> Split:
     """A split in memory, at a resolution."""
     if isinstance(split, EncodedSplit):
         return Split(decode_all(split.sources, resolution), split.labels)
+    if split.images.shape[-2:] == (resolution, resolution):
+        return split
     images = torch.empty(len(split), split.in_chs, resolution, resolution, dtype=torch.uint8)
     for part, into in zip(split.images.split(AT_A_TIME), images.split(AT_A_TIME), strict=True):
         into.copy_(middle(part, resolution))

@@ -4,20 +4,22 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from search.data.datasets import Data
 from search.files import read_json
-
-if TYPE_CHECKING:  # torch is loaded by whoever trains
-    from search.data.datasets import Data
-    from search.recipes.schema import Training
-    from search.training.retrain import Job
+from search.parallel.workers import SideBySide, train_network
+from search.recipes.schema import Training
+from search.training.distributed import best_device
+from search.training.doubts import warn_of
+from search.training.metadata import finished
+from search.training.retrain import CARD, Job, retrain, retraining_identity
 
 
 def train_all(
-    jobs: "Sequence[Job]",
-    data: "Data",
-    config: "Training",
+    jobs: Sequence[Job],
+    data: Data,
+    config: Training,
     *,
     seconds: float | None = None,
     workers: int = 1,
@@ -31,10 +33,6 @@ def train_all(
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
     """
-    from search.training.distributed import best_device
-    from search.training.doubts import warn_of
-    from search.training.retrain import CARD, finished, retrain, retraining_identity
-
     origin: dict[str, Any] = {"init": init.absolute() if init else None, "teacher": teacher}
     before = {
         job: finished(job.out / CARD, retraining_identity(job.arch, data, config, job.seed, **origin)) for job in jobs
@@ -42,8 +40,6 @@ def train_all(
     cards = {job: card for job, card in before.items() if card is not None}
     waiting = [job for job in jobs if job not in cards]
     if len(waiting) > 1 and (workers > 1 or address):
-        from search.parallel.workers import SideBySide
-
         share = None if seconds is None else seconds * min(workers, len(waiting)) / len(waiting)
         SideBySide(data, workers, address).retrain(waiting, config, seconds=share, **origin)
         cards |= {job: read_json(job.out / CARD) for job in waiting}
@@ -53,8 +49,6 @@ def train_all(
         left = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
         here = {"seed": job.seed, "seconds": left, **origin}
         if workers > 1 or address:
-            from search.parallel.workers import train_network
-
             cards[job] = train_network(job.arch, data, config, job.out, workers=workers, address=address, **here)
         else:
             title = f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}"
@@ -64,7 +58,7 @@ def train_all(
     return [cards[job] for job in jobs]
 
 
-def over_seeds(jobs: "Sequence[Job]", cards: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def over_seeds(jobs: Sequence[Job], cards: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean test accuracy over seeds, and its spread: the sample's standard deviation, where there are two or more."""
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(job.name for job in jobs):

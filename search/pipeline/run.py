@@ -4,29 +4,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.data import names as sources
 from search.data.fingerprint import fingerprint
+from search.engine.budgets import parse_milliseconds, parse_windows
 from search.errors import UserError
 from search.files import check_writable, read_json, write_json
 from search.folders import is_empty, locked
 from search.identity import check_same
-from search.pipeline import stages
+from search.latency.runtimes import runtime
 from search.recipes.schema import Recipe
-from search.run_folder.run import RUN, SCHEMA, Run, recorded_recipe
+from search.run_folder.run import RUN, SCHEMA, recorded_recipe
 from search.terminal import say
 from spaces.custom import space_of
 
-STAGES = {
-    "train": stages.train,
-    "calibrate": stages.calibrate,
-    "fidelity": stages.fidelity,
-    "search": stages.search,
-    "retrain": stages.retrain,
-    "export": stages.export,
-    "report": stages.report,
-}
+if TYPE_CHECKING:  # torch is loaded once the recipe is known to be right
+    from search.pipeline.job import Run
+
+STAGES = ("train", "calibrate", "fidelity", "search", "retrain", "export", "report")
 
 
 def check(recipe: Recipe) -> None:
@@ -35,9 +31,6 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError, SpaceError: what is wrong, in a line.
     """
-    from search.engine.budgets import parse_milliseconds, parse_windows
-    from search.latency.runtimes import runtime
-
     sources.check(recipe.data)
     space, config = space_of(recipe.space), recipe.search
     windows = parse_windows(config.flops_budget) | parse_windows(config.params_budget, "params")
@@ -50,7 +43,7 @@ def check(recipe: Recipe) -> None:
 
 
 @contextmanager
-def opened(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Iterator[Run]:
+def opened(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "Iterator[Run]":
     """The run in a folder, which no other process may write meanwhile. A data set may lie elsewhere than when the run
     began, as long as its content is the same.
 
@@ -64,7 +57,7 @@ def opened(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> It
         yield _start(recipe, out, resume, minutes)
 
 
-def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Run:
+def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "Run":
     recorded = {"schema": SCHEMA, "recipe": recipe.model_dump(mode="json"), "data": fingerprint(recipe.data)}
     if (out / RUN).exists():
         if not resume:
@@ -73,11 +66,10 @@ def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> Ru
         check_same(_identity(read_json(out / RUN)), _identity(recorded), f"{out} holds another run")
     elif not is_empty(out):
         raise UserError(f"{out} is not empty and holds no run")
-    run = Run(recipe, out, minutes)
-    if recipe.threads:
-        import torch
+    from search.pipeline.job import Run
 
-        torch.set_num_threads(recipe.threads)
+    run = Run(recipe, out, minutes)
+    run.set_threads()
     if not run.done("train"):
         _ = run.data  # what can't be loaded is said before anything is written
     write_json(out / RUN, recorded)
@@ -89,14 +81,16 @@ def _identity(recorded: dict[str, Any]) -> dict[str, Any]:
     return {**recorded, "recipe": {key: value for key, value in recorded["recipe"].items() if key != "data"}}
 
 
-def run(job: Run) -> None:
+def run(job: "Run") -> None:
     """Runs every stage whose product is missing, in order."""
-    wanted = {name: stage for name, stage in STAGES.items() if job.wanted(name)}
-    for number, (name, stage) in enumerate(wanted.items(), 1):
+    from search.pipeline import stages
+
+    wanted = [name for name in STAGES if job.wanted(name)]
+    for number, name in enumerate(wanted, 1):
         if job.done(name):
             say(f"{number}/{len(wanted)} {name}: done before", "dim")
             continue
         say(f"{number}/{len(wanted)} {name}", "bold")
         begun = time.monotonic()
-        stage(job)
+        getattr(stages, name)(job)
         say(f"  done in {time.monotonic() - begun:.0f} s")

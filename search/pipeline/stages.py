@@ -4,16 +4,34 @@ import time
 from itertools import islice, product
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ghostnet.arch import Arch
+from ghostnet.weights import network as load_network
+from search.accuracy.ranking_study import fidelity as measure_fidelity
+from search.data.datasets import resized
+from search.engine.choose import choose_by_budget
 from search.errors import UserError
+from search.export.export import MANIFEST
+from search.export.export import export as write_network
+from search.export.manifest import read_manifest
 from search.files import write_json
 from search.identity import check_same, file_digest
+from search.latency.calibrate import calibrate as make_table
+from search.latency.measure import measure
+from search.latency.predictor import Predictor
+from search.latency.runtimes import runtime
+from search.latency.table import LatencyTable
+from search.parallel.workers import SideBySide
+from search.pipeline.job import Run
+from search.pipeline.retrain_stage import over_seeds, train_all, words
+from search.pipeline.search_stage import SearchOutcome, search_networks
 from search.progress import best_effort, warn
 from search.recipes.schema import Recipe
+from search.report.fidelity import write_page
+from search.report.report import write_report
 from search.run_folder.result import SCHEMA, read_figures, read_result
 from search.run_folder.run import (
     EXPORTS,
@@ -27,20 +45,20 @@ from search.run_folder.run import (
     TABLE,
     TIMES,
     TRIALS,
-    Run,
 )
 from search.terminal import say
+from search.training.doubts import warn_of
+from search.training.inherited import inherited_accuracy
+from search.training.metadata import PARENT, supernet_id
 from search.training.records import read_trained
-
-if TYPE_CHECKING:  # torch is loaded by the first stage that needs it
-    from search.pipeline.search_stage import Found
+from search.training.retrain import ARCH, CARD, WEIGHTS, Job
+from search.training.supernets import make_supernet
+from spaces.population import Window, sample
 
 LIKE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
 
 
 def train(job: Run) -> None:
-    from search.training.doubts import warn_of
-    from search.training.supernets import make_supernet
 
     config, seed = job.recipe.supernet, job.recipe.seed
     card = make_supernet(
@@ -57,7 +75,6 @@ def train(job: Run) -> None:
 
 
 def calibrate(job: Run) -> None:
-    from search.latency.calibrate import calibrate as make_table
 
     config, limit = job.recipe.latency, job.seconds("calibrate")
     seconds = min(60 * config.minutes, limit or float("inf"))
@@ -83,11 +100,6 @@ def calibrate(job: Run) -> None:
 
 def fidelity(job: Run) -> None:
     """Full trainings of networks spread over the space, and of some that the supernet alone would choose."""
-    from search.accuracy.ranking_study import fidelity as measure
-    from search.engine.choose import choose_by_budget
-    from search.report.fidelity import write_page
-    from search.training.inherited import inherited_accuracy
-    from search.training.metadata import supernet_id
 
     config, training, supernet = job.recipe.fidelity, job.recipe.retrain, job.out / SUPERNET
     front: list[Arch] = []
@@ -96,11 +108,9 @@ def fidelity(job: Run) -> None:
         front = [job.space.decode(trial["code"]) for trial in choose_by_budget(list(inside), config.front)]
     beside = None
     if training.workers > 1:
-        from search.parallel.workers import SideBySide
-
         beside = SideBySide(job.data, training.workers, None)
     out = (job.out / FIDELITY).parent
-    found = measure(
+    found = measure_fidelity(
         lambda: inherited_accuracy(supernet, job.data),
         job.space,
         job.data,
@@ -125,7 +135,6 @@ def fidelity(job: Run) -> None:
 
 
 def search(job: Run) -> None:
-    from search.engine.choose import choose_by_budget
 
     config = job.recipe.search
     found = _search(job, TRIALS, job.out / FIDELITY if job.done("fidelity") else None)
@@ -157,8 +166,7 @@ def labels(count: int) -> list[str]:
     return ["".join(letters) for letters in islice(names, count)]
 
 
-def _search(job: Run, log: str, correction: Path | None = None, trials: int | None = None) -> "Found":
-    from search.pipeline.search_stage import search_networks
+def _search(job: Run, log: str, correction: Path | None = None, trials: int | None = None) -> SearchOutcome:
 
     config, limit = job.recipe.search, job.seconds("search")
     return search_networks(
@@ -184,7 +192,6 @@ def networks(job: Run) -> dict[str, Arch]:
 
 def like_them(job: Run, chosen: list[dict[str, Any]]) -> dict[str, list[int]]:
     """Random networks of the chosen ones' multiply-adds, one after the other: what luck would have found."""
-    from spaces.population import Window, sample
 
     rng, found = np.random.default_rng([job.recipe.seed, 7]), {}
     for k in range(job.recipe.retrain.random):
@@ -195,12 +202,6 @@ def like_them(job: Run, chosen: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 
 def retrain(job: Run) -> None:
-    from ghostnet.weights import network as load_network
-    from search.latency.measure import measure
-    from search.latency.runtimes import runtime
-    from search.pipeline.retrain_stage import over_seeds, train_all, words
-    from search.training.metadata import PARENT
-    from search.training.retrain import ARCH, WEIGHTS, Job
 
     archs, config, first = networks(job), job.recipe.retrain, job.recipe.seed
     jobs = [
@@ -236,7 +237,6 @@ def beginning(recipe: Recipe, supernet: Path) -> dict[str, Any]:
 
 def inherited(job: Run, archs: dict[str, Arch]) -> dict[str, float]:
     """What the supernet says of the networks that are trained fully, whether the search met them or not."""
-    from search.training.inherited import inherited_accuracy
 
     evaluate = inherited_accuracy(job.out / SUPERNET, job.data)
     evaluate.settle_in()
@@ -245,14 +245,6 @@ def inherited(job: Run, archs: dict[str, Arch]) -> dict[str, float]:
 
 def export(job: Run) -> None:
     """Exports the chosen networks. One that can't be is left out with its reason; the others and the report go on."""
-    from ghostnet.weights import network as load_network
-    from search.data.datasets import resized
-    from search.export.export import MANIFEST
-    from search.export.export import export as write_network
-    from search.export.manifest import read_manifest
-    from search.latency.predictor import Predictor
-    from search.latency.table import LatencyTable
-    from search.training.retrain import CARD, WEIGHTS
 
     table = LatencyTable.load(job.out / TABLE)
     predict, times = Predictor(table, job.space), read_figures(job.out / TIMES)
@@ -302,6 +294,5 @@ def export(job: Run) -> None:
 
 
 def report(job: Run) -> None:
-    from search.report.report import write_report
 
     write_report(job.out)

@@ -177,6 +177,24 @@ SupernetPart = Annotated[
 ]
 
 
+def supernet_part(config: SupernetPart, kind: str | None, init: str | None) -> SupernetPart:
+    """A recipe's part of a supernet, of another kind or with another parent where that is asked for.
+
+    Raises:
+        UserError: no such kind, or a parent for an elastic one.
+    """
+    if kind not in (None, "transplant", "elastic"):
+        raise UserError(f"a supernet's kind is transplant or elastic, not {kind!r}")
+    if kind and kind != config.kind:
+        other = ParentTraining if kind == "transplant" else SupernetTraining
+        config = other(**config.alone().model_dump())
+    if init is None:
+        return config
+    if not isinstance(config, ParentTraining):
+        raise UserError("--init names the parent of a transplanted supernet: it goes with --kind transplant")
+    return config.model_copy(update={"parent": init})
+
+
 class Latency(_Model):
     """The calibration, for `minutes`: whole networks, and units by probability, in `rounds` or fewer."""
 
@@ -267,6 +285,11 @@ class Recipe(_Model):
     fidelity: Fidelity = Fidelity()
     search: Search
     retrain: Retraining
+
+
+def recipe_for(data: str) -> str:
+    """The recipe for data of that name, where none is asked for."""
+    return "digits" if data == "digits" else "cifar10"
 
 
 def load(name: str) -> Recipe:

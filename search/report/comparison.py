@@ -72,9 +72,9 @@ def rows(named: dict[str, Summary]) -> list[dict[str, Any]]:
                 "hypervolume": hypervolume(trials, worst),
                 "best_accuracy": max((t["accuracy"] for t in trials), default=None),
                 "fastest_ms": min((t["latency_ms"] for t in trials), default=None),
-                "budget": summary.recipe.search.flops_budget,
-                "seed": summary.recipe.seed,
-                "data": summary.recipe.data,
+                "budget": summary.budget,
+                "seed": summary.seed,
+                "data": summary.data,
                 "space_id": summary.space.id,
                 "device": device,
             }
@@ -86,7 +86,7 @@ def notes(named: dict[str, Summary]) -> list[str]:
     """What keeps runs from being alike, and what is missing of each."""
     found = [f"{name}: {note}" for name, summary in named.items() for note in summary.notes]
     for what, values in (
-        ("data", {name: s.recipe.data for name, s in named.items()}),
+        ("data", {name: s.data for name, s in named.items()}),
         ("spaces", {name: s.space.id for name, s in named.items()}),
         ("devices", {name: s.table.device.cpu for name, s in named.items() if s.table}),
         ("runtimes", {name: s.table.setting.runtime for name, s in named.items() if s.table}),

@@ -13,6 +13,7 @@ from search.secrets import without_secrets
 
 def section(summary: Summary) -> str:
     """The recipe in full, and what it ran on."""
+    assert summary.recipe
     name = summary.recipe.name
     command = f"ghostnas run recipe.toml --out results/{name}   # the recipe lies beside this page"
     facts: dict[str, Any] = {"seed": summary.recipe.seed, "space id": summary.space.id}

@@ -40,13 +40,14 @@ def _write(summary: Summary, out: Path) -> Path:
     drawn = {name: each for _, figures, _ in sections for name, each in figures.items()}
     svgs = render(drawn, out)
     drawn = {name: drawn[name] for name in svgs}  # what could be rendered
-    write_text(out / "recipe.toml", repeat.recipe_toml(summary.recipe))
+    if summary.recipe:
+        write_text(out / "recipe.toml", repeat.recipe_toml(summary.recipe))
     parts = _head(summary)
     for title, wanted, extra in sections:
         figures = {name: each for name, each in wanted.items() if name in svgs}
         beside, below = (extra, "") if len(figures) == 1 and extra.startswith(page.SCROLL) else ("", extra)
         parts += [page.heading(title), page.figures(figures, svgs, beside) if figures else "", below]
-    write_text(out / PAGE, page.page(f"GhostNAS: {summary.recipe.name}", parts, page.tips(drawn)))  # last
+    write_text(out / PAGE, page.page(f"GhostNAS: {summary.name}", parts, page.tips(drawn)))  # last
     return out / PAGE
 
 
@@ -66,15 +67,14 @@ def render(drawn: dict[str, Drawn], out: Path) -> dict[str, str]:
 
 
 def _head(summary: Summary) -> list[str]:
-    recipe = summary.recipe
-    space = recipe.space if isinstance(recipe.space, str) else recipe.space.get("name", "custom")
-    words = (
-        f"{recipe.data}, space {space} ({summary.space.size:,} networks), budget "
-        f"{recipe.search.flops_budget} multiply-adds, seed {recipe.seed}"
-    )
+    words = [summary.data, f"space {summary.space.name} ({summary.space.size:,} networks)"]
+    if summary.budget:
+        words.append(f"budget {summary.budget} multiply-adds")
+    if summary.seed is not None:
+        words.append(f"seed {summary.seed}")
     return [
-        f"<h1>GhostNAS: {page.escape(recipe.name)}</h1>",
-        page.paragraph(words, "soft"),
+        f"<h1>GhostNAS: {page.escape(summary.name)}</h1>",
+        page.paragraph(", ".join(words), "soft"),
         *(page.paragraph(note, "note") for note in summary.notes),
     ]
 
@@ -88,7 +88,7 @@ def _sections(summary: Summary) -> list[tuple[str, dict[str, Drawn], str]]:
         "Block by block": _blocks,
         "What matters": _effects,
         "How it went": _process,
-        "To repeat it": lambda summary: ({}, repeat.section(summary)),
+        "To repeat it": _repeat,
     }
     found = []
     for title, section in sections.items():
@@ -105,6 +105,10 @@ def _drawn(figures: Mapping[str, Callable[[], Drawn]]) -> dict[str, Drawn]:
         with best_effort(f"the figure {name}"):
             drawn[name] = draw()
     return drawn
+
+
+def _repeat(summary: Summary) -> Section | None:
+    return ({}, repeat.section(summary)) if summary.recipe else None
 
 
 def _front(summary: Summary) -> Section | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ghostnet.arch import Arch
 from search.engine.log import read_trials
 from search.errors import UserError
+from search.files import JsonLines
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.recipes.schema import Recipe
@@ -71,24 +72,54 @@ class Summary:
     """Everything that a report shows. `notes` says what a time box cut or what is missing.
 
     Args:
+        recipe: of a run; None for a folder whose parts were made one by one.
+        header: the first line of the search's log.
         trials: every proposal, evaluated or not.
+        chosen: rows of evaluated networks by the names of those that were chosen; without a run's result, of those that
+            were trained.
     """
 
     folder: Path
-    recipe: Recipe
+    recipe: Recipe | None
+    header: dict[str, Any]
     supernet: SupernetMetadata | None
     table: LatencyTable | None
     space: Space
     predict: Predictor | None
     trials: list[dict[str, Any]]
     result: SearchResult | None
+    chosen: dict[str, dict[str, Any]]
     networks: list[Network]
     notes: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name if self.recipe else self.folder.resolve().name
+
+    @property
+    def data(self) -> str:
+        """The data set's name."""
+        return self.recipe.data if self.recipe else self.supernet.data if self.supernet else ""
+
+    @property
+    def seed(self) -> int | None:
+        """The run's, or the search's."""
+        return self.recipe.seed if self.recipe else self.header.get("seed")
+
+    @property
+    def budget(self) -> str:
+        """What networks may cost, in the user's words."""
+        return self.recipe.search.flops_budget if self.recipe else ", ".join(map(str, self.header.get("budgets", [])))
 
     @cached_property
     def complete(self) -> list[dict[str, Any]]:
         """The networks that were evaluated."""
         return [t for t in self.trials if t["state"] == "complete"]
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The chosen networks that could not be exported, and why."""
+        return _left_out(self.folder)
 
     @property
     def corrected(self) -> bool:
@@ -130,11 +161,11 @@ def summarise(folder: Path) -> Summary:
     Raises:
         UserError: it holds no run, or one that this version can't read.
     """
-    if not (folder / RUN).exists():
-        raise UserError(f"{folder} holds no run: no {RUN}")
-    recipe = recorded_recipe(folder)
     supernet = _read(folder / "supernet/supernet.json", SupernetMetadata)
-    space = space_of(recipe.space)
+    if not (folder / RUN).exists() and not supernet:
+        raise UserError(f"{folder} holds no run: neither {RUN} nor supernet/supernet.json")
+    recipe = recorded_recipe(folder) if (folder / RUN).exists() else None
+    space = space_of(recipe.space if recipe else supernet.space)  # type: ignore[union-attr]
     if supernet:
         space = replace(space, num_classes=supernet.num_classes, in_chs=supernet.in_chs)
     table_file = folder / TABLE
@@ -145,26 +176,29 @@ def summarise(folder: Path) -> Summary:
     times, inherited = (read_figures(file) if file.exists() else {} for file in figures)
     trials = _trials(folder / TRIALS, space)
     evaluated = sum(t["state"] == "complete" for t in trials)
-    networks = _networks(folder, result, times, inherited, predict)
+    chosen = result.chosen if result else {} if recipe else _of_trials(folder, trials)
+    networks = _networks(folder, chosen, result.random if result else {}, times, inherited, predict)
     return Summary(
         folder=folder,
         recipe=recipe,
+        header=next(iter(JsonLines(folder / TRIALS)), {}),
         supernet=supernet,
         table=table,
         space=space,
         predict=predict,
         trials=trials,
         result=result,
+        chosen=chosen,
         networks=networks,
         notes=[
             *_notes(recipe, supernet, table, result, networks, evaluated),
             *_doubts(folder, supernet, result),
-            *(f"{label} is not exported: {reason}" for label, reason in left_out(folder).items()),
+            *(f"{label} is not exported: {reason}" for label, reason in _left_out(folder).items()),
         ],
     )
 
 
-def left_out(folder: Path) -> dict[str, str]:
+def _left_out(folder: Path) -> dict[str, str]:
     """The chosen networks of a run that could not be exported, and why."""
     exported = _read(folder / PRODUCTS["export"], Exported)
     return exported.left_out if exported else {}
@@ -190,14 +224,21 @@ def _trials(log: Path, space: Space) -> list[dict[str, Any]]:
     return read_trials(log, space, COLUMNS) if log.exists() else []
 
 
+def _of_trials(folder: Path, trials: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Trained networks that a search evaluated, by the names of their folders: their rows of its log."""
+    known = {trial["arch"]: trial for trial in trials if trial["state"] == "complete"}
+    trained = {file.parent.name: read_trained(file).arch for file in (folder / "networks").glob("*/trained.json")}
+    return {name: known[arch] for name, arch in trained.items() if arch in known}
+
+
 def _networks(
     folder: Path,
-    result: SearchResult | None,
+    chosen: dict[str, dict[str, Any]],
+    drawn: dict[str, list[int]],
     times: dict[str, float],
     inherited: dict[str, float],
     predict: Predictor | None,
 ) -> list[Network]:
-    chosen, drawn = (result.chosen, result.random) if result else ({}, {})
     found = []
     parent = folder / "supernet/parent/trained.json"
     trained = sorted((folder / "networks").glob("*/trained.json"))
@@ -235,7 +276,7 @@ def _predicted(predict: Predictor | None, arch: Arch) -> float | None:
 
 
 def _notes(
-    recipe: Recipe,
+    recipe: Recipe | None,
     supernet: SupernetMetadata | None,
     table: LatencyTable | None,
     result: SearchResult | None,
@@ -247,8 +288,10 @@ def _notes(
     for name, product in (("supernet", supernet), ("latency table", table)):
         if product is None:
             notes.append(f"The {name} is not finished.")
-    if result is None:
+    if result is None and recipe:
         notes.append(f"The search is not finished: {evaluated} of {recipe.search.trials} networks are evaluated.")
+    elif result is None and not evaluated:
+        notes.append("No network is evaluated.")
     if not networks:
         notes.append("No network is fully trained.")
     if supernet and (training := supernet.training).epochs < 0.99 * training.planned_epochs:
@@ -258,7 +301,7 @@ def _notes(
     if short := [n for n in networks if n.epochs < 0.99 * n.planned_epochs]:
         most = max(n.epochs for n in short)
         notes.append(f"Time-boxed: full training had at most {most:g} of {short[0].planned_epochs:g} epochs.")
-    expected = len(recipe.retrain.baseline_widths)
+    expected = len(recipe.retrain.baseline_widths) if recipe else 0
     expected += len(result.chosen) + len(result.random) if result else 0
     if result and 0 < len(networks) < expected:
         notes.append(f"{len(networks)} of {expected} networks are fully trained.")

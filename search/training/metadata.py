@@ -149,3 +149,10 @@ def teacher_id(name: str) -> str:
     if kind == "timm" and not what.startswith("local-dir:"):
         return name
     return f"{kind}:{weights_id(Path(what.removeprefix('local-dir:')))}"
+
+
+def usual_teacher(teacher: str | None, init: Path | None) -> str | None:
+    """Who a full training learns from: who is asked for, or the parent where the network begins as its transplant."""
+    if teacher is None and init and (init / CARD).exists() and kind_of(read_card(init)[0]) == "transplant":
+        return f"supernet:{init}"
+    return None if teacher == "none" else teacher

@@ -9,15 +9,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import numpy as np
-
 from search import extras
 from search.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ghostnet.network import GhostNet
 
-Session = Callable[[np.ndarray], np.ndarray]  # images [B, C, H, W] -> outputs [B, classes], float32
+Session = Callable[["np.ndarray"], "np.ndarray"]  # images [B, C, H, W] -> outputs [B, classes], float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Source:
     """
 
     net: "GhostNet"
-    calibration: np.ndarray
+    calibration: "np.ndarray"
     facts: dict[str, Any] = field(default_factory=dict)
 
 

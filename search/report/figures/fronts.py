@@ -15,7 +15,9 @@ def searched(summary: Summary) -> Drawn:
     """Inherited accuracy against predicted latency: every evaluated network, the front, the chosen."""
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "latency_ms", 1.0)
-        for words, bound in parse_milliseconds(summary.recipe.search.latency_budget).items():
+        for words, bound in parse_milliseconds(
+            summary.recipe.search.latency_budget if summary.recipe else None
+        ).items():
             _budget(axes, bound, f"budget {words}")
         axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {_meant(summary)} (%)")
         axes.legend(loc="lower right")
@@ -27,7 +29,7 @@ def by_macs(summary: Summary) -> Drawn:
     """The same networks against multiply-adds, with the budget."""
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "macs", 1e-6, "macs")
-        windows = parse_windows(summary.recipe.search.flops_budget).values()
+        windows = parse_windows(summary.recipe.search.flops_budget if summary.recipe else None).values()
         for bound in sorted({bound for window in windows for bound in (window.low, window.high)} - {0}):
             _budget(axes, bound / 1e6, f"budget {short(bound)}")
         axes.set(xlabel="multiply-adds (millions)", ylabel=f"accuracy {_meant(summary)} (%)")
@@ -87,7 +89,7 @@ def _meant(summary: Summary) -> str:
 def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "latency") -> dict[str, list[str]]:
     trials = summary.complete
     best = front(trials)
-    chosen: dict[str, Any] = summary.result.chosen if summary.result else {}
+    chosen = summary.chosen
     marks: list[tuple[str, Sequence[dict[str, Any]], dict[str, Any]]] = [
         ("evaluated", trials, {"s": 15, "color": CLOUD, "linewidths": 0, "label": f"evaluated ({len(trials)})"}),
         ("front", best, {"s": 24, "color": FRONT, "label": f"Pareto front ({len(best)})"}),

@@ -18,7 +18,7 @@ from search.engine.objectives import ACCURACY, LATENCY, MACS, USUAL, Objective
 from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import Gain
 from search.errors import UserError
-from search.pipeline.search_stage import Found
+from search.pipeline.search_stage import SearchOutcome
 from spaces import SpaceError
 from tests.search.searches import HEADER, SPACE, FakePredictor, accuracy_of, bare, problem, run
 
@@ -49,7 +49,7 @@ def test_several_budgets_have_a_front_each_from_shared_evaluations(tmp_path):
         task = problem(flops="200k,300k..400k,600k")
         rows = run(task, tmp_path / sampler, trials=60, sampler=sampler)
         done = [t for t in rows if t["state"] == "complete"]
-        fronts = Found(task, done, []).fronts
+        fronts = SearchOutcome(task, done, []).fronts
         windows = {"200k": (0, 200_000), "300k..400k": (300_000, 400_000), "600k": (0, 600_000)}
         assert list(fronts) == list(windows)
         for name, (low, high) in windows.items():

@@ -452,8 +452,8 @@ def test_export_and_verify_are_commands(tmp_path):
 
 
 def test_a_space_gives_its_own_ghostnet_of_any_width():
-    from search.commands.shared import find_arch
     from spaces import named_space
+    from spaces.find import find_arch
 
     assert find_arch("cifar:0.75x") == named_space("cifar").uniform(0.75)
     assert find_arch("cifar:1.2x").stem_chs == 20

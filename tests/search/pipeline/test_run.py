@@ -235,19 +235,17 @@ def test_a_time_box_ends_cleanly_and_says_what_it_cut(tmp_path):
 
 def test_networks_are_timed_as_the_table_was(tmp_path, monkeypatch):
     """Of an int8 recipe as int8, at its batch: what is measured is what was predicted."""
-    from search.latency import measure, runtimes
-    from search.pipeline import retrain_stage
     from search.recipes.schema import parse
 
     recipe = parse(RECIPE.replace("[latency]", '[latency]\ndtype = "int8"\nbatch = 8'), "int8")
     asked = {}
     monkeypatch.setattr(stages, "networks", lambda job: {})
     monkeypatch.setattr(stages, "inherited", lambda job, archs: {})
-    monkeypatch.setattr(retrain_stage, "train_all", lambda *_, **__: {})
-    monkeypatch.setattr(retrain_stage, "over_seeds", lambda *_: {})
-    monkeypatch.setattr(retrain_stage, "words", lambda _: "")
-    monkeypatch.setattr(runtimes, "runtime", lambda name, threads, dtype: asked.update(dtype=dtype))
-    monkeypatch.setattr(measure, "measure", lambda run, networks, seed, batch: asked.update(batch=batch) or {})
+    monkeypatch.setattr(stages, "train_all", lambda *_, **__: {})
+    monkeypatch.setattr(stages, "over_seeds", lambda *_: {})
+    monkeypatch.setattr(stages, "words", lambda _: "")
+    monkeypatch.setattr(stages, "runtime", lambda name, threads, dtype: asked.update(dtype=dtype))
+    monkeypatch.setattr(stages, "measure", lambda run, networks, seed, batch: asked.update(batch=batch) or {})
     stages.retrain(SimpleNamespace(recipe=recipe, out=tmp_path, minutes=None, data=None, seconds=lambda stage: None))
     assert asked == {"dtype": "int8", "batch": 8}
 

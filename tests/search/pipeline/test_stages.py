@@ -10,11 +10,12 @@ from search.data.datasets import load as load_data
 from search.errors import UserError
 from search.latency.table import LatencyTable
 from search.pipeline import stages
+from search.pipeline.job import Run
 from search.pipeline.search_stage import accuracy_doubts, rank_doubts
 from search.recipes.schema import parse
 from search.report.report import write_report
 from search.report.summary import summarise
-from search.run_folder.run import PRODUCTS, Run, recorded_recipe
+from search.run_folder.run import PRODUCTS, recorded_recipe
 from tests.search.commands.test_cli import ghostnas
 from tests.search.runs import made_up_run
 
@@ -34,8 +35,8 @@ def exporting(monkeypatch, folder: Path, fault: Exception) -> list[str]:
     for card in (folder / "networks").glob("*/trained.json"):
         card.write_text(json.dumps(json.loads(card.read_text()) | cards))
         card.with_name("weights.safetensors").touch()
-    monkeypatch.setattr("search.export.export.export", write)
-    monkeypatch.setattr("ghostnet.weights.network", lambda arch, path: GhostNet(arch, 10, 1))
+    monkeypatch.setattr(stages, "write_network", write)
+    monkeypatch.setattr(stages, "load_network", lambda arch, path: GhostNet(arch, 10, 1))
     stages.export(Run(recorded_recipe(folder), folder))
     return written
 

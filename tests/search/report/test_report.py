@@ -79,7 +79,7 @@ def test_a_run_is_reported_as_far_as_it_goes_and_says_what_is_missing(upto, tmp_
 
 
 def test_a_folder_that_is_no_run_or_a_broken_one_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no run: no run"):
+    with pytest.raises(UserError, match=r"holds no run: neither run\.json"):
         write_report(tmp_path)
     (tmp_path / "run.json").write_text('{"recipe": {"name": 3}}')
     with pytest.raises(UserError, match=r"run\.json has schema None"):

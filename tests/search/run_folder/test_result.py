@@ -8,10 +8,11 @@ import pytest
 from search.accuracy import ranking_study
 from search.engine.log import read_trials
 from search.errors import UserError
+from search.pipeline.job import Run
 from search.pipeline.stages import networks
 from search.recipes.schema import load, parse
 from search.run_folder.result import read_figures, read_result
-from search.run_folder.run import Run, recorded_recipe
+from search.run_folder.run import recorded_recipe
 from tests.search.runs import SPACE, made_up_run
 
 PATHS = ("../../X", "/abs/X", "..", ".", "", "a/b", ".hidden", "a\\b", "x\0", "a\nb", "x" * 300)

@@ -1,0 +1,68 @@
+"""Exports with proof."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ghostnet.arch import Arch
+from search.api import Place
+from search.data.datasets import Data
+from search.errors import UserError
+from search.export.manifest import Manifest
+from search.export.network import export_trained, known_facts
+from search.export.verify import verify
+from search.records import record_of
+from spaces.find import find_arch
+
+__all__ = ["Manifest", "export_network", "verify_export"]
+
+
+def export_network(
+    network: Arch | Place,
+    out: Place,
+    formats: Sequence[str] = ("onnx", "safetensors"),
+    *,
+    weights: Place | None = None,
+    data: Data | None = None,
+    timed: bool = True,
+) -> Manifest:
+    """Exports a trained network into the folder `out`; each file is proven to give the network's outputs.
+
+    Args:
+        network: a folder as full training leaves it; or an architecture, its file or name, with `weights`.
+        formats: of onnx, safetensors, pt2, openvino, executorch, ncnn, onnx-int8 and hub.
+        weights: a .safetensors or .pth file; None: `weights.safetensors` in the network's folder.
+        data: of real images that each file is tried on, beside random ones; onnx-int8 is fitted to them.
+        timed: whether every file is timed on this machine.
+
+    Raises:
+        UserError: an unknown format, a missing package, weights of another architecture, data of other classes, or a
+            file that isn't the network.
+    """
+    if weights is None:
+        if isinstance(network, Arch) or not Path(network).is_dir():
+            raise UserError("`weights` must name a file, where the network is no folder that has them")
+        weights = Path(network) / "weights.safetensors"
+    facts = known_facts(None if isinstance(network, Arch) else Path(network), Path(weights))
+    arch = network if isinstance(network, Arch) else find_arch(network)
+    manifest = export_trained(
+        arch,
+        Path(weights),
+        Path(out),
+        list(formats),
+        facts,
+        data=data,
+        timed=timed,
+    )
+    return record_of(Manifest, manifest, str(out))
+
+
+def verify_export(folder: Place) -> dict[str, dict[str, Any]]:
+    """Checks an export again, here: every file there, unchanged, with the outputs and multiply-adds it should have.
+
+    Returns the differences and agreements found, by file.
+
+    Raises:
+        UserError: no export, a file that is missing or changed, or gives something else.
+    """
+    return verify(Path(folder))

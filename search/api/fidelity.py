@@ -1,0 +1,97 @@
+"""Whether a supernet ranks networks as full training does."""
+
+from pathlib import Path
+
+from ghostnet.arch import Arch
+from search.accuracy.ranking_study import fidelity as study_ranking
+from search.accuracy.study import Study
+from search.api import Place
+from search.data.datasets import Data
+from search.engine.choose import choose as along_the_front
+from search.engine.log import read_trials
+from search.engine.problem import COMPLETE
+from search.errors import UserError
+from search.files import JsonLines
+from search.folders import locked
+from search.parallel import workers as side_by_side
+from search.progress import best_effort
+from search.recipes.schema import (
+    load,
+    recipe_for,
+)
+from search.records import record_of
+from search.report.fidelity import write_page
+from search.training.distributed import best_device
+from search.training.inherited import inherited_accuracy
+from search.training.metadata import check_data, read_card, supernet_id
+from spaces.space import Space
+
+__all__ = ["Study", "measure_fidelity"]
+
+
+def measure_fidelity(
+    supernet: Place,
+    data: Data,
+    out: Place,
+    *,
+    count: int = 24,
+    epochs: float | None = None,
+    seeds: int = 1,
+    bins: int = 4,
+    recipe: str | None = None,
+    networks: Place | None = None,
+    trials: Place | None = None,
+    front: int = 8,
+    seed: int = 0,
+    workers: int = 1,
+    address: str | None = None,
+) -> Study:
+    """Measures whether a supernet ranks networks as full training does, into the folder `out`.
+
+    Args:
+        count: networks that are trained fully, spread over multiply-adds.
+        epochs: others than the recipe's.
+        seeds: full trainings of each network.
+        bins: stretches of like multiply-adds.
+        recipe: how they are trained: its `[retrain]` part; None: by data.
+        networks: a folder of trained networks to share; None: `out/networks`.
+        trials: a search's `trials.jsonl`: `front` networks of its front are trained, too.
+
+    Raises:
+        UserError: a supernet or trials that don't fit, or a folder that holds another study.
+    """
+    supernet, out, space = Path(supernet), Path(out), read_card(Path(supernet))[1]
+    config = load(recipe or recipe_for(data.name)).retrain.model_copy(update={"epochs": epochs} if epochs else {})
+    chosen = _front_of(Path(trials), space, front) if trials else []
+    check_data(supernet, data)
+    found = study_ranking(
+        lambda: inherited_accuracy(supernet, data),
+        space,
+        data,
+        config,
+        out,
+        count=count,
+        bins=bins,
+        seed=seed,
+        device=best_device(),
+        seeds=seeds,
+        trained=None if networks is None else Path(networks),
+        beside=side_by_side.SideBySide(data, workers, address) if workers > 1 or address else None,
+        front=chosen,
+        supernet_id=supernet_id(supernet),
+    )
+    with locked(out), best_effort("the study's page"):
+        write_page(found, out)
+    return record_of(Study, found, str(out))
+
+
+def _front_of(log: Path, space: Space, count: int) -> list[Arch]:
+    """Networks along a search's front.
+
+    Raises:
+        UserError: the log is of another space, or of no search.
+    """
+    if (of := next(iter(JsonLines(log)), {}).get("space_id")) != space.id:
+        raise UserError(f"{log} is of another space ({of}) than {space.name} ({space.id})")
+    complete = [trial for trial in read_trials(log, space) if trial["state"] == COMPLETE]
+    return [space.decode(trial["code"]) for trial in along_the_front(complete, count)]

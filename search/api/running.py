@@ -1,0 +1,48 @@
+"""A whole run, and its report."""
+
+from pathlib import Path
+
+from search.api import Place
+from search.errors import UserError
+from search.pipeline import run as pipeline
+from search.recipes.schema import (
+    Recipe,
+    load,
+)
+from search.report.report import write_report as write_page_of_run
+from search.report.summary import Summary, summarise
+
+__all__ = ["Recipe", "Summary", "UserError", "run_recipe", "write_report"]
+
+
+def run_recipe(
+    recipe: str | Recipe = "digits", out: Place | None = None, *, minutes: float | None = None, resume: bool = False
+) -> Summary:
+    """Everything that a recipe says: trains the supernet, calibrates latency, searches, retrains, exports, reports.
+
+    Args:
+        recipe: a name of ours, a .toml file, or a `Recipe`.
+        out: the run's folder; None: `results/` and the recipe's name.
+        minutes: a time box for all that is still to do.
+        resume: go on with what is in the folder.
+
+    Raises:
+        UserError, SpaceError: what is wrong with the recipe or the folder.
+    """
+    plan = recipe if isinstance(recipe, Recipe) else load(recipe)
+    folder = Path("results") / plan.name if out is None else Path(out)
+    with pipeline.opened(plan, folder, resume, minutes) as job:
+        pipeline.run(job)
+    return summarise(folder)
+
+
+def write_report(folder: Place) -> Path:
+    """Writes `report/` into a run's folder, or one whose parts lie where a run has them (`supernet/`,
+    `latency/table.lat.json`, `search/`, `networks/NAME/`, `export/NAME/`), as far as it goes.
+
+    Returns the page, one HTML file with figures beside it.
+
+    Raises:
+        UserError: the folder holds no run and no supernet, or another process is writing its report.
+    """
+    return write_page_of_run(Path(folder))

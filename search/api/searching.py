@@ -1,0 +1,109 @@
+"""The search."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ghostnet.arch import Arch
+from search.api import Place
+from search.data.datasets import Data
+from search.engine.custom import Metrics, objective_of
+from search.engine.objectives import Objective
+from search.engine.problem import Evaluate
+from search.files import write_text
+from search.folders import locked
+from search.pipeline.search_stage import SearchOutcome, search_networks
+from search.progress import warn
+from search.recipes.schema import (
+    Backend,
+    Sampler,
+    Search,
+)
+
+__all__ = ["Objective", "SearchOutcome", "run_search"]
+
+OwnObjective = Objective | Callable[[Arch, Metrics], float]
+
+
+def run_search(
+    supernet: Place,
+    data: Data | Callable[[], Data],
+    out: Place,
+    latency: Place | Sequence[Place],
+    *,
+    flops_budget: str,
+    latency_budget: str | Sequence[str] = (),
+    params_budget: str | None = None,
+    objectives: Sequence[str | OwnObjective] = ("accuracy", "latency_ms"),
+    evaluate: Evaluate | None = None,
+    trials: int = 200,
+    sampler: Sampler = "guided",
+    population: int = 40,
+    trial_seconds: float | None = None,
+    backend: Backend = "optuna",
+    workers: int = 1,
+    address: str | None = None,
+    gpus: float = 0.0,
+    storage: str | None = None,
+    fidelity: Place | None = None,
+    seed: int = 0,
+    minutes: float | None = None,
+) -> SearchOutcome:
+    """Searches a supernet's space for the networks that no other one beats in every objective, under a budget.
+
+    The trials go to `out/trials.jsonl`, the front's architectures to `out/front/`.
+
+    Args:
+        data: what the supernet was trained on, or a function that loads it.
+        latency: a latency table's file, or several targets'; the first one's column is `latency_ms`.
+        flops_budget: `60M`, a window `40M..60M`, or several with commas: a front for each.
+        latency_budget: `8ms`, on the interval's upper end; for several tables one each.
+        params_budget: like `flops_budget`.
+        objectives: `accuracy` and of `latency_ms`, `macs`, `params`; next to them your own: a function (architecture,
+            metrics known so far) -> number to make small, or large where it has the attribute `maximise = True`.
+        evaluate: your own: an architecture -> accuracy in [0, 1], or several columns by name, `accuracy` among them.
+            None: accuracy on the search split with the supernet's weights.
+        trials: networks to evaluate.
+        fidelity: `fidelity.json`, by which inherited accuracy is corrected.
+        minutes: a time box.
+
+    Raises:
+        UserError, SpaceError: files that don't fit together, a budget that no network meets, an objective that is none,
+            another search's log, or another process at work in the folder.
+    """
+    names = [each for each in objectives if isinstance(each, str)]
+    own = [objective_of(each) for each in objectives if not isinstance(each, str)]
+    config = Search(
+        flops_budget=flops_budget,
+        params_budget=params_budget,
+        objectives=tuple(names),
+        trials=trials,
+        sampler=sampler,
+        population=population,
+        trial_seconds=trial_seconds,
+        backend=backend,
+        workers=workers,
+        storage=storage,
+    )
+    out, tables = Path(out), [Path(latency)] if isinstance(latency, str | Path) else [Path(each) for each in latency]
+    with locked(out):
+        found = search_networks(
+            Path(supernet),
+            tables,
+            out / "trials.jsonl",
+            data if callable(data) else lambda: data,
+            config,
+            seed=seed,
+            latency_budgets=[latency_budget] if isinstance(latency_budget, str) else latency_budget,
+            address=address,
+            gpus=gpus,
+            deadline=None if minutes is None else time.monotonic() + 60 * minutes,
+            fidelity=None if fidelity is None else Path(fidelity),
+            own=own,
+            evaluate=evaluate,
+        )
+        for each in found.warnings:
+            warn(each)
+        for trial in {t["arch"]: t for front in (found.front, *found.fronts.values()) for t in front}.values():
+            write_text(out / "front" / f"{trial['arch']}.json", found.arch(trial).to_json())
+    return found

@@ -1,0 +1,150 @@
+"""Supernets, and full training of one network."""
+
+from pathlib import Path
+from typing import Literal
+
+from ghostnet.arch import Arch
+from search.api import Place
+from search.data.datasets import Data
+from search.files import read_json
+from search.parallel import workers as side_by_side
+from search.pipeline.retrain_stage import train_all
+from search.recipes.schema import (
+    load,
+    load_retraining,
+    recipe_for,
+    supernet_part,
+)
+from search.records import record_of
+from search.training.distributed import World, best_device
+from search.training.doubts import warn_of
+from search.training.evaluate import InheritedAccuracy
+from search.training.inherited import inherited_accuracy
+from search.training.metadata import CARD, read_card, space_for, usual_teacher
+from search.training.records import SupernetMetadata, TrainedMetadata
+from search.training.retrain import CARD as TRAINED
+from search.training.retrain import Job
+from search.training.supernets import make_supernet
+from spaces.find import find_arch
+from spaces.space import Space
+
+__all__ = [
+    "InheritedAccuracy",
+    "SupernetMetadata",
+    "TrainedMetadata",
+    "open_supernet",
+    "retrain_network",
+    "train_supernet",
+]
+
+
+def train_supernet(
+    space: Space,
+    data: Data,
+    out: Place,
+    *,
+    recipe: str | None = None,
+    kind: Literal["transplant", "elastic"] | None = None,
+    parent: str | None = None,
+    epochs: float | None = None,
+    seed: int = 0,
+    minutes: float | None = None,
+    workers: int = 1,
+    address: str | None = None,
+) -> SupernetMetadata:
+    """Trains a supernet, which gives weights to every network of a space, into the folder `out`.
+
+    Args:
+        recipe: whose `[supernet]` part it is: a name of ours or a .toml file; None: by data.
+        kind: another than the recipe's. A transplanted one is one trained GhostNet, the parent, that every network is
+            fitted to; an elastic one shares its weights.
+        parent: a transplanted one's: a checkpoint, a folder or timm:NAME; None trains the space's widest.
+        epochs: others than the recipe's.
+        minutes: a time box for what is still to do.
+        workers, address: processes of Ray's, and the cluster that they are on; None: this machine.
+
+    Raises:
+        UserError: a recipe or a parent that can't be had or doesn't fit, a folder that holds another training, or what
+            the training refuses.
+    """
+    config, out = supernet_part(load(recipe or recipe_for(data.name)).supernet, kind, parent), Path(out)
+    if epochs:
+        config = config.model_copy(update={"epochs": epochs})
+    fitted, seconds = space_for(space, data.num_classes, data.in_chs), _seconds(minutes)
+    if workers > 1 or address:
+        card = side_by_side.train_supernet(
+            fitted, data, config, out, seed=seed, seconds=seconds, workers=workers, address=address
+        )
+    else:
+        card = make_supernet(fitted, data, config, out, seed=seed, device=best_device(), seconds=seconds)
+    World.current().wait()
+    metadata = record_of(SupernetMetadata, card or read_card(out)[0], str(out / CARD))
+    if World.current().leads:
+        warn_of("supernet", metadata.warnings)
+    return metadata
+
+
+def open_supernet(folder: Place, data: Data) -> InheritedAccuracy:
+    """A finished supernet: called with an architecture, it gives the accuracy on the search split with the supernet's
+    weights, in [0, 1]; its `network(arch)` is that network.
+
+    Raises:
+        UserError: the folder holds none, or one of other classes or channels than the data's.
+    """
+    return inherited_accuracy(Path(folder), data)
+
+
+def retrain_network(
+    arch: Arch | Place,
+    data: Data,
+    out: Place,
+    *,
+    recipe: str | None = None,
+    epochs: float | None = None,
+    init: Place | None = None,
+    teacher: str | None = None,
+    seed: int = 0,
+    minutes: float | None = None,
+    workers: int = 1,
+    address: str | None = None,
+) -> TrainedMetadata:
+    """Trains an architecture fully into the folder `out`, and evaluates it once on the test split.
+
+    Args:
+        arch: an architecture, its file or folder, or a name such as `ghostnet-1.0`.
+        recipe: whose `[retrain]` part it is: a name of ours or a .toml file; None: by data.
+        epochs: others than the recipe's.
+        init: a supernet's or a network's folder whose weights it begins with; None: fresh ones.
+        teacher: who is learned from, too: `supernet:FOLDER`, `network:FOLDER`, `timm:NAME`, or `none`; None: the
+            parent, where it begins as a transplant.
+        minutes: a time box for what is still to do.
+        workers, address: processes of Ray's that train it together, and their cluster; None: this machine.
+
+    Raises:
+        UserError: weights or a teacher that don't fit, a folder that holds another training, or what the training
+            refuses.
+    """
+    arch, out, init = (
+        arch if isinstance(arch, Arch) else find_arch(arch),
+        Path(out),
+        None if init is None else Path(init),
+    )
+    config, _ = load_retraining(recipe or recipe_for(data.name))
+    if epochs:
+        config = config.model_copy(update={"epochs": epochs})
+    cards = train_all(
+        [Job(name=out.name, arch=arch, seed=seed, out=out)],
+        data,
+        config,
+        seconds=_seconds(minutes),
+        workers=workers,
+        address=address,
+        init=init,
+        teacher=usual_teacher(teacher, init),
+    )
+    World.current().wait()
+    return record_of(TrainedMetadata, cards[0] or read_json(out / TRAINED), str(out))
+
+
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else 60 * minutes

@@ -1,0 +1,119 @@
+"""Objectives of the user's own: a Python function, or an `Objective`; on the command line `module:Name`.
+
+def depth(arch, metrics):
+    return len(arch.blocks)
+
+depth.maximise = False   # the default; `depth.name` would be another name than the function's
+"""
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from operator import attrgetter
+from typing import Any
+
+from ghostnet.arch import Arch
+from search.engine.objectives import Objective
+from search.engine.problem import Evaluate, Problem
+from search.errors import UserError
+
+Metrics = Mapping[str, float]
+TAKEN = {"number", "state", "arch", "code", "macs", "params", "excess", "seconds", "accuracy", "inherited", "backend"}
+
+
+@dataclass(frozen=True)
+class CustomObjective(Objective):
+    """What a function of the user's says of a network once it is evaluated.
+
+    Args:
+        function: an architecture, and the metrics that are known of it by then (multiply-adds, parameters, predicted
+            latencies, accuracy, earlier objectives of this kind) -> a finite number.
+    """
+
+    function: Callable[[Arch, Metrics], float] = field(kw_only=True)
+
+
+def objective_of(value: object, place: str = "an objective") -> Objective:
+    """An objective from what a user hands over: an `Objective`, or a function (architecture, metrics) -> number, whose
+    attributes `name` and `maximise` count where it has them.
+
+    Args:
+        place: where it is from, for the message.
+
+    Raises:
+        UserError: it is neither, or has a name that no column of a log can have.
+    """
+    if isinstance(value, Objective):
+        return _named(value, place)
+    if not callable(value) or isinstance(value, type):
+        raise UserError(
+            f"{place} must be a function of an architecture and its metrics, or an Objective, not {value!r}"
+        )
+    try:
+        inspect.signature(value).bind(None, None)
+    except (TypeError, ValueError):
+        raise UserError(f"{place} must take two arguments, an architecture and its metrics") from None
+    name, maximise = getattr(value, "name", getattr(value, "__name__", "")), getattr(value, "maximise", False)
+    if not isinstance(maximise, bool):
+        raise UserError(f"{place}: `maximise` must be True or False, not {maximise!r}")
+    return _named(CustomObjective(name, maximise, function=value), place)
+
+
+def _named(objective: Objective, place: str) -> Objective:
+    name = objective.name
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w{0,49}", name) or name in TAKEN or "latency" in name:
+        raise UserError(
+            f"{place}: its name must be letters, digits and _, and no column that a log has anyway, not {name!r}"
+        )
+    return objective
+
+
+def load_objective(path: str) -> Objective:
+    """The objective that `module:Name` is, from a module of the user's: in the current folder, or installed. The module
+    is run.
+
+    Raises:
+        UserError: there is no such module or name, the module fails, or it has something else there.
+    """
+    module_name, _, name = path.partition(":")
+    if not re.fullmatch(r"[\w.]+:[\w.]+", path):
+        raise UserError(f"an objective from Python is MODULE:NAME, not {path!r}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        value: Any = attrgetter(name)(import_module(module_name))
+    except ModuleNotFoundError as error:
+        raise UserError(f"the objective {path!r}: no module {error.name!r}, neither here nor installed") from None
+    except Exception as error:  # whatever the user's module does
+        reason = str(error).strip().splitlines()[:1]
+        raise UserError(f"the objective {path!r}: {': '.join([type(error).__name__, *reason])}") from None
+    return objective_of(value, f"the objective {path!r}")
+
+
+class CustomEvaluation:
+    """An evaluator that also gives the user's own objectives.
+
+    Args:
+        problem: what is known of a network beforehand.
+        evaluate: accuracy, or several columns.
+    """
+
+    def __init__(self, problem: Problem, evaluate: Evaluate, objectives: Sequence[CustomObjective]) -> None:
+        self.problem, self.evaluate, self.objectives = problem, evaluate, objectives
+
+    def settle_in(self) -> None:
+        """Gets the evaluator ready in this process, where it knows how."""
+        getattr(self.evaluate, "settle_in", lambda: None)()
+
+    def __call__(self, arch: Arch) -> dict[str, float]:
+        found = self.evaluate(arch)
+        columns = dict(found) if isinstance(found, Mapping) else {"accuracy": found}
+        known = self.problem.columns(self.problem.space.encode(arch))
+        metrics = {name: values[0].item() for name, values in known.items()} | columns
+        for own in self.objectives:
+            columns[own.name] = metrics[own.name] = float(own.function(arch, metrics))
+        return columns

@@ -1,0 +1,96 @@
+"""A trained network, by its architecture and its file of weights, as an export: what is known of it, tried on real
+images, timed on this machine."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ghostnet.arch import Arch
+from ghostnet.network import GhostNet
+from ghostnet.weights import network as load_network
+from ghostnet.weights import read as read_weights
+from search.data.datasets import Data, resized
+from search.errors import UserError
+from search.export.export import HeldOut, Timer, export
+from search.export.manifest import read_manifest
+from search.latency.measure import measure_sessions
+from search.latency.runtimes import CpuSession, runtime
+from search.training.records import read_trained
+
+TIMING_SECONDS = 20.0  # that timing goes on looking for calm moments
+REAL_IMAGES = 64  # that every exported file is tried on
+
+
+def export_trained(
+    arch: Arch,
+    weights: Path,
+    out: Path,
+    formats: list[str],
+    facts: dict[str, Any],
+    *,
+    data: Data | None,
+    timed: bool,
+) -> dict[str, Any]:
+    """Exports a network whose weights lie in a file, and returns the manifest.
+
+    Args:
+        facts: what is known of it, for the manifest; see `known_facts`.
+        data: of real images to try it on; None: random ones alone.
+        timed: whether each file is timed here, on one thread, an image at a time.
+
+    Raises:
+        UserError: weights of another architecture, data of other classes or channels, onnx-int8 without data, or what
+            `search.export.export` refuses.
+    """
+    net = load_network(arch, weights)
+    if (said := read_weights(weights)[1].get("arch", arch.id)) != arch.id:  # equal shapes, another stride or size
+        raise UserError(f"{weights} has the weights of architecture {said}, not of {arch.id}")
+    if data is None and "onnx-int8" in formats:
+        raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
+    held_out = held_out_of(net, data) if data else None
+    side = net.arch.resolution
+    images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, net.in_chs, side, side)
+    return export(net, out, formats, images, facts, held_out=held_out, timer=timer(net) if timed else None)
+
+
+def known_facts(arch: Path | None, weights: Path) -> dict[str, Any]:
+    """What files beside the weights and the architecture say of the network, for the manifest."""
+    facts: dict[str, Any] = {}
+    card = weights.with_name("trained.json")
+    if arch and (arch / "manifest.json").exists():  # the architecture comes from an export of a run
+        facts |= {key: value for key, value in read_manifest(arch).items() if key in ("space", "space_id")}
+    if card.exists():
+        trained = read_trained(card)
+        accuracy = {"test": trained.test_accuracy, "test_images": trained.test_images}
+        facts |= {"accuracy": accuracy, **trained.about()}
+    return facts
+
+
+def held_out_of(net: GhostNet, data: Data) -> HeldOut:
+    """A data set's calibration and search images, at the network's resolution.
+
+    Raises:
+        UserError: it has other classes or channels than the network.
+    """
+    if (data.in_chs, data.num_classes) != (net.in_chs, net.num_classes):
+        raise UserError(
+            f"{data.name} has {data.in_chs} channels and {data.num_classes} classes, the network {net.in_chs} and "
+            f"{net.num_classes}"
+        )
+    calibration, images = (
+        resized(data.normalise(split.images), net.arch.resolution) for split in (data.calibration, data.search)
+    )
+    return HeldOut(
+        calibration=calibration, images=images, labels=data.search.labels, name=f"search split of {data.name}"
+    )
+
+
+def timer(net: GhostNet) -> Timer:
+    """Times sessions side by side on one thread, an image at a time."""
+    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
+    return lambda sessions: measure_sessions(
+        runtime("onnxruntime", 1),
+        {name: (CpuSession(session), shape) for name, session in sessions.items()},
+        seconds=TIMING_SECONDS,
+    )

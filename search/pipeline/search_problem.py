@@ -1,0 +1,133 @@
+"""The problem that files and a configuration say, and what a search's log is held to. Torch is not loaded."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ghostnet.arch import Arch
+from search.accuracy.predictor import Correction
+from search.engine import budgets
+from search.engine.budgets import LatencyBudget, Within, parse_milliseconds, parse_windows
+from search.engine.objectives import ACCURACY, MACS, PARAMS, Latency, Objective
+from search.engine.problem import Problem
+from search.engine.study import open_storage
+from search.errors import UserError
+from search.identity import file_digest
+from search.latency.predictor import Predictor
+from search.latency.table import LatencyTable
+from search.recipes.schema import Search
+from search.secrets import storage_address
+from search.training.metadata import read_card, supernet_id
+
+
+def problem_of(
+    supernet: Path,
+    tables: Sequence[Path],
+    config: Search,
+    latency_budgets: Sequence[str] | None = None,
+    own: Sequence[Objective] = (),
+) -> Problem:
+    """The problem that files and a configuration say, all but the evaluator; feasible. Torch is not loaded.
+
+    Args:
+        tables: of one or several targets; the first is `latency_ms`, others are named after their files.
+        latency_budgets: one for each table, in their order; None: the configuration's, for the first.
+        own: objectives of the user's, next to the configuration's.
+
+    Raises:
+        UserError, SpaceError: files that don't fit together, or a budget that no network meets.
+    """
+    space = read_card(supernet)[1]
+    predictors = [Predictor(LatencyTable.load(table), space) for table in tables]
+    names = ["latency_ms", *(f"latency_{_plain(table)}_ms" for table in tables[1:])]
+    latencies = {name: Latency(name, predict=each) for name, each in zip(names, predictors, strict=True)}
+    if len(latencies) < len(tables):
+        raise UserError(f"latency tables of several targets must have different names, not {', '.join(names[1:])}")
+    known: dict[str, Objective] = {"accuracy": ACCURACY, **latencies, "macs": MACS, "params": PARAMS}
+    wanted = list(config.objectives)
+    if wanted == ["accuracy", "latency_ms"]:
+        wanted = ["accuracy", *names]  # every target
+    known |= {objective.name: objective for objective in own}
+    wanted += [objective.name for objective in own]
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"an objective is one of {', '.join(known)}, not {name!r}")
+    if len(wanted) < 2 or wanted[0] != "accuracy" or len(set(wanted)) < len(wanted):
+        raise UserError(f"objectives are accuracy and at least one more, each once, not {', '.join(wanted)}")
+    said = latency_budgets if latency_budgets is not None else [config.latency_budget or ""]
+    if len(said) > len(names):
+        raise UserError(f"{len(said)} latency budgets for {len(names)} latency tables")
+    bounds = [
+        {
+            f"{name.removesuffix('_ms')} {words}" if len(names) > 1 else words: LatencyBudget(
+                latencies[name], ms, predict.fastest
+            )
+            for words, ms in parse_milliseconds(text or None).items()
+        }
+        for name, predict, text in zip(names, predictors, said, strict=False)
+    ]
+    flops = {words: Within(window) for words, window in parse_windows(config.flops_budget).items()}
+    params = {f"{words} params": Within(w) for words, w in parse_windows(config.params_budget, "params").items()}
+    problem = Problem(
+        space=space,
+        evaluate=_unset,
+        objectives=tuple(known[name] for name in wanted),
+        also=tuple(latency for name, latency in latencies.items() if name not in wanted),
+        budgets=budgets.every(flops, *bounds, params),  # type: ignore[arg-type]
+        trial_seconds=config.trial_seconds,
+    )
+    problem.check()
+    return problem
+
+
+def _plain(table: Path) -> str:
+    return re.sub(r"\W+", "_", table.name.removesuffix(".json").removesuffix(".lat"))
+
+
+def _unset(arch: Arch) -> float:
+    raise AssertionError("no evaluator yet")
+
+
+def header(
+    supernet: Path,
+    tables: Sequence[Path],
+    data: str,
+    config: Search,
+    problem: Problem,
+    seed: int,
+) -> dict[str, Any]:
+    """What makes a log's trials comparable, and a resumed search the same; the backend may change."""
+    return {
+        "schema": "ghostnas.trials/3",
+        "space_id": problem.space.id,
+        "supernet": supernet_id(supernet),
+        "latency_tables": [file_digest(table) for table in tables],
+        "data": data,
+        "norms": "augmented as in training",  # clean images gave an earlier version other accuracies
+        "objectives": [objective.name for objective in problem.objectives],
+        "budgets": list(problem.budgets),
+        "sampler": config.sampler,
+        "population": config.population,
+        "seed": seed,
+    }
+
+
+def check_search(
+    supernet: Path,
+    tables: Sequence[Path],
+    config: Search,
+    latency_budgets: Sequence[str],
+    own: Sequence[Objective],
+    fidelity: Path | None,
+) -> None:
+    """Everything that can be known to be wrong with a search before anything is written or torch is loaded.
+
+    Raises:
+        UserError, SpaceError: files that don't fit together, a budget that no network meets, a storage that is none.
+    """
+    problem_of(supernet, tables, config, latency_budgets, own)
+    if fidelity:
+        Correction.load(fidelity, supernet)
+    if config.backend != "nni" and (address := storage_address(config.storage)):
+        open_storage(address)

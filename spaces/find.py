@@ -1,0 +1,29 @@
+"""An architecture by what a user calls it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from ghostnet.arch import Arch
+from ghostnet.published import published
+from spaces.custom import load_space
+
+
+def find_arch(name: str | Path) -> Arch:
+    """An architecture by file, folder, published name, or a space's own family: `cifar:0.75x` is its GhostNet of that
+    width, with the space's stem, strides and resolution.
+
+    Raises:
+        ArchError: there is none, or a file holds something else.
+        SpaceError: no such space.
+        OSError: no such file.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return Arch.load(path / "arch.json")
+    if path.suffix == ".json" or path.exists():
+        return Arch.load(path)
+    if scaled := re.fullmatch(r"(.+):(\d+(?:\.\d+)?)x", str(name)):
+        width = float(scaled[2])
+        return replace(load_space(scaled[1]), widths=(width,)).uniform(width)
+    return published(str(name))

@@ -1,0 +1,153 @@
+"""The Python API: listed without loading anything, and whole in ten lines; mypy reads `own_code.py`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import search
+from search.errors import UserError
+from search.files import JsonLines
+from tests.search.own_code import Stripes, depth, efficiency, hashed
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def documented() -> str:
+    """The lines of `help(search)`."""
+    doc = search.__doc__ or ""
+    return "\n".join(line[4:] for line in doc.splitlines() if line.startswith("    "))
+
+
+def test_the_documented_lines_do_all_of_it(tmp_path, monkeypatch):
+    """As they stand in `help(search)`, but smaller and with an objective and an evaluator of one's own."""
+    lines = documented()
+    assert len([line for line in lines.splitlines() if line and not line.startswith(" ")]) <= 10
+    for said, here in {
+        '"cifar"': '"digits"',
+        '"mine/supernet")\nsearch.cal': '"mine/supernet", epochs=1)\nsearch.cal',
+        '"mine/latency/table.lat.json")\nfound': (
+            '"mine/latency/table.lat.json", minutes=0.01, fit_networks=8, held_out=8)\nfound'
+        ),
+        'flops_budget="40M"': (
+            'flops_budget="2M", objectives=["accuracy", "latency_ms", depth, efficiency], evaluate=hashed, trials=8, '
+            "population=6"
+        ),
+        'init="mine/supernet"': 'init="mine/supernet", epochs=1',
+        "data=data)\nsearch.write": "data=data, timed=False)\nsearch.write",
+    }.items():
+        assert said in lines, said
+        lines = lines.replace(said, here)
+    monkeypatch.chdir(tmp_path)
+    own = {"train": Stripes(120, 0), "test": Stripes(40, 1), "depth": depth, "efficiency": efficiency, "hashed": hashed}
+    exec(lines, own)
+    header, *rows = JsonLines(Path("mine/search/trials.jsonl"))
+    assert header["objectives"] == ["accuracy", "latency_ms", "depth", "efficiency"] and header["evaluator"] == "hashed"
+    found = own["found"]
+    complete = [row for row in rows if row["state"] == "complete"]
+    assert len(complete) == 8
+    for row in complete:
+        arch = found.arch(row)
+        assert row["accuracy"] == hashed(arch)["accuracy"] and row["depth"] == len(arch.blocks)
+        assert row["efficiency"] == row["accuracy"] / row["macs"]
+    for a in found.front:  # no other is as good in all and better in one
+        for b in complete:
+            better = [b["accuracy"] - a["accuracy"], a["latency_ms"] - b["latency_ms"], a["depth"] - b["depth"]]
+            better.append(b["efficiency"] - a["efficiency"])
+            assert min(better) < 0 or max(better) == 0
+    page = Path("mine/report/report.html").read_text()
+    assert "stripes" not in page and "GhostNAS: mine" in page and "Fully trained" in page and "To repeat it" not in page
+    assert search.verify_export("mine/export/A").keys() == {"model.onnx", "weights.safetensors"}
+    assert {file.stem for file in Path("mine/search/front").iterdir()} == {trial["arch"] for trial in found.front}
+
+
+def test_it_is_listed_before_anything_is_loaded():
+    code = "import search, sys; print(*dir(search)); print({'torch', 'numpy', 'pydantic'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    names, loaded = done.stdout.splitlines()
+    assert set(search.__all__) <= set(names.split()) and loaded == "set()"
+
+
+def test_every_name_is_there_and_says_what_it_does():
+    homes = [name for names in search._HOMES.values() for name in names]
+    assert sorted([*homes, "__version__"]) == sorted(search.__all__)
+    for name in homes:
+        value = getattr(search, name)
+        assert value.__doc__ and value.__doc__.strip(), name
+    assert isinstance(search.__version__, str)
+    with pytest.raises(AttributeError, match="has no attribute 'train_everything'"):
+        _ = search.train_everything
+
+
+def pairs(images, labels):
+    return list(zip(images, labels, strict=True))
+
+
+def test_images_of_every_kind_are_the_same_data():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (60, 12, 12, 3), dtype=np.uint8)
+    labels = [k % 3 for k in range(60)]
+    kinds = {
+        "array": list(pixels),
+        "Pillow": [Image.fromarray(each) for each in pixels],
+        "uint8": [torch.from_numpy(each).permute(2, 0, 1) for each in pixels],
+        "float": [torch.from_numpy(each).permute(2, 0, 1) / 255 for each in pixels],
+    }
+    read = {
+        kind: search.from_datasets(pairs(x[:50], labels[:50]), pairs(x[50:], labels[50:])) for kind, x in kinds.items()
+    }
+    first = read["array"]
+    assert first.in_chs == 3 and first.classes == ("0", "1", "2") and len(first.test) == 10
+    test = torch.from_numpy(pixels[50:]).permute(0, 3, 1, 2)
+    assert torch.equal(first.test.images, test) and first.test.labels.tolist() == labels[50:]
+    held_out = len(first.train) + len(first.calibration) + len(first.search)
+    assert held_out == 50
+    for kind, data in read.items():
+        assert data.fingerprint == first.fingerprint and torch.equal(data.test.images, test), kind
+    changed = pixels.copy()
+    changed[0, 0, 0, 0] ^= 1
+    other = search.from_datasets(pairs(list(changed[:50]), labels[:50]), pairs(list(changed[50:]), labels[50:]))
+    assert other.fingerprint != first.fingerprint
+
+
+def test_images_of_several_sizes_have_one_at_a_resolution():
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (20 + k % 7, 31 - k % 5), dtype=np.uint8) for k in range(80)]
+    labels = [k % 2 for k in range(80)]
+    data = search.from_datasets(pairs(images[:60], labels[:60]), pairs(images[60:], labels[60:]), resolution=16)
+    assert data.train.images.shape[1:] == (1, 16, 16) == data.test.images.shape[1:]
+
+
+IMAGE = torch.zeros(3, 8, 8)
+BAD = {
+    "normalised": ([(IMAGE - 1, 0)], "values from 0 to 1"),
+    "not a number": ([(IMAGE / 0, 0)], "values from 0 to 1"),
+    "no image": ([("a.png", 0)], "must be a PIL image"),
+    "no pair": ([IMAGE[0, 0, 0]], r"must give \(image, label\)"),
+    "two channels": ([(IMAGE[:2], 0)], "1 or 3 channels"),
+    "integers": ([(IMAGE.long(), 0)], "must be uint8"),
+    "no square": ([(IMAGE[:, :4], 0)], "`resolution` makes squares"),
+    "two shapes": ([(IMAGE, 0), (torch.zeros(3, 9, 9), 0)], "of one shape"),
+    "a label below 0": ([(IMAGE, -1)], "whole number from 0"),
+    "a label that is a name": ([(IMAGE, "cat")], "whole number from 0"),
+    "nothing": ([], "there are none"),
+    "too few": ([(IMAGE, 0)], "images"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_is_no_data_set_is_told_in_a_line(what):
+    part, words = BAD[what]
+    with pytest.raises(UserError, match=words) as caught:
+        search.from_datasets(part, part)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_without_a_name_are_told():
+    part = [(torch.rand(3, 8, 8), k % 3) for k in range(60)]
+    with pytest.raises(UserError, match="labels of 2 classes go from 0 to 1, but one is 2"):
+        search.from_datasets(part, part, classes=["a", "b"])
