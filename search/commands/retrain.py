@@ -31,13 +31,17 @@ def retrain(
     out: Out = Path("results/retrained"),
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="digits, cifar10, cifar10-fast, imagenet, imagenet-timm, or a .toml (by data)."),
+        typer.Option(
+            "--recipe", help="digits, cifar10, cifar10-fast, finetune, imagenet, imagenet-timm, or a .toml (by data)."
+        ),
     ] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", min=0.01, help="Others than the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", min=1e-9, help="Another rate than the recipe's.")] = None,
     seed: Seed = 0,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Several, such as 0,1,2: mean and spread.")] = None,
     init: Annotated[
-        Path | None, typer.Option("--init", help="A supernet's or a network's folder whose weights to begin with.")
+        Path | None,
+        typer.Option("--init", help="Weights to begin with: of a supernet's or a network's folder, or a checkpoint."),
     ] = None,
     teacher: Annotated[
         str | None,
@@ -64,11 +68,11 @@ def retrain(
 
     named = _named(archs)
     config, limit = load_retraining(recipe or recipe_for(data))
-    config = config.model_copy(update={"epochs": epochs} if epochs else {})
+    config = config.model_copy(update={key: value for key, value in (("epochs", epochs), ("lr", lr)) if value})
     drawn = _seeds(seeds) if seeds else [seed]
     sources.check(data)
-    if init and not init.is_dir():
-        raise UserError(f"no folder {init}")
+    if init and not init.exists():
+        raise UserError(f"no folder or file {init}")
     if taught := usual_teacher(teacher, init):
         sources.check_teacher(taught)
     places = {(name, k): _place(out, name, k, len(named), len(drawn)) for name in named for k in drawn}

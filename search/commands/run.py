@@ -19,7 +19,8 @@ NOT_EXPORTED = 1  # exit code of a run that is complete but for networks that co
 
 def run(
     recipe: Annotated[
-        str | None, typer.Argument(help="digits (default), cifar10, or a recipe's .toml file.", show_default=False)
+        str | None,
+        typer.Argument(help="digits (default), cifar10, folder, imagenet, or a .toml file.", show_default=False),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder (default results/RECIPE).")] = None,
     resume: Resume = False,

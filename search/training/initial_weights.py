@@ -10,25 +10,29 @@ from search.training.metadata import CARD, read_card
 from spaces.errors import SpaceError
 
 
-def inherit(net: GhostNet, arch: Arch, folder: Path, data: Data) -> None:
-    """Fills `net`, in place, from a folder with a finished supernet, its norms recalibrated, or with
-    `weights.safetensors`.
+def inherit(net: GhostNet, arch: Arch, source: Path, data: Data) -> None:
+    """Fills `net`, in place, from a folder with a finished supernet, its norms recalibrated; or from a trained
+    network's folder or checkpoint. Of a network of other classes the classifier is not taken.
 
     Raises:
-        UserError: the folder has neither, or what it has is of another architecture, space or data.
+        UserError: there is neither, or the supernet is of another space or data.
         WeightsError: the weights are of another architecture.
     """
-    from ghostnet.weights import load
+    from ghostnet.parent import load_parent
     from search.training.inherited import inherited_accuracy
 
-    if (folder / CARD).exists():
-        inherited = inherited_accuracy(folder, data)
+    if (source / CARD).exists():
+        inherited = inherited_accuracy(source, data)
         try:
-            read_card(folder)[1].encode(arch)
+            read_card(source)[1].encode(arch)
         except SpaceError as error:
-            raise UserError(f"the supernet in {folder} has no architecture {arch.id}: {error}") from None
+            raise UserError(f"the supernet in {source} has no architecture {arch.id}: {error}") from None
         net.load_state_dict(inherited.network(arch).state_dict())
-    elif (folder / "weights.safetensors").exists():
-        load(net, folder / "weights.safetensors")
+    elif source.is_file() or (source / "weights.safetensors").exists():
+        known = load_parent(source, arch=arch, in_chs=net.in_chs)
+        state = known.state_dict()
+        if known.num_classes != net.num_classes:
+            state |= {f"classifier.{name}": value for name, value in net.classifier.state_dict().items()}
+        net.load_state_dict(state)
     else:
-        raise UserError(f"{folder} has no weights to begin with: neither {CARD} nor weights.safetensors")
+        raise UserError(f"{source} has no weights to begin with: neither {CARD} nor weights.safetensors")

@@ -138,7 +138,9 @@ def supernet_id(folder: Path) -> str:
 
 
 def weights_id(folder: Path) -> str:
-    """Ten hex digits of the weights in a folder: a supernet's, a network's, or such as timm reads."""
+    """Ten hex digits of the weights in a folder (a supernet's, a network's, or such as timm reads) or in a file."""
+    if folder.is_file():
+        return digest([file_digest(folder)])
     names = (WEIGHTS, PARENT_WEIGHTS, "weights.safetensors", "model.safetensors", "pytorch_model.bin")
     return digest([file_digest(folder / name) for name in names if (folder / name).exists()])
 

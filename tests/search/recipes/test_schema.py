@@ -3,7 +3,9 @@
 import pytest
 
 from search.errors import UserError
+from search.pipeline.run import check
 from search.recipes.schema import load, parse
+from spaces.custom import space_of
 
 GOOD = """
 data = "digits"
@@ -23,10 +25,26 @@ def test_ours_load_and_have_what_a_run_needs():
         assert recipe.name == name and recipe.retrain.chosen >= 3 and recipe.search.trials >= 150
 
 
+@pytest.mark.parametrize("name", ["folder", "imagenet"])
+def test_recipes_for_pictures_need_only_the_pictures(name, tmp_path):
+    for part in ("train", "val"):
+        (tmp_path / part / "cat").mkdir(parents=True)
+    with pytest.raises(UserError, match="no folder"):
+        check(load(name))
+    check(load(name).model_copy(update={"data": f"imagefolder:{tmp_path}"}))
+    assert space_of(load(name).space).resolution == 224
+
+
 def test_a_training_alone_knows_nothing_of_the_run():
     whole = load("digits").retrain
     other = whole.model_copy(update={"chosen": 9, "seeds": 5, "workers": 2})
     assert whole.alone() == other.alone() != other.model_copy(update={"lr": 0.5}).alone()
+
+
+def test_recipes_of_before_there_was_a_least_number_of_steps_are_the_same():
+    assert "min_steps" not in load("digits").model_dump()["retrain"]
+    floor = parse(GOOD + "min_steps = 90\n", "mine").retrain
+    assert floor.model_dump()["min_steps"] == 90 and floor.alone().min_steps == 90
 
 
 def test_few_networks_for_a_correction_are_refused():

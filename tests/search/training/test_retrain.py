@@ -103,6 +103,10 @@ def test_schedules_follow_their_formulas():
     assert step[4:] == pytest.approx([0.5 ** (k // 10) for k in range(4, 40)])
     cosine = rates(Training(epochs=10, lr=1.0, warmup_epochs=1), 40, 4)
     assert cosine[4:] == pytest.approx([0.5 * (1 + np.cos(np.pi * k / 40)) for k in range(4, 40)])
+    for schedule in ("cosine", "step"):  # stretched as a whole: as if the epochs were longer
+        few = Training(epochs=10, lr=1.0, schedule=schedule, min_steps=120)
+        assert few.steps(4) == few.steps(12) == 120 and few.steps(13) == 130
+        assert rates(few, 120, 4) == rates(Training(epochs=10, lr=1.0, schedule=schedule), 120, 12)
 
 
 def test_erasing_takes_a_rectangle_of_each_image(data):
@@ -222,7 +226,7 @@ def test_recipes_of_full_training_are_what_their_sources_say():
     # 0.064 falls to the millionth part by the 600th epoch
     assert theirs.lr * theirs.decay_rate ** (theirs.epochs // theirs.decay_epochs) == pytest.approx(6.8e-5, rel=0.02)
     assert load_retraining("cifar10-fast")[0].epochs < load_retraining("cifar10")[0].epochs
-    ours = "one of cifar10, cifar10-fast, cifar10-small, digits, imagenet, imagenet-timm, or"
+    ours = "one of cifar10, cifar10-fast, cifar10-small, digits, finetune, folder, imagenet, imagenet-timm, or"
     with pytest.raises(UserError, match=ours):
         load_retraining("mars")
 
@@ -308,3 +312,21 @@ def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     done = ghostnas("retrain", "digits:0.25x", *arguments, cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and words in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_trained_network_is_tuned_for_other_classes_as_long_as_it_needs(data, tmp_path):
+    """Its classifier is fresh, and all else begins as it was; steps are those of `min_steps`, and say so."""
+    arch = SPACE.smallest
+    before = randomise(GhostNet(arch, 7, 1), seed=3)
+    weights.save(before, tmp_path / "trained.safetensors")
+    config = load_retraining("finetune")[0].model_copy(update={"min_steps": 7, "epochs": 1.0, "lr": 1e-9, "ema": 0.0})
+    card = retrain(arch, data, config, tmp_path / "out", device=CPU, init=tmp_path / "trained.safetensors")
+    assert (card["training"]["steps"], card["training"]["planned_steps"]) == (7, 7)
+    assert card["training"]["epochs"] == card["training"]["planned_epochs"] == pytest.approx(7 / 5)
+    after = network(arch, tmp_path / "out" / "weights.safetensors")
+    assert after.num_classes == 10
+    learned = {name: value for name, value in before.named_parameters() if not name.startswith("classifier.")}
+    for name, value in learned.items():
+        assert torch.allclose(after.get_parameter(name), value, atol=1e-5), name
+    with pytest.raises(UserError, match="holds another training"):
+        retrain(arch, data, config, tmp_path / "out", device=CPU)
