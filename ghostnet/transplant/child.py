@@ -17,7 +17,7 @@ from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import NEW, Arrangement, Module, counterparts, fill, folded, stream_numbers
 from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.layers import DEPTHWISE_RIDGE, POINTWISE_RIDGE, Affine, fit_affine, set_norm
-from ghostnet.transplant.samples import Targets, in_parts
+from ghostnet.transplant.samples import Targets, in_parts, parts
 
 WINDOWS = 2048  # positions at which a depthwise filter is fitted: it has few weights
 GATE = 5 / 6  # of a new SE: a constant that leaves the hard sigmoid a slope
@@ -70,10 +70,14 @@ class Fit:
                 old = None if own is None else parent.places[own]
                 block: Module = self.child.get_submodule(arch.places[k - 1])
                 maps = self._block(block, old, parent.places[position - 1], stream, kept[k])
-                stream = Stream(maps, in_parts(block, stream.others), kept[k])
+                stream = Stream(maps, self._others(block, stream.others), kept[k])
             self.beginnings.keep(self.child, units[k], keys[: k + 1], stream, stream.bytes)
         assert stream is not None
         return self._tail(stream)
+
+    def _others(self, unit: nn.Module, maps: Tensor) -> Tensor:
+        """What a fitted unit puts out for the images that it was not fitted on."""
+        return in_parts(unit, maps, parts(self.targets.images))
 
     def _channels(self, arch: Arch) -> list[Tensor]:
         """Which of the parent's channels stand after the stem and after every block. All blocks that write to one
@@ -103,7 +107,7 @@ class Fit:
         x, rows = self.samples.windows(targets.images, kernel, stride, WINDOWS * 4)
         y = take(targets["bn1"][:, rows], channels)
         maps = self._dense(child.conv_stem, child.bn1, targets.images, x.flatten(0, 1), y, prior, channels)
-        others = in_parts(nn.Sequential(child.conv_stem, child.bn1, child.act1), targets.others)
+        others = self._others(nn.Sequential(child.conv_stem, child.bn1, child.act1), targets.others)
         return Stream(maps.relu_(), others, channels)
 
     def _dense(
@@ -296,7 +300,7 @@ class Fit:
         channels = self.tail_channels
         prior = take(take(folded(old.conv, old.bn1)[:, :, 0, 0], channels), stream.channels, 1)
         maps = self._pointwise(tail.conv, tail.bn1, stream.maps, take(t[name], channels), prior, channels)
-        others = in_parts(nn.Sequential(tail, self.child.global_pool), stream.others)
+        others = self._others(nn.Sequential(tail, self.child.global_pool), stream.others)
         return torch.cat([maps.relu_().mean((2, 3)), others.flatten(1)])
 
     @property

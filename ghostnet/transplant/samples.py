@@ -102,9 +102,9 @@ def parts(images: Tensor) -> int:
     return max(1, AT_ONCE // (64 * images[0].numel() * images.element_size()))
 
 
-def in_parts(module: nn.Module, maps: Tensor) -> Tensor:
-    """What a module puts out for maps [B, ...], which it is given a part at a time."""
-    return torch.cat([module(part) for part in maps.split(parts(maps))]) if len(maps) else module(maps[:0])
+def in_parts(module: nn.Module, maps: Tensor, count: int) -> Tensor:
+    """What a module puts out for maps [B, ...], of which it is given `count` at a time."""
+    return torch.cat([module(part) for part in maps.split(count)]) if len(maps) else module(maps)
 
 
 def resized(images: Tensor, side: int) -> Tensor:

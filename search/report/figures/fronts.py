@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.transforms import Bbox
+
 from search.engine.budgets import parse_milliseconds, parse_windows
 from search.engine.front import front
 from search.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, INK, SERIES, SOFT, Drawn, canvas, labelled
 from search.report.summary import Network, Summary
 from search.report.words import arch_words, trial_words
 from spaces.population import short
+
+Named = tuple[str, float, float, str]  # a name, where its mark is, and its colour
+MARK = 8.0  # pixels across
+CORNERS = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 3), (-1, 3))  # of a mark, the preferred first
 
 
 def searched(summary: Summary) -> Drawn:
@@ -21,6 +27,7 @@ def searched(summary: Summary) -> Drawn:
             _budget(axes, bound, f"budget {words}")
         axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {_meant(summary)} (%)")
         axes.legend(loc="lower right")
+        _names(axes, _chosen(summary, "latency_ms", 1.0))
     caption = f"What the search saw: accuracy on the search split {_meant(summary)}, against predicted latency."
     return Drawn(caption, figure, {f"latency-{k}": v for k, v in tips.items()})
 
@@ -34,12 +41,13 @@ def by_macs(summary: Summary) -> Drawn:
             _budget(axes, bound / 1e6, f"budget {short(bound)}")
         axes.set(xlabel="multiply-adds (millions)", ylabel=f"accuracy {_meant(summary)} (%)")
         axes.legend(loc="lower right")
+        _names(axes, _chosen(summary, "macs", 1e-6))
     return Drawn("The same networks by multiply-adds.", figure, {f"macs-{k}": v for k, v in tips.items()})
 
 
 def trained(summary: Summary) -> Drawn:
     """Test accuracy after full training against measured latency, beside the family scaled down."""
-    tips = {}
+    tips, names = {}, []
     with canvas() as (figure, axes):
         for kind, colour, marker, word in (
             ("chosen", CHOSEN, "o", "chosen"),
@@ -56,10 +64,11 @@ def trained(summary: Summary) -> Drawn:
             axes.scatter(x, y, s=50, marker=marker, color=colour, label=word, gid=f"trained-{word.split(',')[0]}")
             tips[f"trained-{word.split(',')[0]}"] = [_network_words(n) for n in nets]
             for n in nets if kind != "random" else ():
-                _name(axes, n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour)
+                names.append((n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour))
         axes.margins(0.14)
         axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%), one standard error")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2)
+        _names(axes, names)
     return Drawn("After full training by one recipe for all, tested once.", figure, tips)
 
 
@@ -108,9 +117,12 @@ def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "l
             _network_words(trained[label]) if label in trained else words
             for label, words in zip(chosen, tips["chosen"], strict=True)
         ]
-    for label, trial in chosen.items():
-        _name(axes, label, trial[key] * scale, 100 * trial["accuracy"], CHOSEN)
     return tips
+
+
+def _chosen(summary: Summary, key: str, scale: float) -> list[Named]:
+    chosen: dict[str, Any] = summary.result.chosen if summary.result else {}
+    return [(label, trial[key] * scale, 100 * trial["accuracy"], CHOSEN) for label, trial in chosen.items()]
 
 
 def _trial_words(summary: Summary, trial: dict[str, Any]) -> str:
@@ -137,7 +149,28 @@ def _budget(axes: Any, at: float, word: str) -> None:
     axes.axvline(at, color=SOFT, linewidth=1, linestyle="--", label=labelled(word))
 
 
-def _name(axes: Any, text: str, x: float, y: float, colour: str) -> None:
-    axes.annotate(
-        labelled(text), (x, y), xytext=(6, 7), textcoords="offset points", color=colour, fontsize=10, weight="bold"
-    )
+def _names(axes: Any, marks: Sequence[Named]) -> None:
+    """Writes each name beside its mark, at the first corner where it covers no other name and no other mark. Comes
+    last, when the axes have their scale and place."""
+    axes.figure.draw_without_rendering()
+    places = [axes.transData.transform((x, y)) for _, x, y, _ in marks]
+    taken = [Bbox.from_bounds(x - MARK / 2, y - MARK / 2, MARK, MARK) for x, y in places]
+    for k, (text, x, y, colour) in enumerate(marks):
+        others = taken[:k] + taken[k + 1 :]
+        for right, up in CORNERS:
+            name = axes.annotate(
+                labelled(text),
+                (x, y),
+                xytext=(6 * right, 7 * up),
+                textcoords="offset points",
+                ha="left" if right > 0 else "right",
+                va="baseline" if up > 0 else "top",
+                color=colour,
+                fontsize=10,
+                weight="bold",
+            )
+            box = name.get_window_extent()
+            if box.count_overlaps(others) == 0 or (right, up) == CORNERS[-1]:
+                break
+            name.remove()
+        taken.append(box)

@@ -13,7 +13,7 @@ import pytest
 
 from search.errors import UserError
 from search.figures.architectures import arch_figure
-from search.figures.style import Drawn, png, svg
+from search.figures.style import Drawn, canvas, png, svg
 from search.recipes.schema import load, parse
 from search.report import comparison, page, repeat
 from search.report.comparison import write_comparison
@@ -58,6 +58,22 @@ def test_a_whole_run_has_every_figure_and_nothing_from_a_network(reported):
     ids = re.findall(r'\bid="([^"]+)"', text)
     doubled = {each for each in ids if ids.count(each) > 1 and not re.search(r"-(m|p)?[0-9a-f]{10}$", each)}
     assert not doubled, "only markers with equal content share an id"
+
+
+def test_names_of_neighbours_cover_neither_each_other_nor_a_mark():
+    """The parent and GhostNet 0.75x may have one latency and one accuracy, to within a pixel."""
+    marks = [("parent", 0.08, 99.7, "k"), ("0.75x", 0.0802, 99.72, "k"), ("A", 0.02, 98, "k"), ("B", 0.022, 98, "k")]
+    with canvas() as (figure, axes):
+        axes.scatter([x for _, x, _, _ in marks], [y for _, _, y, _ in marks])
+        axes.margins(0.14)
+        fronts._names(axes, marks)
+        assert [text.get_text() for text in axes.texts] == [name for name, *_ in marks]
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in axes.texts]
+        points = axes.transData.transform([(x, y) for _, x, y, _ in marks])
+    for k, box in enumerate(boxes):
+        assert box.count_overlaps(boxes[k + 1 :]) == 0
+        assert not any(box.contains(*point) for point in points)
 
 
 STAGES = {None: 1, "train": 3, "calibrate": 9, "search": 9, "retrain": 10}
