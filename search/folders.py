@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ghostnet.files import scratch_name, sync_folder
 from search.errors import UserError
 
@@ -71,8 +73,6 @@ def _sweep(folder: Path, prefix: str) -> None:
 
 def _acquired(path: Path, what: Path) -> Any:
     """A lock that is held. Whoever had it removes its file: who opened that file just before must try again."""
-    from filelock import FileLock, Timeout
-
     while True:
         before, owner = _inode(path), _owner(path)
         lock = FileLock(str(path))

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import kendalltau, spearmanr
 
 from ghostnet.arch import Arch
 from ghostnet.weights import network
@@ -303,8 +304,6 @@ def seed_tau(by_seed: list[list[float]]) -> float | None:
 
 
 def _rank(x: Floats, y: Floats) -> dict[str, float]:
-    from scipy.stats import kendalltau, spearmanr
-
     if len(set(x)) < 2 or len(set(y)) < 2:  # one value ranks nothing
         return {"kendall_tau": 0.0, "spearman": 0.0}
     return {"kendall_tau": float(kendalltau(x, y).statistic), "spearman": float(spearmanr(x, y).statistic)}

@@ -65,7 +65,8 @@ def check_has_recipe(data: str | None, *given: str | None) -> None:
     """
     from search.data.names import image_path
 
-    if data and image_path(data) and not any(given):
+    source = image_path(data) if data else None
+    if source and source.folder.is_dir() and not any(given):
         raise UserError(f"no recipe for {data}: `ghostnas init {data}` writes one that fits the pictures")
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision.datasets
 from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
 
 from search.data.encoded import EncodedSplit, ImageTransform, transformed
 from search.data.fingerprint import fingerprint
@@ -65,8 +67,6 @@ class Split:
 
     def stream(self, batches: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Indices and a seed, batch by batch -> images [B, C, H, W], labels [B], and the seed"""
-        from torchvision.transforms.v2.functional import to_pil_image
-
         for index, seed in batches:
             here = index.to(self.labels.device)
             images = self.images[here]
@@ -304,8 +304,6 @@ def _digits() -> tuple[Split, Split, tuple[str, ...]]:
 
 
 def _torchvision(name: str) -> tuple[Split, Split, tuple[str, ...]]:
-    import torchvision.datasets
-
     root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ghostnas" / name
     kind = getattr(torchvision.datasets, TORCHVISION[name])
     try:

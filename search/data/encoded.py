@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from search.data.images import ImageSource, decode, middle, workers
 from search.errors import UserError
@@ -95,8 +96,6 @@ class _Decoded(Dataset):
 
 def transformed(image: Any, transform: Callable[[Any, int], Any] | None, seed: int) -> Tensor:
     """An image of Pillow's, transformed, as uint8 [C, H, W]"""
-    from torchvision.transforms.v2.functional import pil_to_tensor
-
     return pil_to_tensor(transform(image, seed) if transform else image)
 
 

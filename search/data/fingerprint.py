@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from search.data.names import TEST_PARTS, image_path, training_folder
+from search.data.names import SUFFIXES, TEST_PARTS, image_path, training_folder
 
 PIECES, PIECE = 256, 4096  # pieces that are read, spread over all files, and bytes in each
 
@@ -20,8 +20,6 @@ def fingerprint(name: str) -> str:
     folder, share = source.folder, source.test_share
     if source.kind == "parquet":
         return _digest(folder, _files(folder, {".parquet"}), share)
-    from search.data.images import SUFFIXES  # and torch
-
     parts = [folder / part for part in ("train", *TEST_PARTS)] if share is None else [training_folder(folder)]
     return _digest(folder, [file for part in parts for file in _files(part, SUFFIXES)], share)
 

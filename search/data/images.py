@@ -23,8 +23,6 @@ from search.errors import UserError
 from search.progress import bar
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow reads more, some by running other programs
-ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
-SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of a decompression bomb
 LARGE = 96  # pixels; from this resolution on, an image's border is left out, as 224 of 256 are for ImageNet
 GROUND = (124, 116, 104)  # the mean colour of ImageNet's images, on which transparent pixels lie

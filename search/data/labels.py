@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyarrow import compute, types
 from torch import Tensor
 
 from search.errors import UserError
@@ -29,8 +30,6 @@ def resolve(column: Any, names: Sequence[str] | None, where: Where) -> tuple[Ten
     Raises:
         UserError: labels of another type, missing ones, or ones that no class has.
     """
-    from pyarrow import compute, types
-
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     if column.null_count:
         raise UserError(f"{where(_first(column.is_null()))} has no label")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from search.errors import UserError
 
+ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
+SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())  # of images in folders
 TEST_PARTS = ("test", "validation", "val")  # the first that has labels is the test part
 TEST_SHARE = "?test="  # before the share that is held out, at the end of a path
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashionmnist": "FashionMNIST"}

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from torch import Tensor
 
 from search.data.images import ImageSource
@@ -71,8 +74,6 @@ def _test_part(folder: Path) -> _Part:
 
 
 def _read(files: list[Path]) -> _Part:
-    import pyarrow as pa
-
     _check_memory(files)
     sources: list[ImageSource] = []
     columns, names = [], None
@@ -93,9 +94,6 @@ def _read(files: list[Path]) -> _Part:
 
 def _table(file: Path) -> tuple[list[bytes], Any, tuple[str, ...] | None]:
     """Encoded images, labels, and the names of the classes, if the file has them."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     with _reading(file):
         with pq.ParquetFile(file, page_checksum_verification=True) as opened:
             schema = opened.schema_arrow
@@ -144,8 +142,6 @@ def _names(schema: Any, label: str) -> tuple[str, ...] | None:
 
 def _check_memory(files: list[Path]) -> None:
     """Encoded images stay in memory; ones that can't, as the files themselves say, are better written as a folder."""
-    import pyarrow.parquet as pq
-
     size = 0
     for file in files:
         with _reading(file):

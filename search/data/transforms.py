@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import RandomResizedCrop
 
 from search.data.datasets import Data, Split, parts
 from search.data.encoded import EncodedSplit
@@ -121,8 +122,6 @@ class Transform:
 
 @lru_cache(maxsize=4)
 def _random_crop(side: int, scale: float) -> Any:
-    from torchvision.transforms.v2 import RandomResizedCrop
-
     return RandomResizedCrop(side, (scale, 1.0), antialias=True)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,8 +12,6 @@ from search.engine.problem import Trial
 
 def front(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> list[Trial]:
     """The trials that none other beats in every objective, fastest first; of equal ones the first."""
-    import moocore
-
     if not trials:
         return []
     best = moocore.is_nondominated(values(trials, objectives), maximise=True)
@@ -21,8 +20,6 @@ def front(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> l
 
 def layers(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> list[list[Trial]]:
     """The front, the front behind it, and so on."""
-    import moocore
-
     if not trials:
         return []
     ranks = moocore.pareto_rank(values(trials, objectives), maximise=True)
@@ -33,8 +30,6 @@ def layers(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> 
 
 def hypervolume(trials: Sequence[Trial], worst_latency_ms: float) -> float:
     """Area between the front and (accuracy 0, `worst_latency_ms`)."""
-    import moocore
-
     if not trials:
         return 0.0
     return float(moocore.hypervolume(values(trials, USUAL), ref=[0.0, -worst_latency_ms], maximise=True))

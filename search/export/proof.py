@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from search.errors import UserError
 from search.files import write_bytes
@@ -57,8 +60,6 @@ class Proof:
     def of(cls, net: "GhostNet", real: np.ndarray) -> "Proof":
         """Runs a network, which is on the CPU and in evaluation mode, on random images and some real ones
         [N, C, H, W]."""
-        import torch
-
         images = np.concatenate([cls.random_images(net.in_chs, net.arch.resolution), real])
         with torch.no_grad():
             inputs = torch.from_numpy(images)
@@ -82,8 +83,6 @@ class Proof:
 
     def save(self, folder: Path) -> None:
         """Writes the real images, as many as fit, and all outputs on what is kept."""
-        from safetensors.numpy import save
-
         real = self.images[RANDOM_IMAGES:]
         kept = real[: MOST_BYTES // max(1, real[:1].nbytes)]
         tensors = {
@@ -100,9 +99,6 @@ class Proof:
         Raises:
             UserError: it is damaged, or of other images.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         try:
             tensors = load_file(folder / FILE)
             images = np.concatenate([cls.random_images(in_chs, side), tensors["real"]])

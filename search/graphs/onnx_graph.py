@@ -20,6 +20,7 @@ from torch import fx, nn
 from ghostnet.modules import CheapConv
 from search.graphs.lowering import Lowering, by_primary, form
 from search.graphs.onnx_builder import INPUT, Builder
+from search.graphs.tflite_builder import TfliteBuilder
 
 LEAVES = (
     nn.Conv2d,
@@ -57,8 +58,6 @@ def to_tflite(module: nn.Module, shape: tuple[int, int, int], batch: int = 1, lo
     Raises:
         NotImplementedError: the module has an operation that is not known here.
     """
-    from search.graphs.tflite_builder import TfliteBuilder
-
     return _Emitter(module, lowering, TfliteBuilder(shape, batch)).model()
 
 

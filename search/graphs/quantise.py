@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from search.graphs.onnx_builder import INPUT
 
@@ -21,7 +22,6 @@ def quantised(model: onnx.ModelProto, images: list[np.ndarray]) -> onnx.ModelPro
     Args:
         images: normalised batches [B, C, H, W] on which the activations' ranges are read.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:

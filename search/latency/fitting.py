@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import kendalltau, spearmanr
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from search import bootstrap
 from search.latency import fallback
 from search.latency.bench import all_units
 from search.latency.drift import without_drift
 from search.latency.predictor import Units, apply, conformal, fit, linear, sigma
-from search.latency.ruler.gate import CALM, best, counted, score
+from search.latency.ruler.gate import best, counted, quiet, score
 from search.latency.ruler.rounds import interval
 from search.latency.table import Agreement, Correction, Entry, Fallback, Network, Validation
 from spaces.space import Codes, Space
@@ -80,7 +84,7 @@ def fitted(
 
 
 def _calm(rows: Sequence[Visit], calm_ms: float) -> list[Visit]:
-    return [row for row in rows if row["reference_ms"] <= CALM * calm_ms]
+    return [row for row in rows if quiet(row["reference_ms"], calm_ms)]
 
 
 def _entry(minima: list[float], quick: bool) -> Entry:
@@ -103,8 +107,6 @@ def _validation(
     simpler: dict[str, Agreement],
     quick: bool,
 ) -> Validation:
-    from scipy.stats import kendalltau, spearmanr
-
     error = ms / measured - 1
     size = np.abs(error)
 
@@ -143,10 +145,6 @@ def _simpler(
     space: Space, codes: Codes, sums: Floats, measured: Floats, learn: NDArray[np.int64], judge: NDArray[np.int64]
 ) -> dict[str, Agreement]:
     """What a table is held against: predictors that need no table, or no correction, on the same networks."""
-    from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     macs = macs_table(space).total(codes)
     slope, base = linear([macs[learn]], measured[learn])
     x = space.features(codes)
@@ -165,6 +163,4 @@ def _agreement(ms: Floats, measured: Floats) -> Agreement:
 
 def _tau(a: Floats, b: Floats) -> float:
     """Kendall's tau; 0 where one value ranks nothing."""
-    from scipy.stats import kendalltau
-
     return 0.0 if len(set(a)) < 2 or len(set(b)) < 2 else float(kendalltau(a, b).statistic)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ghostnet.arch import Arch
 from ghostnet.source import WeightSource
 from search.data.datasets import Data
@@ -18,8 +20,9 @@ from search.progress import bar
 from search.recipes.schema import SupernetPart, Training
 from search.training.distributed import best_device
 from search.training.evaluate import InheritedAccuracy
-from search.training.retrain import CARD, Job
+from search.training.retrain import CARD, Job, retrain
 from search.training.supernet import read_card
+from search.training.supernets import make_supernet
 from spaces.space import Space
 
 TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
@@ -106,8 +109,6 @@ class _Evaluator:
     """A worker that answers for sub-networks of one supernet."""
 
     def __init__(self, trained: tuple[WeightSource, Training], data: Data) -> None:
-        import torch
-
         torch.set_num_threads(1)
         supernet, config = trained
         self.accuracy = InheritedAccuracy(supernet, data, config)
@@ -175,10 +176,7 @@ def _together(
 
 def _share_supernet(config: dict[str, Any]) -> None:
     import ray
-    import torch
     from ray.train.torch import get_device
-
-    from search.training.supernets import make_supernet
 
     torch.set_num_threads(1)
     space, training, out, options = config["job"]
@@ -187,10 +185,7 @@ def _share_supernet(config: dict[str, Any]) -> None:
 
 def _share_network(config: dict[str, Any]) -> None:
     import ray
-    import torch
     from ray.train.torch import get_device
-
-    from search.training.retrain import retrain
 
     torch.set_num_threads(1)
     arch, training, out, options = config["job"]
@@ -204,10 +199,6 @@ def _last_line(error: BaseException) -> str:
 
 
 def _train(arch: Arch, data: Data, config: Training, out: Path, seed: int, options: dict[str, Any]) -> None:
-    import torch
-
-    from search.training.retrain import retrain
-
     torch.set_num_threads(1)
     device = best_device()
     retrain(arch, data, config, out, seed=seed, device=device, **options)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from matplotlib import pyplot as plt
+
 from ghostnet.arch import Arch
 from search.accuracy.study import read_study
 from search.engine.front import front
@@ -53,8 +55,6 @@ def _write(summary: Summary, out: Path) -> Path:
 
 def render(drawn: dict[str, Drawn], out: Path) -> dict[str, str]:
     """Writes each picture as PNG and SVG, closes it, and returns the SVGs."""
-    from matplotlib import pyplot as plt
-
     svgs = {}
     for name, each in drawn.items():
         with best_effort(f"the figure {name}"):

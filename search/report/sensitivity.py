@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.linear_model import RidgeCV
 
 from search.bootstrap import interval
 from spaces.space import Space
@@ -53,6 +54,4 @@ def effects(space: Space, trials: list[dict[str, Any]], seed: int = 0) -> list[E
 
 def _fit(x: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """[n, knobs], [n, 2] -> [2, knobs]"""
-    from sklearn.linear_model import RidgeCV
-
     return RidgeCV(alphas=RIDGES, alpha_per_target=True).fit(x, targets).coef_

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
+from ghostnet.parent import load_parent
 from search.data.datasets import Data
 from search.errors import UserError
+from search.training.inherited import inherited_accuracy
 from search.training.metadata import CARD, read_card
 from spaces.errors import SpaceError
 
@@ -18,9 +20,6 @@ def inherit(net: GhostNet, arch: Arch, source: Path, data: Data) -> None:
         UserError: there is neither, or the supernet is of another space or data.
         WeightsError: the weights are of another architecture.
     """
-    from ghostnet.parent import load_parent
-    from search.training.inherited import inherited_accuracy
-
     if (source / CARD).exists():
         inherited = inherited_accuracy(source, data)
         try:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from search.data.datasets import Data
@@ -85,8 +86,6 @@ def fit(
         UserError: the checkpoint is of another training; the batch can't be dealt to the processes; or the loss was not
             finite for many steps in a row or for over a tenth of all, and the checkpoint is the last good one.
     """
-    from timm.utils import ModelEmaV3
-
     world = World.current()
     augment = Augment(data, config)
     train = augment.split().to(device)

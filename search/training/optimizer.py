@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from torch import nn, optim
 
 from search.recipes.schema import Training
@@ -10,8 +12,6 @@ from search.recipes.schema import Training
 
 def optimizer_of(model: nn.Module, config: Training) -> optim.Optimizer:
     """No weight decay on norms and biases."""
-    from timm.optim import create_optimizer_v2
-
     options: dict[str, Any] = {} if config.eps is None else {"eps": config.eps}
     return create_optimizer_v2(
         model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum, **options
@@ -20,8 +20,6 @@ def optimizer_of(model: nn.Module, config: Training) -> optim.Optimizer:
 
 def schedule_of(optimizer: optim.Optimizer, config: Training, total: int, per_epoch: int) -> Any:
     """A linear warm-up, then a cosine to zero or steps; `step_update(k)` sets the rate of step k of `total`."""
-    from timm.scheduler import CosineLRScheduler, StepLRScheduler
-
     epoch = max(float(per_epoch), config.min_steps / config.epochs)  # in steps, stretched to the least there are
     warmup: dict[str, Any] = {
         "warmup_t": min(math.ceil(config.warmup_epochs * epoch), total // 5),

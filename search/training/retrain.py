@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timm.data import Mixup
 from torch import Tensor
 
 from ghostnet.arch import Arch
@@ -185,8 +186,6 @@ class Loss:
         self.config, self.teacher = config, teacher
         self.mix: Any = None
         if config.mixup or config.cutmix:
-            from timm.data import Mixup
-
             if config.batch_size % (2 * config.accumulate * World.current().size):
                 raise UserError(f"mixup and cutmix mix pairs: `batch_size` {config.batch_size} leaves an image over")
             self.mix = Mixup(config.mixup, config.cutmix, label_smoothing=0.0, num_classes=data.num_classes)

@@ -10,10 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import ghostnet.timm_model  # noqa: F401  a network of ours may be the teacher, from a Hub folder
+from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
+from ghostnet.weights import network
 from search.data.datasets import Data, resized
 from search.data.names import check_teacher
 from search.errors import UserError
+from search.training.inherited import inherited_accuracy, read_parent
+from search.training.metadata import kind_of, read_card
 
 Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
 
@@ -61,9 +66,6 @@ class _Frozen:
 
 
 def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
-    from search.training.inherited import inherited_accuracy, read_parent
-    from search.training.metadata import kind_of, read_card
-
     card, space = read_card(folder)
     if kind_of(card) == "transplant":
         parent = read_parent(folder)
@@ -72,9 +74,6 @@ def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
 
 
 def _network(folder: Path) -> tuple[GhostNet, int]:
-    from ghostnet.arch import Arch
-    from ghostnet.weights import network
-
     arch = Arch.load(folder / "arch.json")
     return network(arch, folder / "weights.safetensors"), arch.resolution
 
@@ -82,8 +81,6 @@ def _network(folder: Path) -> tuple[GhostNet, int]:
 def _timm(name: str, data: Data) -> tuple[nn.Module, int | None, tuple[float, ...], tuple[float, ...]]:
     import timm
     from timm.data import resolve_model_data_config
-
-    import ghostnet.timm_model  # noqa: F401  a network of ours may be the teacher, from a Hub folder
 
     try:
         net = timm.create_model(name, pretrained=True)

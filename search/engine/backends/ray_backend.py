@@ -13,6 +13,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import torch
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.search import Searcher
@@ -26,6 +27,7 @@ from search.engine.plan import Plan
 from search.engine.problem import COMPLETE, Problem, Trial
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import Drawn
+from search.parallel.workers import connect
 from search.progress import Bar, bar
 
 RETRIES = 3  # of a trial whose worker died
@@ -39,8 +41,6 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
     Raises:
         UserError: no cluster, or the plan's storage can't be opened.
     """
-    from search.parallel.workers import connect
-
     quiet()
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose table of settings no verbosity silences
     connect(plan.workers, plan.address)
@@ -72,8 +72,6 @@ class Evaluation(tune.Trainable):
     """A worker: one network a trial."""
 
     def setup(self, config: dict[str, Any], problem: Problem) -> None:  # type: ignore[override]
-        import torch
-
         torch.set_num_threads(1)
         self.problem, self.code = problem, config["code"]
         if settle_in := getattr(problem.evaluate, "settle_in", None):

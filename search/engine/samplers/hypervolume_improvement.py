@@ -7,6 +7,7 @@ arithmetic on arrays.
 
 from collections.abc import Sequence
 
+import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,8 +30,6 @@ class Gain:
     def __init__(
         self, objectives: Sequence[Objective], rows: Sequence[Trial], members: int, rng: np.random.Generator
     ) -> None:
-        import moocore
-
         self.objectives = objectives
         points = values(rows, objectives)
         best = points[moocore.is_nondominated(points, maximise=True)]

@@ -5,6 +5,9 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from threadpoolctl import threadpool_limits
 
 from spaces.space import Codes, Space
@@ -22,10 +25,6 @@ class Process:
     """
 
     def __init__(self, space: Space, codes: Codes, found: Floats, rng: np.random.Generator) -> None:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
         chosen = rng.permutation(len(codes))[:MOST]
         self.space, seen = space, space.features(codes[chosen])
         self._mean, spread = seen.mean(0), seen.std(0)

@@ -16,6 +16,8 @@ from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.safetensors_file import run
 from search.export.timm_config import timm_config
+from search.figures.architectures import arch_figure
+from search.figures.style import svg
 from search.files import read_json, write_bytes, write_json, write_text
 
 _NAMES = ("model.safetensors", "config.json", "arch.json", "architecture.svg", "README.md")
@@ -25,9 +27,6 @@ EXACT = True
 
 
 def write(source: Source, folder: Path) -> None:
-    from search.figures.architectures import arch_figure
-    from search.figures.style import svg
-
     net, facts = source.net, source.facts
     there = folder / "hub"
     there.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ghostnet.arch import Arch
 from search import extras
 from search.errors import UserError
 from search.export.formats import Session, Source
@@ -104,8 +105,6 @@ def _layers(folder: Path) -> list[tuple[str, str, dict[int, str]]]:
 
 
 def _input_shape(folder: Path) -> tuple[int, int, int]:
-    from ghostnet.arch import Arch
-
     side = Arch.load(folder / "arch.json").resolution
     first = next(values for kind, _, values in _layers(folder) if kind == "Convolution")
     return int(first[6]) // (int(first[0]) * int(first[1]) ** 2), side, side

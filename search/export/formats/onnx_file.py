@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import onnx
+import onnxruntime
+
 from search.export.formats import Session, Source
 from search.export.onnx_macs import count
 from search.files import write_bytes
@@ -13,8 +16,6 @@ EXACT = True
 
 
 def write(source: Source, folder: Path) -> None:
-    import onnx
-
     net = source.net
     model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution))
     onnx.checker.check_model(model, full_check=True)
@@ -31,8 +32,6 @@ def macs(folder: Path) -> int | None:
 
 def session(path: Path) -> Session:
     """An ONNX file on ONNX Runtime's CPU provider, on one thread that doesn't spin."""
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

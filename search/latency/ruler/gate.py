@@ -110,7 +110,7 @@ class Gate:
 
     def calm(self, reference_ms: float) -> bool:
         """Whether a visit with that reference time counts, by the best that is known now."""
-        return reference_ms <= CALM * self.best_ms
+        return quiet(reference_ms, self.best_ms)
 
     def counted(self, visits) -> list:
         """The minima of the calm visits. Where none was calm, all, as much shorter as the reference was slowed: a
@@ -135,9 +135,15 @@ def best(reference_ms) -> float:
     return float(np.percentile(reference_ms, CALM_PERCENTILE))
 
 
+def quiet(reference_ms: float, best_ms: float) -> bool:
+    """The rule by which a visit counts, wherever it is asked: the reference took at most a little more time around it
+    than in quiet moments."""
+    return reference_ms <= CALM * best_ms
+
+
 def counted(visits, best_ms: float) -> list:
     """As `Gate.counted`, from a log: `best_ms` is the reference's time in calm moments."""
-    calm = [visit["min_ms"] for visit in visits if visit["reference_ms"] <= CALM * best_ms]
+    calm = [visit["min_ms"] for visit in visits if quiet(visit["reference_ms"], best_ms)]
     return calm or [visit["min_ms"] * best_ms / visit["reference_ms"] for visit in visits]
 
 
