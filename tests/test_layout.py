@@ -21,6 +21,20 @@ ORDER = (
     *("parallel", "training", "latency", "graphs", "figures", "data", "recipes"),
 )
 
+# Where modules of ours are imported inside functions, besides the beginnings of commands: all to keep PyTorch out until
+# a user's input is known to be right, or a runtime's package to be there.
+LAZY_PLACES = {
+    "search/__main__.py",
+    "search/cli.py",
+    "search/pipeline/run.py",
+    *(f"search/latency/runtimes/{name}.py" for name in ("eager", "litert_cpu", "ort", "xnnpack")),
+}
+# Packages of others that take long to load or may be missing.
+LATE_PACKAGES = {
+    *("ai_edge_litert", "executorch", "flatbuffers", "nni", "onnxruntime", "openvino", "ray", "tensorboard"),
+    *("importlib", "scipy", "sklearn", "timm", "torch"),
+}
+
 
 def imported(file: Path, on_loading: bool = False) -> set[str]:
     """Names of the modules that a file imports, anywhere or when it is loaded."""
@@ -110,6 +124,33 @@ def test_the_rooms_of_search_import_one_way():
     graph = module_graph("search")
     assert {"cli", "pipeline", "engine", "recipes"} <= {name.split(".")[1] for name in graph if "." in name}
     assert arrows_up(graph, ORDER) == []
+
+
+def lazy_imports(package: str) -> list[tuple[str, str]]:
+    """Imports inside functions: (file, imported module)."""
+    found = []
+    for file in sorted((ROOT / package).rglob("*.py")):
+        top = ast.parse(file.read_text())
+        inside = {node for f in ast.walk(top) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
+        place = file.relative_to(ROOT).as_posix()
+        for node in inside:
+            if isinstance(node, ast.Import):
+                found += [(place, alias.name) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found.append((place, str(node.module)))
+    return found
+
+
+def test_modules_of_ours_are_imported_at_the_top_but_in_few_places():
+    ours = {place for place, name in lazy_imports("search") if name.split(".")[0] in ("ghostnet", "spaces", "search")}
+    assert {place for place in ours if not place.startswith("search/commands/")} <= LAZY_PLACES
+
+
+def test_packages_of_others_are_imported_late_only_where_they_are_slow_or_optional():
+    for place, name in lazy_imports("search"):
+        top = name.split(".")[0]
+        known = top in LATE_PACKAGES or top in ("ghostnet", "spaces", "search")
+        assert known or place.startswith("search/commands/"), (place, name)
 
 
 def test_every_room_of_search_has_its_place():

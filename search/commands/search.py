@@ -94,10 +94,10 @@ def search(
     parse_windows(params_budget, "params")
     if choose:
         check_ways(choose)
+    own = [load_objective(path) for path in objective or []]
     for path in (supernet / "supernet.json", *latency, *([fidelity] if fidelity else [])):
         if not path.exists():
             raise UserError(f"no file {path}")
-    own = [load_objective(path) for path in objective or []]
     card, space = read_card(supernet)
     name = data or card["data"]
     sources.check(name)

@@ -65,6 +65,11 @@ BAD = {
         ["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M", "--backend", "luck"],
         "the backend is one of",
     ),
+    "an objective of no module": (
+        [*SEARCH, "--objective", "nowhere_at_all:depth"],
+        "no module 'nowhere_at_all', neither here nor installed",
+    ),
+    "an objective that is none": ([*SEARCH, "--objective", "math:pi"], "must be a function of an architecture"),
     "workers without Ray": ([*SEARCH, "--workers", "2"], "go with --backend ray"),
     "a storage that is not NNI's": (
         [*SEARCH, "--backend", "nni", "--sampler", "tpe", "--storage", "a.journal"],
