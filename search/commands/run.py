@@ -1,7 +1,7 @@
 """A whole run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,10 @@ from search.commands.shared import (
     Minutes,
     Resume,
     check_has_recipe,
+    print_json,
 )
+from search.recipes.schema import Recipe
+from search.terminal import show, show_table
 
 NOT_EXPORTED = 1  # exit code of a run that is complete but for networks that could not be exported
 
@@ -28,6 +31,9 @@ def run(
     flops_budget: Annotated[str | None, typer.Option("--flops-budget", help="60M or 40M..60M.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed than the recipe's.")] = None,
     minutes: Minutes = None,
+    estimate: Annotated[
+        bool, typer.Option("--plan", help="Say what each stage will take here, and do nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Everything: train the supernet, calibrate latency, search, retrain, export, report."""
@@ -42,7 +48,35 @@ def run(
         update={k: v for k, v in (("data", data), ("seed", seed)) if v is not None}
         | ({"search": plan.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
     )
+    if estimate:
+        show_estimate(plan, as_json)
+        return
     summary = api.run_recipe(plan, out, minutes=minutes, resume=resume)
     print_run(summary, as_json)
     if summary.left_out:  # said in the notes
         raise typer.Exit(NOT_EXPORTED)
+
+
+def show_estimate(recipe: Recipe, as_json: bool) -> None:
+    """What a run will take, stage by stage."""
+    from search.pipeline.estimate import estimate, to_dict
+
+    values = to_dict(estimate(recipe))
+    if as_json:
+        print_json(values)
+        return
+    rows = [_row(each["stage"], each) for each in values["stages"]] + [_row("all", {"networks": 0, **values["total"]})]
+    show_table(["stage", "networks", "steps", "images", "minutes", "disk", "memory"], rows, bold=[len(rows) - 1])
+    show("Minutes are for this machine as it is now, from a few timed steps; nothing is written.")
+
+
+def _row(name: str, of: dict[str, Any]) -> list[str]:
+    counts = [f"{of[key]:,}" if of[key] else "" for key in ("networks", "steps", "images")]
+    disk, memory = of["disk"] / 1e6, of["memory"] / 1e9
+    return [
+        name,
+        *counts,
+        f"{of['minutes']:.1f}",
+        f"{disk:.1f} MB" if disk else "",
+        f"{memory:.1f} GB" if memory else "",
+    ]

@@ -29,6 +29,14 @@ from search.errors import UserError
 SPLIT_SEED = 20200614
 AT_A_TIME = 1000  # images
 IN_MEMORY = 2_000_000_000  # bytes of decoded images; more are decoded whenever they are needed
+# Images to train with and to test with, classes, channels.
+DIGITS = (1438, 359, 10, 1)
+TORCHVISION_SIZES = {
+    "cifar10": (50_000, 10_000, 10, 3),
+    "cifar100": (50_000, 10_000, 100, 3),
+    "mnist": (60_000, 10_000, 10, 1),
+    "fashionmnist": (60_000, 10_000, 10, 1),
+}
 LEAST_STD = 1 / 255  # of all pixels, of 1; below that there is nothing to see
 
 
@@ -241,9 +249,50 @@ def stratified(labels: Tensor, test_share: float) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.setdiff1d(index, test)), torch.from_numpy(np.sort(test))
 
 
+@dataclass(frozen=True, slots=True)
+class SplitSizes:
+    """How many images each split has, of how many classes and channels."""
+
+    train: int
+    calibration: int
+    search: int
+    test: int
+    num_classes: int
+    in_chs: int
+
+
+def split_sizes(name: str, limit: int | None = None) -> SplitSizes:
+    """What `load` will give, without decoding or downloading an image.
+
+    Args:
+        limit: as `load` takes it.
+
+    Raises:
+        UserError: the data set can't be had, or is not what it should be.
+    """
+    check(name)
+    if source := image_path(name):
+        train, test, classes = _encoded(source, 1)
+        check_sizes(name, classes, train.labels, test.labels)
+        counts = len(train), len(test), len(classes), train.in_chs
+    elif name == "digits":
+        counts = DIGITS
+    else:
+        counts = TORCHVISION_SIZES[name]
+    images, tested, num_classes, in_chs = counts
+    to_search, to_calibrate = _held_out(images)
+    rest = images - to_search - to_calibrate
+    return SplitSizes(min(rest, limit or rest), to_calibrate, to_search, tested, num_classes, in_chs)
+
+
+def _held_out(images: int) -> tuple[int, int]:
+    """Of so many training images, how many are held out for the search and for norms."""
+    return min(2500, images // 5), min(2500, images // 10)
+
+
 def _parts(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Numbers of the images that are held out for the search and for norms, and of the rest."""
-    to_search, to_calibrate = min(2500, len(labels) // 5), min(2500, len(labels) // 10)
+    to_search, to_calibrate = _held_out(len(labels))
     order = _by_class(labels)
     return order[:to_search], order[to_search:][:to_calibrate], order[to_search + to_calibrate :]
 

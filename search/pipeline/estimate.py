@@ -1,0 +1,270 @@
+"""What a run will take, before it is begun: steps, images, minutes from a few timed steps here, disk and memory.
+
+Nothing is written and no image is decoded: steps are timed on noise. Minutes are for this machine as it is now; a GPU's
+or a busy machine's differ.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ghostnet.arch import Arch
+from ghostnet.cost import cost
+from search.engine.budgets import parse_windows
+from search.recipes.schema import ParentTraining, Recipe, SupernetTraining, Training
+from spaces.custom import space_of
+from spaces.errors import SpaceError
+from spaces.space import Space
+from spaces.tables import macs_table
+
+if TYPE_CHECKING:  # which loads torch
+    import torch
+
+    from search.data.datasets import SplitSizes
+
+STEPS = 3  # that are timed, after one that is not
+TIMED_MACS = 2_000_000_000  # of the batch of a timed step, so that none takes long
+FITTED = 96  # images that the layers of a timed transplant are fitted on, at most
+FLOAT = 4  # bytes
+EXPORT_S, REPORT_S = 8.0, 30.0  # of a network that is exported and proven; of a report: seen, not timed here
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageEstimate:
+    """What one stage will take.
+
+    Args:
+        networks: that it trains, evaluates or exports.
+        steps: of training, all networks together.
+        images: shown in training or evaluated, all networks together.
+        disk: bytes that it leaves, and a checkpoint on the way.
+        memory: bytes of the process at the most.
+    """
+
+    stage: str
+    minutes: float
+    networks: int = 0
+    steps: int = 0
+    images: int = 0
+    disk: int = 0
+    memory: int = 0
+
+
+def estimate(recipe: Recipe) -> list[StageEstimate]:
+    """Stage by stage what a run of a recipe will take here.
+
+    Raises:
+        UserError, SpaceError: what a run would refuse.
+    """
+    import torch
+
+    from search.data.datasets import split_sizes
+    from search.pipeline.run import check
+    from search.training.distributed import best_device
+    from search.training.metadata import space_for
+
+    check(recipe)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    sizes = split_sizes(recipe.data, recipe.train_images)
+    space = space_for(space_of(recipe.space), sizes.num_classes, sizes.in_chs)
+    estimator = _Estimator(recipe, space, sizes, best_device())
+    stages = [estimator.train(), estimator.calibrate(), estimator.fidelity(), estimator.search()]
+    stages += [estimator.retrain(), estimator.export(), estimator.report()]
+    return [stage for stage in stages if stage]
+
+
+class _Estimator:
+    def __init__(self, recipe: Recipe, space: Space, sizes: "SplitSizes", device: "torch.device") -> None:
+        self.recipe, self.space, self.sizes, self.device = recipe, space, sizes, device
+        self.windows = list(parse_windows(recipe.search.flops_budget).values())
+        side = space.resolution_choices[-1]
+        self.held = min(sizes.in_chs * side**2 * sum((sizes.train, sizes.search, sizes.calibration, sizes.test)), 2**31)
+
+    @property
+    def memory(self) -> int:
+        """The images in memory, and the most that this process ever had."""
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return self.held + (most if sys.platform == "darwin" else 1024 * most)
+
+    def macs(self, arch: Arch) -> int:
+        return cost(arch, self.sizes.num_classes, self.sizes.in_chs).macs
+
+    def bytes(self, arch: Arch) -> int:
+        return FLOAT * cost(arch, self.sizes.num_classes, self.sizes.in_chs).params
+
+    def steps(self, config: Training) -> tuple[int, int]:
+        """Steps of one training, and the images that they show."""
+        steps = config.steps(max(1, self.sizes.train // config.batch_size))
+        return steps, steps * min(config.batch_size, self.sizes.train)
+
+    def parent(self) -> tuple[Arch, bool]:
+        """The architecture of a transplanted supernet's parent, and whether it is trained."""
+        from search.training.supernets import widest
+
+        config = self.recipe.supernet
+        if not isinstance(config, ParentTraining) or not config.parent:
+            return widest(self.space), True
+        from ghostnet.parent import load_parent
+
+        given = load_parent(config.parent)
+        fits = (given.num_classes, given.in_chs) == (self.sizes.num_classes, self.sizes.in_chs)
+        return given.arch, config.tune or not fits
+
+    def step_seconds(self, arch: Arch, config: Training) -> float:
+        """Of one step on one network, timed on fewer images where a batch takes long."""
+        import torch
+        import torch.nn.functional as F
+
+        from ghostnet.network import GhostNet
+        from search.training.loop import autocast_dtype
+        from search.training.optimizer import optimizer_of
+
+        whole = min(config.batch_size, self.sizes.train)
+        batch = max(2, min(whole, TIMED_MACS // (3 * self.macs(arch))))
+        net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device)
+        net = net.to(memory_format=torch.channels_last).train()
+        optimizer, precision = optimizer_of(net, config), autocast_dtype(config, self.device)
+        images = self._noise(batch, arch.resolution)
+        labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
+
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(self.device.type, precision, enabled=precision is not None):
+                loss = F.cross_entropy(net(images), labels)
+            loss.backward()
+            optimizer.step()
+
+        return self._seconds(step) * whole / batch
+
+    def _noise(self, count: int, side: int) -> "torch.Tensor":
+        import torch
+
+        images = torch.randn(count, self.sizes.in_chs, side, side, device=self.device)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _seconds(self, work: Callable[[], object]) -> float:
+        """The middle of some, after one that warms up."""
+        import torch
+
+        times = []
+        for _ in range(STEPS + 1):
+            start = time.monotonic()
+            work()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            times.append(time.monotonic() - start)
+        return statistics.median(times[1:])
+
+    def train(self) -> StageEstimate:
+        config = self.recipe.supernet
+        if isinstance(config, SupernetTraining):
+            largest = self.space.largest
+            codes = self.space.sample_codes(np.random.default_rng(0), 1000)
+            mean, most = float(macs_table(self.space).total(codes).mean()), self.macs(largest)
+            share = (most + config.random * mean + self.macs(self.space.smallest)) / most
+            steps, images = self.steps(config)
+            seconds, size = steps * share * self.step_seconds(largest, config), self.bytes(largest)
+        else:
+            arch, trained = self.parent()
+            steps, images = self.steps(config) if trained else (0, 0)
+            seconds, size = steps * self.step_seconds(arch, config) if steps else 0.0, self.bytes(arch)
+        copies = 3 + bool(config.ema)  # weights; on the way also the network, its momentum and average
+        return StageEstimate(
+            stage="train", networks=1, minutes=seconds / 60, steps=steps, images=images, disk=copies * size,
+            memory=self.memory,
+        )  # fmt: skip
+
+    def calibrate(self) -> StageEstimate:
+        config = self.recipe.latency
+        return StageEstimate(stage="calibrate", minutes=config.minutes, disk=2_000_000)
+
+    def typical(self) -> Arch:
+        """The family's widest network inside the largest budget, or the smallest of the space: what is trained fully
+        costs about as much."""
+        high = max((window.high for window in self.windows), default=self.macs(self.space.largest))
+        for width in sorted(self.space.widths, reverse=True):
+            try:
+                arch = self.space.uniform(width)
+            except SpaceError:
+                continue
+            if self.macs(arch) <= high:
+                return arch
+        return self.space.smallest
+
+    def fidelity(self) -> StageEstimate | None:
+        count = self.recipe.fidelity.networks
+        return self._trainings("fidelity", count, self.recipe.retrain.workers) if count else None
+
+    def search(self) -> StageEstimate:
+        import torch
+
+        config, supernet, arch = self.recipe.search, self.recipe.supernet, self.typical()
+        shown = self.sizes.search
+        from ghostnet.network import GhostNet
+
+        fit = 0.0
+        if isinstance(supernet, ParentTraining):
+            from ghostnet.transplant import Transplants
+
+            given, _ = self.parent()
+            parent = GhostNet(given, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
+            count = min(supernet.images, self.sizes.train)
+            fitted = min(count, FITTED)
+            transplants = Transplants(parent, self._noise(fitted, given.resolution).contiguous())
+            net = transplants.extract(arch)  # which also learns what depends on the parent alone
+            shown += count - fitted  # regressions read as many positions of fewer images
+            start = time.monotonic()
+            transplants.extract(self.space.sample(np.random.default_rng(0)))
+            fit = time.monotonic() - start
+        else:
+            net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
+            shown += self.sizes.calibration
+        batch = max(1, min(250, TIMED_MACS // self.macs(arch)))
+        images = self._noise(batch, arch.resolution)
+        with torch.no_grad():
+            each = fit + self._seconds(lambda: net(images)) * shown / batch
+        seconds = config.trials * each / (config.workers if config.backend == "ray" else 1)
+        return StageEstimate(
+            stage="search", networks=config.trials, minutes=seconds / 60, images=config.trials * self.sizes.search,
+            disk=1000 * config.trials, memory=self.memory,
+        )  # fmt: skip
+
+    def retrain(self) -> StageEstimate:
+        config = self.recipe.retrain
+        count = (config.chosen + len(config.baseline_widths) + config.random) * config.seeds
+        return self._trainings("retrain", count, config.workers)
+
+    def _trainings(self, stage: str, count: int, workers: int) -> StageEstimate:
+        config, arch = self.recipe.retrain, self.typical()
+        steps, images = self.steps(config)
+        each = self.step_seconds(arch, config)
+        if self.recipe.supernet.kind == "transplant" and config.teacher == "auto":  # whose forward pass is a third
+            each *= 1 + self.macs(self.parent()[0]) / (3 * self.macs(arch))
+        return StageEstimate(
+            stage=stage, networks=count, minutes=count * steps * each / workers / 60, steps=count * steps,
+            images=count * images, disk=(count + 3) * self.bytes(arch), memory=self.memory,
+        )  # fmt: skip
+
+    def export(self) -> StageEstimate:
+        count = self.recipe.retrain.chosen
+        disk = 2 * count * self.bytes(self.typical())
+        return StageEstimate(stage="export", networks=count, minutes=count * EXPORT_S / 60, disk=disk)
+
+    def report(self) -> StageEstimate:
+        return StageEstimate(stage="report", minutes=REPORT_S / 60, disk=3_000_000)
+
+
+def to_dict(stages: list[StageEstimate]) -> dict[str, Any]:
+    """The estimates and their sum as plain values; of memory the most."""
+    total = {key: sum(getattr(stage, key) for stage in stages) for key in ("minutes", "steps", "images", "disk")}
+    return {
+        "stages": [asdict(stage) for stage in stages],
+        "total": total | {"memory": max(stage.memory for stage in stages)},
+    }
