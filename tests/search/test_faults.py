@@ -1,19 +1,34 @@
 """A disk that is full at the n-th write, whichever it is: one line, what was there stays, and the next try goes on."""
 
 import errno
+import json
 import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
 
 from ghostnet import GhostNet
+from search import cli
 from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
 from search.engine.plan import Plan
 from search.export.export import export
+from search.files import JsonLines
+from search.latency.ruler import gate
+from search.latency.runtimes import RUNTIMES
+from search.report import report
 from search.report.report import write_report
 from search.terminal import os_error
 from tests.helpers import randomise, small_arch
+from tests.search.law import LawRuntime
 from tests.search.runs import made_up_run
 from tests.search.searches import HEADER, problem
 
@@ -89,3 +104,164 @@ def test_a_search_on_a_disk_that_fills_up_again_and_again_equals_an_unbroken_one
         for log in (tmp_path / "unbroken", broken)
     )
     assert once == again
+
+
+RECIPE = """
+data = "digits"
+threads = 1
+train_images = 100
+[space]
+base = "digits"
+widths = [0.25, 0.5]
+ratios = [2]
+cheap_kernels = [3]
+[supernet]
+epochs = 1
+batch_size = 50
+random = 1
+probes = 1
+checkpoint_seconds = 0
+[latency]
+runtime = "law"
+rounds = 2
+fit_networks = 8
+held_out = 8
+[search]
+flops_budget = "500k"
+trials = 8
+population = 4
+[retrain]
+epochs = 1
+batch_size = 50
+chosen = 1
+baseline_widths = []
+checkpoint_seconds = 0
+"""
+TRAIN = "train --space small.toml --recipe recipe.toml --out net"
+LATENCY = "calibrate --space small.toml --runtime law --rounds 2 --fit-networks 8 --networks 8 --out t.lat.json"
+SEARCH = "search --supernet net --latency t.lat.json --flops-budget 500k --trials 8 --population 4 --out found"
+RETRAIN = "retrain digits:0.25x --recipe recipe.toml --out trained"
+
+
+class FullAtEachFile:
+    """Stands in for `os.fsync`: the first write of every file fails when it is tried first; of a log, which then has a
+    torn line, and of a checkpoint also the second one in the next try, the fourth in the one after, and so on. The disk
+    stays full until there is `room`."""
+
+    def __init__(self) -> None:
+        self.failed: Counter[str] = Counter()
+        self.room()
+
+    def room(self) -> None:
+        self.full, self.written = False, Counter[str]()
+
+    def __call__(self, descriptor: int) -> None:
+        about = os.fstat(descriptor)
+        if stat.S_ISDIR(about.st_mode):
+            return
+        name = re.sub(r"[0-9a-f]{16}", "", os.readlink(f"/proc/self/fd/{descriptor}"))
+        again = name.endswith((".jsonl", ".checkpoint.pt..tmp"))
+        if not self.full and (self.written[name] < 2 ** self.failed[name] - 1 if again else self.failed[name]):
+            self.written[name] += 1
+            return
+        self.failed[name] += not self.full
+        self.full = True
+        os.ftruncate(descriptor, max(0, about.st_size - 3))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def ghostnas(monkeypatch, capsys, *words: str) -> tuple[int, str]:
+    """A command in this process: its exit code and what it says at its end."""
+    monkeypatch.setattr(sys, "argv", ["ghostnas", "--quiet", *words])
+    code = cli._run()
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return code, said
+
+
+TIMES = ("seconds", "at_s", "finished", "content_sha256", "latency_tables")  # the last are digests of tables
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """What a folder's files hold but for times: bytes, or JSON without seconds and dates."""
+
+    def timeless(value):
+        if isinstance(value, dict):
+            return {k: timeless(v) for k, v in value.items() if k not in TIMES}
+        return [*map(timeless, value)] if isinstance(value, list) else value
+
+    found: dict[str, object] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not re.search("tfevents|visits|html", p.name)):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".jsonl":
+            found[name] = [timeless(row) for row in JsonLines(path)]
+        else:
+            found[name] = timeless(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
+    return found
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A folder for two runs, of networks whose times follow a law."""
+    monkeypatch.setattr(gate, "SETTLE_S", 0.0)
+    monkeypatch.setitem(RUNTIMES, "law", LawRuntime)
+    monkeypatch.setattr(report, "render", lambda drawn, out: {})  # the figures' files have a test of their own
+    for name in ("unbroken", "broken"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.toml").write_text(RECIPE)
+        (tmp_path / name / "small.toml").write_text(RECIPE[RECIPE.index("[space]") : RECIPE.index("[supernet]")])
+    return tmp_path
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="which file is written is told by Linux")
+@pytest.mark.parametrize(
+    ("commands", "least"),
+    [([TRAIN, LATENCY, SEARCH, RETRAIN], 15), (["run recipe.toml --out out"], 25)],
+    ids=["each command", "run"],
+)
+def test_a_disk_that_is_full_at_every_write_costs_a_line_and_nothing_else(commands, least, small, monkeypatch, capsys):
+    monkeypatch.chdir(small / "unbroken")
+    for command in commands:
+        code, said = ghostnas(monkeypatch, capsys, *command.split())
+        assert code == 0, said
+    monkeypatch.chdir(small / "broken")
+    disk = FullAtEachFile()
+    monkeypatch.setattr(os, "fsync", disk)
+    for command in commands:
+        for _ in range(40):
+            disk.room()
+            code, said = ghostnas(monkeypatch, capsys, *command.split(), "--resume")
+            if code == 0:
+                break
+            assert code == 2 and re.fullmatch(r"ghostnas: \S+: No space left on device; --resume .*\n", said), said
+        assert code == 0
+    assert disk.failed.total() >= least
+    assert contents(small / "broken") == contents(small / "unbroken")
+
+
+def test_a_disk_that_is_really_full_or_read_only(small, monkeypatch, capsys):
+    """A disk of 20 MB in memory, where one can be mounted."""
+    monkeypatch.chdir(small / "unbroken")
+    assert ghostnas(monkeypatch, capsys, *TRAIN.split())[0] == 0
+    disk = small / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", disk], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        shutil.copytree(small / "broken", disk, dirs_exist_ok=True)
+        monkeypatch.chdir(disk)
+        with suppress(OSError), (disk / "filler").open("wb") as filler:
+            while filler.write(bytes(4096)):
+                filler.flush()
+        code, said = ghostnas(monkeypatch, capsys, *TRAIN.split())
+        assert code == 2 and re.fullmatch(r"ghostnas: \S+: No space left on device; --resume .*\n", said), said
+        (disk / "filler").unlink()
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        code, said = ghostnas(monkeypatch, capsys, *TRAIN.split(), "--resume")
+        assert code == 2 and re.fullmatch(r"ghostnas: .*(Read-only file system|can be written to.*)\n", said), said
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        assert ghostnas(monkeypatch, capsys, *TRAIN.split(), "--resume")[0] == 0
+        assert contents(disk) == contents(small / "unbroken")
+    finally:
+        monkeypatch.chdir(small)
+        subprocess.run(["umount", disk], check=True)
