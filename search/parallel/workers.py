@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,29 @@ def connect(workers: int, address: str | None) -> None:
     except ModuleNotFoundError:
         raise UserError("several workers need Ray: pip install 'ray[tune]'") from None
     if not ray.is_initialized():
-        if not address:
-            secure()
         options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
         try:
-            ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+            with nullcontext() if address else secured():
+                ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
 
 
-def secure() -> None:
-    """Clusters that are started here ask everybody for a token: one of this process, unless the user has another."""
+@contextmanager
+def secured() -> Iterator[None]:
+    """Clusters that are started inside listen on the loopback alone and ask everybody for a token: one of this process,
+    unless the user has another."""
+    from ray._private import ray_constants
+
     if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # `ray.init` turns tokens on, from 2.60
+    # Ray takes the loopback's address for its own where it starts no clusters of several machines, which it reads from
+    # `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER`, once, when it is imported.
+    several, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = several
 
 
 class SideBySide:

@@ -1,5 +1,8 @@
 """The search on Ray Tune: the conformance suite on one machine, and a cluster of two nodes that loses one."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -9,6 +12,7 @@ import pytest
 from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
 from search.engine.plan import Plan
+from search.parallel.workers import connect
 from tests.search.conformance import Conformance
 from tests.search.searches import HEADER, accuracy_of, problem
 
@@ -67,18 +71,46 @@ def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
 
 
 def test_a_cluster_that_we_start_takes_nobody_without_its_token():
-    import os
-    import subprocess
-    import sys
-
-    from search.parallel.workers import connect
-
     ray.shutdown()
     connect(1, None)
     there = ray.get_runtime_context().gcs_address
     script = f"import ray; ray.init(address={there!r}, logging_level='ERROR'); print('in')"
     for token, let_in in ((os.environ["RAY_AUTH_TOKEN"], True), ("0" * 64, False)):
         env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # it too looks for the cluster on the loopback
         done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=200)
         assert (done.stdout.strip().endswith("in")) == let_in, done.stderr
     ray.shutdown()
+
+
+DRIVER = """
+import ray, time
+from search.parallel.workers import connect
+
+connect(2, None)
+ray.get([ray.remote(lambda: 1).remote() for _ in range(4)])
+print("at work", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_cluster_that_we_start_listens_on_the_loopback_and_dies_with_its_driver():
+    psutil = pytest.importorskip("psutil")
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER], stdout=subprocess.PIPE, text=True)
+    try:
+        assert driver.stdout.readline() == "at work\n"
+        here = psutil.Process(driver.pid)
+        started = here.children(recursive=True)
+        listening = [
+            (each.name(), socket.laddr.ip.removeprefix("::ffff:"))
+            for each in (here, *started)
+            for socket in each.net_connections("inet")
+            if socket.status == psutil.CONN_LISTEN
+        ]
+        assert {"raylet", "gcs_server"} <= {name for name, _ in listening}
+        assert {ip for _, ip in listening} <= {"127.0.0.1", "::1"}, listening
+    finally:
+        driver.kill()
+        driver.wait()
+    _, left = psutil.wait_procs(started, timeout=120)  # agents try for a minute to report what happened
+    assert not left
