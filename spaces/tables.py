@@ -1,4 +1,4 @@
-"""Sums over units, for whole populations at once.
+"""Sums (and largest values) over units, for whole populations at once.
 
 MACs, parameters and latencies are all sums of one value a unit. A unit depends on a few genes, so its value is
 tabulated once over their choices, and a population's sum is a handful of array look-ups.
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghostnet.cost import Cost, unit_cost
+from ghostnet.memory import unit_peak, unit_weight_bytes
 from ghostnet.units import Unit
 from spaces.canonical import canonical_codes
 from spaces.encoding import unit_at
@@ -26,10 +27,14 @@ CHUNK = 4096  # networks whose codes and sums stay in the nearest cache
 
 
 class UnitTable:
-    """`value(unit)` for every unit that a space can make, by position and its genes; 0 for a dropped block."""
+    """`value(unit)` for every unit that a space can make, by position and its genes; 0 for a dropped block.
 
-    def __init__(self, spec: SpaceSpec, value: Callable[[Unit], float]) -> None:
-        self.layout = lay_out(spec)
+    Args:
+        join: what a network's units come to together: their sum, or with `np.maximum` the largest, as of memory.
+    """
+
+    def __init__(self, spec: SpaceSpec, value: Callable[[Unit], float], join: np.ufunc = np.add) -> None:
+        self.layout, self.join = lay_out(spec), join
         self.values: list[Floats] = []
         known: dict[Unit | None, float] = {None: 0.0}
         for units in space_units(spec):
@@ -45,14 +50,14 @@ class UnitTable:
         return np.stack([_look_up(table, position.genes, columns) for position, table in self._tables()], axis=1)
 
     def total(self, codes: Codes) -> Floats:
-        """[n, genes] -> the networks' sums, [n]"""
+        """[n, genes] -> the networks' sums (or largest values, by `join`), [n]"""
         codes = np.atleast_2d(codes)
         sums = np.empty(len(codes))
         for start in range(0, len(codes), CHUNK):
             columns = np.ascontiguousarray(codes[start : start + CHUNK].T)
             part = np.zeros(columns.shape[1])
             for position, table in self._tables():
-                part += _look_up(table, position.genes, columns)
+                part = self.join(part, _look_up(table, position.genes, columns))
             sums[start : start + CHUNK] = part
         return sums
 
@@ -66,6 +71,7 @@ class UnitTable:
         widths is solved from left to right (Viterbi), with a stage's depth and a block's own genes chosen on the way.
         """
         sign = -1.0 if largest else 1.0
+        join = np.minimum if largest and self.join is np.maximum else self.join  # of values with their sign
         layout, choices = self.layout, self.layout.choices
         resolutions = 1 if layout.resolution is None else choices[layout.resolution]
         # What the positions with one width gene come to: [width before, width, resolution, depth].
@@ -73,12 +79,12 @@ class UnitTable:
         for position, table in self._tables():
             low = (sign * table).reshape(*table.shape[: len(position.shared)], -1).min(-1)
             low = low.reshape([1 if gene is None else choices[gene] for gene in position.roles])
-            links[position.width] = links.get(position.width, 0.0) + low
+            links[position.width] = join(links[position.width], low) if position.width in links else low
         # best[w, r]: the least sum so far with the latest width at w and the resolution at r.
-        best: Floats = np.zeros((1, resolutions))
+        best: Floats = np.full((1, resolutions), 0.0 if join is np.add else -sign * np.inf)
         steps = []
         for width, link in links.items():
-            joint = best[:, None] + link.min(3)
+            joint = join(best[:, None], link.min(3))
             steps.append((width, joint.argmin(0), link.argmin(3)))
             best = joint.min(0)
         code = np.zeros_like(choices)
@@ -136,6 +142,20 @@ def params_table(spec: SpaceSpec) -> UnitTable:
 def _cost_tables(spec: SpaceSpec) -> tuple[UnitTable, UnitTable]:
     known = cache(unit_cost)
     return UnitTable(spec, lambda unit: known(unit).macs), UnitTable(spec, lambda unit: known(unit).params)
+
+
+@cache
+def memory_table(spec: SpaceSpec, value_bytes: int = 4) -> UnitTable:
+    """Bytes of activations at their peak, of which each value has so many, its batch included."""
+    known = cache(unit_peak)
+    return UnitTable(spec, lambda unit: value_bytes * known(unit), np.maximum)
+
+
+@cache
+def weights_table(spec: SpaceSpec, dtype: str = "float32") -> UnitTable:
+    """Bytes of the weights of every unit of a space."""
+    known = cache(unit_weight_bytes)
+    return UnitTable(spec, lambda unit: known(unit, dtype))
 
 
 def costs(spec: SpaceSpec, code: Codes) -> Cost:

@@ -1,4 +1,4 @@
-"""Budgets: windows of multiply-adds or of parameters."""
+"""Budgets: windows of multiply-adds, of parameters or of memory."""
 
 import re
 from collections.abc import Iterable
@@ -10,24 +10,33 @@ from numpy.typing import NDArray
 
 from spaces.errors import SpaceError
 from spaces.space import Codes, Space
-from spaces.tables import UnitTable, macs_table, params_table
+from spaces.tables import UnitTable, macs_table, memory_table, params_table
 
-Of = Literal["macs", "params"]
+Of = Literal["macs", "params", "memory"]
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 # What a budget is called, and what it counts, in print.
-WORDS = {"macs": ("FLOPs", "multiply-adds", "MACs"), "params": ("parameter", "parameters", "parameters")}
+WORDS = {
+    "macs": ("FLOPs", "multiply-adds", "MACs"),
+    "params": ("parameter", "parameters", "parameters"),
+    "memory": ("memory", "bytes of activations", "bytes of activations"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Networks of `low` to `high` multiply-adds (or parameters, by `of`), both included."""
+    """Networks of `low` to `high` multiply-adds (or parameters, or bytes of activations, by `of`), both included.
+
+    Args:
+        value_bytes: of memory, bytes of one value of an image's activations, for a whole batch.
+    """
 
     low: int
     high: int
     of: Of = "macs"
+    value_bytes: int = 4
 
     @classmethod
-    def parse(cls, text: str, of: Of = "macs") -> "Window":
+    def parse(cls, text: str, of: Of = "macs", value_bytes: int = 4) -> "Window":
         """`60M`, `1.2G`, `500k`, or a window `40M..60M`.
 
         Raises:
@@ -42,10 +51,12 @@ class Window:
         high = round(float(match[3]) * UNITS[match[4]])
         if not 0 <= low <= high or high == 0:
             raise SpaceError(f"a {budget} budget must be above zero and go from low to high, but got {text!r:.80}")
-        return cls(low, high, of)
+        return cls(low, high, of, value_bytes)
 
     def table(self, space: Space) -> UnitTable:
         """What the window is about, for every unit of a space."""
+        if self.of == "memory":
+            return memory_table(space, self.value_bytes)
         return macs_table(space) if self.of == "macs" else params_table(space)
 
     def holds(self, counts: np.ndarray) -> NDArray[np.bool_]:
@@ -73,7 +84,7 @@ class Window:
     def __str__(self) -> str:
         if not self.low:
             return f"at most {short(self.high)} {WORDS[self.of][2]}"
-        return f"{short(self.low)} to {short(self.high)}" + (" parameters" if self.of == "params" else "")
+        return f"{short(self.low)} to {short(self.high)}" + ("" if self.of == "macs" else f" {WORDS[self.of][2]}")
 
 
 Windows = Window | Iterable[Window] | None

@@ -34,6 +34,7 @@ def run_search(
     flops_budget: str,
     latency_budget: str | Sequence[str] = (),
     params_budget: str | None = None,
+    memory_budget: str | None = None,
     objectives: Sequence[str | OwnObjective] = ("accuracy", "latency_ms"),
     evaluate: Evaluate | None = None,
     trials: int = 200,
@@ -59,6 +60,7 @@ def run_search(
         flops_budget: `60M`, a window `40M..60M`, or several with commas: a front for each.
         latency_budget: `8ms`, on the interval's upper end; for several tables one each.
         params_budget: like `flops_budget`.
+        memory_budget: like `flops_budget`, of bytes of activations at their peak, by the first table's batch and type.
         objectives: `accuracy` and of `latency_ms`, `macs`, `params`; next to them your own: a function (architecture,
             metrics known so far) -> number to make small, or large where it has the attribute `maximise = True`.
         evaluate: your own: an architecture -> accuracy in [0, 1], or several columns by name, `accuracy` among them.
@@ -76,6 +78,7 @@ def run_search(
     config = Search(
         flops_budget=flops_budget,
         params_budget=params_budget,
+        memory_budget=memory_budget,
         objectives=tuple(names),
         trials=trials,
         sampler=sampler,

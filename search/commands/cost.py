@@ -26,6 +26,7 @@ def cost(
     """Multiply-adds, parameters and, with a latency table, predicted milliseconds."""
     from ghostnet.cost import cost as network_cost
     from ghostnet.cost import layers as network_layers
+    from ghostnet.memory import memory as network_memory
     from search.latency.predictor import Predictor, table_space
     from search.latency.table import LatencyTable
     from spaces.find import find_arch
@@ -49,12 +50,16 @@ def cost(
     total = network_cost(network, classes, in_chs)
     facts |= {"macs": total.macs, "params": total.params, "resolution": network.resolution}
     facts |= {"num_classes": classes, "in_chs": in_chs}
+    batch, dtype = (table.setting.batch, table.setting.dtype) if latency else (1, "float32")
+    bytes_of = network_memory(network, classes, in_chs, batch, dtype)
+    facts |= {"memory": bytes_of.activations, "weights": bytes_of.weights, "batch": batch, "dtype": dtype}
     parts = network_layers(network, classes, in_chs) if by_layer else ()
     if by_layer:
         facts["layers"] = [asdict(layer) | {"macs": layer.cost.macs, "params": layer.cost.params} for layer in parts]
     words = (
         f"{total.macs:,} multiply-adds at {network.resolution} x {network.resolution}, "
-        f"{total.params:,} parameters, {classes} classes"
+        f"{total.params:,} parameters, {classes} classes; activations {bytes_of.activations:,} and weights "
+        f"{bytes_of.weights:,} bytes ({dtype}, batch {batch})"
     )
     if latency:
         words += f", {facts['latency_ms']:.3f} ms ({facts['latency_low_ms']:.3f} to {facts['latency_high_ms']:.3f})"

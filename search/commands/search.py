@@ -29,6 +29,9 @@ def search(
         list[str] | None, typer.Option("--latency-budget", help="8ms, on the upper bound; again for a second table.")
     ] = None,
     params_budget: Annotated[str | None, typer.Option("--params-budget", help="5M, or 2M..5M.")] = None,
+    memory_budget: Annotated[
+        str | None, typer.Option("--memory-budget", help="512k: bytes of activations at their peak.")
+    ] = None,
     objectives: Annotated[
         str, typer.Option("--objectives", help="accuracy and of latency_ms, macs, params.")
     ] = "accuracy,latency_ms",
@@ -92,6 +95,7 @@ def search(
         parse_milliseconds(text)
     parse_windows(flops_budget)
     parse_windows(params_budget, "params")
+    parse_windows(memory_budget, "memory")
     if choose:
         check_ways(choose)
     own = [load_objective(path) for path in objective or []]
@@ -104,6 +108,7 @@ def search(
     config = Search(
         flops_budget=flops_budget,
         params_budget=params_budget,
+        memory_budget=memory_budget,
         objectives=tuple(part.strip() for part in objectives.split(",")),
         trials=trials,
         sampler=sampler,  # type: ignore[arg-type]
@@ -124,6 +129,7 @@ def search(
         flops_budget=flops_budget,
         latency_budget=latency_budget or [],
         params_budget=params_budget,
+        memory_budget=memory_budget,
         objectives=[*config.objectives, *own],
         trials=trials,
         sampler=sampler,  # type: ignore[arg-type]

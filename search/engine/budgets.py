@@ -13,6 +13,7 @@ from search.engine.objectives import Columns, Latency
 from search.errors import UserError
 from spaces.population import Window
 from spaces.space import Codes, Space, SpaceError
+from spaces.window import Of
 
 
 class Constraint(Protocol):
@@ -29,7 +30,7 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """A window of multiply-adds or of parameters."""
+    """A window of multiply-adds, of parameters or of memory."""
 
     window: Window
 
@@ -76,14 +77,14 @@ def excess(budget: Budget, columns: Columns) -> NDArray[np.float64]:
     return sum((constraint.excess(columns) for constraint in budget), np.zeros(count))
 
 
-def parse_windows(text: str | None, of: str = "macs") -> dict[str, Window]:
+def parse_windows(text: str | None, of: Of = "macs", value_bytes: int = 4) -> dict[str, Window]:
     """`60M`, `40M..60M`, or several with commas between -> windows by their text.
 
     Raises:
         SpaceError: one of them is none.
     """
     parts = [part.strip() for part in text.split(",")] if text is not None else []
-    return {part: Window.parse(part, "params" if of == "params" else "macs") for part in parts}
+    return {part: Window.parse(part, of, value_bytes) for part in parts}
 
 
 def parse_milliseconds(text: str | None) -> dict[str, float]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from search.latency.predictor import Prediction
 from spaces.space import Codes
+from spaces.tables import UnitTable
 
 Columns = dict[str, NDArray[Any]]  # each [n]
 
@@ -47,6 +48,16 @@ ACCURACY = Objective("accuracy", maximise=True)
 LATENCY = Objective("latency_ms")  # as it stands in a log
 MACS, PARAMS = Objective("macs"), Objective("params")
 USUAL = (ACCURACY, LATENCY)
+
+
+@dataclass(frozen=True)
+class Tabulated(Objective):
+    """What a table says of a network's units together, such as the bytes of its activations at their peak."""
+
+    table: UnitTable = field(kw_only=True)
+
+    def settle(self, codes: Codes) -> Columns:
+        return {self.name: self.table.total(codes).astype(np.int64)}
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,30 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from ghostnet.arch import Arch
 from ghostnet.cost import cost
+from ghostnet.network import GhostNet
+from ghostnet.parent import load_parent
+from ghostnet.transplant import Transplants
+from search.data.datasets import SplitSizes, split_sizes
 from search.engine.budgets import parse_windows
+from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, Recipe, SupernetTraining, Training
+from search.training.distributed import best_device
+from search.training.loop import autocast_dtype
+from search.training.metadata import space_for
+from search.training.optimizer import optimizer_of
+from search.training.supernets import widest
 from spaces.custom import space_of
 from spaces.errors import SpaceError
 from spaces.space import Space
 from spaces.tables import macs_table
-
-if TYPE_CHECKING:  # which loads torch
-    import torch
-
-    from search.data.datasets import SplitSizes
 
 STEPS = 3  # that are timed, after one that is not
 TIMED_MACS = 2_000_000_000  # of the batch of a timed step, so that none takes long
@@ -62,13 +69,6 @@ def estimate(recipe: Recipe) -> list[StageEstimate]:
     Raises:
         UserError, SpaceError: what a run would refuse.
     """
-    import torch
-
-    from search.data.datasets import split_sizes
-    from search.pipeline.run import check
-    from search.training.distributed import best_device
-    from search.training.metadata import space_for
-
     check(recipe)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -81,7 +81,7 @@ def estimate(recipe: Recipe) -> list[StageEstimate]:
 
 
 class _Estimator:
-    def __init__(self, recipe: Recipe, space: Space, sizes: "SplitSizes", device: "torch.device") -> None:
+    def __init__(self, recipe: Recipe, space: Space, sizes: SplitSizes, device: torch.device) -> None:
         self.recipe, self.space, self.sizes, self.device = recipe, space, sizes, device
         self.windows = list(parse_windows(recipe.search.flops_budget).values())
         side = space.resolution_choices[-1]
@@ -106,12 +106,9 @@ class _Estimator:
 
     def parent(self) -> tuple[Arch, bool]:
         """The architecture of a transplanted supernet's parent, and whether it is trained."""
-        from search.training.supernets import widest
-
         config = self.recipe.supernet
         if not isinstance(config, ParentTraining) or not config.parent:
             return widest(self.space), True
-        from ghostnet.parent import load_parent
 
         given = load_parent(config.parent)
         fits = (given.num_classes, given.in_chs) == (self.sizes.num_classes, self.sizes.in_chs)
@@ -119,13 +116,6 @@ class _Estimator:
 
     def step_seconds(self, arch: Arch, config: Training) -> float:
         """Of one step on one network, timed on fewer images where a batch takes long."""
-        import torch
-        import torch.nn.functional as F
-
-        from ghostnet.network import GhostNet
-        from search.training.loop import autocast_dtype
-        from search.training.optimizer import optimizer_of
-
         whole = min(config.batch_size, self.sizes.train)
         batch = max(2, min(whole, TIMED_MACS // (3 * self.macs(arch))))
         net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device)
@@ -143,15 +133,13 @@ class _Estimator:
 
         return self._seconds(step) * whole / batch
 
-    def _noise(self, count: int, side: int) -> "torch.Tensor":
-        import torch
+    def _noise(self, count: int, side: int) -> torch.Tensor:
 
         images = torch.randn(count, self.sizes.in_chs, side, side, device=self.device)
         return images.contiguous(memory_format=torch.channels_last)
 
     def _seconds(self, work: Callable[[], object]) -> float:
         """The middle of some, after one that warms up."""
-        import torch
 
         times = []
         for _ in range(STEPS + 1):
@@ -203,16 +191,12 @@ class _Estimator:
         return self._trainings("fidelity", count, self.recipe.retrain.workers) if count else None
 
     def search(self) -> StageEstimate:
-        import torch
 
         config, supernet, arch = self.recipe.search, self.recipe.supernet, self.typical()
         shown = self.sizes.search
-        from ghostnet.network import GhostNet
 
         fit = 0.0
         if isinstance(supernet, ParentTraining):
-            from ghostnet.transplant import Transplants
-
             given, _ = self.parent()
             parent = GhostNet(given, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
             count = min(supernet.images, self.sizes.train)

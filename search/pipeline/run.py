@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghostnet.memory import value_bytes
 from search.data import names as sources
 from search.data.fingerprint import fingerprint
 from search.engine.budgets import parse_milliseconds, parse_windows
@@ -33,8 +34,10 @@ def check(recipe: Recipe) -> None:
     """
     sources.check(recipe.data)
     space, config = space_of(recipe.space), recipe.search
-    windows = parse_windows(config.flops_budget) | parse_windows(config.params_budget, "params")
-    for window in windows.values():
+    each = value_bytes(recipe.latency.batch, recipe.latency.dtype)
+    windows = [*parse_windows(config.flops_budget).values(), *parse_windows(config.params_budget, "params").values()]
+    windows += parse_windows(config.memory_budget, "memory", each).values()
+    for window in windows:
         window.check(space)
     parse_milliseconds(config.latency_budget)
     runtime(recipe.latency.runtime, recipe.latency.threads, recipe.latency.dtype)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ghostnet.arch import Arch
+from ghostnet.memory import value_bytes
 from search.accuracy.predictor import Correction
 from search.engine import budgets
 from search.engine.budgets import LatencyBudget, Within, parse_milliseconds, parse_windows
-from search.engine.objectives import ACCURACY, MACS, PARAMS, Latency, Objective
+from search.engine.objectives import ACCURACY, MACS, PARAMS, Latency, Objective, Tabulated
 from search.engine.problem import Problem
 from search.engine.study import open_storage
 from search.errors import UserError
@@ -19,6 +20,7 @@ from search.latency.table import LatencyTable
 from search.recipes.schema import Search
 from search.secrets import storage_address
 from search.training.metadata import read_card, supernet_id
+from spaces.tables import memory_table, weights_table
 
 
 def problem_of(
@@ -44,7 +46,12 @@ def problem_of(
     latencies = {name: Latency(name, predict=each) for name, each in zip(names, predictors, strict=True)}
     if len(latencies) < len(tables):
         raise UserError(f"latency tables of several targets must have different names, not {', '.join(names[1:])}")
-    known: dict[str, Objective] = {"accuracy": ACCURACY, **latencies, "macs": MACS, "params": PARAMS}
+    each, dtype = _value_bytes(tables)
+    sizes = {
+        "memory": Tabulated("memory", table=memory_table(space, each)),
+        "weights": Tabulated("weights", table=weights_table(space, dtype)),
+    }
+    known: dict[str, Objective] = {"accuracy": ACCURACY, **latencies, "macs": MACS, "params": PARAMS, **sizes}
     wanted = list(config.objectives)
     if wanted == ["accuracy", "latency_ms"]:
         wanted = ["accuracy", *names]  # every target
@@ -69,16 +76,27 @@ def problem_of(
     ]
     flops = {words: Within(window) for words, window in parse_windows(config.flops_budget).items()}
     params = {f"{words} params": Within(w) for words, w in parse_windows(config.params_budget, "params").items()}
+    memory = {f"{words} memory": Within(w) for words, w in parse_windows(config.memory_budget, "memory", each).items()}
+    also: list[Objective] = [latency for name, latency in latencies.items() if name not in wanted]
+    also += [sizes["memory"]] if memory and "memory" not in wanted else []
     problem = Problem(
         space=space,
         evaluate=_unset,
         objectives=tuple(known[name] for name in wanted),
-        also=tuple(latency for name, latency in latencies.items() if name not in wanted),
-        budgets=budgets.every(flops, *bounds, params),  # type: ignore[arg-type]
+        also=tuple(also),
+        budgets=budgets.every(flops, *bounds, params, memory),  # type: ignore[arg-type]
         trial_seconds=config.trial_seconds,
     )
     problem.check()
     return problem
+
+
+def _value_bytes(tables: Sequence[Path]) -> tuple[int, str]:
+    """Bytes of an activation, for the whole batch, and the data type that the first table is of."""
+    if not tables:
+        return value_bytes(1, "float32"), "float32"
+    setting = LatencyTable.load(tables[0]).setting
+    return value_bytes(setting.batch, setting.dtype), setting.dtype
 
 
 def _plain(table: Path) -> str:

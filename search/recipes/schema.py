@@ -235,6 +235,7 @@ class Search(_Model):
     flops_budget: str = Field(description="60M, a window 40M..60M, or several with commas: a front for each")
     latency_budget: str | None = Field(default=None, description="8ms, on the interval's upper end; or several")
     params_budget: str | None = None
+    memory_budget: str | None = Field(default=None, description="512k bytes of activations at their peak")
     objectives: tuple[str, ...] = Field(default=("accuracy", "latency_ms"), description="columns of the log")
     trials: Count = 200
     sampler: Sampler = "guided"

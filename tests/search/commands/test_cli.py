@@ -85,6 +85,7 @@ BAD = {
     "a choice that is none": ([*SEARCH, "--choose", "knee,best"], "are chosen by knee"),
     "a latency budget that is none": ([*SEARCH, "--latency-budget", "8ms,fast"], "a latency budget is like 8ms"),
     "a budget among several that is none": ([*SEARCH[:-1], "60M,lots"], "a FLOPs budget is like"),
+    "a budget of memory that is none": ([*SEARCH, "--memory-budget", "few"], "a memory budget is like"),
     "a budget of parameters that is none": ([*SEARCH, "--params-budget", "few"], "a parameter budget is like"),
     "fidelity of nothing": (["fidelity", "--supernet", "x"], "no file x"),
     "too few networks for bins": (["fidelity", "--supernet", "x", "--count", "8", "--bins", "5"], "at least 10 in 5"),

@@ -8,12 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ghostnet.memory import memory
 from search.data.datasets import load
 from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline.search_stage import search_networks
 from search.recipes.schema import Search, SupernetTraining
 from search.training.supernet import train_supernet
+from spaces import SpaceError
 from tests.search.runs import SPACE, made_up_table
 from tests.search.test_folders import held
 
@@ -80,3 +82,16 @@ def test_a_search_is_on_the_data_that_the_supernet_was_trained_on(files, tmp_pat
 def test_two_searches_of_one_folder_are_not_at_work_at_once(files, tmp_path):
     with held(tmp_path / "out") as pid, pytest.raises(UserError, match=f"out is in use by process {pid}"):
         search(files, tmp_path / "out")
+
+
+def test_a_memory_budget_is_settled_before_any_network_is_evaluated(files, tmp_path):
+    """Every network that is evaluated is inside, every row has its bytes, and what can't be is answered at once."""
+    bounded = {"memory_budget": "30k", "objectives": ("accuracy", "latency_ms", "weights"), "trials": 4}
+    result = search(files, tmp_path, CONFIG.model_copy(update=bounded))
+    for trial in result.trials:
+        known = memory(SPACE.decode(trial["code"]), 10, 1)
+        assert (trial["memory"], trial["weights"]) == (known.activations, known.weights) and trial["memory"] <= 30_000
+    assert len(result.trials) == 4 and list(result.fronts) == ["600k 30k memory"]
+    with pytest.raises(SpaceError, match="no network of space digits has at most 1k bytes of activations: the nearest"):
+        search(files, tmp_path / "other", CONFIG.model_copy(update={"memory_budget": "1k"}))
+    assert not (tmp_path / "other").exists()
