@@ -62,14 +62,14 @@ def solve(moments: Moments, primary: int, groups: int = 1) -> Approximation:
     filters, gain = moments.filters(RIDGE)
     primaries = np.sort(choose_primaries(gain, primary, groups))
     ghosts = assign_ghosts(gain, primaries, n - primary)
-    places = primaries[np.arange(len(ghosts)) % primary]  # ghost k is made of primary k mod m
-    kept = gain[primaries, primaries].sum() + gain[ghosts, places].sum()
-    chosen = filters[ghosts, places]
+    sources = primaries[np.arange(len(ghosts)) % primary]  # ghost k is made of primary k mod m
+    kept = gain[primaries, primaries].sum() + gain[ghosts, sources].sum()
+    chosen = filters[ghosts, sources]
     side = int(taps**0.5)
     return Approximation(
         primaries=torch.from_numpy(primaries),
         ghosts=torch.from_numpy(ghosts),
         filters=chosen.reshape(-1, side, side),
-        bias=moments.mean[ghosts] - chosen.sum(1) * moments.mean[places],
+        bias=moments.mean[ghosts] - chosen.sum(1) * moments.mean[sources],
         explained=float(kept / max(float(moments.power.sum()), FLOOR)),
     )

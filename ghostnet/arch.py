@@ -127,7 +127,7 @@ class Arch:
         return tuple(block for stage in self.stages for block in stage)
 
     @property
-    def places(self) -> tuple[str, ...]:
+    def block_names(self) -> tuple[str, ...]:
         """Names of the blocks in a network, in the order of `blocks`: `blocks.<stage>.<block>`."""
         return tuple(block_name(i, j) for i, stage in enumerate(self.stages) for j in range(len(stage)))
 

@@ -67,15 +67,15 @@ class GhostConv2d(nn.Module):
         return y if self.order is None else y.index_select(1, self.order)
 
     @torch.no_grad()
-    def imitate(self, conv: nn.Conv2d, found: Approximation) -> None:
+    def imitate(self, conv: nn.Conv2d, approximation: Approximation) -> None:
         """Takes filters from the convolution replaced: primaries as they were, ghosts fitted, channels in its order."""
         for name, tensor in conv.named_parameters(recurse=False):
             if tensor.shape[0] == conv.out_channels:
-                self.primary_conv.get_parameter(name).copy_(tensor[found.primaries])
-        self.cheap_operation.weight.copy_(found.filters[:, None])
+                self.primary_conv.get_parameter(name).copy_(tensor[approximation.primaries])
+        self.cheap_operation.weight.copy_(approximation.filters[:, None])
         if self.cheap_operation.bias is not None:
-            self.cheap_operation.bias.copy_(found.bias)
-        channels = torch.cat([found.primaries, found.ghosts])
+            self.cheap_operation.bias.copy_(approximation.bias)
+        channels = torch.cat([approximation.primaries, approximation.ghosts])
         self.order = channels.argsort().to(conv.weight.device)
 
     @torch.no_grad()
@@ -155,8 +155,8 @@ def ghostify(
             except ArchError as error:
                 raise ArchError(f"{name}: {error}") from None
     if init == "trained":
-        for conv, found in _approximations(model, ghosts, images).items():
-            ghosts[conv].imitate(conv, found)
+        for conv, approximation in _approximations(model, ghosts, images).items():
+            ghosts[conv].imitate(conv, approximation)
     for parent in list(model.modules()):  # a convolution may stand in several places
         for leaf, child in list(parent.named_children()):
             if isinstance(child, nn.Conv2d) and child in ghosts:
@@ -182,21 +182,21 @@ def _approximations(
     model: nn.Module, ghosts: dict[nn.Conv2d, GhostConv2d], images: Tensor | None
 ) -> dict[nn.Conv2d, Approximation]:
     """Primaries and ghosts for every convolution, from its filters or from what it puts out for `images`."""
-    found: dict[nn.Conv2d, Approximation] = {}
+    approximations: dict[nn.Conv2d, Approximation] = {}
 
     def sizes(conv: nn.Conv2d) -> tuple[int, int]:
         return ghosts[conv].primary_conv.out_channels, conv.groups
 
     if images is None:
         for conv, ghost in ghosts.items():
-            found[conv] = solve(white_moments(conv, ghost.cheap_operation.kernel), *sizes(conv))
-        return found
+            approximations[conv] = solve(white_moments(conv, ghost.cheap_operation.kernel), *sizes(conv))
+        return approximations
 
     def look(conv: nn.Module, _: object, output: Tensor) -> None:
         assert isinstance(conv, nn.Conv2d)
-        if conv not in found:
+        if conv not in approximations:
             moments = seen_moments(output, ghosts[conv].cheap_operation.kernel, centred=conv.bias is not None)
-            found[conv] = solve(moments, *sizes(conv))
+            approximations[conv] = solve(moments, *sizes(conv))
 
     hooks = [conv.register_forward_hook(look) for conv in ghosts]
     training = model.training
@@ -206,6 +206,6 @@ def _approximations(
         for hook in hooks:
             hook.remove()
         model.train(training)
-    if missed := [conv for conv in ghosts if conv not in found]:
+    if missed := [conv for conv in ghosts if conv not in approximations]:
         raise ArchError(f"`images` must reach every convolution, but {len(missed)} of {len(ghosts)} were not run")
-    return found
+    return approximations

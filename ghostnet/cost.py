@@ -57,11 +57,11 @@ def cost(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> Cost:
 def layers(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> tuple[Layer, ...]:
     """Every layer of `GhostNet(arch, num_classes, in_chs)` that costs anything, from the stem on."""
     units = chain(arch, num_classes, in_chs)
-    found = list(unit_layers(units.stem))
+    listed = list(unit_layers(units.stem))
     for name, unit in units.bottlenecks.items():
-        found += [replace(layer, name=f"{name}.{layer.name}") for layer in unit_layers(unit)]
+        listed += [replace(layer, name=f"{name}.{layer.name}") for layer in unit_layers(unit)]
     conv, *pooled = unit_layers(units.tail)
-    return (*found, replace(conv, name=f"{block_name(len(arch.stages), 0)}.{conv.name}"), *pooled)
+    return (*listed, replace(conv, name=f"{block_name(len(arch.stages), 0)}.{conv.name}"), *pooled)
 
 
 def unit_cost(unit: Unit) -> Cost:

@@ -114,12 +114,12 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in values:
             raise ValueError(f"the key {key[:80]!r} is there twice")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 def _integer(text: str) -> int:

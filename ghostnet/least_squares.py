@@ -116,16 +116,16 @@ def choose_primaries(gain: Gains, count: int, groups: int = 1, first: Sequence[i
     return np.array(chosen, dtype=np.int64)
 
 
-def assign_ghosts(gain: Gains, primaries: NDArray[np.int64], places: int) -> NDArray[np.int64]:
+def assign_ghosts(gain: Gains, primaries: NDArray[np.int64], num_ghosts: int) -> NDArray[np.int64]:
     """Which of the other maps stands at each of `places`, of which place k is a filter of primary k mod m, so that
     most is explained; -1 at places that are left over."""
     from scipy.optimize import linear_sum_assignment
 
     others = np.setdiff1d(np.arange(len(gain)), primaries)
-    sources = primaries[np.arange(places) % len(primaries)]
-    place, other = linear_sum_assignment(gain[np.ix_(others, sources)].T, maximize=True)
-    ghosts = np.full(places, -1)
-    ghosts[place] = others[other]
+    sources = primaries[np.arange(num_ghosts) % len(primaries)]
+    index, other = linear_sum_assignment(gain[np.ix_(others, sources)].T, maximize=True)
+    ghosts = np.full(num_ghosts, -1)
+    ghosts[index] = others[other]
     return ghosts
 
 
@@ -147,7 +147,7 @@ def choose_columns(covariance: Gains, readers: Gains) -> NDArray[np.int64]:
         i = int(value.argmax())
         order.append(i)
         waiting[i] = False
-        told = left[i] / left[i, i]
-        read, left = read - np.outer(read[:, i], told), left - np.outer(left[:, i], told)
+        projection = left[i] / left[i, i]
+        read, left = read - np.outer(read[:, i], projection), left - np.outer(left[:, i], projection)
     rest = np.argsort(-alone, kind="stable")
     return np.concatenate([np.array(order, np.int64), rest[~np.isin(rest, order)]])

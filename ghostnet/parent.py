@@ -10,7 +10,7 @@ from ghostnet.arch import Arch, Block
 from ghostnet.network import GhostNet
 from ghostnet.published import TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
-from ghostnet.weights import Order, State, WeightsError, fit, read
+from ghostnet.weights import Order, State, WeightsError, fit_state, read_weights
 
 ARCH, WEIGHTS = "arch.json", "weights.safetensors"
 SE_RATIO = 0.25
@@ -50,9 +50,9 @@ def load_parent(
         if path.is_dir():
             arch = arch or Arch.load(path / ARCH)
             path = path / WEIGHTS
-        state, about = read(path)
+        state, about = read_weights(path)
     try:
-        arch = arch or arch_of(state)
+        arch = arch or infer_arch(state)
         classes, chs = _head_and_stem(state)
         new_head = num_classes is not None and num_classes != classes
         net = GhostNet(arch, classes if num_classes is None else num_classes, in_chs or chs, generator=generator)
@@ -61,13 +61,13 @@ def load_parent(
 
             state["conv_stem.weight"] = adapt_input_conv(in_chs, state["conv_stem.weight"], chs)
         order = about.get("ghost_order", order)
-        net.load_state_dict(fit(net, state, order, ("classifier.",) if new_head else ()))
+        net.load_state_dict(fit_state(net, state, order, ("classifier.",) if new_head else ()))
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
     return net.eval()
 
 
-def arch_of(state: State) -> Arch:
+def infer_arch(state: State) -> Arch:
     """The architecture whose tensors have these shapes. What they don't tell is the paper's: a stem of stride 2, 224
     pixels, no alignment, and for kernels that nothing uses those of table 1.
 
@@ -86,12 +86,12 @@ def arch_of(state: State) -> Arch:
         while f"blocks.{i}.{j}.ghost1.primary_conv.0.weight" in state:
             j += 1
         counts.append(j)
-    places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
-    readers = [f"blocks.{i}.{j}.ghost1.primary_conv.0.weight" for i, j in places]
+    indices = [(i, j) for i, count in enumerate(counts) for j in range(count)]
+    readers = [f"blocks.{i}.{j}.ghost1.primary_conv.0.weight" for i, j in indices]
     readers.append(f"blocks.{len(counts)}.0.conv.weight")
     shape(readers[0])
     stages: list[list[Block]] = [[] for _ in counts]
-    for (i, j), after in zip(places, readers[1:], strict=True):
+    for (i, j), after in zip(indices, readers[1:], strict=True):
         name = f"blocks.{i}.{j}"
         mid, out = shape(f"{name}.ghost2.primary_conv.0.weight")[1], shape(after)[1]
         primaries = [shape(f"{name}.{ghost}.primary_conv.0.weight")[0] for ghost in ("ghost1", "ghost2")]

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from ghostnet.arch import Arch, ArchError
 from ghostnet.network import GhostNet, initialise
 
-CACHED_SKELETONS = 64
+CACHED_NETS = 64
 UNNORMED = ("conv_head.weight", "se.conv_reduce.weight", "se.conv_expand.weight")
 BUFFERS = ("running_mean", "running_var")
 
 
-class Skeleton:
+class ParameterlessNet:
     """A sub-network's code without storage of its own: it runs on tensors that it is lent for the while.
 
     `torch.func.functional_call` would do, at some milliseconds a call for looking names up again.
@@ -42,8 +42,8 @@ class Skeleton:
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.track_running_stats = False  # batch statistics in training, and none kept
-        homes = _homes(net)
-        self._places = {name: (*homes[name], homes[name][0][homes[name][1]]) for name in self.shapes}
+        slots = _parameter_slots(net)
+        self._slots = {name: (*slots[name], slots[name][0][slots[name][1]]) for name in self.shapes}
 
     def run(self, tensors: dict[str, Tensor], x: Tensor, training: bool) -> Tensor:
         """The network's outputs for `x`, with tensors for all of `shapes`; while training, those `learned` will do."""
@@ -51,11 +51,11 @@ class Skeleton:
             self.net.train(training)
         try:
             for name, tensor in tensors.items():
-                held, leaf, _ = self._places[name]
+                held, leaf, _ = self._slots[name]
                 held[leaf] = tensor
             return self.net(x)
         finally:
-            for held, leaf, empty in self._places.values():
+            for held, leaf, empty in self._slots.values():
                 held[leaf] = empty
 
 
@@ -80,9 +80,9 @@ class Supernet(nn.Module):
         super().__init__()
         self.num_classes, self.in_chs = num_classes, in_chs
         self.drop_rate, self.drop_path = drop_rate, drop_path
-        self._skeletons: OrderedDict[tuple[Arch, bool], Skeleton] = OrderedDict()
+        self._nets: OrderedDict[tuple[Arch, bool], ParameterlessNet] = OrderedDict()
         self._table: dict[str, Tensor] | None = None
-        for name, shape in _largest(self._new_skeleton(arch).shapes for arch in bounds).items():
+        for name, shape in _largest(self._new_parameterless(arch).shapes for arch in bounds).items():
             if name.endswith(BUFFERS):
                 _register(self, name, torch.full(shape, 1.0 if name.endswith("var") else 0.0))
             else:
@@ -95,9 +95,9 @@ class Supernet(nn.Module):
         Raises:
             ArchError: the architecture reaches beyond the supernet's bounds.
         """
-        skeleton = self._skeleton(arch, regularise)
-        shapes = skeleton.learned if self.training else skeleton.shapes
-        return skeleton.run(self._corners(arch, shapes), x, self.training)
+        net = self._parameterless(arch, regularise)
+        shapes = net.learned if self.training else net.shapes
+        return net.run(self._slices(arch, shapes), x, self.training)
 
     def slice(self, arch: Arch) -> dict[str, Tensor]:
         """The parts of the shared tensors that make up `arch`, under `GhostNet`'s names: views, but for those that are
@@ -106,7 +106,7 @@ class Supernet(nn.Module):
         Raises:
             ArchError: the architecture reaches beyond the supernet's bounds.
         """
-        return self._corners(arch, self._skeleton(arch, False).shapes)
+        return self._slices(arch, self._parameterless(arch, False).shapes)
 
     def extract(self, arch: Arch) -> GhostNet:
         """A standalone copy of the sub-network `arch`, on the supernet's device and in its dtype.
@@ -116,19 +116,19 @@ class Supernet(nn.Module):
         """
         with torch.device("meta"):
             net = GhostNet(arch, self.num_classes, self.in_chs)
-        corners = self._corners(arch, _shapes(net))
+        slices = self._slices(arch, _shapes(net))
         shared = {_memory(tensor) for tensor in self._tensors().values()}
-        own = {name: part.detach() for name, part in corners.items()}
+        own = {name: part.detach() for name, part in slices.items()}
         own |= {name: part.clone() for name, part in own.items() if _memory(part) in shared}  # scaled ones are copies
         device = own["conv_stem.weight"].device
-        for name, (held, leaf) in _homes(net).items():  # `load_state_dict` would take as long as all the rest
+        for name, (held, leaf) in _parameter_slots(net).items():  # `load_state_dict` would take as long as all the rest
             if name not in own:  # the norms' step counters, which the supernet doesn't keep
                 held[leaf] = torch.zeros_like(held[leaf], device=device)
             else:
                 held[leaf] = nn.Parameter(own[name]) if isinstance(held[leaf], nn.Parameter) else own[name]
         return net.train(self.training)
 
-    def _corners(self, arch: Arch, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    def _slices(self, arch: Arch, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
         table = self._tensors()
         try:
             parts = self._parts(arch, {name: table[name] for name in shapes}, shapes)
@@ -139,7 +139,7 @@ class Supernet(nn.Module):
     def _parts(self, arch: Arch, tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> Iterable[Tensor]:
         """How weights are shared: the part of each shared tensor that is the sub-network's."""
         scales = (scale(name, tensor, shapes[name]) for name, tensor in tensors.items())
-        return _Corners.apply(tuple(shapes.values()), tuple(scales), *tensors.values())
+        return _Slices.apply(tuple(shapes.values()), tuple(scales), *tensors.values())
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every shared tensor by name; looked up once, and again after `.to()` replaced a tensor."""
@@ -151,24 +151,25 @@ class Supernet(nn.Module):
         self._table = None
         return super()._apply(fn, recurse)
 
-    def _skeleton(self, arch: Arch, regularise: bool) -> Skeleton:
+    def _parameterless(self, arch: Arch, regularise: bool) -> ParameterlessNet:
         key = (arch, regularise)
-        if key not in self._skeletons:
-            self._skeletons[key] = self._new_skeleton(arch, regularise)
-            if len(self._skeletons) > CACHED_SKELETONS:
-                self._skeletons.popitem(last=False)
-        self._skeletons.move_to_end(key)
-        return self._skeletons[key]
+        if key not in self._nets:
+            self._nets[key] = self._new_parameterless(arch, regularise)
+            if len(self._nets) > CACHED_NETS:
+                self._nets.popitem(last=False)
+        self._nets.move_to_end(key)
+        return self._nets[key]
 
-    def _new_skeleton(self, arch: Arch, regularise: bool = False) -> Skeleton:
+    def _new_parameterless(self, arch: Arch, regularise: bool = False) -> ParameterlessNet:
         rates = (self.drop_rate, self.drop_path) if regularise else (0.0, 0.0)
         with torch.device("meta"):
             net = GhostNet(arch, self.num_classes, self.in_chs, *rates)
-        return Skeleton(net)
+        return ParameterlessNet(net)
 
 
-class _Corners(torch.autograd.Function):
-    """`corner` times `scale` of many tensors as one node of the graph: a node for each would cost a tenth of a step."""
+class _Slices(torch.autograd.Function):
+    """`leading_slice` times `scale` of many tensors as one node of the graph: a node for each would cost a tenth of a
+    step."""
 
     @staticmethod
     def forward(
@@ -178,7 +179,7 @@ class _Corners(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         parts = tuple(
             part if times == 1 else part * times
-            for part, times in zip(map(corner, tensors, shapes), scales, strict=True)
+            for part, times in zip(map(leading_slice, tensors, shapes), scales, strict=True)
         )
         buffers = [part for part, needed in zip(parts, ctx.needs_input_grad[2:], strict=True) if not needed]
         ctx.mark_non_differentiable(*buffers)
@@ -195,7 +196,7 @@ class _Corners(torch.autograd.Function):
         return tuple(padded)
 
 
-def corner(tensor: Tensor, shape: torch.Size) -> Tensor:
+def leading_slice(tensor: Tensor, shape: torch.Size) -> Tensor:
     """The leading channels and the central taps of `tensor`: a view of the given shape.
 
     Raises:
@@ -213,7 +214,7 @@ def corner(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 
 def margins(shape: torch.Size, whole: torch.Size) -> list[int]:
-    """What surrounds a `corner` of that shape, before and after it in each dimension, the last one first."""
+    """What surrounds a `leading_slice` of that shape, before and after it in each dimension, the last one first."""
     around = []
     for dim in reversed(range(len(shape))):
         missing = whole[dim] - shape[dim]
@@ -232,7 +233,7 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _homes(net: nn.Module) -> dict[str, tuple[dict[str, Any], str]]:
+def _parameter_slots(net: nn.Module) -> dict[str, tuple[dict[str, Any], str]]:
     """Where a network keeps each of its tensors: the module's dictionary, and the name there."""
     return {
         f"{path}.{leaf}".removeprefix("."): (held, leaf)

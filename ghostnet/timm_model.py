@@ -103,8 +103,8 @@ class TimmGhostNet(GhostNet):
                 maps[k] = x
             if k == last:
                 break
-        found = [maps[k] for k in wanted]
-        return found if intermediates_only else (x, found)
+        outputs = [maps[k] for k in wanted]
+        return outputs if intermediates_only else (x, outputs)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True

@@ -89,7 +89,7 @@ def chain(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> Chain:
     stem = Stem(in_chs, arch.stem_chs, arch.stem_stride, arch.resolution)
     bottlenecks = {}
     chs, size = arch.stem_chs, strided(arch.resolution, arch.stem_stride)
-    for name, block in zip(arch.places, arch.blocks, strict=True):
+    for name, block in zip(arch.block_names, arch.blocks, strict=True):
         bottlenecks[name] = Bottleneck(chs, block, arch.align, size)
         chs, size = block.out_chs, strided(size, block.stride)
     return Chain(stem, bottlenecks, Tail(chs, arch.tail_chs, arch.head_chs, num_classes, size))
@@ -130,8 +130,8 @@ def feature_maps(arch: Arch) -> tuple[FeatureMap, ...]:
 
     timm's `features_only` takes a stage earlier (the first stage at a stride), so its channels may be fewer.
     """
-    stride, found = arch.stem_stride, {}
+    stride, maps = arch.stem_stride, {}
     for i, block in enumerate(arch.blocks):
         stride *= block.stride
-        found[stride] = FeatureMap(i, stride, block.out_chs)
-    return tuple(found.values())
+        maps[stride] = FeatureMap(i, stride, block.out_chs)
+    return tuple(maps.values())

@@ -35,7 +35,7 @@ class WeightsError(ArchError):
     """A checkpoint that can't be read, or doesn't fit; the message names the file and the first names that differ."""
 
 
-def load(net: GhostNet, path: str | Path, order: Order | None = None, ignore: Sequence[str] = ()) -> GhostNet:
+def load_weights(net: GhostNet, path: str | Path, order: Order | None = None, ignore: Sequence[str] = ()) -> GhostNet:
     """Reads a checkpoint into a network, in place, and returns the network.
 
     Args:
@@ -46,11 +46,11 @@ def load(net: GhostNet, path: str | Path, order: Order | None = None, ignore: Se
     Raises:
         WeightsError: no such file, not a checkpoint, or not this network's.
     """
-    state, about = read(path)
+    state, about = read_weights(path)
     try:
         if about.get("ghost_order", GHOST_ORDER) != GHOST_ORDER:
             raise WeightsError(f"its ghost order is {about['ghost_order']!r:.80}, not {GHOST_ORDER!r}")
-        net.load_state_dict(fit(net, state, "replica-major" if about else order, ignore))
+        net.load_state_dict(fit_state(net, state, "replica-major" if about else order, ignore))
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except RuntimeError as error:  # tensors that can't be copied: sparse, complex, without data
@@ -58,20 +58,20 @@ def load(net: GhostNet, path: str | Path, order: Order | None = None, ignore: Se
     return net
 
 
-def network(arch: Arch, path: str | Path, order: Order | None = None) -> GhostNet:
+def load_network(arch: Arch, path: str | Path, order: Order | None = None) -> GhostNet:
     """The network of an architecture with a checkpoint's weights, classes and input channels, in evaluation mode.
 
     Raises:
         WeightsError: as `load`.
     """
-    state, _ = read(path)
+    state, _ = read_weights(path)
     classifier, stem = state.get("classifier.weight"), state.get("conv_stem.weight")
     if stem is None or stem.ndim != 4:
         raise WeightsError(f"{path} has no GhostNet's weights: conv_stem.weight is not there")
-    return load(GhostNet(arch, 0 if classifier is None else len(classifier), stem.shape[1]), path, order).eval()
+    return load_weights(GhostNet(arch, 0 if classifier is None else len(classifier), stem.shape[1]), path, order).eval()
 
 
-def save(net: nn.Module, path: str | Path) -> None:
+def save_weights(net: nn.Module, path: str | Path) -> None:
     """Writes a network's tensors, as safetensors or, by the suffix `.pth` or `.pt`, as PyTorch does.
 
     Raises:
@@ -98,7 +98,7 @@ def to_bytes(net: nn.Module) -> bytes:
     return dump(tensors, {"ghostnas": json.dumps(about)})  # one entry: safetensors writes several in any order
 
 
-def read(path: str | Path) -> tuple[State, dict[str, Any]]:
+def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
     """The tensors of a checkpoint on the CPU, and what a file of ours says of itself.
 
     Averaged weights are taken where a file has both; what wrappers (`DataParallel`, `torch.compile`) put before the
@@ -135,15 +135,15 @@ def _tensors(path: Path) -> State:
     try:
         # The class of parsed options stands in the files of timm's `CheckpointSaver`; it runs nothing.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            found: Any = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # damaged bytes make torch's reader fail in any way
         raise WeightsError(f"{path} is not a file of tensors alone, and nothing else is loaded") from None
     for wrapper in WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
-            found = found[wrapper]
-    if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(f"{path} holds no table of tensors")
-    return _own_names(path, found)
+    return _own_names(path, content)
 
 
 def _own_names(path: Path, tensors: Mapping[Any, Tensor]) -> State:
@@ -157,7 +157,7 @@ def _own_names(path: Path, tensors: Mapping[Any, Tensor]) -> State:
     return state
 
 
-def fit(net: GhostNet, state: State, order: Order | None = None, ignore: Sequence[str] = ()) -> State:
+def fit_state(net: GhostNet, state: State, order: Order | None = None, ignore: Sequence[str] = ()) -> State:
     """A checkpoint's tensors as `net.load_state_dict` takes them: ghosts in our order, all names and shapes right.
 
     Raises:
@@ -185,13 +185,13 @@ def fit(net: GhostNet, state: State, order: Order | None = None, ignore: Sequenc
 
 def _ghosts(arch: Arch) -> list[tuple[str, int, int, int]]:
     """Name, outputs n, primaries m and ratio s of every Ghost module that has ghosts."""
-    found = []
-    for place, block in zip(arch.places, arch.blocks, strict=True):
+    modules = []
+    for block_name, block in zip(arch.block_names, arch.blocks, strict=True):
         for name, n in (("ghost1", block.mid_chs), ("ghost2", block.out_chs)):
             m = intrinsic_chs(n, block.ratio, arch.align)
             if n > m:
-                found.append((f"{place}.{name}", n, m, block.ratio))
-    return found
+                modules.append((f"{block_name}.{name}", n, m, block.ratio))
+    return modules
 
 
 def _order(arch: Arch, state: State) -> Order:
@@ -257,23 +257,23 @@ def from_grouped(arch: Arch, state: State) -> State:
     stream = list(range(arch.stem_chs))  # our channel j is their channel stream[j]
     if not first.has_shortcut:  # the stem's filters may stand in any order
         n, ratio = first.block.out_chs, first.block.ratio
-        stream = _their_channels(f"{arch.places[0]}.ghost2", n, intrinsic_chs(n, ratio, arch.align), ratio)
+        stream = _their_channels(f"{arch.block_names[0]}.ghost2", n, intrinsic_chs(n, ratio, arch.align), ratio)
         conv("conv_stem", out=stream)
         norm("bn1", stream)
-    for place, unit in zip(arch.places, bottlenecks, strict=True):
-        mid = ghost(f"{place}.ghost1", unit.block.mid_chs, unit.block.ratio, stream)
-        conv(f"{place}.conv_dw", out=mid)
-        norm(f"{place}.bn_dw", mid)
-        conv(f"{place}.se.conv_reduce", inp=mid)
-        conv(f"{place}.se.conv_expand", out=mid)
-        out = ghost(f"{place}.ghost2", unit.block.out_chs, unit.block.ratio, mid)
+    for block_name, unit in zip(arch.block_names, bottlenecks, strict=True):
+        mid = ghost(f"{block_name}.ghost1", unit.block.mid_chs, unit.block.ratio, stream)
+        conv(f"{block_name}.conv_dw", out=mid)
+        norm(f"{block_name}.bn_dw", mid)
+        conv(f"{block_name}.se.conv_reduce", inp=mid)
+        conv(f"{block_name}.se.conv_expand", out=mid)
+        out = ghost(f"{block_name}.ghost2", unit.block.out_chs, unit.block.ratio, mid)
         if unit.has_shortcut:
-            conv(f"{place}.shortcut.0", out=stream)
-            norm(f"{place}.shortcut.1", stream)
-            conv(f"{place}.shortcut.2", out=out, inp=stream)
-            norm(f"{place}.shortcut.3", out)
+            conv(f"{block_name}.shortcut.0", out=stream)
+            norm(f"{block_name}.shortcut.1", stream)
+            conv(f"{block_name}.shortcut.2", out=out, inp=stream)
+            norm(f"{block_name}.shortcut.3", out)
         elif stream != out:
-            raise WeightsError(f"grouped ghosts have no exact form here: s changes along the shortcut of {place}")
+            raise WeightsError(f"grouped ghosts have no exact form here: s changes along the shortcut of {block_name}")
         stream = out
     conv(f"blocks.{len(arch.stages)}.0.conv", inp=stream)
     return new

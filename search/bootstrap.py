@@ -1,6 +1,6 @@
 """Percentile bootstrap intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 
-`search/latency/ruler` has the same three lines of its own: a kit carries it to devices that have numpy alone.
+`search/latency/timing` has the same three lines of its own: a kit carries it to devices that have numpy alone.
 """
 
 from collections.abc import Callable
@@ -25,5 +25,5 @@ def interval(
         statistic: of `count` items drawn with replacement, given as their indices [count]; what is not a number in a
             draw (a rank correlation of equal values, say) is left out of it.
     """
-    drawn = np.array([statistic(picks) for picks in rng.integers(count, size=(draws, count))])
-    return np.nanquantile(drawn, ((1 - coverage) / 2, (1 + coverage) / 2), axis=0)
+    resampled = np.array([statistic(picks) for picks in rng.integers(count, size=(draws, count))])
+    return np.nanquantile(resampled, ((1 - coverage) / 2, (1 + coverage) / 2), axis=0)

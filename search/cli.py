@@ -20,7 +20,7 @@ from search.commands.space import space
 from search.commands.train import train
 from search.errors import UserError
 from search.progress import set_verbosity
-from search.terminal import enter, fail, leave, os_error, output, say
+from search.terminal import fail, flush_streams, open_streams, os_error, output, say
 
 app = typer.Typer(
     cls=TwoWords,
@@ -68,7 +68,7 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _run() -> int:
-    enter()
+    open_streams()
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
         with output():  # flushes what is still to be written
@@ -83,7 +83,7 @@ def _run() -> int:
         say("stopped")
         return 130
     finally:
-        leave()
+        flush_streams()
     return 2
 
 

@@ -7,22 +7,22 @@ from typing import Any
 from search.errors import UserError
 
 
-def missing(package: str, extra: str) -> UserError:
+def missing_extra(package: str, extra: str) -> UserError:
     """What to say where a package is not there."""
     return UserError(f"{package} is not installed: pip install 'ghostnas[{extra}]'")
 
 
-def check(package: str, extra: str) -> None:
+def check_extra(package: str, extra: str) -> None:
     """Whether a package is there, without loading it.
 
     Raises:
         UserError: it is not; names the extra.
     """
     if find_spec(package) is None:
-        raise missing(package, extra)
+        raise missing_extra(package, extra)
 
 
-def load(module: str, extra: str) -> Any:
+def import_extra(module: str, extra: str) -> Any:
     """A module of an optional package.
 
     Raises:
@@ -31,4 +31,4 @@ def load(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise missing(error.name or module, extra) from None
+        raise missing_extra(error.name or module, extra) from None

@@ -59,7 +59,7 @@ def read_json(path: Path) -> Any:
     return parse_json(read_bytes(path), str(path))
 
 
-def parse_json(content: bytes, place: str) -> Any:
+def parse_json(content: bytes, source: str) -> Any:
     """The value of JSON text, read strictly (`ghostnet.files.parse_json`).
 
     Args:
@@ -71,7 +71,7 @@ def parse_json(content: bytes, place: str) -> Any:
     try:
         return ghostnet.files.parse_json(content)
     except ValueError as error:
-        raise UserError(f"{place} is not JSON: {error}") from None
+        raise UserError(f"{source} is not JSON: {error}") from None
 
 
 def check_writable(folder: Path) -> None:
@@ -108,12 +108,12 @@ class JsonLines:
         """
         if self.path.exists():
             for number, line in enumerate(read_bytes(self.path).split(b"\n")[:-1], 1):
-                row = parse_json(line, self.place(number))
+                row = parse_json(line, self.line_name(number))
                 if not isinstance(row, dict):
-                    raise UserError(f"{self.place(number)} must be a JSON object, but got {str(row)[:40]}")
+                    raise UserError(f"{self.line_name(number)} must be a JSON object, but got {str(row)[:40]}")
                 yield row
 
-    def place(self, number: int) -> str:
+    def line_name(self, number: int) -> str:
         """How a message names a line; the first is number 1."""
         return f"{self.path}, line {number}"
 

@@ -18,7 +18,7 @@ from search.errors import UserError
 
 LOCK = ".lock"
 SCRATCH = re.compile(r"\..*\.[0-9a-f]{16}\.tmp")  # as `scratch_name` has them
-_held: dict[tuple[int, Path], int] = {}  # how often this process has taken each lock
+_held_locks: dict[tuple[int, Path], int] = {}  # how often this process has taken each lock
 
 
 @contextmanager
@@ -36,23 +36,23 @@ def locked(folder: Path, only: str = "") -> Iterator[None]:
     """
     path = folder.absolute() / (f".{only}{LOCK}" if only else LOCK)
     key = os.getpid(), path.resolve()
-    if key in _held:
-        _held[key] += 1
+    if key in _held_locks:
+        _held_locks[key] += 1
         try:
             yield
         finally:
-            _held[key] -= 1
+            _held_locks[key] -= 1
         return
-    made = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
+    new_folders = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
     with ExitStack() as at_the_end:
-        for each in reversed(made):
+        for each in reversed(new_folders):
             each.mkdir(exist_ok=True)
             at_the_end.callback(_remove_empty, each)
-        lock = _acquired(path, folder / only)
+        lock = _acquire(path, folder / only)
         at_the_end.callback(lock.release)
         at_the_end.callback(path.unlink, missing_ok=True)
-        _held[key] = 1
-        at_the_end.callback(_held.pop, key)
+        _held_locks[key] = 1
+        at_the_end.callback(_held_locks.pop, key)
         with suppress(OSError):  # Windows lets nobody write a file that is locked
             path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "command": _command()}))
         _sweep(path.parent, f".{only[:64]}." if only else ".")
@@ -71,7 +71,7 @@ def _sweep(folder: Path, prefix: str) -> None:
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
-def _acquired(path: Path, what: Path) -> Any:
+def _acquire(path: Path, what: Path) -> Any:
     """A lock that is held. Whoever had it removes its file: who opened that file just before must try again."""
     while True:
         before, owner = _inode(path), _owner(path)
@@ -96,8 +96,8 @@ def _inode(path: Path) -> int | None:
 def _owner(path: Path) -> str:
     """Who holds a lock, as far as its file says."""
     try:
-        said = json.loads(path.read_bytes())
-        return f"process {int(said['pid'])} on {said['host']} ({said['command']})"
+        content = json.loads(path.read_bytes())
+        return f"process {int(content['pid'])} on {content['host']} ({content['command']})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -105,8 +105,8 @@ def _owner(path: Path) -> str:
 def _command() -> str:
     """The command's first words: what follows may be a secret."""
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    words = [word for word in sys.argv[1:3] if re.fullmatch(r"[a-z]+", word)]
-    return " ".join(["ghostnas" if program == "__main__.py" else program, *words[:1]])
+    names = [name for name in sys.argv[1:3] if re.fullmatch(r"[a-z]+", name)]
+    return " ".join(["ghostnas" if program == "__main__.py" else program, *names[:1]])
 
 
 def is_empty(folder: Path) -> bool:
@@ -115,7 +115,7 @@ def is_empty(folder: Path) -> bool:
 
 
 @contextmanager
-def filled(folder: Path, last: str) -> Iterator[Path]:
+def filled_folder(folder: Path, last: str) -> Iterator[Path]:
     """Yields an empty folder inside `folder`, which must be locked; what it was filled with moves to `folder` at the
     end, or nothing does where filling it fails.
 

@@ -15,24 +15,24 @@ from search.errors import UserError
 Identity = Mapping[str, Any]  # JSON values, digests among them; never paths or times
 
 
-def check_same(found: Any, asked: Identity, what: str) -> None:
+def check_same(recorded: Any, asked: Identity, what: str) -> None:
     """Raises:
     UserError: `what` has another record than is asked for; says each field that differs, and both values.
     """
-    if found is None:
+    if recorded is None:
         raise UserError(f"{what}: of an earlier version, which did not record what it is of")
     asked = json.loads(json.dumps(asked))  # tuples are lists in a file
-    if different := list(_differences(found, asked, "")):
+    if different := list(_differences(recorded, asked, "")):
         more = f", and {len(different) - 3} more" if len(different) > 3 else ""
         raise UserError(f"{what}: {'; '.join(different[:3])}{more}")
 
 
-def _differences(found: Any, asked: Any, where: str) -> list[str]:
-    if isinstance(found, dict) and isinstance(asked, dict):
-        keys = [*asked, *(key for key in found if key not in asked)]
-        fields = ((found.get(key), asked.get(key), f"{where}.{key}".removeprefix(".")) for key in keys)
+def _differences(recorded: Any, asked: Any, where: str) -> list[str]:
+    if isinstance(recorded, dict) and isinstance(asked, dict):
+        keys = [*asked, *(key for key in recorded if key not in asked)]
+        fields = ((recorded.get(key), asked.get(key), f"{where}.{key}".removeprefix(".")) for key in keys)
         return [line for each in fields for line in _differences(*each)]
-    return [] if found == asked else [f"{where or 'it'} is {_short(found)}, not {_short(asked)}"]
+    return [] if recorded == asked else [f"{where or 'it'} is {_short(recorded)}, not {_short(asked)}"]
 
 
 def _short(value: Any) -> str:

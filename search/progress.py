@@ -12,10 +12,10 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from search.terminal import console, say, shown
+from search.terminal import console, printable, say
 
 PLAIN_EVERY_S = 15.0
-_left_out: set[str] = set()  # what was said to be left out, by this process
+_reported: set[str] = set()  # what was said to be left out, by this process
 
 
 def set_verbosity(quiet: bool = False, verbose: bool = False) -> None:
@@ -26,9 +26,9 @@ def set_verbosity(quiet: bool = False, verbose: bool = False) -> None:
         warnings.simplefilter("ignore")
 
 
-def warn(words: str) -> None:
+def warn(message: str) -> None:
     """A line of news that a result is not to be relied on."""
-    say(f"warning: {words}", "yellow")
+    say(f"warning: {message}", "yellow")
 
 
 @contextmanager
@@ -41,8 +41,8 @@ def best_effort(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if what not in _left_out:
-            _left_out.add(what)
+        if what not in _reported:
+            _reported.add(what)
             reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
             say(f"  left out: {what} ({reason})")
 
@@ -52,8 +52,8 @@ class Bar:
 
     def __init__(self, progress: Progress | None, title: str, total: float) -> None:
         self._progress, self._title, self._total = progress, title, total
-        self._task = progress.add_task(shown(title), total=total, word="") if progress else None
-        self._done, self._start, self._said = 0.0, time.monotonic(), time.monotonic()
+        self._task = progress.add_task(printable(title), total=total, word="") if progress else None
+        self._done, self._start, self._printed = 0.0, time.monotonic(), time.monotonic()
         self._first: float | None = None
 
     def total(self, total: float) -> None:
@@ -63,9 +63,9 @@ class Bar:
             self._progress.update(self._task, total=total)
 
     def advance(self, word: str = "") -> None:
-        self.at(self._done + 1, word)
+        self.update(self._done + 1, word)
 
-    def at(self, done: float, word: str = "") -> None:
+    def update(self, done: float, word: str = "") -> None:
         """Sets how much of the total is done; more than all of it, as after a step that outlasts a time box, is all."""
         done = min(done, self._total)
         if self._first is None:
@@ -73,9 +73,9 @@ class Bar:
         self._done = done
         if self._progress and self._task is not None:
             self._progress.update(self._task, completed=done, word=word)
-        elif time.monotonic() - self._said > PLAIN_EVERY_S and self._first < done < self._total:
-            self._said = time.monotonic()
-            left = (self._said - self._start) * (self._total - done) / (done - self._first)
+        elif time.monotonic() - self._printed > PLAIN_EVERY_S and self._first < done < self._total:
+            self._printed = time.monotonic()
+            left = (self._printed - self._start) * (self._total - done) / (done - self._first)
             say(f"  {self._title} {done / self._total:.0%}, {left:.0f} s left {word}".rstrip())
 
 

@@ -69,10 +69,10 @@ def read_record(path: Path, kind: type[R]) -> R:
         value = read_json(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    return record_of(kind, value, str(path))
+    return parse_record(kind, value, str(path))
 
 
-def record_of(kind: type[R], value: Any, place: str) -> R:
+def parse_record(kind: type[R], value: Any, source: str) -> R:
     """The record that a JSON value is.
 
     Args:
@@ -82,14 +82,14 @@ def record_of(kind: type[R], value: Any, place: str) -> R:
         UserError: it is another's, or breaks a rule.
     """
     if not isinstance(value, dict):
-        raise UserError(f"{place} must be a JSON object, but got {brief(value)}")
-    known, said = schema_of(kind), value.get("schema")
-    if known and said != known and ("schema" in value or kind.model_fields["schema_"].is_required()):
-        raise UserError(f"{place} has schema {brief(said)}, but this version reads {known!r}")
+        raise UserError(f"{source} must be a JSON object, but got {brief(value)}")
+    known, schema = schema_name(kind), value.get("schema")
+    if known and schema != known and ("schema" in value or kind.model_fields["schema_"].is_required()):
+        raise UserError(f"{source} has schema {brief(schema)}, but this version reads {known!r}")
     try:
         return kind.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise UserError(f"{place}: {first_error(error)}") from None
+        raise UserError(f"{source}: {first_error(error)}") from None
 
 
 def brief(value: Any) -> str:
@@ -97,7 +97,7 @@ def brief(value: Any) -> str:
     return reprlib.repr(value)[:200]
 
 
-def schema_of(kind: type[BaseModel]) -> str | None:
+def schema_name(kind: type[BaseModel]) -> str | None:
     """The schema's name, of a record that has one."""
     field = kind.model_fields.get("schema_")
     return field.annotation.__args__[0] if field and field.annotation else None

@@ -18,13 +18,13 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(://[^\s?]*\?)(\S+)", lambda m: m[1] + re.sub(r"=[^&]*", f"={HIDDEN}", m[2]), text)
 
 
-def storage_address(said: str | None) -> str | None:
+def storage_address(configured: str | None) -> str | None:
     """Where Optuna's study is shown: the environment's address, or else the one that was said.
 
     Raises:
         UserError: it was said in a run that is gone on with, which keeps no secrets.
     """
-    address = os.environ.get(STORAGE) or said
+    address = os.environ.get(STORAGE) or configured
     if address and HIDDEN in address:
         raise UserError(f"the secrets of the storage {address} are not kept in a run: {STORAGE} is its whole address")
     return address

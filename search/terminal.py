@@ -22,7 +22,7 @@ ASCII = str.maketrans({"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": ""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-class News:
+class ErrorStream:
     """The error stream, whatever it is now. What can't be written to it is lost: news never ends the work."""
 
     @property
@@ -49,18 +49,18 @@ class _Results(Console):
         raise
 
 
-console = Console(file=News(), highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]
+console = Console(file=ErrorStream(), highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]
 stdout = _Results(highlight=False, markup=False, emoji=False)
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Text whose control characters, those that turn its direction included, are written out; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
 
 
 def one_line(text: str) -> str:
     """`shown`, line breaks and all other white space as one space each."""
-    return shown(" ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
 def say(text: str, style: str = "") -> None:
@@ -113,7 +113,7 @@ def output() -> Iterator[None]:
         raise UserError(f"the output can't be written: {error.strerror}") from None
 
 
-def enter() -> None:
+def open_streams() -> None:
     """Streams that are closed become ones that take everything."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -125,7 +125,7 @@ def fail(message: str) -> None:
     console.file.write(encodable(f"ghostnas: {one_line(without_secrets(message))}\n", console.encoding))
 
 
-def leave() -> None:
+def flush_streams() -> None:
     """Flushes both streams and drops what can't be written, for which Python would end with a traceback."""
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -142,7 +142,7 @@ def os_error(error: OSError) -> str:
 
 
 def _text(text: str, to: Console, style: str = "") -> Text:
-    return Text(encodable(shown(text), to.encoding), style)
+    return Text(encodable(printable(text), to.encoding), style)
 
 
 def encodable(text: str, encoding: str) -> str:

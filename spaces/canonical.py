@@ -55,11 +55,11 @@ class CanonicalCodes:
         spec, genes = self.layout.spec, self.layout.genes
         expansions = spec.expansions[:1] if block.expansion is None else genes[block.expansion].choices
         shapes = list(product(expansions, genes[block.ghost].choices))
-        made = [block.shape(width, expansion, ratio, kernel, spec.align) for expansion, (ratio, kernel) in shapes]
+        blocks = [block.shape(width, expansion, ratio, kernel, spec.align) for expansion, (ratio, kernel) in shapes]
         least: dict[tuple[int, ...], int] = {}
         for k in sorted(range(len(shapes)), key=lambda k: (shapes[k][0], *shapes[k][1])):
-            least.setdefault(made[k], k)
-        return [least[each] for each in made]
+            least.setdefault(blocks[k], k)
+        return [least[each] for each in blocks]
 
     def active(self, codes: Codes) -> NDArray[np.bool_]:
         """[n, genes] -> [n, genes] which genes mean something"""

@@ -66,13 +66,13 @@ def space_to_dict(space: Space) -> str | dict[str, Any]:
     return {key: _thawed(value) for key, value in values.items() if value is not None}
 
 
-def space_of(said: object) -> Space:
+def parse_space(record: object) -> Space:
     """The space that a file says: `space_to_dict`'s inverse, and what a recipe's `space` means.
 
     Raises:
         SpaceError: no such preset, or an impossible table.
     """
-    return named_space(said) if isinstance(said, str) else space_from_dict(said)
+    return named_space(record) if isinstance(record, str) else space_from_dict(record)
 
 
 def space_from_dict(data: object, name: str = "custom") -> Space:

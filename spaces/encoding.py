@@ -91,8 +91,8 @@ def _block_at(spec: SpaceSpec, position: BlockPosition, values: Values) -> Block
 def _decode(layout: Layout, code: Codes) -> Arch:
     spec = layout.spec
     values = [gene.choices[index] for gene, index in zip(layout.genes, code.tolist(), strict=True)]
-    found = [[_block_at(spec, position, values) for position in stage.blocks] for stage in layout.stages]
-    stages = [[block for block in stage if block is not None] for stage in found]
+    blocks = [[_block_at(spec, position, values) for position in stage.blocks] for stage in layout.stages]
+    stages = [[block for block in stage if block is not None] for stage in blocks]
     side = spec.resolution if layout.resolution is None else values[layout.resolution]
     return _arch(spec, stages, values[layout.stem.width], values[layout.tail.width], side)
 
@@ -137,8 +137,8 @@ def _closest_code(layout: Layout, arch: Arch) -> Codes:
             put(position.ghost, (block.ratio, block.cheap_kernel))
             put(position.se, block.se_ratio)
             if position.expansion is not None:
-                made = [position.mid_chs(width, each) for each in genes[position.expansion].choices]
-                code[position.expansion] = made.index(block.mid_chs)
+                mid_chs = [position.mid_chs(width, each) for each in genes[position.expansion].choices]
+                code[position.expansion] = mid_chs.index(block.mid_chs)
             if position.uses_kernel(before, width):
                 put(position.kernel, block.dw_kernel)
     return code

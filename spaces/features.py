@@ -13,21 +13,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A column of `feature_values`: the place that it is about, as `Gene.place`, and the kind of gene; of a ghost gene
+    """A column of `feature_values`: the place that it is about, as `Gene.part`, and the kind of gene; of a ghost gene
     there are two columns, `ratio` and `cheap_kernel`."""
 
-    place: str
+    part: str
     kind: str
 
     @property
     def name(self) -> str:
         """The place and the kind, such as `blocks.2.0.ratio`."""
-        return f"{self.place}.{self.kind}" if self.place else self.kind
+        return f"{self.part}.{self.kind}" if self.part else self.kind
 
 
 def feature_columns(layout: Layout) -> tuple[Feature, ...]:
     """The columns of `feature_values`: one a gene, or two where it is a ghost gene."""
-    return tuple(Feature(gene.place, kind) for gene in layout.genes for kind in _kinds(gene))
+    return tuple(Feature(gene.part, kind) for gene in layout.genes for kind in _kinds(gene))
 
 
 def feature_values(layout: Layout, codes: Codes) -> Floats:

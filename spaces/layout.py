@@ -33,14 +33,14 @@ class Gene:
         choices: the values, from small to large; of a ghost gene each is (s, d).
     """
 
-    place: str
+    part: str
     kind: Kind
     choices: tuple[Any, ...]
 
     @property
     def name(self) -> str:
         """Unique in a space: the place and the kind, such as `blocks.2.0.ghost`."""
-        return f"{self.place}.{self.kind}" if self.place else self.kind
+        return f"{self.part}.{self.kind}" if self.part else self.kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,12 +193,12 @@ def lay_out(spec: SpaceSpec) -> Layout:
     """The layout of a space's codes; the same object for equal specs."""
     genes: list[Gene] = []
 
-    def add(place: str, kind: Kind, choices: tuple[Any, ...]) -> int:
-        genes.append(Gene(place, kind, choices))
+    def add(part: str, kind: Kind, choices: tuple[Any, ...]) -> int:
+        genes.append(Gene(part, kind, choices))
         return len(genes) - 1
 
-    def add_if_any(place: str, kind: Kind, choices: tuple[Any, ...]) -> int | None:
-        return add(place, kind, choices) if len(choices) > 1 else None
+    def add_if_any(part: str, kind: Kind, choices: tuple[Any, ...]) -> int | None:
+        return add(part, kind, choices) if len(choices) > 1 else None
 
     names = [f"stages.{i}" for i in range(len(spec.stages))]
     stem_width = add(STEM, "width", _distinct(spec.widths, lambda width: make_divisible(spec.stem_chs * width)))
@@ -245,11 +245,11 @@ def lay_out(spec: SpaceSpec) -> Layout:
     return Layout(spec, tuple(genes), stem, tuple(stages), tail, resolution)
 
 
-def _distinct(widths: tuple[float, ...], made: Callable[[float], object]) -> tuple[float, ...]:
+def _distinct(widths: tuple[float, ...], channels: Callable[[float], object]) -> tuple[float, ...]:
     """The widths that make different channels, each the smallest that makes them."""
     first: dict[object, float] = {}
     for width in sorted(widths):
-        first.setdefault(made(width), width)
+        first.setdefault(channels(width), width)
     return tuple(first.values())
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from spaces.errors import SpaceError
 from spaces.space import Codes, Space
 from spaces.tables import macs_table
-from spaces.window import Budget, Window, Windows, short
+from spaces.window import SpaceWindows, Window, Windows, format_count
 
-__all__ = ["Window", "crossover", "mutate", "sample", "short", "spread"]
+__all__ = ["Window", "crossover", "format_count", "mutate", "sample", "sample_evenly"]
 
 DRAW = 4096  # networks drawn at a time
 ROUNDS = 16  # draws before a narrow window is walked instead
-POPULATION = 20_000  # uniform networks from which `spread` takes
+POPULATION = 20_000  # uniform networks from which `sample_evenly` takes
 TRIES = 8  # at a child inside the budget, before the parent is kept
 
 
@@ -28,20 +28,20 @@ def sample(space: Space, rng: np.random.Generator, count: int, window: Windows =
     Raises:
         SpaceError: the window is out of the space's reach, or so narrow that nothing was found in it.
     """
-    budget = Budget.of(space, window)
+    budget = SpaceWindows.from_windows(space, window)
     if not budget.windows:
         return space.sample_codes(rng, count)
     budget.check()
-    found = np.empty((0, len(space.choices)), dtype=np.int64)
+    inside = np.empty((0, len(space.choices)), dtype=np.int64)
     for _ in range(ROUNDS):
-        drawn = space.sample_codes(rng, DRAW)
-        found = np.concatenate([found, drawn[budget.missed(drawn) == 0]])
-        if len(found) >= count:
-            return found[:count]
-    return np.concatenate([found, _walk(space, rng, count - len(found), budget)])
+        sampled = space.sample_codes(rng, DRAW)
+        inside = np.concatenate([inside, sampled[budget.excess(sampled) == 0]])
+        if len(inside) >= count:
+            return inside[:count]
+    return np.concatenate([inside, _random_walk(space, rng, count - len(inside), budget)])
 
 
-def spread(space: Space, rng: np.random.Generator, count: int) -> Codes:
+def sample_evenly(space: Space, rng: np.random.Generator, count: int) -> Codes:
     """`count` networks spread evenly over multiply-adds, cheapest first: of many uniform ones, those nearest to a
     random target in each of as many equal stretches between their 0.5th and 99.5th percentile: [count, genes]. All are
     different if the space has that many."""
@@ -50,26 +50,26 @@ def spread(space: Space, rng: np.random.Generator, count: int) -> Codes:
     order = np.argsort(macs, kind="stable")
     low, high = np.quantile(macs, (0.005, 0.995))
     targets = low + (high - low) * (np.arange(count) + rng.random(count)) / count
-    places = np.searchsorted(macs[order], targets).clip(max=len(order) - 1)
+    indices = np.searchsorted(macs[order], targets).clip(max=len(order) - 1)
     if count <= len(order):  # step aside for one that is taken, upwards and then back from the end
         steps = np.arange(count)
-        places = np.maximum.accumulate(places - steps) + steps
-        places = np.minimum(places, len(order) - count + steps)
-    return codes[order[places]]
+        indices = np.maximum.accumulate(indices - steps) + steps
+        indices = np.minimum(indices, len(order) - count + steps)
+    return codes[order[indices]]
 
 
-def _walk(space: Space, rng: np.random.Generator, count: int, budget: Budget) -> Codes:
+def _random_walk(space: Space, rng: np.random.Generator, count: int, budget: SpaceWindows) -> Codes:
     """Random walks that first go towards the budget and then stay inside it."""
     ends = [w.table(space).extreme(largest) for w in budget.windows for largest in (False, True)]
     codes = np.stack([ends[k % len(ends)] for k in range(count)])
-    missed = budget.missed(codes)
+    excess = budget.excess(codes)
     for _ in range(40 * len(space.choices)):
         moved = mutate(space, rng, codes, rate=1.5 / len(space.choices))
-        new = budget.missed(moved)
-        better = new <= missed
-        codes[better], missed[better] = moved[better], new[better]
-    if (missed > 0).any():
-        inside = codes[missed == 0]
+        new = budget.excess(moved)
+        better = new <= excess
+        codes[better], excess[better] = moved[better], new[better]
+    if (excess > 0).any():
+        inside = codes[excess == 0]
         if not len(inside):
             raise SpaceError(
                 f"no network of {budget} found in space {space.name}; the nearest has {budget.nearest(codes)}"
@@ -93,7 +93,7 @@ def mutate(space: Space, rng: np.random.Generator, codes: Codes, rate: float, wi
             moved = np.where(space.active(moved) & ~space.active(parents), fresh, moved)
         return space.canonical(moved)
 
-    return _inside(Budget.of(space, window), child, codes)
+    return _inside(SpaceWindows.from_windows(space, window), child, codes)
 
 
 def crossover(space: Space, rng: np.random.Generator, codes_a: Codes, codes_b: Codes, window: Windows = None) -> Codes:
@@ -110,10 +110,10 @@ def crossover(space: Space, rng: np.random.Generator, codes_a: Codes, codes_b: C
         from_b = np.where(alive_a == alive_b, rng.random(a.shape) < 0.5, alive_b)
         return space.canonical(np.where(from_b, b, a))
 
-    return _inside(Budget.of(space, window), child, np.concatenate([codes_a, codes_b], axis=1))
+    return _inside(SpaceWindows.from_windows(space, window), child, np.concatenate([codes_a, codes_b], axis=1))
 
 
-def _inside(budget: Budget, child: Callable[[Codes], Codes], parents: Codes) -> Codes:
+def _inside(budget: SpaceWindows, child: Callable[[Codes], Codes], parents: Codes) -> Codes:
     """A child for each row of parents, inside the budget, or else the first parent."""
     if not budget.windows:
         return child(parents)
@@ -122,8 +122,8 @@ def _inside(budget: Budget, child: Callable[[Codes], Codes], parents: Codes) -> 
     for _ in range(TRIES):
         if not len(left):
             break
-        made = child(parents[left])
-        good = budget.missed(made) == 0
-        children[left[good]] = made[good]
+        candidates = child(parents[left])
+        good = budget.excess(candidates) == 0
+        children[left[good]] = candidates[good]
         left = left[~good]
     return children

@@ -120,9 +120,9 @@ def space_units(spec: SpaceSpec) -> list[Any]:
     for position in layout.positions:
         genes = position.genes
         choices = [layout.genes[gene].choices for gene in genes]
-        made = np.empty(math.prod(map(len, choices)), dtype=object)
-        made[:] = [unit_at(layout, position, dict(zip(genes, values, strict=True))) for values in product(*choices)]
-        arrays.append(made.reshape([len(each) for each in choices]))
+        units = np.empty(math.prod(map(len, choices)), dtype=object)
+        units[:] = [unit_at(layout, position, dict(zip(genes, values, strict=True))) for values in product(*choices)]
+        arrays.append(units.reshape([len(each) for each in choices]))
     return arrays
 
 

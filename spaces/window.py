@@ -12,10 +12,10 @@ from spaces.errors import SpaceError
 from spaces.space import Codes, Space
 from spaces.tables import UnitTable, macs_table, memory_table, params_table
 
-Of = Literal["macs", "params", "memory"]
+Quantity = Literal["macs", "params", "memory"]
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 # What a budget is called, and what it counts, in print.
-WORDS = {
+QUANTITY_NAMES = {
     "macs": ("FLOPs", "multiply-adds", "MACs"),
     "params": ("parameter", "parameters", "parameters"),
     "memory": ("memory", "bytes of activations", "bytes of activations"),
@@ -32,17 +32,17 @@ class Window:
 
     low: int
     high: int
-    of: Of = "macs"
+    quantity: Quantity = "macs"
     value_bytes: int = 4
 
     @classmethod
-    def parse(cls, text: str, of: Of = "macs", value_bytes: int = 4) -> "Window":
+    def parse(cls, text: str, quantity: Quantity = "macs", value_bytes: int = 4) -> "Window":
         """`60M`, `1.2G`, `500k`, or a window `40M..60M`.
 
         Raises:
             SpaceError: another form, nothing above zero, or a window from high to low.
         """
-        budget, counted, _ = WORDS[of]
+        budget, counted, _ = QUANTITY_NAMES[quantity]
         number = r"(\d+(?:\.\d+)?)([kMG]?)"
         match = re.fullmatch(rf"(?:{number}\.\.)?{number}", text.strip())
         if not match:
@@ -51,19 +51,19 @@ class Window:
         high = round(float(match[3]) * UNITS[match[4]])
         if not 0 <= low <= high or high == 0:
             raise SpaceError(f"a {budget} budget must be above zero and go from low to high, but got {text!r:.80}")
-        return cls(low, high, of, value_bytes)
+        return cls(low, high, quantity, value_bytes)
 
     def table(self, space: Space) -> UnitTable:
         """What the window is about, for every unit of a space."""
-        if self.of == "memory":
+        if self.quantity == "memory":
             return memory_table(space, self.value_bytes)
-        return macs_table(space) if self.of == "macs" else params_table(space)
+        return macs_table(space) if self.quantity == "macs" else params_table(space)
 
     def holds(self, counts: np.ndarray) -> NDArray[np.bool_]:
         """[n] multiply-adds (or parameters) -> [n] whether each is inside."""
         return (counts >= self.low) & (counts <= self.high)
 
-    def missed(self, counts: np.ndarray) -> np.ndarray:
+    def excess(self, counts: np.ndarray) -> np.ndarray:
         """[n] multiply-adds (or parameters) -> [n] how far each is outside, as a share of `high`; 0 inside."""
         return np.maximum(np.maximum(self.low - counts, counts - self.high), 0) / self.high
 
@@ -78,27 +78,30 @@ class Window:
             if missed:
                 raise SpaceError(
                     f"no network of space {space.name} has {self}: the nearest feasible one, "
-                    f"{space.decode(code).id}, has {short(count)} (the space has {short(least)} to {short(most)})"
+                    f"{space.decode(code).id}, has {format_count(count)} "
+                    f"(the space has {format_count(least)} to {format_count(most)})"
                 )
 
     def __str__(self) -> str:
         if not self.low:
-            return f"at most {short(self.high)} {WORDS[self.of][2]}"
-        return f"{short(self.low)} to {short(self.high)}" + ("" if self.of == "macs" else f" {WORDS[self.of][2]}")
+            return f"at most {format_count(self.high)} {QUANTITY_NAMES[self.quantity][2]}"
+        return f"{format_count(self.low)} to {format_count(self.high)}" + (
+            "" if self.quantity == "macs" else f" {QUANTITY_NAMES[self.quantity][2]}"
+        )
 
 
 Windows = Window | Iterable[Window] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class SpaceWindows:
     """Several windows of one space at once; none holds everything."""
 
     space: Space
     windows: tuple[Window, ...]
 
     @classmethod
-    def of(cls, space: Space, window: Windows) -> "Budget":
+    def from_windows(cls, space: Space, window: Windows) -> "SpaceWindows":
         """The budget that one window, several, or none make."""
         return cls(space, () if window is None else (window,) if isinstance(window, Window) else tuple(window))
 
@@ -109,20 +112,20 @@ class Budget:
         for window in self.windows:
             window.check(self.space)
 
-    def missed(self, codes: Codes) -> NDArray[np.float64]:
+    def excess(self, codes: Codes) -> NDArray[np.float64]:
         """[n, genes] -> [n] how far each network is outside, summed over the windows; 0 inside all."""
-        return sum((w.missed(w.table(self.space).total(codes)) for w in self.windows), np.zeros(len(codes)))
+        return sum((w.excess(w.table(self.space).total(codes)) for w in self.windows), np.zeros(len(codes)))
 
     def nearest(self, codes: Codes) -> str:
         """What the network nearest to the budget has, in words."""
-        code = codes[self.missed(codes).argmin()]
-        return " and ".join(short(float(w.table(self.space).total(code)[0])) for w in self.windows)
+        code = codes[self.excess(codes).argmin()]
+        return " and ".join(format_count(float(w.table(self.space).total(code)[0])) for w in self.windows)
 
     def __str__(self) -> str:
         return " and ".join(map(str, self.windows))
 
 
-def short(count: float) -> str:
+def format_count(count: float) -> str:
     """A count as people write it: 42.3M."""
     for unit in ("G", "M", "k"):
         if count >= UNITS[unit]:

@@ -98,31 +98,31 @@ def _printable(text: str) -> bool:
 
 def of_bytes(content: bytes, rng: random.Random) -> bytes:
     """Bits flipped, a piece cut, doubled, moved, overwritten; or a file that ends early."""
-    made = bytearray(content)
+    built = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 8))):
-        size = len(made)
+        size = len(built)
         start = rng.randrange(size + 1)
         end = min(size, start + rng.choice((1, 4, 64, 1024)))
         match rng.randrange(7):
             case 0:
                 for _ in range(rng.choice((1, 3))):
                     if size:
-                        made[rng.randrange(size)] ^= 1 << rng.randrange(8)
+                        built[rng.randrange(size)] ^= 1 << rng.randrange(8)
             case 1:
-                del made[start:]
+                del built[start:]
             case 2:
-                del made[start:end]
+                del built[start:end]
             case 3:
-                made[start:start] = made[start:end]
+                built[start:start] = built[start:end]
             case 4:
-                made[start:end] = rng.randbytes(end - start)
+                built[start:end] = rng.randbytes(end - start)
             case 5:
-                made[start:start] = rng.choice(
+                built[start:start] = rng.choice(
                     (b"\0", b"\xff", b"\xef\xbb\xbf", b"{", b"]", b'"', b"\n", b"NaN,", b"1e9")
                 )
             case 6:
-                made[start:end] = bytes(end - start)
-    return bytes(made)
+                built[start:end] = bytes(end - start)
+    return bytes(built)
 
 
 def of_json(content: bytes, rng: random.Random) -> bytes:
@@ -170,7 +170,7 @@ def of_toml(content: bytes, rng: random.Random) -> bytes:
             case 1:
                 lines.insert(rng.randrange(len(lines)), lines[k])
             case 2:
-                lines[k] = re.sub(r"^\w+", lambda found: found[0] + rng.choice("sx_"), lines[k])
+                lines[k] = re.sub(r"^\w+", lambda result: result[0] + rng.choice("sx_"), lines[k])
             case 3:
                 lines[k] = f"[{rng.choice(('space', 'x', 'supernet', 'a.b', '[search]'))}]"
             case _:
@@ -185,8 +185,8 @@ def of_toml(content: bytes, rng: random.Random) -> bytes:
 def _toml_value(rng: random.Random) -> str:
     if rng.random() < 0.3:
         deep = rng.choice((5, 40, 20_000))
-        made = ("nan", "-inf", "1979-05-27", "07:32:00", "true", "0x7fffffffffffffffff", "{ a = 1 }", "1e400")
-        return rng.choice((*made, "[" * deep + "]" * deep, "{a=" * deep + "1" + "}" * deep, "9" * 5000))
+        built = ("nan", "-inf", "1979-05-27", "07:32:00", "true", "0x7fffffffffffffffff", "{ a = 1 }", "1e400")
+        return rng.choice((*built, "[" * deep + "]" * deep, "{a=" * deep + "1" + "}" * deep, "9" * 5000))
     value = rng.choice([v for v in HOSTILE if v not in (DEEP, HUGE) and v is not None and not isinstance(v, dict)])
     return json.dumps(value, ensure_ascii=False).replace("NaN", "nan").replace("Infinity", "inf").replace("null", "0")
 
@@ -214,9 +214,9 @@ def of_torch(content: bytes, rng: random.Random) -> bytes:
     tree = copy.deepcopy(_unpickled(content))
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         tree = of_tree(tree, rng)
-    made = io.BytesIO()
-    torch.save(tree, made)
-    return made.getvalue()
+    built = io.BytesIO()
+    torch.save(tree, built)
+    return built.getvalue()
 
 
 @functools.lru_cache(1)  # all mutants are of one file, and unpickling is dear
@@ -289,8 +289,8 @@ def _other(value: Any, rng: random.Random) -> Any:
     if isinstance(value, int | float):
         return rng.choice((-value, value + 1, value - 1, value * 10**6, value / 3, str(value), float(value), [value]))
     if isinstance(value, str):
-        made = (value + "x", value[:-1], value.upper(), "../" + value, "/" + value, value + "\0", value * 100, [value])
-        return rng.choice((*made, value + "\n", value + "\x1b[2J", {value[:50]: value}, len(value)))
+        built = (value + "x", value[:-1], value.upper(), "../" + value, "/" + value, value + "\0", value * 100, [value])
+        return rng.choice((*built, value + "\n", value + "\x1b[2J", {value[:50]: value}, len(value)))
     if isinstance(value, list):
         return rng.choice(
             (value[:-1], value + value[:1], value[::-1], [value], dict(enumerate(map(str, value))), [*value, 0])
@@ -298,8 +298,8 @@ def _other(value: Any, rng: random.Random) -> Any:
     if isinstance(value, dict):
         return rng.choice(([*value.values()], [*map(str, value)], dict(list(value.items())[1:]), [value]))
     if hasattr(value, "flatten"):  # a tensor
-        made = (value.flatten(), value[None], value.double(), value.long(), value * float("nan"), value.flatten()[:-1])
-        return rng.choice((*made, value.flatten()[:0], value.tolist(), 1.0))
+        built = (value.flatten(), value[None], value.double(), value.long(), value * float("nan"), value.flatten()[:-1])
+        return rng.choice((*built, value.flatten()[:0], value.tolist(), 1.0))
     return rng.choice(HOSTILE)
 
 

@@ -17,9 +17,9 @@ from torch import nn
 from ghostnet import GhostNet, cost
 from ghostnet.arch import Arch
 from ghostnet.published import Row
-from ghostnet.weights import load, to_bytes
+from ghostnet.weights import load_weights, to_bytes
 from search.accuracy import ranking_study
-from search.accuracy.predictor import Correction
+from search.accuracy.predictor import AccuracyCorrection
 from search.accuracy.study import SCHEMA as STUDY
 from search.accuracy.study import read_study
 from search.data.images import ImageSource, decode_all
@@ -30,11 +30,11 @@ from search.engine.log import TrialLog, read_trials
 from search.export.manifest import read_manifest
 from search.files import JsonLines
 from search.latency import bench
-from search.latency.calibrate import read_visits
+from search.latency.calibrate import read_measurements
 from search.latency.kit_result import read_result
 from search.latency.predictor import Predictor, table_space
-from search.latency.ruler.device import this_device
 from search.latency.table import LatencyTable, _sealed
+from search.latency.timing.device import this_device
 from search.pipeline.job import Run
 from search.pipeline.stages import networks
 from search.recipes import schema as recipes
@@ -42,8 +42,8 @@ from search.report import fidelity as fidelity_page
 from search.report.summary import rows, summarise
 from search.run_folder.run import NETWORKS, recorded_recipe
 from search.training.loop import _State
-from search.training.metadata import read_card, supernet_id
-from spaces.custom import space_of, space_to_dict
+from search.training.metadata import read_metadata, supernet_id
+from spaces.custom import parse_space, space_to_dict
 from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import costs
@@ -80,13 +80,13 @@ def arch_json(folder: Path) -> tuple[Path, Read]:
 def trials(folder: Path) -> tuple[Path, Read]:
     task = problem()
     run(task, folder, trials=12, sampler="nsga2", population=4)
-    file, of = folder / "trials.jsonl", studies.distributions(SPACE)
+    file, search_space = folder / "trials.jsonl", studies.distributions(SPACE)
 
     def read() -> None:
         for trial in read_trials(file):
             assert _inside(folder, f"{trial['arch']}.json")
         with TrialLog(file, HEADER, task) as log:
-            studies.rebuild(task, log, of, None)
+            studies.rebuild(task, log, search_space, None)
             for trial in front(log.evaluated):
                 SPACE.decode(trial["code"])
 
@@ -98,7 +98,7 @@ def run_json(folder: Path) -> tuple[Path, Read]:
     made_up_run(folder, "train")
 
     def read() -> None:
-        space_of(recorded_recipe(folder).space)
+        parse_space(recorded_recipe(folder).space)
         assert _inside(folder, recorded_recipe(folder).name)
         rows(summarise(folder))
 
@@ -126,7 +126,7 @@ def supernet_card(folder: Path) -> tuple[Path, Read]:
     made_up_run(folder, "train")
 
     def read() -> None:
-        read_card(folder / "supernet")
+        read_metadata(folder / "supernet")
         summarise(folder)
 
     return folder / "supernet/supernet.json", read
@@ -149,7 +149,7 @@ def times(folder: Path) -> tuple[Path, Read]:
 @kind("plan.json", fuzz.of_json)
 def study_plan(folder: Path) -> tuple[Path, Read]:
     file = folder / "plan.json"
-    read = partial(ranking_study.plan, SPACE, 8, 0, file)
+    read = partial(ranking_study.study_networks, SPACE, 8, 0, file)
     file.write_text(json.dumps({name: arch.to_dict() for name, arch in read().items()}))
     return file, lambda: [_must(_inside(folder, name)) for name in read()]
 
@@ -163,7 +163,7 @@ def study_result(folder: Path) -> tuple[Path, Read]:
     file.write_text(json.dumps(made_up_study(supernet_id(supernet))))
 
     def read() -> None:
-        correction = Correction.load(file, supernet)
+        correction = AccuracyCorrection.load(file, supernet)
         assert 0 <= correction(ARCH, 0.5) <= 1
         fidelity_page.page(read_study(file))
 
@@ -183,17 +183,17 @@ def made_up_study(supernet_id: str) -> dict:
     corrected = {"kendall_tau": 0.9, "tau_within_bins": 0.8, "error": 0.01}
     about = {"space": "digits", "space_id": SPACE.id, "supernet_id": supernet_id, "data": "digits", "seed": 0}
     about |= {"training_images": 1000, "test_images": 500, "search_images": 300, "training": {"epochs": 3.0}}
-    made = {"schema": STUDY, **about, "seeds": 1, **agreement}
-    return made | {"corrected": corrected, "networks": nets}
+    built = {"schema": STUDY, **about, "seeds": 1, **agreement}
+    return built | {"corrected": corrected, "networks": nets}
 
 
 def of_table(content: bytes, rng: random.Random) -> bytes:
     """A changed table, with the hash of what it holds now more often than not."""
-    made = fuzz.of_json(content, rng)
+    built = fuzz.of_json(content, rng)
     try:
-        return json.dumps(_sealed(json.loads(made))).encode() if rng.random() < 0.7 else made
+        return json.dumps(_sealed(json.loads(built))).encode() if rng.random() < 0.7 else built
     except (ValueError, KeyError, AttributeError, RecursionError):
-        return made
+        return built
 
 
 @kind("lat.json", of_table)
@@ -203,15 +203,15 @@ def table(folder: Path) -> tuple[Path, Read]:
     code = space.encode(space.smallest)
 
     def read() -> None:
-        made = LatencyTable.load(file)
-        assert np.isfinite(Predictor(made, table_space(made))(code).latency_ms).all()
+        built = LatencyTable.load(file)
+        assert np.isfinite(Predictor(built, table_space(built))(code).latency_ms).all()
 
     return file, read
 
 
 def made_up_visits(space: Space) -> tuple[dict, list[dict]]:
     """The plan of a calibration, and two visits to each of its items."""
-    planned = bench.plan(space, fit_networks=8, held_out=8, rounds=2, threads=1, batch=1, seed=0)
+    planned = bench.measurement_plan(space, fit_networks=8, held_out=8, rounds=2, threads=1, batch=1, seed=0)
     rows: list[dict] = [{"turn": 0, "mhz": 2000.0}, {"settled": {"units": 9, "rounds": 2}}]
     for k, item in enumerate(planned["items"][:40]):
         for visit in range(2):
@@ -229,7 +229,7 @@ def visits(folder: Path) -> tuple[Path, Read]:
     items = {item["name"] for item in planned["items"]}
 
     def read() -> None:
-        for row in read_visits(log, header, items) or []:
+        for row in read_measurements(log, header, items) or []:
             if "item" in row:
                 assert row["item"] in items and row["visit"] >= 0 and 0 < row["min_ms"] < 1e9 and row["at_s"] >= 0
 
@@ -244,9 +244,9 @@ def kit_result(folder: Path) -> tuple[Path, Read]:
     header |= {"schema": "ghostnas.kit-result/1", "space": space_to_dict(space), "num_classes": space.num_classes}
     header |= {"in_chs": space.in_chs, "dtype": "float32", "lowering": "mixed", "runtime": "onnxruntime"}
     header |= {"runtime_version": "1", "device": this_device(), "plan_sha256": "0" * 64}
-    made = sum("item" in row for row in rows_)
+    built = sum("item" in row for row in rows_)
     log = JsonLines(folder / "result.jsonl")
-    log.extend([header, *rows_, {"finished": "2026-01-01T00:00:00Z", "visits": made}])
+    log.extend([header, *rows_, {"finished": "2026-01-01T00:00:00Z", "visits": built}])
     return log.path, lambda: read_result(log.path)
 
 
@@ -261,10 +261,10 @@ def checkpoint(folder: Path) -> tuple[Path, Read]:
     def state() -> _State:
         return _State(net, optimizer, scaler, None, file, {"what": "x"}, 100)
 
-    made = state()
-    made.step, made.loss = 7, 0.5
-    made.save()
-    made.save()  # and the one before it
+    built = state()
+    built.step, built.loss = 7, 0.5
+    built.save()
+    built.save()  # and the one before it
 
     def read() -> None:
         assert 0 <= state().step <= 100
@@ -279,9 +279,9 @@ def manifest(folder: Path) -> tuple[Path, Read]:
     files = {name: {"sha256": sha, "bytes": 9} for name in ("arch.json", "proof.safetensors", "hub/config.json")}
     about = {"largest_difference": 1e-7, "top1_agreement": 1.0, "on_random": 1.0, "on_real": None, "macs": 9}
     files["model.onnx"] = {"sha256": sha, "bytes": 9, "format": "onnx", **about, "latency_ms": None}
-    made = {"schema": "ghostnas.manifest/1", "arch": ARCH.id, "macs": 9, "params": 9, "resolution": 16}
-    made |= {"num_classes": 10, "in_chs": 1, "space_id": None, "files": files, "versions": {"torch": "2"}}
-    file.write_text(json.dumps(made))
+    built = {"schema": "ghostnas.manifest/1", "arch": ARCH.id, "macs": 9, "params": 9, "resolution": 16}
+    built |= {"num_classes": 10, "in_chs": 1, "space_id": None, "files": files, "versions": {"torch": "2"}}
+    file.write_text(json.dumps(built))
 
     def read() -> None:
         for name, about in read_manifest(folder)["files"].items():
@@ -296,8 +296,8 @@ def recipe(folder: Path) -> tuple[Path, Read]:
     file.write_text('name = "mine"\n' + ours.read_text())
 
     def read() -> None:
-        plan = recipes.load(str(file))
-        space_of(plan.space)
+        plan = recipes.load_recipe(str(file))
+        parse_space(plan.space)
         assert _inside(folder, plan.name)
 
     return file, read
@@ -307,7 +307,7 @@ def recipe(folder: Path) -> tuple[Path, Read]:
 def weights(folder: Path) -> tuple[Path, Read]:
     net, file = GhostNet(ARCH, 10, 1), folder / "weights.safetensors"
     file.write_bytes(to_bytes(net))
-    return file, lambda: load(net, file, "replica-major")
+    return file, lambda: load_weights(net, file, "replica-major")
 
 
 @kind("weights.pth", fuzz.of_torch)
@@ -315,7 +315,7 @@ def torch_weights(folder: Path) -> tuple[Path, Read]:
     net, file, content = GhostNet(ONE_BLOCK.smallest, 10, 1), folder / "weights.pth", io.BytesIO()
     torch.save({"epoch": 3, "state_dict": dict(net.state_dict())}, content)
     file.write_bytes(content.getvalue())
-    return file, lambda: load(net, file, "replica-major")
+    return file, lambda: load_weights(net, file, "replica-major")
 
 
 def picture(format: str, **options: object) -> bytes:
@@ -334,8 +334,8 @@ def image_file(folder: Path, name: str, content: bytes) -> tuple[Path, Read]:
     file.write_bytes(content)
 
     def read() -> None:
-        made = decode_all([ImageSource(str(file))], 8)
-        assert made.shape == (1, 3, 8, 8)
+        built = decode_all([ImageSource(str(file))], 8)
+        assert built.shape == (1, 3, 8, 8)
 
     return file, read
 

@@ -89,8 +89,8 @@ def test_a_package_that_stands_before_ours_is_named(bare):
     before = bare.folder / "before"
     before.mkdir()
     (before / "spaces.py").write_text("GPU = 1\n")
-    said = bare.message(path=str(before))
-    assert said.startswith("ghostnas: another package called `spaces` stands before GhostNAS's")
-    assert said.endswith(f"move or rename {before.resolve() / 'spaces.py'}")
+    message = bare.message(path=str(before))
+    assert message.startswith("ghostnas: another package called `spaces` stands before GhostNAS's")
+    assert message.endswith(f"move or rename {before.resolve() / 'spaces.py'}")
     library = bare.run("-c", "import search", path=str(before))
-    assert library.stderr.splitlines()[-1] == f"ImportError: {said.removeprefix('ghostnas: ')}"
+    assert library.stderr.splitlines()[-1] == f"ImportError: {message.removeprefix('ghostnas: ')}"

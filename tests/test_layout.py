@@ -128,17 +128,17 @@ def test_the_rooms_of_search_import_one_way():
 
 def lazy_imports(package: str) -> list[tuple[str, str]]:
     """Imports inside functions: (file, imported module)."""
-    found = []
+    result = []
     for file in sorted((ROOT / package).rglob("*.py")):
         top = ast.parse(file.read_text())
         inside = {node for f in ast.walk(top) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
         place = file.relative_to(ROOT).as_posix()
         for node in inside:
             if isinstance(node, ast.Import):
-                found += [(place, alias.name) for alias in node.names]
+                result += [(place, alias.name) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
-                found.append((place, str(node.module)))
-    return found
+                result.append((place, str(node.module)))
+    return result
 
 
 def test_modules_of_ours_are_imported_at_the_top_but_in_few_places():

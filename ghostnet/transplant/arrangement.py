@@ -41,10 +41,10 @@ class Arrangement:
     def __init__(self, parent: GhostNet, targets: Targets, images: Tensor) -> None:
         self.parent: Module = parent
         self.targets, self.images = targets, images
-        self.blocks: list[tuple[str, Module]] = [(place, parent.get_submodule(place)) for place in parent.arch.places]
+        self.blocks: list[tuple[str, Module]] = [(name, parent.get_submodule(name)) for name in parent.arch.block_names]
         self.streams = stream_numbers(parent)
         self._orders: dict[str | int, Channels] = {}
-        self._places: dict[tuple[Any, ...], Channels] = {}
+        self._arrangements: dict[tuple[Any, ...], Channels] = {}
         self._gains: dict[tuple[str, int], Gains] = {}
 
     def _order(self, where: int | str) -> Channels:
@@ -84,19 +84,19 @@ class Arrangement:
         stem's there may be none."""
         if writer is None:
             return fill(self._order(stream), n)
-        return self._place(f"{writer}.ghost2", stream, n, m, kernel)
+        return self._arrange(f"{writer}.ghost2", stream, n, m, kernel)
 
     def inside(self, name: str, n: int, m: int, kernel: int) -> Channels:
         """Channels at the n places of a block's first Ghost module with m primaries."""
-        return self._place(f"{name}.ghost1", name, n, m, kernel)
+        return self._arrange(f"{name}.ghost1", name, n, m, kernel)
 
-    def _place(self, name: str, where: int | str, n: int, m: int, kernel: int) -> Channels:
+    def _arrange(self, name: str, where: int | str, n: int, m: int, kernel: int) -> Channels:
         key = (name, where, n, m, kernel)
-        if key not in self._places:
-            self._places[key] = self._placed(*key)
-        return self._places[key]
+        if key not in self._arrangements:
+            self._arrangements[key] = self._compute_arrangement(*key)
+        return self._arrangements[key]
 
-    def _placed(self, name: str, where: int | str, n: int, m: int, kernel: int) -> Channels:
+    def _compute_arrangement(self, name: str, where: int | str, n: int, m: int, kernel: int) -> Channels:
         old: Module = self.parent.get_submodule(name)
         old_m = old.primary_conv[0].out_channels
         old_ghosts = old.cheap_operation[0].out_chs if old.cheap_operation else 0
@@ -105,9 +105,9 @@ class Arrangement:
             whole = np.full(n, NEW)
             whole[:old_m] = np.arange(old_m)
             ghosts = np.arange(old_ghosts)
-            places = m + ghosts // old_m * m + ghosts % old_m
-            if not old_ghosts or places.max() < n:
-                whole[places] = old_m + ghosts
+            positions = m + ghosts // old_m * m + ghosts % old_m
+            if not old_ghosts or positions.max() < n:
+                whole[positions] = old_m + ghosts
                 return whole
         if n == m:
             return fill(self._order(where), n)
@@ -182,8 +182,8 @@ def stream_numbers(net: GhostNet) -> list[int]:
     """The number of the residual stream that every block reads, and at the end the tail: a new one begins where a
     shortcut is no identity."""
     numbers = [0]
-    for place in net.arch.places:
-        numbers.append(numbers[-1] + (not isinstance(net.get_submodule(f"{place}.shortcut"), nn.Identity)))
+    for name in net.arch.block_names:
+        numbers.append(numbers[-1] + (not isinstance(net.get_submodule(f"{name}.shortcut"), nn.Identity)))
     return numbers
 
 
@@ -191,12 +191,12 @@ def counterparts(arch: Arch, parent: Arch) -> list[tuple[int | None, int]]:
     """For every block of a child the parent's block of that place (None where the parent has none), and the parent's
     position whose values the block is to put out: after its own block, or after the stage where it ends the stage or is
     further down than the parent's."""
-    found: list[tuple[int | None, int]] = []
+    pairs: list[tuple[int | None, int]] = []
     start = 0
     for stage, old in zip(arch.stages, parent.stages, strict=True):
         for j in range(len(stage)):
             own = start + j if j < len(old) else None
             ends = j == len(stage) - 1 or own is None
-            found.append((own, start + len(old) if ends else start + j + 1))
+            pairs.append((own, start + len(old) if ends else start + j + 1))
         start += len(old)
-    return found
+    return pairs

@@ -57,7 +57,7 @@ class Fit:
         """Fits all up to the head. Returns the child's pooled features, [N, tail_chs]."""
         arch, parent = self.child.arch, self.parent.arch
         kept, matched = self._channels(arch), counterparts(arch, parent)
-        units = [("conv_stem", "bn1"), *((place,) for place in arch.places)]
+        units = [("conv_stem", "bn1"), *((name,) for name in arch.block_names)]
         # What a unit becomes depends on these of it and of all before it, and on nothing else.
         genes = [(arch.resolution, arch.align, arch.stem_chs), *zip(arch.blocks, matched, strict=True)]
         keys = tuple((own, *channels.tolist()) for own, channels in zip(genes, kept, strict=True))
@@ -67,9 +67,9 @@ class Fit:
                 stream = self._stem(kept[0])
             else:
                 own, position = matched[k - 1]
-                old = None if own is None else parent.places[own]
-                block: Module = self.child.get_submodule(arch.places[k - 1])
-                maps = self._block(block, old, parent.places[position - 1], stream, kept[k])
+                old = None if own is None else parent.block_names[own]
+                block: Module = self.child.get_submodule(arch.block_names[k - 1])
+                maps = self._block(block, old, parent.block_names[position - 1], stream, kept[k])
                 stream = Stream(maps, self._others(block, stream.others), kept[k])
             self.beginnings.keep(self.child, units[k], keys[: k + 1], stream, stream.bytes)
         assert stream is not None
@@ -91,8 +91,8 @@ class Fit:
             writers = [k for k, other in enumerate(keys[1:]) if other == key]
             if writers:
                 w = max(writers, key=lambda k: (arch.blocks[k].ratio, -arch.blocks[k].cheap_kernel))
-                n, module = arch.blocks[w].out_chs, self.child.get_submodule(f"{arch.places[w]}.ghost2")
-                writer = parent.places[theirs[w + 1] - 1]
+                n, module = arch.blocks[w].out_chs, self.child.get_submodule(f"{arch.block_names[w]}.ghost2")
+                writer = parent.block_names[theirs[w + 1] - 1]
                 channels = self.arrangement.stream(key[1], writer, n, *_shape(module))
             else:
                 channels = self.arrangement.stream(key[1], None, arch.stem_chs, arch.stem_chs, 1)
@@ -186,11 +186,11 @@ class Fit:
             return primaries
         cheap, cheap_bn, _ = module.cheap_operation
         ghosts = channels[m:]
-        places = torch.arange(len(ghosts), device=y.device) % m
+        sources = torch.arange(len(ghosts), device=y.device) % m
         prior = torch.zeros(len(ghosts), cheap.kernel**2, dtype=torch.float64, device=y.device)
         if old is not None and old.cheap_operation is not None:
             number = ghosts - old_m
-            theirs = (number >= 0) & (number % old_m == channels[places])
+            theirs = (number >= 0) & (number % old_m == channels[sources])
             prior = take(centred(folded(*old.cheap_operation[:2]), cheap.kernel), torch.where(theirs, number, NEW))
         target, fitted = y[m:], ghosts != NEW
         fits, outputs = [], [primaries]

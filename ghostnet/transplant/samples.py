@@ -60,10 +60,10 @@ class Samples:
         key = (height, width, kernel, stride, at_most)
         if key not in self._windows:
             rows = self.rows(*out)[every]
-            image, place = rows // (out[0] * out[1]), rows % (out[0] * out[1])
+            image, position = rows // (out[0] * out[1]), rows % (out[0] * out[1])
             tap = torch.arange(kernel, device=self.device) - kernel // 2
-            y = (place // out[1] * stride)[:, None, None] + tap[:, None]
-            x = (place % out[1] * stride)[:, None, None] + tap
+            y = (position // out[1] * stride)[:, None, None] + tap[:, None]
+            x = (position % out[1] * stride)[:, None, None] + tap
             inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
             index = (image[:, None, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
             self._windows[key] = index.flatten(1), inside.flatten(1)
@@ -133,7 +133,7 @@ class Targets:
             watch(parent, self.images[:1], measure)
 
         def keep(name: str, maps: Tensor, first: int) -> None:
-            if name not in parent.arch.places and not name.endswith(FITTED):
+            if name not in parent.arch.block_names and not name.endswith(FITTED):
                 return
             if name in sizes and sizes[name] != tuple(maps.shape[2:]):
                 maps = F.interpolate(maps, sizes[name], mode="bilinear", antialias=True)
@@ -141,9 +141,11 @@ class Targets:
 
         watch(parent, resized(images[: samples.images], parent.arch.resolution), keep)
         self.tables = {name: torch.cat(table).mT.contiguous() for name, table in tables.items()}
-        for place in parent.arch.places:
-            parts = (self.tables.pop(f"{place}.ghost1.{part}.1", None) for part in ("primary_conv", "cheap_operation"))
-            self.tables[f"{place}.ghost1"] = torch.cat([part for part in parts if part is not None])
+        for position in parent.arch.block_names:
+            parts = (
+                self.tables.pop(f"{position}.ghost1.{part}.1", None) for part in ("primary_conv", "cheap_operation")
+            )
+            self.tables[f"{position}.ghost1"] = torch.cat([part for part in parts if part is not None])
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tables[name]

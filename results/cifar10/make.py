@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from answer import answer
-from judged import fidelity, judged, without_supernet
+from comparison import answer
 from page import headline, page, put_between
+from ranking import fidelity, judged, without_supernet
 
 from ghostnet.arch import Arch
 from search.engine.front import front
@@ -66,7 +66,7 @@ def study(summary: Summary) -> dict[str, Any]:
             }
             for n in summary.networks
         ],
-        "looks": {n.name: looks(n.arch) for n in summary.networks if n.chosen},
+        "looks": {n.name: format_arch(n.arch) for n in summary.networks if n.chosen},
         "answer": answer(summary),
         "fidelity": fidelity(summary),
         "judged": judged(summary),
@@ -76,7 +76,7 @@ def study(summary: Summary) -> dict[str, Any]:
     }
 
 
-def looks(arch: Arch) -> str:
+def format_arch(arch: Arch) -> str:
     """An architecture in a line."""
     stages = []
     for stage in arch.stages:
@@ -94,10 +94,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     summary = summarise(arguments.run)
-    made = study(summary)
-    write_json(arguments.out / "study.json", made)
-    drawn = {"front": fronts.trained(summary), "search": fronts.searched(summary)}
-    for name, each in drawn.items():
+    content = study(summary)
+    write_json(arguments.out / "study.json", content)
+    pictures = {"front": fronts.trained(summary), "search": fronts.searched(summary)}
+    for name, each in pictures.items():
         write_bytes(arguments.out / f"{name}.png", png(each.figure))
         write_text(arguments.out / f"{name}.svg", svg(each.figure))
     known = effects(summary.space, summary.complete)
@@ -106,10 +106,10 @@ def main() -> None:
 
         write_bytes(arguments.out / "sensitivity.png", png(choices.sensitivity(known).figure))
     write_bytes(arguments.out / "fidelity.png", png(scatter(read_json(summary.folder / FIDELITY))))
-    write_text(arguments.out / "README.md", page(made))
+    write_text(arguments.out / "README.md", page(content))
     if arguments.out == HERE:
         readme = HERE.parent.parent / "README.md"
-        write_text(readme, put_between(readme.read_text(encoding="utf-8"), "cifar10", headline(made)))
+        write_text(readme, put_between(readme.read_text(encoding="utf-8"), "cifar10", headline(content)))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ import numpy as np
 
 from search.engine.budgets import parse_windows
 from search.files import read_json
-from spaces.population import short
+from spaces.population import format_count
 
 HERE = Path(__file__).parent
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
 BEFORE = HERE / "before.json"  # the same study of an earlier supernet, before anything was corrected
 
 
-def words(figure: dict[str, float] | None, digits: int = 1, scale: float = 1.0) -> str:
+def format_interval(figure: dict[str, float] | None, digits: int = 1, scale: float = 1.0) -> str:
     if figure is None:
         return "-"
     value, low, high = (scale * figure[key] for key in ("value", "low", "high"))
@@ -29,47 +29,47 @@ def volume(figure: dict[str, float]) -> str:
 
 def beside_family(figures: dict[str, Any]) -> str:
     """Two cells of a table: points at equal latency, per cent of latency saved at equal accuracy."""
-    saved = words(figures["latency_saved_at_equal_accuracy"], 0, 100)
-    return f"{words(figures['points_at_equal_latency'])} | {saved}"
+    saved = format_interval(figures["latency_saved_at_equal_accuracy"], 0, 100)
+    return f"{format_interval(figures['points_at_equal_latency'])} | {saved}"
 
 
 def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def page(made: dict[str, Any]) -> str:
+def page(study: dict[str, Any]) -> str:
     rows = []
-    for n in made["networks"]:
+    for n in study["networks"]:
         values = 100 * np.array(n["test_accuracy"])
         spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
         inherited = "" if n["inherited"] is None else f"{n['inherited']:.1%}"
         expected = "" if n["expected"] is None else f"{n['expected']:.1%}"
         predicted = "" if n["predicted_ms"] is None else f"{n['predicted_ms']:.3f}"
         rows.append(
-            f"| {n['name']} | {short(n['macs'])} | {short(n['params'])} | {predicted} | {n['measured_ms']:.3f} "
-            f"| {inherited} | {expected} | **{values.mean():.2f}**{spread} |"
+            f"| {n['name']} | {format_count(n['macs'])} | {format_count(n['params'])} | {predicted} "
+            f"| {n['measured_ms']:.3f} | {inherited} | {expected} | **{values.mean():.2f}**{spread} |"
         )
-    a = made["answer"]
-    found = [
+    a = study["answer"]
+    comparisons = [
         f"| {f['network']} | {f['budget']} | {beside_family(f)} | {beside_family(f['within_budget'])} |"
         for f in a["found"]
     ]
     others = [
-        f"| {f['network']} | {words(f['points_at_equal_macs'])} | {words(f['points_over_a_random_network'])} "
-        f"| {share(f['its_latency_of_the_random_one'])} |"
+        f"| {f['network']} | {format_interval(f['points_at_equal_macs'])} "
+        f"| {format_interval(f['points_over_a_random_network'])} | {share(f['its_latency_of_the_random_one'])} |"
         for f in a["found"]
     ]
-    f, latency = made["fidelity"], made["latency"]
+    f, latency = study["fidelity"], study["latency"]
     volumes = ", ".join(f"{kind} {volume(v)}" for kind, v in a["hypervolume"].items() if kind != "corner")
-    stages = ", ".join(f"{stage} {seconds / 60:.0f} min" for stage, seconds in made["seconds"].items())
+    stages = ", ".join(f"{stage} {seconds / 60:.0f} min" for stage, seconds in study["seconds"].items())
     again = f["one_seed_against_another_tau"]
-    before, gap = read_json(BEFORE), made["judged"]["trained_less_inherited"]
+    before, gap = read_json(BEFORE), study["judged"]["trained_less_inherited"]
     return PAGE.format(
         networks="\n".join(rows),
-        found="\n".join(found),
+        found="\n".join(comparisons),
         others="\n".join(others),
-        at_macs=words(a["mean_points_at_equal_macs"]),
-        over_random=words(a["mean_points_over_random"]),
+        at_macs=format_interval(a["mean_points_at_equal_macs"]),
+        over_random=format_interval(a["mean_points_over_random"]),
         volumes=volumes,
         corner=a["hypervolume"]["corner"]["latency_ms"],
         seed_spread=100 * a["seed_spread"],
@@ -81,43 +81,43 @@ def page(made: dict[str, Any]) -> str:
         macs_tau=f["macs_tau"],
         again="" if again is None else f" One seed ranks as another to {again:.2f}.",
         stages=stages,
-        seeds=made["recipe"]["retrain"]["seeds"],
-        epochs=made["recipe"]["retrain"]["epochs"],
-        supernet=made["supernet"],
-        evaluated=made["evaluated"],
-        budgets=made["recipe"]["search"]["flops_budget"],
-        size=int(made["space_size"]),
+        seeds=study["recipe"]["retrain"]["seeds"],
+        epochs=study["recipe"]["retrain"]["epochs"],
+        supernet=study["supernet"],
+        evaluated=study["evaluated"],
+        budgets=study["recipe"]["search"]["flops_budget"],
+        size=int(study["space_size"]),
         latency=latency,
-        archs="\n".join(f"| {name} | {said} |" for name, said in made["looks"].items()),
-        supernet_alone=alone(made["judged"]["first_front"]),
-        judged=made["judged"],
-        effects="\n".join(f"| {name} | {value:+.2f} |" for name, value in made["judged"]["effects"].items()),
+        archs="\n".join(f"| {name} | {text} |" for name, text in study["looks"].items()),
+        supernet_alone=alone(study["judged"]["first_front"]),
+        judged=study["judged"],
+        effects="\n".join(f"| {name} | {value:+.2f} |" for name, value in study["judged"]["effects"].items()),
         over_first=", ".join(
             f"{name} {value:+.1f}"
-            for name, value in made["judged"]["points_over_the_supernet_alone"].items()
+            for name, value in study["judged"]["points_over_the_supernet_alone"].items()
             if value is not None
         ),
-        total=made["evaluated"] + made["recipe"]["fidelity"]["trials"],
-        spread_count=made["judged"]["spread"],
+        total=study["evaluated"] + study["recipe"]["fidelity"]["trials"],
+        spread_count=study["judged"]["spread"],
         overrated=100 * (gap["spread"] - gap["front"]),
-        said_error=100 * made["judged"]["later"]["corrected_error"],
-        said_bias=100 * made["judged"]["later"]["corrected_bias"],
-        left_out={key: 100 * value for key, value in made["judged"]["left_out_error"].items()},
-        loo_error=100 * made["judged"]["corrected_by_the_others"]["error"],
-        recipe=made["recipe"],
+        said_error=100 * study["judged"]["later"]["corrected_error"],
+        said_bias=100 * study["judged"]["later"]["corrected_bias"],
+        left_out={key: 100 * value for key, value in study["judged"]["left_out_error"].items()},
+        loo_error=100 * study["judged"]["corrected_by_the_others"]["error"],
+        recipe=study["recipe"],
         then={
             "best": 100 * max(np.mean(n["test_accuracy"]) for n in before["networks"] if n["kind"] == "chosen"),
             "tau": before["fidelity"]["kendall_tau"],
             "volume": {kind: v["value"] for kind, v in before["answer"]["hypervolume"].items() if kind != "corner"},
             "epochs": before["supernet"]["epochs"],
-            "at_macs": words(before["answer"]["mean_points_at_equal_macs"]),
+            "at_macs": format_interval(before["answer"]["mean_points_at_equal_macs"]),
         },
         now={
-            "best": 100 * max(np.mean(n["test_accuracy"]) for n in made["networks"] if n["kind"] == "chosen"),
+            "best": 100 * max(np.mean(n["test_accuracy"]) for n in study["networks"] if n["kind"] == "chosen"),
             "volume": {kind: v["value"] for kind, v in a["hypervolume"].items() if kind != "corner"},
         },
-        law=by_law(made["without_supernet"]),
-        notes="".join(f"\n- {note}" for note in made["notes"]),
+        law=without_supernet(study["without_supernet"]),
+        notes="".join(f"\n- {note}" for note in study["notes"]),
     )
 
 
@@ -125,17 +125,17 @@ def alone(first: list[dict[str, Any]]) -> str:
     """Rows for the networks that the supernet alone would have chosen."""
     rows = sorted(first, key=lambda row: row["predicted_ms"])
     return "\n".join(
-        f"| {row['arch']} | {short(row['macs'])} | {short(row['params'])} | {row['predicted_ms']:.3f} "
+        f"| {row['arch']} | {format_count(row['macs'])} | {format_count(row['params'])} | {row['predicted_ms']:.3f} "
         f"| {100 * row['inherited']:.1f} | {100 * row['trained']:.2f} |"
         for row in rows
     )
 
 
-def by_law(law: dict[str, Any]) -> dict[str, Any]:
+def without_supernet(law: dict[str, Any]) -> dict[str, Any]:
     """What the page says of the search without a supernet."""
     rows = [
-        f"| {n['name']} | {short(n['macs'])} | {short(n['params'])} | {n['predicted_ms']:.3f} | {n['measured_ms']:.3f} "
-        f"| {n['expected']:.1%} | **{100 * n['mean']:.2f}**"
+        f"| {n['name']} | {format_count(n['macs'])} | {format_count(n['params'])} | {n['predicted_ms']:.3f} "
+        f"| {n['measured_ms']:.3f} | {n['expected']:.1%} | **{100 * n['mean']:.2f}**"
         + (f" ± {100 * n['spread']:.2f} |" if n["spread"] is not None else " |")
         for n in law["networks"]
     ]
@@ -147,35 +147,36 @@ def by_law(law: dict[str, Any]) -> dict[str, Any]:
         "volume_by_law": volume(volumes["by_the_law"]),
         "corner_ms": volumes["corner_ms"],
         "share": 100 * volumes["by_the_law"]["value"] / volumes["found"]["value"],
-        "difference": words(law["hypervolume_by_the_law_less_found"], 4),
+        "difference": format_interval(law["hypervolume_by_the_law_less_found"], 4),
     }
 
 
-def headline(made: dict[str, Any]) -> str:
+def headline(study: dict[str, Any]) -> str:
     """The README's table: what was found, and what it gains on the family."""
-    networks = {n["name"]: n for n in made["networks"]}
+    networks = {n["name"]: n for n in study["networks"]}
     rows = ["| found | multiply-adds | measured ms | test accuracy, % | latency saved, % | points within the budget |"]
     rows.append("|---" * 6 + "|")
-    for f in made["answer"]["found"]:
+    for f in study["answer"]["found"]:
         n, within = networks[f["network"]], f["within_budget"]
         values = 100 * np.array(n["test_accuracy"])
         spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
         rows.append(
-            f"| {n['name']} | {short(n['macs'])} | {n['measured_ms']:.3f} | {values.mean():.1f}{spread} "
-            f"| {words(f['latency_saved_at_equal_accuracy'], 0, 100)} | {words(within['points_at_equal_latency'])} |"
+            f"| {n['name']} | {format_count(n['macs'])} | {n['measured_ms']:.3f} | {values.mean():.1f}{spread} "
+            f"| {format_interval(f['latency_saved_at_equal_accuracy'], 0, 100)} "
+            f"| {format_interval(within['points_at_equal_latency'])} |"
         )
-    said = verdict(made)
-    return "\n".join([*textwrap.wrap(said, 120), "", *rows])
+    summary = verdict(study)
+    return "\n".join([*textwrap.wrap(summary, 120), "", *rows])
 
 
-def verdict(made: dict[str, Any]) -> str:
+def verdict(study: dict[str, Any]) -> str:
     """What a reader in a hurry wants to know: what is saved under each budget, and the front's size."""
-    found, networks = made["answer"]["found"], made["networks"]
+    compared, networks = study["answer"]["found"], study["networks"]
     parts = []
-    for budget in parse_windows(made["recipe"]["search"]["flops_budget"]):
+    for budget in parse_windows(study["recipe"]["search"]["flops_budget"]):
         saved = [
             100 * f["latency_saved_at_equal_accuracy"]["value"]
-            for f in found
+            for f in compared
             if f["budget"] == budget and f["latency_saved_at_equal_accuracy"]
         ]
         parts.append(f"{max(saved):.0f} % under {budget}" if saved else f"nothing that compares under {budget}")
@@ -184,8 +185,8 @@ def verdict(made: dict[str, Any]) -> str:
         for kind in ("chosen", "family")
     }
     top = ", ".join(f"{n['name']} {100 * np.mean(n['test_accuracy']):.1f} %" for n in best.values())
-    volumes, later = made["answer"]["hypervolume"], made["judged"]["later"]
-    above = outright(made)
+    volumes, later = study["answer"]["hypervolume"], study["judged"]["later"]
+    above = outright(study)
     return (
         f"Latency saved at equal accuracy, at best: {', '.join(parts)} multiply-adds. "
         + (f"Faster and no less accurate than the best GhostNet under the same budget: {above}. " if above else "")
@@ -197,17 +198,19 @@ def verdict(made: dict[str, Any]) -> str:
     )
 
 
-def outright(made: dict[str, Any]) -> str:
+def outright(study: dict[str, Any]) -> str:
     """The found networks that are faster and no less accurate than the family's most accurate within their budget."""
-    networks = {n["name"]: n for n in made["networks"]}
+    networks = {n["name"]: n for n in study["networks"]}
     mean = {name: 100 * float(np.mean(n["test_accuracy"])) for name, n in networks.items()}
-    said = []
-    for f in made["answer"]["found"]:
+    sentences = []
+    for f in study["answer"]["found"]:
         n, best = networks[f["network"]], networks[max(f["within_budget"]["family"], key=mean.__getitem__)]
         points, faster = mean[n["name"]] - mean[best["name"]], 1 - n["measured_ms"] / best["measured_ms"]
         if points >= 0 and faster > 0:
-            said.append(f"{n['name']} than {best['name']} ({points:+.1f} points, {100 * faster:.0f} % less latency)")
-    return ", ".join(said)
+            sentences.append(
+                f"{n['name']} than {best['name']} ({points:+.1f} points, {100 * faster:.0f} % less latency)"
+            )
+    return ", ".join(sentences)
 
 
 def put_between(text: str, marker: str, what: str) -> str:

@@ -15,13 +15,13 @@ from unscaled import UnscaledSupernet
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
 from ghostnet.units import STEM, TAIL
-from search.data.datasets import Data, load
+from search.data.datasets import Data, load_data
 from search.data.transforms import Augment
 from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining
 from search.training.distillation import kl
 from search.training.evaluate import InheritedAccuracy
-from search.training.optimizer import optimizer_of, schedule_of
+from search.training.optimizer import create_optimizer, create_schedule
 from search.training.supernet import new_supernet, space_for
 from spaces.space import Gene, Space
 
@@ -33,10 +33,10 @@ Free = Callable[[Gene], bool]
 CASES: dict[str, tuple[Free, type[Supernet]]] = {
     "nothing is free": (lambda gene: False, Supernet),
     "SE": (lambda gene: gene.kind == "se", Supernet),
-    "width of the stem": (lambda gene: gene.place == STEM, Supernet),
-    "width of the tail": (lambda gene: gene.place == TAIL, Supernet),
-    "width of the tail, unscaled": (lambda gene: gene.place == TAIL, UnscaledSupernet),
-    "widths of the stages": (lambda gene: gene.kind == "width" and gene.place not in (STEM, TAIL), Supernet),
+    "width of the stem": (lambda gene: gene.part == STEM, Supernet),
+    "width of the tail": (lambda gene: gene.part == TAIL, Supernet),
+    "width of the tail, unscaled": (lambda gene: gene.part == TAIL, UnscaledSupernet),
+    "widths of the stages": (lambda gene: gene.kind == "width" and gene.part not in (STEM, TAIL), Supernet),
     "ratio and cheap kernel": (lambda gene: gene.kind == "ghost", Supernet),
     "everything": (lambda gene: True, Supernet),
     "everything, unscaled": (lambda gene: True, UnscaledSupernet),
@@ -47,9 +47,9 @@ def measure(space: Space, data: Data, free: Free, kind: type[Supernet]) -> dict[
     """Loss on the search split of the largest and the smallest network after some steps."""
     may = np.array([free(gene) for gene in space.genes])
     supernet = new_supernet(space, SEED, kind).to(memory_format=torch.channels_last).train()
-    optimizer, augment = optimizer_of(supernet, CONFIG), Augment(data, CONFIG)
+    optimizer, augment = create_optimizer(supernet, CONFIG), Augment(data, CONFIG)
     per_epoch = len(data.train) // CONFIG.batch_size
-    schedule = schedule_of(optimizer, CONFIG, STEPS, per_epoch)
+    schedule = create_schedule(optimizer, CONFIG, STEPS, per_epoch)
     for step in range(STEPS):
         epoch, place = divmod(step, per_epoch)
         order = np.random.default_rng([SEED, epoch, 1]).permutation(len(data.train))
@@ -61,8 +61,8 @@ def measure(space: Space, data: Data, free: Free, kind: type[Supernet]) -> dict[
         F.cross_entropy(teacher, data.train.labels[here], label_smoothing=CONFIG.label_smoothing).backward()
         rng = np.random.default_rng([SEED, step])
         for _ in range(CONFIG.random):
-            drawn = space.decode(np.where(may, space.encode(space.sample(rng)), space.choices - 1))
-            kl(supernet(images, drawn), teacher.detach()).backward()
+            sampled = space.decode(np.where(may, space.encode(space.sample(rng)), space.choices - 1))
+            kl(supernet(images, sampled), teacher.detach()).backward()
         kl(supernet(images, space.smallest), teacher.detach()).backward()
         torch.nn.utils.clip_grad_norm_(supernet.parameters(), CONFIG.clip_norm)
         optimizer.step()
@@ -87,14 +87,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     space = space_for("digits", 10, 3)
-    data = load(arguments.data, space.resolution, arguments.images)
-    found = read_json(arguments.out)["loss"] if arguments.out.exists() else {}
+    data = load_data(arguments.data, space.resolution, arguments.images)
+    losses = read_json(arguments.out)["loss"] if arguments.out.exists() else {}
     for name, (free, kind) in CASES.items():
-        if name in found:
+        if name in losses:
             continue
-        found[name] = measure(space, data, free, kind)
-        print(name, found[name], flush=True)
-        write_json(arguments.out, {"steps": STEPS, "images": arguments.images, "loss": found})
+        losses[name] = measure(space, data, free, kind)
+        print(name, losses[name], flush=True)
+        write_json(arguments.out, {"steps": STEPS, "images": arguments.images, "loss": losses})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from ghostnet.arch import Arch
 from search.data.datasets import Data, resized
 from search.files import read_json, write_json
 from search.training.evaluate import InheritedAccuracy
-from search.training.supernet import CARD, load_inherited
+from search.training.supernet import SUPERNET_FILE, load_inherited
 
 HERE = Path(__file__).parent
 
@@ -30,14 +30,14 @@ def loss(evaluate: InheritedAccuracy, data: Data, arch: Arch) -> float:
 
 def main() -> None:
     arguments, space, data = opened(__doc__, HERE / "judged.json")
-    found = read_json(arguments.out)["loss"] if arguments.out.exists() else {}
+    losses = read_json(arguments.out)["loss"] if arguments.out.exists() else {}
     for name, (_, _, _, kind) in SUPERNETS.items():
-        if name in found or not (arguments.work / name / CARD).exists():
+        if name in losses or not (arguments.work / name / SUPERNET_FILE).exists():
             continue
         evaluate = load_inherited(arguments.work / name, data, kind)
         archs = planned(space, arguments)
-        found[name] = {arch_id: loss(evaluate, data, arch) for arch_id, arch in archs.items()}
-        write_json(arguments.out, {"judges": len(data.search), "loss": found})
+        losses[name] = {arch_id: loss(evaluate, data, arch) for arch_id, arch in archs.items()}
+        write_json(arguments.out, {"judges": len(data.search), "loss": losses})
 
 
 if __name__ == "__main__":

@@ -25,13 +25,13 @@ from unscaled import UnscaledPerRatioSupernet, UnscaledSupernet
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
-from search.accuracy.ranking_study import PLAN, RESULT, agreement, fidelity, plan, trainings
-from search.data.datasets import Data, Split, load
+from search.accuracy.ranking_study import PLAN, RESULT, agreement, fidelity, study_networks, trainings
+from search.data.datasets import Data, Split, load_data
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipes.schema import SupernetTraining, Training
-from search.training.retrain import CARD as NETWORK_CARD
+from search.training.retrain import TRAINED_FILE as NETWORK_CARD
 from search.training.retrain import retrain
-from search.training.supernet import CARD, load_inherited, space_for, train_supernet
+from search.training.supernet import SUPERNET_FILE, load_inherited, space_for, train_supernet
 from spaces.space import Space
 
 HERE = Path(__file__).parent
@@ -70,7 +70,7 @@ def opened(about: str, out: Path) -> tuple[argparse.Namespace, Space, Data]:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     space = space_for("digits", 10, 3)
-    return arguments, space, judging(load(arguments.data, space.resolution, arguments.images), space, arguments)
+    return arguments, space, judging(load_data(arguments.data, space.resolution, arguments.images), space, arguments)
 
 
 def planned(space: Space, arguments: argparse.Namespace) -> dict[str, Arch]:
@@ -78,7 +78,7 @@ def planned(space: Space, arguments: argparse.Namespace) -> dict[str, Arch]:
     path = arguments.work / PLAN
     if not path.exists() and (space.name, arguments.count) == ("digits", 24):
         write_bytes(path, (HERE / PLAN).read_bytes())
-    return plan(space, arguments.count, SEED, path)
+    return study_networks(space, arguments.count, SEED, path)
 
 
 def train_networks(space: Space, data: Data, arguments: argparse.Namespace) -> None:
@@ -100,13 +100,13 @@ def train_supernets(space: Space, data: Data, arguments: argparse.Namespace) -> 
 
 def seen(data: Data, space: Space, times: float, arguments: argparse.Namespace) -> Data:
     """The data with so many times the training images."""
-    return data if times == 1 else load(arguments.data, space.resolution, round(times * arguments.images))
+    return data if times == 1 else load_data(arguments.data, space.resolution, round(times * arguments.images))
 
 
 def judging(data: Data, space: Space, arguments: argparse.Namespace) -> Data:
     """The data with a larger search split, of training images that no supernet has seen: 2,500 rank like networks by
     luck."""
-    rest = load(arguments.data, space.resolution).train
+    rest = load_data(arguments.data, space.resolution).train
     assert isinstance(rest, Split)
     shown = round(max(long["images"] for _, long, _, _ in SUPERNETS.values()) * arguments.images)
     unseen = Split(rest.images[shown:][:JUDGES].clone(), rest.labels[shown:][:JUDGES])
@@ -131,16 +131,16 @@ def trained_before(archs: dict[str, Arch], arguments: argparse.Namespace) -> Non
 def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
     from search.report.fidelity import write_page
 
-    found, archs = {}, planned(space, arguments)
+    studies, archs = {}, planned(space, arguments)
     trained_before(archs, arguments)
     data = judging(data, space, arguments)
     for name, (about, long, _, kind) in SUPERNETS.items():
         folder, published = arguments.work / name, arguments.out / name / RESULT
-        if not (folder / CARD).exists():
+        if not (folder / SUPERNET_FILE).exists():
             if published.exists():
-                found[name] = ranked_anew(read_json(published), archs, arguments)
-                write_json(published, found[name])
-                write_page(found[name], arguments.out / name)
+                studies[name] = ranked_anew(read_json(published), archs, arguments)
+                write_json(published, studies[name])
+                write_page(studies[name], arguments.out / name)
             continue
         its_data = replace(data, train=seen(data, space, long["images"], arguments).train)
         write_json(folder / "fidelity" / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
@@ -157,26 +157,26 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
             device=torch.device(arguments.device),
             trained=arguments.work / "networks",
         )
-        trained = read_json(folder / CARD)["training"]
+        trained = read_json(folder / SUPERNET_FILE)["training"]
         evaluate = load_inherited(folder, its_data, kind)
         evaluate.supernet.to(arguments.device)
         ends = {"largest": evaluate(space.largest), "smallest": evaluate(space.smallest)}
-        found[name] = {"about": about, "supernet": trained | ends, **result}
-        write_json(arguments.out / name / RESULT, found[name])
-        write_page(found[name], arguments.out / name)
-    write_text(arguments.out / "README.md", page(found, {name: each[0] for name, each in SUPERNETS.items()}, space))
+        studies[name] = {"about": about, "supernet": trained | ends, **result}
+        write_json(arguments.out / name / RESULT, studies[name])
+        write_page(studies[name], arguments.out / name)
+    write_text(arguments.out / "README.md", page(studies, {name: each[0] for name, each in SUPERNETS.items()}, space))
 
 
-def ranked_anew(found: dict[str, Any], archs: dict[str, Arch], arguments: argparse.Namespace) -> dict[str, Any]:
+def ranked_anew(study: dict[str, Any], archs: dict[str, Arch], arguments: argparse.Namespace) -> dict[str, Any]:
     """A published study against the full trainings that there are by now."""
     rows = []
-    for row in found["networks"]:
+    for row in study["networks"]:
         jobs = trainings(
             row["arch"], archs[row["arch"]], arguments.work / "networks" / row["arch"], SEED, arguments.seeds
         )
         by_seed = [read_json(job.out / NETWORK_CARD)["test_accuracy"] for job in jobs]
         rows.append(row | {"trained": float(np.mean(by_seed)), "trained_by_seed": by_seed})
-    return found | {"seeds": arguments.seeds, **agreement(rows, 4, found["test_images"], SEED), "networks": rows}
+    return study | {"seeds": arguments.seeds, **agreement(rows, 4, study["test_images"], SEED), "networks": rows}
 
 
 def main() -> None:
@@ -197,7 +197,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     space = space_for(arguments.space, 10, 3)
-    data = load(arguments.data, space.resolution, arguments.images)
+    data = load_data(arguments.data, space.resolution, arguments.images)
     {"networks": train_networks, "supernets": train_supernets, "report": report}[arguments.part](space, data, arguments)
 
 

@@ -15,10 +15,10 @@ HERE = Path(__file__).parent
 SEED = 0
 
 
-def page(found: dict[str, Any], about: dict[str, str], space: Space) -> str:
+def page(study: dict[str, Any], about: dict[str, str], space: Space) -> str:
     """All supernets side by side, each with what it is about."""
     rows = []
-    for name, r in found.items():
+    for name, r in study.items():
         cost = f"{r['supernet']['epochs']:g} epochs of {r['training_images']:,}"
         ends = f"{r['supernet']['smallest']:.1%}, {r['supernet']['largest']:.1%}"
         values = np.array([net["inherited"] for net in r["networks"]])
@@ -26,12 +26,12 @@ def page(found: dict[str, Any], about: dict[str, str], space: Space) -> str:
         spread = f"{100 * values.std():.2f}, {100 * error:.2f}"
         rows.append(
             f"| [{name}]({name}/fidelity.md) | {about[name]} | {cost} | {ends} | {spread} | {ranged(r, 'kendall_tau')} "
-            f"| {'' if name == 'short' else over(r, found['short'])} | {ranged(r, 'tau_within_bins')} "
+            f"| {'' if name == 'short' else over(r, study['short'])} | {ranged(r, 'tau_within_bins')} "
             f"| {100 * r['mean_regret']:.2f} |"
         )
-    first = next(iter(found.values()))
+    first = next(iter(study.values()))
     return PAGE.format(
-        judged=judged(found),
+        judged=judged(study),
         tuned=tuned(first),
         corrected=corrected(),
         count=len(first["networks"]),
@@ -51,10 +51,10 @@ def page(found: dict[str, Any], about: dict[str, str], space: Space) -> str:
     )
 
 
-def over(found: dict[str, Any], other: dict[str, Any]) -> str:
+def over(study: dict[str, Any], other: dict[str, Any]) -> str:
     """The gain in tau over another supernet, with its 95 % interval by drawing the same networks for both."""
     theirs = {net["arch"]: net["inherited"] for net in other["networks"]}
-    x, rival, y = np.array([(net["inherited"], theirs[net["arch"]], net["trained"]) for net in found["networks"]]).T
+    x, rival, y = np.array([(net["inherited"], theirs[net["arch"]], net["trained"]) for net in study["networks"]]).T
 
     def gain(pick: Any) -> float:
         return kendalltau(x[pick], y[pick]).statistic - kendalltau(rival[pick], y[pick]).statistic
@@ -69,28 +69,30 @@ def conflict() -> str:
     return "\n".join(f"| {name} | {each['largest']:.3f} | {each['smallest']:.3f} |" for name, each in losses.items())
 
 
-def between_seeds(found: dict[str, Any]) -> str:
+def between_seeds(study: dict[str, Any]) -> str:
     """How far full training agrees with itself."""
-    if found["seeds"] == 1:
+    if study["seeds"] == 1:
         return (
             "Trained by one seed, so that the test images' scatter is counted below and the seeds' is not: every "
             "ceiling is too high.\n"
         )
-    deviation = 100 * np.mean([np.var(net["trained_by_seed"], ddof=1) for net in found["networks"]]) ** 0.5
+    deviation = 100 * np.mean([np.var(net["trained_by_seed"], ddof=1) for net in study["networks"]]) ** 0.5
     return (
         f"From seed to seed a network's accuracy differs by {deviation:.1f} points (standard deviation), so one seed "
-        f"ranks the networks\nas another does to tau {found['seed_tau']:.2f} only.\n"
+        f"ranks the networks\nas another does to tau {study['seed_tau']:.2f} only.\n"
     )
 
 
-def tuned(found: dict[str, Any]) -> str:
+def tuned(study: dict[str, Any]) -> str:
     """Rows of what `tuned.py` found, against the full trainings of a study."""
-    said = read_json(HERE / "tuned.json")
-    names = {"fresh": "fresh weights"} | {name: f"`{name}`'s weights" for name in said["accuracy"] if name != "fresh"}
+    content = read_json(HERE / "tuned.json")
+    names = {"fresh": "fresh weights"} | {
+        name: f"`{name}`'s weights" for name in content["accuracy"] if name != "fresh"
+    }
     rows = []
-    for name, accuracies in said["accuracy"].items():
-        nets = [row | {"inherited": accuracies[row["arch"]]} for row in found["networks"]]
-        r = agreement(nets, 4, found["test_images"], SEED)
+    for name, accuracies in content["accuracy"].items():
+        nets = [row | {"inherited": accuracies[row["arch"]]} for row in study["networks"]]
+        r = agreement(nets, 4, study["test_images"], SEED)
         values = 100 * np.array([net["inherited"] for net in nets])
         rows.append(
             f"| {names[name]} | {values.min():.1f}% to {values.max():.1f}% | {ranged(r, 'kendall_tau')} "
@@ -101,24 +103,24 @@ def tuned(found: dict[str, Any]) -> str:
 
 def corrected() -> str:
     """Rows of what `corrected.py` found, and a last one of a fit without any supernet."""
-    said = read_json(HERE / "corrected.json")
-    sizes = list(next(iter(said.values()))["corrected"])
+    content = read_json(HERE / "corrected.json")
+    sizes = list(next(iter(content.values()))["corrected"])
     rows = [
         f"| `{name}` | {taus['inherited']:.2f} | " + " | ".join(f"{taus['corrected'][n]:.2f}" for n in sizes) + " |"
-        for name, taus in said.items()
+        for name, taus in content.items()
     ]
-    costs, macs = (next(iter(said.values()))[key] for key in ("costs alone", "macs"))
+    costs, macs = (next(iter(content.values()))[key] for key in ("costs alone", "macs"))
     rows.append("| none: a fit on all else | | " + " | ".join(f"{costs[n]:.2f}" for n in sizes) + " |")
     rows.append(f"| none: multiply-adds | {macs:.2f} | | | |")
     return "\n".join(rows)
 
 
-def judged(found: dict[str, Any]) -> str:
+def judged(study: dict[str, Any]) -> str:
     """Rows of what `judged.py` found, beside the accuracies of the same networks."""
     rows = []
     for name, losses in read_json(HERE / "judged.json")["loss"].items():
-        nets = [row | {"inherited": -losses[row["arch"]]} for row in found[name]["networks"]]
-        r, by_accuracy = agreement(nets, 4, found[name]["test_images"], SEED), found[name]
+        nets = [row | {"inherited": -losses[row["arch"]]} for row in study[name]["networks"]]
+        r, by_accuracy = agreement(nets, 4, study[name]["test_images"], SEED), study[name]
         rows.append(
             f"| `{name}` | {by_accuracy['kendall_tau']:.2f} | {ranged(r, 'kendall_tau')} "
             f"| {by_accuracy['tau_within_bins']:.2f} | {ranged(r, 'tau_within_bins')} "

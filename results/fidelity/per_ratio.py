@@ -36,8 +36,11 @@ class PerRatioSupernet(Supernet):
     def _is_split(self, name: str) -> bool:
         return ".ghost1." in name or ".ghost2." in name
 
-    def _corners(self, arch: Arch, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-        table, ratios = self._tensors(), dict(zip(arch.places, (block.ratio for block in arch.blocks), strict=True))
+    def _slices(self, arch: Arch, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+        table, ratios = (
+            self._tensors(),
+            dict(zip(arch.block_names, (block.ratio for block in arch.blocks), strict=True)),
+        )
         names = {
             name: f"{name}_s{ratios['.'.join(name.split('.')[:3])]}"
             if self._is_split(name) and not name.endswith(BUFFERS)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ghostnet.arch import Arch, Block
-from ghostnet.supernet import Supernet, corner, scale
+from ghostnet.supernet import Supernet, leading_slice, scale
 from ghostnet.units import intrinsic_chs
 
 # Tensors whose dimension (the number) runs over a block's hidden channels.
@@ -39,9 +39,9 @@ class SlotSupernet(Supernet):
         generator = kwargs.get("generator")
         self._most = {}  # per block: the most channels of a Ghost module's output, hidden and out
         for arch in bounds:
-            for place, block in _places(arch):
-                most = self._most.get(place, (0, 0))
-                self._most[place] = (max(most[0], block.mid_chs), max(most[1], block.out_chs))
+            for block_name, block in _places(arch):
+                most = self._most.get(block_name, (0, 0))
+                self._most[block_name] = (max(most[0], block.mid_chs), max(most[1], block.out_chs))
         for name, tensor in [*self.named_parameters(), *self.named_buffers()]:
             dim, total = self._slots(name)
             if dim is None or total == tensor.shape[dim]:
@@ -64,14 +64,14 @@ class SlotSupernet(Supernet):
 
     def _slots(self, name: str) -> tuple[int | None, int]:
         """The dimension of a tensor that runs over slots, and how many there are."""
-        place, leaf = ".".join(name.split(".")[:3]), ".".join(name.split(".")[3:])
-        if place not in self._most:
+        block_name, leaf = ".".join(name.split(".")[:3]), ".".join(name.split(".")[3:])
+        if block_name not in self._most:
             return None, 0
         if leaf in HIDDEN:
-            return HIDDEN[leaf], sum(_rooms(self._most[place][0]))
+            return HIDDEN[leaf], sum(_rooms(self._most[block_name][0]))
         for which, ghost in enumerate(("ghost1.", "ghost2.")):
             if leaf.startswith(ghost + "cheap_operation."):
-                return 0, sum(_rooms(self._most[place][which])[1:])
+                return 0, sum(_rooms(self._most[block_name][which])[1:])
         return None, 0
 
     def _parts(self, arch: Arch, tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> Iterable[Tensor]:
@@ -83,21 +83,21 @@ class SlotSupernet(Supernet):
     def _part(self, name: str, tensor: Tensor, shape: torch.Size, arch: Arch) -> Tensor:
         dim, total = self._slots(name)
         if dim is None or tensor.shape[dim] != total:
-            return corner(tensor, shape)
-        place, leaf = ".".join(name.split(".")[:3]), ".".join(name.split(".")[3:])
-        block = dict(_places(arch))[place]
+            return leading_slice(tensor, shape)
+        block_name, leaf = ".".join(name.split(".")[:3]), ".".join(name.split(".")[3:])
+        block = dict(_places(arch))[block_name]
         cheap = "cheap_operation." in leaf
         which = 1 if leaf.startswith("ghost2.cheap") else 0
         chs = (block.mid_chs, block.out_chs)[which]
-        index = _index(chs, intrinsic_chs(chs, block.ratio, arch.align), self._most[place][which])
+        index = _index(chs, intrinsic_chs(chs, block.ratio, arch.align), self._most[block_name][which])
         if cheap:
-            first = _rooms(self._most[place][which])[0]
+            first = _rooms(self._most[block_name][which])[0]
             index = index[intrinsic_chs(chs, block.ratio, arch.align) :] - first
-        return corner(tensor.index_select(dim, index.to(tensor.device)), shape)
+        return leading_slice(tensor.index_select(dim, index.to(tensor.device)), shape)
 
 
 def _places(arch: Arch) -> list[tuple[str, Block]]:
-    return list(zip(arch.places, arch.blocks, strict=True))
+    return list(zip(arch.block_names, arch.blocks, strict=True))
 
 
 @cache

@@ -24,16 +24,16 @@ SEED = 7  # none of a full training, whose luck it would share
 def main() -> None:
     arguments, space, data = opened(__doc__, HERE / "tuned.json")
     data = replace(data, test=data.search)  # the test images stay out of it
-    found: dict[str, dict[str, float]] = {}
+    losses: dict[str, dict[str, float]] = {}
     for name, (supernet, lr) in CASES.items():
         config = Training(**FULL | {"epochs": EPOCHS, "warmup_epochs": WARMUP, "lr": lr})
         init = None if supernet is None else arguments.work / supernet
-        found[name] = {}
+        losses[name] = {}
         for arch_id, arch in planned(space, arguments).items():
             out = arguments.work / "tuned" / name / arch_id
-            card = retrain(arch, data, config, out, seed=SEED, device=torch.device("cpu"), init=init)
-            found[name][arch_id] = card["test_accuracy"]
-        write_json(arguments.out, {"epochs": EPOCHS, "judges": len(data.test), "accuracy": found})
+            metadata = retrain(arch, data, config, out, seed=SEED, device=torch.device("cpu"), init=init)
+            losses[name][arch_id] = metadata["test_accuracy"]
+        write_json(arguments.out, {"epochs": EPOCHS, "judges": len(data.test), "accuracy": losses})
 
 
 if __name__ == "__main__":

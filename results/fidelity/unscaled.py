@@ -7,14 +7,14 @@ from per_ratio import PerRatioSupernet
 from torch import Tensor
 
 from ghostnet.arch import Arch
-from ghostnet.supernet import Supernet, corner
+from ghostnet.supernet import Supernet, leading_slice
 
 
 class UnscaledSupernet(Supernet):
     """A supernet whose slices are all plain corners."""
 
     def _parts(self, arch: Arch, tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> Iterable[Tensor]:
-        return [corner(tensors[name], shape) for name, shape in shapes.items()]
+        return [leading_slice(tensors[name], shape) for name, shape in shapes.items()]
 
 
 class UnscaledPerRatioSupernet(UnscaledSupernet, PerRatioSupernet):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ghostnet.classic import vgg16
 from ghostnet.conversion import ghostify
 from ghostnet.count import count
-from search.data.datasets import Data, load
+from search.data.datasets import Data, load_data
 from search.files import JsonLines, write_json, write_text
 from search.recipes.schema import Training
 from search.training.distributed import best_device
@@ -53,7 +53,7 @@ def train(net: nn.Module, data: Data, config: Training, of: str, seed: int, chec
         return F.cross_entropy(net(images), labels)
 
     title, identity = f"{of} seed {seed}", training_identity({"network": of}, data, config, seed)
-    fit(net, data, config, step, checkpoint=checkpoint, of=identity, seed=seed, device=device, title=title)
+    fit(net, data, config, step, checkpoint=checkpoint, identity=identity, seed=seed, device=device, title=title)
     return accuracy(net, data, data.test)
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("results/work-ghost-vgg"))
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
-    data = load(arguments.data, 32, arguments.limit)
+    data = load_data(arguments.data, 32, arguments.limit)
     config = Training(
         epochs=arguments.epochs,
         batch_size=128,
@@ -82,13 +82,13 @@ def main() -> None:
     for ratio, kernel in PAPER:
         if (ratio, kernel, arguments.seed) in done:
             continue
-        started, of = time.monotonic(), f"s{ratio}-d{kernel}"
+        started, variant = time.monotonic(), f"s{ratio}-d{kernel}"
         net = network(ratio, kernel, arguments.seed)
         cost = count(net, (3, 32, 32))
-        checkpoint = arguments.work / f"{of}-{arguments.seed}" / "checkpoint.pt"
-        found = train(net, data, config, of, arguments.seed, checkpoint)
+        checkpoint = arguments.work / f"{variant}-{arguments.seed}" / "checkpoint.pt"
+        result = train(net, data, config, variant, arguments.seed, checkpoint)
         row = {"ratio": ratio, "cheap_kernel": kernel, "seed": arguments.seed, "macs": cost.macs, "params": cost.params}
-        log.append({**row, "test_accuracy": found, "seconds": time.monotonic() - started, "about": about})
+        log.append({**row, "test_accuracy": result, "seconds": time.monotonic() - started, "about": about})
         checkpoint.unlink(missing_ok=True)
     rows = [row for row in log if row["about"] == about]
     write_json(arguments.out / "ghost-vgg.json", {**about, "test_images": len(data.test), "rows": rows})

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from ghostnet.classic import resnet
 from ghostnet.conversion import GhostConv2d, Replacement, ghostify
 from ghostnet.count import count
-from ghostnet.weights import read, save
-from search.data.datasets import Data, load
+from ghostnet.weights import read_weights, save_weights
+from search.data.datasets import Data, load_data
 from search.files import write_json, write_text
 from search.recipes.schema import Training
 from search.training.evaluate import accuracy, recalibrate
@@ -46,9 +46,9 @@ def train(net: nn.Module, data: Data, config: Training, out: Path, seconds: floa
         checkpoint = out.with_suffix(".checkpoint")
         about = {"checkpoint": checkpoint, "of": out.stem, "title": out.stem}
         fit(net, data, config, step, seed=0, device=torch.device("cpu"), seconds=seconds, **about)
-        save(net, out)
+        save_weights(net, out)
         checkpoint.unlink(missing_ok=True)
-    net.load_state_dict(read(out)[0])
+    net.load_state_dict(read_weights(out)[0])
     return net
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("results/work-ghostify"))
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
-    data = load(arguments.data, 32, arguments.limit)
+    data = load_data(arguments.data, 32, arguments.limit)
     config = Training(epochs=arguments.epochs, batch_size=64, lr=0.1, weight_decay=5e-4)
     brief = config.model_copy(update={"epochs": 1.0, "lr": 0.02})
     torch.manual_seed(0)
@@ -118,7 +118,7 @@ def main() -> None:
             row["accuracy_after_one_epoch"] = accuracy(net, data, data.search)
             rows.append(row)
             print(json.dumps(row), flush=True)
-    facts = {
+    report = {
         "network": f"ResNet-{arguments.depth}",
         "training_images": len(data.train),
         "epochs": arguments.epochs,
@@ -128,8 +128,8 @@ def main() -> None:
         "accuracy": accuracy(plain, data, data.search),
         "rows": rows,
     }
-    write_json(arguments.out / "ghostify.json", facts)
-    write_text(arguments.out / "README.md", page(facts))
+    write_json(arguments.out / "ghostify.json", report)
+    write_text(arguments.out / "README.md", page(report))
 
 
 def page(facts: dict) -> str:

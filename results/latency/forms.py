@@ -12,7 +12,7 @@ from torch import nn
 
 from ghostnet import GhostModule, GhostNet, published
 from ghostnet.arch import Arch
-from search.graphs.lowering import LOWERINGS, lowered
+from search.graphs.lowering import LOWERINGS, lower_module
 from search.latency.runtimes import Dtype, Shape, runtime
 from spaces import named_space
 
@@ -55,7 +55,7 @@ def training(device: str, batch: int, quick: bool) -> Timed:
     side = arch.resolution
     cases = [(f"{NETWORK} at {side} x {side}", s, GhostNet(of_ratio(arch, s), 10), (3, side, side)) for s in RATIOS]
     for what, ratio, module, shape in cases + layers(() if quick else TRAINING_PLACES):
-        nets = {form: usual(module) if form == USUAL else lowered(module, form) for form in forms(ratio)}  # type: ignore[arg-type]
+        nets = {form: usual(module) if form == USUAL else lower_module(module, form) for form in forms(ratio)}  # type: ignore[arg-type]
         yield what, ratio, {form: training_step(net, (batch, *shape), device) for form, net in nets.items()}
 
 
@@ -86,7 +86,7 @@ def of_ratio(arch: Arch, ratio: int) -> Arch:
     return replace(arch, stages=tuple(tuple(replace(block, ratio=ratio) for block in stage) for stage in arch.stages))
 
 
-def layers(places: tuple[tuple[int, int, int, int], ...]) -> list[Case]:
+def layers(shapes: tuple[tuple[int, int, int, int], ...]) -> list[Case]:
     return [
         (
             f"{in_chs} to {out_chs} channels, {size} x {size}, d = {kernel}",
@@ -94,7 +94,7 @@ def layers(places: tuple[tuple[int, int, int, int], ...]) -> list[Case]:
             GhostModule(in_chs, out_chs, ratio, kernel),
             (in_chs, size, size),
         )
-        for in_chs, out_chs, size, kernel in places
+        for in_chs, out_chs, size, kernel in shapes
         for ratio in RATIOS
     ]
 

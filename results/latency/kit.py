@@ -32,13 +32,13 @@ from search.latency.fitting import FEWEST_NETWORKS
 from search.latency.kit import LOWERING, SCRIPT, write_kit
 from search.latency.kit_result import import_result
 from search.latency.predictor import Predictor
-from search.latency.ruler.device import now
-from search.latency.ruler.gate import CALM, best, score
-from search.latency.ruler.rounds import Rounds
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
+from search.latency.timing.device import now
+from search.latency.timing.interference import QUIET_RATIO, quiet_time, score
+from search.latency.timing.rounds import Rounds
 from spaces import Space, named_space
-from spaces.population import spread
+from spaces.population import sample_evenly
 from spaces.space import Codes
 
 HERE = Path(__file__).parent
@@ -65,11 +65,11 @@ def measure(arguments: argparse.Namespace) -> None:
     table = import_result(result, arguments.work / "kit.lat.json")
     space = named_space(arguments.space)
     codes = fresh_networks(space, arguments.networks, next(iter(JsonLines(result)))["networks"])
-    visits = time_directly(space, codes, arguments)
-    facts = judged(table, space, codes, visits)
-    facts |= {"made": now(), "packages": read_json(arguments.work / "packages.json"), "kit_seconds": kit_seconds}
-    facts |= {"visits_before_the_kill": read_json(arguments.work / "killed.json"), "visits": table.protocol.visits}
-    write_json(arguments.out / "kit.json", facts)
+    measurements = time_directly(space, codes, arguments)
+    report = table_errors(table, space, codes, measurements)
+    report |= {"made": now(), "packages": read_json(arguments.work / "packages.json"), "kit_seconds": kit_seconds}
+    report |= {"visits_before_the_kill": read_json(arguments.work / "killed.json"), "visits": table.protocol.visits}
+    write_json(arguments.out / "kit.json", report)
     page(arguments)
 
 
@@ -101,8 +101,8 @@ def visited(result: Path) -> list[dict[str, Any]]:
 def fresh_networks(space: Space, count: int, known: list[list[int]]) -> Codes:
     """Networks spread over multiply-adds of which the kit has none: [count, genes]."""
     has = set(map(tuple, known))
-    drawn = spread(space, np.random.default_rng(SEED), 2 * count)
-    rest = np.array([code for code in drawn.tolist() if tuple(code) not in has])
+    sampled = sample_evenly(space, np.random.default_rng(SEED), 2 * count)
+    rest = np.array([code for code in sampled.tolist() if tuple(code) not in has])
     return rest[np.linspace(0, len(rest) - 1, count).round().astype(int)]
 
 
@@ -119,32 +119,34 @@ def time_directly(space: Space, codes: Codes, arguments: argparse.Namespace) -> 
     planned = {"items": items, "rounds": 3, "seed": SEED, "threads": 1}
     log, started = JsonLines(arguments.work / "direct.jsonl"), time.monotonic()
     rows = list(log)
-    spent = max((row["at_s"] for row in rows if "item" in row), default=0)
+    elapsed = max((row["at_s"] for row in rows if "item" in row), default=0)
     work = Rounds(
         planned,
         lambda name: run.load((folder / f"{name}.onnx").read_bytes()),
         reference(run),
         rows,
         log.extend,
-        started + 60 * arguments.direct_minutes - spent,
+        started + 60 * arguments.direct_minutes - elapsed,
     )
     work.run()
-    return work.visits
+    return work.measurements
 
 
-def judged(table: LatencyTable, space: Space, codes: Codes, visits: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def table_errors(
+    table: LatencyTable, space: Space, codes: Codes, measurements: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
     """The table's errors on the networks that had calm visits, as they are and after one common factor."""
-    calm_ms = best([row["reference_ms"] for made in visits.values() for row in made])
-    calm = {
-        name: [(row["at_s"], row["min_ms"]) for row in made if row["reference_ms"] <= CALM * calm_ms]
-        for name, made in visits.items()
+    quiet_ms = quiet_time([row["reference_ms"] for item_rows in measurements.values() for row in item_rows])
+    quiet = {
+        name: [(row["at_s"], row["min_ms"]) for row in item_rows if row["reference_ms"] <= QUIET_RATIO * quiet_ms]
+        for name, item_rows in measurements.items()
     }
-    minima = without_drift({name: made for name, made in calm.items() if len(made) > 1})
+    minima = without_drift({name: item_rows for name, item_rows in quiet.items() if len(item_rows) > 1})
     if len(minima) < FEWEST_NETWORKS:
         raise UserError(f"only {len(minima)} networks had two calm visits: the machine is too busy")
     kept = codes[[int(name.removeprefix("network ")) for name in minima]]
     measured, first, second = (
-        np.array([score(made[part]) for made in minima.values()])
+        np.array([score(item_rows[part]) for item_rows in minima.values()])
         for part in (slice(None), slice(None, None, 2), slice(1, None, 2))
     )
     predicted = Predictor(table, space, runtime="onnxruntime", threads=1, batch=1, dtype="float32")(kept)
@@ -162,23 +164,23 @@ def judged(table: LatencyTable, space: Space, codes: Codes, visits: dict[str, li
         "own_mape": table.validation.mape,
         "own_networks": table.validation.networks,
         "networks": len(measured),
-        "visits_each": float(np.mean([len(made) for made in minima.values()])),
-        "direct_disturbed": 1 - sum(map(len, calm.values())) / sum(map(len, visits.values())),
+        "visits_each": float(np.mean([len(item_rows) for item_rows in minima.values()])),
+        "direct_disturbed": 1 - sum(map(len, quiet.values())) / sum(map(len, measurements.values())),
         "factor": factor,
         "in_interval": float(held.mean()),
         "as_it_is": errors(predicted.latency_ms, measured),
         "after_the_factor": errors(factor * predicted.latency_ms, measured),
         "ruler": errors(first, second),
         "held_out": [
-            {"code": code, "measured_ms": float(ms), "predicted_ms": float(said)}
-            for code, ms, said in zip(kept.tolist(), measured, predicted.latency_ms, strict=True)
+            {"code": code, "measured_ms": float(ms), "predicted_ms": float(predicted_ms)}
+            for code, ms, predicted_ms in zip(kept.tolist(), measured, predicted.latency_ms, strict=True)
         ],
     }
 
 
-def errors(said: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
+def errors(predicted: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
     """How far n numbers are from n others, relative to these, with 95 % bootstrap intervals."""
-    size = np.abs(said / measured - 1)
+    size = np.abs(predicted / measured - 1)
 
     def ends(statistic: Callable[[np.ndarray], float]) -> list[float]:
         return interval(statistic, len(size), np.random.default_rng(0), BOOTSTRAPS).tolist()
@@ -189,18 +191,18 @@ def errors(said: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
         "max": float(size.max()),
         "within_5": float((size <= 0.05).mean()),
         "within_10": float((size <= 0.10).mean()),
-        "kendall_tau": float(kendalltau(said, measured).statistic),
-        "kendall_tau_95": ends(lambda pick: kendalltau(said[pick], measured[pick]).statistic),
+        "kendall_tau": float(kendalltau(predicted, measured).statistic),
+        "kendall_tau_95": ends(lambda pick: kendalltau(predicted[pick], measured[pick]).statistic),
     }
 
 
 def page(arguments: argparse.Namespace) -> None:
     """The study as a page."""
-    facts = read_json(arguments.out / "kit.json")
+    report = read_json(arguments.out / "kit.json")
     named = {"the table as it is": "as_it_is", "after one common factor": "after_the_factor", "the ruler": "ruler"}
-    table = "\n".join(f"| {name} | {line(facts[key])} |" for name, key in named.items())
-    holds = ", ".join(package.replace("==", " ") for package in facts["packages"])
-    write_text(arguments.out / "kit.md", PAGE.format(**{**facts, "table": table, "holds": holds}))
+    table = "\n".join(f"| {name} | {line(report[key])} |" for name, key in named.items())
+    holds = ", ".join(package.replace("==", " ") for package in report["packages"])
+    write_text(arguments.out / "kit.md", PAGE.format(**{**report, "table": table, "holds": holds}))
 
 
 def line(e: dict[str, Any]) -> str:

@@ -22,9 +22,9 @@ from forms import BASE, NETWORK, USUAL, inference, training
 from search.errors import UserError
 from search.files import read_json, write_json, write_text
 from search.graphs.lowering import LOWERINGS
-from search.latency.paired import Interval, middle, side_by_side
-from search.latency.ruler.device import now, this_device
+from search.latency.paired import Interval, median_interval, time_interleaved
 from search.latency.runtimes import runtime
+from search.latency.timing.device import now, this_device
 
 HERE = Path(__file__).parent
 TARGETS = (  # runtime or training, data type, batch
@@ -55,14 +55,14 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     file = arguments.out / "lowering.json"
-    facts = {"device": this_device(), "quick": arguments.quick, "absent": {}, "studies": []}
-    if file.exists() and same(old := read_json(file), facts):
-        facts = old
+    report = {"device": this_device(), "quick": arguments.quick, "absent": {}, "studies": []}
+    if file.exists() and same(old := read_json(file), report):
+        report = old
     for target in TARGETS:
         if target[0] in arguments.targets.split(","):
-            study(facts, target, arguments.threads, 3 if arguments.quick else arguments.rounds, arguments.quick)
-            write_json(file, facts)
-            write_text(arguments.out / "lowering.md", page(facts))
+            study(report, target, arguments.threads, 3 if arguments.quick else arguments.rounds, arguments.quick)
+            write_json(file, report)
+            write_text(arguments.out / "lowering.md", page(report))
 
 
 def same(old: dict, new: dict) -> bool:
@@ -85,12 +85,14 @@ def study(facts: dict, target: tuple[str, str, int], threads: int, rounds: int, 
     timed = inference(name, dtype, batch, threads, quick) if device == name else training(device, batch, quick)  # type: ignore[arg-type]
     rows = []
     for what, ratio, timers in timed:
-        times = side_by_side(timers, rounds, rng)
-        of_split = {form: asdict(middle(each / times[BASE], rng)) for form, each in times.items() if form != BASE}
+        times = time_interleaved(timers, rounds, rng)
+        of_split = {
+            form: asdict(median_interval(each / times[BASE], rng)) for form, each in times.items() if form != BASE
+        }
         ms = {form: float(np.median(each)) for form, each in times.items()}
         rows.append({"what": what, "ratio": ratio, "ms": ms, "of_split": of_split})
-        said = ", ".join(f"{form} {value['median']:.2f}" for form, value in of_split.items())
-        print(f"{name} {dtype}, batch {batch}, {what}, s = {ratio}: {said}", flush=True)
+        ratios = ", ".join(f"{form} {value['median']:.2f}" for form, value in of_split.items())
+        print(f"{name} {dtype}, batch {batch}, {what}, s = {ratio}: {ratios}", flush=True)
     about = {"target": name, "version": version, "dtype": dtype, "batch": batch, "threads": threads}
     here = [*target[:2], batch, threads]
     studies[:] = [s for s in studies if [s[key] for key in ("target", "dtype", "batch", "threads")] != here]

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 from search.files import JsonLines, read_json, write_json, write_text
-from search.latency.bench import Bench, plan
-from search.latency.calibrate import calibrate, visits_log
+from search.latency.bench import Bench, measurement_plan
+from search.latency.calibrate import calibrate, measurements_log
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable, describe
 from search.progress import bar
@@ -35,7 +35,7 @@ def compile_all(arguments: argparse.Namespace) -> None:
     """Fills the store of compiled networks, the networks first."""
     space = named_space(arguments.space)
     run = runtime(arguments.runtime, arguments.threads, arguments.dtype)
-    planned = plan(
+    planned = measurement_plan(
         space,
         fit_networks=FIT_NETWORKS,
         held_out=arguments.networks,
@@ -51,7 +51,7 @@ def compile_all(arguments: argparse.Namespace) -> None:
             progress.advance()
 
 
-def calibrate_and_judge(arguments: argparse.Namespace) -> None:
+def calibrate_and_validate(arguments: argparse.Namespace) -> None:
     dtype = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
     name = f"{arguments.space}-{arguments.runtime}{dtype}-{arguments.threads}t-b{arguments.batch}"
     path = arguments.work / f"{name}.lat.json"
@@ -69,7 +69,7 @@ def calibrate_and_judge(arguments: argparse.Namespace) -> None:
         store=arguments.work / STORE,
     )
     table = LatencyTable.load(path)
-    judging, judges, networks = spent(path)
+    judging, judges, networks = held_out_share(path)
     write_json(
         arguments.out / f"{name}.json",
         describe(table)
@@ -80,18 +80,18 @@ def calibrate_and_judge(arguments: argparse.Namespace) -> None:
     table.save(arguments.out / path.name)
 
 
-def spent(path: Path) -> tuple[float, float, float]:
+def held_out_share(path: Path) -> tuple[float, float, float]:
     """Share of a calibration's time that went to the judges; visits to one of them, and to a network that is fitted."""
-    seconds, visits = {"judge": 0.0, "network": 0.0, "unit": 0.0}, {"judge": 0, "network": 0, "unit": 0}
+    seconds, measurements = {"judge": 0.0, "network": 0.0, "unit": 0.0}, {"judge": 0, "network": 0, "unit": 0}
     items: dict[str, set[str]] = {kind: set() for kind in seconds}
-    for row in JsonLines(visits_log(path)):
+    for row in JsonLines(measurements_log(path)):
         if "item" in row:
             word, _, number = row["item"].partition(" ")
             kind = "unit" if word != "network" else "network" if int(number) < FIT_NETWORKS else "judge"
             seconds[kind] += row["seconds"]
-            visits[kind] += 1
+            measurements[kind] += 1
             items[kind].add(row["item"])
-    per = {kind: visits[kind] / max(len(items[kind]), 1) for kind in visits}
+    per = {kind: measurements[kind] / max(len(items[kind]), 1) for kind in measurements}
     return seconds["judge"] / sum(seconds.values()), per["judge"], per["network"]
 
 
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("results/work-latency"))
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
-    {"compile": compile_all, "calibrate": calibrate_and_judge, "page": page}[arguments.part](arguments)
+    {"compile": compile_all, "calibrate": calibrate_and_validate, "page": page}[arguments.part](arguments)
 
 
 if __name__ == "__main__":

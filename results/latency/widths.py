@@ -18,9 +18,9 @@ import numpy as np
 from ghostnet import GhostNet
 from search.errors import UserError
 from search.files import write_json, write_text
-from search.latency.paired import Interval, middle, side_by_side
-from search.latency.ruler.device import now, this_device
+from search.latency.paired import Interval, median_interval, time_interleaved
 from search.latency.runtimes import Runtime, runtime
+from search.latency.timing.device import now, this_device
 from spaces import Space, named_space
 from spaces.population import mutate, sample
 from spaces.space import Codes
@@ -57,10 +57,10 @@ def study(run: Runtime, space: Space, networks: int, rounds: int) -> dict:
     for number, code in enumerate(sample(space, rng, networks)):
         forms = list(variants(space, code, rng))
         timers = {}
-        for name, of, its, _ in forms:
-            net = GhostNet(of.decode(its), of.num_classes).eval()
+        for name, form_space, its, _ in forms:
+            net = GhostNet(form_space.decode(its), form_space.num_classes).eval()
             timers[name] = run.load(run.compile(net, images.shape[1:])).timer(images)
-        times = side_by_side(timers, rounds, rng)
+        times = time_interleaved(timers, rounds, rng)
         rows.append({name: {"macs": macs, "ms": float(np.median(times[name]))} for name, _, _, macs in forms})
         for name in timers:  # the ratio of each round, then its median: what slows both cancels
             rows[-1][name]["time_ratio"] = float(np.median(times[name] / times["1"]))
@@ -70,19 +70,21 @@ def study(run: Runtime, space: Space, networks: int, rounds: int) -> dict:
 
 def findings(rows: list[dict], rng: np.random.Generator) -> dict[str, dict]:
     """Median ratios to align 1 over networks, with intervals."""
-    found = {}
+    ratios = {}
     for align in map(str, ALIGNS):
         time = np.array([row[align]["time_ratio"] for row in rows])
         macs = np.array([row[align]["macs"] / row["1"]["macs"] for row in rows])
         close = [row for row in rows if abs(row[f"{align}, equal"]["macs"] / row["1"]["macs"] - 1) <= CLOSE]
-        found[align] = {
-            "time": asdict(middle(time, rng)),
-            "macs": asdict(middle(macs, rng)),
-            "time_per_mac": asdict(middle(time / macs, rng)),
-            "time_at_equal_macs": asdict(middle(np.array([r[f"{align}, equal"]["time_ratio"] for r in close]), rng)),
+        ratios[align] = {
+            "time": asdict(median_interval(time, rng)),
+            "macs": asdict(median_interval(macs, rng)),
+            "time_per_mac": asdict(median_interval(time / macs, rng)),
+            "time_at_equal_macs": asdict(
+                median_interval(np.array([r[f"{align}, equal"]["time_ratio"] for r in close]), rng)
+            ),
             "networks_at_equal_macs": len(close),
         }
-    return found
+    return ratios
 
 
 def main() -> None:
@@ -105,12 +107,12 @@ def main() -> None:
         except UserError as error:
             absent[target] = str(error)
             continue
-        made = study(run, space, networks, rounds)
-        studies.append(made | {"of_align_1": findings(made["rows"], np.random.default_rng(1))})
-    facts = {"device": this_device(), "made": now(), "space": space.name, "resolution": space.resolution}
-    facts |= {"networks": networks, "rounds": rounds, "quick": arguments.quick, "absent": absent, "studies": studies}
-    write_json(arguments.out / "widths.json", facts)
-    write_text(arguments.out / "widths.md", page(facts))
+        result = study(run, space, networks, rounds)
+        studies.append(result | {"of_align_1": findings(result["rows"], np.random.default_rng(1))})
+    report = {"device": this_device(), "made": now(), "space": space.name, "resolution": space.resolution}
+    report |= {"networks": networks, "rounds": rounds, "quick": arguments.quick, "absent": absent, "studies": studies}
+    write_json(arguments.out / "widths.json", report)
+    write_text(arguments.out / "widths.md", page(report))
 
 
 def page(facts: dict) -> str:
@@ -118,10 +120,10 @@ def page(facts: dict) -> str:
     rows = []
     for study in facts["studies"]:
         target = f"{study['runtime']} {study['version'].split('-')[0]}, {study['dtype']}, {study['threads']} thread"
-        for align, found in study["of_align_1"].items():
+        for align, ratios in study["of_align_1"].items():
             kinds = ("time", "macs", "time_per_mac", "time_at_equal_macs")
-            cells = " | ".join(_percent(Interval(**found[kind])) for kind in kinds)
-            rows.append(f"| {target} | {align} | {cells} | {found['networks_at_equal_macs']} |")
+            cells = " | ".join(_percent(Interval(**ratios[kind])) for kind in kinds)
+            rows.append(f"| {target} | {align} | {cells} | {ratios['networks_at_equal_macs']} |")
     absent = "".join(f"\nNot measured: {name} ({why}).\n" for name, why in facts["absent"].items())
     values = {**facts["device"], **facts, "table": "\n".join(rows), "close": f"{CLOSE:.1%}", "missing": absent}
     return PAGE.format(**values)

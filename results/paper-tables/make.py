@@ -65,7 +65,7 @@ def rows() -> list[Row]:
     own = "GhostNet on ImageNet, 224 x 224"
     dead = "ghosts that the authors' module makes and cuts off are not counted: they are never computed here"
     weights = "the printed weights are reproduced by nobody we know of; the FLOPs agree"
-    found = [
+    table_rows = [
         (vgg, "VGG-16", "15.0M", "313M", plain(vgg16, 32), ""),
         *((vgg, f"s=2, d={d}", p, f, ghost(vgg16, 32, 2, d, stem=True), "") for d, p, f in VGG_BY_D),
         *((vgg, f"s={s}, d=3", p, f, ghost(vgg16, 32, s, 3, stem=True), r and dead) for s, p, f, r in VGG_BY_S),
@@ -79,7 +79,7 @@ def rows() -> list[Row]:
         (own, "1.0x", "5.2M", "141M", cost(published("ghostnet-1.0")), ""),
         (own, "1.3x", "7.3M", "226M", cost(published("ghostnet-1.3")), "timm's network has the computed FLOPs, too"),
     ]
-    return [Row(table, name, p, f, c.params, c.macs, remark) for table, name, p, f, c, remark in found]
+    return [Row(table, name, p, f, c.params, c.macs, remark) for table, name, p, f, c, remark in table_rows]
 
 
 VGG_BY_D = ((1, "7.6M", "157M"), (3, "7.7M", "158M"), (5, "7.7M", "160M"), (7, "7.7M", "163M"))
@@ -87,7 +87,7 @@ VGG_BY_D = ((1, "7.6M", "157M"), (3, "7.7M", "158M"), (5, "7.7M", "160M"), (7, "
 VGG_BY_S = ((3, "5.2M", "107M", True), (4, "4.0M", "80M", False), (5, "3.3M", "65M", True))
 
 
-def page(found: list[Row]) -> str:
+def page(study: list[Row]) -> str:
     """The tables as Markdown."""
     lines = [
         "# The paper's cost columns, printed beside computed",
@@ -95,14 +95,14 @@ def page(found: list[Row]) -> str:
         "FLOPs are multiply-adds. A value agrees if it rounds, or is cut off, to what is printed: the paper does both.",
         "Networks are built, ghostified and counted by torch's own flop counter; GhostNet by the closed form.",
     ]
-    for table in dict.fromkeys(row.table for row in found):
+    for table in dict.fromkeys(row.table for row in study):
         lines += ["", f"## {table}", "", "| | printed | computed | |", "|---|---|---|---|"]
-        for row in (row for row in found if row.table == table):
+        for row in (row for row in study if row.table == table):
             right = agrees(row.printed_params, row.params), agrees(row.printed_macs, row.macs)
             verdict = {(True, True): "agrees", (False, True): "weights differ", (True, False): "FLOPs differ"}
-            words = verdict.get(right, "both differ") + (f"; {row.remark}" if row.remark else "")
+            text = verdict.get(right, "both differ") + (f"; {row.remark}" if row.remark else "")
             printed, computed = f"{row.printed_params} / {row.printed_macs}", f"{row.params:,} / {row.macs:,}"
-            lines.append(f"| {row.network} | {printed} | {computed} | {words} |")
+            lines.append(f"| {row.network} | {printed} | {computed} | {text} |")
     return "\n".join([*lines, "", "Made by `python results/paper-tables/make.py`.", ""])
 
 
@@ -110,9 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE)
     out = parser.parse_args().out
-    found = rows()
-    write_json(out / "tables.json", [asdict(row) for row in found])
-    write_text(out / "README.md", page(found))
+    table_rows = rows()
+    write_json(out / "tables.json", [asdict(row) for row in table_rows])
+    write_text(out / "README.md", page(table_rows))
 
 
 if __name__ == "__main__":

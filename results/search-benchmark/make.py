@@ -26,13 +26,13 @@ import numpy as np
 from search.engine.backends import backend
 from search.engine.budgets import NONE
 from search.engine.log import TrialLog
-from search.engine.objectives import ACCURACY, Latency
-from search.engine.plan import Plan
+from search.engine.objectives import ACCURACY, LatencyObjective
+from search.engine.plan import SearchPlan
 from search.engine.problem import Problem
 from search.files import read_json, write_json, write_text
 from search.latency.predictor import Prediction
 from search.recipes.schema import Sampler
-from spaces.custom import space_of
+from spaces.custom import parse_space
 
 HERE = Path(__file__).parent
 SPACES = {"digits": "digits-small.toml", "cifar": "cifar-small.toml"}
@@ -53,8 +53,8 @@ class Truth:
         from dataclasses import replace
 
         classes, in_chs = CLASSES[name]
-        said = tomllib.loads((HERE / SPACES[name]).read_text())["space"]
-        self.space = replace(space_of(said), num_classes=classes, in_chs=in_chs)
+        record = tomllib.loads((HERE / SPACES[name]).read_text())["space"]
+        self.space = replace(parse_space(record), num_classes=classes, in_chs=in_chs)
         rows = list(csv.DictReader(gzip.decompress((HERE / f"{name}.csv.gz").read_bytes()).decode().splitlines()))
         assert len(rows) == self.space.size
         self.accuracy = {row["arch"]: float(row["accuracy"]) for row in rows}
@@ -72,7 +72,7 @@ class Truth:
         return Prediction(self.ms[""][k], self.ms["_low"][k], self.ms["_high"][k], np.ones(len(k)))
 
     def problem(self) -> Problem:
-        latency = Latency(predict=self.predict)
+        latency = LatencyObjective(predict=self.predict)
         return Problem(
             space=self.space,
             evaluate=lambda arch: self.accuracy[arch.id],
@@ -101,13 +101,13 @@ def run(name: str, samplers: list[Sampler], most: int | None) -> None:
                 continue
             start = time.process_time()
             with tempfile.TemporaryDirectory() as folder, TrialLog(Path(folder) / "trials.jsonl", {}) as log:
-                backend("optuna")(truth.problem(), log, Plan(trials=trials, sampler=sampler, seed=seed))
+                backend("optuna")(truth.problem(), log, SearchPlan(trials=trials, sampler=sampler, seed=seed))
                 curves = {which: truth.curve(log.evaluated, ref) for which, ref in truth.references.items()}
             write_json(out, {"curves": curves, "cpu_seconds": round(time.process_time() - start, 2)})
 
 
 def report() -> None:
-    facts: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     names = [name for name in SPACES if list((HERE / "runs").glob(f"{name}-*.json"))]
     figure, axes = plt.subplots(1, len(names), figsize=(6.2 * len(names), 4.6), layout="constrained", squeeze=False)
     for name, axis in zip(names, axes[0], strict=True):
@@ -117,7 +117,7 @@ def report() -> None:
                 path = HERE / "runs" / f"{name}-{sampler}-{seed}.json"
                 if path.exists():
                     runs[sampler].append(read_json(path))
-        facts[name] = {
+        report[name] = {
             "networks": truth.space.size,
             "front": len(truth.front),
             "goal_evaluations": round(SHARE * truth.space.size),
@@ -127,7 +127,7 @@ def report() -> None:
                 for sampler in sorted(runs, key=lambda s: -np.median([r["curves"]["nadir"][-1] for r in runs[s]]))
             },
         }
-        for sampler in facts[name]["samplers"]:
+        for sampler in report[name]["samplers"]:
             length = min(len(r["curves"]["nadir"]) for r in runs[sampler])
             curves = np.array([r["curves"]["nadir"][:length] for r in runs[sampler]])
             x = np.arange(1, length + 1)
@@ -146,8 +146,8 @@ def report() -> None:
         axis.legend(frameon=False, loc="lower right", title="median; band: 10 to 90 %")
     for kind in ("png", "svg"):
         figure.savefig(HERE / f"benchmark.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
-    write_json(HERE / "benchmark.json", facts)
-    tables = "\n\n".join(_table(name, each) for name, each in facts.items())
+    write_json(HERE / "benchmark.json", report)
+    tables = "\n\n".join(_table(name, each) for name, each in report.items())
     readme = (HERE / "README.md").read_text()
     head, _, rest = readme.partition("<!-- table -->\n")
     tail = rest.partition("<!-- end -->\n")[2]

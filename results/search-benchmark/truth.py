@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search.data.datasets import load
+from search.data.datasets import load_data
 from search.files import JsonLines, write_bytes
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.progress import bar
-from search.training.supernet import load_inherited, read_card
+from search.training.supernet import load_inherited, read_metadata
 from spaces.tables import macs_table, params_table
 
 COLUMNS = ("arch", "code", "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "macs", "params")
@@ -34,18 +34,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    space = read_card(arguments.supernet)[1]
+    space = read_metadata(arguments.supernet)[1]
     codes = np.array(list(product(*(range(count) for count in space.choices))))
     codes = np.unique(space.canonical(codes), axis=0)
     assert len(codes) == space.size
     done = JsonLines(arguments.out.with_name(arguments.out.name + ".jsonl"))
-    found = [row["accuracy"] for row in done]
-    evaluate = load_inherited(arguments.supernet, load(arguments.data, space.resolution))
+    accuracies = [row["accuracy"] for row in done]
+    evaluate = load_inherited(arguments.supernet, load_data(arguments.data, space.resolution))
     with bar("networks", len(codes)) as progress:
-        for code in codes[len(found) :]:
-            found.append(evaluate(space.decode(code)))
-            done.append({"accuracy": found[-1]})
-            progress.at(len(found))
+        for code in codes[len(accuracies) :]:
+            accuracies.append(evaluate(space.decode(code)))
+            done.append({"accuracy": accuracies[-1]})
+            progress.update(len(accuracies))
     latency = Predictor(LatencyTable.load(arguments.latency), space)(codes)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -54,7 +54,7 @@ def main() -> None:
     for k, code in enumerate(codes):
         times = (f"{each[k]:.6g}" for each in (latency.latency_ms, latency.low_ms, latency.high_ms))
         name = "".join(map(str, code))
-        writer.writerow([space.decode(code).id, name, f"{found[k]:.6g}", *times, int(macs[k]), int(params[k])])
+        writer.writerow([space.decode(code).id, name, f"{accuracies[k]:.6g}", *times, int(macs[k]), int(params[k])])
     write_bytes(arguments.out, gzip.compress(text.getvalue().encode(), mtime=0))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ghostnet.arch import Arch
 from search.accuracy.study import read_study
 from search.errors import UserError
-from search.training.metadata import read_card, supernet_id
+from search.training.metadata import read_metadata, supernet_id
 from spaces.errors import SpaceError
 from spaces.space import Space
 from spaces.tables import costs
@@ -43,7 +43,7 @@ def features(space: Space, arch: Arch, inherited: float) -> list[float]:
     return [inherited, *np.log([known.macs, known.params]), float(np.log(widths).mean()), float(np.mean(shares))]
 
 
-def fitted(x: Floats, y: Floats) -> Any:
+def fit_ridge(x: Floats, y: Floats) -> Any:
     """A Bayesian ridge (MacKay, 1992), which finds its penalty from the data: features [n, k], accuracies [n]."""
     from sklearn.linear_model import BayesianRidge
     from sklearn.pipeline import make_pipeline
@@ -52,57 +52,57 @@ def fitted(x: Floats, y: Floats) -> Any:
     return make_pipeline(StandardScaler(), BayesianRidge()).fit(x, y)
 
 
-def left_out(space: Space, rows: Sequence[Row], without: str | None = None) -> Floats:
+def leave_one_out(space: Space, rows: Sequence[Row], without: str | None = None) -> Floats:
     """[n] what the correction says of each row's network if it is fitted on all others: its honest error.
 
     Args:
         without: one of `FEATURES` that it shall lack.
     """
-    x, y = points(space, rows)
-    return left_out_of(x[:, [name != without for name in FEATURES]], y)
+    x, y = training_points(space, rows)
+    return leave_one_out_predictions(x[:, [name != without for name in FEATURES]], y)
 
 
-def left_out_of(x: Floats, y: Floats) -> Floats:
+def leave_one_out_predictions(x: Floats, y: Floats) -> Floats:
     """[n] what a fit on all other rows says of each: features [n, k], accuracies [n]"""
     others = [np.arange(len(y)) != k for k in range(len(y))]
-    return np.array([fitted(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
+    return np.array([fit_ridge(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
 
 
-def points(space: Space, rows: Sequence[Row]) -> tuple[Floats, Floats]:
+def training_points(space: Space, rows: Sequence[Row]) -> tuple[Floats, Floats]:
     """What a correction is fitted on: `features` [n, k], and accuracies on the search split after training [n]."""
     x = [features(space, space.decode(np.array(row["code"])), row["inherited"]) for row in rows]
     return np.array(x), np.array([row["trained_on_search"] for row in rows])
 
 
 @dataclass(frozen=True)
-class Correction:
+class AccuracyCorrection:
     """Inherited accuracy -> accuracy expected after full training, for networks of a space and one supernet."""
 
     space: Space
     model: Any
 
     @classmethod
-    def fit(cls, space: Space, rows: Sequence[Row]) -> "Correction":
+    def fit(cls, space: Space, rows: Sequence[Row]) -> "AccuracyCorrection":
         """From networks that were trained.
 
         Args:
             rows: `code`, `inherited`, and `trained_on_search`: accuracy on the search split after full training, as the
                 test split is for the end.
         """
-        return cls(space, fitted(*points(space, rows)))
+        return cls(space, fit_ridge(*training_points(space, rows)))
 
     @classmethod
-    def load(cls, file: Path, supernet: Path) -> "Correction":
+    def load(cls, file: Path, supernet: Path) -> "AccuracyCorrection":
         """From `fidelity.json`.
 
         Raises:
             UserError: it is none, is of another supernet, or has too few networks.
         """
-        space = read_card(supernet)[1]
-        found = read_study(file)
-        rows, of = found["networks"], found.get("supernet_id")
-        if of != (asked := supernet_id(supernet)):
-            raise UserError(f"{file} is of another supernet ({of}) than {supernet} ({asked})")
+        space = read_metadata(supernet)[1]
+        study = read_study(file)
+        rows, recorded_id = study["networks"], study.get("supernet_id")
+        if recorded_id != (asked := supernet_id(supernet)):
+            raise UserError(f"{file} is of another supernet ({recorded_id}) than {supernet} ({asked})")
         if len(rows) < LEAST:
             raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(rows)}")
         for row in rows:
@@ -124,20 +124,20 @@ class Correction:
 
     def __call__(self, arch: Arch, inherited: float) -> float:
         """Expected accuracy on the search split, in [0, 1]"""
-        said = self.model.predict(np.array([features(self.space, arch, inherited)]))[0]
-        return float(np.clip(said, 0.0, 1.0))
+        predicted = self.model.predict(np.array([features(self.space, arch, inherited)]))[0]
+        return float(np.clip(predicted, 0.0, 1.0))
 
 
 class ExpectedAccuracy:
     """Accuracy on the search split that sub-networks are expected to have once they are trained; with it, the one that
     they inherit."""
 
-    def __init__(self, inherited: "InheritedAccuracy", correct: Correction) -> None:
+    def __init__(self, inherited: "InheritedAccuracy", correct: AccuracyCorrection) -> None:
         self.inherited, self.correct = inherited, correct
 
-    def settle_in(self) -> None:
+    def prepare(self) -> None:
         """Moves to this process's GPU, if it has one."""
-        self.inherited.settle_in()
+        self.inherited.prepare()
 
     def __call__(self, arch: Arch) -> dict[str, float]:
         inherited = self.inherited(arch)

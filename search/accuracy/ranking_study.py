@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
 from ghostnet.arch import Arch
-from ghostnet.weights import network
-from search.accuracy.predictor import LEAST, left_out
+from ghostnet.weights import load_network
+from search.accuracy.predictor import LEAST, leave_one_out
 from search.accuracy.study import SCHEMA, read_plan
 from search.bootstrap import interval
 from search.data.datasets import Data
@@ -34,9 +34,9 @@ from search.identity import Identity, check_same
 from search.progress import bar
 from search.recipes.schema import Training
 from search.training.evaluate import InheritedAccuracy, accuracy
-from search.training.metadata import finished
-from search.training.retrain import CARD, WEIGHTS, Job, retrain, retraining_identity
-from spaces.population import spread
+from search.training.metadata import read_finished
+from search.training.retrain import TRAINED_FILE, WEIGHTS, Job, retrain, retraining_identity
+from spaces.population import sample_evenly
 from spaces.space import Space
 from spaces.tables import costs
 
@@ -46,8 +46,8 @@ REDRAWN = 200
 Floats = NDArray[np.float64]
 
 
-class Beside(Protocol):
-    """What works on many networks at a time (`search.parallel.workers.SideBySide`)."""
+class ParallelWorkers(Protocol):
+    """What works on many networks at a time (`search.parallel.workers.RayWorkers`)."""
 
     def evaluate(
         self, inherited: InheritedAccuracy, waiting: list[tuple[str, Arch]]
@@ -68,7 +68,7 @@ def fidelity(
     device: torch.device,
     seeds: int = 1,
     trained: Path | None = None,
-    beside: Beside | None = None,
+    parallel: ParallelWorkers | None = None,
     front: Sequence[Arch] = (),
     supernet_id: str | None = None,
 ) -> dict[str, Any]:
@@ -102,30 +102,33 @@ def fidelity(
         inherited = {row["arch"]: row["accuracy"] for row in log}
         if inherited or (out / RECORD).exists():
             check_same(_record(out), identity, f"{out} holds another study")
-        archs = plan(space, count, seed, out / PLAN, front)
+        archs = study_networks(space, count, seed, out / PLAN, front)
         trained = trained or out / NETWORKS
         jobs = [job for name, arch in archs.items() for job in trainings(name, arch, trained / name, seed, seeds)]
-        cards = {job: finished(job.out / CARD, retraining_identity(job.arch, data, config, job.seed)) for job in jobs}
+        records = {
+            job: read_finished(job.out / TRAINED_FILE, retraining_identity(job.arch, data, config, job.seed))
+            for job in jobs
+        }
         unknown = [(name, arch) for name, arch in archs.items() if name not in inherited]
         whole = inherited_accuracy() if unknown else None
         write_json(out / RECORD, identity)  # now that everything is there that it takes
         write_json(out / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
         if whole:
-            evaluate = beside.evaluate if beside else partial(_evaluate, device)
+            evaluate = parallel.evaluate if parallel else partial(_evaluate, device)
             with bar("inherited accuracy", len(unknown)) as progress:
-                for name, found in evaluate(whole, unknown):
-                    log.append({"arch": name, "accuracy": found})
-                    inherited[name] = found
+                for name, network_accuracy in evaluate(whole, unknown):
+                    log.append({"arch": name, "accuracy": network_accuracy})
+                    inherited[name] = network_accuracy
                     progress.advance()
-        waiting = [job for job in jobs if not cards[job]]
-        if beside and waiting:
-            beside.retrain(waiting, config)
-            cards |= {job: read_json(job.out / CARD) for job in waiting}
+        waiting = [job for job in jobs if not records[job]]
+        if parallel and waiting:
+            parallel.retrain(waiting, config)
+            records |= {job: read_json(job.out / TRAINED_FILE) for job in waiting}
         else:
             for k, job in enumerate(waiting, 1):
                 title = f"network {k} of {len(waiting)}"
-                cards[job] = retrain(job.arch, data, config, job.out, seed=job.seed, device=device, title=title)
-        result = _result(space, data, config, archs, cards, inherited, identity, seeds, bins, device)
+                records[job] = retrain(job.arch, data, config, job.out, seed=job.seed, device=device, title=title)
+        result = _result(space, data, config, archs, records, inherited, identity, seeds, bins, device)
         write_json(out / RESULT, result)
     return result
 
@@ -140,7 +143,7 @@ def _result(
     data: Data,
     config: Training,
     archs: Mapping[str, Arch],
-    cards: Mapping[Job, Any],
+    records: Mapping[Job, Any],
     inherited: Mapping[str, float],
     identity: Identity,
     seeds: int,
@@ -151,10 +154,10 @@ def _result(
     supernet_id, seed, chosen = identity["supernet"], identity["seed"], set(identity["front"])
     accuracies: dict[str, list[float]] = {name: [] for name in archs}
     on_search: dict[str, list[float]] = {name: [] for name in archs}
-    for job, card in cards.items():
-        accuracies[job.name].append(card["test_accuracy"])
+    for job, metadata in records.items():
+        accuracies[job.name].append(metadata["test_accuracy"])
         if supernet_id:
-            net = network(job.arch, job.out / WEIGHTS).to(device)
+            net = load_network(job.arch, job.out / WEIGHTS).to(device)
             on_search[job.name].append(accuracy(net, data, data.search, job.arch.resolution))
     rows = [
         {
@@ -169,7 +172,7 @@ def _result(
         }
         for name, arch in archs.items()
     ]
-    corrected = left_out(space, rows) if supernet_id and len(rows) >= LEAST else None
+    corrected = leave_one_out(space, rows) if supernet_id and len(rows) >= LEAST else None
     return {
         "schema": SCHEMA,
         "space": space.name,
@@ -188,11 +191,11 @@ def _result(
     }
 
 
-def plan(space: Space, count: int, seed: int, path: Path, front: Sequence[Arch] = ()) -> dict[str, Arch]:
+def study_networks(space: Space, count: int, seed: int, path: Path, front: Sequence[Arch] = ()) -> dict[str, Arch]:
     """The networks of a study by id: those in its file, or `count` new ones and the `front`."""
     if not path.exists():
-        drawn = [space.decode(code) for code in spread(space, np.random.default_rng([seed, count]), count)]
-        return {arch.id: arch for arch in [*drawn, *front]}
+        sampled = [space.decode(code) for code in sample_evenly(space, np.random.default_rng([seed, count]), count)]
+        return {arch.id: arch for arch in [*sampled, *front]}
     archs = read_plan(path, space)
     others = len(archs.keys() - {arch.id for arch in front})
     if not count - len(front) <= others <= count or not all(arch in space for arch in front):
@@ -211,7 +214,7 @@ def trainings(name: str, arch: Arch, folder: Path, seed: int, seeds: int) -> lis
 def _evaluate(
     device: torch.device, evaluate: InheritedAccuracy, waiting: list[tuple[str, Arch]]
 ) -> Iterator[tuple[str, float]]:
-    evaluate.settle_in()
+    evaluate.prepare()
     for name, arch in waiting:
         yield name, evaluate(arch)
 
@@ -232,7 +235,7 @@ def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int
         return *_rank(x[picks], y[picks]).values(), within_bins(x[picks], y[picks], group[picks])
 
     tau_95, spearman_95, within_95 = interval(statistics, len(rows), rng).T.tolist()
-    expected, error = _behind([row.get("trained_by_seed", [row["trained"]]) for row in rows], test_images)
+    expected, error = _expected_accuracies([row.get("trained_by_seed", [row["trained"]]) for row in rows], test_images)
     redrawn = rng.normal(expected, error, size=(REDRAWN, len(y)))
     per_bin = []
     for k in range(bins):
@@ -266,10 +269,10 @@ def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int
     }
 
 
-def _corrected(rows: list[dict[str, Any]], said: Floats, bins: int) -> dict[str, float]:
+def _corrected(rows: list[dict[str, Any]], predicted: Floats, bins: int) -> dict[str, float]:
     """How well the correction, fitted on the others, ranks and hits each network."""
     order = np.argsort([row["macs"] for row in rows], kind="stable")
-    x, y = said[order], np.array([rows[k]["trained"] for k in order])
+    x, y = predicted[order], np.array([rows[k]["trained"] for k in order])
     group = np.arange(len(rows)) * bins // len(rows)
     return {
         "kendall_tau": _rank(x, y)["kendall_tau"],
@@ -278,7 +281,7 @@ def _corrected(rows: list[dict[str, Any]], said: Floats, bins: int) -> dict[str,
     }
 
 
-def _behind(by_seed: list[list[float]], test_images: int) -> tuple[Floats, float]:
+def _expected_accuracies(by_seed: list[list[float]], test_images: int) -> tuple[Floats, float]:
     """Expected accuracies that would scatter as the measured ones [networks, seeds] do, and a mean's standard error."""
     measured = np.array(by_seed)
     count, mean = measured.shape[1], measured.mean(1)

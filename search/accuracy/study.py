@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from ghostnet.arch import Arch, ArchError
 from search.errors import UserError
 from search.files import read_json
-from search.records import ArchId, Count, Record, Share, record_of
+from search.records import ArchId, Count, Record, Share, parse_record
 from spaces.space import Space
 
 SCHEMA: Literal["ghostnas.fidelity/1"] = "ghostnas.fidelity/1"
@@ -104,14 +104,14 @@ def read_study(file: Path) -> dict[str, Any]:
         UserError: no such file, or no study.
     """
     try:
-        found = read_json(file)
+        content = read_json(file)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from None
-    study = record_of(Study, found, str(file))
+    study = parse_record(Study, content, str(file))
     for k, each in enumerate(study.bins):
         if not any(each.macs[0] <= network.macs <= each.macs[1] for network in study.networks):
             raise UserError(f"{file}: no network is in bin {k} of its `bins`")
-    return found
+    return content
 
 
 def read_plan(file: Path, space: Space) -> dict[str, Arch]:
@@ -121,11 +121,11 @@ def read_plan(file: Path, space: Space) -> dict[str, Arch]:
         UserError: a network is none of the space's, or stands under another's id.
         OSError: there is no such file.
     """
-    found = read_json(file)
-    if not isinstance(found, dict):
+    content = read_json(file)
+    if not isinstance(content, dict):
         raise UserError(f"{file} must have architectures by their ids")
     archs: dict[str, Arch] = {}
-    for name, value in found.items():
+    for name, value in content.items():
         try:
             archs[name] = Arch.from_dict(value)
         except ArchError as error:

@@ -2,8 +2,7 @@
 
 from ghostnet.arch import Arch
 from search.api import Place
-from search.data.datasets import Data
-from search.data.datasets import load as load_data
+from search.data.datasets import Data, load_data
 from search.data.torch_dataset import from_datasets
 from search.training.metadata import space_for
 from spaces.custom import load_space as load_plain_space

@@ -9,9 +9,9 @@ from search.api import Place
 from search.data.datasets import Data
 from search.errors import UserError
 from search.export.manifest import Manifest
-from search.export.network import export_trained, known_facts
+from search.export.network import export_trained, known_metadata
 from search.export.verify import verify
-from search.records import record_of
+from search.records import parse_record
 from spaces.find import find_arch
 
 __all__ = ["Manifest", "export_network", "verify_export"]
@@ -43,18 +43,18 @@ def export_network(
         if isinstance(network, Arch) or not Path(network).is_dir():
             raise UserError("`weights` must name a file, where the network is no folder that has them")
         weights = Path(network) / "weights.safetensors"
-    facts = known_facts(None if isinstance(network, Arch) else Path(network), Path(weights))
+    metadata = known_metadata(None if isinstance(network, Arch) else Path(network), Path(weights))
     arch = network if isinstance(network, Arch) else find_arch(network)
     manifest = export_trained(
         arch,
         Path(weights),
         Path(out),
         list(formats),
-        facts,
+        metadata,
         data=data,
         timed=timed,
     )
-    return record_of(Manifest, manifest, str(out))
+    return parse_record(Manifest, manifest, str(out))
 
 
 def verify_export(folder: Place) -> dict[str, dict[str, Any]]:

@@ -16,14 +16,14 @@ from search.folders import locked
 from search.parallel import workers as side_by_side
 from search.progress import best_effort
 from search.recipes.schema import (
-    load,
-    recipe_for,
+    default_recipe,
+    load_recipe,
 )
-from search.records import record_of
+from search.records import parse_record
 from search.report.fidelity import write_page
 from search.training.distributed import best_device
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import check_data, read_card, supernet_id
+from search.training.metadata import check_data, read_metadata, supernet_id
 from spaces.space import Space
 
 __all__ = ["Study", "measure_fidelity"]
@@ -60,11 +60,13 @@ def measure_fidelity(
     Raises:
         UserError: a supernet or trials that don't fit, or a folder that holds another study.
     """
-    supernet, out, space = Path(supernet), Path(out), read_card(Path(supernet))[1]
-    config = load(recipe or recipe_for(data.name)).retrain.model_copy(update={"epochs": epochs} if epochs else {})
-    chosen = _front_of(Path(trials), space, front) if trials else []
+    supernet, out, space = Path(supernet), Path(out), read_metadata(Path(supernet))[1]
+    config = load_recipe(recipe or default_recipe(data.name)).retrain.model_copy(
+        update={"epochs": epochs} if epochs else {}
+    )
+    chosen = _front_networks(Path(trials), space, front) if trials else []
     check_data(supernet, data)
-    found = study_ranking(
+    study = study_ranking(
         lambda: inherited_accuracy(supernet, data),
         space,
         data,
@@ -76,16 +78,16 @@ def measure_fidelity(
         device=best_device(),
         seeds=seeds,
         trained=None if networks is None else Path(networks),
-        beside=side_by_side.SideBySide(data, workers, address) if workers > 1 or address else None,
+        parallel=side_by_side.RayWorkers(data, workers, address) if workers > 1 or address else None,
         front=chosen,
         supernet_id=supernet_id(supernet),
     )
     with locked(out), best_effort("the study's page"):
-        write_page(found, out)
-    return record_of(Study, found, str(out))
+        write_page(study, out)
+    return parse_record(Study, study, str(out))
 
 
-def _front_of(log: Path, space: Space, count: int) -> list[Arch]:
+def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
     """Networks along a search's front.
 
     Raises:

@@ -7,7 +7,7 @@ from search.errors import UserError
 from search.pipeline import run as pipeline
 from search.recipes.schema import (
     Recipe,
-    load,
+    load_recipe,
 )
 from search.report.report import write_report as write_page_of_run
 from search.report.summary import Summary, summarise
@@ -29,10 +29,10 @@ def run_recipe(
     Raises:
         UserError, SpaceError: what is wrong with the recipe or the folder.
     """
-    plan = recipe if isinstance(recipe, Recipe) else load(recipe)
+    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path("results") / plan.name if out is None else Path(out)
-    with pipeline.opened(plan, folder, resume, minutes) as job:
-        pipeline.run(job)
+    with pipeline.open_run(plan, folder, resume, minutes) as run:
+        pipeline.run(run)
     return summarise(folder)
 
 

@@ -90,7 +90,7 @@ def run_search(
     )
     out, tables = Path(out), [Path(latency)] if isinstance(latency, str | Path) else [Path(each) for each in latency]
     with locked(out):
-        found = search_networks(
+        result = search_networks(
             Path(supernet),
             tables,
             out / "trials.jsonl",
@@ -105,8 +105,8 @@ def run_search(
             own=own,
             evaluate=evaluate,
         )
-        for each in found.warnings:
+        for each in result.warnings:
             warn(each)
-        for trial in {t["arch"]: t for front in (found.front, *found.fronts.values()) for t in front}.values():
-            write_text(out / "front" / f"{trial['arch']}.json", found.arch(trial).to_json())
-    return found
+        for trial in {t["arch"]: t for front in (result.front, *result.fronts.values()) for t in front}.values():
+            write_text(out / "front" / f"{trial['arch']}.json", result.arch(trial).to_json())
+    return result

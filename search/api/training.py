@@ -10,19 +10,19 @@ from search.files import read_json
 from search.parallel import workers as side_by_side
 from search.pipeline.retrain_stage import train_all
 from search.recipes.schema import (
-    load,
+    default_recipe,
+    load_recipe,
     load_retraining,
-    recipe_for,
     supernet_part,
 )
-from search.records import record_of
+from search.records import parse_record
 from search.training.distributed import World, best_device
-from search.training.doubts import warn_of
 from search.training.evaluate import InheritedAccuracy
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import CARD, read_card, space_for, usual_teacher
+from search.training.metadata import SUPERNET_FILE, read_metadata, space_for, usual_teacher
 from search.training.records import SupernetMetadata, TrainedMetadata
-from search.training.retrain import CARD as TRAINED
+from search.training.result_warnings import print_warnings
+from search.training.retrain import TRAINED_FILE as TRAINED
 from search.training.retrain import Job
 from search.training.supernets import make_supernet
 from spaces.find import find_arch
@@ -67,20 +67,20 @@ def train_supernet(
         UserError: a recipe or a parent that can't be had or doesn't fit, a folder that holds another training, or what
             the training refuses.
     """
-    config, out = supernet_part(load(recipe or recipe_for(data.name)).supernet, kind, parent), Path(out)
+    config, out = supernet_part(load_recipe(recipe or default_recipe(data.name)).supernet, kind, parent), Path(out)
     if epochs:
         config = config.model_copy(update={"epochs": epochs})
     fitted, seconds = space_for(space, data.num_classes, data.in_chs), _seconds(minutes)
     if workers > 1 or address:
-        card = side_by_side.train_supernet(
+        written = side_by_side.train_supernet(
             fitted, data, config, out, seed=seed, seconds=seconds, workers=workers, address=address
         )
     else:
-        card = make_supernet(fitted, data, config, out, seed=seed, device=best_device(), seconds=seconds)
+        written = make_supernet(fitted, data, config, out, seed=seed, device=best_device(), seconds=seconds)
     World.current().wait()
-    metadata = record_of(SupernetMetadata, card or read_card(out)[0], str(out / CARD))
-    if World.current().leads:
-        warn_of("supernet", metadata.warnings)
+    metadata = parse_record(SupernetMetadata, written or read_metadata(out)[0], str(out / SUPERNET_FILE))
+    if World.current().is_main_process:
+        print_warnings("supernet", metadata.warnings)
     return metadata
 
 
@@ -129,10 +129,10 @@ def retrain_network(
         Path(out),
         None if init is None else Path(init),
     )
-    config, _ = load_retraining(recipe or recipe_for(data.name))
+    config, _ = load_retraining(recipe or default_recipe(data.name))
     if epochs:
         config = config.model_copy(update={"epochs": epochs})
-    cards = train_all(
+    records = train_all(
         [Job(name=out.name, arch=arch, seed=seed, out=out)],
         data,
         config,
@@ -143,7 +143,7 @@ def retrain_network(
         teacher=usual_teacher(teacher, init),
     )
     World.current().wait()
-    return record_of(TrainedMetadata, cards[0] or read_json(out / TRAINED), str(out))
+    return parse_record(TrainedMetadata, records[0] or read_json(out / TRAINED), str(out))
 
 
 def _seconds(minutes: float | None) -> float | None:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import search as api
-from search.commands.shared import Interruptible, Json, Out, Resume, Seed, SpaceName, answer, fresh, given, print_json
+from search.commands.shared import (
+    Interruptible,
+    Json,
+    Out,
+    Resume,
+    Seed,
+    SpaceName,
+    check_output,
+    explicit_options,
+    print_json,
+    print_result,
+)
 from search.errors import UserError
 from search.terminal import show
 
@@ -46,7 +57,7 @@ def calibrate(
 ) -> None:
     """Time this machine: make a latency table for a space, and say how well it predicts."""
     if context.invoked_subcommand:
-        if early := given(context):
+        if early := explicit_options(context):
             raise UserError(
                 f"{', '.join(early)} would not reach `calibrate {context.invoked_subcommand}`: its options stand "
                 f"behind its name"
@@ -56,10 +67,10 @@ def calibrate(
 
     chosen = _space(space, resolution)
     check_runtime(runtime, threads, dtype)  # type: ignore[arg-type]
-    fresh(out.parent, resume, out.name)
-    visits = out.with_name(out.name + ".visits.jsonl")
-    if visits.exists() and not resume:
-        raise UserError(f"{visits} is of an unfinished calibration: --resume goes on with it")
+    check_output(out.parent, resume, out.name)
+    log_file = out.with_name(out.name + ".visits.jsonl")
+    if log_file.exists() and not resume:
+        raise UserError(f"{log_file} is of an unfinished calibration: --resume goes on with it")
     table = api.calibrate(
         chosen,
         out,
@@ -73,7 +84,7 @@ def calibrate(
         held_out=networks,
         seed=seed,
     )
-    _headline(table, out, as_json)
+    _print_table_summary(table, out, as_json)
 
 
 @app.command()
@@ -103,7 +114,7 @@ def kit(
         most_units=units,
         seed=seed,
     )
-    answer(
+    print_result(
         {"folder": str(out), "items": count}, f"{out}: {count} networks and units; its README says the rest", as_json
     )
 
@@ -115,10 +126,10 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Make the table of what a kit measured."""
-    fresh(out.parent, False, out.name)
+    check_output(out.parent, False, out.name)
     from search.latency.kit_result import import_result
 
-    _headline(import_result(result, out), out, as_json)
+    _print_table_summary(import_result(result, out), out, as_json)
 
 
 @app.command()
@@ -129,21 +140,21 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Is a table still true of this machine? Exit code 0: valid, 3: shifted, 4: stale."""
-    from search.latency.check import EXIT_CODES, SHIFTED, rescaled
-    from search.latency.check import check as look
+    from search.latency.check import EXIT_CODES, SHIFTED, rescale_table
+    from search.latency.check import check_table as look
     from search.latency.table import LatencyTable
 
     loaded = LatencyTable.load(table)
     verdict = look(loaded, threads=threads)
     if rescale and verdict.state == SHIFTED:
-        rescaled(loaded, verdict.shift).save(table)
-    words = (
+        rescale_table(loaded, verdict.shift).save(table)
+    message = (
         f"{verdict.state}: {verdict.items} items take {verdict.shift:.3f} of their time then, and differ from that by "
         f"{verdict.spread:.1%} (allowed: {verdict.allowed_spread:.1%})"
     )
     if verdict.state == SHIFTED:
-        words += "; the table was rescaled" if rescale else "; --rescale puts that into the table"
-    answer(verdict.facts(), "\n".join([words, *verdict.notes]), as_json)
+        message += "; the table was rescaled" if rescale else "; --rescale puts that into the table"
+    print_result(verdict.to_dict(), "\n".join([message, *verdict.notes]), as_json)
     raise typer.Exit(0 if rescale and verdict.state == SHIFTED else EXIT_CODES[verdict.state])
 
 
@@ -155,7 +166,7 @@ def report(
 ) -> None:
     """How good a table is, in words and as a page."""
     from search.latency.table import LatencyTable, describe
-    from search.report.latency_page import words, write_page
+    from search.report.latency_page import format_table, write_page
 
     loaded = LatencyTable.load(table)
     page = out or table.with_name(table.name.removesuffix(".json").removesuffix(".lat") + ".lat.html")
@@ -163,7 +174,7 @@ def report(
     if as_json:
         print_json(describe(loaded) | {"page": str(page)})
         return
-    show(words(loaded))
+    show(format_table(loaded))
     show(f"Page: {page}")
 
 
@@ -178,13 +189,13 @@ def _space(name: str, resolution: int | None) -> "Space":
     return replace(space, resolution=resolution)
 
 
-def _headline(table: "LatencyTable", out: Path, as_json: bool) -> None:
+def _print_table_summary(table: "LatencyTable", out: Path, as_json: bool) -> None:
     from search.latency.table import describe
 
-    facts = describe(table)
-    words = (
-        f"{out}: {facts['entries']} of {facts['units_in_space']} units; on {facts['held_out_networks']} networks it "
-        f"never saw: error {facts['mape_percent']} % on average, {facts['max_percent']} % at most, Kendall tau "
-        f"{facts['kendall_tau']}; {facts['disturbed_percent']} % of the visits were disturbed"
+    summary = describe(table)
+    message = (
+        f"{out}: {summary['entries']} of {summary['units_in_space']} units; on {summary['held_out_networks']} networks "
+        f"it never saw: error {summary['mape_percent']} % on average, {summary['max_percent']} % at most, Kendall tau "
+        f"{summary['kendall_tau']}; {summary['disturbed_percent']} % of the visits were disturbed"
     )
-    answer(facts, words, as_json)
+    print_result(summary, message, as_json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from search.commands.shared import Json, answer
+from search.commands.shared import Json, print_result
 from search.terminal import show
 
 if TYPE_CHECKING:
@@ -32,41 +32,43 @@ def cost(
     from spaces.find import find_arch
 
     network = find_arch(arch)
-    facts: dict[str, Any] = {"arch": network.id}
+    result: dict[str, Any] = {"arch": network.id}
     if latency:
         table = LatencyTable.load(latency)
         classes, in_chs = table.setting.num_classes, table.setting.in_chs
         space = table_space(table)
         predict, code = Predictor(table, space), space.encode(network)
         predicted = predict(code)
-        facts |= {
+        result |= {
             "latency_ms": float(predicted.latency_ms[0]),
             "latency_low_ms": float(predicted.low_ms[0]),
             "latency_high_ms": float(predicted.high_ms[0]),
             "latency_source": predicted.source[0],
         }
         if by_layer:
-            facts["blocks"] = _blocks(network, classes, in_chs, predict.per_unit(network), table)
+            result["blocks"] = _blocks(network, classes, in_chs, predict.per_unit(network), table)
     total = network_cost(network, classes, in_chs)
-    facts |= {"macs": total.macs, "params": total.params, "resolution": network.resolution}
-    facts |= {"num_classes": classes, "in_chs": in_chs}
+    result |= {"macs": total.macs, "params": total.params, "resolution": network.resolution}
+    result |= {"num_classes": classes, "in_chs": in_chs}
     batch, dtype = (table.setting.batch, table.setting.dtype) if latency else (1, "float32")
     bytes_of = network_memory(network, classes, in_chs, batch, dtype)
-    facts |= {"memory": bytes_of.activations, "weights": bytes_of.weights, "batch": batch, "dtype": dtype}
+    result |= {"memory": bytes_of.activations, "weights": bytes_of.weights, "batch": batch, "dtype": dtype}
     parts = network_layers(network, classes, in_chs) if by_layer else ()
     if by_layer:
-        facts["layers"] = [asdict(layer) | {"macs": layer.cost.macs, "params": layer.cost.params} for layer in parts]
-    words = (
+        result["layers"] = [asdict(layer) | {"macs": layer.cost.macs, "params": layer.cost.params} for layer in parts]
+    message = (
         f"{total.macs:,} multiply-adds at {network.resolution} x {network.resolution}, "
         f"{total.params:,} parameters, {classes} classes; activations {bytes_of.activations:,} and weights "
         f"{bytes_of.weights:,} bytes ({dtype}, batch {batch})"
     )
     if latency:
-        words += f", {facts['latency_ms']:.3f} ms ({facts['latency_low_ms']:.3f} to {facts['latency_high_ms']:.3f})"
+        message += (
+            f", {result['latency_ms']:.3f} ms ({result['latency_low_ms']:.3f} to {result['latency_high_ms']:.3f})"
+        )
     if by_layer and not as_json:
         _show_layers(parts, total)
-        _show_blocks(facts.get("blocks", []))
-    answer(facts, words, as_json)
+        _show_blocks(result.get("blocks", []))
+    print_result(result, message, as_json)
 
 
 def _blocks(

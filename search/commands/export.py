@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import search as api
-from search.commands.shared import ARCH, Json, Out, answer, fresh
+from search.commands.shared import ARCH, Json, Out, check_output, print_result
 from search.errors import UserError
 from search.export.formats import FORMATS
 from search.terminal import say
@@ -39,11 +39,11 @@ def export(
     if not weights.exists():
         raise UserError(f"no file {weights}")
     if data:
-        sources.check(data)
-    fresh(out, False, "manifest.json")
+        sources.check_data_name(data)
+    check_output(out, False, "manifest.json")
     loaded = _images(data, weights, network.resolution, must=data is not None or "onnx-int8" in formats)
     manifest = api.export_network(arch, out, formats, weights=weights, data=loaded, timed=latency)
-    answer(manifest.model_dump(mode="json", by_alias=True), f"{', '.join(manifest.files)}: {out}", as_json)
+    print_result(manifest.model_dump(mode="json", by_alias=True), f"{', '.join(manifest.files)}: {out}", as_json)
 
 
 def verify(
@@ -54,9 +54,11 @@ def verify(
     from search.export.manifest import read_manifest
 
     read_manifest(folder)  # what is no export is told before anything is loaded
-    found = api.verify_export(folder)
-    words = "; ".join(f"{name} differs by {file['largest_difference']:.2g}" for name, file in found.items())
-    answer({"verified": found}, f"{folder} is what its manifest says: {words or 'no file that runs'}", as_json)
+    verified = api.verify_export(folder)
+    message = "; ".join(f"{name} differs by {file['largest_difference']:.2g}" for name, file in verified.items())
+    print_result(
+        {"verified": verified}, f"{folder} is what its manifest says: {message or 'no file that runs'}", as_json
+    )
 
 
 def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Data | None":
@@ -64,13 +66,13 @@ def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Da
     from search.data import names as sources
     from search.training.records import read_trained
 
-    card = weights.with_name("trained.json")
-    if name is None and card.exists():
-        name = read_trained(card).data
+    metadata = weights.with_name("trained.json")
+    if name is None and metadata.exists():
+        name = read_trained(metadata).data
     if name is None:
         return None
     try:
-        sources.check(name)
+        sources.check_data_name(name)
         return api.load_data(name, resolution)
     except UserError as error:
         if must:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import search as api
-from search.commands.shared import Address, Json, Out, RecipeName, Seed, Workers, answer
+from search.commands.shared import Address, Json, Out, RecipeName, Seed, Workers, print_result
 from search.errors import UserError
 
 
@@ -32,8 +32,8 @@ def fidelity(
     """Measure whether the supernet ranks networks as full training does. Goes on with what is in --out."""
     from search.data import names as sources
     from search.files import check_writable
-    from search.recipes.schema import load, recipe_for
-    from search.training.metadata import read_card
+    from search.recipes.schema import default_recipe, load_recipe
+    from search.training.metadata import read_metadata
 
     if count < 2 * bins:
         raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got --count {count}")
@@ -41,13 +41,13 @@ def fidelity(
     for path in (supernet / "supernet.json", *([trials] if trials else [])):
         if not path.exists():
             raise UserError(f"no file {path}")
-    card, space = read_card(supernet)
-    name = data or card["data"]
-    sources.check(name)
-    plan = load(recipe or recipe_for(name))
+    metadata, space = read_metadata(supernet)
+    name = data or metadata["data"]
+    sources.check_data_name(name)
+    loaded_recipe = load_recipe(recipe or default_recipe(name))
     study = api.measure_fidelity(
         supernet,
-        api.load_data(name, space.resolution_choices[-1], plan.train_images),
+        api.load_data(name, space.resolution_choices[-1], loaded_recipe.train_images),
         out,
         count=count,
         epochs=epochs,
@@ -62,11 +62,11 @@ def fidelity(
         address=address,
     )
     low, high = study.kendall_tau_95
-    words = (
+    message = (
         f"{out}: Kendall tau {study.kendall_tau:.2f} ({low:.2f} to {high:.2f}), within {bins} bins of like MACs "
         f"{study.tau_within_bins:.2f}; knowing each network's expected accuracy would reach {study.ceiling_tau:.2f}, "
         f"MACs alone {study.macs_tau:.2f}"
     )
     if study.corrected:
-        words += f", the supernet corrected by the others {study.corrected.kendall_tau:.2f}"
-    answer(study.model_dump(mode="json", by_alias=True), words, as_json)
+        message += f", the supernet corrected by the others {study.corrected.kendall_tau:.2f}"
+    print_result(study.model_dump(mode="json", by_alias=True), message, as_json)

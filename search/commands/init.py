@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from search.commands.shared import Json, answer
+from search.commands.shared import Json, print_result
 from search.errors import UserError
 from search.files import check_writable
 
@@ -51,17 +51,17 @@ def init(
     from search.files import write_text
     from search.pipeline import proposal
     from search.progress import warn
-    from search.recipes.schema import parse
+    from search.recipes.schema import parse_recipe
 
-    found = survey(data)
-    side = size or proposal.proposed_side(found.shorter_sides[1])
-    text = proposal.propose(found, side, flops_budget, parent, stem_stride)
-    parse(text, path.stem)
+    result = survey(data)
+    side = size or proposal.proposed_side(result.shorter_sides[1])
+    text = proposal.propose(result, side, flops_budget, parent, stem_stride)
+    parse_recipe(text, path.stem)
     write_text(path, text)
-    for line in _doubts(found, side):
+    for line in _doubts(result, side):
         warn(line)
-    answer(
-        proposal.summary(found, path), f"{_words(found, side)}\n{path}: `ghostnas run {path}` does the rest", as_json
+    print_result(
+        proposal.summary(result, path), f"{_words(result, side)}\n{path}: `ghostnas run {path}` does the rest", as_json
     )
 
 
@@ -77,14 +77,14 @@ def _stem_stride(parent: str) -> int:
 
 def _words(found: Any, side: int) -> str:
     least, middle, most = found.shorter_sides
-    words = [
+    message = [
         f"{sum(found.train)} training and {sum(found.test)} test pictures of {len(found.classes)} classes, "
         f"{min(found.train)} to {max(found.train)} training pictures a class",
         f"{found.channels}; shorter sides from {least} to {most} pixels, the middle one {middle}; networks see {side}",
     ]
     if found.test_share:
-        words.append(f"no test part: {found.test_share:.0%} of every class are held out, always the same pictures")
-    return "\n".join(words)
+        message.append(f"no test part: {found.test_share:.0%} of every class are held out, always the same pictures")
+    return "\n".join(message)
 
 
 def _doubts(found: Any, side: int) -> list[str]:

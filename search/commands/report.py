@@ -43,7 +43,7 @@ def print_run(summary: "Summary", as_json: bool) -> None:
     """A run's fully trained networks, what a time box cut, and where the report is."""
     from search.report.summary import rows
     from search.run_folder.run import REPORT
-    from spaces.population import short
+    from spaces.population import format_count
 
     page = summary.folder / REPORT
     if as_json:
@@ -56,8 +56,8 @@ def print_run(summary: "Summary", as_json: bool) -> None:
         [
             n["network"],
             f"{n['test_accuracy']:.2%}",
-            short(n["macs"]),
-            short(n["params"]),
+            format_count(n["macs"]),
+            format_count(n["params"]),
             "" if n["predicted_ms"] is None else f"{n['predicted_ms']:.3f}",
             "" if n["measured_ms"] is None else f"{n['measured_ms']:.3f}",
         ]

@@ -16,8 +16,8 @@ from search.commands.shared import (
     Resume,
     Seed,
     Workers,
-    answer,
-    fresh,
+    check_output,
+    print_result,
 )
 from search.errors import UserError
 
@@ -63,27 +63,27 @@ def retrain(
     from search.data import names as sources
     from search.files import write_json
     from search.folders import locked
-    from search.recipes.schema import load_retraining, recipe_for
+    from search.recipes.schema import default_recipe, load_retraining
     from search.training.metadata import usual_teacher
 
-    named = _named(archs)
-    config, limit = load_retraining(recipe or recipe_for(data))
+    named = _archs_by_name(archs)
+    config, limit = load_retraining(recipe or default_recipe(data))
     config = config.model_copy(update={key: value for key, value in (("epochs", epochs), ("lr", lr)) if value})
-    drawn = _seeds(seeds) if seeds else [seed]
-    sources.check(data)
+    seed_list = _seeds(seeds) if seeds else [seed]
+    sources.check_data_name(data)
     if init and not init.exists():
         raise UserError(f"no folder or file {init}")
     if taught := usual_teacher(teacher, init):
         sources.check_teacher(taught)
-    places = {(name, k): _place(out, name, k, len(named), len(drawn)) for name in named for k in drawn}
-    for place in places.values():
-        fresh(place, resume, "trained.json")
+    folders = {(name, k): _output_folder(out, name, k, len(named), len(seed_list)) for name in named for k in seed_list}
+    for folder in folders.values():
+        check_output(folder, resume, "trained.json")
     loaded = api.load_data(data, max(arch.resolution for arch in named.values()), limit)
-    from search.pipeline.retrain_stage import over_seeds, train_all, words  # torch is there by now
+    from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all  # torch is there by now
     from search.training.retrain import Job
 
-    jobs = [Job(name=name, arch=named[name], seed=k, out=place) for (name, k), place in places.items()]
-    cards = train_all(
+    jobs = [Job(name=name, arch=named[name], seed=k, out=folder) for (name, k), folder in folders.items()]
+    records = train_all(
         jobs,
         loaded,
         config,
@@ -93,35 +93,37 @@ def retrain(
         init=init,
         teacher=taught,
     )
-    if not all(cards):  # another process of torchrun's speaks
+    if not all(records):  # another process of torchrun's speaks
         return
     if len(jobs) == 1:
-        card = cards[0]
-        answer(card, f"{card['test_accuracy']:.2%} on {card['test_images']} test images: {out}", as_json)
+        metadata = records[0]
+        print_result(
+            metadata, f"{metadata['test_accuracy']:.2%} on {metadata['test_images']} test images: {out}", as_json
+        )
         return
-    found = over_seeds(jobs, cards)
+    summary = summarise_seeds(jobs, records)
     with locked(out):
-        write_json(out / "summary.json", found)
-    answer({"networks": found}, f"{words(found)}\n{out}", as_json)
+        write_json(out / "summary.json", summary)
+    print_result({"networks": summary}, f"{format_accuracies(summary)}\n{out}", as_json)
 
 
-def _named(archs: list[str]) -> "dict[str, Arch]":
+def _archs_by_name(archs: list[str]) -> "dict[str, Arch]":
     """Architectures by the names of their folders: the file's, its folder's, or the name that was given."""
     from spaces.find import find_arch
 
-    found: dict[str, Arch] = {}
+    named: dict[str, Arch] = {}
     for text in archs:
         path, arch = Path(text), find_arch(text)
         there = path.resolve()
         name = there.name if path.is_dir() else there.parent.name if path.name == "arch.json" else there.stem
         if not path.exists():  # a name such as cifar:0.5x
             name = text.replace(":", "-").replace("/", "-")
-        if name in found:
+        if name in named:
             name = f"{name}-{arch.id}"
-        if name in found:
+        if name in named:
             raise UserError(f"architecture {text} is there twice")
-        found[name] = arch
-    return found
+        named[name] = arch
+    return named
 
 
 def _seeds(text: str) -> list[int]:
@@ -135,7 +137,7 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _place(out: Path, name: str, seed: int, archs: int, seeds: int) -> Path:
+def _output_folder(out: Path, name: str, seed: int, archs: int, seeds: int) -> Path:
     """Where a network goes: `out` itself if it is the only one, else a folder for each network and seed."""
-    place = out / name if archs > 1 else out
-    return place / f"seed-{seed}" if seeds > 1 else place
+    folder = out / name if archs > 1 else out
+    return folder / f"seed-{seed}" if seeds > 1 else folder

@@ -37,21 +37,21 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Everything: train the supernet, calibrate latency, search, retrain, export, report."""
-    from search.recipes.schema import load
+    from search.recipes.schema import load_recipe
     from search.run_folder.run import RUN, recorded_recipe
 
     if not resume:
         check_has_recipe(data, recipe)
     again = resume and recipe is None and out is not None and (out / RUN).exists()
-    plan = recorded_recipe(out) if out and again else load(recipe or "digits")
-    plan = plan.model_copy(
+    loaded = recorded_recipe(out) if out and again else load_recipe(recipe or "digits")
+    loaded = loaded.model_copy(
         update={k: v for k, v in (("data", data), ("seed", seed)) if v is not None}
-        | ({"search": plan.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
+        | ({"search": loaded.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
     )
     if estimate:
-        show_estimate(plan, as_json)
+        show_estimate(loaded, as_json)
         return
-    summary = api.run_recipe(plan, out, minutes=minutes, resume=resume)
+    summary = api.run_recipe(loaded, out, minutes=minutes, resume=resume)
     print_run(summary, as_json)
     if summary.left_out:  # said in the notes
         raise typer.Exit(NOT_EXPORTED)

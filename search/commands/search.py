@@ -14,7 +14,7 @@ from search.commands.shared import (
     Resume,
     Seed,
     Workers,
-    fresh,
+    check_output,
     print_json,
 )
 from search.errors import UserError
@@ -81,7 +81,7 @@ def search(
     from search.engine.custom import load_objective
     from search.pipeline.search_problem import check_search
     from search.recipes.schema import Backend, Sampler, Search, check_sampler
-    from search.training.metadata import read_card
+    from search.training.metadata import read_metadata
 
     for kind, name, names in (("the backend", backend, get_args(Backend)), ("a sampler", sampler, get_args(Sampler))):
         if name not in names:
@@ -102,9 +102,9 @@ def search(
     for path in (supernet / "supernet.json", *latency, *([fidelity] if fidelity else [])):
         if not path.exists():
             raise UserError(f"no file {path}")
-    card, space = read_card(supernet)
-    name = data or card["data"]
-    sources.check(name)
+    metadata, space = read_metadata(supernet)
+    name = data or metadata["data"]
+    sources.check_data_name(name)
     config = Search(
         flops_budget=flops_budget,
         params_budget=params_budget,
@@ -120,8 +120,8 @@ def search(
     )
     # What is impossible is answered here, before anything is loaded or written.
     check_search(supernet, latency, config, latency_budget or [], own, fidelity)
-    fresh(out, resume, "trials.jsonl")
-    found = api.run_search(
+    check_output(out, resume, "trials.jsonl")
+    result = api.run_search(
         supernet,
         cache(lambda: api.load_data(name, space.resolution_choices[-1])),
         out,
@@ -144,27 +144,27 @@ def search(
         seed=seed,
         minutes=minutes,
     )
-    fronts = found.fronts
-    facts: dict[str, Any] = {"evaluated": len(found.trials), "front": found.front, "warnings": found.warnings}
+    fronts = result.fronts
+    output: dict[str, Any] = {"evaluated": len(result.trials), "front": result.front, "warnings": result.warnings}
     if len(fronts) > 1:
-        facts["fronts"] = fronts
+        output["fronts"] = fronts
     if choose:
         from search.pipeline.search_stage import write_chosen  # torch is there by now
 
-        facts["chosen"] = write_chosen(found, choose, latency[0], out)
+        output["chosen"] = write_chosen(result, choose, latency[0], out)
     if as_json:
-        print_json(facts)
+        print_json(output)
         return
     columns = [each.name for each in own]
     for budget, trials_of in fronts.items():
         _print_front(trials_of, columns, f"within {budget}" if len(fronts) > 1 else None)
     if choose:
-        _print_front(facts["chosen"], columns, "chosen")
-    show(f"{len(found.trials)} networks evaluated; the front's architectures: {out / 'front'}")
+        _print_front(output["chosen"], columns, "chosen")
+    show(f"{len(result.trials)} networks evaluated; the front's architectures: {out / 'front'}")
 
 
 def _print_front(trials: list[dict[str, Any]], own: list[str], title: str | None) -> None:
-    from spaces.population import short
+    from spaces.population import format_count
 
     measured = any(t.get("measured_ms") for t in trials)
     accuracy = "expected accuracy" if any("inherited" in t for t in trials) else "accuracy"
@@ -174,6 +174,6 @@ def _print_front(trials: list[dict[str, Any]], own: list[str], title: str | None
     for t in trials:
         times = [t["latency_ms"], *([t["measured_ms"]] if measured else [])]
         cells = ["" if ms is None else f"{ms:.3f}" for ms in times]
-        rows.append([t["arch"], f"{t['accuracy']:.2%}", *cells, short(t["macs"]), short(t["params"])])
+        rows.append([t["arch"], f"{t['accuracy']:.2%}", *cells, format_count(t["macs"]), format_count(t["params"])])
         rows[-1] += [f"{t[name]:.4g}" for name in own]
     show_table(columns, rows, title)

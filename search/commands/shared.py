@@ -50,7 +50,7 @@ class TwoWords(Interruptible):
         return super().resolve_command(ctx, [both, *args[2:]] if both in self.commands else args)
 
 
-def given(context: typer.Context) -> list[str]:
+def explicit_options(context: typer.Context) -> list[str]:
     """The options that stand on the command line, by their names."""
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     sources = {name: context.get_parameter_source(name) for name in names if name}
@@ -70,7 +70,7 @@ def check_has_recipe(data: str | None, *given: str | None) -> None:
         raise UserError(f"no recipe for {data}: `ghostnas init {data}` writes one that fits the pictures")
 
 
-def fresh(folder: Path, resume: bool, product: str) -> None:
+def check_output(folder: Path, resume: bool, product: str) -> None:
     """Whether a command may make `product` in `folder`: known before any work is done.
 
     Raises:
@@ -84,14 +84,14 @@ def fresh(folder: Path, resume: bool, product: str) -> None:
         )
 
 
-def answer(facts: dict[str, Any], words: str, as_json: bool) -> None:
+def print_result(result: dict[str, Any], message: str, as_json: bool) -> None:
     """Prints what a command came to; of torchrun's processes one does."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
         return
     if as_json:
-        print_json(facts)
+        print_json(result)
     else:
-        show(words)
+        show(message)
 
 
 def print_json(value: Any) -> None:

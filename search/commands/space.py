@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from search.commands.shared import Json, answer
+from search.commands.shared import Json, print_result
 
 
 def space(
@@ -12,8 +12,8 @@ def space(
     as_json: Json = False,
 ) -> None:
     """A space: its dimensions, exact size, smallest and largest, and a histogram of multiply-adds."""
-    from search.report.space import facts, words
+    from search.report.space import describe_space, format_space
     from spaces.custom import load_space
 
-    found = facts(load_space(name))
-    answer(found, words(found), as_json)
+    description = describe_space(load_space(name))
+    print_result(description, format_space(description), as_json)

@@ -16,9 +16,9 @@ from search.commands.shared import (
     Resume,
     Seed,
     Workers,
-    answer,
     check_has_recipe,
-    fresh,
+    check_output,
+    print_result,
 )
 
 
@@ -48,15 +48,15 @@ def train(
     A transplanted one is a single trained GhostNet, the parent, that every network is fitted to. Also under torchrun.
     """
     from search.data import names as sources
-    from search.recipes.schema import load, recipe_for, supernet_part
+    from search.recipes.schema import default_recipe, load_recipe, supernet_part
     from spaces.custom import load_space
 
     check_has_recipe(data, recipe, space)
-    plan, chosen = load(recipe or recipe_for(data)), load_space(space or "digits")
-    supernet_part(plan.supernet, kind, init)
-    sources.check(data)
-    fresh(out, resume, "supernet.json")
-    loaded = api.load_data(data, chosen.resolution_choices[-1], plan.train_images)
+    loaded_recipe, chosen = load_recipe(recipe or default_recipe(data)), load_space(space or "digits")
+    supernet_part(loaded_recipe.supernet, kind, init)
+    sources.check_data_name(data)
+    check_output(out, resume, "supernet.json")
+    loaded = api.load_data(data, chosen.resolution_choices[-1], loaded_recipe.train_images)
     metadata = api.train_supernet(
         chosen,
         loaded,
@@ -69,8 +69,8 @@ def train(
         workers=workers,
         address=address,
     )
-    card = metadata.model_dump(mode="json", by_alias=True)
-    words = f"{metadata.training.epochs:g} epochs in {metadata.training.seconds:.0f} s: {out}"
-    if parent := card.get("parent"):
-        words = f"parent {parent['arch']}: {parent['test_accuracy']:.2%} on the test split; {words}"
-    answer(card, words, as_json)
+    written = metadata.model_dump(mode="json", by_alias=True)
+    message = f"{metadata.training.epochs:g} epochs in {metadata.training.seconds:.0f} s: {out}"
+    if parent := written.get("parent"):
+        message = f"parent {parent['arch']}: {parent['test_accuracy']:.2%} on the test split; {message}"
+    print_result(written, message, as_json)

@@ -17,12 +17,12 @@ import torchvision.datasets
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from search.data.encoded import EncodedSplit, ImageTransform, transformed
+from search.data.encoded import EncodedSplit, ImageTransform, apply_transform
 from search.data.fingerprint import fingerprint
 from search.data.image_folder import Labelled, read_image_folder
-from search.data.images import check_headers, decode_all, middle
+from search.data.images import centre_crop, check_headers, decode_all
 from search.data.labels import check_names, check_sizes
-from search.data.names import TORCHVISION, ImagePath, check, image_path
+from search.data.names import TORCHVISION, ImagePath, check_data_name, image_path
 from search.data.parquet import read_parquet
 from search.errors import UserError
 
@@ -80,7 +80,7 @@ class Split:
             images = self.images[here]
             if self.transform:
                 changed = [
-                    transformed(to_pil_image(image), self.transform, seed + i)
+                    apply_transform(to_pil_image(image), self.transform, seed + i)
                     for image, i in zip(images.cpu(), index.tolist(), strict=True)
                 ]
                 images = torch.stack(changed).to(images.device)
@@ -140,7 +140,7 @@ def resized(images: Tensor, side: int | None) -> Tensor:
     return torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
-def load(name: str, resolution: int, limit: int | None = None) -> Data:
+def load_data(name: str, resolution: int, limit: int | None = None) -> Data:
     """Loads a data set at a resolution.
 
     Args:
@@ -149,7 +149,7 @@ def load(name: str, resolution: int, limit: int | None = None) -> Data:
     Raises:
         UserError: it can't be had, or is not what it should be.
     """
-    check(name)
+    check_data_name(name)
     train: Split | EncodedSplit
     test: Split | EncodedSplit
     if source := image_path(name):
@@ -185,8 +185,8 @@ def split_up(
     check_sizes(name, classes, train.labels, test.labels)
     search, calibration, rest = _parts(train.labels)
     shown = train.take(rest)
-    whole = _loaded(shown, resolution)
-    calibrated, searched = (_decoded(train.take(part), resolution) for part in (calibration, search))
+    whole = _load_split(shown, resolution)
+    calibrated, searched = (_decode_split(train.take(part), resolution) for part in (calibration, search))
     if isinstance(whole, Split):
         mean, std = statistics(whole.images)
         whole = replace(whole, encoded=shown if isinstance(shown, EncodedSplit) else None)
@@ -203,7 +203,7 @@ def split_up(
         train=whole if limit is None else whole.take(torch.arange(min(limit, len(whole)))),
         calibration=calibrated,
         search=searched,
-        test=_loaded(test, resolution),
+        test=_load_split(test, resolution),
         mean=mean,
         std=std,
         flip=flip,
@@ -270,7 +270,7 @@ def split_sizes(name: str, limit: int | None = None) -> SplitSizes:
     Raises:
         UserError: the data set can't be had, or is not what it should be.
     """
-    check(name)
+    check_data_name(name)
     if source := image_path(name):
         train, test, classes = _encoded(source, 1)
         check_sizes(name, classes, train.labels, test.labels)
@@ -297,16 +297,16 @@ def _parts(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return order[:to_search], order[to_search:][:to_calibrate], order[to_search + to_calibrate :]
 
 
-def _loaded(split: Split | EncodedSplit, resolution: int) -> Split | EncodedSplit:
+def _load_split(split: Split | EncodedSplit, resolution: int) -> Split | EncodedSplit:
     """A split in memory, at a resolution; one that is too large for it stays encoded, and the beginnings of its images
     are checked."""
     if isinstance(split, EncodedSplit) and len(split) * split.in_chs * resolution**2 > IN_MEMORY:
         check_headers(split.sources)
         return split
-    return _decoded(split, resolution)
+    return _decode_split(split, resolution)
 
 
-def _decoded(split: Split | EncodedSplit, resolution: int) -> Split:
+def _decode_split(split: Split | EncodedSplit, resolution: int) -> Split:
     """A split in memory, at a resolution."""
     if isinstance(split, EncodedSplit):
         return Split(decode_all(split.sources, resolution), split.labels)
@@ -314,7 +314,7 @@ def _decoded(split: Split | EncodedSplit, resolution: int) -> Split:
         return split
     images = torch.empty(len(split), split.in_chs, resolution, resolution, dtype=torch.uint8)
     for part, into in zip(split.images.split(AT_A_TIME), images.split(AT_A_TIME), strict=True):
-        into.copy_(middle(part, resolution))
+        into.copy_(centre_crop(part, resolution))
     return replace(split, images=images)
 
 
@@ -334,11 +334,11 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _by_class(labels: Tensor) -> Tensor:
     """A shuffled order in which every stretch has the classes in proportion."""
     rng = np.random.default_rng(SPLIT_SEED)
-    place = np.empty(len(labels))
+    rank = np.empty(len(labels))
     for label in np.unique(labels.numpy()):
         members = np.flatnonzero(labels.numpy() == label)
-        place[rng.permutation(members)] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
-    return torch.from_numpy(np.argsort(place, kind="stable"))
+        rank[rng.permutation(members)] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
+    return torch.from_numpy(np.argsort(rank, kind="stable"))
 
 
 def _digits() -> tuple[Split, Split, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from search.data.images import ImageSource, decode, middle, workers
+from search.data.images import ImageSource, centre_crop, decode, workers
 from search.errors import UserError
 
 AHEAD = 3  # batches a worker
@@ -90,11 +90,11 @@ class _Decoded(Dataset):
         except UserError as error:
             return str(error)
         if split.transform is None or not split.transform.crops:
-            image = middle(image, split.resolution)
-        return transformed(image, split.transform, seed + i), split.labels[i], seed
+            image = centre_crop(image, split.resolution)
+        return apply_transform(image, split.transform, seed + i), split.labels[i], seed
 
 
-def transformed(image: Any, transform: Callable[[Any, int], Any] | None, seed: int) -> Tensor:
+def apply_transform(image: Any, transform: Callable[[Any, int], Any] | None, seed: int) -> Tensor:
     """An image of Pillow's, transformed, as uint8 [C, H, W]"""
     return pil_to_tensor(transform(image, seed) if transform else image)
 

@@ -26,23 +26,23 @@ def fingerprint(name: str) -> str:
 
 def _files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """Files at any depth, in order, none of them hidden or in a hidden folder."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+    matches = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(path for path in matches if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
 def _digest(folder: Path, files: list[Path], test_share: float | None) -> str:
     sizes = np.array([file.stat().st_size for file in files], dtype=np.int64)
-    found = hashlib.sha256() if test_share is None else hashlib.sha256(f"test {test_share:g}\0".encode())
+    digest = hashlib.sha256() if test_share is None else hashlib.sha256(f"test {test_share:g}\0".encode())
     for file, size in zip(files, sizes, strict=True):
-        found.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
     ends = np.cumsum(sizes)
     if len(files) and ends[-1]:
         for at in np.linspace(0, ends[-1] - 1, PIECES).astype(np.int64):
             k = int(np.searchsorted(ends, at, side="right"))
-            found.update(_piece(files[k], int(at - ends[k] + sizes[k])))
+            digest.update(_piece(files[k], int(at - ends[k] + sizes[k])))
         for k in np.unique(np.linspace(0, len(files) - 1, PIECES).astype(int)):  # where Parquet has its classes
-            found.update(_piece(files[k], max(0, int(sizes[k]) - PIECE)))
-    return found.hexdigest()[:12]
+            digest.update(_piece(files[k], max(0, int(sizes[k]) - PIECE)))
+    return digest.hexdigest()[:12]
 
 
 def _piece(file: Path, at: int) -> bytes:

@@ -41,13 +41,13 @@ def _read(part: Path, classes: tuple[str, ...]) -> Labelled:
     labels: list[int] = []
     skipped = Counter(_ending(path.name) for path in part.iterdir() if path.is_file() and not _hidden(path.name))
     for label, name in enumerate(classes):
-        found, others = _images(part / name)
+        images, others = _images(part / name)
         skipped += others
-        if not found:
+        if not images:
             endings = f" (skipped: {_counts(others)})" if others else ""
             raise UserError(f"{part / name} has no images{endings}: their names end in {', '.join(sorted(SUFFIXES))}")
-        sources += map(ImageSource, found)
-        labels += [label] * len(found)
+        sources += map(ImageSource, images)
+        labels += [label] * len(images)
     if skipped:
         say(f"{part}: {skipped.total()} files skipped, which are no images by their names: {_counts(skipped)}")
     return tuple(sources), torch.tensor(labels)
@@ -55,7 +55,7 @@ def _read(part: Path, classes: tuple[str, ...]) -> Labelled:
 
 def _images(folder: Path) -> tuple[list[str], Counter[str]]:
     """The images below a folder, in order, and how many other files there are by their endings."""
-    found: list[tuple[str, str]] = []
+    images: list[tuple[str, str]] = []
     skipped: Counter[str] = Counter()
     for root, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
         folders[:] = [name for name in folders if not _hidden(name)]
@@ -63,10 +63,10 @@ def _images(folder: Path) -> tuple[list[str], Counter[str]]:
             if _hidden(name):
                 continue
             if _ending(name) in SUFFIXES:
-                found.append((root, name))
+                images.append((root, name))
             else:
                 skipped[_ending(name)] += 1
-    return [os.path.join(root, name) for root, name in sorted(found)], skipped
+    return [os.path.join(root, name) for root, name in sorted(images)], skipped
 
 
 def _hidden(name: str) -> bool:

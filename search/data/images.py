@@ -52,7 +52,7 @@ def decode(source: ImageSource) -> Image.Image:
         UserError: it is none, is damaged or too large; the message names it.
     """
     try:
-        with _opened(source) as image:
+        with _open_image(source) as image:
             image.load()
             return _rgb(_upright(image))
     except Exception as error:  # Pillow fails in any way on damaged bytes
@@ -66,7 +66,7 @@ def check_header(source: ImageSource) -> None:
         UserError: see `decode`; damage further on is not seen.
     """
     try:
-        _opened(source).close()
+        _open_image(source).close()
     except Exception as error:
         raise _refusal(source.name, error) from None
 
@@ -78,7 +78,7 @@ def check_headers(sources: Sequence[ImageSource]) -> None:
             progress.advance()
 
 
-def middle(image: Any, resolution: int) -> Any:
+def centre_crop(image: Any, resolution: int) -> Any:
     """The middle square of an image of Pillow's, or of uint8 [..., H, W], at a resolution: bilinear, antialiased. Below
     `LARGE` it is as wide as the image, from there on 7/8 of that.
 
@@ -96,7 +96,7 @@ def decode_all(sources: Sequence[ImageSource], resolution: int) -> Tensor:
     """The middles of images, uint8 [N, 3, resolution, resolution], several decoded at a time."""
 
     def one(source: ImageSource) -> Tensor:
-        return F.pil_to_tensor(middle(decode(source), resolution))
+        return F.pil_to_tensor(centre_crop(decode(source), resolution))
 
     images = torch.empty(len(sources), 3, resolution, resolution, dtype=torch.uint8)
     with ThreadPoolExecutor(workers()) as pool, bar("read images", len(sources)) as progress:
@@ -111,7 +111,7 @@ def workers() -> int:
     return min(16, max(1, (os.cpu_count() or 1) - 1))
 
 
-def _opened(source: ImageSource) -> Image.Image:
+def _open_image(source: ImageSource) -> Image.Image:
     content = source.content
     if content is None and not stat.S_ISREG(os.stat(source.name).st_mode):  # opening a pipe would wait for ever
         raise UserError("it is not a file")

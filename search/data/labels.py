@@ -36,11 +36,11 @@ def resolve(column: Any, names: Sequence[str] | None, where: Where) -> tuple[Ten
     if types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind):
         texts = [str(value) for value in column.to_pylist()]
         names = tuple(names or sorted(set(texts)))
-        place = {name: i for i, name in enumerate(names)}
+        index_of = {name: i for i, name in enumerate(names)}
         for row, text in enumerate(texts):
-            if text not in place:
+            if text not in index_of:
                 raise UserError(f"{where(row)} has the label {text!r}; the classes are {_some(names)}")
-        return torch.tensor([place[text] for text in texts], dtype=torch.int64), check_names(names)
+        return torch.tensor([index_of[text] for text in texts], dtype=torch.int64), check_names(names)
     if not types.is_integer(kind):
         raise UserError(f"labels are whole numbers or strings, but {where(0)} and the rest have {column.type}")
     column = column.cast(kind)
@@ -66,16 +66,16 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def check_same(first: Sequence[str], second: Sequence[str], places: tuple[str, str]) -> None:
+def check_same(first: Sequence[str], second: Sequence[str], sources: tuple[str, str]) -> None:
     """Raises:
     UserError: two places' lists of classes differ; it says in which.
     """
     if tuple(first) == tuple(second):
         return
     extras = sorted(set(first) - set(second)), sorted(set(second) - set(first))
-    differing = [f"only {place} has {_some(extra)}" for place, extra in zip(places, extras, strict=True) if extra]
+    differing = [f"only {source} has {_some(extra)}" for source, extra in zip(sources, extras, strict=True) if extra]
     raise UserError(
-        f"the classes of {places[0]} and {places[1]} differ: {'; '.join(differing) or 'their order is not the same'}"
+        f"the classes of {sources[0]} and {sources[1]} differ: {'; '.join(differing) or 'their order is not the same'}"
     )
 
 
@@ -89,9 +89,9 @@ def check_sizes(name: str, classes: Sequence[str], train: Tensor, test: Tensor) 
     present = int((counts > 0).sum())
     if present < MIN_CLASSES:
         raise UserError(f"{name}: images of {MIN_CLASSES} classes or more are needed, but all are of {present}")
-    for part, least, found in (("training", MIN_TRAIN, len(train)), ("test", MIN_TEST, len(test))):
-        if found < least:
-            raise UserError(f"{name}: {least} {part} images or more are needed, but there are {found}")
+    for part, least, count in (("training", MIN_TRAIN, len(train)), ("test", MIN_TEST, len(test))):
+        if count < least:
+            raise UserError(f"{name}: {least} {part} images or more are needed, but there are {count}")
     if present < len(classes):
         without = [classes[i] for i in torch.nonzero(counts == 0).flatten().tolist()]
         say(f"{name}: {len(without)} of {len(classes)} classes have no training image: {_some(without)}")

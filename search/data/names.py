@@ -53,7 +53,7 @@ def image_path(name: str) -> ImagePath | None:
     return ImagePath(kind, Path(folder), share)
 
 
-def check(name: str) -> None:
+def check_data_name(name: str) -> None:
     """Raises:
     UserError: an unknown name, or a path that is not there or not of that layout.
     """
@@ -144,10 +144,10 @@ def test_folder(folder: Path) -> Path:
         raise UserError(rule)
     if not (classes := class_folders(train)):
         raise UserError(f"{rule}; {train} holds no folder")
-    labelled = {part: found for part in parts if (found := class_folders(part))}  # others may lie flat, without labels
+    labelled = {part: names for part in parts if (names := class_folders(part))}  # others may lie flat, without labels
     if not labelled:
         raise UserError(f"{rule}; {' and '.join(map(str, parts))} hold no folder")
-    return next((part for part, found in labelled.items() if found == classes), next(iter(labelled)))
+    return next((part for part, names in labelled.items() if names == classes), next(iter(labelled)))
 
 
 def check_teacher(name: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_image
 
 from search.data.datasets import Data, Split, split_up
-from search.data.images import middle
+from search.data.images import centre_crop
 from search.data.labels import check_names
 from search.errors import UserError
 
@@ -105,7 +105,7 @@ def _image(image: Any, what: str, resolution: int | None) -> Tensor:
     if resolution is None and pixels.shape[1] != pixels.shape[2]:
         raise UserError(f"{what} is {pixels.shape[2]} x {pixels.shape[1]}: `resolution` makes squares of such images")
     pixels = pixels.contiguous()
-    return pixels if resolution is None else middle(pixels[None], resolution)[0]
+    return pixels if resolution is None else centre_crop(pixels[None], resolution)[0]
 
 
 def _label(label: Any, what: str) -> int:

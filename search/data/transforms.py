@@ -49,7 +49,7 @@ class Augment:
         return replace((isinstance(train, Split) and train.encoded) or train, transform=self.transform)
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:
-        images = shifted(images, self.pad, self.flip, np.random.default_rng(seed))
+        images = shift_images(images, self.pad, self.flip, np.random.default_rng(seed))
         images = self.data.normalise(images)
         if self.erasing:
             self.erasing.device = images.device
@@ -67,8 +67,8 @@ class Augment:
 
     def batches(self, split: Split, seed: int) -> Iterator[Tensor]:
         """Batches of a `fixed` split, in order, as training would show them; the same ones for the same seed."""
-        for images, _, drawn in split.stream(_seeded(split, seed)):
-            yield self(images, drawn)
+        for images, _, batch_seed in split.stream(_seeded(split, seed)):
+            yield self(images, batch_seed)
 
 
 def _seeded(split: Split, seed: int) -> Iterator[tuple[Tensor, int]]:
@@ -77,7 +77,7 @@ def _seeded(split: Split, seed: int) -> Iterator[tuple[Tensor, int]]:
     yield from zip(order, np.random.SeedSequence(seed).generate_state(len(order)).tolist(), strict=True)
 
 
-def shifted(images: Tensor, pad: int, flip: bool, rng: np.random.Generator) -> Tensor:
+def shift_images(images: Tensor, pad: int, flip: bool, rng: np.random.Generator) -> Tensor:
     """[B, C, H, W] -> each image shifted at random by up to `pad` pixels, zeros moving in, and mirrored or not."""
     count, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (pad,) * 4)

@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engine.objectives import Columns, Latency
+from search.engine.objectives import Columns, LatencyObjective
 from search.errors import UserError
 from spaces.population import Window
 from spaces.space import Codes, Space, SpaceError
-from spaces.window import Of
+from spaces.window import Quantity
 
 
 class Constraint(Protocol):
@@ -35,7 +35,7 @@ class Within:
     window: Window
 
     def excess(self, columns: Columns) -> NDArray[np.float64]:
-        return self.window.missed(columns[self.window.of])
+        return self.window.excess(columns[self.window.quantity])
 
     def check(self, space: Space) -> None:
         self.window.check(space)
@@ -49,7 +49,7 @@ class LatencyBudget:
         fastest: the code of the least predicted latency, such as `Predictor.fastest`.
     """
 
-    latency: Latency
+    latency: LatencyObjective
     high_ms: float
     fastest: Callable[[], Codes]
 
@@ -77,14 +77,14 @@ def excess(budget: Budget, columns: Columns) -> NDArray[np.float64]:
     return sum((constraint.excess(columns) for constraint in budget), np.zeros(count))
 
 
-def parse_windows(text: str | None, of: Of = "macs", value_bytes: int = 4) -> dict[str, Window]:
+def parse_windows(text: str | None, quantity: Quantity = "macs", value_bytes: int = 4) -> dict[str, Window]:
     """`60M`, `40M..60M`, or several with commas between -> windows by their text.
 
     Raises:
         SpaceError: one of them is none.
     """
     parts = [part.strip() for part in text.split(",")] if text is not None else []
-    return {part: Window.parse(part, of, value_bytes) for part in parts}
+    return {part: Window.parse(part, quantity, value_bytes) for part in parts}
 
 
 def parse_milliseconds(text: str | None) -> dict[str, float]:
@@ -93,7 +93,7 @@ def parse_milliseconds(text: str | None) -> dict[str, float]:
     Raises:
         UserError: one of them is none.
     """
-    found = {}
+    milliseconds = {}
     for part in text.split(",") if text is not None else ():
         try:
             value = float(part.strip().removesuffix("ms"))
@@ -101,18 +101,18 @@ def parse_milliseconds(text: str | None) -> dict[str, float]:
             value = 0.0
         if not 0 < value < float("inf"):
             raise UserError(f"a latency budget is like 8ms, above zero, not {part.strip()!r}")
-        found[part.strip()] = value
-    return found
+        milliseconds[part.strip()] = value
+    return milliseconds
 
 
-def every(*groups: dict[str, Constraint]) -> Budgets:
+def combine_budgets(*groups: dict[str, Constraint]) -> Budgets:
     """A budget for each combination of one constraint a group: {60M, 80M} and {8ms} -> {"60M 8ms", "80M 8ms"}."""
     some = [group for group in groups if group]
     combined = product(*(group.items() for group in some))
     return {" ".join(name for name, _ in parts): tuple(c for _, c in parts) for parts in combined} if some else NONE
 
 
-def check(budgets: Budgets, space: Space) -> None:
+def check_budgets(budgets: Budgets, space: Space) -> None:
     """Raises:
     SpaceError: one of them is out of the space's reach.
     """

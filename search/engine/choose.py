@@ -23,8 +23,8 @@ def choose(
     for layer in layers(trials, objectives):
         share = min(count - len(pool), len(layer))
         lasts = np.arange(1, share + 1) * len(layer) / max(share, 1) - 1
-        places = np.linspace(0, len(layer) - 1, share) if fastest else lasts
-        pool += [layer[round(place)] for place in places]
+        indices = np.linspace(0, len(layer) - 1, share) if fastest else lasts
+        pool += [layer[round(index)] for index in indices]
         if len(pool) >= count:
             break
     return sorted(pool, key=lambda t: t["latency_ms"])

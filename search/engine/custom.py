@@ -105,13 +105,13 @@ class CustomEvaluation:
     def __init__(self, problem: Problem, evaluate: Evaluate, objectives: Sequence[CustomObjective]) -> None:
         self.problem, self.evaluate, self.objectives = problem, evaluate, objectives
 
-    def settle_in(self) -> None:
+    def prepare(self) -> None:
         """Gets the evaluator ready in this process, where it knows how."""
-        getattr(self.evaluate, "settle_in", lambda: None)()
+        getattr(self.evaluate, "prepare", lambda: None)()
 
     def __call__(self, arch: Arch) -> dict[str, float]:
-        found = self.evaluate(arch)
-        columns = dict(found) if isinstance(found, Mapping) else {"accuracy": found}
+        value_or_columns = self.evaluate(arch)
+        columns = dict(value_or_columns) if isinstance(value_or_columns, Mapping) else {"accuracy": value_or_columns}
         known = self.problem.columns(self.problem.space.encode(arch))
         metrics = {name: values[0].item() for name, values in known.items()} | columns
         for own in self.objectives:

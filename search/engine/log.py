@@ -19,13 +19,13 @@ from search.errors import UserError
 from search.files import JsonLines
 from search.folders import locked
 from search.identity import check_same
-from search.records import ArchId, Count, Record, Seconds, first_error, record_of
+from search.records import ArchId, Count, Record, Seconds, first_error, parse_record
 from spaces.space import Space
 
 LARGEST_INDEX = 1 << 20  # of a gene's choice
 
 
-def code_of_trial(code: list[int]) -> list[int]:
+def check_code(code: list[int]) -> list[int]:
     """The code again, if it may be one of some space.
 
     Raises:
@@ -61,7 +61,7 @@ class TrialRecord(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> "TrialRecord":
-        code_of_trial(self.code)
+        check_code(self.code)
         if self.backend and self.backend.generation > self.number:
             raise ValueError(f"trial {self.number} can't be of generation {self.backend.generation}")
         if self.state == COMPLETE and None in (self.accuracy, *(self.__pydantic_extra__ or {}).values()):
@@ -95,22 +95,22 @@ def check_trials(
         UserError: a row is no trial, or of another search.
     """
     trials: list[Trial] = []
-    given: set[str] | None = None
+    numbers_before: set[str] | None = None
     for number, row in enumerate(rows):
-        place = lines.place(number + 2)
-        record_of(TrialRecord, row, place)
+        line = lines.line_name(number + 2)
+        parse_record(TrialRecord, row, line)
         if row["number"] != number:
-            raise UserError(f"{place} is trial {row['number']}, where {number} must follow")
+            raise UserError(f"{line} is trial {row['number']}, where {number} must follow")
         if missing := [name for name in columns if not _is_there(row, name)]:
-            raise UserError(f"{place}: a trial with the state {row['state']!r} has no number as `{missing[0]}`")
+            raise UserError(f"{line}: a trial with the state {row['state']!r} has no number as `{missing[0]}`")
         if space and (len(row["code"]) != len(space.choices) or not (np.array(row["code"]) < space.choices).all()):
-            raise UserError(f"{place}: {str(row['code'])[:60]} is no code of space {space.name}")
+            raise UserError(f"{line}: {str(row['code'])[:60]} is no code of space {space.name}")
         if row["state"] == COMPLETE:  # what an evaluator gives for one network, it gives for all
             numbers = {name for name, value in row.items() if isinstance(value, int | float)}
-            if given is not None and numbers != given:
-                other = sorted(numbers ^ given)[0][:80]
-                raise UserError(f"{place}: one evaluated network has a number as {other!r}, another has none")
-            given = numbers
+            if numbers_before is not None and numbers != numbers_before:
+                other = sorted(numbers ^ numbers_before)[0][:80]
+                raise UserError(f"{line}: one evaluated network has a number as {other!r}, another has none")
+            numbers_before = numbers
         trials.append(row)
     return trials
 
@@ -172,7 +172,7 @@ class TrialLog:
             self.seen[trial["arch"]] = trial
 
     @property
-    def spent(self) -> int:
+    def num_evaluated(self) -> int:
         """Networks paid for, failed ones included."""
         return len(self.seen)
 

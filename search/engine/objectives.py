@@ -4,7 +4,7 @@ how it is settled for whole populations, the dear ones leave it to the evaluator
 A new one is a small class:
 
     class Blocks(Objective):
-        def settle(self, codes):
+        def known_metrics(self, codes):
             return {"blocks": count_blocks(codes)}
 
     Blocks("blocks")
@@ -31,7 +31,7 @@ class Objective:
     name: str
     maximise: bool = False
 
-    def settle(self, codes: Codes) -> Columns:
+    def known_metrics(self, codes: Codes) -> Columns:
         """[n, genes] -> what is known of networks that were not evaluated: its own column, and what goes with it.
 
         Nothing, where the evaluator gives the column; multiply-adds and parameters the problem has anyway.
@@ -61,7 +61,7 @@ class Tabulated(Objective):
 
 
 @dataclass(frozen=True)
-class Latency(Objective):
+class LatencyObjective(Objective):
     """Predicted milliseconds, with the ends of their interval as `<name>_low_ms` and `<name>_high_ms`."""
 
     name: str = "latency_ms"
@@ -77,7 +77,7 @@ class Latency(Objective):
         """The column of its upper end, which budgets go by."""
         return self.name.removesuffix("_ms") + "_high_ms"
 
-    def settle(self, codes: Codes) -> Columns:
+    def known_metrics(self, codes: Codes) -> Columns:
         latency = self.predict(codes)
         return {self.name: latency.latency_ms, self.low: latency.low_ms, self.high: latency.high_ms}
 

@@ -9,7 +9,7 @@ PROPOSALS = 50  # a trial, before the search ends for want of new networks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SearchPlan:
     """
     Args:
         trials: different networks to evaluate, failed ones included.
@@ -32,7 +32,7 @@ class Plan:
     address: str | None = None
     gpus: float = 0.0
 
-    def over(self, spent: int, proposed: int) -> bool:
+    def should_stop(self, num_evaluated: int, num_proposed: int) -> bool:
         """Whether the search ends, with so many networks paid for, and proposed."""
-        late = self.deadline is not None and time.monotonic() > self.deadline and spent >= self.at_least
-        return late or spent >= self.trials or proposed >= PROPOSALS * self.trials
+        late = self.deadline is not None and time.monotonic() > self.deadline and num_evaluated >= self.at_least
+        return late or num_evaluated >= self.trials or num_proposed >= PROPOSALS * self.trials

@@ -47,7 +47,7 @@ class Problem:
     trial_seconds: float | None = None
 
     @property
-    def steering(self) -> tuple[Objective, ...]:
+    def sampler_objectives(self) -> tuple[Objective, ...]:
         """What a sampler that knows no budgets is told: with several, multiply-adds too, so that it fills them all (of
         the networks inside one, those on its front are on this one)."""
         several = len(self.budgets) > 1 and MACS.name not in [o.name for o in self.objectives]
@@ -59,7 +59,7 @@ class Problem:
         Raises:
             SpaceError: no network meets a constraint; says the space's range and the nearest network.
         """
-        budgets.check(self.budgets, self.space)
+        budgets.check_budgets(self.budgets, self.space)
 
     def columns(self, codes: Codes) -> Columns:
         """[n, genes] -> everything that is known of networks without evaluating them, each [n]"""
@@ -69,7 +69,7 @@ class Problem:
             "params": params_table(self.space).total(codes).astype(np.int64),
         }
         for objective in (*self.objectives, *self.also):
-            known |= objective.settle(codes)
+            known |= objective.known_metrics(codes)
         return known
 
     def excess(self, columns: Columns) -> NDArray[np.float64]:
@@ -83,8 +83,8 @@ class Problem:
             SpaceError: none was found inside a budget.
         """
         each = -(-count // len(self.budgets))
-        drawn = [self._inside(rng, each, budget) for budget in self.budgets.values()]
-        return np.stack(drawn, 1).reshape(-1, len(self.space.choices))[:count]
+        sampled = [self._inside(rng, each, budget) for budget in self.budgets.values()]
+        return np.stack(sampled, 1).reshape(-1, len(self.space.choices))[:count]
 
     def _inside(self, rng: np.random.Generator, count: int, budget: Budget) -> Codes:
         """`count` networks of a budget: of many drawn in its windows, those that meet the other constraints; if these
@@ -93,23 +93,23 @@ class Problem:
         if len(window) == len(budget):
             return sample(self.space, rng, count, window)
         codes = sample(self.space, rng, 20 * count, window)
-        missed = budgets.excess(budget, self.columns(codes))
+        excess = budgets.excess(budget, self.columns(codes))
         for _ in range(WALK):
-            if (missed == 0).sum() >= count:
+            if (excess == 0).sum() >= count:
                 break
             moved = mutate(self.space, rng, codes, 1.5 / len(self.space.choices))
             new = budgets.excess(budget, self.columns(moved))
-            better = new < missed
-            codes[better], missed[better] = moved[better], new[better]
-        inside = codes[missed == 0]
+            better = new < excess
+            codes[better], excess[better] = moved[better], new[better]
+        inside = codes[excess == 0]
         if not len(inside):
             raise SpaceError(
                 f"no network of space {self.space.name} was found that meets every constraint; the nearest, "
-                f"{self.space.decode(codes[missed.argmin()]).id}, is outside by {missed.min():.1%}"
+                f"{self.space.decode(codes[excess.argmin()]).id}, is outside by {excess.min():.1%}"
             )
         return inside[np.arange(count) % len(inside)]
 
-    def settle(self, code: Codes) -> Trial:
+    def known_metrics(self, code: Codes) -> Trial:
         """What is known of a network without evaluating it. `excess` is the budget's violation, 0 where it is met."""
         columns = self.columns(code)
         return {
@@ -119,14 +119,14 @@ class Problem:
             "excess": float(self.excess(columns)[0]),
         }
 
-    def answer(self, trial: Trial, seen: Mapping[str, Trial]) -> Trial | None:
+    def lookup(self, trial: Trial, seen: Mapping[str, Trial]) -> Trial | None:
         """A settled network that needs no evaluation, as a row: one outside the budgets, or seen before. Else None."""
         unknown = {o.name: None for o in self.objectives if o.name not in trial}
         if trial["excess"]:
             return {**trial, **unknown, "state": INFEASIBLE, "seconds": 0.0}
         if before := seen.get(trial["arch"]):
-            found = {key: value for key, value in before.items() if key not in ("number", "backend")}
-            return {**found, **trial, "state": REPEATED, "seconds": 0.0}
+            known = {key: value for key, value in before.items() if key not in ("number", "backend")}
+            return {**known, **trial, "state": REPEATED, "seconds": 0.0}
         return None
 
     def run(self, code: Codes, seen: Mapping[str, Trial]) -> Trial:
@@ -135,16 +135,18 @@ class Problem:
         Args:
             seen: evaluated and failed trials by architecture.
         """
-        trial = self.settle(code)
-        return self.answer(trial, seen) or self.finish(trial, self.measure(self.space.decode(code)))
+        trial = self.known_metrics(code)
+        return self.lookup(trial, seen) or self.finish(trial, self.measure(self.space.decode(code)))
 
     def measure(self, arch: Arch) -> dict[str, Any]:
         """Evaluates a network: its columns and `seconds`, or `error` in words. Raises nothing, whatever happens."""
         start = time.monotonic()
         try:
             with time_limit(self.trial_seconds):
-                found = self.evaluate(arch)
-            columns = dict(found) if isinstance(found, Mapping) else {"accuracy": found}
+                value_or_columns = self.evaluate(arch)
+            columns = (
+                dict(value_or_columns) if isinstance(value_or_columns, Mapping) else {"accuracy": value_or_columns}
+            )
             result: dict[str, Any] = {name: float(value) for name, value in columns.items()}
             odd = [f"{name} is {value}" for name, value in result.items() if not math.isfinite(value)]
             if odd:

@@ -28,7 +28,7 @@ DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # whose pac
 
 
 @cache
-def shown(gene: Gene) -> tuple[str | float, ...]:
+def choice_labels(gene: Gene) -> tuple[str | float, ...]:
     """A gene's choices as a dashboard shows them: `s=2 d=3` for a ghost gene, the value itself for any other."""
     if gene.kind != "ghost":
         return gene.choices
@@ -36,16 +36,16 @@ def shown(gene: Gene) -> tuple[str | float, ...]:
 
 
 def distributions(space: Space) -> Distributions:
-    return {gene.name: CategoricalDistribution(shown(gene)) for gene in space.genes}
+    return {gene.name: CategoricalDistribution(choice_labels(gene)) for gene in space.genes}
 
 
 def params(space: Space, code: list[int]) -> dict[str, str | float]:
-    return {gene.name: shown(gene)[index] for gene, index in zip(space.genes, code, strict=True)}
+    return {gene.name: choice_labels(gene)[index] for gene, index in zip(space.genes, code, strict=True)}
 
 
-def code_of(space: Space, params: dict[str, Any]) -> Codes:
+def code_from_params(space: Space, params: dict[str, Any]) -> Codes:
     """[genes]: as a sampler proposed it, which a resumed one must see again; not always canonical."""
-    return np.array([shown(gene).index(params[gene.name]) for gene in space.genes], dtype=np.int64)
+    return np.array([choice_labels(gene).index(params[gene.name]) for gene in space.genes], dtype=np.int64)
 
 
 def failed(row: Trial) -> bool:
@@ -53,35 +53,37 @@ def failed(row: Trial) -> bool:
     return row["state"] == FAILED or (row["state"] == REPEATED and "error" in row)
 
 
-def told(row: Trial, objectives: tuple[Objective, ...]) -> list[float]:
+def objective_values(row: Trial, objectives: tuple[Objective, ...]) -> list[float]:
     """What the sampler is told; an infeasible network counts by its violation, its accuracy is unknown."""
     return [0.0 if row[o.name] is None else float(row[o.name]) for o in objectives]
 
 
-def frozen(row: Trial, problem: Problem, of: Distributions) -> FrozenTrial:
+def frozen_trial(row: Trial, problem: Problem, search_space: Distributions) -> FrozenTrial:
     """A row of the log as a finished trial."""
     return create_trial(
         state=TrialState.FAIL if failed(row) else TrialState.COMPLETE,
-        values=None if failed(row) else told(row, problem.steering),
+        values=None if failed(row) else objective_values(row, problem.sampler_objectives),
         params=params(problem.space, row["code"]),
-        distributions=of,
+        distributions=search_space,
         system_attrs=dict(row["backend"]),
         constraints={"budget": row["excess"]},
         user_attrs={key: row[key] for key in ("arch", "macs", "params", "state")},
     )
 
 
-def rebuild(problem: Problem, log: TrialLog, of: Distributions, storage: str | None) -> optuna.Study:
+def rebuild(problem: Problem, log: TrialLog, search_space: Distributions, storage: str | None) -> optuna.Study:
     """The study of all trials in the log. A storage's is made anew, under the log's folder and a hash of what it is."""
-    directions = [StudyDirection.MAXIMIZE if o.maximise else StudyDirection.MINIMIZE for o in problem.steering]
+    directions = [
+        StudyDirection.MAXIMIZE if o.maximise else StudyDirection.MINIMIZE for o in problem.sampler_objectives
+    ]
     folder, where = log.path.parent.resolve(), open_storage(storage)
     name = f"{folder.name}-{hashlib.sha256(f'{folder} {log.header}'.encode()).hexdigest()[:8]}"
     if where is not None and name in optuna.get_all_study_names(where):
         optuna.delete_study(study_name=name, storage=where)
     study = optuna.create_study(directions=directions, study_name=name, storage=where)
-    study.set_metric_names([o.name for o in problem.steering])
+    study.set_metric_names([o.name for o in problem.sampler_objectives])
     for row in log.trials:
-        study.add_trial(frozen(row, problem, of))
+        study.add_trial(frozen_trial(row, problem, search_space))
     return study
 
 
@@ -104,7 +106,9 @@ def open_storage(storage: str | None) -> Any:
             f"the storage {without_secrets(storage)} needs another package: pip install {DRIVERS.get(module, module)}"
         ) from None
     except Exception as error:  # SQLAlchemy's, of many kinds
-        raise UserError(f"the storage {without_secrets(storage)} can't be opened: {_line(error, storage)}") from None
+        raise UserError(
+            f"the storage {without_secrets(storage)} can't be opened: {_first_line(error, storage)}"
+        ) from None
 
 
 def _journal(path: Path) -> JournalStorage:
@@ -117,5 +121,5 @@ def _journal(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path), JournalFileSymlinkLock(str(path), LOCK_SECONDS)))
 
 
-def _line(error: BaseException, storage: str) -> str:
+def _first_line(error: BaseException, storage: str) -> str:
     return without_secrets(str(error).strip().splitlines()[0].replace(storage, without_secrets(storage)))

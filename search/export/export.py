@@ -26,7 +26,7 @@ from search.export.formats import Session, Source, check_formats
 from search.export.manifest import ARCH, MANIFEST, SCHEMA
 from search.export.proof import Proof
 from search.files import write_json, write_text
-from search.folders import filled, locked
+from search.folders import filled_folder, locked
 from search.graphs.onnx_builder import OPSET
 from search.progress import best_effort
 
@@ -54,7 +54,7 @@ def export(
     out: Path,
     formats: list[str],
     images: Tensor,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     *,
     held_out: HeldOut | None = None,
     timer: Timer | None = None,
@@ -72,9 +72,9 @@ def export(
     """
     check_formats(formats)
     net = net.cpu().eval()
-    proof = Proof.of(net, images.cpu().numpy())
-    with locked(out), filled(out, last=MANIFEST) as scratch:
-        return _fill(scratch, net, formats, proof, facts, held_out, timer)
+    proof = Proof.from_network(net, images.cpu().numpy())
+    with locked(out), filled_folder(out, last=MANIFEST) as scratch:
+        return _fill(scratch, net, formats, proof, metadata, held_out, timer)
 
 
 def _fill(
@@ -82,7 +82,7 @@ def _fill(
     net: GhostNet,
     formats: list[str],
     proof: Proof,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     held_out: HeldOut | None,
     timer: Timer | None,
 ) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _fill(
         "num_classes": net.num_classes,
         "in_chs": net.in_chs,
         "space_id": None,
-        **facts,
+        **metadata,
         "onnx_opset": OPSET,
         "tried_on": {
             "random_images": proving.RANDOM_IMAGES,
@@ -112,45 +112,45 @@ def _fill(
         "files": files,
     }
     calibration = held_out.calibration.numpy() if held_out else np.empty((0, *proof.images.shape[1:]), np.float32)
-    source = Source(net=net, calibration=calibration, facts=manifest)
+    source = Source(net=net, calibration=calibration, metadata=manifest)
     waiting: dict[str, Session] = {}  # to be timed side by side
     for name in sorted(formats, key=lambda name: name == "hub"):  # last: its card tells of the others
         if name == "hub":
-            _time(waiting, files, timer)
+            _time_files(waiting, files, timer)
         kind = known.get(name)
         kind.write(source, folder)
         for file in kind.FILES:
             files[file] = fingerprint(folder / file)
         main = kind.FILES[0]
-        waiting[main] = session = kind.load(folder)
+        waiting[main] = session = kind.load_session(folder)
         files[main] |= {"format": name, **proof.try_on(main, session(proof.images), kind.EXACT)}
         files[main]["macs"] = checked_macs(main, kind.macs(folder), total.macs)
         if not kind.EXACT and held_out:
             files[main]["accuracy"] = _before_and_after(net, session, held_out)
-    _time(waiting, files, timer)
+    _time_files(waiting, files, timer)
     packages = {package for name in formats for package in known.get(name).PACKAGES}
-    manifest["latency_measured"] = _timed(facts, any(file.get("latency_ms") for file in files.values()))
+    manifest["latency_measured"] = _describe_timing(metadata, any(file.get("latency_ms") for file in files.values()))
     manifest["machine"] = {"system": platform.platform(), "processor": platform.processor() or platform.machine()}
     manifest["versions"] = {"python": platform.python_version()} | versions({"torch"} | packages)
     write_json(folder / MANIFEST, manifest)
     return manifest
 
 
-def _time(waiting: dict[str, Session], files: dict[str, dict[str, Any]], timer: Timer | None) -> None:
+def _time_files(waiting: dict[str, Session], files: dict[str, dict[str, Any]], timer: Timer | None) -> None:
     """Latencies of what waits for them, none without a timer."""
-    found: dict[str, float] = {}
+    latencies: dict[str, float] = {}
     if timer and waiting:
         with best_effort("the latencies of the exported files"):
-            found = timer(waiting)
+            latencies = timer(waiting)
     for main in waiting:
-        files[main]["latency_ms"] = found.get(main)
+        files[main]["latency_ms"] = latencies.get(main)
     waiting.clear()
 
 
-def _timed(facts: dict[str, Any], here: bool) -> str:
+def _describe_timing(metadata: dict[str, Any], here: bool) -> str:
     if here:
         return "each file on this machine, one thread, batch 1"
-    if (facts.get("latency") or {}).get("measured_ms") is not None:
+    if (metadata.get("latency") or {}).get("measured_ms") is not None:
         return "the network on the searched-for device, see `latency`; the files were run, but not timed"
     return "no: the files were run, but not timed"
 
@@ -172,13 +172,13 @@ def checked_macs(file: str, counted: int | None, expected: int) -> int | None:
 
 def versions(packages: set[str]) -> dict[str, str]:
     """Installed versions by package, of ours too."""
-    found = {}
+    installed = {}
     for package in ("ghostnas", *sorted(packages)):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:  # run from a bare checkout
             continue
-    return found
+    return installed
 
 
 @torch.no_grad()

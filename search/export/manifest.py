@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from search.errors import UserError
 from search.files import read_json
-from search.records import ArchId, Count, Member, Record, Sha256, record_of
+from search.records import ArchId, Count, Member, Record, Sha256, parse_record
 
 SCHEMA: Literal["ghostnas.manifest/1"] = "ghostnas.manifest/1"
 MANIFEST, ARCH = "manifest.json", "arch.json"
@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(folder / MANIFEST)
     except OSError as error:
         raise UserError(f"{folder} holds no export: {MANIFEST}: {error.strerror}") from None
-    record_of(Manifest, manifest, str(folder / MANIFEST))
+    parse_record(Manifest, manifest, str(folder / MANIFEST))
     for name, file in manifest["files"].items():
         if file.get("format") is not None and file.get("top1_agreement") is None:
             raise UserError(f"{folder / MANIFEST} says that {name} runs, but not how its answers agreed")

@@ -8,8 +8,7 @@ import torch
 
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
-from ghostnet.weights import network as load_network
-from ghostnet.weights import read as read_weights
+from ghostnet.weights import load_network, read_weights
 from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.export.export import HeldOut, Timer, export
@@ -44,8 +43,8 @@ def export_trained(
             `search.export.export` refuses.
     """
     net = load_network(arch, weights)
-    if (said := read_weights(weights)[1].get("arch", arch.id)) != arch.id:  # equal shapes, another stride or size
-        raise UserError(f"{weights} has the weights of architecture {said}, not of {arch.id}")
+    if (arch_id := read_weights(weights)[1].get("arch", arch.id)) != arch.id:  # equal shapes, another stride or size
+        raise UserError(f"{weights} has the weights of architecture {arch_id}, not of {arch.id}")
     if data is None and "onnx-int8" in formats:
         raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
     held_out = held_out_of(net, data) if data else None
@@ -54,17 +53,17 @@ def export_trained(
     return export(net, out, formats, images, facts, held_out=held_out, timer=timer(net) if timed else None)
 
 
-def known_facts(arch: Path | None, weights: Path) -> dict[str, Any]:
+def known_metadata(arch: Path | None, weights: Path) -> dict[str, Any]:
     """What files beside the weights and the architecture say of the network, for the manifest."""
-    facts: dict[str, Any] = {}
-    card = weights.with_name("trained.json")
+    metadata: dict[str, Any] = {}
+    trained_file = weights.with_name("trained.json")
     if arch and (arch / "manifest.json").exists():  # the architecture comes from an export of a run
-        facts |= {key: value for key, value in read_manifest(arch).items() if key in ("space", "space_id")}
-    if card.exists():
-        trained = read_trained(card)
+        metadata |= {key: value for key, value in read_manifest(arch).items() if key in ("space", "space_id")}
+    if trained_file.exists():
+        trained = read_trained(trained_file)
         accuracy = {"test": trained.test_accuracy, "test_images": trained.test_images}
-        facts |= {"accuracy": accuracy, **trained.about()}
-    return facts
+        metadata |= {"accuracy": accuracy, **trained.about()}
+    return metadata
 
 
 def held_out_of(net: GhostNet, data: Data) -> HeldOut:

@@ -57,7 +57,7 @@ class Proof:
             )
 
     @classmethod
-    def of(cls, net: "GhostNet", real: np.ndarray) -> "Proof":
+    def from_network(cls, net: "GhostNet", real: np.ndarray) -> "Proof":
         """Runs a network, which is on the CPU and in evaluation mode, on random images and some real ones
         [N, C, H, W]."""
         images = np.concatenate([cls.random_images(net.in_chs, net.arch.resolution), real])
@@ -120,7 +120,7 @@ class Proof:
         if got.shape != self.expected.shape or not np.isfinite(got).all():
             raise UserError(f"{file} gives outputs {got.shape} or not finite, not finite ones of {self.expected.shape}")
         difference = float(np.abs(self.expected - got).max())
-        facts = {
+        agreement = {
             "largest_difference": difference,
             "top1_agreement": self._agreement(got, slice(None)),
             "on_random": self._agreement(got, random),
@@ -130,12 +130,12 @@ class Proof:
             raise UserError(
                 f"{file} differs from the PyTorch network by {difference:.3g}; at most {self.allowed:.3g} is allowed"
             )
-        if not exact and facts["on_real"] is not None and facts["on_real"] < QUANTISED_AGREEMENT:
+        if not exact and agreement["on_real"] is not None and agreement["on_real"] < QUANTISED_AGREEMENT:
             raise UserError(
-                f"{file} keeps the PyTorch network's answer on {facts['on_real']:.0%} of the real images; at least "
+                f"{file} keeps the PyTorch network's answer on {agreement['on_real']:.0%} of the real images; at least "
                 f"{QUANTISED_AGREEMENT:.0%} is asked of a quantised one"
             )
-        return facts
+        return agreement
 
     def _agreement(self, got: np.ndarray, part: slice) -> float:
         """Share of images with the same top-1 class; a tie within the tolerance, or within what float32 is off on both

@@ -5,14 +5,14 @@ from typing import Any
 from ghostnet.network import GhostNet
 
 
-def timm_config(net: GhostNet, facts: dict[str, Any]) -> dict[str, Any]:
+def timm_config(net: GhostNet, metadata: dict[str, Any]) -> dict[str, Any]:
     """What `timm.create_model("local-dir:FOLDER")` needs, after `import ghostnet.timm_model`.
 
     Args:
         facts: `mean`, `std` and `classes` of the data, where they are known.
     """
     side, channels = net.arch.resolution, net.in_chs
-    mean, std = (list(facts.get(key) or [value] * channels) for key, value in (("mean", 0.0), ("std", 1.0)))
+    mean, std = (list(metadata.get(key) or [value] * channels) for key, value in (("mean", 0.0), ("std", 1.0)))
     return {
         "architecture": "ghostnas",
         "num_classes": net.num_classes,
@@ -29,6 +29,6 @@ def timm_config(net: GhostNet, facts: dict[str, Any]) -> dict[str, Any]:
             "num_classes": net.num_classes,
             "first_conv": "conv_stem",
             "classifier": "classifier",
-            **({"label_names": list(facts["classes"])} if facts.get("classes") else {}),
+            **({"label_names": list(metadata["classes"])} if metadata.get("classes") else {}),
         },
     }

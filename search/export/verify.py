@@ -30,8 +30,8 @@ def verify(folder: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(folder)
     with tempfile.TemporaryDirectory(prefix="ghostnas-verify-") as scratch:
-        for name, said in manifest["files"].items():
-            copy_listed(folder, name, said["sha256"], Path(scratch))
+        for name, recorded in manifest["files"].items():
+            copy_listed(folder, name, recorded["sha256"], Path(scratch))
         return _verify(Path(scratch), folder, manifest)
 
 
@@ -44,8 +44,8 @@ def copy_listed(folder: Path, name: str, sha256: str, to: Path) -> None:
     if not (folder / name).is_file():
         raise UserError(f"{folder / name} is missing: {MANIFEST} lists it")
     content = read_bytes(folder / name)
-    if (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise UserError(f"{folder / name} was changed: its SHA-256 is {found}, not {sha256}")
+    if (actual := hashlib.sha256(content).hexdigest()) != sha256:
+        raise UserError(f"{folder / name} was changed: its SHA-256 is {actual}, not {sha256}")
     write_bytes(to / name, content)
 
 
@@ -56,28 +56,28 @@ def _verify(copied: Path, folder: Path, manifest: dict[str, Any]) -> dict[str, A
     total = cost(arch, manifest["num_classes"], manifest["in_chs"])
     if total.macs != manifest["macs"]:
         raise UserError(f"{MANIFEST} says {manifest['macs']:,} multiply-adds, but {arch.id} has {total.macs:,}")
-    mains = {name: said for name, said in manifest["files"].items() if "format" in said}
-    check_formats([said["format"] for said in mains.values()])
+    mains = {name: recorded for name, recorded in manifest["files"].items() if "format" in recorded}
+    check_formats([recorded["format"] for recorded in mains.values()])
     proof = Proof.load(copied, manifest["in_chs"], arch.resolution)
-    return {name: _again(copied, name, said, proof, total.macs) for name, said in mains.items()}
+    return {name: _verify_file(copied, name, recorded, proof, total.macs) for name, recorded in mains.items()}
 
 
-def _again(folder: Path, name: str, said: dict[str, Any], proof: Proof, macs: int) -> dict[str, Any]:
-    kind = known.get(said["format"])
+def _verify_file(folder: Path, name: str, recorded: dict[str, Any], proof: Proof, macs: int) -> dict[str, Any]:
+    kind = known.get(recorded["format"])
     if kind.FILES[0] != name:
-        raise UserError(f"{MANIFEST} says that {name} is {said['format']}, which is {kind.FILES[0]}")
+        raise UserError(f"{MANIFEST} says that {name} is {recorded['format']}, which is {kind.FILES[0]}")
     try:
-        outputs, counted = kind.load(folder)(proof.images), kind.macs(folder)
+        outputs, counted = kind.load_session(folder)(proof.images), kind.macs(folder)
     except (UserError, ArchError) as error:
         raise UserError(str(error).replace(f"{folder}/", "")) from None
     except Exception as error:  # a runtime fails in its own way on a file that it can't read
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(f"{folder}/", "")
-        raise UserError(f"{name} can't be run as {said['format']}: {reason}") from None
-    found = proof.try_on(name, outputs, kind.EXACT)
+        raise UserError(f"{name} can't be run as {recorded['format']}: {reason}") from None
+    agreement = proof.try_on(name, outputs, kind.EXACT)
     checked_macs(name, counted, macs)
-    if not kind.EXACT and found["top1_agreement"] < said["top1_agreement"] - AGREEMENT:
+    if not kind.EXACT and agreement["top1_agreement"] < recorded["top1_agreement"] - AGREEMENT:
         raise UserError(
-            f"{name} keeps the network's answer on {found['top1_agreement']:.1%} of the images here, but on "
-            f"{said['top1_agreement']:.1%} where it was exported"
+            f"{name} keeps the network's answer on {agreement['top1_agreement']:.1%} of the images here, but on "
+            f"{recorded['top1_agreement']:.1%} where it was exported"
         )
-    return {"sha256": said["sha256"], **found}
+    return {"sha256": recorded["sha256"], **agreement}

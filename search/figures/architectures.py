@@ -10,7 +10,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch, Rectangle
 
 from ghostnet.arch import Arch
-from search.figures.style import INK, RATIO_COLOURS, SOFT, STYLE, labelled
+from search.figures.style import INK, RATIO_COLOURS, SOFT, STYLE, legend_label
 
 
 def arch_figure(named: dict[str, Arch]) -> Figure:
@@ -33,7 +33,7 @@ def arch_figure(named: dict[str, Arch]) -> Figure:
             for start in np.cumsum([len(stage) for stage in arch.stages])[:-1]:
                 axes.axvline(start - 0.5, color=SOFT, linewidth=0.6, linestyle=":")
             axes.set(ylim=(-0.2 * widest, 1.3 * widest), xlim=(-0.7, blocks - 0.3), yticks=[0, widest])
-            axes.set_ylabel(labelled(name), rotation=0, ha="right", va="center", weight="bold")
+            axes.set_ylabel(legend_label(name), rotation=0, ha="right", va="center", weight="bold")
             axes.set_xticks(range(blocks), [str(k + 1) for k in range(blocks)])
         rows[-1, 0].set_xlabel("block")
         used = sorted({block.ratio for arch in named.values() for block in arch.blocks})

@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from search.terminal import shown
+from search.terminal import printable
 
 # A page swaps these for variables of its own, so that one picture serves light and dark.
 INK, SOFT, GRID, PAPER = "#1f2937", "#6b7280", "#e5e7eb", "#fffffe"
@@ -57,7 +57,7 @@ STYLE: Any = {
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class CaptionedFigure:
     """A finished picture.
 
     Args:
@@ -78,10 +78,10 @@ def canvas(height: float = 4.0, width: float = WIDTH, **options: Any) -> Iterato
         yield plt.subplots(figsize=(width, height), layout="constrained", **options)
 
 
-def labelled(name: str) -> str:
+def legend_label(name: str) -> str:
     """A name as a label: control characters written out, which XML lacks; a leading `_`, which Matplotlib would leave
     out of a legend, after a space."""
-    return shown(f" {name}" if name.startswith("_") else name)
+    return printable(f" {name}" if name.startswith("_") else name)
 
 
 def svg(figure: Figure) -> str:

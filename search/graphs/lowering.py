@@ -35,10 +35,10 @@ def by_primary(in_chs: int, out_chs: int) -> tuple[np.ndarray, np.ndarray]:
     """
     replicas = -(-out_chs // in_chs)
     ours = np.arange(out_chs)
-    place = ours % in_chs * replicas + ours // in_chs
+    position = ours % in_chs * replicas + ours // in_chs
     ghost = np.full(in_chs * replicas, -1)
-    ghost[place] = ours
-    return place, ghost
+    ghost[position] = ours
+    return position, ghost
 
 
 def form(conv: CheapConv, lowering: Lowering) -> Literal["split", "repeated", "grouped"]:
@@ -90,8 +90,8 @@ class GroupedConv(nn.Module):
 
     def __init__(self, conv: CheapConv) -> None:
         super().__init__()
-        place, ghost = by_primary(conv.in_chs, conv.out_chs)
-        self.register_buffer("place", torch.from_numpy(place))
+        position, ghost = by_primary(conv.in_chs, conv.out_chs)
+        self.register_buffer("place", torch.from_numpy(position))
         bias = None if conv.bias is None else _filled(conv.bias, ghost)
         self.conv = _conv(_filled(conv.weight, ghost), bias, conv.in_chs)
 
@@ -100,7 +100,7 @@ class GroupedConv(nn.Module):
         return self.conv(x).index_select(1, self.place)
 
 
-def lowered(module: nn.Module, lowering: Lowering) -> nn.Module:
+def lower_module(module: nn.Module, lowering: Lowering) -> nn.Module:
     """A copy of the module with its cheap ops run that way, for PyTorch; the module itself stays as it is."""
     holder = nn.Sequential(copy.deepcopy(module))
     for parent in list(holder.modules()):
@@ -130,5 +130,5 @@ def _conv(weight: Tensor, bias: Tensor | None, groups: int) -> nn.Conv2d:
 def _filled(rows: Tensor, ghost: np.ndarray) -> Tensor:
     """[out_chs, ...] -> [places, ...]: each place's row, zero where there is none."""
     wanted = torch.from_numpy(ghost >= 0).to(rows.device)
-    found = rows[torch.from_numpy(ghost.clip(0)).to(rows.device)]
-    return found * wanted.reshape(-1, *[1] * (rows.ndim - 1))
+    filled = rows[torch.from_numpy(ghost.clip(0)).to(rows.device)]
+    return filled * wanted.reshape(-1, *[1] * (rows.ndim - 1))

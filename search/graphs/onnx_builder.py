@@ -50,7 +50,7 @@ class Builder:
         """The first channels."""
         return self.add("Slice", [x, *(self.const(np.array([bound], dtype=np.int64)) for bound in (0, count, 1))])
 
-    def picked(self, x: str, chs: np.ndarray) -> str:
+    def permuted(self, x: str, chs: np.ndarray) -> str:
         """These channels, in this order."""
         return self.add("Gather", [x, self.const(chs.astype(np.int64))], axis=1)
 

@@ -73,7 +73,9 @@ class _Emitter:
         self.graph, self.lowering, self.build = _Tracer().trace(module.eval()), lowering, build
         self.modules = dict(module.named_modules())
         self.values: dict[fx.Node, Pieces] = {}
-        self.unpicked: dict[str, np.ndarray] = {}  # pieces of which only these channels, in this order, are meant
+        self.pending_permutation: dict[
+            str, np.ndarray
+        ] = {}  # pieces of which only these channels, in this order, are meant
 
     def model(self) -> Any:
         for node in self.graph.nodes:
@@ -97,7 +99,7 @@ class _Emitter:
 
     def _whole(self, node: Any) -> str:
         pieces = [
-            self.build.picked(piece, self.unpicked[piece]) if piece in self.unpicked else piece
+            self.build.permuted(piece, self.pending_permutation[piece]) if piece in self.pending_permutation else piece
             for piece in self.values[node]
         ]
         whole = self.build.add("Concat", pieces, axis=1) if len(pieces) > 1 else pieces[0]
@@ -113,8 +115,8 @@ class _Emitter:
         pieces: list[str] = []
         for piece in self.values[node.args[0]]:  # type: ignore[index]
             pieces.append(self.build.add(op, [piece], **attributes))
-            if piece in self.unpicked:
-                self.unpicked[pieces[-1]] = self.unpicked[piece]
+            if piece in self.pending_permutation:
+                self.pending_permutation[pieces[-1]] = self.pending_permutation[piece]
         return tuple(pieces)
 
     def same(self, node: fx.Node) -> Pieces:
@@ -131,11 +133,11 @@ class _Emitter:
         x, padding = self._whole(node.args[0]), module.kernel // 2
         how = form(module, self.lowering)
         if how == "grouped":
-            place, ghost = by_primary(module.in_chs, module.out_chs)
+            position, ghost = by_primary(module.in_chs, module.out_chs)
             weight, bias = weight[ghost], bias[ghost]
             weight[ghost < 0], bias[ghost < 0] = 0, 0
             grouped = self.build.conv(x, weight, bias, 1, padding, module.in_chs)
-            self.unpicked[grouped] = place
+            self.pending_permutation[grouped] = position
             return (grouped,)
         parts = [slice(start, stop) for start, stop in module.replicas]
         counts = [part.stop - part.start for part in parts]

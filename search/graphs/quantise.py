@@ -16,7 +16,7 @@ def random_images(shape: tuple[int, int, int], batch: int = 1) -> list[np.ndarra
     return [rng.standard_normal((batch, *shape), dtype=np.float32) for _ in range(max(1, 8 // batch))]
 
 
-def quantised(model: onnx.ModelProto, images: list[np.ndarray]) -> onnx.ModelProto:
+def quantise_model(model: onnx.ModelProto, images: list[np.ndarray]) -> onnx.ModelProto:
     """The model with int8 weights (a scale a channel) and activations, as pairs of Quantize- and DequantizeLinear.
 
     Args:

@@ -103,7 +103,7 @@ class TfliteBuilder:
         begin, size = (np.array(each, dtype=np.int32) for each in ((0, 0, 0, 0), shape))
         return self._operator("SLICE", [x, self.const(begin), self.const(size)], shape, "SliceOptions")
 
-    def picked(self, x: str, chs: np.ndarray) -> str:
+    def permuted(self, x: str, chs: np.ndarray) -> str:
         """These channels, in this order."""
         shape = (*self.shape(x)[:-1], len(chs))
         return self._operator("GATHER", [x, self.const(chs.astype(np.int32))], shape, "GatherOptions", axis=3)
@@ -147,30 +147,30 @@ class TfliteBuilder:
         if code not in self.codes:
             self.codes.append(code)
         out = self._tensor(f"{code.lower()}_{len(self.operators)}", shape)
-        made = self.schema.OperatorT(
+        operator = self.schema.OperatorT(
             opcodeIndex=self.codes.index(code), inputs=[self.index[x] for x in inputs], outputs=[self.index[out]]
         )
         if options:
-            made.builtinOptionsType = getattr(self.schema.BuiltinOptions, options)
-            made.builtinOptions = getattr(self.schema, f"{options}T")(**values)
-        self.operators.append(made)
+            operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, options)
+            operator.builtinOptions = getattr(self.schema, f"{options}T")(**values)
+        self.operators.append(operator)
         return out
 
     def _fuse(self, output: str) -> None:
         """Puts each ReLU into the operation that makes its input, where nothing else reads that."""
-        makers = {made.outputs[0]: made for made in self.operators}
-        readers = Counter(x for made in self.operators for x in made.inputs)
+        makers = {operator.outputs[0]: operator for operator in self.operators}
+        readers = Counter(x for operator in self.operators for x in operator.inputs)
         readers[self.index[output]] += 1
         kept = []
-        for made in self.operators:
-            x = made.inputs[0]
-            if self.codes[made.opcodeIndex] == "RELU" and readers[x] == 1 and self._fusible(makers.get(x)):
+        for operator in self.operators:
+            x = operator.inputs[0]
+            if self.codes[operator.opcodeIndex] == "RELU" and readers[x] == 1 and self._fusible(makers.get(x)):
                 makers[x].builtinOptions.fusedActivationFunction = self.schema.ActivationFunctionType.RELU
-                makers[x].outputs = made.outputs
+                makers[x].outputs = operator.outputs
             else:
-                kept.append(made)
+                kept.append(operator)
         self.operators = kept
 
-    def _fusible(self, made: Any) -> bool:
-        plain = made is not None and self.codes[made.opcodeIndex] in FUSED
-        return plain and not made.builtinOptions.fusedActivationFunction
+    def _fusible(self, operator: Any) -> bool:
+        plain = operator is not None and self.codes[operator.opcodeIndex] in FUSED
+        return plain and not operator.builtinOptions.fusedActivationFunction

@@ -19,7 +19,7 @@ from ghostnet.network import GhostNet, unit_module
 from ghostnet.units import Unit
 from search.latency.fallback import terms
 from search.latency.runtimes import Runtime, Session, Shape
-from spaces.population import sample, spread
+from spaces.population import sample, sample_evenly
 from spaces.presets import DIGITS
 from spaces.space import Codes, Space
 from spaces.tables import UnitTable, space_units
@@ -34,8 +34,10 @@ def all_units(space: Space) -> dict[str, Unit]:
     return {unit.key: unit for units in space_units(space) for unit in units.flat if unit}
 
 
-def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads: int, batch: int, seed: int) -> dict:
-    """What is to be timed, as plain data (`search.latency.ruler.rounds`): whole networks, then units by probability,
+def measurement_plan(
+    space: Space, *, fit_networks: int, held_out: int, rounds: int, threads: int, batch: int, seed: int
+) -> dict:
+    """What is to be timed, as plain data (`search.latency.timing.rounds`): whole networks, then units by probability,
     a few of them first that have every kind of layer between them.
 
     `networks` has the codes: those to fit on come first and between them cover what is probable; those held out are
@@ -45,11 +47,11 @@ def plan(space: Space, *, fit_networks: int, held_out: int, rounds: int, threads
     keys = sorted(all_units(space))
     numbers = {key: k for k, key in enumerate(keys, 1)}  # 0 is no unit, where the depth drops the block
     number = UnitTable(space, lambda unit: float(numbers[unit.key]))
-    population = np.concatenate([sample(space, rng, POPULATION // 2), spread(space, rng, POPULATION // 2)])
+    population = np.concatenate([sample(space, rng, POPULATION // 2), sample_evenly(space, rng, POPULATION // 2)])
     counts = np.bincount(number.per_position(population).astype(int).ravel(), minlength=len(keys) + 1)
     counts[0] = 0
-    held = spread(space, rng, held_out)
-    covering = _covering(rng, spread(space, rng, fit_networks * CANDIDATES), number, counts, fit_networks)
+    held = sample_evenly(space, rng, held_out)
+    covering = _covering(rng, sample_evenly(space, rng, fit_networks * CANDIDATES), number, counts, fit_networks)
     codes = np.concatenate([covering, held])
     shapes, probable = _shapes(space, codes), [keys[k] for k in np.argsort(-counts[1:], kind="stable")]
     return {
@@ -137,14 +139,14 @@ def constant(net: nn.Module) -> nn.Module:
 
 def _covering(rng: np.random.Generator, pool: Codes, number: UnitTable, counts: NDArray[np.int64], count: int) -> Codes:
     """Of each stretch of candidates, the network whose units are the most probable that no other has yet."""
-    found: list[NDArray[np.int64]] = []
+    chosen: list[NDArray[np.int64]] = []
     left = counts.astype(float).copy()
     for candidates in np.array_split(pool, count):
         units = number.per_position(candidates).astype(int)
         best = int(left[units].sum(1).argmax())
         left[units[best]] = 0
-        found.append(candidates[best])
-    return np.stack(found)
+        chosen.append(candidates[best])
+    return np.stack(chosen)
 
 
 def _kinds_first(probable: list[str], known: dict[str, Unit]) -> list[str]:

@@ -18,20 +18,20 @@ from search.errors import UserError
 from search.files import JsonLines
 from search.folders import locked
 from search.identity import check_same
-from search.latency.bench import Bench, all_units, plan, reference
+from search.latency.bench import Bench, all_units, measurement_plan, reference
 from search.latency.fallback import FEWEST
-from search.latency.fitting import Visit, fitted
-from search.latency.ruler.device import now, this_device
-from search.latency.ruler.gate import best
-from search.latency.ruler.rounds import Rounds
+from search.latency.fitting import MeasurementRow, fit_table
+from search.latency.measurements import check_measurements
 from search.latency.runtimes import Dtype, Runtime, runtime
 from search.latency.table import Device, LatencyTable, Protocol, Setting
-from search.latency.visits import check_visits
+from search.latency.timing.device import now, this_device
+from search.latency.timing.interference import quiet_time
+from search.latency.timing.rounds import Rounds
 from search.progress import bar, best_effort
 from spaces.custom import space_to_dict
 from spaces.space import Space
 
-LOOK_EVERY_S = 10.0  # at the current estimate of the error
+ESTIMATE_EVERY_S = 10.0  # at the current estimate of the error
 
 
 def calibrate(
@@ -64,7 +64,7 @@ def calibrate(
     """
     check_plan(rounds, fit_networks, held_out, batch)
     run = runtime(runtime_name, threads, dtype)
-    planned = plan(
+    planned = measurement_plan(
         space,
         fit_networks=fit_networks,
         held_out=held_out,
@@ -73,29 +73,31 @@ def calibrate(
         batch=batch,
         seed=seed,
     )
-    made_for, device = setting(space, run, batch), this_device()
+    setting, device = table_setting(space, run, batch), this_device()
     header = _identity(planned) | {"runtime": run.name, "runtime_version": run.version()}
     header |= {"dtype": run.dtype, "lowering": run.lowering}
     header |= {key: device[key] for key in ("machine", "cpu", "cores")}
     with locked(out.parent, only=out.name):
-        log = JsonLines(visits_log(out))
-        rows = read_visits(log, header, {item["name"] for item in planned["items"]})
+        log = JsonLines(measurements_log(out))
+        rows = read_measurements(log, header, {item["name"] for item in planned["items"]})
         if rows is None and out.exists():
-            of = LatencyTable.load(out).setting
-            check_same(of.model_dump(mode="json"), made_for.model_dump(mode="json"), f"{out} is another table")
+            setting_there = LatencyTable.load(out).setting
+            check_same(
+                setting_there.model_dump(mode="json"), setting.model_dump(mode="json"), f"{out} is another table"
+            )
         compare_with = reference(run)
         if rows is None:
             log.append(header)  # now that everything is there that it takes
-        bench, live = Bench(space, planned, store), _Live(space, planned)
+        bench, live = Bench(space, planned, store), _RunningEstimate(space, planned)
         with bar("calibrate", 1) as progress:
 
             def tell(done: int, total: int) -> None:
                 progress.total(total)
-                progress.at(done, live.word(work.visits))
+                progress.update(done, live.message(work.measurements))
 
             work = Rounds(planned, partial(bench.session, run), compare_with, rows or [], log.extend, deadline, tell)
             work.run()
-        table = build(space, planned, list(log)[1:], made_for, Device.model_validate(device))
+        table = build_table(space, planned, list(log)[1:], setting, Device.model_validate(device))
         table.save(out)
     return table
 
@@ -110,12 +112,12 @@ def check_plan(rounds: int, fit_networks: int, held_out: int, batch: int) -> Non
         raise UserError(f"a batch has 1 image or more, not {batch}")
 
 
-def visits_log(out: Path) -> Path:
+def measurements_log(out: Path) -> Path:
     """Where the visits of a table are logged."""
     return out.with_name(out.name + ".visits.jsonl")
 
 
-def read_visits(log: JsonLines, header: dict[str, Any], items: Collection[str]) -> list[dict[str, Any]] | None:
+def read_measurements(log: JsonLines, header: dict[str, Any], items: Collection[str]) -> list[dict[str, Any]] | None:
     """The lines of a calibration's log after its header; None where there is no log yet.
 
     Raises:
@@ -125,40 +127,40 @@ def read_visits(log: JsonLines, header: dict[str, Any], items: Collection[str]) 
     if not rows:
         return None
     check_same(rows[0], header, f"{log.path} holds visits of another calibration")
-    return check_visits(((log.place(number), row) for number, row in enumerate(rows[1:], 2)), items)
+    return check_measurements(((log.line_name(number), row) for number, row in enumerate(rows[1:], 2)), items)
 
 
-def build(
-    space: Space, planned: dict[str, Any], rows: list[dict[str, Any]], made_for: Setting, device: Device
+def build_table(
+    space: Space, planned: dict[str, Any], rows: list[dict[str, Any]], setting: Setting, device: Device
 ) -> LatencyTable:
     """The table that a log's rows come to, wherever they were made."""
-    visits: dict[str, list[Visit]] = defaultdict(list)
+    measurements: dict[str, list[MeasurementRow]] = defaultdict(list)
     for row in rows:
         if "item" in row:
-            visits[row["item"]].append(row)
-    found = fitted(space, np.array(planned["networks"]), planned["fit_networks"], visits)
-    every = [row for made in visits.values() for row in made]
+            measurements[row["item"]].append(row)
+    fitted = fit_table(space, np.array(planned["networks"]), planned["fit_networks"], measurements)
+    every = [row for item_rows in measurements.values() for row in item_rows]
     return LatencyTable(
         device=device,
-        setting=made_for,
+        setting=setting,
         protocol=Protocol(
             visits=len(every),
-            disturbed=found.disturbed,
+            disturbed=fitted.disturbed,
             rounds=next((row["settled"]["rounds"] for row in rows if "settled" in row), 1),
             units_in_space=len(all_units(space)),
-            reference_ms=best([row["reference_ms"] for row in every]),
+            reference_ms=quiet_time([row["reference_ms"] for row in every]),
             seconds=max(row["at_s"] for row in every),
             seed=planned["seed"],
             finished=now(),
         ),
-        correction=found.correction,
-        fallback=found.fallback,
-        validation=found.validation,
-        entries=found.entries,
+        correction=fitted.correction,
+        fallback=fitted.fallback,
+        validation=fitted.validation,
+        entries=fitted.entries,
     )
 
 
-def setting(space: Space, run: Runtime, batch: int) -> Setting:
+def table_setting(space: Space, run: Runtime, batch: int) -> Setting:
     """What a table of this space and runtime is valid for."""
     return Setting(
         runtime=run.name,
@@ -181,19 +183,19 @@ def _identity(planned: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "network_count": len(planned["networks"])}
 
 
-class _Live:
+class _RunningEstimate:
     """The current estimate of the error on networks that are not fitted, anew every few seconds."""
 
     def __init__(self, space: Space, planned: dict[str, Any]) -> None:
-        self.space, self.planned, self.said, self.at = space, planned, "", time.monotonic()
+        self.space, self.planned, self.text, self.updated = space, planned, "", time.monotonic()
         self.enough = len(planned["networks"]) + min(FEWEST, len(planned["items"]) - len(planned["networks"]))
 
-    def word(self, visits: dict[str, list[Visit]]) -> str:
-        if time.monotonic() - self.at > LOOK_EVERY_S and len(visits) >= self.enough:
+    def message(self, measurements: dict[str, list[MeasurementRow]]) -> str:
+        if time.monotonic() - self.updated > ESTIMATE_EVERY_S and len(measurements) >= self.enough:
             codes = np.array(self.planned["networks"])
             # A unit may have no like of its own among those that were timed so far: nothing is known then.
             with best_effort("the error on the way"), suppress(UserError):
-                found = fitted(self.space, codes, self.planned["fit_networks"], visits, quick=True)
-                self.said = f"error {found.validation.mape:.1%}, {found.disturbed:.0%} disturbed"
-            self.at = time.monotonic()
-        return self.said
+                fitted = fit_table(self.space, codes, self.planned["fit_networks"], measurements, quick=True)
+                self.text = f"error {fitted.validation.mape:.1%}, {fitted.disturbed:.0%} disturbed"
+            self.updated = time.monotonic()
+        return self.text

@@ -12,17 +12,17 @@ import numpy as np
 from ghostnet.units import Unit, units
 from search.latency.bench import Bench, reference
 from search.latency.predictor import table_space
-from search.latency.ruler.device import this_device
-from search.latency.ruler.gate import Gate, score
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
+from search.latency.timing.device import this_device
+from search.latency.timing.interference import InterferenceFilter, score
 from search.progress import bar
 from spaces.space import Space
 
 VALID, SHIFTED, STALE = "valid", "shifted", "stale"
 EXIT_CODES = {VALID: 0, SHIFTED: 3, STALE: 4}
 NETWORKS, ENTRIES = 16, 24
-VISITS = 5
+MEASUREMENTS = 5
 SHIFT = 0.03  # a common factor beyond this is a shift
 SPREAD = 0.05  # after the factor, the median item may be off by this, or by three times the table's own error
 
@@ -46,11 +46,11 @@ class Verdict:
     seconds: float
     notes: tuple[str, ...]
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def check(table: LatencyTable, *, seconds: float = 45.0, threads: int | None = None) -> Verdict:
+def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | None = None) -> Verdict:
     """Times some of what the table holds again.
 
     Args:
@@ -71,18 +71,18 @@ def check(table: LatencyTable, *, seconds: float = 45.0, threads: int | None = N
         "items": [{"name": name, "shape": shape} for name, (_, shape) in then.items()],
     }
     session = partial(Bench(space, planned).session, run)
-    gate = Gate(*reference(run), run.threads)
-    visits: dict[str, list[dict[str, Any]]] = {name: [] for name in then}
+    interference = InterferenceFilter(*reference(run), run.threads)
+    measurements: dict[str, list[dict[str, Any]]] = {name: [] for name in then}
     rng = np.random.default_rng(0)
-    with bar("check", VISITS * len(then)) as progress:
-        for turn in range(VISITS):
+    with bar("check", MEASUREMENTS * len(then)) as progress:
+        for turn in range(MEASUREMENTS):
             for name in rng.permutation(list(then)).tolist():
                 if turn and time.monotonic() - start > seconds:
                     break
-                visits[name].append(gate.visit(session(name), then[name][1]))
+                measurements[name].append(interference.measure(session(name), then[name][1]))
                 progress.advance()
-    gate.close()
-    ratios = np.array([score(gate.counted(visits[name])) / ms for name, (ms, _) in then.items()])
+    interference.close()
+    ratios = np.array([score(interference.quiet_minima(measurements[name])) / ms for name, (ms, _) in then.items()])
     shift = float(np.median(ratios))
     spread = float(np.median(np.abs(ratios / shift - 1)))
     own = table.validation.ruler.mape if table.validation.ruler else table.validation.mape
@@ -99,7 +99,7 @@ def check(table: LatencyTable, *, seconds: float = 45.0, threads: int | None = N
     )
 
 
-def rescaled(table: LatencyTable, factor: float) -> LatencyTable:
+def rescale_table(table: LatencyTable, factor: float) -> LatencyTable:
     """The table with every latency times `factor`; what is relative stays. It says so."""
 
     def times(value: float | None) -> float | None:
@@ -136,7 +136,7 @@ def _items(table: LatencyTable, space: Space) -> Iterator[tuple[str, tuple[float
     held-out networks."""
     batch, held = table.setting.batch, table.validation.held_out
     order = np.argsort([network.measured_ms for network in held])
-    for k in sorted({int(order[round(place)]) for place in np.linspace(0, len(held) - 1, min(NETWORKS, len(held)))}):
+    for k in sorted({int(order[round(index)]) for index in np.linspace(0, len(held) - 1, min(NETWORKS, len(held)))}):
         side = space.decode(np.array(held[k].code)).resolution
         yield f"network {k}", (held[k].measured_ms, [batch, space.in_chs, side, side])
     counts: Counter[Unit] = Counter()

@@ -18,19 +18,19 @@ CHUNK = 256
 Floats = NDArray[np.float64]
 
 
-def without_drift(visits: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, list[float]]:
+def without_drift(measurements: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, list[float]]:
     """Milliseconds as they would be at the machine's mean pace.
 
     Args:
         visits: to each network, as (at what second, milliseconds).
     """
-    item = np.array([k for k, made in enumerate(visits.values()) for _ in made], dtype=np.int64)
-    at, ms = (np.array([visit[which] for made in visits.values() for visit in made]) for which in (0, 1))
+    item = np.array([k for k, item_rows in enumerate(measurements.values()) for _ in item_rows], dtype=np.int64)
+    at, ms = (np.array([row[which] for item_rows in measurements.values() for row in item_rows]) for which in (0, 1))
     order = np.argsort(at, kind="stable")
     drift = np.zeros(len(at))
     drift[order] = _drift(item[order], at[order], np.log(ms[order]))
     steady = iter((ms / np.exp(drift)).tolist())
-    return {name: [next(steady) for _ in made] for name, made in visits.items()}
+    return {name: [next(steady) for _ in item_rows] for name, item_rows in measurements.items()}
 
 
 def _drift(item: NDArray[np.int64], at: Floats, log_ms: Floats) -> Floats:
@@ -44,7 +44,7 @@ def _drift(item: NDArray[np.int64], at: Floats, log_ms: Floats) -> Floats:
 
 
 def _smoothed(at: Floats, off: Floats) -> Floats:
-    found = np.empty(len(at))
+    smoothed = np.empty(len(at))
     for first in range(0, len(at), CHUNK):
         here = slice(first, min(first + CHUNK, len(at)))
         start = int(np.searchsorted(at, at[here][0] - REACH * SECONDS))
@@ -52,5 +52,5 @@ def _smoothed(at: Floats, off: Floats) -> Floats:
         weights = np.exp(-0.5 * ((at[here, None] - at[None, start:stop]) / SECONDS) ** 2)
         rows = np.arange(len(weights))
         weights[rows, rows + first - start] = 0  # not by itself
-        found[here] = weights @ off[start:stop] / (weights.sum(1) + PRIOR)
-    return found
+        smoothed[here] = weights @ off[start:stop] / (weights.sum(1) + PRIOR)
+    return smoothed

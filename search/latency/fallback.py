@@ -19,13 +19,13 @@ FOLDS = 5
 
 def terms(unit: Unit) -> Counter[str]:
     """The amounts of a unit: its layers, their millions of multiply-adds and of values, by kind of layer."""
-    found: Counter[str] = Counter({"unit": 1})
+    amounts: Counter[str] = Counter({"unit": 1})
     for layer in unit_layers(unit):
         kind = _kind(layer)
-        found[f"{kind} layers"] += 1
-        found[f"{kind} macs"] += layer.cost.macs / 1e6  # type: ignore[assignment]
-        found[f"{kind} values"] += (layer.in_chs + layer.out_chs) * layer.size**2 / 1e6  # type: ignore[assignment]
-    return found
+        amounts[f"{kind} layers"] += 1
+        amounts[f"{kind} macs"] += layer.cost.macs / 1e6  # type: ignore[assignment]
+        amounts[f"{kind} values"] += (layer.in_chs + layer.out_chs) * layer.size**2 / 1e6  # type: ignore[assignment]
+    return amounts
 
 
 def estimate(fallback: Fallback, unit: Unit) -> float:

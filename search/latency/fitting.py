@@ -16,19 +16,19 @@ from search.latency import fallback
 from search.latency.bench import all_units
 from search.latency.drift import without_drift
 from search.latency.predictor import Units, apply, conformal, fit, linear, sigma
-from search.latency.ruler.gate import best, counted, quiet, score
-from search.latency.ruler.rounds import interval
 from search.latency.table import Agreement, Correction, Entry, Fallback, Network, Validation
+from search.latency.timing.interference import quiet, quiet_minima, quiet_time, score
+from search.latency.timing.rounds import interval
 from spaces.space import Codes, Space
 from spaces.tables import Floats, macs_table
 
 FEWEST_NETWORKS = 8
 BOOTSTRAPS = 1000
-Visit = dict[str, Any]
+MeasurementRow = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fitted:
+class FittedTable:
     """All that is learned from a calibration's visits."""
 
     entries: dict[str, Entry]
@@ -38,9 +38,14 @@ class Fitted:
     disturbed: float
 
 
-def fitted(
-    space: Space, codes: Codes, fit_networks: int, visits: Mapping[str, Sequence[Visit]], *, quick: bool = False
-) -> Fitted:
+def fit_table(
+    space: Space,
+    codes: Codes,
+    fit_networks: int,
+    measurements: Mapping[str, Sequence[MeasurementRow]],
+    *,
+    quick: bool = False,
+) -> FittedTable:
     """Fits and judges.
 
     Args:
@@ -48,16 +53,18 @@ def fitted(
         visits: by item; networks are "network 0", "network 1", ...
         quick: without bootstrap intervals, for a look on the way.
     """
-    calm_ms = best([row["reference_ms"] for rows in visits.values() for row in rows])
-    calm = {name: len(_calm(rows, calm_ms)) for name, rows in visits.items()}
-    minima = {name: counted(rows, calm_ms) for name, rows in visits.items() if rows}
+    quiet_ms = quiet_time([row["reference_ms"] for rows in measurements.values() for row in rows])
+    num_quiet = {name: len(_quiet(rows, quiet_ms)) for name, rows in measurements.items()}
+    minima = {name: quiet_minima(rows, quiet_ms) for name, rows in measurements.items() if rows}
     names = [f"network {k}" for k in range(len(codes))]
-    at = {name: [(row["at_s"], row["min_ms"]) for row in _calm(visits.get(name, ()), calm_ms)] for name in names}
-    minima |= without_drift({name: made for name, made in at.items() if made})
+    at = {
+        name: [(row["at_s"], row["min_ms"]) for row in _quiet(measurements.get(name, ()), quiet_ms)] for name in names
+    }
+    minima |= without_drift({name: item_rows for name, item_rows in at.items() if item_rows})
     # A whole network that never had a calm visit neither corrects nor judges, unless that leaves too few.
-    steady = np.array([calm.get(name, 0) > 0 for name in names])
+    steady = np.array([num_quiet.get(name, 0) > 0 for name in names])
     present = np.array([name in minima for name in names])
-    learn, judge = (
+    fit_index, held_out = (
         part[steady[part]] if steady[part].sum() >= FEWEST_NETWORKS else part[present[part]]
         for part in np.split(np.arange(len(codes)), [fit_networks])
     )
@@ -67,24 +74,26 @@ def fitted(
     rough = fallback.fit({known[key]: entry.ms for key, entry in entries.items()})
     units = Units(space, entries, rough)
     per_unit, params = units.ms.per_position(codes), units.params.per_position(codes)
-    correction = fit(per_unit[learn], params[learn], measured[learn])
-    ms = apply(correction, per_unit[judge], params[judge])
-    unsure = sigma(correction, units, codes[judge], ms)
-    scores = np.abs(ms / measured[judge] - 1) / unsure
+    correction = fit(per_unit[fit_index], params[fit_index], measured[fit_index])
+    ms = apply(correction, per_unit[held_out], params[held_out])
+    unsure = sigma(correction, units, codes[held_out], ms)
+    scores = np.abs(ms / measured[held_out] - 1) / unsure
     correction = correction.model_copy(update={"quantile": conformal(scores)})
-    simple = _simpler(space, codes, per_unit.sum(1), measured, learn, judge)
-    halves = np.array([_halves(minima[names[k]]) for k in judge])
-    return Fitted(
+    simple = _simpler_predictors(space, codes, per_unit.sum(1), measured, fit_index, held_out)
+    halves = np.array([_halves(minima[names[k]]) for k in held_out])
+    return FittedTable(
         entries=entries,
         fallback=rough,
         correction=correction,
-        validation=_validation(codes[judge], ms, measured[judge], unsure, correction.quantile, halves, simple, quick),
-        disturbed=1 - sum(calm.values()) / sum(map(len, visits.values())),
+        validation=_validation(
+            codes[held_out], ms, measured[held_out], unsure, correction.quantile, halves, simple, quick
+        ),
+        disturbed=1 - sum(num_quiet.values()) / sum(map(len, measurements.values())),
     )
 
 
-def _calm(rows: Sequence[Visit], calm_ms: float) -> list[Visit]:
-    return [row for row in rows if quiet(row["reference_ms"], calm_ms)]
+def _quiet(rows: Sequence[MeasurementRow], quiet_ms: float) -> list[MeasurementRow]:
+    return [row for row in rows if quiet(row["reference_ms"], quiet_ms)]
 
 
 def _entry(minima: list[float], quick: bool) -> Entry:
@@ -141,20 +150,20 @@ def _validation(
     )
 
 
-def _simpler(
-    space: Space, codes: Codes, sums: Floats, measured: Floats, learn: NDArray[np.int64], judge: NDArray[np.int64]
+def _simpler_predictors(
+    space: Space, codes: Codes, sums: Floats, measured: Floats, fitted: NDArray[np.int64], held_out: NDArray[np.int64]
 ) -> dict[str, Agreement]:
     """What a table is held against: predictors that need no table, or no correction, on the same networks."""
     macs = macs_table(space).total(codes)
-    slope, base = linear([macs[learn]], measured[learn])
+    slope, base = linear([macs[fitted]], measured[fitted])
     x = space.features(codes)
-    ridge = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 4, 8))).fit(x[learn], measured[learn])
-    found = {
-        "macs alone, affine": base + slope * macs[judge],
-        "sum of units, uncorrected": sums[judge],
-        "features alone, ridge": ridge.predict(x[judge]),
+    ridge = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 4, 8))).fit(x[fitted], measured[fitted])
+    predictions = {
+        "macs alone, affine": base + slope * macs[held_out],
+        "sum of units, uncorrected": sums[held_out],
+        "features alone, ridge": ridge.predict(x[held_out]),
     }
-    return {name: _agreement(ms, measured[judge]) for name, ms in found.items()}
+    return {name: _agreement(ms, measured[held_out]) for name, ms in predictions.items()}
 
 
 def _agreement(ms: Floats, measured: Floats) -> Agreement:

@@ -16,19 +16,25 @@ from onnx import helper, numpy_helper
 from ghostnet.files import write_bytes
 from search.errors import UserError
 from search.files import check_writable, write_json, write_text
-from search.folders import filled, is_empty, locked
+from search.folders import filled_folder, is_empty, locked
 from search.graphs.lowering import Lowering
 from search.graphs.onnx_graph import to_onnx
-from search.latency.bench import Bench, all_units, plan, reference_module
+from search.latency.bench import Bench, all_units, measurement_plan, reference_module
 from search.latency.calibrate import check_plan
 from search.latency.fallback import FEWEST
-from search.latency.ruler.standalone import PLAN
+from search.latency.timing.standalone import PLAN
 from search.progress import bar
 from spaces.custom import space_to_dict
 from spaces.space import Space
 
 SCRIPT = "calibrate.py"
-PARTS = ("device", "gate", "rounds", "onnx_session", "standalone")  # of the ruler, each after those that it needs
+PARTS = (
+    "device",
+    "interference",
+    "rounds",
+    "onnx_session",
+    "standalone",
+)  # of the ruler, each after those that it needs
 MODELS, REFERENCE = "models", "models/reference.onnx"
 LOWERING: Lowering = "mixed"  # as `model.onnx` has it
 MOST_UNITS = 4000
@@ -62,10 +68,10 @@ def write_kit(
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: --out names another place")
     check_writable(out)
-    with locked(out), filled(out, last=SCRIPT) as building:
+    with locked(out), filled_folder(out, last=SCRIPT) as building:
         if not is_empty(out):
             raise UserError(f"{out} is there already: --out names another place")
-        planned = plan(
+        planned = measurement_plan(
             space, fit_networks=fit_networks, held_out=held_out, rounds=rounds, threads=1, batch=batch, seed=seed
         )
         planned["items"] = planned["items"][: fit_networks + held_out + most_units]
@@ -79,10 +85,10 @@ def _fill(folder: Path, space: Space, planned: dict[str, Any], batch: int) -> No
         for k, item in enumerate(planned["items"]):
             item["file"] = f"{MODELS}/{k:05d}.onnx"
             model = to_onnx(bench.module(item["name"]), bench.shapes[item["name"]], batch, LOWERING)
-            write_bytes(folder / item["file"], light(model).SerializeToString())
+            write_bytes(folder / item["file"], strip_weights(model).SerializeToString())
             progress.advance()
     net, shape = reference_module()
-    write_bytes(folder / REFERENCE, light(to_onnx(net, shape, 1, LOWERING)).SerializeToString())
+    write_bytes(folder / REFERENCE, strip_weights(to_onnx(net, shape, 1, LOWERING)).SerializeToString())
     planned |= {
         "space": space_to_dict(space),
         "num_classes": space.num_classes,
@@ -100,31 +106,31 @@ def script() -> str:
     """The ruler as one file for Python 3.8."""
     parts = []
     for name in PARTS:
-        text = files("search.latency.ruler").joinpath(f"{name}.py").read_text(encoding="utf-8")
-        kept = [line for line in text.splitlines() if not re.match(r"from (search\.|__future__)", line)]
-        parts.append("\n".join(kept))
+        text = files("search.latency.timing").joinpath(f"{name}.py").read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if not re.match(r"from (search\.|__future__)", line)]
+        parts.append("\n".join(lines))
     head = "# Made by `ghostnas calibrate kit`. Needs Python 3.8, numpy and onnxruntime.\n"
     head += "from __future__ import annotations\n"
     tail = 'if __name__ == "__main__":\n    sys.exit(main(Path(__file__).resolve().parent))\n'
     return "\n\n".join([head, *parts, tail])
 
 
-def light(model: onnx.ModelProto) -> onnx.ModelProto:
+def strip_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with constant weights made by nodes, which every runtime folds when it loads: the same fused graph from
     a file of a few kilobytes."""
-    made, kept = [], []
+    constants, weights = [], []
     for weight in model.graph.initializer:
         values = numpy_helper.to_array(weight)
         if values.size < LEAST_CONSTANT or np.ptp(values) > 0:
-            kept.append(weight)
+            weights.append(weight)
             continue
         shape = numpy_helper.from_array(np.array(values.shape, dtype=np.int64), f"{weight.name}_shape")
         value = helper.make_tensor("value", weight.data_type, [1], values.reshape(-1)[:1])
-        kept.append(shape)
-        made.append(helper.make_node("ConstantOfShape", [shape.name], [weight.name], value=value))
+        weights.append(shape)
+        constants.append(helper.make_node("ConstantOfShape", [shape.name], [weight.name], value=value))
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    nodes = [*made, *model.graph.node]
+    model.graph.initializer.extend(weights)
+    nodes = [*constants, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model

@@ -9,12 +9,12 @@ from pydantic import Field
 from search.errors import UserError
 from search.files import parse_json, read_bytes
 from search.latency.bench import all_units
-from search.latency.calibrate import build
-from search.latency.ruler.standalone import SCHEMA
+from search.latency.calibrate import build_table
+from search.latency.measurements import check_measurements
 from search.latency.table import Device, LatencyTable, Setting
-from search.latency.visits import check_visits
-from search.records import ArchId, Count, Record, record_of
-from spaces.custom import space_of
+from search.latency.timing.standalone import SCHEMA
+from search.records import ArchId, Count, Record, parse_record
+from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
 
@@ -52,7 +52,7 @@ def import_result(path: Path, out: Path) -> LatencyTable:
         space_id=header.space_id, resolution=space.resolution, **{key: getattr(header, key) for key in FROM_HEADER}
     )
     planned = {"networks": header.networks, "fit_networks": header.fit_networks, "seed": header.seed}
-    table = build(space, planned, rows, setting, header.device)
+    table = build_table(space, planned, rows, setting, header.device)
     table.save(out)
     return table
 
@@ -66,9 +66,9 @@ def read_result(path: Path) -> tuple[Header, Space, list[dict[str, Any]]]:
     rows = _rows(path)
     if not rows or rows[0].get("schema") != SCHEMA:
         raise UserError(f"{path}, line 1, is no header of a kit's result ({SCHEMA})")
-    header = record_of(Header, rows[0], f"{path}, line 1")
+    header = parse_record(Header, rows[0], f"{path}, line 1")
     try:
-        space = space_of(header.space)
+        space = parse_space(header.space)
     except SpaceError as error:
         raise UserError(f"{path}, line 1: {error}") from None
     if space.id != header.space_id:
@@ -79,7 +79,7 @@ def read_result(path: Path) -> tuple[Header, Space, list[dict[str, Any]]]:
     if not header.fit_networks <= len(codes) - 2:
         raise UserError(f"{path}, line 1: `fit_networks` must leave two of {len(codes)}, but got {header.fit_networks}")
     known = set(all_units(space)) | {f"network {k}" for k in range(len(codes))}
-    check_visits(((f"{path}, line {number}", row) for number, row in enumerate(rows[1:], 2)), known)
+    check_measurements(((f"{path}, line {number}", row) for number, row in enumerate(rows[1:], 2)), known)
     visited = [row["item"] for row in rows[1:] if "item" in row]
     if rows[-1].get("visits") != len(visited):
         raise UserError(

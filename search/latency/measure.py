@@ -7,12 +7,12 @@ import numpy as np
 from torch import nn
 
 from search.latency.bench import reference
-from search.latency.ruler.gate import Gate, score
 from search.latency.runtimes import Runtime, Session, Shape
+from search.latency.timing.interference import InterferenceFilter, score
 from search.progress import bar
 
-VISITS = 7  # calm ones, to each network
-MOST_VISITS = 60  # calm or not
+MEASUREMENTS = 7  # calm ones, to each network
+MAX_MEASUREMENTS = 60  # calm or not
 
 
 def measure(
@@ -35,17 +35,21 @@ def measure_sessions(
 ) -> dict[str, float]:
     """As `measure`, of anything that runs such a batch; `run` is the runtime of the reference that tells calm moments.
     After so many seconds no new round begins, but for the first."""
-    gate = Gate(*reference(run), run.threads)
+    interference = InterferenceFilter(*reference(run), run.threads)
     rng, start = np.random.default_rng(seed), time.monotonic()
     rows: dict[str, list[dict]] = {name: [] for name in sessions}
-    with bar("time on this machine", VISITS * len(sessions)) as progress:
-        for turn in range(MOST_VISITS):
+    with bar("time on this machine", MEASUREMENTS * len(sessions)) as progress:
+        for turn in range(MAX_MEASUREMENTS):
             if turn and time.monotonic() - start > seconds:
                 break
-            waiting = [name for name in sessions if sum(gate.calm(v["reference_ms"]) for v in rows[name]) < VISITS]
+            waiting = [
+                name
+                for name in sessions
+                if sum(interference.is_quiet(v["reference_ms"]) for v in rows[name]) < MEASUREMENTS
+            ]
             for name in rng.permutation(waiting).tolist():
                 session, shape = sessions[name]
-                rows[name].append(gate.visit(session, (batch, *shape)))
-            progress.at(VISITS * (len(sessions) - len(waiting)))
-    gate.close()
-    return {name: score(gate.counted(visits)) for name, visits in rows.items()}
+                rows[name].append(interference.measure(session, (batch, *shape)))
+            progress.update(MEASUREMENTS * (len(sessions) - len(waiting)))
+    interference.close()
+    return {name: score(interference.quiet_minima(measurements)) for name, measurements in rows.items()}

@@ -11,7 +11,7 @@ import numpy as np
 
 from search.bootstrap import interval
 
-VISIT_NS = 4_000_000  # a visit is one discarded run, then runs for at least so long
+MEASUREMENT_NS = 4_000_000  # a visit is one discarded run, then runs for at least so long
 RUNS = (2, 20)  # at least and at most
 
 
@@ -27,7 +27,7 @@ class Interval:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def side_by_side(
+def time_interleaved(
     things: Mapping[str, Callable[[], int]], rounds: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Milliseconds of each thing in each round, the least of a short visit: name -> [rounds].
@@ -37,29 +37,29 @@ def side_by_side(
         rng: the order within each round.
     """
     names = list(things)
-    found = {name: np.empty(rounds) for name in names}
+    times = {name: np.empty(rounds) for name in names}
     was = gc.isenabled()
     gc.disable()
     try:
         for turn in range(rounds):
             for k in rng.permutation(len(names)):
-                found[names[k]][turn] = _visit(things[names[k]]) / 1e6
+                times[names[k]][turn] = _measure(things[names[k]]) / 1e6
             gc.collect()
     finally:
         if was:
             gc.enable()
-    return found
+    return times
 
 
-def _visit(once: Callable[[], int]) -> int:
+def _measure(once: Callable[[], int]) -> int:
     once()
     times: list[int] = []
-    while len(times) < RUNS[0] or (len(times) < RUNS[1] and sum(times) < VISIT_NS):
+    while len(times) < RUNS[0] or (len(times) < RUNS[1] and sum(times) < MEASUREMENT_NS):
         times.append(once())
     return min(times)
 
 
-def middle(values: np.ndarray, rng: np.random.Generator) -> Interval:
+def median_interval(values: np.ndarray, rng: np.random.Generator) -> Interval:
     """The median of independent values [n]."""
     low, high = interval(lambda picks: np.median(values[picks]), len(values), rng)
     return Interval(float(np.median(values)), float(low), float(high))

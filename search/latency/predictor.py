@@ -19,7 +19,7 @@ from ghostnet.units import Unit, chain
 from search.errors import UserError
 from search.latency.fallback import estimate
 from search.latency.table import Correction, Entry, Fallback, LatencyTable
-from spaces.custom import space_of
+from spaces.custom import parse_space
 from spaces.space import Codes, Space
 from spaces.tables import Floats, UnitTable, params_table
 
@@ -93,8 +93,8 @@ class Predictor:
         setting = table.setting
         wanted |= {"resolution": space.resolution, "num_classes": space.num_classes, "in_chs": space.in_chs}
         for name, value in wanted.items():
-            if (made := getattr(setting, name)) != value:
-                raise UserError(f"the latency table was made for {name} {made}, not {value}")
+            if (actual := getattr(setting, name)) != value:
+                raise UserError(f"the latency table was made for {name} {actual}, not {value}")
         if setting.space_id != space.id:
             raise UserError(
                 f"the latency table is of space {table.space_name} ({setting.space_id}), "
@@ -136,7 +136,7 @@ def table_space(table: LatencyTable) -> Space:
         UserError: this version makes another one of what the table says.
     """
     setting = table.setting
-    space = replace(space_of(setting.space), num_classes=setting.num_classes, in_chs=setting.in_chs)
+    space = replace(parse_space(setting.space), num_classes=setting.num_classes, in_chs=setting.in_chs)
     if space.id != setting.space_id:
         raise UserError(f"the latency table is of another space {space.name}: {setting.space_id}, not {space.id}")
     return space

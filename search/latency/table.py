@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from search.errors import UserError
 from search.files import read_json, write_text
-from search.records import record_of
+from search.records import parse_record
 
 SCHEMA: Literal["ghostnas.latency/3"] = "ghostnas.latency/3"
 SCHEMA_FILE = Path(__file__).with_name("table.schema.json")
@@ -153,8 +153,8 @@ class LatencyTable(_Model):
     @property
     def space_name(self) -> str:
         """The space's name, a preset's or the user's own."""
-        said = self.setting.space
-        return said if isinstance(said, str) else str(said.get("name", "custom"))
+        space = self.setting.space
+        return space if isinstance(space, str) else str(space.get("name", "custom"))
 
     def save(self, path: Path) -> None:
         """Writes the table in one step: indented, an entry or a network a line, so that it reads and diffs well."""
@@ -173,10 +173,10 @@ class LatencyTable(_Model):
             raise UserError(f"{path}: {error.strerror}") from None
         except UserError as error:
             raise UserError(f"no latency table: {error}") from None
-        said = content.get("schema") if isinstance(content, dict) else None
-        if isinstance(said, str) and re.fullmatch(r"ghostnas\.latency/\d{1,9}", said) and said != SCHEMA:
-            raise UserError(f"{path} has schema {said}, but this version reads {SCHEMA}: calibrate again")
-        table = record_of(cls, content, str(path))
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if isinstance(schema, str) and re.fullmatch(r"ghostnas\.latency/\d{1,9}", schema) and schema != SCHEMA:
+            raise UserError(f"{path} has schema {schema}, but this version reads {SCHEMA}: calibrate again")
+        table = parse_record(cls, content, str(path))
         if _sealed(content)["content_sha256"] != table.content_sha256:
             raise UserError(f"{path} was changed since it was written: its content_sha256 doesn't fit")
         return table
@@ -184,8 +184,8 @@ class LatencyTable(_Model):
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a table, as it is shipped in `table.schema.json`."""
-    made = LatencyTable.model_json_schema(by_alias=True, mode="serialization")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    schema = LatencyTable.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _sealed(content: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from search.progress import bar
 from search.recipes.schema import SupernetPart, Training
 from search.training.distributed import best_device
 from search.training.evaluate import InheritedAccuracy
-from search.training.retrain import CARD, Job, retrain
-from search.training.supernet import read_card
+from search.training.retrain import TRAINED_FILE, Job, retrain
+from search.training.supernet import read_metadata
 from search.training.supernets import make_supernet
 from spaces.space import Space
 
@@ -65,7 +65,7 @@ def secured() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = several
 
 
-class SideBySide:
+class RayWorkers:
     """Many networks at a time, each in a process (and with a GPU's share, where there are GPUs).
 
     Raises:
@@ -123,7 +123,7 @@ class _Evaluator:
         torch.set_num_threads(1)
         supernet, config = trained
         self.accuracy = InheritedAccuracy(supernet, data, config)
-        self.accuracy.settle_in()
+        self.accuracy.prepare()
 
     def evaluate(self, name: str, arch: Arch) -> tuple[str, float]:
         return name, self.accuracy(arch)
@@ -144,8 +144,8 @@ def train_supernet(
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
-    _together(_share_supernet, (space, config, out.absolute(), options), data, workers, address)
-    return read_card(out)[0]
+    _train_together(_share_supernet, (space, config, out.absolute(), options), data, workers, address)
+    return read_metadata(out)[0]
 
 
 def train_network(
@@ -156,11 +156,11 @@ def train_network(
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
-    _together(_share_network, (arch, config, out.absolute(), options), data, workers, address)
-    return read_json(out / CARD)
+    _train_together(_share_network, (arch, config, out.absolute(), options), data, workers, address)
+    return read_json(out / TRAINED_FILE)
 
 
-def _together(
+def _train_together(
     share: Callable[[dict[str, Any]], None], job: tuple[Any, ...], data: Data, workers: int, address: str | None
 ) -> None:
     """Runs `share` in each of several workers, which have a share of every batch. A worker that dies is started again

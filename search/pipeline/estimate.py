@@ -28,9 +28,9 @@ from search.recipes.schema import ParentTraining, Recipe, SupernetTraining, Trai
 from search.training.distributed import best_device
 from search.training.loop import autocast_dtype
 from search.training.metadata import space_for
-from search.training.optimizer import optimizer_of
+from search.training.optimizer import create_optimizer
 from search.training.supernets import widest
-from spaces.custom import space_of
+from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
 from spaces.tables import macs_table
@@ -73,7 +73,7 @@ def estimate(recipe: Recipe) -> list[StageEstimate]:
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     sizes = split_sizes(recipe.data, recipe.train_images)
-    space = space_for(space_of(recipe.space), sizes.num_classes, sizes.in_chs)
+    space = space_for(parse_space(recipe.space), sizes.num_classes, sizes.in_chs)
     estimator = _Estimator(recipe, space, sizes, best_device())
     stages = [estimator.train(), estimator.calibrate(), estimator.fidelity(), estimator.search()]
     stages += [estimator.retrain(), estimator.export(), estimator.report()]
@@ -120,7 +120,7 @@ class _Estimator:
         batch = max(2, min(whole, TIMED_MACS // (3 * self.macs(arch))))
         net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device)
         net = net.to(memory_format=torch.channels_last).train()
-        optimizer, precision = optimizer_of(net, config), autocast_dtype(config, self.device)
+        optimizer, precision = create_optimizer(net, config), autocast_dtype(config, self.device)
         images = self._noise(batch, arch.resolution)
         labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
 

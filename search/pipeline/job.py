@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from search.data.datasets import Data, load
+from search.data.datasets import Data, load_data
 from search.recipes.schema import Recipe
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
-from spaces.custom import space_of
+from spaces.custom import parse_space
 from spaces.space import Space
 
 # What each stage gets of a time box, relative to the stages that are still to come.
@@ -34,11 +34,13 @@ class Run:
 
     @cached_property
     def data(self) -> Data:
-        return load(self.recipe.data, space_of(self.recipe.space).resolution_choices[-1], self.recipe.train_images)
+        return load_data(
+            self.recipe.data, parse_space(self.recipe.space).resolution_choices[-1], self.recipe.train_images
+        )
 
     @cached_property
     def space(self) -> Space:
-        return space_for(space_of(self.recipe.space), self.data.num_classes, self.data.in_chs)
+        return space_for(parse_space(self.recipe.space), self.data.num_classes, self.data.in_chs)
 
     @cached_property
     def device(self) -> torch.device:

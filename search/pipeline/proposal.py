@@ -12,7 +12,7 @@ from spaces.errors import SpaceError
 from spaces.presets import PRESETS
 from spaces.space import Space
 from spaces.tables import macs_table
-from spaces.window import Window, short
+from spaces.window import Window, format_count
 
 if TYPE_CHECKING:  # it loads torch
     from search.data.survey import Survey
@@ -73,7 +73,7 @@ def fitting_space(side: int, num_classes: int, window: Window | None, stem_strid
         if not window.low and (most := int(table.total(code)[0])) < window.high:
             raise SpaceError(
                 f"a budget of {window} leaves no network of {side} pixels out: the largest that is proposed, "
-                f"{space.decode(code).id}, has {short(most)}"
+                f"{space.decode(code).id}, has {format_count(most)}"
             )
     return Fit(space, base, rows, within)
 
@@ -99,7 +99,7 @@ def propose(found: "Survey", side: int, budget: str | None, parent: str | None =
     fit = fitting_space(side, len(found.classes), window, stem_stride if parent else None)
     space, table = fit.space, macs_table(fit.space)
     low, high = (int(table.total(table.extreme(largest))[0]) for largest in (False, True))
-    budget = budget or short(1.01 * cost(space.uniform(1.0), space.num_classes, space.in_chs).macs)
+    budget = budget or format_count(1.01 * cost(space.uniform(1.0), space.num_classes, space.in_chs).macs)
     trained = _trainings(round((1 - HELD_OUT) * sum(found.train)), parent is not None)
     images = next(count for least, count in FITTED.items() if side >= least)
     begins = (
@@ -112,7 +112,7 @@ def propose(found: "Survey", side: int, budget: str | None, parent: str | None =
 # `ghostnas run` this file; `--plan` says first what it takes, `--minutes 60` fits it into a time box.
 {_key("data", found.name)}
 {_split(found)}
-[space]                   # {fit.rows}; {short(low)} to {short(high)} multiply-adds
+[space]                   # {fit.rows}; {format_count(low)} to {format_count(high)} multiply-adds
 base = "{fit.base}"
 {_key("name", space.name)}
 {_key("resolutions", [side])}

@@ -8,12 +8,12 @@ from typing import Any
 
 from search.data.datasets import Data
 from search.files import read_json
-from search.parallel.workers import SideBySide, train_network
+from search.parallel.workers import RayWorkers, train_network
 from search.recipes.schema import Training
 from search.training.distributed import best_device
-from search.training.doubts import warn_of
-from search.training.metadata import finished
-from search.training.retrain import CARD, Job, retrain, retraining_identity
+from search.training.metadata import read_finished
+from search.training.result_warnings import print_warnings
+from search.training.retrain import TRAINED_FILE, Job, retrain, retraining_identity
 
 
 def train_all(
@@ -35,36 +35,37 @@ def train_all(
     """
     origin: dict[str, Any] = {"init": init.absolute() if init else None, "teacher": teacher}
     before = {
-        job: finished(job.out / CARD, retraining_identity(job.arch, data, config, job.seed, **origin)) for job in jobs
+        job: read_finished(job.out / TRAINED_FILE, retraining_identity(job.arch, data, config, job.seed, **origin))
+        for job in jobs
     }
-    cards = {job: card for job, card in before.items() if card is not None}
-    waiting = [job for job in jobs if job not in cards]
+    records = {job: metadata for job, metadata in before.items() if metadata is not None}
+    waiting = [job for job in jobs if job not in records]
     if len(waiting) > 1 and (workers > 1 or address):
         share = None if seconds is None else seconds * min(workers, len(waiting)) / len(waiting)
-        SideBySide(data, workers, address).retrain(waiting, config, seconds=share, **origin)
-        cards |= {job: read_json(job.out / CARD) for job in waiting}
+        RayWorkers(data, workers, address).retrain(waiting, config, seconds=share, **origin)
+        records |= {job: read_json(job.out / TRAINED_FILE) for job in waiting}
         waiting = []
     deadline = None if seconds is None else time.monotonic() + seconds
     for k, job in enumerate(waiting):
         left = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
         here = {"seed": job.seed, "seconds": left, **origin}
         if workers > 1 or address:
-            cards[job] = train_network(job.arch, data, config, job.out, workers=workers, address=address, **here)
+            records[job] = train_network(job.arch, data, config, job.out, workers=workers, address=address, **here)
         else:
             title = f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}"
-            cards[job] = retrain(job.arch, data, config, job.out, device=best_device(), title=title, **here)
-    for job, card in cards.items():
-        warn_of(f"{job.name} seed {job.seed}", card.get("warnings", []))
-    return [cards[job] for job in jobs]
+            records[job] = retrain(job.arch, data, config, job.out, device=best_device(), title=title, **here)
+    for job, metadata in records.items():
+        print_warnings(f"{job.name} seed {job.seed}", metadata.get("warnings", []))
+    return [records[job] for job in jobs]
 
 
-def over_seeds(jobs: Sequence[Job], cards: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def summarise_seeds(jobs: Sequence[Job], records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean test accuracy over seeds, and its spread: the sample's standard deviation, where there are two or more."""
-    found: dict[str, dict[str, Any]] = {}
+    summaries: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(job.name for job in jobs):
-        mine = [(job, card) for job, card in zip(jobs, cards, strict=True) if job.name == name]
-        accuracies = [card["test_accuracy"] for _, card in mine]
-        found[name] = {
+        mine = [(job, metadata) for job, metadata in zip(jobs, records, strict=True) if job.name == name]
+        accuracies = [metadata["test_accuracy"] for _, metadata in mine]
+        summaries[name] = {
             "arch": mine[0][0].arch.id,
             "macs": mine[0][1]["macs"],
             "params": mine[0][1]["params"],
@@ -74,13 +75,13 @@ def over_seeds(jobs: Sequence[Job], cards: Sequence[dict[str, Any]]) -> dict[str
             "spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
             "test_images": mine[0][1]["test_images"],
         }
-    return found
+    return summaries
 
 
-def words(found: dict[str, dict[str, Any]]) -> str:
-    """What `over_seeds` found, a line a network."""
+def format_accuracies(accuracies: dict[str, dict[str, Any]]) -> str:
+    """What `summarise_seeds` found, a line a network."""
     lines = []
-    for name, row in found.items():
+    for name, row in accuracies.items():
         spread = "" if row["spread"] is None else f" +- {100 * row['spread']:.2f} over {len(row['seeds'])} seeds"
         lines.append(f"{name}: {row['mean']:.2%}{spread}, {row['macs']:,} multiply-adds")
     return "\n".join(lines)

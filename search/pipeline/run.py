@@ -18,7 +18,7 @@ from search.latency.runtimes import runtime
 from search.recipes.schema import Recipe
 from search.run_folder.run import RUN, SCHEMA, recorded_recipe
 from search.terminal import say
-from spaces.custom import space_of
+from spaces.custom import parse_space
 
 if TYPE_CHECKING:  # torch is loaded once the recipe is known to be right
     from search.pipeline.job import Run
@@ -32,8 +32,8 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError, SpaceError: what is wrong, in a line.
     """
-    sources.check(recipe.data)
-    space, config = space_of(recipe.space), recipe.search
+    sources.check_data_name(recipe.data)
+    space, config = parse_space(recipe.space), recipe.search
     each = value_bytes(recipe.latency.batch, recipe.latency.dtype)
     windows = [*parse_windows(config.flops_budget).values(), *parse_windows(config.params_budget, "params").values()]
     windows += parse_windows(config.memory_budget, "memory", each).values()
@@ -42,11 +42,11 @@ def check(recipe: Recipe) -> None:
     parse_milliseconds(config.latency_budget)
     runtime(recipe.latency.runtime, recipe.latency.threads, recipe.latency.dtype)
     for width in recipe.retrain.baseline_widths:
-        space_of(recipe.space).uniform(width)
+        parse_space(recipe.space).uniform(width)
 
 
 @contextmanager
-def opened(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "Iterator[Run]":
+def open_run(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "Iterator[Run]":
     """The run in a folder, which no other process may write meanwhile. A data set may lie elsewhere than when the run
     began, as long as its content is the same.
 
@@ -84,16 +84,16 @@ def _identity(recorded: dict[str, Any]) -> dict[str, Any]:
     return {**recorded, "recipe": {key: value for key, value in recorded["recipe"].items() if key != "data"}}
 
 
-def run(job: "Run") -> None:
+def run(run: "Run") -> None:
     """Runs every stage whose product is missing, in order."""
     from search.pipeline import stages
 
-    wanted = [name for name in STAGES if job.wanted(name)]
+    wanted = [name for name in STAGES if run.wanted(name)]
     for number, name in enumerate(wanted, 1):
-        if job.done(name):
+        if run.done(name):
             say(f"{number}/{len(wanted)} {name}: done before", "dim")
             continue
         say(f"{number}/{len(wanted)} {name}", "bold")
-        begun = time.monotonic()
-        getattr(stages, name)(job)
-        say(f"  done in {time.monotonic() - begun:.0f} s")
+        started = time.monotonic()
+        getattr(stages, name)(run)
+        say(f"  done in {time.monotonic() - started:.0f} s")

@@ -7,10 +7,10 @@ from typing import Any
 
 from ghostnet.arch import Arch
 from ghostnet.memory import value_bytes
-from search.accuracy.predictor import Correction
+from search.accuracy.predictor import AccuracyCorrection
 from search.engine import budgets
 from search.engine.budgets import LatencyBudget, Within, parse_milliseconds, parse_windows
-from search.engine.objectives import ACCURACY, MACS, PARAMS, Latency, Objective, Tabulated
+from search.engine.objectives import ACCURACY, MACS, PARAMS, LatencyObjective, Objective, Tabulated
 from search.engine.problem import Problem
 from search.engine.study import open_storage
 from search.errors import UserError
@@ -19,11 +19,11 @@ from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.recipes.schema import Search
 from search.secrets import storage_address
-from search.training.metadata import read_card, supernet_id
+from search.training.metadata import read_metadata, supernet_id
 from spaces.tables import memory_table, weights_table
 
 
-def problem_of(
+def build_problem(
     supernet: Path,
     tables: Sequence[Path],
     config: Search,
@@ -40,10 +40,10 @@ def problem_of(
     Raises:
         UserError, SpaceError: files that don't fit together, or a budget that no network meets.
     """
-    space = read_card(supernet)[1]
+    space = read_metadata(supernet)[1]
     predictors = [Predictor(LatencyTable.load(table), space) for table in tables]
-    names = ["latency_ms", *(f"latency_{_plain(table)}_ms" for table in tables[1:])]
-    latencies = {name: Latency(name, predict=each) for name, each in zip(names, predictors, strict=True)}
+    names = ["latency_ms", *(f"latency_{_column_name(table)}_ms" for table in tables[1:])]
+    latencies = {name: LatencyObjective(name, predict=each) for name, each in zip(names, predictors, strict=True)}
     if len(latencies) < len(tables):
         raise UserError(f"latency tables of several targets must have different names, not {', '.join(names[1:])}")
     each, dtype = _value_bytes(tables)
@@ -62,9 +62,9 @@ def problem_of(
             raise UserError(f"an objective is one of {', '.join(known)}, not {name!r}")
     if len(wanted) < 2 or wanted[0] != "accuracy" or len(set(wanted)) < len(wanted):
         raise UserError(f"objectives are accuracy and at least one more, each once, not {', '.join(wanted)}")
-    said = latency_budgets if latency_budgets is not None else [config.latency_budget or ""]
-    if len(said) > len(names):
-        raise UserError(f"{len(said)} latency budgets for {len(names)} latency tables")
+    message = latency_budgets if latency_budgets is not None else [config.latency_budget or ""]
+    if len(message) > len(names):
+        raise UserError(f"{len(message)} latency budgets for {len(names)} latency tables")
     bounds = [
         {
             f"{name.removesuffix('_ms')} {words}" if len(names) > 1 else words: LatencyBudget(
@@ -72,7 +72,7 @@ def problem_of(
             )
             for words, ms in parse_milliseconds(text or None).items()
         }
-        for name, predict, text in zip(names, predictors, said, strict=False)
+        for name, predict, text in zip(names, predictors, message, strict=False)
     ]
     flops = {words: Within(window) for words, window in parse_windows(config.flops_budget).items()}
     params = {f"{words} params": Within(w) for words, w in parse_windows(config.params_budget, "params").items()}
@@ -84,7 +84,7 @@ def problem_of(
         evaluate=_unset,
         objectives=tuple(known[name] for name in wanted),
         also=tuple(also),
-        budgets=budgets.every(flops, *bounds, params, memory),  # type: ignore[arg-type]
+        budgets=budgets.combine_budgets(flops, *bounds, params, memory),  # type: ignore[arg-type]
         trial_seconds=config.trial_seconds,
     )
     problem.check()
@@ -99,7 +99,7 @@ def _value_bytes(tables: Sequence[Path]) -> tuple[int, str]:
     return value_bytes(setting.batch, setting.dtype), setting.dtype
 
 
-def _plain(table: Path) -> str:
+def _column_name(table: Path) -> str:
     return re.sub(r"\W+", "_", table.name.removesuffix(".json").removesuffix(".lat"))
 
 
@@ -144,8 +144,8 @@ def check_search(
     Raises:
         UserError, SpaceError: files that don't fit together, a budget that no network meets, a storage that is none.
     """
-    problem_of(supernet, tables, config, latency_budgets, own)
+    build_problem(supernet, tables, config, latency_budgets, own)
     if fidelity:
-        Correction.load(fidelity, supernet)
+        AccuracyCorrection.load(fidelity, supernet)
     if config.backend != "nni" and (address := storage_address(config.storage)):
         open_storage(address)

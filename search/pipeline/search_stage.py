@@ -9,7 +9,7 @@ import numpy as np
 
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
-from search.accuracy.predictor import Correction, ExpectedAccuracy
+from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy
 from search.data.datasets import Data
 from search.engine import budgets
 from search.engine.backends import backend
@@ -18,20 +18,20 @@ from search.engine.custom import CustomEvaluation, CustomObjective
 from search.engine.front import front
 from search.engine.log import TrialLog
 from search.engine.objectives import Objective
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.engine.problem import Evaluate, Problem, Trial
 from search.files import write_json, write_text
 from search.identity import file_digest
 from search.latency.measure import measure
-from search.latency.ruler.device import this_device
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
-from search.pipeline.search_problem import header, problem_of
+from search.latency.timing.device import this_device
+from search.pipeline.search_problem import build_problem, header
 from search.recipes.schema import Search
 from search.secrets import storage_address
-from search.training.doubts import chance_doubts
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import check_data
+from search.training.result_warnings import chance_warnings
 from spaces.space import Space
 
 LEAST_TAU = 0.7  # of a latency table on networks that it never saw
@@ -108,9 +108,9 @@ def search_networks(
         UserError, SpaceError: files that don't fit together, a budget that no network meets, another search's log, or
             another process at work in its folder.
     """
-    problem = problem_of(supernet, tables, config, latency_budgets, own)
-    correction = Correction.load(fidelity, supernet) if fidelity else None
-    plan = Plan(
+    problem = build_problem(supernet, tables, config, latency_budgets, own)
+    correction = AccuracyCorrection.load(fidelity, supernet) if fidelity else None
+    plan = SearchPlan(
         trials=config.trials,
         sampler=config.sampler,
         population=config.population,
@@ -135,14 +135,14 @@ def search_networks(
         evaluate = CustomEvaluation(problem, evaluate, mine)
     with TrialLog(log, about) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are
-            getattr(evaluate, "settle_in", lambda: None)()
+            getattr(evaluate, "prepare", lambda: None)()
         backend(config.backend)(replace(problem, evaluate=evaluate), trials, plan)
         return SearchOutcome(
-            problem, trials.evaluated, [*rank_doubts(tables), *accuracy_doubts(trials.evaluated, data())]
+            problem, trials.evaluated, [*rank_warnings(tables), *accuracy_warnings(trials.evaluated, data())]
         )
 
 
-def rank_doubts(tables: Sequence[Path]) -> list[str]:
+def rank_warnings(tables: Sequence[Path]) -> list[str]:
     """A warning for each latency table that ranks networks poorly."""
     taus = {table: LatencyTable.load(table).validation.kendall_tau for table in tables}
     return [
@@ -153,22 +153,22 @@ def rank_doubts(tables: Sequence[Path]) -> list[str]:
     ]
 
 
-def accuracy_doubts(evaluated: Sequence[Trial], data: Data) -> list[str]:
+def accuracy_warnings(evaluated: Sequence[Trial], data: Data) -> list[str]:
     """A warning where the middle one of the evaluated networks is no better than chance."""
     known = sorted(trial["accuracy"] for trial in evaluated if trial.get("accuracy") is not None)
     if not known:
         return []
-    return chance_doubts(known[len(known) // 2], data.search.labels, "the evaluated networks' median accuracy")
+    return chance_warnings(known[len(known) // 2], data.search.labels, "the evaluated networks' median accuracy")
 
 
-def measured(trials: Sequence[Trial], space: Space, table: Path) -> dict[str, float]:
+def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[str, float]:
     """Milliseconds of networks by their id, timed side by side on the table's runtime; none where this is not the
     machine that the table is of."""
-    made = LatencyTable.load(table)
-    here = this_device()
-    if (made.device.machine, made.device.cpu, made.device.cores) != (here["machine"], here["cpu"], here["cores"]):
+    latency_table, here = LatencyTable.load(table), this_device()
+    device = latency_table.device
+    if (device.machine, device.cpu, device.cores) != (here["machine"], here["cpu"], here["cores"]):
         return {}
-    setting = made.setting
+    setting = latency_table.setting
     run = runtime(setting.runtime, setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
     archs = [space.decode(np.array(trial["code"])) for trial in trials]
     nets = {  # with any weights: they don't change the time
@@ -185,7 +185,7 @@ def write_chosen(found: SearchOutcome, ways: str, table: Path, out: Path) -> lis
         UserError: a way that is none, or that no network answers.
     """
     chosen = found.choose(ways)
-    times = measured(chosen, found.problem.space, table)
+    times = measure_trials(chosen, found.problem.space, table)
     for trial in chosen:
         write_text(out / "chosen" / f"{trial['arch']}.json", found.arch(trial).to_json())
     rows = [{**trial, "measured_ms": times.get(trial["arch"])} for trial in chosen]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ghostnet.arch import Arch
-from ghostnet.weights import network as load_network
+from ghostnet.weights import load_network
 from search.accuracy.ranking_study import fidelity as measure_fidelity
 from search.data.datasets import resized
 from search.engine.choose import choose_by_budget
@@ -24,9 +24,9 @@ from search.latency.measure import measure
 from search.latency.predictor import Predictor
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
-from search.parallel.workers import SideBySide
+from search.parallel.workers import RayWorkers
 from search.pipeline.job import Run
-from search.pipeline.retrain_stage import over_seeds, train_all, words
+from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
 from search.pipeline.search_stage import SearchOutcome, search_networks
 from search.progress import best_effort, warn
 from search.recipes.schema import Recipe
@@ -47,40 +47,40 @@ from search.run_folder.run import (
     TRIALS,
 )
 from search.terminal import say
-from search.training.doubts import warn_of
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import PARENT, supernet_id
 from search.training.records import read_trained
-from search.training.retrain import ARCH, CARD, WEIGHTS, Job
+from search.training.result_warnings import print_warnings
+from search.training.retrain import ARCH, TRAINED_FILE, WEIGHTS, Job
 from search.training.supernets import make_supernet
 from spaces.population import Window, sample
 
-LIKE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
+MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
 
 
-def train(job: Run) -> None:
+def train(run: Run) -> None:
 
-    config, seed = job.recipe.supernet, job.recipe.seed
-    card = make_supernet(
-        job.space,
-        job.data,
+    config, seed = run.recipe.supernet, run.recipe.seed
+    metadata = make_supernet(
+        run.space,
+        run.data,
         config,
-        job.out / SUPERNET,
+        run.out / SUPERNET,
         seed=seed,
-        device=job.device,
-        seconds=job.seconds("train"),
+        device=run.device,
+        seconds=run.seconds("train"),
     )
-    say(f"  {card['training']['epochs']:g} of {config.epochs:g} epochs, loss {card['training']['loss']:.3f}")
-    warn_of("supernet", card.get("warnings", []))
+    say(f"  {metadata['training']['epochs']:g} of {config.epochs:g} epochs, loss {metadata['training']['loss']:.3f}")
+    print_warnings("supernet", metadata.get("warnings", []))
 
 
-def calibrate(job: Run) -> None:
+def calibrate(run: Run) -> None:
 
-    config, limit = job.recipe.latency, job.seconds("calibrate")
+    config, limit = run.recipe.latency, run.seconds("calibrate")
     seconds = min(60 * config.minutes, limit or float("inf"))
     table = make_table(
-        job.space,
-        job.out / TABLE,
+        run.space,
+        run.out / TABLE,
         runtime_name=config.runtime,
         threads=config.threads,
         batch=config.batch,
@@ -88,7 +88,7 @@ def calibrate(job: Run) -> None:
         rounds=config.rounds,
         fit_networks=config.fit_networks,
         held_out=config.held_out,
-        seed=job.recipe.seed,
+        seed=run.recipe.seed,
         deadline=time.monotonic() + seconds,
     )
     v = table.validation
@@ -98,65 +98,65 @@ def calibrate(job: Run) -> None:
     )
 
 
-def fidelity(job: Run) -> None:
+def fidelity(run: Run) -> None:
     """Full trainings of networks spread over the space, and of some that the supernet alone would choose."""
 
-    config, training, supernet = job.recipe.fidelity, job.recipe.retrain, job.out / SUPERNET
+    config, training, supernet = run.recipe.fidelity, run.recipe.retrain, run.out / SUPERNET
     front: list[Arch] = []
     if config.front:
-        inside = _search(job, FIRST_TRIALS, trials=config.trials).inside.values()
-        front = [job.space.decode(trial["code"]) for trial in choose_by_budget(list(inside), config.front)]
-    beside = None
+        inside = _search(run, FIRST_TRIALS, trials=config.trials).inside.values()
+        front = [run.space.decode(trial["code"]) for trial in choose_by_budget(list(inside), config.front)]
+    parallel = None
     if training.workers > 1:
-        beside = SideBySide(job.data, training.workers, None)
-    out = (job.out / FIDELITY).parent
-    found = measure_fidelity(
-        lambda: inherited_accuracy(supernet, job.data),
-        job.space,
-        job.data,
+        parallel = RayWorkers(run.data, training.workers, None)
+    out = (run.out / FIDELITY).parent
+    study = measure_fidelity(
+        lambda: inherited_accuracy(supernet, run.data),
+        run.space,
+        run.data,
         training,
         out,
         count=config.spread,
         bins=min(4, config.networks // 4),
-        seed=job.recipe.seed,
-        device=job.device,
-        beside=beside,
+        seed=run.recipe.seed,
+        device=run.device,
+        parallel=parallel,
         front=front,
         supernet_id=supernet_id(supernet),
     )
     with best_effort("the study's page"):
-        write_page(found, out)
-    corrected = found["corrected"]
+        write_page(study, out)
+    corrected = study["corrected"]
     say(
         f"  {config.networks} networks trained: the supernet ranks them to a Kendall tau of "
-        f"{found['kendall_tau']:.2f}, corrected by the others to {corrected['kendall_tau']:.2f} (error "
+        f"{study['kendall_tau']:.2f}, corrected by the others to {corrected['kendall_tau']:.2f} (error "
         f"{100 * corrected['error']:.1f} points)"
     )
 
 
-def search(job: Run) -> None:
+def search(run: Run) -> None:
 
-    config = job.recipe.search
-    found = _search(job, TRIALS, job.out / FIDELITY if job.done("fidelity") else None)
-    trials = found.trials
+    config = run.recipe.search
+    searched = _search(run, TRIALS, run.out / FIDELITY if run.done("fidelity") else None)
+    trials = searched.trials
     if not trials:
-        raise UserError(f"the search evaluated no network: all failed, see {job.out / TRIALS}")
-    best, count = found.front, job.recipe.retrain.chosen
-    chosen = choose_by_budget(list(found.inside.values()), count, fastest=len(found.inside) == 1)
+        raise UserError(f"the search evaluated no network: all failed, see {run.out / TRIALS}")
+    best, count = searched.front, run.recipe.retrain.chosen
+    chosen = choose_by_budget(list(searched.inside.values()), count, fastest=len(searched.inside) == 1)
     result = {
         "schema": SCHEMA,
         "evaluated": len(trials),
         "planned": config.trials,
         "front": [t["arch"] for t in best],
-        "fronts": {budget: [t["arch"] for t in each] for budget, each in found.fronts.items()},
+        "fronts": {budget: [t["arch"] for t in each] for budget, each in searched.fronts.items()},
         "chosen": dict(zip(labels(len(chosen)), chosen, strict=True)),
-        "random": like_them(job, chosen),
-        "warnings": found.warnings,
+        "random": macs_matched_random(run, chosen),
+        "warnings": searched.warnings,
     }
     say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
-    for each in found.warnings:
+    for each in searched.warnings:
         warn(each)
-    write_json(job.out / RESULT, result)
+    write_json(run.out / RESULT, result)
 
 
 def labels(count: int) -> list[str]:
@@ -166,67 +166,67 @@ def labels(count: int) -> list[str]:
     return ["".join(letters) for letters in islice(names, count)]
 
 
-def _search(job: Run, log: str, correction: Path | None = None, trials: int | None = None) -> SearchOutcome:
+def _search(run: Run, log: str, correction: Path | None = None, trials: int | None = None) -> SearchOutcome:
 
-    config, limit = job.recipe.search, job.seconds("search")
+    config, limit = run.recipe.search, run.seconds("search")
     return search_networks(
-        job.out / SUPERNET,
-        [job.out / TABLE],
-        job.out / log,
-        lambda: job.data,
+        run.out / SUPERNET,
+        [run.out / TABLE],
+        run.out / log,
+        lambda: run.data,
         config.model_copy(update={"trials": trials}) if trials else config,
-        seed=job.recipe.seed,
+        seed=run.recipe.seed,
         deadline=None if limit is None else time.monotonic() + limit,
-        at_least=3 * job.recipe.retrain.chosen,
+        at_least=3 * run.recipe.retrain.chosen,
         fidelity=correction,
     )
 
 
-def networks(job: Run) -> dict[str, Arch]:
+def networks(run: Run) -> dict[str, Arch]:
     """The chosen networks, the family's at some widths, and random ones, by the name of their folder."""
-    result = read_result(job.out / RESULT)
-    archs = {label: job.space.decode(trial["code"]) for label, trial in result.chosen.items()}
-    archs |= {f"ghostnet-{width:g}x": job.space.uniform(width) for width in job.recipe.retrain.baseline_widths}
-    return archs | {name: job.space.decode(np.array(code)) for name, code in result.random.items()}
+    result = read_result(run.out / RESULT)
+    archs = {label: run.space.decode(trial["code"]) for label, trial in result.chosen.items()}
+    archs |= {f"ghostnet-{width:g}x": run.space.uniform(width) for width in run.recipe.retrain.baseline_widths}
+    return archs | {name: run.space.decode(np.array(code)) for name, code in result.random.items()}
 
 
-def like_them(job: Run, chosen: list[dict[str, Any]]) -> dict[str, list[int]]:
+def macs_matched_random(run: Run, chosen: list[dict[str, Any]]) -> dict[str, list[int]]:
     """Random networks of the chosen ones' multiply-adds, one after the other: what luck would have found."""
 
-    rng, found = np.random.default_rng([job.recipe.seed, 7]), {}
-    for k in range(job.recipe.retrain.random):
+    rng, codes = np.random.default_rng([run.recipe.seed, 7]), {}
+    for k in range(run.recipe.retrain.random):
         macs = chosen[k % len(chosen)]["macs"]
-        window = Window(round((1 - LIKE) * macs), round((1 + LIKE) * macs))
-        found[f"random-{k + 1}"] = sample(job.space, rng, 1, window)[0].tolist()
-    return found
+        window = Window(round((1 - MACS_TOLERANCE) * macs), round((1 + MACS_TOLERANCE) * macs))
+        codes[f"random-{k + 1}"] = sample(run.space, rng, 1, window)[0].tolist()
+    return codes
 
 
-def retrain(job: Run) -> None:
+def retrain(run: Run) -> None:
 
-    archs, config, first = networks(job), job.recipe.retrain, job.recipe.seed
+    archs, config, first = networks(run), run.recipe.retrain, run.recipe.seed
     jobs = [
-        Job(name=name, arch=arch, seed=first + k, out=job.out / NETWORKS / name / (f"seed-{first + k}" if k else ""))
-        for k in range(1 if job.minutes else config.seeds)  # a time box trains every network once, as well as it can
+        Job(name=name, arch=arch, seed=first + k, out=run.out / NETWORKS / name / (f"seed-{first + k}" if k else ""))
+        for k in range(1 if run.minutes else config.seeds)  # a time box trains every network once, as well as it can
         for name, arch in archs.items()
     ]
-    begin = beginning(job.recipe, job.out / SUPERNET)
-    cards = train_all(jobs, job.data, config, seconds=job.seconds("retrain"), workers=config.workers, **begin)
-    say(words(over_seeds(jobs, cards)))
+    begin = initial_weights(run.recipe, run.out / SUPERNET)
+    records = train_all(jobs, run.data, config, seconds=run.seconds("retrain"), workers=config.workers, **begin)
+    say(format_accuracies(summarise_seeds(jobs, records)))
     with best_effort("what the supernet says of the trained networks"):
-        write_json(job.out / INHERITED, inherited(job, archs))
-    timed, folders = {}, {name: job.out / NETWORKS / name for name in archs}
-    if (parent := job.out / SUPERNET / PARENT).exists():
+        write_json(run.out / INHERITED, inherited(run, archs))
+    timed, folders = {}, {name: run.out / NETWORKS / name for name in archs}
+    if (parent := run.out / SUPERNET / PARENT).exists():
         folders["parent"], archs = parent, archs | {"parent": Arch.load(parent / ARCH)}
     for name, arch in archs.items():
         net = load_network(arch, folders[name] / WEIGHTS)
-        timed[name] = (net, (job.data.in_chs, arch.resolution, arch.resolution))
-    setting = job.recipe.latency  # the table's, by which they were chosen
-    run = runtime(setting.runtime, setting.threads, setting.dtype)
-    times = measure(run, timed, job.recipe.seed, setting.batch)
-    write_json(job.out / TIMES, times)
+        timed[name] = (net, (run.data.in_chs, arch.resolution, arch.resolution))
+    setting = run.recipe.latency  # the table's, by which they were chosen
+    target = runtime(setting.runtime, setting.threads, setting.dtype)
+    times = measure(target, timed, run.recipe.seed, setting.batch)
+    write_json(run.out / TIMES, times)
 
 
-def beginning(recipe: Recipe, supernet: Path) -> dict[str, Any]:
+def initial_weights(recipe: Recipe, supernet: Path) -> dict[str, Any]:
     """With which weights full trainings begin and who teaches them, as options of `train_all`: where networks are
     transplants, these and their parent, unless the recipe says otherwise."""
     transplanted, config = recipe.supernet.kind == "transplant", recipe.retrain
@@ -235,35 +235,35 @@ def beginning(recipe: Recipe, supernet: Path) -> dict[str, Any]:
     return {"init": supernet if inherits else None, "teacher": f"supernet:{supernet}" if taught else None}
 
 
-def inherited(job: Run, archs: dict[str, Arch]) -> dict[str, float]:
+def inherited(run: Run, archs: dict[str, Arch]) -> dict[str, float]:
     """What the supernet says of the networks that are trained fully, whether the search met them or not."""
 
-    evaluate = inherited_accuracy(job.out / SUPERNET, job.data)
-    evaluate.settle_in()
+    evaluate = inherited_accuracy(run.out / SUPERNET, run.data)
+    evaluate.prepare()
     return {name: evaluate(arch) for name, arch in archs.items()}
 
 
-def export(job: Run) -> None:
+def export(run: Run) -> None:
     """Exports the chosen networks. One that can't be is left out with its reason; the others and the report go on."""
 
-    table = LatencyTable.load(job.out / TABLE)
-    predict, times = Predictor(table, job.space), read_figures(job.out / TIMES)
-    chosen, archs = read_result(job.out / RESULT).chosen, networks(job)
-    images = job.data.normalise(job.data.search.images[:64])
+    table = LatencyTable.load(run.out / TABLE)
+    predict, times = Predictor(table, run.space), read_figures(run.out / TIMES)
+    chosen, archs = read_result(run.out / RESULT).chosen, networks(run)
+    images = run.data.normalise(run.data.search.images[:64])
     left_out: dict[str, str] = {}
     for label, trial in chosen.items():
-        folder = job.out / NETWORKS / label
-        out = job.out / EXPORTS / label
+        folder = run.out / NETWORKS / label
+        out = run.out / EXPORTS / label
         identity = {"arch": archs[label].id, "weights": file_digest(folder / WEIGHTS)}
         if (out / MANIFEST).exists():
             check_same(read_manifest(out).get("identity"), identity, f"{out} is the export of another network")
             continue
-        card = read_trained(folder / CARD)
-        latency = predict(job.space.encode(archs[label]))
-        facts = {
+        trained = read_trained(folder / TRAINED_FILE)
+        latency = predict(run.space.encode(archs[label]))
+        metadata = {
             "accuracy": {
-                "test": card.test_accuracy,
-                "test_images": card.test_images,
+                "test": trained.test_accuracy,
+                "test_images": trained.test_images,
                 "inherited_on_search_split": trial.get("inherited", trial["accuracy"]),
             },
             "latency": {
@@ -276,23 +276,23 @@ def export(job: Run) -> None:
                 "predicted_high_ms": float(latency.high_ms[0]),
                 "measured_ms": times[label],
             },
-            **card.about(),
-            "space": job.space.name,
-            "space_id": job.space.id,
+            **trained.about(),
+            "space": run.space.name,
+            "space_id": run.space.id,
             "identity": identity,
         }
         net = load_network(archs[label], folder / WEIGHTS)
         try:
-            write_network(net, out, ["onnx", "safetensors"], resized(images, net.arch.resolution), facts)
+            write_network(net, out, ["onnx", "safetensors"], resized(images, net.arch.resolution), metadata)
         except OSError:  # the disk's fault, not the network's: a resumed run tries again
             raise
         except Exception as error:
             left_out[label] = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())
             warn(f"{label} is not exported: {left_out[label]}")
     exported = [label for label in chosen if label not in left_out]
-    write_json(job.out / PRODUCTS["export"], {"exported": exported, "left_out": left_out})
+    write_json(run.out / PRODUCTS["export"], {"exported": exported, "left_out": left_out})
 
 
-def report(job: Run) -> None:
+def report(run: Run) -> None:
 
-    write_report(job.out)
+    write_report(run.out)

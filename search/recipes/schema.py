@@ -195,7 +195,7 @@ def supernet_part(config: SupernetPart, kind: str | None, init: str | None) -> S
     return config.model_copy(update={"parent": init})
 
 
-class Latency(_Model):
+class Calibration(_Model):
     """The calibration, for `minutes`: whole networks, and units by probability, in `rounds` or fewer."""
 
     runtime: str = "onnxruntime"
@@ -282,25 +282,25 @@ class Recipe(_Model):
     threads: Count | None = Field(default=None, description="of training and evaluation; torch's choice where None")
     train_images: Annotated[int, Field(ge=10)] | None = None
     supernet: SupernetPart
-    latency: Latency = Latency()
+    latency: Calibration = Calibration()
     fidelity: Fidelity = Fidelity()
     search: Search
     retrain: Retraining
 
 
-def recipe_for(data: str) -> str:
+def default_recipe(data: str) -> str:
     """The recipe for data of that name, where none is asked for."""
     return "digits" if data == "digits" else "cifar10"
 
 
-def load(name: str) -> Recipe:
+def load_recipe(name: str) -> Recipe:
     """Our recipe of that name, or the one in that file.
 
     Raises:
         UserError: there is none, or it breaks a rule.
     """
-    text, stem = _text(name, _ours("recipes"))
-    return parse(text, stem)
+    text, stem = _text(name, _shipped("recipes"))
+    return parse_recipe(text, stem)
 
 
 def load_retraining(name: str) -> tuple[Retraining, int | None]:
@@ -310,12 +310,12 @@ def load_retraining(name: str) -> tuple[Retraining, int | None]:
     Raises:
         UserError: there is none, or it breaks a rule.
     """
-    text, stem = _text(name, _ours("recipes") | _ours("recipes/retrain"))
+    text, stem = _text(name, _shipped("recipes") | _shipped("recipes/retrain"))
     with suppress(ValueError):  # which `parse` tells
         if parse_toml(text).keys() == {"retrain"}:
-            return _checked(_Alone, text, stem).retrain, None
-    plan = parse(text, stem)
-    return plan.retrain, plan.train_images
+            return _validate(_Alone, text, stem).retrain, None
+    recipe = parse_recipe(text, stem)
+    return recipe.retrain, recipe.train_images
 
 
 class _Alone(_Model):
@@ -323,7 +323,7 @@ class _Alone(_Model):
     retrain: Retraining
 
 
-def _ours(folder: str) -> dict[str, Traversable]:
+def _shipped(folder: str) -> dict[str, Traversable]:
     files_there = files("search").joinpath(folder).iterdir()
     return {file.name.removesuffix(".toml"): file for file in files_there if file.name.endswith(".toml")}
 
@@ -341,23 +341,23 @@ def _text(name: str, ours: dict[str, Traversable]) -> tuple[str, str]:
     return ours[name].read_text(encoding="utf-8"), name
 
 
-def parse(text: str, name: str) -> Recipe:
+def parse_recipe(text: str, name: str) -> Recipe:
     """A recipe from TOML text.
 
     Raises:
         UserError: it is not TOML, or breaks a rule.
     """
-    return _checked(Recipe, text, name)
+    return _validate(Recipe, text, name)
 
 
-def _checked(kind: type[M], text: str, name: str) -> M:
+def _validate(kind: type[M], text: str, name: str) -> M:
     try:
         values = parse_toml(text)
     except ValueError as error:
         raise UserError(f"recipe {name} is not TOML: {error}") from None
-    plain = re.sub(r"[^\w.-]", "-", name).lstrip(".-")[:64] or "recipe"
+    safe_name = re.sub(r"[^\w.-]", "-", name).lstrip(".-")[:64] or "recipe"
     try:
-        return kind.model_validate({"name": plain} | values, strict=False)
+        return kind.model_validate({"name": safe_name} | values, strict=False)
     except ValidationError as error:
         # A key that is unknown is the likely reason for one that is missing.
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
@@ -368,9 +368,9 @@ def _checked(kind: type[M], text: str, name: str) -> M:
         raise UserError(f"recipe {name}: {where}: {first['msg']}{got}") from None
 
 
-def _nearest(kind: type[_Model], place: tuple[int | str, ...]) -> str:
+def _nearest(kind: type[_Model], location: tuple[int | str, ...]) -> str:
     """The known key that an unknown one is most like: or nothing."""
-    *tables, unknown = map(str, place)
+    *tables, unknown = map(str, location)
     part: Any = kind
     for table in tables:
         part = KINDS.get(table) or part.model_fields[table].annotation
@@ -379,6 +379,6 @@ def _nearest(kind: type[_Model], place: tuple[int | str, ...]) -> str:
     return ""
 
 
-def _dotted(place: Iterable[int | str]) -> str:
+def _dotted(location: Iterable[int | str]) -> str:
     """Where a key stands, as TOML writes it: the kind of a part is a key of its own, not a table."""
-    return ".".join(str(name) for name in place if name not in KINDS)
+    return ".".join(str(name) for name in location if name not in KINDS)

@@ -5,7 +5,7 @@ from ghostnet.cost import cost, unit_cost
 from ghostnet.units import Bottleneck, Stem, Unit, chain
 from search.report import page
 from search.report.summary import Summary
-from spaces.population import short
+from spaces.population import format_count
 
 
 def tables(summary: Summary) -> str:
@@ -15,13 +15,13 @@ def tables(summary: Summary) -> str:
         named = {label: summary.arch(trial) for label, trial in summary.result.chosen.items()}
     parts = []
     for name, arch in named.items():
-        other, peer_arch = peer(summary, arch)
+        other, peer_arch = nearest_baseline(summary, arch)
         inside = _table(summary, arch) + f"<h3>Beside it: {page.escape(other)}</h3>" + _table(summary, peer_arch)
         parts.append(page.details(f"{name}, {arch.id}: every block with its cost, beside {other}", inside))
     return "".join(parts)
 
 
-def peer(summary: Summary, arch: Arch) -> tuple[str, Arch]:
+def nearest_baseline(summary: Summary, arch: Arch) -> tuple[str, Arch]:
     """The family's own network (trained as a baseline, or else of any of the space's widths) nearest in MACs."""
     trained = {n.name: n.arch for n in summary.networks if n.kind == "family"}
     space = summary.space
@@ -38,7 +38,7 @@ def _table(summary: Summary, arch: Arch) -> str:
     for name, unit in chain(arch, summary.space.num_classes, summary.space.in_chs).named.items():
         star = "*" if summary.table and unit.key not in summary.table.entries else ""
         time = f"{ms[name]:.4f}{star}" if name in ms else ""
-        rows.append(("", [name.removeprefix("blocks."), *_facts(unit), short(unit_cost(unit).macs), time]))
+        rows.append(("", [name.removeprefix("blocks."), *_unit_cells(unit), format_count(unit_cost(unit).macs), time]))
     starred = [row for _, row in rows if row[-1].endswith("*")]
     if summary.table:
         rows.append(("", ["between them", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
@@ -46,7 +46,7 @@ def _table(summary: Summary, arch: Arch) -> str:
     return page.table(head, rows) + (page.paragraph(note, "soft") if summary.table else "")
 
 
-def _facts(unit: Unit) -> list[str]:
+def _unit_cells(unit: Unit) -> list[str]:
     """Channels in, hidden and out, stride, s, d, SE"""
     match unit:
         case Bottleneck(in_chs, b):

@@ -5,7 +5,7 @@ from typing import Any
 
 from search.engine.front import front, hypervolume
 from search.errors import UserError
-from search.figures.style import Drawn
+from search.figures.style import CaptionedFigure
 from search.files import write_text
 from search.folders import locked
 from search.report import page
@@ -24,22 +24,24 @@ def write_comparison(folders: list[Path], out: Path) -> tuple[Path, list[dict[st
         raise UserError("runs that are compared must differ, but a folder is named twice")
     summaries = {str(folder): summarise(folder) for folder in folders}
     named = dict(zip(_names(folders), summaries.values(), strict=True))
-    found = rows(named)
-    drawn = {"fronts": fronts.overlaid(named)}
+    table = rows(named)
+    pictures = {"fronts": fronts.overlaid(named)}
     with locked(out):
-        _write(out, named, found, drawn)
-    return out / PAGE, found
+        _write(out, named, table, pictures)
+    return out / PAGE, table
 
 
-def _write(out: Path, named: dict[str, Summary], found: list[dict[str, Any]], drawn: dict[str, Drawn]) -> None:
-    svgs = render(drawn, out)
+def _write(
+    out: Path, named: dict[str, Summary], rows: list[dict[str, Any]], pictures: dict[str, CaptionedFigure]
+) -> None:
+    svgs = render(pictures, out)
     head = ["run", "evaluated", "on the front", "hypervolume", "best accuracy", "fastest ms", "budget", "seed"]
     head += ["data", "space", "device"]
-    cells: list[page.Row] = [("", [_cell(row[key]) for key in KEYS]) for row in found]
+    cells: list[page.Row] = [("", [_cell(row[key]) for key in KEYS]) for row in rows]
     parts = [
         "<h1>GhostNAS: runs compared</h1>",
         *(page.paragraph(note, "note") for note in notes(named)),
-        page.figures(drawn, svgs),
+        page.figures(pictures, svgs),
         page.heading("Hypervolumes"),
         page.paragraph(
             "The area between a front and the corner of accuracy 0 and the greatest latency that any of the runs saw: "
@@ -48,7 +50,7 @@ def _write(out: Path, named: dict[str, Summary], found: list[dict[str, Any]], dr
         ),
         page.table(head, cells),
     ]
-    write_text(out / PAGE, page.page("GhostNAS: runs compared", parts, page.tips(drawn)))  # last
+    write_text(out / PAGE, page.page("GhostNAS: runs compared", parts, page.tips(pictures)))  # last
 
 
 KEYS = (
@@ -60,11 +62,11 @@ KEYS = (
 def rows(named: dict[str, Summary]) -> list[dict[str, Any]]:
     """A row a run; hypervolumes against one corner."""
     worst = max((t["latency_ms"] for summary in named.values() for t in summary.complete), default=0.0)
-    found = []
+    table = []
     for name, summary in named.items():
         trials = summary.complete
         device = summary.table.device.cpu if summary.table else None
-        found.append(
+        table.append(
             {
                 "run": name,
                 "evaluated": len(trials),
@@ -79,12 +81,12 @@ def rows(named: dict[str, Summary]) -> list[dict[str, Any]]:
                 "device": device,
             }
         )
-    return found
+    return table
 
 
 def notes(named: dict[str, Summary]) -> list[str]:
     """What keeps runs from being alike, and what is missing of each."""
-    found = [f"{name}: {note}" for name, summary in named.items() for note in summary.notes]
+    lines = [f"{name}: {note}" for name, summary in named.items() for note in summary.notes]
     for what, values in (
         ("data", {name: s.data for name, s in named.items()}),
         ("spaces", {name: s.space.id for name, s in named.items()}),
@@ -92,9 +94,9 @@ def notes(named: dict[str, Summary]) -> list[str]:
         ("runtimes", {name: s.table.setting.runtime for name, s in named.items() if s.table}),
     ):
         if len(set(values.values())) > 1:
-            said = ", ".join(f"{name} {value}" for name, value in values.items())
-            found.append(f"These runs are of different {what}: {said}.")
-    return found
+            listed = ", ".join(f"{name} {value}" for name, value in values.items())
+            lines.append(f"These runs are of different {what}: {listed}.")
+    return lines
 
 
 def _names(folders: list[Path]) -> list[str]:

@@ -9,25 +9,25 @@ from matplotlib.figure import Figure
 
 from search.figures.style import CHOSEN, STYLE, png, svg
 from search.files import write_bytes, write_text
-from spaces.population import short
+from spaces.population import format_count
 
 
-def write_page(found: dict[str, Any], out: Path) -> None:
+def write_page(study: dict[str, Any], out: Path) -> None:
     """Writes `fidelity.md`, `fidelity.png` and `fidelity.svg` into `out`."""
-    figure = scatter(found)
+    figure = scatter(study)
     write_bytes(out / "fidelity.png", png(figure))
     write_text(out / "fidelity.svg", svg(figure))
     plt.close(figure)
-    write_text(out / "fidelity.md", page(found))
+    write_text(out / "fidelity.md", page(study))
 
 
-def scatter(found: dict[str, Any]) -> Figure:
+def scatter(study: dict[str, Any]) -> Figure:
     """Accuracy with inherited weights against accuracy after full training, by multiply-adds."""
-    nets = found["networks"]
+    nets = study["networks"]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
         x, y = ([100 * net[key] for net in nets] for key in ("inherited", "trained"))
-        error = [100 * standard_error(net, found["test_images"]) for net in nets]
+        error = [100 * standard_error(net, study["test_images"]) for net in nets]
         axes.errorbar(x, y, yerr=error, fmt="none", ecolor="#9ca3af", elinewidth=1, zorder=2)
         colours = [net["macs"] / 1e6 for net in nets]
         dots = axes.scatter(x, y, c=colours, cmap="viridis", s=42, edgecolors="white", linewidths=0.6, zorder=3)
@@ -35,7 +35,7 @@ def scatter(found: dict[str, Any]) -> Figure:
             x, y = ([100 * net[key] for net in searched] for key in ("inherited", "trained"))
             look: dict[str, Any] = {"marker": "D", "facecolors": "none", "edgecolors": "#374151", "linewidths": 1.0}
             axes.scatter(x, y, s=90, label="on a search's front", zorder=3, **look)
-        for bin_ in found["bins"]:
+        for bin_ in study["bins"]:
             inside = [net for net in nets if bin_["macs"][0] <= net["macs"] <= bin_["macs"][1]]
             pick = max(inside, key=lambda net: net["inherited"])
             ring: dict[str, Any] = {
@@ -45,13 +45,13 @@ def scatter(found: dict[str, Any]) -> Figure:
                 "linewidths": 1.4,
                 "zorder": 4,
             }
-            label = "picked in its bin" if bin_ is found["bins"][0] else None
+            label = "picked in its bin" if bin_ is study["bins"][0] else None
             axes.scatter(100 * pick["inherited"], 100 * pick["trained"], label=label, **ring)
         figure.colorbar(dots, label="million multiply-adds")
         axes.set_xlabel("accuracy with the supernet's weights (%)")
         axes.set_ylabel("accuracy after full training (%)")
-        low, high = found["kendall_tau_95"]
-        axes.set_title(f"Kendall tau {found['kendall_tau']:.2f} ({low:.2f} to {high:.2f})", fontsize=11)
+        low, high = study["kendall_tau_95"]
+        axes.set_title(f"Kendall tau {study['kendall_tau']:.2f} ({low:.2f} to {high:.2f})", fontsize=11)
         axes.legend(frameon=False, loc="upper left")
     return figure
 
@@ -64,25 +64,25 @@ def standard_error(net: dict[str, Any], test_images: int) -> float:
     return (net["trained"] * (1 - net["trained"]) / test_images) ** 0.5
 
 
-def page(found: dict[str, Any]) -> str:
+def page(study: dict[str, Any]) -> str:
     """The result as Markdown."""
     rows = [
-        f"| {short(b['macs'][0])} to {short(b['macs'][1])} | {b['networks']} | {b['kendall_tau']:.2f} "
+        f"| {format_count(b['macs'][0])} to {format_count(b['macs'][1])} | {b['networks']} | {b['kendall_tau']:.2f} "
         f"| {100 * b['regret']:.2f} | {100 * b['regret_of_a_random_pick']:.2f} |"
-        for b in found["bins"]
+        for b in study["bins"]
     ]
-    searched = sum(net.get("kind") == "front" for net in found["networks"])
+    searched = sum(net.get("kind") == "front" for net in study["networks"])
     return PAGE.format(
-        **found,
-        count=len(found["networks"]),
+        **study,
+        count=len(study["networks"]),
         beside=f" ({searched} of them along a search's front)" if searched else "",
-        correction=correction(found.get("corrected")),
-        low=found["kendall_tau_95"],
-        rho=found["spearman_95"],
-        inside=found["tau_within_bins_95"],
-        regret=100 * found["mean_regret"],
-        random=100 * found["mean_regret_of_a_random_pick"],
-        between_seeds="not measured" if found["seed_tau"] is None else f"{found['seed_tau']:.2f}",
+        correction=correction(study.get("corrected")),
+        low=study["kendall_tau_95"],
+        rho=study["spearman_95"],
+        inside=study["tau_within_bins_95"],
+        regret=100 * study["mean_regret"],
+        random=100 * study["mean_regret_of_a_random_pick"],
+        between_seeds="not measured" if study["seed_tau"] is None else f"{study['seed_tau']:.2f}",
         rows="\n".join(rows),
     )
 

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from search.figures.style import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, Drawn, svg
+from search.figures.style import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, CaptionedFigure, svg
 from search.files import write_text
 from search.latency.table import Agreement, LatencyTable
 from search.report import page
@@ -15,7 +15,7 @@ from search.report import page
 GREY, INK = "#9ca3af", "#111827"
 
 
-def words(table: LatencyTable) -> str:
+def format_table(table: LatencyTable) -> str:
     """How good the table is, beside how good the measuring is and what simpler predictors make of it."""
     v, p, s, d = table.validation, table.protocol, table.setting, table.device
     estimated = p.units_in_space - len(table.entries)
@@ -36,7 +36,7 @@ def words(table: LatencyTable) -> str:
         "",
         "beside it                    mean error   tau",
     ]
-    lines += [f"  {name:26} {_percent(a.mape):>9}   {a.kendall_tau:.3f}" for name, a in _beside(table).items()]
+    lines += [f"  {name:26} {_percent(a.mape):>9}   {a.kendall_tau:.3f}" for name, a in _comparisons(table).items()]
     if table.fallback:
         lines += ["", f"a unit that was never timed is off by {_percent(table.fallback.error)} (root mean square)"]
     if p.rescaled != 1:
@@ -47,21 +47,21 @@ def words(table: LatencyTable) -> str:
 def write_page(table: LatencyTable, path: Path) -> None:
     """Writes one self-contained HTML page."""
     title = f"Latency of {table.space_name} on {table.device.cpu}"
-    parts = [f"<h1>{page.escape(title)}</h1>", f"<pre>{page.escape(words(table))}</pre>"]
+    parts = [f"<h1>{page.escape(title)}</h1>", f"<pre>{page.escape(format_table(table))}</pre>"]
     for heading, figure in _figures(table):
         name = heading.split()[0].lower()
-        drawn = {name: Drawn(heading, figure)}
-        parts += [page.heading(heading), page.figures(drawn, {name: svg(figure)})]
+        pictures = {name: CaptionedFigure(heading, figure)}
+        parts += [page.heading(heading), page.figures(pictures, {name: svg(figure)})]
     plt.close("all")
     write_text(path, page.page(title, parts, {}))
 
 
-def _beside(table: LatencyTable) -> dict[str, Agreement]:
+def _comparisons(table: LatencyTable) -> dict[str, Agreement]:
     v = table.validation
-    found = {"this table": Agreement(mape=v.mape, kendall_tau=v.kendall_tau)}
+    agreements = {"this table": Agreement(mape=v.mape, kendall_tau=v.kendall_tau)}
     if v.ruler:
-        found["ruler: half against half"] = v.ruler
-    return found | v.simpler
+        agreements["ruler: half against half"] = v.ruler
+    return agreements | v.simpler
 
 
 def _figures(table: LatencyTable) -> list[tuple[str, Figure]]:

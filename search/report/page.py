@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable
 from importlib.resources import files
 
-from search.figures.style import Drawn, inline
-from search.terminal import shown
+from search.figures.style import CaptionedFigure, inline
+from search.terminal import printable
 
 SCROLL = '<div class="scroll">'
 Row = tuple[str, list[str]]  # a class, or nothing, and the cells
@@ -14,14 +14,14 @@ Row = tuple[str, list[str]]  # a class, or nothing, and the cells
 
 def escape(text: str) -> str:
     """Text as HTML that shows it, control characters written out."""
-    return html.escape(shown(text))
+    return html.escape(printable(text))
 
 
 def page(title: str, parts: Iterable[str], tips: dict[str, list[str]]) -> str:
     """A whole page of parts of HTML."""
     here = files("search.report")
     style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    data = json.dumps({gid: [shown(text) for text in texts] for gid, texts in tips.items()}).replace("<", "\\u003c")
+    data = json.dumps({gid: [printable(text) for text in texts] for gid, texts in tips.items()}).replace("<", "\\u003c")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -31,19 +31,19 @@ def page(title: str, parts: Iterable[str], tips: dict[str, list[str]]) -> str:
     )
 
 
-def figures(drawn: dict[str, Drawn], svgs: dict[str, str], beside: str = "") -> str:
+def figures(pictures: dict[str, CaptionedFigure], svgs: dict[str, str], side: str = "") -> str:
     """Pictures side by side where there is room, and other HTML beside them."""
     shown = []
-    for name, each in drawn.items():
+    for name, each in pictures.items():
         kind = ' class="wide"' if each.wide else ""
         picture = inline(name, svgs[name]).replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1)
         shown.append(f'<figure id="{name}"{kind}>{picture}<figcaption>{escape(each.caption)}</figcaption></figure>')
-    return f'<div class="pair">{"".join(shown)}{beside}</div>'
+    return f'<div class="pair">{"".join(shown)}{side}</div>'
 
 
-def tips(drawn: dict[str, Drawn]) -> dict[str, list[str]]:
+def tips(pictures: dict[str, CaptionedFigure]) -> dict[str, list[str]]:
     """What pointing at marks says, by the ids that `figures` gives the groups."""
-    return {f"{name}-{gid}": texts for name, each in drawn.items() for gid, texts in each.tips.items()}
+    return {f"{name}-{gid}": texts for name, each in pictures.items() for gid, texts in each.tips.items()}
 
 
 def heading(text: str) -> str:

@@ -16,10 +16,10 @@ def section(summary: Summary) -> str:
     assert summary.recipe
     name = summary.recipe.name
     command = f"ghostnas run recipe.toml --out results/{name}   # the recipe lies beside this page"
-    facts: dict[str, Any] = {"seed": summary.recipe.seed, "space id": summary.space.id}
+    table_rows: dict[str, Any] = {"seed": summary.recipe.seed, "space id": summary.space.id}
     if table := summary.table:
         device, setting = table.device, table.setting
-        facts |= {
+        table_rows |= {
             "device": f"{device.cpu}, {device.cores} cores, {device.system}",
             "runtime": f"{setting.runtime} {setting.runtime_version}, {setting.dtype}, lowering {setting.lowering}",
             "calibrated": table.protocol.finished,
@@ -28,12 +28,12 @@ def section(summary: Summary) -> str:
     manifests = sorted((summary.folder / "export").glob("*/manifest.json"))
     if manifests:
         versions = read_manifest(manifests[0].parent).get("versions", {})
-        facts |= {f"{key} version": value for key, value in versions.items()}
-    rows: list[page.Row] = [("", [key, str(value)]) for key, value in facts.items()]
+        table_rows |= {f"{key} version": value for key, value in versions.items()}
+    rows: list[page.Row] = [("", [key, str(value)]) for key, value in table_rows.items()]
     hashes: list[page.Row] = []
     for path in manifests:
-        for file, said in read_manifest(path.parent)["files"].items():
-            hashes.append(("", [f"{path.parent.name}/{file}", said["sha256"]]))
+        for file, recorded in read_manifest(path.parent)["files"].items():
+            hashes.append(("", [f"{path.parent.name}/{file}", recorded["sha256"]]))
     parts = [
         f"<pre>{page.escape(command)}</pre>",
         page.details("The recipe", f"<pre>{page.escape(recipe_toml(summary.recipe))}</pre>"),
@@ -47,11 +47,11 @@ def section(summary: Summary) -> str:
 def recipe_toml(recipe: Recipe) -> str:
     """A recipe as the TOML that gives it again; what is None is left out."""
     values = recipe.model_dump(mode="json", exclude={"name"})
-    return tomli_w.dumps({key: _stated(value) for key, value in values.items() if value is not None})
+    return tomli_w.dumps({key: _for_toml(value) for key, value in values.items() if value is not None})
 
 
-def _stated(value: Any) -> Any:
+def _for_toml(value: Any) -> Any:
     """Without what is None, which TOML can't say, and without secrets, which runs of earlier versions kept."""
     if isinstance(value, dict):
-        return {k: _stated(v) for k, v in value.items() if v is not None}
+        return {k: _for_toml(v) for k, v in value.items() if v is not None}
     return without_secrets(value) if isinstance(value, str) else value

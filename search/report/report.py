@@ -9,7 +9,7 @@ from ghostnet.arch import Arch
 from search.accuracy.study import read_study
 from search.engine.front import front
 from search.figures.architectures import arch_figure
-from search.figures.style import Drawn, png, svg
+from search.figures.style import CaptionedFigure, png, svg
 from search.files import write_bytes, write_text
 from search.folders import locked
 from search.progress import best_effort
@@ -18,12 +18,12 @@ from search.report.fidelity import scatter
 from search.report.figures import choices, curves, fronts
 from search.report.scalars import run_scalars
 from search.report.sensitivity import effects
-from search.report.summary import Network, Summary, summarise
+from search.report.summary import Summary, TrainedNetwork, summarise
 from search.run_folder.run import FIDELITY
-from spaces.population import short
+from spaces.population import format_count
 
 FOLDER, PAGE = "report", "report.html"
-Section = tuple[dict[str, Drawn], str]  # figures, and more HTML
+Section = tuple[dict[str, CaptionedFigure], str]  # figures, and more HTML
 
 
 def write_report(folder: Path) -> Path:
@@ -39,24 +39,24 @@ def write_report(folder: Path) -> Path:
 
 def _write(summary: Summary, out: Path) -> Path:
     sections = _sections(summary)
-    drawn = {name: each for _, figures, _ in sections for name, each in figures.items()}
-    svgs = render(drawn, out)
-    drawn = {name: drawn[name] for name in svgs}  # what could be rendered
+    pictures = {name: each for _, figures, _ in sections for name, each in figures.items()}
+    svgs = render(pictures, out)
+    pictures = {name: pictures[name] for name in svgs}  # what could be rendered
     if summary.recipe:
         write_text(out / "recipe.toml", repeat.recipe_toml(summary.recipe))
     parts = _head(summary)
     for title, wanted, extra in sections:
         figures = {name: each for name, each in wanted.items() if name in svgs}
-        beside, below = (extra, "") if len(figures) == 1 and extra.startswith(page.SCROLL) else ("", extra)
-        parts += [page.heading(title), page.figures(figures, svgs, beside) if figures else "", below]
-    write_text(out / PAGE, page.page(f"GhostNAS: {summary.name}", parts, page.tips(drawn)))  # last
+        side, below = (extra, "") if len(figures) == 1 and extra.startswith(page.SCROLL) else ("", extra)
+        parts += [page.heading(title), page.figures(figures, svgs, side) if figures else "", below]
+    write_text(out / PAGE, page.page(f"GhostNAS: {summary.name}", parts, page.tips(pictures)))  # last
     return out / PAGE
 
 
-def render(drawn: dict[str, Drawn], out: Path) -> dict[str, str]:
+def render(pictures: dict[str, CaptionedFigure], out: Path) -> dict[str, str]:
     """Writes each picture as PNG and SVG, closes it, and returns the SVGs."""
     svgs = {}
-    for name, each in drawn.items():
+    for name, each in pictures.items():
         with best_effort(f"the figure {name}"):
             vector, pixels = svg(each.figure), png(each.figure)
             write_bytes(out / f"{name}.png", pixels)
@@ -67,19 +67,19 @@ def render(drawn: dict[str, Drawn], out: Path) -> dict[str, str]:
 
 
 def _head(summary: Summary) -> list[str]:
-    words = [summary.data, f"space {summary.space.name} ({summary.space.size:,} networks)"]
+    text = [summary.data, f"space {summary.space.name} ({summary.space.size:,} networks)"]
     if summary.budget:
-        words.append(f"budget {summary.budget} multiply-adds")
+        text.append(f"budget {summary.budget} multiply-adds")
     if summary.seed is not None:
-        words.append(f"seed {summary.seed}")
+        text.append(f"seed {summary.seed}")
     return [
         f"<h1>GhostNAS: {page.escape(summary.name)}</h1>",
-        page.paragraph(", ".join(words), "soft"),
+        page.paragraph(", ".join(text), "soft"),
         *(page.paragraph(note, "note") for note in summary.notes),
     ]
 
 
-def _sections(summary: Summary) -> list[tuple[str, dict[str, Drawn], str]]:
+def _sections(summary: Summary) -> list[tuple[str, dict[str, CaptionedFigure], str]]:
     """Title, figures, and more HTML of each section that the run has something for."""
     sections: dict[str, Callable[[Summary], Section | None]] = {
         "The front": _front,
@@ -90,21 +90,21 @@ def _sections(summary: Summary) -> list[tuple[str, dict[str, Drawn], str]]:
         "How it went": _process,
         "To repeat it": _repeat,
     }
-    found = []
+    written = []
     for title, section in sections.items():
         with best_effort(f"the report's section {title!r}"):
             if shown := section(summary):
-                found.append((title, *shown))
-    return found
+                written.append((title, *shown))
+    return written
 
 
-def _drawn(figures: Mapping[str, Callable[[], Drawn]]) -> dict[str, Drawn]:
+def _draw(figures: Mapping[str, Callable[[], CaptionedFigure]]) -> dict[str, CaptionedFigure]:
     """The figures that can be drawn."""
-    drawn = {}
+    pictures = {}
     for name, draw in figures.items():
         with best_effort(f"the figure {name}"):
-            drawn[name] = draw()
-    return drawn
+            pictures[name] = draw()
+    return pictures
 
 
 def _repeat(summary: Summary) -> Section | None:
@@ -115,32 +115,32 @@ def _front(summary: Summary) -> Section | None:
     if not summary.complete:
         return None
     refused = sum(t["state"] == "infeasible" for t in summary.trials)
-    words = (
+    text = (
         f"{len(summary.complete)} networks evaluated with recalibrated batch norm; {refused} proposals over the budget "
         "were turned away before any accuracy was measured. Point at a mark for its network."
     )
     figures = {"front": lambda: fronts.searched(summary), "front-macs": lambda: fronts.by_macs(summary)}
-    return _drawn(figures), page.paragraph(words, "soft")
+    return _draw(figures), page.paragraph(text, "soft")
 
 
 def _fidelity(summary: Summary) -> Section | None:
     """What full trainings said of the supernet, and what the search made of that."""
     if not (summary.folder / FIDELITY).exists():
         return None
-    found = read_study(summary.folder / FIDELITY)
-    words = (
-        f"{len(found['networks'])} networks were trained fully before the search. Inherited weights rank them to a "
-        f"Kendall tau of {found['kendall_tau']:.2f}, within bins of like multiply-adds {found['tau_within_bins']:.2f}; "
-        f"multiply-adds alone rank them to {found['macs_tau']:.2f}."
+    study = read_study(summary.folder / FIDELITY)
+    text = (
+        f"{len(study['networks'])} networks were trained fully before the search. Inherited weights rank them to a "
+        f"Kendall tau of {study['kendall_tau']:.2f}, within bins of like multiply-adds {study['tau_within_bins']:.2f}; "
+        f"multiply-adds alone rank them to {study['macs_tau']:.2f}."
     )
-    if corrected := found.get("corrected"):
-        words += (
+    if corrected := study.get("corrected"):
+        text += (
             f" Corrected by a fit on the others, {corrected['kendall_tau']:.2f} and "
             f"{corrected['tau_within_bins']:.2f}, with a mean error of {100 * corrected['error']:.1f} points. The "
             "search went by accuracy so corrected."
         )
     caption = "Accuracy inherited and after full training (test split), a mark for each network."
-    return _drawn({"fidelity": lambda: Drawn(caption, scatter(found))}), page.paragraph(words)
+    return _draw({"fidelity": lambda: CaptionedFigure(caption, scatter(study))}), page.paragraph(text)
 
 
 def _trained(summary: Summary) -> Section | None:
@@ -148,15 +148,15 @@ def _trained(summary: Summary) -> Section | None:
         return None
     measured = any(n.measured_ms is not None for n in summary.networks)
     figures = {"trained": lambda: fronts.trained(summary)} if measured else {}
-    return _drawn(figures), _networks_table(summary.networks)
+    return _draw(figures), _networks_table(summary.networks)
 
 
 def _blocks(summary: Summary) -> Section | None:
-    if not (named := _shown(summary)):
+    if not (named := _shown_networks(summary)):
         return None
     caption = "The chosen networks, and the family's own network that is nearest in multiply-adds to the last."
-    figures = {"architectures": lambda: Drawn(caption, arch_figure(named), wide=True)}
-    return _drawn(figures), blocks.tables(summary)
+    figures = {"architectures": lambda: CaptionedFigure(caption, arch_figure(named), wide=True)}
+    return _draw(figures), blocks.tables(summary)
 
 
 def _effects(summary: Summary) -> Section | None:
@@ -167,11 +167,11 @@ def _effects(summary: Summary) -> Section | None:
     figures = {"agreement": lambda: choices.agreement(best, summary.space.largest)}
     if known := effects(summary.space, summary.complete):
         figures["sensitivity"] = lambda: choices.sensitivity(known)
-    return _drawn(figures), ""
+    return _draw(figures), ""
 
 
 def _process(summary: Summary) -> Section | None:
-    figures: dict[str, Callable[[], Drawn]] = {}
+    figures: dict[str, Callable[[], CaptionedFigure]] = {}
     if summary.complete:
         figures["progress"] = lambda: curves.progress(summary)
     if summary.table:
@@ -179,22 +179,22 @@ def _process(summary: Summary) -> Section | None:
     if scalars := {k: v for k, v in run_scalars(summary.folder).items() if v.get("loss")}:
         figures["training"] = lambda: curves.training(scalars)
     if summary.seconds:
-        figures["time"] = lambda: curves.spent(summary.seconds)
-    return (_drawn(figures), _words(summary)) if figures else None
+        figures["time"] = lambda: curves.stage_times(summary.seconds)
+    return (_draw(figures), _process_text(summary)) if figures else None
 
 
-def _shown(summary: Summary) -> dict[str, Arch]:
+def _shown_networks(summary: Summary) -> dict[str, Arch]:
     """The chosen networks, trained or not yet, and the baseline of like cost."""
     named = {n.name: n.arch for n in summary.networks if n.chosen}
     if not named and summary.result:
         named = {label: summary.arch(trial) for label, trial in summary.result.chosen.items()}
     if named:
-        name, arch = blocks.peer(summary, list(named.values())[-1])
+        name, arch = blocks.nearest_baseline(summary, list(named.values())[-1])
         named[name] = arch
     return named
 
 
-def _networks_table(networks: list[Network]) -> str:
+def _networks_table(networks: list[TrainedNetwork]) -> str:
     head = ["network", "test", "inherited", "predicted ms", "measured", "MACs", "parameters"]
     rows = [
         (
@@ -205,8 +205,8 @@ def _networks_table(networks: list[Network]) -> str:
                 "" if n.inherited is None else f"{n.inherited:.2%}",
                 "" if n.predicted_ms is None else f"{n.predicted_ms:.3f}",
                 "" if n.measured_ms is None else f"{n.measured_ms:.3f}",
-                short(n.macs),
-                short(n.params),
+                format_count(n.macs),
+                format_count(n.params),
             ],
         )
         for n in networks
@@ -214,7 +214,7 @@ def _networks_table(networks: list[Network]) -> str:
     return page.table(head, rows)
 
 
-def _words(summary: Summary) -> str:
+def _process_text(summary: Summary) -> str:
     parts = []
     if table := summary.table:
         setting, v, protocol = table.setting, table.validation, table.protocol

@@ -23,7 +23,7 @@ def read_scalars(folder: Path) -> dict[str, Curve]:
 
 def run_scalars(folder: Path) -> dict[str, dict[str, Curve]]:
     """The curves of a run: of its supernet, and of every network that was trained fully."""
-    places = {"supernet": folder / "supernet", "parent": folder / "supernet/parent"}
-    places |= {path.name: path for path in sorted((folder / "networks").glob("*/"))}
-    found = {name: read_scalars(path / "tensorboard") for name, path in places.items()}
-    return {name: curves for name, curves in found.items() if curves}
+    folders = {"supernet": folder / "supernet", "parent": folder / "supernet/parent"}
+    folders |= {path.name: path for path in sorted((folder / "networks").glob("*/"))}
+    scalars = {name: read_scalars(path / "tensorboard") for name, path in folders.items()}
+    return {name: curves for name, curves in scalars.items() if curves}

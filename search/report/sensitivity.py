@@ -26,7 +26,7 @@ class Effect:
     """Of one knob at one place, from its least to its greatest choice: points of accuracy and per cent of latency, each
     with the ends of its interval."""
 
-    place: str
+    part: str
     knob: str
     accuracy: tuple[float, float, float]
     latency: tuple[float, float, float]
@@ -44,12 +44,14 @@ def effects(space: Space, trials: list[dict[str, Any]], seed: int = 0) -> list[E
     whole = _fit(x, targets)
     low, high = interval(lambda rows: _fit(x[rows], targets[rows]), len(x), rng, DRAWS, COVERAGE)
     whole[1], low[1], high[1] = (100 * np.expm1(each[1] / 100) for each in (whole, low, high))
-    found, columns = [], space.feature_columns
+    effect_list, columns = [], space.feature_columns
     for k, column in enumerate(varied):
         feature = columns[column]
         values = [(float(whole[j, k]), float(low[j, k]), float(high[j, k])) for j in range(2)]
-        found.append(Effect(feature.place or feature.kind, KNOBS.get(feature.kind, feature.kind), values[0], values[1]))
-    return sorted(found, key=lambda effect: list(dict.fromkeys(e.knob for e in found)).index(effect.knob))
+        effect_list.append(
+            Effect(feature.part or feature.kind, KNOBS.get(feature.kind, feature.kind), values[0], values[1])
+        )
+    return sorted(effect_list, key=lambda effect: list(dict.fromkeys(e.knob for e in effect_list)).index(effect.knob))
 
 
 def _fit(x: np.ndarray, targets: np.ndarray) -> np.ndarray:

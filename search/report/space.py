@@ -7,7 +7,7 @@ import numpy as np
 from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import UnitTable, macs_table, params_table
-from spaces.window import short
+from spaces.window import format_count
 
 NETWORKS, BINS, WIDTH = 20_000, 16, 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -25,15 +25,15 @@ DIMENSIONS = {
 PER_BLOCK = ("ratio", "cheap_kernel", "se", "expansion", "kernel")
 
 
-def facts(space: Space, networks: int = NETWORKS, seed: int = 0) -> dict[str, Any]:
+def describe_space(space: Space, networks: int = NETWORKS, seed: int = 0) -> dict[str, Any]:
     """What there is to say about a space, as plain JSON values.
 
     Args:
         networks: drawn uniformly, for the histogram of multiply-adds.
     """
     macs, params = macs_table(space), params_table(space)
-    drawn = macs.total(sample(space, np.random.default_rng(seed), networks))
-    counts, edges = np.histogram(drawn, bins=BINS)
+    sampled_macs = macs.total(sample(space, np.random.default_rng(seed), networks))
+    counts, edges = np.histogram(sampled_macs, bins=BINS)
     return {
         "space": space.name,
         "id": space.id,
@@ -48,25 +48,27 @@ def facts(space: Space, networks: int = NETWORKS, seed: int = 0) -> dict[str, An
     }
 
 
-def words(facts: dict[str, Any]) -> str:
+def format_space(description: dict[str, Any]) -> str:
     """The same as text."""
-    size, macs, params = facts["size"], facts["macs"], facts["params"]
-    lines = [f"{facts['space']}: {size:,} networks ({size:.2g}), {len(facts['genes'])} genes", ""]
-    for kind, dimension in facts["dimensions"].items():
+    size, macs, params = description["size"], description["macs"], description["params"]
+    lines = [f"{description['space']}: {size:,} networks ({size:.2g}), {len(description['genes'])} genes", ""]
+    for kind, dimension in description["dimensions"].items():
         title = DIMENSIONS[kind]
         for each in dimension:
             choices = ", ".join(map(str, each["choices"])) if kind != "se" else "no, yes"
             lines.append(f"  {title:24}{choices}" + (f"  ({_places(kind, each['of'])})" if each["of"] != [""] else ""))
             title = ""
-    if facts["align"] > 1:
-        lines.append(f"  {'intrinsic widths':24}multiples of {facts['align']}")
+    if description["align"] > 1:
+        lines.append(f"  {'intrinsic widths':24}multiples of {description['align']}")
     for title, k in (("smallest", 0), ("largest", 1)):
-        lines.append(f"  {title:24}{short(macs[k])} multiply-adds ({macs[k]:,}); {short(params[k])} parameters")
-    histogram = facts["histogram"]
+        lines.append(
+            f"  {title:24}{format_count(macs[k])} multiply-adds ({macs[k]:,}); {format_count(params[k])} parameters"
+        )
+    histogram = description["histogram"]
     lines += ["", f"  multiply-adds of {histogram['networks']:,} networks, drawn uniformly"]
     most = max(histogram["counts"])
     for start, count in zip(histogram["macs"], histogram["counts"], strict=False):
-        lines.append(f"  {short(start):>7} {_bar(count / most):{WIDTH}} {count / histogram['networks']:6.1%}")
+        lines.append(f"  {format_count(start):>7} {_bar(count / most):{WIDTH}} {count / histogram['networks']:6.1%}")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -77,17 +79,17 @@ def _ends(table: UnitTable) -> list[int]:
 
 def _dimensions(space: Space) -> dict[str, list[dict[str, Any]]]:
     """For each dimension that has a choice somewhere, its choices, and which parts of the network have them."""
-    found: dict[str, dict[tuple[Any, ...], list[str]]] = {kind: {} for kind in DIMENSIONS}
+    choices_by_kind: dict[str, dict[tuple[Any, ...], list[str]]] = {kind: {} for kind in DIMENSIONS}
     for gene in space.genes:
         if gene.kind == "ghost":
             ratios, kernels = ({value[k] for value in gene.choices if k == 0 or value[0] > 1} for k in (0, 1))
-            found["ratio"].setdefault(tuple(sorted(ratios)), []).append(gene.place)
-            found["cheap_kernel"].setdefault(tuple(sorted(kernels)), []).append(gene.place)
+            choices_by_kind["ratio"].setdefault(tuple(sorted(ratios)), []).append(gene.part)
+            choices_by_kind["cheap_kernel"].setdefault(tuple(sorted(kernels)), []).append(gene.part)
         else:
-            found[gene.kind].setdefault(gene.choices, []).append(gene.place)
+            choices_by_kind[gene.kind].setdefault(gene.choices, []).append(gene.part)
     return {
         kind: [{"choices": list(choices), "of": places} for choices, places in same.items() if choices]
-        for kind, same in found.items()
+        for kind, same in choices_by_kind.items()
         if any(len(choices) > 1 for choices in same)
     }
 

@@ -17,7 +17,7 @@ from search.records import R, read_record
 from search.run_folder.result import Exported, SearchResult, read_figures
 from search.run_folder.run import INHERITED, PRODUCTS, RESULT, RUN, TABLE, TIMES, TRIALS, recorded_recipe
 from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
-from spaces.custom import space_of
+from spaces.custom import parse_space
 from spaces.space import Space
 
 KINDS = ("chosen", "parent", "family", "random")
@@ -26,7 +26,7 @@ ROUGH = 0.05  # mean relative error of a latency table, above which a report war
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class TrainedNetwork:
     """A network that was trained fully: a chosen one, the parent that networks were fitted to, one of the family at
     some width, or a random one.
 
@@ -89,7 +89,7 @@ class Summary:
     trials: list[dict[str, Any]]
     result: SearchResult | None
     chosen: dict[str, dict[str, Any]]
-    networks: list[Network]
+    networks: list[TrainedNetwork]
     notes: list[str]
 
     @property
@@ -131,28 +131,28 @@ class Summary:
         return self.space.decode(trial["code"])
 
     @cached_property
-    def judged_seconds(self) -> float:
+    def fidelity_seconds(self) -> float:
         """Time at work before the search on networks to correct the supernet by: a first search, and trainings."""
         folder = self.folder / "fidelity"
         first = sum(t["seconds"] for t in _trials(folder / "trials.jsonl", self.space))
-        return first + sum(read_trained(card).training.seconds for card in folder.glob("networks/*/trained.json"))
+        return first + sum(read_trained(file).training.seconds for file in folder.glob("networks/*/trained.json"))
 
     @property
     def seconds(self) -> dict[str, float]:
         """Time at work by stage, of the stages that are finished."""
-        spent = {}
+        seconds = {}
         if self.supernet:
-            word = "parent" if self.supernet.kind == "transplant" else "supernet"
-            spent[word] = self.supernet.training.seconds
+            stage = "parent" if self.supernet.kind == "transplant" else "supernet"
+            seconds[stage] = self.supernet.training.seconds
         if self.table:
-            spent["calibration"] = self.table.protocol.seconds
-        if judged := self.judged_seconds:
-            spent["fidelity"] = judged
+            seconds["calibration"] = self.table.protocol.seconds
+        if fidelity := self.fidelity_seconds:
+            seconds["fidelity"] = fidelity
         if self.trials:
-            spent["search"] = sum(t["seconds"] for t in self.trials)
+            seconds["search"] = sum(t["seconds"] for t in self.trials)
         if self.networks:
-            spent["full training"] = sum(n.seconds for n in self.networks if n.kind != "parent")
-        return spent
+            seconds["full training"] = sum(n.seconds for n in self.networks if n.kind != "parent")
+        return seconds
 
 
 def summarise(folder: Path) -> Summary:
@@ -165,7 +165,7 @@ def summarise(folder: Path) -> Summary:
     if not (folder / RUN).exists() and not supernet:
         raise UserError(f"{folder} holds no run: neither {RUN} nor supernet/supernet.json")
     recipe = recorded_recipe(folder) if (folder / RUN).exists() else None
-    space = space_of(recipe.space if recipe else supernet.space)  # type: ignore[union-attr]
+    space = parse_space(recipe.space if recipe else supernet.space)  # type: ignore[union-attr]
     if supernet:
         space = replace(space, num_classes=supernet.num_classes, in_chs=supernet.in_chs)
     table_file = folder / TABLE
@@ -192,7 +192,7 @@ def summarise(folder: Path) -> Summary:
         networks=networks,
         notes=[
             *_notes(recipe, supernet, table, result, networks, evaluated),
-            *_doubts(folder, supernet, result),
+            *_warnings(folder, supernet, result),
             *(f"{label} is not exported: {reason}" for label, reason in _left_out(folder).items()),
         ],
     )
@@ -204,15 +204,15 @@ def _left_out(folder: Path) -> dict[str, str]:
     return exported.left_out if exported else {}
 
 
-def _doubts(folder: Path, supernet: SupernetMetadata | None, result: SearchResult | None) -> list[str]:
+def _warnings(folder: Path, supernet: SupernetMetadata | None, result: SearchResult | None) -> list[str]:
     """What its own files warn of."""
-    cards: dict[str, SupernetMetadata | SearchResult | TrainedMetadata | None] = {
+    records: dict[str, SupernetMetadata | SearchResult | TrainedMetadata | None] = {
         "Supernet": supernet,
         "Search": result,
     }
     for file in sorted((folder / "networks").glob("**/trained.json")):
-        cards[f"Network {file.parent.relative_to(folder / 'networks')}"] = read_trained(file)
-    return [f"{name}: {doubt}." for name, card in cards.items() if card for doubt in card.warnings]
+        records[f"Network {file.parent.relative_to(folder / 'networks')}"] = read_trained(file)
+    return [f"{name}: {doubt}." for name, metadata in records.items() if metadata for doubt in metadata.warnings]
 
 
 def _read(path: Path, kind: type[R]) -> R | None:
@@ -238,34 +238,37 @@ def _networks(
     times: dict[str, float],
     inherited: dict[str, float],
     predict: Predictor | None,
-) -> list[Network]:
-    found = []
+) -> list[TrainedNetwork]:
+    networks = []
     parent = folder / "supernet/parent/trained.json"
     trained = sorted((folder / "networks").glob("*/trained.json"))
     kinds: dict[str, Any] = dict.fromkeys(chosen, "chosen") | dict.fromkeys(drawn, "random") | {"parent": "parent"}
-    for card_file in [parent, *trained] if parent.exists() else trained:
-        name, card = card_file.parent.name, read_trained(card_file)
-        cards = [card, *(read_trained(other) for other in sorted(card_file.parent.glob("seed-*/trained.json")))]
-        trial, arch = chosen.get(name), Arch.load(card_file.parent / "arch.json")
-        found.append(
-            Network(
+    for metadata_file in [parent, *trained] if parent.exists() else trained:
+        name, metadata = metadata_file.parent.name, read_trained(metadata_file)
+        records = [
+            metadata,
+            *(read_trained(other) for other in sorted(metadata_file.parent.glob("seed-*/trained.json"))),
+        ]
+        trial, arch = chosen.get(name), Arch.load(metadata_file.parent / "arch.json")
+        networks.append(
+            TrainedNetwork(
                 name=name,
                 kind=kinds.get(name, "family"),
                 arch=arch,
-                macs=card.macs,
-                params=card.params,
-                accuracies=tuple(each.test_accuracy for each in cards),
-                test_images=card.test_images,
-                epochs=card.training.epochs,
-                planned_epochs=card.training.planned_epochs,
-                seconds=sum(each.training.seconds for each in cards),
+                macs=metadata.macs,
+                params=metadata.params,
+                accuracies=tuple(each.test_accuracy for each in records),
+                test_images=metadata.test_images,
+                epochs=metadata.training.epochs,
+                planned_epochs=metadata.training.planned_epochs,
+                seconds=sum(each.training.seconds for each in records),
                 measured_ms=times.get(name),
                 predicted_ms=_predicted(predict, arch),
                 inherited=trial.get("inherited", trial["accuracy"]) if trial else inherited.get(name),
                 expected=trial["accuracy"] if trial and "inherited" in trial else None,
             )
         )
-    return sorted(found, key=lambda n: (KINDS.index(n.kind), n.name))
+    return sorted(networks, key=lambda n: (KINDS.index(n.kind), n.name))
 
 
 def _predicted(predict: Predictor | None, arch: Arch) -> float | None:
@@ -280,7 +283,7 @@ def _notes(
     supernet: SupernetMetadata | None,
     table: LatencyTable | None,
     result: SearchResult | None,
-    networks: list[Network],
+    networks: list[TrainedNetwork],
     evaluated: int,
 ) -> list[str]:
     notes = []

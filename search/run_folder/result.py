@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
-from search.engine.log import TrialRecord, code_of_trial
+from search.engine.log import TrialRecord, check_code
 from search.records import ArchId, Count, Name, Record, read_record
 
 SCHEMA: Literal["ghostnas.result/1"] = "ghostnas.result/1"
@@ -21,7 +21,7 @@ class SearchResult(Record):
     front: list[ArchId]
     fronts: dict[str, list[ArchId]] = Field(default_factory=dict)
     chosen: dict[Name, Annotated[dict[str, Any], AfterValidator(TrialRecord.check)]]
-    random: dict[Name, Annotated[list[int], AfterValidator(code_of_trial)]] = Field(default_factory=dict)
+    random: dict[Name, Annotated[list[int], AfterValidator(check_code)]] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
 
 

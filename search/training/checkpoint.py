@@ -24,16 +24,16 @@ class Checkpoint:
         of: what is trained, on what and how; a checkpoint of anything else is refused.
     """
 
-    def __init__(self, path: Path, of: Identity) -> None:
-        self.path, self.of = path, of
-        self.before = path.with_name(f"previous-{path.name}")
+    def __init__(self, path: Path, identity: Identity) -> None:
+        self.path, self.identity = path, identity
+        self.previous = path.with_name(f"previous-{path.name}")
 
     def save(self, values: dict[str, Any]) -> None:
         """Writes a new one; the newest so far becomes the one before."""
         content = io.BytesIO()
-        torch.save({"of": dict(self.of), **values}, content)
+        torch.save({"of": dict(self.identity), **values}, content)
         if self.path.exists():
-            self.path.replace(self.before)
+            self.path.replace(self.previous)
         write_bytes(self.path, content.getvalue())
 
     def load(self, check: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
@@ -45,7 +45,7 @@ class Checkpoint:
         Raises:
             UserError: it is of another training.
         """
-        for path in (self.path, self.before):
+        for path in (self.path, self.previous):
             if not path.exists():
                 continue
             try:
@@ -53,44 +53,44 @@ class Checkpoint:
                     if archive.testzip():  # torch doesn't look at the checksums it writes
                         raise zipfile.BadZipFile
                 values = torch.load(path, weights_only=True, map_location="cpu")
-                of = parse_json(json.dumps(values["of"]).encode(), str(path))
-                if of == json.loads(json.dumps(dict(self.of))):
+                recorded = parse_json(json.dumps(values["of"]).encode(), str(path))
+                if recorded == json.loads(json.dumps(dict(self.identity))):
                     check(values)
             except Exception:  # torch's reader fails in any way on damaged bytes
                 say(f"{path} is damaged: the checkpoint before it is taken, if there is one")
                 continue
-            check_same(of, self.of, f"{path} is of another training")
+            check_same(recorded, self.identity, f"{path} is of another training")
             return values
         return None
 
     def remove(self) -> None:
         """Takes both away: the training is finished."""
-        for path in (self.path, self.before):
+        for path in (self.path, self.previous):
             path.unlink(missing_ok=True)
 
 
-def check_form(saved: Any, own: Any, place: str = "") -> None:
+def check_form(saved: Any, own: Any, location: str = "") -> None:
     """Raises:
     ValueError: `saved` isn't made as `own` is: the same keys, types, shapes and lengths all the way down.
     """
     if isinstance(own, Tensor):
         if not isinstance(saved, Tensor) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
-            raise ValueError(f"{place} is not of shape {list(own.shape)} and {own.dtype}")
+            raise ValueError(f"{location} is not of shape {list(own.shape)} and {own.dtype}")
         return
     if type(saved) is not type(own) and not (isinstance(saved, dict) and isinstance(own, dict)):
-        raise ValueError(f"{place} is not a {type(own).__name__}")
+        raise ValueError(f"{location} is not a {type(own).__name__}")
     if isinstance(own, dict):
         if saved.keys() != own.keys():
-            raise ValueError(f"{place} has other keys")
+            raise ValueError(f"{location} has other keys")
         for key, value in own.items():
-            check_form(saved[key], value, f"{place}.{key}")
+            check_form(saved[key], value, f"{location}.{key}")
     elif isinstance(own, list | tuple):
         if len(saved) != len(own):
-            raise ValueError(f"{place} has another length")
+            raise ValueError(f"{location} has another length")
         for k, value in enumerate(own):
-            check_form(saved[k], value, f"{place}.{k}")
+            check_form(saved[k], value, f"{location}.{k}")
     elif isinstance(own, float) and not math.isfinite(saved):
-        raise ValueError(f"{place} is not finite")
+        raise ValueError(f"{location} is not finite")
 
 
 def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
@@ -105,7 +105,7 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
     if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in own["param_groups"]]:
         raise ValueError("the groups have other parameters")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    kept = _kept(optimizer)
+    kept = _state_keys(optimizer)
     for number, values in saved["state"].items():
         shape = parameters[number].shape  # also finds out whether there is one
         full = {
@@ -120,7 +120,7 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name != "step"}
 
 
-def _kept(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _state_keys(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """What an optimizer keeps of a parameter of one value, after a step."""
     known = inspect.signature(type(optimizer)).parameters
     parameter = nn.Parameter(torch.zeros(1))

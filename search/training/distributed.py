@@ -42,7 +42,7 @@ class World:
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes and speaks for all."""
         return self.rank == 0
 
@@ -81,7 +81,7 @@ class World:
 
     def locked(self, folder: Path) -> AbstractContextManager[None]:
         """The lock of a folder that this training writes, which the process that writes for all has."""
-        return locked(folder) if self.leads else nullcontext()
+        return locked(folder) if self.is_main_process else nullcontext()
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -112,7 +112,7 @@ class InheritedAccuracy:
         """Drawn once: all networks see the same images."""
         return Augment(self.data, self.config).fixed(self.data.calibration, SEED)
 
-    def settle_in(self) -> None:
+    def prepare(self) -> None:
         """Moves to this process's GPU, if it has one. Transplants are where their parent was when they were made."""
         if isinstance(self.supernet, Supernet):
             self.supernet.to(best_device())

@@ -10,14 +10,14 @@ from torch import Tensor
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.transplant import Transplants
-from ghostnet.weights import network
+from ghostnet.weights import load_network
 from search.data.datasets import Data
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import Training
 from search.training.distributed import best_device
 from search.training.evaluate import InheritedAccuracy
-from search.training.metadata import PARENT_ARCH, PARENT_WEIGHTS, kind_of, read_card, supernet_id
+from search.training.metadata import PARENT_ARCH, PARENT_WEIGHTS, read_metadata, supernet_id, supernet_kind
 from search.training.supernet import load_inherited
 
 FITTING_SEED = 23  # of the images that layers are fitted on, and of their augmentation
@@ -32,16 +32,16 @@ def inherited_accuracy(folder: Path, data: Data) -> InheritedAccuracy:
     Raises:
         UserError: the folder holds none, or one of other classes or channels than the data's.
     """
-    card, space = read_card(folder)
+    metadata, space = read_metadata(folder)
     if (space.num_classes, space.in_chs) != (data.num_classes, data.in_chs):
         raise UserError(
             f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
             f"{data.num_classes} and {data.in_chs}"
         )
-    if kind_of(card) == "elastic":
+    if supernet_kind(metadata) == "elastic":
         return load_inherited(folder, data)
-    config = Training.model_validate(card["config"], strict=False)
-    transplants = _transplants(folder.absolute(), supernet_id(folder), card["images"], _Same(data), config)
+    config = Training.model_validate(metadata["config"], strict=False)
+    transplants = _transplants(folder.absolute(), supernet_id(folder), metadata["images"], _Same(data), config)
     return InheritedAccuracy(transplants, data, config)
 
 
@@ -59,14 +59,14 @@ class _Same:
 
 
 @lru_cache(maxsize=1)
-def _transplants(folder: Path, of: str, count: int, data: _Same, config: Training) -> Transplants:
+def _transplants(folder: Path, identity: str, count: int, data: _Same, config: Training) -> Transplants:
     """Kept: what depends on the parent alone is computed once, for all networks that a process fits."""
     return Transplants(read_parent(folder).to(best_device()), fitting_images(data.data, count, config))
 
 
 def read_parent(folder: Path) -> GhostNet:
     """The parent of the transplanted supernet in a folder, in evaluation mode."""
-    return network(Arch.load(folder / PARENT_ARCH), folder / PARENT_WEIGHTS)
+    return load_network(Arch.load(folder / PARENT_ARCH), folder / PARENT_WEIGHTS)
 
 
 def fitting_images(data: Data, count: int, config: Training) -> Tensor:

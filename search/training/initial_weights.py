@@ -8,7 +8,7 @@ from ghostnet.parent import load_parent
 from search.data.datasets import Data
 from search.errors import UserError
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import CARD, read_card
+from search.training.metadata import SUPERNET_FILE, read_metadata
 from spaces.errors import SpaceError
 
 
@@ -20,10 +20,10 @@ def inherit(net: GhostNet, arch: Arch, source: Path, data: Data) -> None:
         UserError: there is neither, or the supernet is of another space or data.
         WeightsError: the weights are of another architecture.
     """
-    if (source / CARD).exists():
+    if (source / SUPERNET_FILE).exists():
         inherited = inherited_accuracy(source, data)
         try:
-            read_card(source)[1].encode(arch)
+            read_metadata(source)[1].encode(arch)
         except SpaceError as error:
             raise UserError(f"the supernet in {source} has no architecture {arch.id}: {error}") from None
         net.load_state_dict(inherited.network(arch).state_dict())
@@ -34,4 +34,4 @@ def inherit(net: GhostNet, arch: Arch, source: Path, data: Data) -> None:
             state |= {f"classifier.{name}": value for name, value in net.classifier.state_dict().items()}
         net.load_state_dict(state)
     else:
-        raise UserError(f"{source} has no weights to begin with: neither {CARD} nor weights.safetensors")
+        raise UserError(f"{source} has no weights to begin with: neither {SUPERNET_FILE} nor weights.safetensors")

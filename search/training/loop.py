@@ -26,7 +26,7 @@ from search.progress import bar, best_effort
 from search.recipes.schema import Training
 from search.training.checkpoint import Checkpoint, check_form, check_optimizer
 from search.training.distributed import World
-from search.training.optimizer import optimizer_of, schedule_of
+from search.training.optimizer import create_optimizer, create_schedule
 from search.training.records import Progress
 from search.training.scalars import Scalars
 
@@ -65,7 +65,7 @@ def fit(
     step: Step,
     *,
     checkpoint: Path,
-    of: Identity,
+    identity: Identity,
     seed: int,
     device: torch.device,
     title: str,
@@ -92,15 +92,15 @@ def fit(
     parts = world.parts(config.batch_size, config.accumulate, len(train))
     per_epoch = max(1, len(train) // config.batch_size)
     total = config.steps(per_epoch)
-    optimizer = optimizer_of(model, config)
-    schedule = schedule_of(optimizer, config, total, per_epoch)
+    optimizer = create_optimizer(model, config)
+    schedule = create_schedule(optimizer, config, total, per_epoch)
     precision = autocast_dtype(config, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     average = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
-    state = _State(model, optimizer, scaler, average, checkpoint, of, total)
-    scalars = Scalars(checkpoint.with_name("tensorboard") if world.leads else None, state.step)
-    looks = config.probes if probe and not seconds else 0  # a time box is for training
-    probes = {math.ceil(total * (k + 1) / config.probes) for k in range(looks)}
+    state = _State(model, optimizer, scaler, average, checkpoint, identity, total)
+    scalars = Scalars(checkpoint.with_name("tensorboard") if world.is_main_process else None, state.step)
+    num_probes = config.probes if probe and not seconds else 0  # a time box is for training
+    probes = {math.ceil(total * (k + 1) / config.probes) for k in range(num_probes)}
     started = time.monotonic() - state.seconds
     saved = time.monotonic()
     skipped_in_row = 0
@@ -109,34 +109,34 @@ def fit(
     def batches() -> Iterator[tuple[Tensor, int]]:
         """From the step at which the training stands: this process's parts in turn, as indices and a seed."""
         for k in range(first, total):
-            epoch, place = divmod(k, per_epoch)
-            if place == 0 or k == first:
+            epoch, batch_number = divmod(k, per_epoch)
+            if batch_number == 0 or k == first:
                 order = np.random.default_rng([seed, epoch, 1]).permutation(len(train))
-            batch = torch.from_numpy(order[place * config.batch_size :][: config.batch_size])
+            batch = torch.from_numpy(order[batch_number * config.batch_size :][: config.batch_size])
             for part, where in parts:
                 yield batch[where], int(np.random.SeedSequence([seed, k, part]).generate_state(1)[0])
 
     stream = train.stream(batches())
     with bar(title, total) as progress:
-        progress.at(at)
+        progress.update(at)
         while at < total:
             schedule.step_update(at)
             optimizer.zero_grad(set_to_none=True)
             loss = 0.0
             for _ in parts:
-                images, labels, drawn = next(stream)
-                torch.manual_seed(drawn)  # dropout and drop-path, which take no generator
-                images = augment(images, drawn).contiguous(memory_format=torch.channels_last)
+                images, labels, batch_seed = next(stream)
+                torch.manual_seed(batch_seed)  # dropout and drop-path, which take no generator
+                images = augment(images, batch_seed).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, precision, enabled=precision is not None):
-                    found = step(images, labels, np.random.default_rng([seed, state.step]))
-                if isinstance(found, Tensor):
-                    scaler.scale(found).backward()
-                loss += float(found.detach() if isinstance(found, Tensor) else found)
+                    part_loss = step(images, labels, np.random.default_rng([seed, state.step]))
+                if isinstance(part_loss, Tensor):
+                    scaler.scale(part_loss).backward()
+                loss += float(part_loss.detach() if isinstance(part_loss, Tensor) else part_loss)
             by_clock = total * (time.monotonic() - started) / seconds if seconds else 0.0
             shared = world.average(
                 model.parameters(),
                 config.accumulate,
-                torch.tensor([loss / config.accumulate, by_clock * world.leads], device=device),
+                torch.tensor([loss / config.accumulate, by_clock * world.is_main_process], device=device),
             )
             scaler.unscale_(optimizer)
             loss, by_clock = float(shared[0]) / world.size, float(shared[1])
@@ -156,19 +156,19 @@ def fit(
             if scaler.is_enabled():
                 scaler.update()
             at = max(state.step, math.floor(by_clock))
-            if probe and not probes.isdisjoint(range(state.step, at + 1)) and world.leads:
+            if probe and not probes.isdisjoint(range(state.step, at + 1)) and world.is_main_process:
                 probes -= set(range(at + 1))
                 with best_effort("the probes of a training"):
                     scalars.add(state.step, probe(average.module if average else model))
                 model.train()
             if state.step % max(1, per_epoch // 10) == 0:
                 scalars.add(state.step, {"loss": state.loss, "lr": optimizer.param_groups[0]["lr"]})
-            if time.monotonic() - saved > config.checkpoint_seconds and not skipped_in_row and world.leads:
+            if time.monotonic() - saved > config.checkpoint_seconds and not skipped_in_row and world.is_main_process:
                 saved = time.monotonic()
                 state.seconds = saved - started
                 state.save()
                 scalars.flush()
-            progress.at(at, f"loss {state.loss:.3f}")
+            progress.update(at, f"loss {state.loss:.3f}")
     scalars.close()
     if state.skipped > SKIPPED_SHARE * state.step + SCALE_STEPS * scaler.is_enabled():
         raise UserError(
@@ -205,12 +205,12 @@ class _State:
         scaler: Any,
         average: nn.Module | None,
         path: Path,
-        of: Identity,
+        identity: Identity,
         steps: int,
     ) -> None:
         self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scaler": scaler}
         self.parts |= {"average": average} if average else {}
-        self.checkpoint = Checkpoint(path, of)
+        self.checkpoint = Checkpoint(path, identity)
         self.step, self.skipped, self.seconds, self.loss = 0, 0, 0.0, 0.0
         if saved := self.checkpoint.load(partial(self._check, steps)):
             for name, part in self.parts.items():

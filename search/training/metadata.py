@@ -10,9 +10,9 @@ from search.errors import UserError
 from search.files import read_json
 from search.identity import Identity, check_same, digest, file_digest
 from search.recipes.schema import SupernetTraining, Training
-from search.records import record_of
+from search.records import parse_record
 from search.training.records import SupernetMetadata, TrainedMetadata
-from spaces.custom import space_of, space_to_dict
+from spaces.custom import parse_space, space_to_dict
 from spaces.errors import SpaceError
 from spaces.presets import named_space
 from spaces.space import Space
@@ -20,41 +20,45 @@ from spaces.space import Space
 if TYPE_CHECKING:
     from search.data.datasets import Data
 
-SCHEMA, CARD, WEIGHTS = "ghostnas.supernet/2", "supernet.json", "supernet.safetensors"
+SCHEMA, SUPERNET_FILE, WEIGHTS = "ghostnas.supernet/2", "supernet.json", "supernet.safetensors"
 PARENT = "parent"  # the folder of a transplanted supernet's parent in the supernet's
 PARENT_ARCH = f"{PARENT}/arch.json"
 PARENT_WEIGHTS = f"{PARENT}/weights.safetensors"  # what a transplanted supernet has in place of WEIGHTS
-ON_THE_WAY = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without
+WITHOUT_EFFECT = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without
 
 
-def read_card(folder: Path) -> tuple[dict[str, Any], Space]:
+def read_metadata(folder: Path) -> tuple[dict[str, Any], Space]:
     """The card and the space of a finished supernet, without its weights.
 
     Raises:
         UserError: the folder holds none, or one of another space.
     """
     try:
-        card = read_json(folder / CARD)
-        if isinstance(card, dict) and card.get("schema") == "ghostnas.supernet/1":
+        metadata = read_json(folder / SUPERNET_FILE)
+        if isinstance(metadata, dict) and metadata.get("schema") == "ghostnas.supernet/1":
             # Its slices were not scaled where no norm follows.
-            raise UserError(f"{folder / CARD} is of an earlier version ({card['schema']}): train the supernet again")
+            raise UserError(
+                f"{folder / SUPERNET_FILE} is of an earlier version ({metadata['schema']}): train the supernet again"
+            )
         try:
-            record_of(SupernetMetadata, card, str(folder / CARD))
+            parse_record(SupernetMetadata, metadata, str(folder / SUPERNET_FILE))
         except UserError as error:
             raise UserError(f"no supernet's card: {error}") from None
-        space = space_for(space_of(card["space"]), card["num_classes"], card["in_chs"])
+        space = space_for(parse_space(metadata["space"]), metadata["num_classes"], metadata["in_chs"])
     except OSError as error:
-        raise UserError(f"{folder} holds no finished supernet: {CARD}: {error.strerror}") from None
+        raise UserError(f"{folder} holds no finished supernet: {SUPERNET_FILE}: {error.strerror}") from None
     except SpaceError as error:
-        raise UserError(f"{folder / CARD}: {error}") from None
-    if card["space_id"] != space.id:
+        raise UserError(f"{folder / SUPERNET_FILE}: {error}") from None
+    if metadata["space_id"] != space.id:
         raise UserError(
-            f"the supernet in {folder} is of another space {space.name}: {card['space_id']}, not {space.id}"
+            f"the supernet in {folder} is of another space {space.name}: {metadata['space_id']}, not {space.id}"
         )
-    return card, space
+    return metadata, space
 
 
-def card_of(space: Space, data: "Data", seed: int, identity: Identity, kind: str = "elastic") -> dict[str, Any]:
+def supernet_metadata(
+    space: Space, data: "Data", seed: int, identity: Identity, kind: str = "elastic"
+) -> dict[str, Any]:
     """What the card of a supernet of either kind has: of which space and data it is."""
     return {
         "schema": SCHEMA,
@@ -69,9 +73,9 @@ def card_of(space: Space, data: "Data", seed: int, identity: Identity, kind: str
     }
 
 
-def kind_of(card: Mapping[str, Any]) -> str:
+def supernet_kind(metadata: Mapping[str, Any]) -> str:
     """`elastic` or `transplant`; cards of before there were two kinds are of elastic supernets."""
-    return card.get("kind", "elastic")
+    return metadata.get("kind", "elastic")
 
 
 def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
@@ -84,7 +88,7 @@ def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
     return replace(space, num_classes=num_classes, in_chs=in_chs)
 
 
-def trained_by(card: dict[str, Any]) -> SupernetTraining:
+def supernet_config(metadata: dict[str, Any]) -> SupernetTraining:
     """How a supernet was trained, for recalibration to show its norms what they saw; the defaults for a card of an
     earlier version, which doesn't say.
 
@@ -92,36 +96,36 @@ def trained_by(card: dict[str, Any]) -> SupernetTraining:
         UserError: the card's recipe is none.
     """
     try:
-        return SupernetTraining.model_validate(card.get("config", {"epochs": 1.0}), strict=False)
+        return SupernetTraining.model_validate(metadata.get("config", {"epochs": 1.0}), strict=False)
     except ValueError as error:
-        raise UserError(f"{CARD}: `config` is no supernet's recipe: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{SUPERNET_FILE}: `config` is no supernet's recipe: {str(error).splitlines()[0]}") from None
 
 
 def training_identity(what: Identity, data: "Data", config: Training, seed: int) -> Identity:
     """What makes two trainings the same: `what` is trained, on which images, by which recipe and seed."""
-    recipe = config.model_dump(mode="json", exclude=ON_THE_WAY)
+    recipe = config.model_dump(mode="json", exclude=WITHOUT_EFFECT)
     return {**what, "data": data.fingerprint, "training_images": len(data.train), "seed": seed, "recipe": recipe}
 
 
-def finished(card: Path, identity: Identity) -> dict[str, Any] | None:
+def read_finished(path: Path, identity: Identity) -> dict[str, Any] | None:
     """The card of a training that is finished; None where there is none.
 
     Raises:
         UserError: it is of another training.
     """
-    if not card.exists():
+    if not path.exists():
         return None
-    found = read_json(card)
-    record_of(SupernetMetadata if card.name == CARD else TrainedMetadata, found, str(card))
-    check_same(found.get("identity"), identity, f"{card.parent} holds another training")
-    return found
+    metadata = read_json(path)
+    parse_record(SupernetMetadata if path.name == SUPERNET_FILE else TrainedMetadata, metadata, str(path))
+    check_same(metadata.get("identity"), identity, f"{path.parent} holds another training")
+    return metadata
 
 
 def check_data(folder: Path, data: "Data") -> None:
     """Raises:
     UserError: the supernet in a folder was trained on another data set.
     """
-    if trained_on := read_card(folder)[0].get("identity"):  # a card of an earlier version has none
+    if trained_on := read_metadata(folder)[0].get("identity"):  # a card of an earlier version has none
         what = f"{data.name} is not what the supernet in {folder} was trained on"
         check_same({"data": data.fingerprint}, {"data": trained_on["data"]}, what)
 
@@ -132,9 +136,9 @@ def supernet_id(folder: Path) -> str:
     Raises:
         UserError: the folder holds none.
     """
-    card, space = read_card(folder)
-    made_of = [card["images"]] if kind_of(card) == "transplant" else []
-    return digest([space.id, weights_id(folder), card.get("config"), *made_of])
+    metadata, space = read_metadata(folder)
+    made_of = [metadata["images"]] if supernet_kind(metadata) == "transplant" else []
+    return digest([space.id, weights_id(folder), metadata.get("config"), *made_of])
 
 
 def weights_id(folder: Path) -> str:
@@ -155,6 +159,11 @@ def teacher_id(name: str) -> str:
 
 def usual_teacher(teacher: str | None, init: Path | None) -> str | None:
     """Who a full training learns from: who is asked for, or the parent where the network begins as its transplant."""
-    if teacher is None and init and (init / CARD).exists() and kind_of(read_card(init)[0]) == "transplant":
+    if (
+        teacher is None
+        and init
+        and (init / SUPERNET_FILE).exists()
+        and supernet_kind(read_metadata(init)[0]) == "transplant"
+    ):
         return f"supernet:{init}"
     return None if teacher == "none" else teacher

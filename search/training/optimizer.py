@@ -10,7 +10,7 @@ from torch import nn, optim
 from search.recipes.schema import Training
 
 
-def optimizer_of(model: nn.Module, config: Training) -> optim.Optimizer:
+def create_optimizer(model: nn.Module, config: Training) -> optim.Optimizer:
     """No weight decay on norms and biases."""
     options: dict[str, Any] = {} if config.eps is None else {"eps": config.eps}
     return create_optimizer_v2(
@@ -18,7 +18,7 @@ def optimizer_of(model: nn.Module, config: Training) -> optim.Optimizer:
     )
 
 
-def schedule_of(optimizer: optim.Optimizer, config: Training, total: int, per_epoch: int) -> Any:
+def create_schedule(optimizer: optim.Optimizer, config: Training, total: int, per_epoch: int) -> Any:
     """A linear warm-up, then a cosine to zero or steps; `step_update(k)` sets the rate of step k of `total`."""
     epoch = max(float(per_epoch), config.min_steps / config.epochs)  # in steps, stretched to the least there are
     warmup: dict[str, Any] = {

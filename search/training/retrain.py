@@ -23,15 +23,16 @@ from search.recipes.schema import Training
 from search.training import teacher as teachers
 from search.training.checkpoint import Checkpoint
 from search.training.distributed import World
-from search.training.doubts import chance_doubts, schedule_doubts
 from search.training.evaluate import accuracy, recalibrate
 from search.training.initial_weights import inherit
 from search.training.loop import UNTRAINED, fit
-from search.training.metadata import finished, teacher_id, training_identity, weights_id
+from search.training.metadata import read_finished, teacher_id, training_identity, weights_id
+from search.training.result_warnings import chance_warnings, schedule_warnings
 
 SCHEMA = "ghostnas.trained/1"
-SETTLED = 50  # steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1
-ARCH, WEIGHTS, CARD, CHECKPOINT = "arch.json", "weights.safetensors", "trained.json", "checkpoint.pt"
+# Steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1.
+NORM_WARM_UP = 50
+ARCH, WEIGHTS, TRAINED_FILE, CHECKPOINT = "arch.json", "weights.safetensors", "trained.json", "checkpoint.pt"
 
 
 def retrain(
@@ -64,7 +65,7 @@ def retrain(
     identity = retraining_identity(arch, data, config, seed, init, teacher)
     identity = {**identity, "trained": False} if as_it_is else identity
     with World.current().locked(out):
-        return finished(out / CARD, identity) or _train(
+        return read_finished(out / TRAINED_FILE, identity) or _train(
             arch,
             data,
             config.alone(),
@@ -109,7 +110,7 @@ def _train(
         inherit(net, arch, init, data)
     net = net.to(device).to(memory_format=torch.channels_last).train()
     run = torch.compile(net) if config.compile else net
-    loss_of = Loss(data, config, teachers.load(teacher, data, device) if teacher else None)
+    loss_of = Loss(data, config, teachers.load_teacher(teacher, data, device) if teacher else None)
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
         images, targets = loss_of.mixed(images, labels, rng)
@@ -123,18 +124,18 @@ def _train(
             config,
             step,
             checkpoint=out / CHECKPOINT,
-            of=identity,
+            identity=identity,
             seed=seed,
             device=device,
             title=title or f"retrain {arch.id}",
             seconds=seconds,
         )
-    if not World.current().leads:
+    if not World.current().is_main_process:
         return {}
-    if trained.steps - trained.skipped_steps < SETTLED and not as_it_is:
+    if trained.steps - trained.skipped_steps < NORM_WARM_UP and not as_it_is:
         recalibrate(net, data, config, arch.resolution)
     tested = accuracy(net, data, data.test, arch.resolution)
-    card = {
+    metadata = {
         "schema": SCHEMA,
         "arch": arch.id,
         **asdict(cost(arch, data.num_classes, data.in_chs)),
@@ -154,15 +155,15 @@ def _train(
         "test_images": len(data.test),
         "training": asdict(trained),
         "warnings": [
-            *schedule_doubts(trained.steps, trained.planned_steps),
-            *chance_doubts(tested, data.test.labels, "test accuracy"),
+            *schedule_warnings(trained.steps, trained.planned_steps),
+            *chance_warnings(tested, data.test.labels, "test accuracy"),
         ],
     }
     write_text(out / ARCH, arch.to_json())
     write_bytes(out / WEIGHTS, to_bytes(net))
-    write_json(out / CARD, card)  # last: a folder with a card is a finished network
+    write_json(out / TRAINED_FILE, metadata)  # last: a folder with a card is a finished network
     Checkpoint(out / CHECKPOINT, identity).remove()
-    return card
+    return metadata
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
-from ghostnet.weights import read, to_bytes
+from ghostnet.weights import read_weights, to_bytes
 from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.files import write_bytes, write_json
@@ -26,24 +26,24 @@ from search.recipes.schema import SupernetTraining
 from search.training.checkpoint import Checkpoint
 from search.training.distillation import DIVERGENCES
 from search.training.distributed import World
-from search.training.doubts import chance_doubts, schedule_doubts
 from search.training.evaluate import InheritedAccuracy
 from search.training.loop import fit
 from search.training.metadata import (
-    CARD,
+    SUPERNET_FILE,
     WEIGHTS,
-    card_of,
-    finished,
-    read_card,
+    read_finished,
+    read_metadata,
     space_for,
-    trained_by,
+    supernet_config,
+    supernet_metadata,
     training_identity,
 )
+from search.training.result_warnings import chance_warnings, schedule_warnings
 from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import macs_table
 
-__all__ = ["load_inherited", "load_supernet", "new_supernet", "read_card", "space_for", "train_supernet"]
+__all__ = ["load_inherited", "load_supernet", "new_supernet", "read_metadata", "space_for", "train_supernet"]
 CHECKPOINT = "checkpoint.pt"
 WATCHED = 3  # random networks whose accuracy is followed
 EVEN_FROM = 64  # networks from which one is drawn evenly over multiply-adds
@@ -71,7 +71,7 @@ def train_supernet(
     """
     identity = training_identity({"space": space.id, "kind": kind.__name__}, data, config, seed)
     with World.current().locked(out):
-        return finished(out / CARD, identity) or _train(
+        return read_finished(out / SUPERNET_FILE, identity) or _train(
             space, data, config, out, identity, seed=seed, device=device, seconds=seconds, kind=kind
         )
 
@@ -118,29 +118,29 @@ def _train(
         config,
         step,
         checkpoint=out / CHECKPOINT,
-        of=identity,
+        identity=identity,
         seed=seed,
         device=device,
         title="supernet",
         seconds=seconds,
         probe=probe,
     )
-    if not World.current().leads:
+    if not World.current().is_main_process:
         return {}
-    doubts = schedule_doubts(trained.steps, trained.planned_steps)
+    doubts = schedule_warnings(trained.steps, trained.planned_steps)
     with best_effort("the largest network's accuracy"):
         largest = InheritedAccuracy(supernet, data, config)(space.largest)
-        doubts += chance_doubts(largest, data.search.labels, "the largest network's accuracy")
-    card = {
-        **card_of(space, data, seed, identity),
+        doubts += chance_warnings(largest, data.search.labels, "the largest network's accuracy")
+    metadata = {
+        **supernet_metadata(space, data, seed, identity),
         "config": config.model_dump(mode="json"),
         "training": asdict(trained),
         "warnings": doubts,
     }
     write_bytes(out / WEIGHTS, to_bytes(supernet))
-    write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
+    write_json(out / SUPERNET_FILE, metadata)  # last: a folder with a card is a finished supernet
     Checkpoint(out / CHECKPOINT, identity).remove()
-    return card
+    return metadata
 
 
 def uniform(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
@@ -150,12 +150,12 @@ def uniform(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
 
 def even(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
     """Networks drawn evenly over multiply-adds: each, of some uniform ones, the nearest to a uniform target."""
-    drawn = []
+    sampled = []
     for _ in range(count):
         codes = sample(space, rng, EVEN_FROM)
         macs = macs_table(space).total(codes)
-        drawn.append(space.decode(codes[np.abs(macs - rng.uniform(macs.min(), macs.max())).argmin()]))
-    return drawn
+        sampled.append(space.decode(codes[np.abs(macs - rng.uniform(macs.min(), macs.max())).argmin()]))
+    return sampled
 
 
 def fair(space: Space, count: int, rng: np.random.Generator) -> list[Arch]:
@@ -180,10 +180,10 @@ def load_supernet(folder: Path, kind: type[Supernet] = Supernet) -> Supernet:
     Raises:
         UserError: the folder holds none.
     """
-    _, space = read_card(folder)
+    _, space = read_metadata(folder)
     supernet = new_supernet(space, kind=kind)
     try:
-        supernet.load_state_dict(read(folder / WEIGHTS)[0])
+        supernet.load_state_dict(read_weights(folder / WEIGHTS)[0])
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS}: {str(error).splitlines()[0]}") from None
     return supernet.eval()
@@ -195,4 +195,4 @@ def load_inherited(folder: Path, data: Data, kind: type[Supernet] = Supernet) ->
     Raises:
         UserError: the folder holds none.
     """
-    return InheritedAccuracy(load_supernet(folder, kind), data, trained_by(read_card(folder)[0]))
+    return InheritedAccuracy(load_supernet(folder, kind), data, supernet_config(read_metadata(folder)[0]))

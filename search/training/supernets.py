@@ -22,7 +22,7 @@ from search.identity import digest
 from search.recipes.schema import ParentTraining, SupernetTraining
 from search.training import retrain as full
 from search.training.distributed import World
-from search.training.metadata import CARD, PARENT, card_of, finished, training_identity
+from search.training.metadata import PARENT, SUPERNET_FILE, read_finished, supernet_metadata, training_identity
 from search.training.supernet import train_supernet
 from spaces.errors import SpaceError
 from spaces.space import Space
@@ -69,27 +69,27 @@ def train_parent(
     Raises:
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
     """
-    arch, given, as_it_is = widest(space), None, False
+    arch, parent, as_it_is = widest(space), None, False
     if config.parent:
-        given = load_parent(config.parent)
-        arch, fits = given.arch, (given.num_classes, given.in_chs) == (data.num_classes, data.in_chs)
+        parent = load_parent(config.parent)
+        arch, fits = parent.arch, (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs)
         check_parent(arch, space, config.parent)
         as_it_is = fits and not config.tune
         if not fits:
             new_head = torch.Generator().manual_seed(seed)
             classes, channels = data.num_classes, data.in_chs
-            given = load_parent(config.parent, num_classes=classes, in_chs=channels, generator=new_head)
+            parent = load_parent(config.parent, num_classes=classes, in_chs=channels, generator=new_head)
     what = {"space": space.id, "kind": "transplant", "images": config.images}
-    what |= {"parent": None if given is None else digest(sha256(to_bytes(given)).hexdigest())}
+    what |= {"parent": None if parent is None else digest(sha256(to_bytes(parent)).hexdigest())}
     identity = training_identity(what, data, config.model_copy(update={"parent": None}), seed)
     with World.current().locked(out):
-        if card := finished(out / CARD, identity):
-            return card
+        if metadata := read_finished(out / SUPERNET_FILE, identity):
+            return metadata
         init = None
-        if given is not None:
+        if parent is not None:
             init = out / PARENT / GIVEN
             write_text(init / full.ARCH, arch.to_json())
-            write_bytes(init / full.WEIGHTS, to_bytes(given))
+            write_bytes(init / full.WEIGHTS, to_bytes(parent))
         trained = full.retrain(
             arch,
             data,
@@ -104,8 +104,8 @@ def train_parent(
         )
         if not trained:  # another process of torchrun's writes
             return {}
-        card = {
-            **card_of(space, data, seed, identity, kind="transplant"),
+        metadata = {
+            **supernet_metadata(space, data, seed, identity, kind="transplant"),
             "images": config.images,
             "parent": {
                 "arch": arch.id,
@@ -118,8 +118,8 @@ def train_parent(
             "training": trained["training"],
             "warnings": trained["warnings"],
         }
-        write_json(out / CARD, card)  # last: a folder with a card is a finished supernet
-        return card
+        write_json(out / SUPERNET_FILE, metadata)  # last: a folder with a card is a finished supernet
+        return metadata
 
 
 def widest(space: Space) -> Arch:
@@ -137,9 +137,9 @@ def check_parent(arch: Arch, space: Space, name: str) -> None:
         UserError: they can't.
     """
     theirs = space.largest
-    for word, parents, spaces in (
+    for what, parents, spaces in (
         ("stem stride", arch.stem_stride, theirs.stem_stride),
         ("strides of the stages", [s[0].stride for s in arch.stages], [s[0].stride for s in theirs.stages]),
     ):
         if parents != spaces:
-            raise UserError(f"{name} can't be the parent of space {space.name}: {word} {parents}, not {spaces}")
+            raise UserError(f"{name} can't be the parent of space {space.name}: {what} {parents}, not {spaces}")

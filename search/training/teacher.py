@@ -13,17 +13,17 @@ from torch import Tensor, nn
 import ghostnet.timm_model  # noqa: F401  a network of ours may be the teacher, from a Hub folder
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
-from ghostnet.weights import network
+from ghostnet.weights import load_network
 from search.data.datasets import Data, resized
 from search.data.names import check_teacher
 from search.errors import UserError
 from search.training.inherited import inherited_accuracy, read_parent
-from search.training.metadata import kind_of, read_card
+from search.training.metadata import read_metadata, supernet_kind
 
 Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
 
 
-def load(name: str, data: Data, device: torch.device) -> Teacher:
+def load_teacher(name: str, data: Data, device: torch.device) -> Teacher:
     """The teacher of that name, in evaluation mode.
 
     Raises:
@@ -66,8 +66,8 @@ class _Frozen:
 
 
 def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
-    card, space = read_card(folder)
-    if kind_of(card) == "transplant":
+    metadata, space = read_metadata(folder)
+    if supernet_kind(metadata) == "transplant":
         parent = read_parent(folder)
         return parent, parent.arch.resolution
     return inherited_accuracy(folder, data).network(space.largest), space.largest.resolution
@@ -75,7 +75,7 @@ def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
 
 def _network(folder: Path) -> tuple[GhostNet, int]:
     arch = Arch.load(folder / "arch.json")
-    return network(arch, folder / "weights.safetensors"), arch.resolution
+    return load_network(arch, folder / "weights.safetensors"), arch.resolution
 
 
 def _timm(name: str, data: Data) -> tuple[nn.Module, int | None, tuple[float, ...], tuple[float, ...]]:

@@ -33,14 +33,14 @@ def main() -> None:
         {"tables": lambda: (macs.total(codes), params.total(codes)), "counter": count_one}, arguments.rounds
     )
     per_second = {"tables": len(codes) / seconds["tables"], "counter": 1 / seconds["counter"]}
-    facts = {
+    output = {
         "space": space.name,
         "networks": len(codes),
         "seconds": seconds["tables"],
         "architectures_per_second": per_second,
         "tables_over_counter": per_second["tables"] / per_second["counter"],
     }
-    print(json.dumps(facts, indent=2))
+    print(json.dumps(output, indent=2))
 
 
 if __name__ == "__main__":

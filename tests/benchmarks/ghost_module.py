@@ -53,11 +53,11 @@ def compare(both: dict[str, nn.Module], x: torch.Tensor, rounds: int) -> dict[st
         net(x.requires_grad_()).sum().backward()
         settle(x)
 
-    found = {}
+    result = {}
     for name, run in {"forward": evaluate, "training": train}.items():
         seconds = medians({key: (lambda net=net, run=run: run(net)) for key, net in both.items()}, rounds)
-        found[f"{name}_speedup"] = round(seconds["theirs"] / seconds["ours"], 2)
-    return found
+        result[f"{name}_speedup"] = round(seconds["theirs"] / seconds["ours"], 2)
+    return result
 
 
 def settle(x: torch.Tensor) -> None:

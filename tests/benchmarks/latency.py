@@ -101,13 +101,13 @@ def main() -> None:
         for arch in archs:
             sum(table.entries[unit.key].ms for unit in units(arch, space.num_classes, space.in_chs))
         plain.append(ONE_BY_ONE / (time.perf_counter() - begun))
-    facts = {
+    output = {
         "space": space.name,
         "load_s": loading,
         "architectures_per_second": float(np.median(vectorised)),
         "over_a_plain_sum": float(np.median(vectorised) / np.median(plain)),
     }
-    print(json.dumps(facts, indent=2))
+    print(json.dumps(output, indent=2))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 
 from search.engine.backends import backend
 from search.engine.log import TrialLog
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.recipes.schema import Sampler
 from tests.search.searches import HEADER, accuracy_of, problem
 
@@ -31,16 +31,16 @@ WINDOW = 7  # the last so-manieth part of the trials: a batch of the guided samp
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", default="optuna", choices=("optuna", "ray"))
-    parser.add_argument("--sampler", default=Plan(trials=1).sampler, choices=get_args(Sampler))
+    parser.add_argument("--sampler", default=SearchPlan(trials=1).sampler, choices=get_args(Sampler))
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--evaluation", type=float, default=0.5, help="seconds, for the gain of a second worker")
     arguments = parser.parse_args()
-    facts = in_process(arguments) if arguments.backend == "optuna" else on_ray(arguments)
-    print(json.dumps({"backend": arguments.backend, "sampler": arguments.sampler} | facts, indent=2))
+    output = in_process(arguments) if arguments.backend == "optuna" else on_ray(arguments)
+    print(json.dumps({"backend": arguments.backend, "sampler": arguments.sampler} | output, indent=2))
 
 
 def in_process(arguments: argparse.Namespace) -> dict[str, Any]:
-    marks = timed(Plan(trials=arguments.trials, sampler=arguments.sampler), "optuna", accuracy_of)
+    marks = timed(SearchPlan(trials=arguments.trials, sampler=arguments.sampler), "optuna", accuracy_of)
     at = [count for count in (100, 1000, 2000, 5000, 10_000) if count <= len(marks)]
     windows = {str(count): np.diff(marks[count - count // WINDOW : count], axis=0) for count in at}
     return {
@@ -55,10 +55,10 @@ def on_ray(arguments: argparse.Namespace) -> dict[str, Any]:
         time.sleep(arguments.evaluation)
         return accuracy_of(arch)
 
-    marks = timed(Plan(trials=arguments.trials, sampler=arguments.sampler, workers=2), "ray", accuracy_of)
+    marks = timed(SearchPlan(trials=arguments.trials, sampler=arguments.sampler, workers=2), "ray", accuracy_of)
     seconds = {}
     for workers in (1, 2):
-        plan = Plan(trials=30, sampler=arguments.sampler, workers=workers)
+        plan = SearchPlan(trials=30, sampler=arguments.sampler, workers=workers)
         marks_of = timed(plan, "ray", slow)
         seconds[workers] = marks_of[-1, 0] - marks_of[4, 0]  # the workers have started by then
     return {
@@ -67,7 +67,7 @@ def on_ray(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def timed(plan: Plan, name: str, evaluate: Any) -> np.ndarray:
+def timed(plan: SearchPlan, name: str, evaluate: Any) -> np.ndarray:
     """When each row was written: [rows, 2], wall clock and processor, in seconds."""
     marks = []
     with tempfile.TemporaryDirectory() as folder, TrialLog(Path(folder) / "trials.jsonl", HEADER) as log:

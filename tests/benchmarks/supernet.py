@@ -99,7 +99,7 @@ def main() -> None:
         net.eval()
     evaluation = medians({"shared": evaluate_extracting, "alone": evaluate_extracted}, -(-arguments.rounds // 3))
     extraction = medians({"extract": lambda: supernet.extract(space.sample(rng))}, arguments.rounds)
-    facts = {
+    output = {
         "space": space.name,
         "threads": arguments.threads,
         "sandwich_step_over_four_alone": step["shared"] / step["alone"],
@@ -107,7 +107,7 @@ def main() -> None:
         "extract_ms": 1e3 * extraction["extract"],
         "peak_memory_over_largest_alone": memory(arguments.space, "sandwich") / memory(arguments.space, "largest"),
     }
-    print(json.dumps(facts, indent=2))
+    print(json.dumps(output, indent=2))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ def test_maps_at_four_strides_with_their_channels(size):
     assert backbone.chs == [24, 40, 112, 160]
     with torch.no_grad():
         maps = backbone(torch.zeros(1, 3, *size))
-    for found, chs, stride in zip(maps, backbone.chs, (4, 8, 16, 32), strict=True):
-        assert found.shape == (1, chs, -(-size[0] // stride), -(-size[1] // stride))
+    for result, chs, stride in zip(maps, backbone.chs, (4, 8, 16, 32), strict=True):
+        assert result.shape == (1, chs, -(-size[0] // stride), -(-size[1] // stride))
 
 
 def test_maps_are_the_values_inside_timms_network():
     other = randomise(timm.create_model("ghostnet_100")).eval()
     net = GhostNet(published("ghostnet-1.0")).eval()
-    net.load_state_dict(weights.fit(net, other.state_dict()))
+    net.load_state_dict(weights.fit_state(net, other.state_dict()))
     x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     inside = {}
     for stage in (2, 4, 6, 8):  # the last stage at each stride, table 1
@@ -30,8 +30,8 @@ def test_maps_are_the_values_inside_timms_network():
     with torch.no_grad():
         other(x)
         maps = Backbone(net)(x)
-    for found, expected in zip(maps, inside.values(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for result, expected in zip(maps, inside.values(), strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_backbone_has_no_parameter_that_its_maps_do_not_use():
@@ -39,15 +39,15 @@ def test_a_backbone_has_no_parameter_that_its_maps_do_not_use():
     for strides in ((1,), (2,), (1, 2), (2, 1)):
         backbone = Backbone(net, strides)
         maps = backbone(torch.randn(2, 3, 15, 15))
-        assert [found.shape[1] for found in maps] == backbone.chs
+        assert [result.shape[1] for result in maps] == backbone.chs
         backbone.zero_grad()
-        sum(found.sum() for found in maps).backward()
+        sum(result.sum() for result in maps).backward()
         assert all(parameter.grad is not None for parameter in backbone.parameters())
         assert backbone.state_dict().keys() <= net.state_dict().keys()
 
 
 def test_a_stride_that_is_not_there_is_refused():
-    assert [found.stride for found in feature_maps(small_arch())] == [1, 2]
+    assert [result.stride for result in feature_maps(small_arch())] == [1, 2]
     with pytest.raises(ArchError, match=r"one of \[1, 2\], but got 8"):
         Backbone(GhostNet(small_arch()), (2, 8))
 

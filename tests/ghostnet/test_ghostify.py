@@ -96,16 +96,16 @@ def test_a_module_is_the_convolution_followed_by_cheap_filters(options, ratio):
             primary = like(x)[:, :m]
         else:
             primary = ghost.primary_conv(x)
-        found = holder(x)
-    assert found.shape == conv(x).shape and found.dtype == torch.float64
-    torch.testing.assert_close(found[:, :m], primary)
+        result = holder(x)
+    assert result.shape == conv(x).shape and result.dtype == torch.float64
+    torch.testing.assert_close(result[:, :m], primary)
     weight, bias = ghost.cheap_operation.weight, ghost.cheap_operation.bias
     assert (bias is None) == (conv.bias is None)
     for k in range(12 - m):
         expected = F.conv2d(primary[:, k % m : k % m + 1], weight[k : k + 1], padding=2)
         if bias is not None:
             expected = expected + bias[k]
-        torch.testing.assert_close(found[:, m + k : m + k + 1], expected)
+        torch.testing.assert_close(result[:, m + k : m + k + 1], expected)
 
 
 def test_a_convolution_in_two_places_becomes_one_module_in_both():
@@ -195,21 +195,21 @@ def test_moments_of_white_inputs_are_what_white_inputs_give(options):
     conv = nn.Conv2d(4, 6, **({"kernel_size": 3, "bias": False} | options)).double()
     x = torch.randn(16, 4, 200, 200, dtype=torch.float64)
     with torch.no_grad():
-        expected, found = seen_moments(conv(x), 3, centred=False), white_moments(conv, 3)
+        expected, result = seen_moments(conv(x), 3, centred=False), white_moments(conv, 3)
     tolerance = 0.05 * float(conv.weight[0].detach().norm() ** 2)
     for name in ("auto", "cross", "power"):
         # Some 160,000 samples: a moment strays by about 1 / 400 of the power; borders cost up to 1 / 50.
-        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=tolerance)
+        torch.testing.assert_close(getattr(result, name), getattr(expected, name), rtol=0, atol=tolerance)
 
 
 def test_ghosts_are_the_least_squares_solution():
     y = torch.randn(3, 4, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y[:, 2:] += 0.7 * y[:, :2].roll(1, -1)
-    found = solve(seen_moments(y, 3, centred=False), 2)
-    for k, (ghost, primary) in enumerate(zip(found.ghosts, found.primaries, strict=True)):
+    result = solve(seen_moments(y, 3, centred=False), 2)
+    for k, (ghost, primary) in enumerate(zip(result.ghosts, result.primaries, strict=True)):
         patches = F.unfold(y[:, primary][:, None], 3, padding=1).transpose(1, 2).reshape(-1, 9)
         best = torch.linalg.lstsq(patches, y[:, ghost].reshape(-1, 1)).solution
-        torch.testing.assert_close(found.filters[k].reshape(-1, 1), best, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(result.filters[k].reshape(-1, 1), best, rtol=1e-4, atol=1e-5)
 
 
 def test_greedy_primaries_are_within_the_bound_of_the_best_ones():

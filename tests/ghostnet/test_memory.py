@@ -48,8 +48,8 @@ def walk(model: onnx.ModelProto) -> tuple[int, int]:
 def test_memory_is_what_a_walk_over_the_graph_counts(lowering, arch, classes, in_chs, batch):
     net = GhostNet(arch, classes, in_chs).eval()
     model = to_onnx(net, (in_chs, arch.resolution, arch.resolution), batch, lowering)
-    found = memory(arch, classes, in_chs, batch)
-    assert (found.activations, found.weights) == walk(model)
+    result = memory(arch, classes, in_chs, batch)
+    assert (result.activations, result.weights) == walk(model)
 
 
 def test_a_unit_alone_has_its_own_peak():
@@ -77,8 +77,8 @@ def test_tables_give_whole_populations_and_the_extremes(space, each):
     peaks, weights = memory_table(space, each).total(codes), weights_table(space).total(codes)
     for k in range(0, len(codes), max(1, len(codes) // 20)):
         arch: Arch = space.decode(codes[k])
-        found = memory(arch, space.num_classes, space.in_chs)
-        assert (peaks[k] * 4, weights[k]) == (found.activations * each, found.weights)
+        result = memory(arch, space.num_classes, space.in_chs)
+        assert (peaks[k] * 4, weights[k]) == (result.activations * each, result.weights)
     for largest, wanted in ((False, peaks.min()), (True, peaks.max())):
         assert memory_table(space, each).total(memory_table(space, each).extreme(largest))[0] == wanted
 

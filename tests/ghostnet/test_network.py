@@ -40,7 +40,7 @@ def pair(ours: str, theirs: str, dtype: torch.dtype, tmp_path) -> tuple[GhostNet
     """Our network with the weights of a randomised one of timm's, carried over as a checkpoint."""
     other = randomise(timm.create_model(theirs, drop_rate=0.0)).to(dtype)
     torch.save({"state_dict": other.state_dict()}, tmp_path / "theirs.pth")
-    return weights.load(GhostNet(published(ours)).to(dtype), tmp_path / "theirs.pth"), other
+    return weights.load_weights(GhostNet(published(ours)).to(dtype), tmp_path / "theirs.pth"), other
 
 
 @pytest.mark.parametrize("train", [False, True])

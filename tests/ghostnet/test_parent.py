@@ -11,7 +11,7 @@ from timm.utils import CheckpointSaver
 from torch import nn
 
 from ghostnet import Arch, ArchError, Block, GhostNet, load_parent, published, weights
-from ghostnet.parent import arch_of
+from ghostnet.parent import infer_arch
 from ghostnet.weights import WeightsError
 from tests.helpers import randomise, small_arch
 
@@ -37,7 +37,7 @@ def difference(net: nn.Module, other: nn.Module, chs: int = 3) -> float:
 @pytest.mark.parametrize("name", WIDTHS)
 def test_shapes_tell_the_published_architecture(name):
     with torch.device("meta"):
-        assert arch_of(timm.create_model(name).state_dict()) == published(WIDTHS[name])
+        assert infer_arch(timm.create_model(name).state_dict()) == published(WIDTHS[name])
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "state dict", "saver", "compiled", "parallel"])
@@ -66,7 +66,7 @@ def test_the_network_equals_the_checkpoint(kind, tmp_path):
 
 def test_a_networks_folder(tmp_path):
     net = randomise(GhostNet(small_arch(), 5, 1)).eval()
-    weights.save(net, tmp_path / "weights.safetensors")
+    weights.save_weights(net, tmp_path / "weights.safetensors")
     (tmp_path / "arch.json").write_text(net.arch.to_json())
     again = load_parent(tmp_path)
     assert again.arch == net.arch and difference(again, net, 1) < 1e-10
@@ -110,7 +110,7 @@ def test_channels_are_adapted_as_timm_does_it(chs, tmp_path):
 def test_shapes_tell_any_architecture(ratio):
     stages = ((Block(mid_chs=24, out_chs=12, stride=2, dw_kernel=5, se_ratio=0.25, ratio=ratio, cheap_kernel=5),),)
     arch = Arch(stages=stages, stem_chs=8, tail_chs=20, head_chs=30)
-    assert arch_of(GhostNet(arch).state_dict()) == arch
+    assert infer_arch(GhostNet(arch).state_dict()) == arch
 
 
 class Evil:

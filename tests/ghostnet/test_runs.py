@@ -47,8 +47,8 @@ def test_compiled(backend):
     other = copy.deepcopy(net)
     x = images(4, 3, 15, 15)
     expected, gradients = step(net, x)
-    found, others = step(torch.compile(other, backend=backend, fullgraph=True), x)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    result, others = step(torch.compile(other, backend=backend, fullgraph=True), x)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
     for a, b in zip(others, gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
@@ -58,8 +58,8 @@ def test_channels_last():
     other = copy.deepcopy(net).to(memory_format=torch.channels_last)
     x = images(4, 3, 15, 15).double()
     expected, gradients = step(net, x)
-    found, others = step(other, x.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    result, others = step(other, x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(result, expected, rtol=1e-10, atol=1e-10)
     for a, b in zip(others, gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
     inside = other.blocks[0](torch.zeros(2, 8, 15, 15).double().contiguous(memory_format=torch.channels_last))
@@ -83,11 +83,11 @@ def test_bfloat16_on_the_cpu(how):
     expected, gradients = step(net, x)
     if how == "autocast":
         with torch.autocast("cpu", torch.bfloat16):
-            found, others = step(other, x)
+            result, others = step(other, x)
     else:
-        found, others = step(other.bfloat16(), x.bfloat16())
-    assert found.dtype == torch.bfloat16
-    assert relative(found, expected) < 0.1
+        result, others = step(other.bfloat16(), x.bfloat16())
+    assert result.dtype == torch.bfloat16
+    assert relative(result, expected) < 0.1
     flat = [torch.cat([g.float().flatten() for g in all_]) for all_ in (others, gradients)]
     assert torch.isfinite(flat[0]).all() and torch.cosine_similarity(*flat, dim=0) > 0.8  # unrelated ones: about 0
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ghostnet import Supernet, published
 from ghostnet.arch import ArchError
-from ghostnet.supernet import corner, scale
+from ghostnet.supernet import leading_slice, scale
 from search.graphs.onnx_graph import to_onnx
 from spaces import named_space
 from tests.helpers import plus_space, randomise, spaces
@@ -63,7 +63,7 @@ def test_gradients_equal_the_extracted_networks(case):
             out.square().mean().backward()
         shared = dict(supernet.named_parameters())
         for name, parameter in net.named_parameters():
-            got = corner(shared[name].grad, parameter.shape)
+            got = leading_slice(shared[name].grad, parameter.shape)
             times = scale(name, shared[name], parameter.shape)
             torch.testing.assert_close(got, times * parameter.grad, rtol=1e-9, atol=1e-9)
             # nothing outside the slice was touched

@@ -168,8 +168,8 @@ def test_a_child_in_training_puts_out_what_it_does_in_evaluation(parent):
     transplants = Transplants(parent, images, body=48, positions=1 << 20)
     child = transplants.extract(PLUS.uniform(0.5))
     with torch.no_grad():
-        wanted, found = child(images), copy.deepcopy(child).train()(images)
-    assert torch.corrcoef(torch.stack([wanted.flatten(), found.flatten()]))[0, 1] > 0.99
+        wanted, result = child(images), copy.deepcopy(child).train()(images)
+    assert torch.corrcoef(torch.stack([wanted.flatten(), result.flatten()]))[0, 1] > 0.99
 
 
 def test_children_are_the_same_each_time_and_after_pickling(parent, transplants):

@@ -21,15 +21,15 @@ from tests.helpers import randomise, small_arch
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
 def test_there_and_back(suffix, tmp_path):
     net = randomise(GhostNet(small_arch(), 5)).eval()
-    weights.save(net, tmp_path / f"net{suffix}")
-    again = weights.network(small_arch(), tmp_path / f"net{suffix}")
+    weights.save_weights(net, tmp_path / f"net{suffix}")
+    again = weights.load_network(small_arch(), tmp_path / f"net{suffix}")
     assert all(torch.equal(a, again.state_dict()[name]) for name, a in net.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == [f"net{suffix}"]
 
 
 def test_timm_reads_what_we_write(tmp_path):
     net = randomise(GhostNet(published("ghostnet-1.0"))).eval()
-    weights.save(net, tmp_path / "net.safetensors")
+    weights.save_weights(net, tmp_path / "net.safetensors")
     other = timm.create_model("ghostnet_100", checkpoint_path=str(tmp_path / "net.safetensors")).eval()
     x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(net(x), other(x))
@@ -40,7 +40,7 @@ def test_training_scripts_wrappers_are_unwrapped(wrapper, tmp_path):
     net = randomise(GhostNet(small_arch(), 5))
     tensors = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
     torch.save({"epoch": 3, wrapper: tensors}, tmp_path / "net.pth")
-    assert torch.equal(weights.network(small_arch(), tmp_path / "net.pth").bn1.bias, net.bn1.bias)
+    assert torch.equal(weights.load_network(small_arch(), tmp_path / "net.pth").bn1.bias, net.bn1.bias)
 
 
 def test_what_does_not_fit_is_told_by_name(tmp_path):
@@ -52,25 +52,25 @@ def test_what_does_not_fit_is_told_by_name(tmp_path):
     save_file(state, tmp_path / "net.safetensors")
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     with pytest.raises(WeightsError) as error:
-        weights.load(net, tmp_path / "net.safetensors")
+        weights.load_weights(net, tmp_path / "net.safetensors")
     message = str(error.value)
     for part in ("lacks conv_stem.weight", "extra.weight", "classifier.weight is [7, 1280]", "[10, 1280]"):
         assert part in message
     assert "\n" not in message
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     with pytest.raises(WeightsError, match=r"and [0-9]+ more"):
-        weights.save(net, tmp_path / "half.safetensors")
-        weights.load(GhostNet(published("ghostnet-1.0"), 10), tmp_path / "half.safetensors")
+        weights.save_weights(net, tmp_path / "half.safetensors")
+        weights.load_weights(GhostNet(published("ghostnet-1.0"), 10), tmp_path / "half.safetensors")
 
 
 def test_a_classifier_is_left_where_it_is_not_wanted(tmp_path):
     net = randomise(GhostNet(small_arch(), 5))
-    weights.save(net, tmp_path / "net.safetensors")
-    features = weights.load(GhostNet(small_arch(), 0), tmp_path / "net.safetensors")
+    weights.save_weights(net, tmp_path / "net.safetensors")
+    features = weights.load_weights(GhostNet(small_arch(), 0), tmp_path / "net.safetensors")
     assert torch.equal(features.conv_head.weight, net.conv_head.weight)
     finer = GhostNet(small_arch(), 7)
     kept = finer.classifier.weight.clone()
-    weights.load(finer, tmp_path / "net.safetensors", ignore=["classifier."])
+    weights.load_weights(finer, tmp_path / "net.safetensors", ignore=["classifier."])
     assert torch.equal(finer.classifier.weight, kept) and torch.equal(finer.conv_head.weight, net.conv_head.weight)
 
 
@@ -89,7 +89,7 @@ def test_nothing_is_unpickled(tmp_path):
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     for name in ("net.pth", "plain.pth"):
         with pytest.raises(WeightsError, match="not a file of tensors alone"):
-            weights.read(tmp_path / name)
+            weights.read_weights(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -99,14 +99,14 @@ def test_any_bytes_are_refused_in_one_line(tmp_path_factory, content, suffix):
     path = tmp_path_factory.mktemp("bytes") / f"net{suffix}"
     path.write_bytes(content)
     with pytest.raises(WeightsError) as error:
-        weights.network(small_arch(), path)
+        weights.load_network(small_arch(), path)
     assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["none.pth", "none.safetensors", "."])
 def test_no_file(name, tmp_path):
     with pytest.raises(WeightsError, match=r"No such file|Is a directory"):
-        weights.read(tmp_path / name)
+        weights.read_weights(tmp_path / name)
 
 
 def theirs(arch: Arch, num_classes: int) -> nn.Module:
@@ -143,7 +143,7 @@ def test_grouped_ghosts_become_ours_with_the_same_outputs(ratio, widths, train, 
     arch = grouped_arch(ratio, widths)
     other = randomise(theirs(arch, 5)).double().train(train)
     torch.save(other.state_dict(), tmp_path / "theirs.pth")
-    net = weights.load(GhostNet(arch, 5).double(), tmp_path / "theirs.pth", order="grouped").train(train)
+    net = weights.load_weights(GhostNet(arch, 5).double(), tmp_path / "theirs.pth", order="grouped").train(train)
     x = torch.randn(3, 3, 17, 17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(net(x), other(x), rtol=1e-10, atol=1e-10)
 
@@ -151,31 +151,31 @@ def test_grouped_ghosts_become_ours_with_the_same_outputs(ratio, widths, train, 
 def test_the_order_is_asked_for_where_shapes_do_not_tell(tmp_path):
     torch.save(theirs(grouped_arch(4), 5).state_dict(), tmp_path / "theirs.pth")
     with pytest.raises(WeightsError, match="order='grouped'"):
-        weights.network(grouped_arch(4), tmp_path / "theirs.pth")
+        weights.load_network(grouped_arch(4), tmp_path / "theirs.pth")
 
 
 def test_what_has_no_exact_form_is_refused(tmp_path):
     two_cut = grouped_arch(3, (25, 12, 36, 24))  # 25 = 3 x 9 - 2
     torch.save(theirs(two_cut, 5).state_dict(), tmp_path / "theirs.pth")
     with pytest.raises(WeightsError, match=r"blocks\.0\.0\.ghost1 .* cuts two ghosts"):
-        weights.network(two_cut, tmp_path / "theirs.pth")
+        weights.load_network(two_cut, tmp_path / "theirs.pth")
     stages = ((Block(mid_chs=24, out_chs=12, ratio=3), Block(mid_chs=24, out_chs=12, ratio=4)),)
     mixed = Arch(stages=stages, stem_chs=12, tail_chs=20, head_chs=16)
     torch.save(theirs(mixed, 5).state_dict(), tmp_path / "theirs.pth")
     with pytest.raises(WeightsError, match=r"s changes along the shortcut of blocks\.0\.1"):
-        weights.network(mixed, tmp_path / "theirs.pth", order="grouped")
+        weights.load_network(mixed, tmp_path / "theirs.pth", order="grouped")
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."])
 def test_names_that_compiling_or_wrapping_put_a_prefix_before(prefix, tmp_path):
     net = GhostNet(published("ghostnet-0.5"), 10)
     torch.save({"state_dict": {f"{prefix}{k}": v for k, v in net.state_dict().items()}}, tmp_path / "w.pth")
-    again = weights.load(GhostNet(published("ghostnet-0.5"), 10), tmp_path / "w.pth")
+    again = weights.load_weights(GhostNet(published("ghostnet-0.5"), 10), tmp_path / "w.pth")
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
     twice = net.state_dict() | {f"{prefix}{k}": v for k, v in net.state_dict().items()}
     torch.save(twice, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="twice"):
-        weights.load(net, tmp_path / "w.pth")
+        weights.load_weights(net, tmp_path / "w.pth")
 
 
 def test_files_of_timms_checkpoint_saver_are_read_and_no_other_class_is(tmp_path):
@@ -191,9 +191,9 @@ def test_files_of_timms_checkpoint_saver_are_read_and_no_other_class_is(tmp_path
         recovery_dir=str(tmp_path),
     )
     saver.save_checkpoint(epoch=0, metric=1.0)
-    again = weights.load(GhostNet(published("ghostnet-0.5"), 10), tmp_path / "last.pth.tar")
+    again = weights.load_weights(GhostNet(published("ghostnet-0.5"), 10), tmp_path / "last.pth.tar")
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
     torch.save({"state_dict": net.state_dict(), "args": Path("x")}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="not a file of tensors alone"):
-        weights.load(net, tmp_path / "other.pth")
+        weights.load_weights(net, tmp_path / "other.pth")
     assert argparse.Namespace not in torch.serialization.get_safe_globals()

@@ -65,7 +65,7 @@ def whole_search(folder: str) -> None:
     assert_type(search.train_supernet(space, data, f"{folder}/net", epochs=1), search.SupernetMetadata)
     search.train_supernet(space, data, f"{folder}/net", epochs="many")  # type: ignore[arg-type]
     assert_type(search.calibrate(space, f"{folder}/t.lat.json", dtype="int8"), search.LatencyTable)
-    found = search.run_search(
+    result = search.run_search(
         f"{folder}/net",
         data,
         f"{folder}/search",
@@ -75,8 +75,8 @@ def whole_search(folder: str) -> None:
         evaluate=hashed,
         backend="optuna",
     )
-    assert_type(found, search.SearchOutcome)
-    best = assert_type(found.arch(found.choose("knee")[0]), search.Arch)
+    assert_type(result, search.SearchOutcome)
+    best = assert_type(result.arch(result.choose("knee")[0]), search.Arch)
     assert_type(search.retrain_network(best, data, f"{folder}/A", init=f"{folder}/net"), search.TrainedMetadata)
     assert_type(search.export_network(f"{folder}/A", f"{folder}/export", ["onnx"], data=data), search.Manifest)
     assert_type(search.open_supernet(f"{folder}/net", data)(best), float)

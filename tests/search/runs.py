@@ -11,7 +11,7 @@ from search.engine.choose import choose
 from search.engine.front import front
 from search.latency.table import LatencyTable
 from search.pipeline.stages import labels
-from search.recipes.schema import load
+from search.recipes.schema import load_recipe
 from search.training.supernet import space_for
 from spaces.custom import space_to_dict
 from spaces.population import sample
@@ -26,7 +26,7 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
     """A run of the digits recipe with made-up figures; `upto` is its last finished stage, None where none is."""
     done = STAGES[: STAGES.index(upto) + 1] if upto else ()
     rng = np.random.default_rng(seed)
-    recipe = load("digits")
+    recipe = load_recipe("digits")
     budgets = {"flops_budget": "400k..500k, 650k", "latency_budget": "0.15ms"}
     recipe = recipe.model_copy(update={"seed": seed, "search": recipe.search.model_copy(update=budgets)})
     _write(
@@ -35,9 +35,9 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
     )
     training = {"epochs": 3.0, "planned_epochs": 3.0, "steps": 9, "skipped_steps": 0, "seconds": 5.0, "loss": 0.5}
     if "train" in done:
-        card = {"schema": "ghostnas.supernet/2", "space": "digits", "space_id": SPACE.id, "data": "digits"}
-        card |= {"num_classes": 10, "in_chs": 1, "seed": seed}
-        _write(folder / "supernet/supernet.json", {**card, "training": training})
+        metadata = {"schema": "ghostnas.supernet/2", "space": "digits", "space_id": SPACE.id, "data": "digits"}
+        metadata |= {"num_classes": 10, "in_chs": 1, "seed": seed}
+        _write(folder / "supernet/supernet.json", {**metadata, "training": training})
     if "calibrate" in done:
         made_up_table(rng).save(folder / "latency/table.lat.json")
     rows = []
@@ -60,9 +60,9 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
         archs |= {f"ghostnet-{width:g}x": SPACE.uniform(width) for width in (0.25, 0.5, 0.75)}
         for name, arch in archs.items():
             total = cost(arch, 10, 1)
-            card = {"schema": "ghostnas.trained/1", "arch": arch.id, "resolution": arch.resolution, "seed": seed}
-            card |= {"macs": total.macs, "params": total.params, "test_accuracy": 0.9, "test_images": 359}
-            card |= {
+            metadata = {"schema": "ghostnas.trained/1", "arch": arch.id, "resolution": arch.resolution, "seed": seed}
+            metadata |= {"macs": total.macs, "params": total.params, "test_accuracy": 0.9, "test_images": 359}
+            metadata |= {
                 "num_classes": 10,
                 "in_chs": 1,
                 "data": "digits",
@@ -70,8 +70,8 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
                 "std": [0.5],
                 "classes": [*"0123456789"],
             }
-            card |= {"init": None, "teacher": None, "config": recipe.retrain.alone().model_dump(mode="json")}
-            _write(folder / f"networks/{name}/trained.json", {**card, "training": training})
+            metadata |= {"init": None, "teacher": None, "config": recipe.retrain.alone().model_dump(mode="json")}
+            _write(folder / f"networks/{name}/trained.json", {**metadata, "training": training})
             (folder / f"networks/{name}/arch.json").write_text(arch.to_json())
         _write(folder / "networks/latency.json", dict.fromkeys(archs, 0.1))
     return folder

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from search.engine.backends import backend
-from search.engine.budgets import LatencyBudget, Within, every, parse_windows
+from search.engine.budgets import LatencyBudget, Within, combine_budgets, parse_windows
 from search.engine.log import TrialLog
-from search.engine.objectives import ACCURACY, Latency
-from search.engine.plan import Plan
+from search.engine.objectives import ACCURACY, LatencyObjective
+from search.engine.plan import SearchPlan
 from search.engine.problem import Evaluate, Problem
 from search.latency.predictor import Prediction
 from spaces import named_space
@@ -59,17 +59,17 @@ def problem(
     evaluate: Evaluate = accuracy_of, flops: str = "500k", latency_budget_ms: float | None = None, **changes: Any
 ) -> Problem:
     predict = FakePredictor()
-    latency = Latency(predict=predict)
+    latency = LatencyObjective(predict=predict)
     bound = {} if latency_budget_ms is None else {"ms": LatencyBudget(latency, latency_budget_ms, predict.fastest)}
-    windows = {words: Within(window) for words, window in parse_windows(flops).items()}
-    values: dict[str, Any] = {"objectives": (ACCURACY, latency), "budgets": every(windows, bound)}
+    windows = {name: Within(window) for name, window in parse_windows(flops).items()}
+    values: dict[str, Any] = {"objectives": (ACCURACY, latency), "budgets": combine_budgets(windows, bound)}
     return Problem(space=SPACE, evaluate=evaluate, **(values | changes))
 
 
 def run(task: Problem, folder: Path, name: str = "optuna", **plan: Any) -> list[dict[str, Any]]:
     """A search in a folder, on from what is there; its rows but for the times."""
     with TrialLog(folder / "trials.jsonl", HEADER) as log:
-        backend(name)(task, log, Plan(**({"population": 10} | plan)))  # type: ignore[arg-type]
+        backend(name)(task, log, SearchPlan(**({"population": 10} | plan)))  # type: ignore[arg-type]
         return bare(log.trials)
 
 

@@ -27,7 +27,7 @@ def test_the_documented_lines_do_all_of_it(tmp_path, monkeypatch):
     """As they stand in `help(search)`, but smaller and with an objective and an evaluator of one's own."""
     lines = documented()
     assert len([line for line in lines.splitlines() if line and not line.startswith(" ")]) <= 10
-    for said, here in {
+    for message, here in {
         '"cifar"': '"digits"',
         '"mine/supernet")\nsearch.cal': '"mine/supernet", epochs=1)\nsearch.cal',
         '"mine/latency/table.lat.json")\nfound': (
@@ -40,21 +40,21 @@ def test_the_documented_lines_do_all_of_it(tmp_path, monkeypatch):
         'init="mine/supernet"': 'init="mine/supernet", epochs=1',
         "data=data)\nsearch.write": "data=data, timed=False)\nsearch.write",
     }.items():
-        assert said in lines, said
-        lines = lines.replace(said, here)
+        assert message in lines, message
+        lines = lines.replace(message, here)
     monkeypatch.chdir(tmp_path)
     own = {"train": Stripes(120, 0), "test": Stripes(40, 1), "depth": depth, "efficiency": efficiency, "hashed": hashed}
     exec(lines, own)
     header, *rows = JsonLines(Path("mine/search/trials.jsonl"))
     assert header["objectives"] == ["accuracy", "latency_ms", "depth", "efficiency"] and header["evaluator"] == "hashed"
-    found = own["found"]
+    result = own["found"]
     complete = [row for row in rows if row["state"] == "complete"]
     assert len(complete) == 8
     for row in complete:
-        arch = found.arch(row)
+        arch = result.arch(row)
         assert row["accuracy"] == hashed(arch)["accuracy"] and row["depth"] == len(arch.blocks)
         assert row["efficiency"] == row["accuracy"] / row["macs"]
-    for a in found.front:  # no other is as good in all and better in one
+    for a in result.front:  # no other is as good in all and better in one
         for b in complete:
             better = [b["accuracy"] - a["accuracy"], a["latency_ms"] - b["latency_ms"], a["depth"] - b["depth"]]
             better.append(b["efficiency"] - a["efficiency"])
@@ -62,7 +62,7 @@ def test_the_documented_lines_do_all_of_it(tmp_path, monkeypatch):
     page = Path("mine/report/report.html").read_text()
     assert "stripes" not in page and "GhostNAS: mine" in page and "Fully trained" in page and "To repeat it" not in page
     assert search.verify_export("mine/export/A").keys() == {"model.onnx", "weights.safetensors"}
-    assert {file.stem for file in Path("mine/search/front").iterdir()} == {trial["arch"] for trial in found.front}
+    assert {file.stem for file in Path("mine/search/front").iterdir()} == {trial["arch"] for trial in result.front}
 
 
 def test_it_is_listed_before_anything_is_loaded():
@@ -141,8 +141,8 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_what_is_no_data_set_is_told_in_a_line(what):
-    part, words = BAD[what]
-    with pytest.raises(UserError, match=words) as caught:
+    part, message = BAD[what]
+    with pytest.raises(UserError, match=message) as caught:
         search.from_datasets(part, part)
     assert "\n" not in str(caught.value)
 

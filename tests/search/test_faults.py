@@ -19,16 +19,16 @@ from ghostnet import GhostNet
 from search import cli
 from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.export.export import export
 from search.files import JsonLines
-from search.latency.ruler import gate
 from search.latency.runtimes import RUNTIMES
+from search.latency.timing import interference as gate
 from search.report import report
 from search.report.report import write_report
 from search.terminal import os_error
 from tests.helpers import randomise, small_arch
-from tests.search.law import LawRuntime
+from tests.search.fake_runtime import FakeRuntime
 from tests.search.runs import made_up_run
 from tests.search.searches import HEADER, problem
 
@@ -87,7 +87,7 @@ def test_a_report_of_before_stays_until_the_new_one_is_there(tmp_path, monkeypat
 def test_a_search_on_a_disk_that_fills_up_again_and_again_equals_an_unbroken_one(tmp_path, monkeypatch):
     def search(log) -> None:
         with TrialLog(log, HEADER) as trials:
-            backend("optuna")(problem(), trials, Plan(trials=12, population=6))
+            backend("optuna")(problem(), trials, SearchPlan(trials=12, population=6))
 
     search(tmp_path / "unbroken")
     broken = tmp_path / "broken"
@@ -174,9 +174,9 @@ def ghostnas(monkeypatch, capsys, *words: str) -> tuple[int, str]:
     """A command in this process: its exit code and what it says at its end."""
     monkeypatch.setattr(sys, "argv", ["ghostnas", "--quiet", *words])
     code = cli._run()
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return code, said
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return code, message
 
 
 TIMES = ("seconds", "at_s", "finished", "content_sha256", "latency_tables")  # the last are digests of tables
@@ -190,22 +190,22 @@ def contents(folder: Path) -> dict[str, object]:
             return {k: timeless(v) for k, v in value.items() if k not in TIMES}
         return [*map(timeless, value)] if isinstance(value, list) else value
 
-    found: dict[str, object] = {}
+    result: dict[str, object] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and not re.search("tfevents|visits|html", p.name)):
         name = str(path.relative_to(folder))
         if path.suffix == ".jsonl":
-            found[name] = [timeless(row) for row in JsonLines(path)]
+            result[name] = [timeless(row) for row in JsonLines(path)]
         else:
-            found[name] = timeless(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
-    return found
+            result[name] = timeless(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
+    return result
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A folder for two runs, of networks whose times follow a law."""
-    monkeypatch.setattr(gate, "SETTLE_S", 0.0)
-    monkeypatch.setitem(RUNTIMES, "law", LawRuntime)
-    monkeypatch.setattr(report, "render", lambda drawn, out: {})  # the figures' files have a test of their own
+    monkeypatch.setattr(gate, "INITIAL_PROBES_S", 0.0)
+    monkeypatch.setitem(RUNTIMES, "law", FakeRuntime)
+    monkeypatch.setattr(report, "render", lambda sampled, out: {})  # the figures' files have a test of their own
     for name in ("unbroken", "broken"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "recipe.toml").write_text(RECIPE)
@@ -222,18 +222,20 @@ def small(tmp_path, monkeypatch):
 def test_a_disk_that_is_full_at_every_write_costs_a_line_and_nothing_else(commands, least, small, monkeypatch, capsys):
     monkeypatch.chdir(small / "unbroken")
     for command in commands:
-        code, said = ghostnas(monkeypatch, capsys, *command.split())
-        assert code == 0, said
+        code, message = ghostnas(monkeypatch, capsys, *command.split())
+        assert code == 0, message
     monkeypatch.chdir(small / "broken")
     disk = FullAtEachFile()
     monkeypatch.setattr(os, "fsync", disk)
     for command in commands:
         for _ in range(40):
             disk.room()
-            code, said = ghostnas(monkeypatch, capsys, *command.split(), "--resume")
+            code, message = ghostnas(monkeypatch, capsys, *command.split(), "--resume")
             if code == 0:
                 break
-            assert code == 2 and re.fullmatch(r"ghostnas: \S+: No space left on device; --resume .*\n", said), said
+            assert code == 2 and re.fullmatch(r"ghostnas: \S+: No space left on device; --resume .*\n", message), (
+                message
+            )
         assert code == 0
     assert disk.failed.total() >= least
     assert contents(small / "broken") == contents(small / "unbroken")
@@ -253,12 +255,14 @@ def test_a_disk_that_is_really_full_or_read_only(small, monkeypatch, capsys):
         with suppress(OSError), (disk / "filler").open("wb") as filler:
             while filler.write(bytes(4096)):
                 filler.flush()
-        code, said = ghostnas(monkeypatch, capsys, *TRAIN.split())
-        assert code == 2 and re.fullmatch(r"ghostnas: \S+: No space left on device; --resume .*\n", said), said
+        code, message = ghostnas(monkeypatch, capsys, *TRAIN.split())
+        assert code == 2 and re.fullmatch(r"ghostnas: \S+: No space left on device; --resume .*\n", message), message
         (disk / "filler").unlink()
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        code, said = ghostnas(monkeypatch, capsys, *TRAIN.split(), "--resume")
-        assert code == 2 and re.fullmatch(r"ghostnas: .*(Read-only file system|can be written to.*)\n", said), said
+        code, message = ghostnas(monkeypatch, capsys, *TRAIN.split(), "--resume")
+        assert code == 2 and re.fullmatch(r"ghostnas: .*(Read-only file system|can be written to.*)\n", message), (
+            message
+        )
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
         assert ghostnas(monkeypatch, capsys, *TRAIN.split(), "--resume")[0] == 0
         assert contents(disk) == contents(small / "unbroken")

@@ -30,9 +30,9 @@ from search.records import Count, Name, Record, check_member, check_name, read_r
 )
 def test_json_is_read_strictly(content, words, tmp_path):
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(UserError, match=words) as told:
+    with pytest.raises(UserError, match=words) as caught:
         read_json(tmp_path / "x.json")
-    assert str(tmp_path / "x.json") in str(told.value) and len(str(told.value)) < 400
+    assert str(tmp_path / "x.json") in str(caught.value) and len(str(caught.value)) < 400
 
 
 def test_what_json_has_is_read(tmp_path):
@@ -43,8 +43,8 @@ def test_what_json_has_is_read(tmp_path):
 
 def test_pipes_and_folders_are_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for name, words in (("pipe", "a device or a pipe"), (".", "a folder")):
-        with pytest.raises(UserError, match=f"must be a file, but it is {words}"):
+    for name, message in (("pipe", "a device or a pipe"), (".", "a folder")):
+        with pytest.raises(UserError, match=f"must be a file, but it is {message}"):
             read_json(tmp_path / name)
 
 
@@ -75,7 +75,7 @@ def test_a_record_says_the_place_the_rule_and_the_value(tmp_path):
         counts: dict[str, Count] = {}  # noqa: RUF012
 
     file = tmp_path / "thing.json"
-    for text, words in (
+    for text, message in (
         ('{"name": "../x"}', "name: must be 1 to 100 letters, digits .* but got '../x'"),
         ('{"name": "x", "counts": {"a": -1}}', "counts.a: Input should be greater than or equal to 0, but got -1"),
         ('{"name": "x", "counts": {"a": "1"}}', "counts.a: Input should be a valid integer, but got '1'"),
@@ -84,7 +84,7 @@ def test_a_record_says_the_place_the_rule_and_the_value(tmp_path):
         ("[]", r"must be a JSON object, but got \[\]"),
     ):
         file.write_text(text)
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             read_record(file, Thing)
     file.write_text('{"name": "x", "counts": {"a": 1}, "of a later version": 1}')
     assert read_record(file, Thing) == Thing(name="x", counts={"a": 1})

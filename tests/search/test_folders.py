@@ -15,7 +15,7 @@ import pytest
 import ghostnet.files
 from ghostnet.files import scratch_name, write_bytes
 from search.errors import UserError
-from search.folders import LOCK, filled, is_empty, locked
+from search.folders import LOCK, filled_folder, is_empty, locked
 
 FORK = multiprocessing.get_context("fork")
 
@@ -44,10 +44,10 @@ def held(folder: Path, only: str = "") -> Iterator[int]:
 def test_another_process_is_refused_with_who_has_it_until_that_one_dies(tmp_path, only):
     with held(tmp_path / "out", only) as pid:
         for _ in range(2):  # asking takes nothing away
-            with pytest.raises(UserError) as told, locked(tmp_path / "out", only):
+            with pytest.raises(UserError) as caught, locked(tmp_path / "out", only):
                 pass
-            assert f"is in use by process {pid} on {socket.gethostname()} (" in str(told.value)
-            assert str(tmp_path / "out" / only) in str(told.value)
+            assert f"is in use by process {pid} on {socket.gethostname()} (" in str(caught.value)
+            assert str(tmp_path / "out" / only) in str(caught.value)
     assert list((tmp_path / "out").iterdir())  # the dead one's lock file is no obstacle
     with locked(tmp_path / "out", only), locked(tmp_path / "out", only):
         pass
@@ -123,11 +123,11 @@ def test_a_folder_is_filled_whole_with_its_last_file_last_or_not_at_all(tmp_path
     original = Path.replace
     monkeypatch.setattr(Path, "replace", lambda self, to: moved.append(Path(to).name) or original(self, to))
     (tmp_path / "kept").write_text("theirs")
-    with pytest.raises(RuntimeError), locked(tmp_path), filled(tmp_path, last="a") as scratch:
+    with pytest.raises(RuntimeError), locked(tmp_path), filled_folder(tmp_path, last="a") as scratch:
         (scratch / "kept").write_text("ours")
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_text() == "theirs"
-    with locked(tmp_path), filled(tmp_path, last="a") as scratch:
+    with locked(tmp_path), filled_folder(tmp_path, last="a") as scratch:
         (scratch / "below").mkdir()
         for name in ("a", "b", "below/c"):
             (scratch / name).touch()
@@ -171,5 +171,5 @@ def test_the_lock_says_nothing_that_a_command_line_may_keep_secret(tmp_path, mon
     secret = ["search", "--storage", "postgresql://me:secret@host/db"]
     monkeypatch.setattr("sys.argv", ["/venv/bin/ghostnas", *secret])
     with locked(tmp_path):
-        said = json.loads((tmp_path / LOCK).read_text())
-    assert said["command"] == "ghostnas search" and "secret" not in str(said)
+        content = json.loads((tmp_path / LOCK).read_text())
+    assert content["command"] == "ghostnas search" and "secret" not in str(content)

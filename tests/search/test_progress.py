@@ -13,28 +13,28 @@ from rich.console import Console
 from search import progress
 from search.progress import bar, best_effort, say
 from search.recipes.schema import Training
-from search.terminal import News
-from search.training.optimizer import optimizer_of, schedule_of
+from search.terminal import ErrorStream
+from search.training.optimizer import create_optimizer, create_schedule
 
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch):
     monkeypatch.setattr(progress, "PLAIN_EVERY_S", -1.0)
-    monkeypatch.setattr(progress, "_left_out", set())
+    monkeypatch.setattr(progress, "_reported", set())
 
 
 @pytest.mark.parametrize("first", [0, 4, 12])
 def test_a_log_never_reads_more_than_all_of_it(first, capsys):
     with bar("training", 10) as shown:
         for done in (first, 5, 9, 13, 150):  # a step that outlasts its time box moves the schedule past its end
-            shown.at(done)
+            shown.update(done)
     shares = [int(share) for share in re.findall(r"(\d+)%, \d+ s left", capsys.readouterr().err)]
     assert shares == [share for share in (50, 90) if 10 * first < share]
 
 
 def test_a_total_of_nothing_is_no_division(capsys):
     with bar("nothing", 0) as shown:
-        shown.at(0)
+        shown.update(0)
         shown.advance()
     assert "nothing" not in capsys.readouterr().err
 
@@ -64,7 +64,7 @@ def test_a_terminal_that_is_gone_ends_no_work(monkeypatch):
     gone = os.fdopen(write, "w", buffering=1)
     monkeypatch.setattr(sys, "stderr", gone)
     for terminal in (False, True):
-        monkeypatch.setattr(progress, "console", Console(file=News(), force_terminal=terminal))
+        monkeypatch.setattr(progress, "console", Console(file=ErrorStream(), force_terminal=terminal))
         say("anybody there?")
         with bar("work", 2) as shown:
             shown.advance()
@@ -75,6 +75,6 @@ def test_a_terminal_that_is_gone_ends_no_work(monkeypatch):
 def test_a_schedule_of_one_step_starts_at_its_rate_and_warns_of_nothing(caplog):
     config, model = Training(epochs=1, lr=0.3), torch.nn.Linear(2, 2)
     with caplog.at_level(logging.WARNING):
-        optimizer = optimizer_of(model, config)
-        schedule_of(optimizer, config, total=1, per_epoch=1).step_update(0)
+        optimizer = create_optimizer(model, config)
+        create_schedule(optimizer, config, total=1, per_epoch=1).step_update(0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3) and not caplog.records

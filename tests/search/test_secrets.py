@@ -6,7 +6,7 @@ import pytest
 
 from search.errors import UserError
 from search.pipeline import run as pipeline
-from search.recipes.schema import load, parse
+from search.recipes.schema import load_recipe, parse_recipe
 from search.report.report import write_report
 from search.run_folder.run import recorded_recipe
 from search.secrets import storage_address, without_secrets
@@ -37,12 +37,12 @@ def test_what_has_no_secret_stays(text):
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_a_run_and_its_report_keep_no_secret(tmp_path, address, monkeypatch):
-    recipe = load("digits")
+    recipe = load_recipe("digits")
     recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"storage": address})})
     assert recipe.search.storage == address
     out = tmp_path / "run"
     for resume in (False, True):
-        with pipeline.opened(recipe, out, resume=resume, minutes=None):
+        with pipeline.open_run(recipe, out, resume=resume, minutes=None):
             pass
     kept = recorded_recipe(out).search.storage
     with pytest.raises(UserError, match="GHOSTNAS_STORAGE is its whole address"):
@@ -58,4 +58,4 @@ def test_a_run_and_its_report_keep_no_secret(tmp_path, address, monkeypatch):
     write_report(old)
     for path in (old / "report").iterdir():
         assert b"hush" not in path.read_bytes(), path
-    assert parse((old / "report/recipe.toml").read_text(), "x").search.storage == without_secrets(address)
+    assert parse_recipe((old / "report/recipe.toml").read_text(), "x").search.storage == without_secrets(address)

@@ -11,7 +11,7 @@ from search import terminal
 from search.errors import UserError
 from search.files import JsonLines, check_writable, write_bytes
 from search.progress import bar
-from search.terminal import encodable, os_error, say, show, show_table, shown
+from search.terminal import encodable, os_error, printable, say, show, show_table
 from tests.search.commands.test_cli import ghostnas
 
 NASTY = "[bold]v2[/a] :smile: \x1b[31m\x07\r\u202e\x9b2J\udcff"
@@ -19,7 +19,7 @@ PLAIN = "[bold]v2[/a] :smile: \\x1b[31m\\x07\\r\\u202e\\x9b2J\\udcff"
 
 
 def test_text_is_shown_as_it_is_and_control_characters_are_written_out(capsys):
-    assert shown(NASTY) == PLAIN and shown("a\nb é 日本 ä") == "a\nb é 日本 ä"
+    assert printable(NASTY) == PLAIN and printable("a\nb é 日本 ä") == "a\nb é 日本 ä"
     say(NASTY, "bold")
     show(NASTY)
     show_table([NASTY, "x"], [[NASTY, "1\n2"]], title=NASTY, bold=[0])
@@ -31,7 +31,9 @@ def test_text_is_shown_as_it_is_and_control_characters_are_written_out(capsys):
 def test_a_bar_takes_any_title_and_word(capsys, monkeypatch):
     from rich.console import Console
 
-    there = Console(file=terminal.News(), force_terminal=True, color_system=None, markup=False, emoji=False, width=200)
+    there = Console(
+        file=terminal.ErrorStream(), force_terminal=True, color_system=None, markup=False, emoji=False, width=200
+    )
     monkeypatch.setattr("search.progress.console", there)
     with bar(NASTY, 2) as progress:
         progress.advance("[/a] loss")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from spaces import SpaceError, load_space, named_space, space_from_dict, space_of, space_to_dict
+from spaces import SpaceError, load_space, named_space, parse_space, space_from_dict, space_to_dict
 from spaces.presets import PRESETS
 from tests.helpers import plus_space
 
@@ -88,10 +88,10 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_mistakes_are_answered_in_one_line_with_key_rule_and_value(case):
-    data, words = BAD[case]
+    data, message = BAD[case]
     with pytest.raises(SpaceError) as error:
         space_from_dict(data)
-    assert re.search(words, str(error.value)), str(error.value)
+    assert re.search(message, str(error.value)), str(error.value)
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
@@ -102,7 +102,7 @@ def test_presets_and_files_by_name(tmp_path):
     assert load_space(file) == replace(named_space("cifar"), name="mine", widths=(0.5, 1.0)) == load_space(str(file))
     file.write_text('space = "cifar"\n')
     assert load_space(file) is named_space("cifar")
-    for text, words in (
+    for text, message in (
         ("[space]\nbase = 3", "mine.toml: `base` must be"),
         ("trials = 3", "there is no `\\[space\\]` table"),
         ("space = 3", "must be a table"),
@@ -110,7 +110,7 @@ def test_presets_and_files_by_name(tmp_path):
         ("[space", "not TOML"),
     ):
         file.write_text(text)
-        with pytest.raises(SpaceError, match=words):
+        with pytest.raises(SpaceError, match=message):
             load_space(file)
     with pytest.raises(SpaceError, match="No such file"):
         load_space(tmp_path / "none.toml")
@@ -122,7 +122,7 @@ def test_presets_and_files_by_name(tmp_path):
 def test_a_space_said_in_a_file_is_the_same_space_again(name):
     space = plus_space() if name == "own" else named_space(name)
     space = replace(space, num_classes=7, in_chs=2)
-    said = json.loads(json.dumps(space_to_dict(space)))
-    assert isinstance(said, dict) == (name == "own")
-    again = replace(space_of(said), num_classes=7, in_chs=2)
+    message = json.loads(json.dumps(space_to_dict(space)))
+    assert isinstance(message, dict) == (name == "own")
+    again = replace(parse_space(message), num_classes=7, in_chs=2)
     assert again == space and again.id == space.id

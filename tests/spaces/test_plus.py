@@ -34,8 +34,8 @@ def test_exhaustively_one_canonical_code_for_each_network(space):
     assert len(code_of) == len(set(code_of.values())) == len(np.unique(canonical, axis=0)) == space.size
     for arch, code in itertools.islice(code_of.items(), 0, None, 7):
         assert tuple(space.encode(arch).tolist()) == code and arch in space
-    for code, made in zip(canonical[::11].tolist(), codes[::11], strict=True):
-        assert space.decode(code) == space.decode(made)
+    for code, built in zip(canonical[::11].tolist(), codes[::11], strict=True):
+        assert space.decode(code) == space.decode(built)
 
 
 @settings(max_examples=15, deadline=None)
@@ -88,14 +88,14 @@ def test_the_example_has_every_kind_of_dead_choice():
 def test_positions_hold_the_units_of_decoded_networks_by_name(name):
     space = named_space(name)
     for code in sample(space, np.random.default_rng(2), 20):
-        made = {
+        built = {
             position.name: array[tuple(code[list(position.genes)])]
             for position, array in zip(space.layout.positions, space_units(space), strict=True)
         }
         named = chain(space.decode(code), space.num_classes, space.in_chs).named
-        assert [(name, unit) for name, unit in made.items() if unit is not None] == list(named.items())
+        assert [(name, unit) for name, unit in built.items() if unit is not None] == list(named.items())
         for block in space.layout.blocks:
-            unit = made[block.name]
+            unit = built[block.name]
             widths = [space.genes[gene].choices[code[gene]] for gene in (block.before, block.width)]
             assert unit is None or unit.uses_dw_kernel == block.uses_kernel(*widths)
 
@@ -104,9 +104,9 @@ def test_positions_hold_the_units_of_decoded_networks_by_name(name):
 def test_networks_are_drawn_evenly(space):
     """Chi-square over all networks, 20 draws expected of each: a false failure has odds of about 1 in a million."""
     networks = len({space.decode(code) for code in everything(space)})
-    found, counts = np.unique(sample(space, np.random.default_rng(0), 20 * networks), axis=0, return_counts=True)
-    assert len({space.decode(code) for code in found}) == len(found)
-    never = networks - len(found)
+    result, counts = np.unique(sample(space, np.random.default_rng(0), 20 * networks), axis=0, return_counts=True)
+    assert len({space.decode(code) for code in result}) == len(result)
+    never = networks - len(result)
     assert ((counts - 20) ** 2 / 20).sum() + 20 * never < chi2.isf(1e-6, networks - 1)
     assert space.sample(np.random.default_rng(1)) in space
 

@@ -5,7 +5,7 @@ import pytest
 
 from spaces import SpaceError, Window, named_space
 from spaces.canonical import canonical_codes
-from spaces.population import crossover, mutate, sample, spread
+from spaces.population import crossover, mutate, sample, sample_evenly
 from spaces.tables import macs_table, params_table
 from tests.spaces.test_spaces import tiny_space
 
@@ -108,16 +108,16 @@ def test_crossover_takes_living_genes_from_the_parents_only(name):
 
 def test_networks_are_spread_over_macs_and_the_same_for_a_seed():
     space = named_space("digits")
-    codes = spread(space, np.random.default_rng(3), 12)
+    codes = sample_evenly(space, np.random.default_rng(3), 12)
     macs = macs_table(space).total(codes)
     gaps = np.diff(macs)
     assert (gaps > 0).all() and gaps.max() < 3 * (macs[-1] - macs[0]) / 12
-    assert (codes == spread(space, np.random.default_rng(3), 12)).all()
-    assert not (codes == spread(space, np.random.default_rng(4), 12)).all()
+    assert (codes == sample_evenly(space, np.random.default_rng(3), 12)).all()
+    assert not (codes == sample_evenly(space, np.random.default_rng(4), 12)).all()
 
 
 def test_a_spread_over_a_tiny_space_repeats_nothing_until_it_must():
     space = tiny_space()
     for count in (200, int(space.size)):
-        assert len(np.unique(spread(space, np.random.default_rng(0), count), axis=0)) == count
-    assert len(spread(space, np.random.default_rng(0), int(space.size) + 50)) == space.size + 50
+        assert len(np.unique(sample_evenly(space, np.random.default_rng(0), count), axis=0)) == count
+    assert len(sample_evenly(space, np.random.default_rng(0), int(space.size) + 50)) == space.size + 50

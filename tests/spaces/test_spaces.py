@@ -10,7 +10,7 @@ from ghostnet import cost, published
 from ghostnet.published import Row
 from ghostnet.units import intrinsic_chs
 from spaces import Space, SpaceError, Window, named_space
-from spaces.population import mutate, sample, short
+from spaces.population import format_count, mutate, sample
 from spaces.tables import costs, macs_table, params_table
 
 NAMES = ("digits", "cifar", "imagenet", "digits-plus", "cifar-plus", "imagenet-plus")
@@ -116,7 +116,7 @@ def test_infeasible_budgets_name_the_nearest_network():
 def test_budgets_as_people_write_them():
     assert Window.parse("60M") == Window(0, 60_000_000)
     assert Window.parse("1.5k..2G") == Window(1500, 2_000_000_000)
-    assert short(42_328_152) == "42.3M"
+    assert format_count(42_328_152) == "42.3M"
     for bad in ("", "60", "0", "60MB", "-1M", "2M..1M", "1e9", "M", "..5M"):
         if bad == "60":
             assert Window.parse(bad) == Window(0, 60)

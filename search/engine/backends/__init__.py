@@ -4,11 +4,11 @@ from collections.abc import Callable
 from importlib import import_module
 
 from search.engine.log import TrialLog
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.engine.problem import Problem
 from search.recipes.schema import Backend
 
-Run = Callable[[Problem, TrialLog, Plan], None]
+Run = Callable[[Problem, TrialLog, SearchPlan], None]
 
 
 def backend(name: Backend) -> Run:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from search.engine.log import TrialLog
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.engine.problem import Problem, Trial
 from search.errors import UserError
 from search.progress import Bar, bar
@@ -40,7 +40,7 @@ SILENT_S = 90  # without a trial: NNI calls an experiment running whose tuner ha
 START_S = 120  # NNI itself gives its manager three seconds, which is little on a busy machine
 
 
-def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
+def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     """Evaluates different networks until the plan is over.
 
     Raises:
@@ -52,29 +52,29 @@ def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
     except ImportError as error:
         raise UserError(f"the backend nni needs NNI ({error}): pip install 'ghostnas[nni]'") from None
     cost = problem.objectives[1].name
-    drawn = problem.columns(problem.initial(np.random.default_rng([plan.seed, 2]), max(plan.population, 10)))
-    if cost not in drawn:
+    sampled = problem.columns(problem.initial(np.random.default_rng([plan.seed, 2]), max(plan.population, 10)))
+    if cost not in sampled:
         raise UserError(f"the backend nni needs a second objective that costs no evaluation, not {cost}")
     with bar("search", plan.trials) as progress, socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(POLL_S)
-        progress.at(log.spent)
+        progress.update(log.num_evaluated)
         for k, share in enumerate(TARGETS, 1):
-            target, until = float(np.quantile(drawn[cost], share)), round(plan.trials * k / len(TARGETS))
-            desk = _Desk(problem, log, plan, target, cost, until, progress)
+            target, until = float(np.quantile(sampled[cost], share)), round(plan.trials * k / len(TARGETS))
+            trial_server = _TrialServer(problem, log, plan, target, cost, until, progress)
             for start in range(STARTS):  # a tuner has ten seconds to start, which a busy machine can miss
-                if desk.done():
+                if trial_server.done():
                     break
-                with _experiment(problem.space, plan, server.getsockname()[1], desk.key) as experiment:
-                    why = desk.open(server, experiment)
+                with _experiment(problem.space, plan, server.getsockname()[1], trial_server.key) as experiment:
+                    why = trial_server.serve_trials(server, experiment)
                 if why and start == STARTS - 1:
                     raise UserError(f"NNI's experiment stopped: {why}")
 
 
-class _Desk:
+class _TrialServer:
     """Answers NNI's trials, one after the other, and writes the log."""
 
     def __init__(
-        self, problem: Problem, log: TrialLog, plan: Plan, target: float, cost: str, until: int, progress: Bar
+        self, problem: Problem, log: TrialLog, plan: SearchPlan, target: float, cost: str, until: int, progress: Bar
     ) -> None:
         self.problem, self.log, self.target, self.cost, self.progress = problem, log, target, cost, progress
         self.plan, self.until = plan, until
@@ -83,9 +83,11 @@ class _Desk:
 
     def done(self) -> bool:
         """Whether this target has had its trials, or all have."""
-        return self.log.spent >= self.until or self.plan.over(self.log.spent, len(self.log.trials))
+        return self.log.num_evaluated >= self.until or self.plan.should_stop(
+            self.log.num_evaluated, len(self.log.trials)
+        )
 
-    def open(self, server: socket.socket, experiment: Any) -> str | None:
+    def serve_trials(self, server: socket.socket, experiment: Any) -> str | None:
         """Answers trials until it is done; else says why the experiment brings no more."""
         heard = time.monotonic()
         while not self.done():
@@ -93,36 +95,36 @@ class _Desk:
                 connection, _ = server.accept()
             except TimeoutError:
                 if (status := experiment.get_status()) in STOPPED:
-                    return f"{status}{_last_words(experiment)}"
+                    return f"{status}{_last_log_line(experiment)}"
                 if time.monotonic() - heard > SILENT_S:
-                    return f"no trial for {SILENT_S} s{_last_words(experiment)}"
+                    return f"no trial for {SILENT_S} s{_last_log_line(experiment)}"
                 continue
             with connection:
                 connection.settimeout(10 * POLL_S)
-                self.serve(connection)
+                self.handle_request(connection)
             heard = time.monotonic()
         return None
 
-    def serve(self, connection: socket.socket) -> None:
+    def handle_request(self, connection: socket.socket) -> None:
         """One request; who doesn't know the key, or dies, is passed over."""
         with connection.makefile("rw") as stream:
             try:
                 asked = json.loads(stream.readline())
                 if asked.get("key") != self.key:
                     return
-                answer = self.answer(asked["params"])
-                stream.write(json.dumps(answer) + "\n")
+                reply = self.evaluate(asked["params"])
+                stream.write(json.dumps(reply) + "\n")
                 stream.flush()
             except (OSError, ValueError, AttributeError):
                 return
 
-    def answer(self, params: dict[str, int]) -> dict[str, Any]:
+    def evaluate(self, params: dict[str, int]) -> dict[str, Any]:
         """Runs a trial and says what it scores."""
         code = np.array([params[gene.name] for gene in self.problem.space.genes], dtype=np.int64)
         row = self.problem.run(code, self.log.seen)
         backend = {"tuner": self.tuner, "target": self.target}
         self.log.append({**row, "number": len(self.log.trials), "backend": backend})
-        self.progress.at(self.log.spent)
+        self.progress.update(self.log.num_evaluated)
         return {"score": self.score(row), "error": row.get("error")}
 
     def score(self, row: Trial) -> float | None:
@@ -135,7 +137,7 @@ class _Desk:
         return float(first.sign * row[first.name] - max(row[self.cost] / self.target - 1, 0))
 
 
-def _last_words(experiment: Any) -> str:
+def _last_log_line(experiment: Any) -> str:
     """What NNI's tuner said last, such as an exception's line."""
     folder = Path(experiment.config.experiment_working_directory) / experiment.id / "log"
     log = folder / "dispatcher.log"
@@ -144,7 +146,7 @@ def _last_words(experiment: Any) -> str:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def _longer_start_timeout() -> Iterator[None]:
     """Inside, NNI waits for its manager as long as a busy machine may need; it has no setting for that."""
     from nni.experiment import launcher
 
@@ -157,7 +159,7 @@ def _patience() -> Iterator[None]:
 
 
 @contextmanager
-def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
+def _experiment(space: Space, plan: SearchPlan, port: int, key: str) -> Iterator[Any]:
     """A local experiment that is running."""
     import nni
     from nni.experiment import Experiment
@@ -181,9 +183,9 @@ def _experiment(space: Space, plan: Plan, port: int, key: str) -> Iterator[Any]:
             config.tuner.class_args = {"seed": plan.seed}
         config.trial_concurrency = plan.workers
         with socket.create_server(("127.0.0.1", 0)) as free:
-            place = free.getsockname()[1]
-        with _patience():
-            experiment.start(place)
+            manager_port = free.getsockname()[1]
+        with _longer_start_timeout():
+            experiment.start(manager_port)
         assert experiment._proc is not None
         watch = [sys.executable, "-P", str(Path(__file__).with_name("nni_watch.py")), str(experiment._proc.pid)]
         # In a session of its own: what ends our process group should not end this first.

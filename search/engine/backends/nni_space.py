@@ -11,7 +11,7 @@ import numpy as np
 
 from ghostnet.network import GhostNet
 from search.errors import UserError
-from spaces.custom import space_of, space_to_dict
+from spaces.custom import parse_space, space_to_dict
 from spaces.space import Space
 
 
@@ -31,14 +31,14 @@ def model_space(space: Space) -> Any:
     class GhostSpace(ModelSpace):
         """The network of one choice for each gene."""
 
-        def __init__(self, said: Any, num_classes: int, in_chs: int) -> None:
+        def __init__(self, record: Any, num_classes: int, in_chs: int) -> None:
             super().__init__()
-            found = space_of(said)
-            genes = [nni.choice(gene.name, list(range(len(gene.choices)))) for gene in found.genes]
+            rebuilt = parse_space(record)
+            genes = [nni.choice(gene.name, list(range(len(gene.choices)))) for gene in rebuilt.genes]
             for gene in genes:
                 self.add_mutable(gene)
             code = [ensure_frozen(gene, strict=False) for gene in genes]  # what a strategy chose; the first, before
-            self.arch = found.decode(np.array(code, dtype=np.int64))
+            self.arch = rebuilt.decode(np.array(code, dtype=np.int64))
             self.net = GhostNet(self.arch, num_classes, in_chs)
 
         def forward(self, x: Any) -> Any:

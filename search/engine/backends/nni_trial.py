@@ -14,10 +14,10 @@ def main() -> None:
     with socket.create_connection((host, int(port))) as connection, connection.makefile("rw") as stream:
         stream.write(json.dumps({"key": key, "params": params}) + "\n")
         stream.flush()
-        answer = json.loads(stream.readline())
-    if answer["score"] is None:
-        sys.exit(answer["error"])
-    nni.report_final_result(answer["score"])
+        reply = json.loads(stream.readline())
+    if reply["score"] is None:
+        sys.exit(reply["error"])
+    nni.report_final_result(reply["score"])
 
 
 if __name__ == "__main__":

@@ -13,59 +13,59 @@ from optuna.trial import FrozenTrial, TrialState
 from search.engine import study as studies
 from search.engine.front import Front
 from search.engine.log import TrialLog
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.engine.problem import Problem, Trial
 from search.engine.samplers import samplers
-from search.engine.samplers.initial import Drawn
+from search.engine.samplers.initial import InitialSampler
 from search.progress import bar
 
 
-def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
+def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     """Evaluates different networks until the plan is over.
 
     Raises:
         UserError: the plan's storage can't be opened.
     """
-    quiet()
-    drawn_for = Drawn(problem, log, plan)
-    of = studies.distributions(problem.space)
-    study = studies.rebuild(problem, log, of, plan.storage)
+    silence_optuna()
+    initial_sampler = InitialSampler(problem, log, plan)
+    search_space = studies.distributions(problem.space)
+    study = studies.rebuild(problem, log, search_space, plan.storage)
     sampler_for = samplers(plan.sampler, problem, log, plan.population, plan.seed)
     best = Front(problem.objectives)
     best.add(log.evaluated)
     with bar("search", plan.trials) as progress:
-        progress.at(log.spent)
-        while not plan.over(log.spent, len(log.trials)):
+        progress.update(log.num_evaluated)
+        while not plan.should_stop(log.num_evaluated, len(log.trials)):
             number = len(log.trials)
             study.sampler = sampler_for(number)
-            if (drawn := drawn_for(number)) is not None:
-                study.enqueue_trial(studies.params(problem.space, drawn.tolist()))
-            asked = study.ask(of)
-            row = problem.run(studies.code_of(problem.space, asked.params), log.seen)
+            if (sampled := initial_sampler(number)) is not None:
+                study.enqueue_trial(studies.params(problem.space, sampled.tolist()))
+            asked = study.ask(search_space)
+            row = problem.run(studies.code_from_params(problem.space, asked.params), log.seen)
             if plan.storage:
                 for key in ("arch", "macs", "params", "state"):
                     asked.set_user_attr(key, row[key])
             asked.set_constraint("budget", row["excess"])
-            told = tell(study, asked, row, problem)
-            log.append({"number": number, **row, "backend": backend_state(told)})
+            trial = finish_trial(study, asked, row, problem)
+            log.append({"number": number, **row, "backend": backend_state(trial)})
             best.add(log.evaluated[-1:] if row["state"] == "complete" else [])
-            progress.at(log.spent, f"front {len(best)}")
+            progress.update(log.num_evaluated, f"front {len(best)}")
 
 
-def tell(study: optuna.Study, asked: Any, row: Trial, problem: Problem) -> FrozenTrial:
+def finish_trial(study: optuna.Study, asked: Any, row: Trial, problem: Problem) -> FrozenTrial:
     """Ends an asked trial with what became of it."""
     if studies.failed(row):
         return study.tell(asked, state=TrialState.FAIL)
-    return study.tell(asked, studies.told(row, problem.steering), state=TrialState.COMPLETE)
+    return study.tell(asked, studies.objective_values(row, problem.sampler_objectives), state=TrialState.COMPLETE)
 
 
-def quiet() -> None:
+def silence_optuna() -> None:
     """No news of every trial."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def backend_state(told: FrozenTrial) -> dict[str, Any]:
+def backend_state(trial: FrozenTrial) -> dict[str, Any]:
     """What the sampler noted with the trial, such as its generation; not what the row says already."""
-    said = ("fixed_params", "constraints", "tpe:relative_params")
-    return {k: v for k, v in told._system_attrs.items() if not k.startswith(said)}
+    known = ("fixed_params", "constraints", "tpe:relative_params")
+    return {k: v for k, v in trial._system_attrs.items() if not k.startswith(known)}

@@ -20,13 +20,13 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from search.engine import study as studies
-from search.engine.backends.optuna_backend import backend_state, quiet, tell
+from search.engine.backends.optuna_backend import backend_state, finish_trial, silence_optuna
 from search.engine.front import Front
 from search.engine.log import TrialLog
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.engine.problem import COMPLETE, Problem, Trial
 from search.engine.samplers import samplers
-from search.engine.samplers.initial import Drawn
+from search.engine.samplers.initial import InitialSampler
 from search.parallel.workers import connect
 from search.progress import Bar, bar
 
@@ -35,13 +35,13 @@ DEATHS = 3  # trials of one network that end so, before it counts as failed
 RESULT = "found"
 
 
-def search(problem: Problem, log: TrialLog, plan: Plan) -> None:
+def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     """Evaluates different networks, `plan.workers` at a time, until the plan is over.
 
     Raises:
         UserError: no cluster, or the plan's storage can't be opened.
     """
-    quiet()
+    silence_optuna()
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose table of settings no verbosity silences
     connect(plan.workers, plan.address)
     for name in ("ray.tune", "ray.train"):
@@ -74,8 +74,8 @@ class Evaluation(tune.Trainable):
     def setup(self, config: dict[str, Any], problem: Problem) -> None:  # type: ignore[override]
         torch.set_num_threads(1)
         self.problem, self.code = problem, config["code"]
-        if settle_in := getattr(problem.evaluate, "settle_in", None):
-            settle_in()
+        if prepare := getattr(problem.evaluate, "prepare", None):
+            prepare()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.code = new_config["code"]
@@ -84,8 +84,8 @@ class Evaluation(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Only what a network did wrong is a failure in the log; a worker's death is Ray's to mend."""
         result = self.problem.measure(self.problem.space.decode(np.array(self.code)))
-        told = {o.name: result.get(o.name, 0.0) for o in self.problem.steering}
-        return {**told, RESULT: result, "done": True}
+        metrics = {o.name: result.get(o.name, 0.0) for o in self.problem.sampler_objectives}
+        return {**metrics, RESULT: result, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """There is nothing to keep."""
@@ -97,7 +97,7 @@ class Evaluation(tune.Trainable):
 class LoggedSearch(OptunaSearch):
     """Ray's searcher over our log: it proposes only what must be evaluated, and writes down what became of it."""
 
-    def __init__(self, problem: Problem, log: TrialLog, plan: Plan, progress: Bar) -> None:
+    def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan, progress: Bar) -> None:
         self.problem, self.log, self.plan, self.progress = problem, log, plan, progress
         self.waiting: dict[str, Trial] = {}  # by Ray's trial
         self.deaths: Counter[str] = Counter()
@@ -106,46 +106,46 @@ class LoggedSearch(OptunaSearch):
         self.study = studies.rebuild(problem, log, studies.distributions(problem.space), plan.storage)
         super().__init__(
             space=self._suggest,
-            metric=[o.name for o in problem.steering],
-            mode=["max" if o.maximise else "min" for o in problem.steering],
+            metric=[o.name for o in problem.sampler_objectives],
+            mode=["max" if o.maximise else "min" for o in problem.sampler_objectives],
             storage=self.study._storage,
             study_name=self.study.study_name,
         )
         self._ot_study: Any = self.study
         self.sampler_for = samplers(plan.sampler, problem, log, plan.population, plan.seed)
-        self.drawn_for = Drawn(problem, log, plan)
+        self.initial_sampler = InitialSampler(problem, log, plan)
         self.proposed = len(log.trials)
-        progress.at(log.spent)
+        progress.update(log.num_evaluated)
 
     def _suggest(self, trial: Any) -> None:
         """Ray's define-by-run space: every gene, and the budget as the trial's constraint."""
         space = self.problem.space
-        params = {gene.name: trial.suggest_categorical(gene.name, studies.shown(gene)) for gene in space.genes}
-        code = studies.code_of(space, params)
-        trial.set_constraint("budget", self.problem.settle(code)["excess"])
+        params = {gene.name: trial.suggest_categorical(gene.name, studies.choice_labels(gene)) for gene in space.genes}
+        code = studies.code_from_params(space, params)
+        trial.set_constraint("budget", self.problem.known_metrics(code)["excess"])
 
     def suggest(self, trial_id: str) -> Any:
         study = self.study
         while True:
             running = len(self.waiting)
-            if self.plan.over(self.log.spent, self.proposed):
+            if self.plan.should_stop(self.log.num_evaluated, self.proposed):
                 return Searcher.FINISHED
-            if self.log.spent + running >= self.plan.trials:
+            if self.log.num_evaluated + running >= self.plan.trials:
                 return None  # whether there is more to do, those that run will tell
             study.sampler = self.sampler_for(self.proposed)
-            if (drawn := self.drawn_for(self.proposed)) is not None:
-                study.enqueue_trial(studies.params(self.problem.space, drawn.tolist()))
+            if (sampled := self.initial_sampler(self.proposed)) is not None:
+                study.enqueue_trial(studies.params(self.problem.space, sampled.tolist()))
             self.proposed += 1
             params = super().suggest(trial_id)
             assert isinstance(params, dict)
-            code = studies.code_of(self.problem.space, params)
-            settled = self.problem.settle(code)
-            known = self.problem.answer(settled, self.log.seen)
-            if known is None and settled["arch"] in (t["arch"] for t in self.waiting.values()):
+            code = studies.code_from_params(self.problem.space, params)
+            trial = self.problem.known_metrics(code)
+            known = self.problem.lookup(trial, self.log.seen)
+            if known is None and trial["arch"] in (t["arch"] for t in self.waiting.values()):
                 asked = self._ot_trials.pop(trial_id)  # is on its way already
                 study.tell(asked, state=TrialState.FAIL)
             elif known is None:
-                self.waiting[trial_id] = settled
+                self.waiting[trial_id] = trial
                 return {"code": code.tolist()}
             else:
                 self._write(self._ot_trials.pop(trial_id), known)
@@ -154,26 +154,26 @@ class LoggedSearch(OptunaSearch):
         """All is said when the trial is complete."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        settled, asked = self.waiting.pop(trial_id, None), self._ot_trials.pop(trial_id, None)
-        if settled is None or asked is None:
+        trial, asked = self.waiting.pop(trial_id, None), self._ot_trials.pop(trial_id, None)
+        if trial is None or asked is None:
             return
         prefix = f"{RESULT}/"  # Ray flattens what a trial gives
-        found = {k.removeprefix(prefix): v for k, v in (result or {}).items() if k.startswith(prefix)}
-        if not found:  # no fault of the network, as far as is known: a dying node takes several workers with it
-            self.deaths[settled["arch"]] += 1
-            if self.deaths[settled["arch"]] < DEATHS:
+        measured = {k.removeprefix(prefix): v for k, v in (result or {}).items() if k.startswith(prefix)}
+        if not measured:  # no fault of the network, as far as is known: a dying node takes several workers with it
+            self.deaths[trial["arch"]] += 1
+            if self.deaths[trial["arch"]] < DEATHS:
                 self.study.tell(asked, state=TrialState.FAIL)
-                self.study.enqueue_trial(studies.params(self.problem.space, settled["code"]))
+                self.study.enqueue_trial(studies.params(self.problem.space, trial["code"]))
                 return
-            found = {"error": f"its workers died in {DEATHS} trials of {RETRIES + 1} starts", "seconds": 0.0}
-        self._write(asked, self.problem.finish(settled, found))
+            measured = {"error": f"its workers died in {DEATHS} trials of {RETRIES + 1} starts", "seconds": 0.0}
+        self._write(asked, self.problem.finish(trial, measured))
 
     def _write(self, asked: Any, row: Trial) -> None:
-        told = tell(self.study, asked, row, self.problem)
-        self.log.append({"number": len(self.log.trials), **row, "backend": backend_state(told)})
+        trial = finish_trial(self.study, asked, row, self.problem)
+        self.log.append({"number": len(self.log.trials), **row, "backend": backend_state(trial)})
         if row["state"] == COMPLETE:
             self.best.add([row])
-        self.progress.at(self.log.spent, f"front {len(self.best)}")
+        self.progress.update(self.log.num_evaluated, f"front {len(self.best)}")
 
     def __reduce__(self) -> Any:
         """Ray keeps a copy of what a run is made of; of this there is none but the log."""

@@ -17,7 +17,7 @@ from search.engine.study import Distributions, distributions
 from search.recipes.schema import Sampler
 
 
-class _Told(BaseSampler):
+class _FixedSpaceSampler(BaseSampler):
     """To be mixed in before a sampler that would infer the search space from all trials."""
 
     distributions: Distributions
@@ -26,11 +26,11 @@ class _Told(BaseSampler):
         return {name: each for name, each in self.distributions.items() if not each.single()}
 
 
-class _GP(_Told, optuna.samplers.GPSampler):
+class _GP(_FixedSpaceSampler, optuna.samplers.GPSampler):
     """Optuna's."""
 
 
-class _TPE(_Told, optuna.samplers.TPESampler):
+class _TPE(_FixedSpaceSampler, optuna.samplers.TPESampler):
     """Optuna's; genes together, which costs one split of the trials a network, and proposes fewer that were seen."""
 
 
@@ -38,14 +38,14 @@ def samplers(
     name: Sampler, problem: Problem, log: TrialLog, population: int, seed: int
 ) -> Callable[[int], BaseSampler]:
     """Trial number -> the sampler to ask; what it draws depends on the seed, the number and the log."""
-    of = distributions(problem.space)
+    search_space = distributions(problem.space)
 
-    def drawn(numbers: tuple[int, ...]) -> int:
+    def seed_from(numbers: tuple[int, ...]) -> int:
         return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
 
-    def told(kind: type[_Told], number: int, **settings: Any) -> BaseSampler:
-        sampler = kind(n_startup_trials=population, seed=drawn((number,)), **settings)  # type: ignore[call-arg]
-        sampler.distributions = of
+    def seeded_sampler(kind: type[_FixedSpaceSampler], number: int, **settings: Any) -> BaseSampler:
+        sampler = kind(n_startup_trials=population, seed=seed_from((number,)), **settings)  # type: ignore[call-arg]
+        sampler.distributions = search_space
         return sampler
 
     match name:
@@ -56,12 +56,12 @@ def samplers(
             evolution = Evolution(problem, log, population, seed)
             return lambda number: evolution
         case "nsga2":
-            return genetic(NSGA2, of, population, drawn)
+            return genetic(NSGA2, search_space, population, seed_from)
         case "nsga3":
-            return genetic(NSGA3, of, population, drawn)
+            return genetic(NSGA3, search_space, population, seed_from)
         case "tpe":
-            return lambda number: told(_TPE, number, multivariate=True)
+            return lambda number: seeded_sampler(_TPE, number, multivariate=True)
         case "gp":
-            return lambda number: told(_GP, number)
+            return lambda number: seeded_sampler(_GP, number)
         case "random":
-            return lambda number: optuna.samplers.RandomSampler(seed=drawn((number,)))
+            return lambda number: optuna.samplers.RandomSampler(seed=seed_from((number,)))

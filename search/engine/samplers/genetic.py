@@ -88,7 +88,7 @@ class NSGA3(Indexed, NSGAIIISampler):
 
 
 def genetic(
-    kind: type[Indexed], of: Distributions, population: int, drawn: Callable[[tuple[int, ...]], int]
+    kind: type[Indexed], search_space: Distributions, population: int, seed_from: Callable[[tuple[int, ...]], int]
 ) -> Callable[[int], Indexed]:
     """Trial number -> the sampler for that trial.
 
@@ -97,9 +97,9 @@ def genetic(
     """
 
     def make(numbers: tuple[int, ...]) -> Indexed:
-        settings: dict[str, Any] = {"population_size": population, "seed": drawn(numbers)}
+        settings: dict[str, Any] = {"population_size": population, "seed": seed_from(numbers)}
         sampler = kind(**settings)
-        sampler.generations, sampler.distributions = generations, of
+        sampler.generations, sampler.distributions = generations, search_space
         return sampler
 
     generations = Generations(population, lambda numbers: make((1, *numbers)))

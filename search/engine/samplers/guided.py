@@ -13,9 +13,9 @@ from search.engine import budgets
 from search.engine.front import layers
 from search.engine.log import TrialLog
 from search.engine.problem import COMPLETE, Problem, Trial
-from search.engine.samplers.hypervolume_improvement import Gain
+from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
 from search.engine.samplers.proposer import Proposer
-from search.engine.samplers.surrogate import MEMBERS, Process
+from search.engine.samplers.surrogate import NUM_SAMPLES, GaussianProcess
 from spaces.population import crossover, mutate
 from spaces.space import Codes, Space
 
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 POOL, GENERATIONS = 500, 6  # candidates that are kept, and how often each has a child
 SHARE, LEAST = 8, 8  # a batch is this part of the trials before it, and at least so many
 ELITE = 20  # networks of the fronts, and of those behind them, that have children
-BLIND = 3  # one in so many is a child of the front that no prediction chose
+EXPLORE_EVERY = 3  # one in so many is a child of the front that no prediction chose
 
 
 class Guided(Proposer):
@@ -32,7 +32,7 @@ class Guided(Proposer):
     def __init__(self, problem: Problem, log: TrialLog, population: int, seed: int) -> None:
         self.problem, self.log, self.seed = problem, log, seed
         known = problem.columns(np.zeros((1, len(problem.space.genes)), dtype=np.int64))
-        self.dear = [o.name for o in problem.objectives if o.name not in known]
+        self.expensive = [o.name for o in problem.objectives if o.name not in known]
         self.start, self.end = 0, population  # of the batch in hand
         self.batch = np.empty((0, len(problem.space.genes)), dtype=np.int64)
         self.proposed: set[tuple[int, ...]] = set()
@@ -55,10 +55,12 @@ class Guided(Proposer):
         batch: list[tuple[int, ...]] = []
         if rows:
             codes = _codes(space, rows)
-            processes = {name: Process(space, codes, np.array([t[name] for t in rows]), rng) for name in self.dear}
-            hunt = _Hunt(self.problem, rows, processes, rng)
-            batch = hunt.best(count - count // BLIND, seen)
-            batch += hunt.blind(count - len(batch), seen.union(batch))
+            processes = {
+                name: GaussianProcess(space, codes, np.array([t[name] for t in rows]), rng) for name in self.expensive
+            }
+            optimizer = _AcquisitionOptimizer(self.problem, rows, processes, rng)
+            batch = optimizer.best(count - count // EXPLORE_EVERY, seen)
+            batch += optimizer.explore(count - len(batch), seen.union(batch))
         if len(batch) < count:  # the budget may hold little that is new
             batch += map(tuple, self.problem.initial(rng, count - len(batch)).tolist())
         self.proposed |= set(batch)
@@ -80,23 +82,27 @@ def _codes(space: Space, trials: list[Trial]) -> Codes:
     return space.canonical(np.array([t["code"] for t in trials]).reshape(-1, len(space.genes)))
 
 
-class _Hunt:
+class _AcquisitionOptimizer:
     """Evolution on predictions, for one batch."""
 
     def __init__(
-        self, problem: Problem, rows: list[dict[str, Any]], processes: dict[str, Process], rng: np.random.Generator
+        self,
+        problem: Problem,
+        rows: list[dict[str, Any]],
+        processes: dict[str, GaussianProcess],
+        rng: np.random.Generator,
     ) -> None:
         self.problem, self.processes, self.rng = problem, processes, rng
         columns = {
             name: np.array([t[name] for t in rows]) for name in rows[0] if isinstance(rows[0][name], int | float)
         }
-        self.gains: list[tuple[budgets.Budget, Gain]] = []
+        self.improvements: list[tuple[budgets.Budget, HypervolumeImprovement]] = []
         elite: list[Codes] = []
         for budget in problem.budgets.values():
             inside = np.flatnonzero(budgets.excess(budget, columns) == 0)
             if len(inside):
                 mine = [rows[k] for k in inside]
-                self.gains.append((budget, Gain(problem.objectives, mine, MEMBERS, rng)))
+                self.improvements.append((budget, HypervolumeImprovement(problem.objectives, mine, NUM_SAMPLES, rng)))
                 elite.append(_codes(problem.space, _first(layers(mine, problem.objectives), ELITE)))
         self.elite = np.concatenate(elite)
 
@@ -106,7 +112,10 @@ class _Hunt:
             [self.elite, self._children(self.elite, POOL // 2), self.problem.initial(self.rng, POOL // 2)]
         )
         tried: set[tuple[int, ...]] = set()
-        kept, worths = pool[:0], [np.empty((len(gain.reached), 0)) for _, gain in self.gains]
+        kept, contributions = (
+            pool[:0],
+            [np.empty((len(improvement.reached), 0)) for _, improvement in self.improvements],
+        )
         for _ in range(GENERATIONS):
             new = [code for code in dict.fromkeys(map(tuple, pool.tolist())) if code not in tried]
             tried.update(new)
@@ -114,22 +123,25 @@ class _Hunt:
                 codes = np.array(new)
                 fresh = np.array([code not in seen for code in new])
                 kept = np.concatenate([kept, codes])
-                worths = [np.concatenate(pair, 1) for pair in zip(worths, self._worths(codes, fresh), strict=True)]
-            order = np.argsort(-self._gain(worths), kind="stable")[:POOL]
-            kept, worths = kept[order], [worth[:, order] for worth in worths]
+                contributions = [
+                    np.concatenate(pair, 1)
+                    for pair in zip(contributions, self._contributions(codes, fresh), strict=True)
+                ]
+            order = np.argsort(-self._improvement(contributions), kind="stable")[:POOL]
+            kept, contributions = kept[order], [contribution[:, order] for contribution in contributions]
             pool = self._children(np.concatenate([kept, self.elite]), POOL)
-        found = []
+        chosen = []
         for _ in range(min(count, len(kept))):
-            gain = self._gain(worths)
-            first = int(gain.argmax())
-            if gain[first] <= 0:
+            improvement = self._improvement(contributions)
+            first = int(improvement.argmax())
+            if improvement[first] <= 0:
                 break
-            found.append(tuple(kept[first].tolist()))
-            for (_, each), worth in zip(self.gains, worths, strict=True):
-                each.take(worth[:, first])
-        return found
+            chosen.append(tuple(kept[first].tolist()))
+            for (_, each), contribution in zip(self.improvements, contributions, strict=True):
+                each.add(contribution[:, first])
+        return chosen
 
-    def blind(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    def explore(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """At most `count` children of the fronts' networks inside the budgets, none of them seen: what the models
         think little of may be good all the same."""
         codes = self._children(self.elite, POOL)
@@ -141,14 +153,17 @@ class _Hunt:
         a, b = parents[rng.integers(len(parents), size=(2, count))]
         return mutate(space, rng, crossover(space, rng, a, b), 1 / len(space.genes))
 
-    def _worths(self, codes: Codes, fresh: NDArray[np.bool_]) -> list[Floats]:
+    def _contributions(self, codes: Codes, fresh: NDArray[np.bool_]) -> list[Floats]:
         """For each budget, [directions, n]; nothing where a network is outside or was seen."""
         columns = self.problem.columns(codes)
-        beliefs = {name: process.predict(codes) for name, process in self.processes.items()}
+        samples = {name: process.predict(codes) for name, process in self.processes.items()}
         return [
-            np.where(fresh & (budgets.excess(budget, columns) == 0), gain.worth(columns, beliefs), 0.0)
-            for budget, gain in self.gains
+            np.where(fresh & (budgets.excess(budget, columns) == 0), improvement.contribution(columns, samples), 0.0)
+            for budget, improvement in self.improvements
         ]
 
-    def _gain(self, worths: list[Floats]) -> Floats:
-        return sum((g.of(w) for (_, g), w in zip(self.gains, worths, strict=True)), np.zeros(worths[0].shape[1]))
+    def _improvement(self, contributions: list[Floats]) -> Floats:
+        return sum(
+            (g.expected(w) for (_, g), w in zip(self.improvements, contributions, strict=True)),
+            np.zeros(contributions[0].shape[1]),
+        )

@@ -19,7 +19,7 @@ DIRECTIONS = 256
 BEYOND = 1.0  # the reference point lies behind the worst of the front by this part of the front's extent
 
 
-class Gain:
+class HypervolumeImprovement:
     """Over the front of some trials.
 
     Args:
@@ -28,7 +28,7 @@ class Gain:
     """
 
     def __init__(
-        self, objectives: Sequence[Objective], rows: Sequence[Trial], members: int, rng: np.random.Generator
+        self, objectives: Sequence[Objective], rows: Sequence[Trial], num_samples: int, rng: np.random.Generator
     ) -> None:
         self.objectives = objectives
         points = values(rows, objectives)
@@ -38,10 +38,10 @@ class Gain:
         self.worst, self.extent = best.min(0) - BEYOND * extent, extent
         directions = np.abs(rng.standard_normal((DIRECTIONS, len(objectives)))) + 1e-9
         self.directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-        self.believer = rng.integers(members, size=DIRECTIONS)
+        self.sample_index = rng.integers(num_samples, size=DIRECTIONS)
         self.reached = self._scalar(np.broadcast_to(best, (DIRECTIONS, *best.shape))).max(1)
 
-    def worth(self, columns: Columns, beliefs: dict[str, Floats]) -> Floats:
+    def contribution(self, columns: Columns, samples: dict[str, Floats]) -> Floats:
         """What networks are worth in each direction: [directions, n].
 
         Args:
@@ -50,18 +50,18 @@ class Gain:
         """
         points = [
             o.sign
-            * (beliefs[o.name][self.believer] if o.name in beliefs else np.tile(columns[o.name], (DIRECTIONS, 1)))
+            * (samples[o.name][self.sample_index] if o.name in samples else np.tile(columns[o.name], (DIRECTIONS, 1)))
             for o in self.objectives
         ]
         return self._scalar(np.stack(points, axis=-1))
 
-    def of(self, worth: Floats) -> Floats:
+    def expected(self, contribution: Floats) -> Floats:
         """[directions, n] -> the expected gain of each network alone, [n]"""
-        return np.maximum(worth - self.reached[:, None], 0).mean(0)
+        return np.maximum(contribution - self.reached[:, None], 0).mean(0)
 
-    def take(self, worth: Floats) -> None:
+    def add(self, contribution: Floats) -> None:
         """Counts a network in, of worth [directions]."""
-        self.reached = np.maximum(self.reached, worth)
+        self.reached = np.maximum(self.reached, contribution)
 
     def _scalar(self, points: Floats) -> Floats:
         """[directions, n, objectives] -> [directions, n]"""

@@ -4,14 +4,14 @@ remembers no networks (TPE in a small space) proposes nothing new."""
 import numpy as np
 
 from search.engine.log import TrialLog
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.engine.problem import INFEASIBLE, REPEATED, Problem
 from spaces.space import Codes
 
 STUCK = 5  # trials in a row that needed no evaluation
 
 
-class Drawn:
+class InitialSampler:
     """Trial number -> the network that is drawn for it, or None where the sampler is to propose one. It goes by the
     log, so a resumed search draws the same.
 
@@ -19,7 +19,7 @@ class Drawn:
         SpaceError: no network was found inside a budget.
     """
 
-    def __init__(self, problem: Problem, log: TrialLog, plan: Plan) -> None:
+    def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         self.problem, self.log, self.seed = problem, log, plan.seed
         self.first = problem.initial(np.random.default_rng([plan.seed, 2]), min(plan.population, plan.trials))
 

@@ -13,25 +13,25 @@ from threadpoolctl import threadpool_limits
 from spaces.space import Codes, Space
 
 Floats = NDArray[np.float64]
-MEMBERS = 16
+NUM_SAMPLES = 16
 MOST, TUNED = 500, 200  # examples that it goes by, and those that its kernel is fitted to: both cost their cube
 
 
-class Process:
+class GaussianProcess:
     """One column of the log, for networks of a space.
 
     Args:
         codes, found: [n, genes] and what their evaluations found, [n].
     """
 
-    def __init__(self, space: Space, codes: Codes, found: Floats, rng: np.random.Generator) -> None:
+    def __init__(self, space: Space, codes: Codes, values: Floats, rng: np.random.Generator) -> None:
         chosen = rng.permutation(len(codes))[:MOST]
         self.space, seen = space, space.features(codes[chosen])
         self._mean, spread = seen.mean(0), seen.std(0)
         self._spread = np.where(spread > 0, spread, 1.0)
         far = seen.shape[1] ** 0.5  # how far apart two networks are, roughly
         kernel = ConstantKernel() * Matern(far, (far / 10, far * 20), nu=2.5) + WhiteKernel(0.01, (1e-6, 1))
-        x, y = self._scaled(seen), found[chosen]
+        x, y = self._scaled(seen), values[chosen]
         with warnings.catch_warnings(), threadpool_limits(1):  # small matrices, and the same sums everywhere
             warnings.simplefilter("ignore", ConvergenceWarning)  # a bound reached: few examples, or no noise at all
             tuned = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[:TUNED], y[:TUNED]).kernel_
@@ -44,7 +44,7 @@ class Process:
         with threadpool_limits(1):
             mean, deviation = self._process.predict(self._scaled(self.space.features(codes)), return_std=True)
         deviation = np.sqrt(np.maximum(deviation**2 - self._noise, 0))
-        return mean + norm.ppf((np.arange(MEMBERS) + 0.5) / MEMBERS)[:, None] * deviation
+        return mean + norm.ppf((np.arange(NUM_SAMPLES) + 0.5) / NUM_SAMPLES)[:, None] * deviation
 
     def _scaled(self, features: Floats) -> Floats:
         return (features - self._mean) / self._spread

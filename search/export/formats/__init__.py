@@ -32,7 +32,7 @@ class Source:
 
     net: "GhostNet"
     calibration: "np.ndarray"
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 class Format(Protocol):
@@ -45,7 +45,7 @@ class Format(Protocol):
     def write(self, source: Source, folder: Path) -> None:
         """Writes `FILES` into the folder."""
 
-    def load(self, folder: Path) -> Session:
+    def load_session(self, folder: Path) -> Session:
         """Runs what was written, on one thread; unpickles nothing."""
 
     def macs(self, folder: Path) -> int | None:
@@ -80,7 +80,7 @@ def check_formats(names: list[str]) -> None:
             raise UserError(f"a format is one of {', '.join(FORMATS)}, not {name!r}")
         if names.count(name) > 1:
             raise UserError(f"a format is named once, but {name!r} is there {names.count(name)} times")
-        extras.check(FORMATS[name].package, FORMATS[name].extra)
+        extras.check_extra(FORMATS[name].package, FORMATS[name].extra)
 
 
 def get(name: str) -> Format:

@@ -8,7 +8,7 @@ import torch
 from search import extras
 from search.export.formats import Session, Source
 from search.files import write_bytes
-from search.graphs.lowering import lowered
+from search.graphs.lowering import lower_module
 
 FILES = ("model.pte",)
 PACKAGES = ("executorch",)
@@ -16,18 +16,18 @@ EXACT = True
 
 
 def write(source: Source, folder: Path) -> None:
-    lower = extras.load("executorch.exir", "executorch").to_edge_transform_and_lower
-    xnnpack = extras.load("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
+    lower = extras.import_extra("executorch.exir", "executorch").to_edge_transform_and_lower
+    xnnpack = extras.import_extra("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
     net = source.net
     example = torch.zeros(1, net.in_chs, net.arch.resolution, net.arch.resolution)
     # as they stand, XNNPACK leaves cheap ops to ExecuTorch's slow reference kernels
-    exported = torch.export.export(lowered(net, "repeated"), (example,))
+    exported = torch.export.export(lower_module(net, "repeated"), (example,))
     program = lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
     write_bytes(folder / FILES[0], program.to_executorch().buffer)
 
 
-def load(folder: Path) -> Session:
-    runtime = extras.load("executorch.runtime", "executorch").Runtime.get()
+def load_session(folder: Path) -> Session:
+    runtime = extras.import_extra("executorch.runtime", "executorch").Runtime.get()
     program = runtime.load_program(folder / FILES[0])
     forward = program.load_method("forward")
 

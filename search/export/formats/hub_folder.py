@@ -11,7 +11,7 @@ from typing import Any
 from ghostnet import count as counting
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
-from ghostnet.weights import network, to_bytes
+from ghostnet.weights import load_network, to_bytes
 from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.safetensors_file import run
@@ -27,17 +27,17 @@ EXACT = True
 
 
 def write(source: Source, folder: Path) -> None:
-    net, facts = source.net, source.facts
+    net, metadata = source.net, source.metadata
     there = folder / "hub"
     there.mkdir(parents=True, exist_ok=True)
     write_bytes(there / "model.safetensors", to_bytes(net))
-    write_json(there / "config.json", timm_config(net, facts))
+    write_json(there / "config.json", timm_config(net, metadata))
     write_text(there / "arch.json", net.arch.to_json())
     write_text(there / "architecture.svg", svg(arch_figure({net.arch.id: net.arch})))
-    write_text(there / "README.md", card(net, facts))
+    write_text(there / "README.md", model_card(net, metadata))
 
 
-def load(folder: Path) -> Session:
+def load_session(folder: Path) -> Session:
     return run(_model(folder))
 
 
@@ -53,7 +53,7 @@ def _model(folder: Path) -> GhostNet:
         UserError: `config.json` isn't what describes this network to timm.
     """
     there = folder / "hub"
-    net = network(Arch.load(there / "arch.json"), there / "model.safetensors")
+    net = load_network(Arch.load(there / "arch.json"), there / "model.safetensors")
     config = read_json(there / "config.json")
     known = config.get("pretrained_cfg") if isinstance(config, dict) else None
     about = {key: known.get(key) for key in ("mean", "std")} if isinstance(known, dict) else {}
@@ -68,18 +68,18 @@ def _model(folder: Path) -> GhostNet:
     return net
 
 
-def card(net: GhostNet, facts: dict[str, Any]) -> str:
+def model_card(net: GhostNet, metadata: dict[str, Any]) -> str:
     """The model card: what is known of the network, and how it is used."""
-    accuracy, latency = facts.get("accuracy") or {}, facts.get("latency") or {}
+    accuracy, latency = metadata.get("accuracy") or {}, metadata.get("latency") or {}
     rows = [
         ("architecture", f"`{net.arch.id}`"),
-        ("multiply-adds", f"{facts['macs']:,} at {net.arch.resolution} x {net.arch.resolution}"),
-        ("parameters", f"{facts['params']:,}"),
-        ("data", _data(facts.get("data"))),
+        ("multiply-adds", f"{metadata['macs']:,} at {net.arch.resolution} x {net.arch.resolution}"),
+        ("parameters", f"{metadata['params']:,}"),
+        ("data", _data(metadata.get("data"))),
         ("top-1 accuracy", f"{accuracy['test']:.2%} on the test split" if "test" in accuracy else "not measured"),
-        ("latency", _latency(latency, facts.get("files", {}))),
-        ("training", _training(facts)),
-        ("search space", f"`{facts['space_id']}`" if facts.get("space_id") else "none: not found by a search"),
+        ("latency", _latency(latency, metadata.get("files", {}))),
+        ("training", _training(metadata)),
+        ("search space", f"`{metadata['space_id']}`" if metadata.get("space_id") else "none: not found by a search"),
     ]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     return f"""---
@@ -120,12 +120,12 @@ def _latency(latency: dict[str, Any], files: dict[str, dict[str, Any]]) -> str:
     """Of the network where a run measured it, else of the files beside this folder where they were timed."""
     ms = latency.get("measured_ms")
     if ms is None:
-        timed = [f"{said['latency_ms']:.3f} ms `{name}`" for name, said in files.items() if said.get("latency_ms")]
+        timed = [f"{file['latency_ms']:.3f} ms `{name}`" for name, file in files.items() if file.get("latency_ms")]
         return f"{', '.join(timed)}, 1 thread, batch 1" if timed else "not measured"
     threads = latency.get("threads", 1)
     return f"{ms:.3f} ms, {latency.get('runtime')} {latency.get('runtime_version')}, {threads} thread(s), batch 1"
 
 
-def _training(facts: dict[str, Any]) -> str:
-    training = facts.get("training")
-    return f"{training['epochs']:g} epochs, seed {facts.get('seed')}" if training else "not known"
+def _training(metadata: dict[str, Any]) -> str:
+    training = metadata.get("training")
+    return f"{training['epochs']:g} epochs, seed {metadata.get('seed')}" if training else "not known"

@@ -28,8 +28,8 @@ def write(source: Source, folder: Path) -> None:
     """Raises:
     UserError: the converter failed.
     """
-    converter = extras.load("pnnx", "ncnn").EXEC_PATH
-    extras.load("ncnn", "ncnn")
+    converter = extras.import_extra("pnnx", "ncnn").EXEC_PATH
+    extras.import_extra("ncnn", "ncnn")
     net = source.net
     shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
     with tempfile.TemporaryDirectory(prefix="ghostnas-ncnn-") as scratch:
@@ -38,13 +38,13 @@ def write(source: Source, folder: Path) -> None:
         command = [converter, "model.onnx", "fp16=0", f"inputshape=[1,{','.join(map(str, shape))}]"]
         done = subprocess.run(command, cwd=there, capture_output=True, text=True)
         if done.returncode or not all((there / name).exists() for name in FILES):
-            said = (done.stderr.strip() or done.stdout.strip() or "nothing said").splitlines()[-1]
-            raise UserError(f"pnnx could not convert the network to ncnn: {said}")
+            message = (done.stderr.strip() or done.stdout.strip() or "nothing said").splitlines()[-1]
+            raise UserError(f"pnnx could not convert the network to ncnn: {message}")
         for name in FILES:
             write_bytes(folder / name, (there / name).read_bytes())
 
 
-def load(folder: Path) -> Session:
+def load_session(folder: Path) -> Session:
     ncnn, net = _net(folder)
 
     def session(images: np.ndarray) -> np.ndarray:
@@ -64,16 +64,16 @@ def macs(folder: Path) -> int | None:
     total = 0
     for kind, output, parameters in _layers(folder):
         if kind in WEIGHTS:
-            found = _run(ncnn, net, image, output)
-            places = 1 if kind == "InnerProduct" else found.w * found.h
-            total += int(parameters[WEIGHTS[kind]]) * places
+            maps = _run(ncnn, net, image, output)
+            positions = 1 if kind == "InnerProduct" else maps.w * maps.h
+            total += int(parameters[WEIGHTS[kind]]) * positions
         elif kind not in FREE:
             raise NotImplementedError(f"multiply-adds of ncnn's {kind} are not known")
     return total
 
 
 def _net(folder: Path) -> tuple[Any, Any]:
-    ncnn = extras.load("ncnn", "ncnn")
+    ncnn = extras.import_extra("ncnn", "ncnn")
     net = ncnn.Net()
     net.opt.num_threads = 1
     net.opt.lightmode = False  # a run may be asked for any of its maps
@@ -87,21 +87,21 @@ def _net(folder: Path) -> tuple[Any, Any]:
 def _run(ncnn: Any, net: Any, image: np.ndarray, output: str) -> Any:
     extractor = net.create_extractor()
     extractor.input(IMAGES, ncnn.Mat(np.ascontiguousarray(image)))
-    failed, found = extractor.extract(output)
+    failed, maps = extractor.extract(output)
     if failed:
         raise UserError(f"ncnn could not run to {output}")
-    return found.clone()
+    return maps.clone()
 
 
 def _layers(folder: Path) -> list[tuple[str, str, dict[int, str]]]:
     """Kind, first output, and parameters of each layer."""
-    found = []
+    layers = []
     for line in (folder / FILES[0]).read_text(encoding="utf-8").splitlines()[2:]:
         kind, _, inputs, outputs, *rest = line.split()
         names, values = rest[: int(inputs) + int(outputs)], rest[int(inputs) + int(outputs) :]
         parameters = dict(value.split("=", 1) for value in values)
-        found.append((kind, names[int(inputs)], {int(k): v for k, v in parameters.items()}))
-    return found
+        layers.append((kind, names[int(inputs)], {int(k): v for k, v in parameters.items()}))
+    return layers
 
 
 def _input_shape(folder: Path) -> tuple[int, int, int]:

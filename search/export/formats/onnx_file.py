@@ -22,15 +22,15 @@ def write(source: Source, folder: Path) -> None:
     write_bytes(folder / FILES[0], model.SerializeToString())
 
 
-def load(folder: Path) -> Session:
-    return session(folder / FILES[0])
+def load_session(folder: Path) -> Session:
+    return open_session(folder / FILES[0])
 
 
 def macs(folder: Path) -> int | None:
     return count(folder / FILES[0])
 
 
-def session(path: Path) -> Session:
+def open_session(path: Path) -> Session:
     """An ONNX file on ONNX Runtime's CPU provider, on one thread that doesn't spin."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from search.errors import UserError
 from search.export.formats import Session, Source
-from search.export.formats.onnx_file import session
+from search.export.formats.onnx_file import open_session
 from search.export.onnx_macs import count
 from search.files import write_bytes
 from search.graphs.onnx_graph import to_onnx
-from search.graphs.quantise import quantised
+from search.graphs.quantise import quantise_model
 
 FILES = ("model.int8.onnx",)
 PACKAGES = ("onnx", "onnxruntime")
@@ -25,11 +25,11 @@ def write(source: Source, folder: Path) -> None:
         raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
     model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="repeated")
     batches = [images[k : k + BATCH] for k in range(0, len(images), BATCH)]
-    write_bytes(folder / FILES[0], quantised(model, batches).SerializeToString())
+    write_bytes(folder / FILES[0], quantise_model(model, batches).SerializeToString())
 
 
-def load(folder: Path) -> Session:
-    return session(folder / FILES[0])
+def load_session(folder: Path) -> Session:
+    return open_session(folder / FILES[0])
 
 
 def macs(folder: Path) -> int | None:

@@ -29,7 +29,7 @@ FREE = {
 
 
 def write(source: Source, folder: Path) -> None:
-    openvino = extras.load("openvino", "openvino")
+    openvino = extras.import_extra("openvino", "openvino")
     net = source.net
     model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="split")
     converted = openvino.convert_model(io.BytesIO(model.SerializeToString()))
@@ -39,8 +39,8 @@ def write(source: Source, folder: Path) -> None:
         raise UserError(f"OpenVINO can't write {folder / FILES[0]}: {str(error).strip().splitlines()[0]}") from None
 
 
-def load(folder: Path) -> Session:
-    compiled = extras.load("openvino", "openvino").Core().compile_model(folder / FILES[0], "CPU", FLOAT32)
+def load_session(folder: Path) -> Session:
+    compiled = extras.import_extra("openvino", "openvino").Core().compile_model(folder / FILES[0], "CPU", FLOAT32)
 
     def session(images: np.ndarray) -> np.ndarray:
         return np.array(compiled(images)[0])  # the runtime's own memory is written over by the next call
@@ -52,7 +52,7 @@ def macs(folder: Path) -> int | None:
     """Raises:
     NotImplementedError: an op that is not known here; it is not counted as nothing.
     """
-    model = extras.load("openvino", "openvino").Core().read_model(folder / FILES[0])
+    model = extras.import_extra("openvino", "openvino").Core().read_model(folder / FILES[0])
     model.reshape([1, *(int(side) for side in list(model.input(0).partial_shape.get_min_shape())[1:])])
     return sum(_macs(op) for op in model.get_ordered_ops())
 

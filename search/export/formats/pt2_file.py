@@ -36,7 +36,7 @@ def write(source: Source, folder: Path) -> None:
     write_bytes(folder / FILES[0], _archive(_exported(source.net)))
 
 
-def load(folder: Path) -> Session:
+def load_session(folder: Path) -> Session:
     return run(_program(folder).module())
 
 
@@ -79,28 +79,28 @@ def _program(folder: Path) -> torch.export.ExportedProgram:
         UserError: the archive is none, or of anything else.
     """
     path = folder / FILES[0]
-    return _compared(read_bytes(path), Arch.load(folder / "arch.json"), path)
+    return _checked_program(read_bytes(path), Arch.load(folder / "arch.json"), path)
 
 
 @lru_cache(maxsize=1)  # a file is run, then counted
-def _compared(content: bytes, arch: Arch, path: Path) -> torch.export.ExportedProgram:
-    found = _entries(content, path)
-    net = GhostNet(arch, *_classes_and_channels(arch, found, path)).eval()
+def _checked_program(content: bytes, arch: Arch, path: Path) -> torch.export.ExportedProgram:
+    entries = _entries(content, path)
+    net = GhostNet(arch, *_classes_and_channels(arch, entries, path)).eval()
     program = _exported(net)
     ours = _entries(_archive(program), path)
-    if differing := sorted(ours.keys() ^ found.keys()):
+    if differing := sorted(ours.keys() ^ entries.keys()):
         raise UserError(f"{path} {'lacks' if differing[0] in ours else 'has'} {differing[0]!r}: it is not loaded")
     config = json.loads(ours[WEIGHTS + CONFIG])["config"]
     tensors = {WEIGHTS + each["path_name"] for each in config.values()}
     for name in ours.keys() - tensors - {UNALIKE}:
-        if _data(name, ours[name], path) != _data(name, found[name], path):
+        if _data(name, ours[name], path) != _data(name, entries[name], path):
             raise UserError(
                 f"{path}: {name!r} is not what PyTorch {torch.__version__} writes of {arch.id}: it is not loaded "
                 "(PyTorch's versions differ in it, too)"
             )
     state = net.state_dict()  # whose tensors are the program's own
     for name, each in config.items():
-        tensor, content = state[name], found[WEIGHTS + each["path_name"]]
+        tensor, content = state[name], entries[WEIGHTS + each["path_name"]]
         if len(content) != len(ours[WEIGHTS + each["path_name"]]):
             raise UserError(f"{path}: {name} has {len(content)} bytes, but it must be of {list(tensor.shape)}")
         tensor.copy_(torch.frombuffer(bytearray(content), dtype=tensor.dtype).view(tensor.shape))
@@ -130,9 +130,9 @@ def _entries(content: bytes, path: Path) -> Entries:
         raise UserError(f"{path} is no archive of a program: {error}") from None
 
 
-def _classes_and_channels(arch: Arch, found: Entries, path: Path) -> tuple[int, int]:
+def _classes_and_channels(arch: Arch, entries: Entries, path: Path) -> tuple[int, int]:
     """Of the network that an archive's tensors are of: known from their sizes, since there are as many bytes."""
-    config = _data(WEIGHTS + CONFIG, found.get(WEIGHTS + CONFIG, b"{}"), path)
+    config = _data(WEIGHTS + CONFIG, entries.get(WEIGHTS + CONFIG, b"{}"), path)
     sizes = []
     for name, dim in (("classifier.weight", 0), ("conv_stem.weight", 1)):
         try:
@@ -140,7 +140,7 @@ def _classes_and_channels(arch: Arch, found: Entries, path: Path) -> tuple[int, 
             shape = [size["as_int"] for size in each["tensor_meta"]["sizes"]]
             if any(type(size) is not int or size < 1 for size in shape):
                 raise ValueError
-            if 4 * prod(shape) != len(found[WEIGHTS + each["path_name"]]):
+            if 4 * prod(shape) != len(entries[WEIGHTS + each["path_name"]]):
                 raise ValueError
             sizes.append(shape[dim])
         except (KeyError, TypeError, ValueError, IndexError):

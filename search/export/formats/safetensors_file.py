@@ -8,7 +8,7 @@ import torch
 from ghostnet import count as counting
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
-from ghostnet.weights import network, to_bytes
+from ghostnet.weights import load_network, to_bytes
 from search.export.formats import Session, Source
 from search.export.timm_config import timm_config
 from search.files import write_bytes, write_json
@@ -20,10 +20,10 @@ EXACT = True
 
 def write(source: Source, folder: Path) -> None:
     write_bytes(folder / FILES[0], to_bytes(source.net))
-    write_json(folder / FILES[1], timm_config(source.net, source.facts))
+    write_json(folder / FILES[1], timm_config(source.net, source.metadata))
 
 
-def load(folder: Path) -> Session:
+def load_session(folder: Path) -> Session:
     return run(_network(folder))
 
 
@@ -33,7 +33,7 @@ def macs(folder: Path) -> int | None:
 
 
 def _network(folder: Path) -> GhostNet:
-    return network(Arch.load(folder / "arch.json"), folder / FILES[0])
+    return load_network(Arch.load(folder / "arch.json"), folder / FILES[0])
 
 
 def run(net: torch.nn.Module) -> Session:

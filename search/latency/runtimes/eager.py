@@ -31,10 +31,10 @@ class TorchCpu(Adapter):
         """The module, pickled: for `load` in a process of ours, not a format to hand around."""
         import torch
 
-        from search.graphs.lowering import lowered
+        from search.graphs.lowering import lower_module
 
         content = io.BytesIO()
-        torch.save(lowered(module, self.lowering).eval(), content)
+        torch.save(lower_module(module, self.lowering).eval(), content)
         return content.getvalue()
 
     def load(self, compiled: bytes) -> Session:

@@ -50,8 +50,8 @@ class _Session:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         self._place(images)
         self._interpreter.invoke()
-        found = self._interpreter.get_tensor(self._output)
-        return np.ascontiguousarray(found.transpose(0, 3, 1, 2)) if found.ndim == 4 else found
+        output = self._interpreter.get_tensor(self._output)
+        return np.ascontiguousarray(output.transpose(0, 3, 1, 2)) if output.ndim == 4 else output
 
     def timer(self, images: np.ndarray) -> Callable[[], int]:
         invoke = self._interpreter.invoke

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from search.latency.ruler.onnx_session import OnnxSession, open_onnx
 from search.latency.runtimes.base import Adapter, Dtype, Session, Shape
+from search.latency.timing.onnx_session import OnnxSession, open_onnx
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,11 +21,11 @@ def onnx_file(run: Adapter, module: "nn.Module", shape: Shape, batch: int) -> by
     At int8 the ranges of its activations are read on noise, which serves timing, not accuracy.
     """
     from search.graphs.onnx_graph import to_onnx
-    from search.graphs.quantise import quantised, random_images
+    from search.graphs.quantise import quantise_model, random_images
 
     model = to_onnx(module, shape, batch, run.lowering)
     if run.dtype == "int8":
-        model = quantised(model, random_images(shape, batch))
+        model = quantise_model(model, random_images(shape, batch))
     return model.SerializeToString()
 
 

@@ -33,13 +33,13 @@ class ExecuTorch(Adapter):
     def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
         import torch
 
-        from search.graphs.lowering import lowered
+        from search.graphs.lowering import lower_module
 
         with _quiet():
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower
 
-            net = lowered(module, self.lowering).eval()
+            net = lower_module(module, self.lowering).eval()
             program = torch.export.export(net, (torch.zeros(batch, *shape),))
             edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
             return bytes(edge.to_executorch().buffer)

@@ -3,11 +3,11 @@
 from typing import Any
 
 from search.engine.front import hypervolume
-from search.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, Drawn, canvas, labelled
+from search.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, CaptionedFigure, canvas, legend_label
 from search.report.summary import Summary
 
 
-def progress(summary: Summary) -> Drawn:
+def progress(summary: Summary) -> CaptionedFigure:
     """Hypervolume over evaluations, as a share of the final one."""
     trials = summary.complete
     worst = max(t["latency_ms"] for t in trials)
@@ -19,10 +19,10 @@ def progress(summary: Summary) -> Drawn:
         f"Search progress: the area between the front and (accuracy 0, {worst:.3g} ms, the slowest network seen); "
         f"{volumes[-1]:.4g} at the end."
     )
-    return Drawn(caption, figure)
+    return CaptionedFigure(caption, figure)
 
 
-def predictor(summary: Summary) -> Drawn:
+def predictor(summary: Summary) -> CaptionedFigure:
     """Predicted against measured latency, of networks that the table's fit never saw, and of the trained ones."""
     assert summary.table
     held = summary.table.validation.held_out
@@ -46,35 +46,37 @@ def predictor(summary: Summary) -> Drawn:
     tips = {"held-out": [_off("held out", n.measured_ms, n.predicted_ms) for n in held]}
     if trained:
         tips["held-chosen"] = [_off(n.name, n.measured_ms or 0.0, n.predicted_ms or 0.0) for n in trained]
-    return Drawn("The latency predictor on networks that it never saw.", figure, tips)
+    return CaptionedFigure("The latency predictor on networks that it never saw.", figure, tips)
 
 
 def _off(name: str, measured: float, predicted: float) -> str:
     return f"{name}\nmeasured {measured:.4f} ms\npredicted {predicted:.4f} ms ({predicted / measured - 1:+.1%})"
 
 
-def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> Drawn:
+def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> CaptionedFigure:
     """Losses of the supernet and of full training; the supernet's accuracies on the way, where it was probed."""
-    looks = {k: v for k, v in scalars.get("supernet", {}).items() if k.startswith("accuracy/")}
+    accuracies = {k: v for k, v in scalars.get("supernet", {}).items() if k.startswith("accuracy/")}
     losses = {name: tags["loss"] for name, tags in scalars.items() if "loss" in tags}
-    with canvas(4.8 if looks else 3.4, nrows=2 if looks else 1, squeeze=False) as (figure, rows):
+    with canvas(4.8 if accuracies else 3.4, nrows=2 if accuracies else 1, squeeze=False) as (figure, rows):
         for k, (name, curve) in enumerate(losses.items()):
             steps = [step / max(1, curve[-1][0]) for step, _ in curve]
             rows[0, 0].plot(
-                steps, [v for _, v in curve], color=SERIES[k % len(SERIES)], linewidth=1.2, label=labelled(name)
+                steps, [v for _, v in curve], color=SERIES[k % len(SERIES)], linewidth=1.2, label=legend_label(name)
             )
         rows[0, 0].set(xlabel="share of its training", ylabel="training loss (smoothed)", ylim=(0, None))
         rows[0, 0].legend(ncols=2 if len(losses) <= 10 else 3, loc="lower left", fontsize=8)
-        if looks:
-            for k, (name, curve) in enumerate(looks.items()):
+        if accuracies:
+            for k, (name, curve) in enumerate(accuracies.items()):
                 x, y = [step for step, _ in curve], [100 * v for _, v in curve]
-                rows[1, 0].plot(x, y, color=SERIES[k % len(SERIES)], marker=".", label=labelled(name.partition("/")[2]))
+                rows[1, 0].plot(
+                    x, y, color=SERIES[k % len(SERIES)], marker=".", label=legend_label(name.partition("/")[2])
+                )
             rows[1, 0].set(xlabel="supernet step", ylabel="inherited accuracy (%)")
             rows[1, 0].legend(ncols=2, fontsize=8)
-    return Drawn("Training curves, as TensorBoard has them.", figure)
+    return CaptionedFigure("Training curves, as TensorBoard has them.", figure)
 
 
-def spent(seconds: dict[str, float]) -> Drawn:
+def stage_times(seconds: dict[str, float]) -> CaptionedFigure:
     """Minutes by stage."""
     with canvas(0.4 * len(seconds) + 1.0) as (figure, axes):
         minutes = [value / 60 for value in seconds.values()]
@@ -85,4 +87,4 @@ def spent(seconds: dict[str, float]) -> Drawn:
         axes.margins(x=0.12)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("minutes")
-    return Drawn("Time spent at work; waiting and loading aren't counted.", figure)
+    return CaptionedFigure("Time spent at work; waiting and loading aren't counted.", figure)

@@ -7,49 +7,60 @@ from matplotlib.transforms import Bbox
 
 from search.engine.budgets import parse_milliseconds, parse_windows
 from search.engine.front import front
-from search.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, INK, SERIES, SOFT, Drawn, canvas, labelled
-from search.report.summary import Network, Summary
-from search.report.words import arch_words, trial_words
-from spaces.population import short
+from search.figures.style import (
+    BASELINE,
+    CHOSEN,
+    CLOUD,
+    FRONT,
+    INK,
+    SERIES,
+    SOFT,
+    CaptionedFigure,
+    canvas,
+    legend_label,
+)
+from search.report.formatting import format_arch, format_trial
+from search.report.summary import Summary, TrainedNetwork
+from spaces.population import format_count
 
 Named = tuple[str, float, float, str]  # a name, where its mark is, and its colour
 MARK = 8.0  # pixels across
 CORNERS = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 3), (-1, 3))  # of a mark, the preferred first
 
 
-def searched(summary: Summary) -> Drawn:
+def searched(summary: Summary) -> CaptionedFigure:
     """Inherited accuracy against predicted latency: every evaluated network, the front, the chosen."""
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "latency_ms", 1.0)
-        for words, bound in parse_milliseconds(
-            summary.recipe.search.latency_budget if summary.recipe else None
-        ).items():
-            _budget(axes, bound, f"budget {words}")
-        axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {_meant(summary)} (%)")
+        for name, bound in parse_milliseconds(summary.recipe.search.latency_budget if summary.recipe else None).items():
+            _budget(axes, bound, f"budget {name}")
+        axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {_accuracy_meaning(summary)} (%)")
         axes.legend(loc="lower right")
         _names(axes, _chosen(summary, "latency_ms", 1.0))
-    caption = f"What the search saw: accuracy on the search split {_meant(summary)}, against predicted latency."
-    return Drawn(caption, figure, {f"latency-{k}": v for k, v in tips.items()})
+    caption = (
+        f"What the search saw: accuracy on the search split {_accuracy_meaning(summary)}, against predicted latency."
+    )
+    return CaptionedFigure(caption, figure, {f"latency-{k}": v for k, v in tips.items()})
 
 
-def by_macs(summary: Summary) -> Drawn:
+def by_macs(summary: Summary) -> CaptionedFigure:
     """The same networks against multiply-adds, with the budget."""
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "macs", 1e-6, "macs")
         windows = parse_windows(summary.recipe.search.flops_budget if summary.recipe else None).values()
         for bound in sorted({bound for window in windows for bound in (window.low, window.high)} - {0}):
-            _budget(axes, bound / 1e6, f"budget {short(bound)}")
-        axes.set(xlabel="multiply-adds (millions)", ylabel=f"accuracy {_meant(summary)} (%)")
+            _budget(axes, bound / 1e6, f"budget {format_count(bound)}")
+        axes.set(xlabel="multiply-adds (millions)", ylabel=f"accuracy {_accuracy_meaning(summary)} (%)")
         axes.legend(loc="lower right")
         _names(axes, _chosen(summary, "macs", 1e-6))
-    return Drawn("The same networks by multiply-adds.", figure, {f"macs-{k}": v for k, v in tips.items()})
+    return CaptionedFigure("The same networks by multiply-adds.", figure, {f"macs-{k}": v for k, v in tips.items()})
 
 
-def trained(summary: Summary) -> Drawn:
+def trained(summary: Summary) -> CaptionedFigure:
     """Test accuracy after full training against measured latency, beside the family scaled down."""
     tips, names = {}, []
     with canvas() as (figure, axes):
-        for kind, colour, marker, word in (
+        for kind, colour, marker, label in (
             ("chosen", CHOSEN, "o", "chosen"),
             ("parent", INK, "D", "the parent"),
             ("family", BASELINE, "s", "GhostNet, scaled width"),
@@ -61,18 +72,18 @@ def trained(summary: Summary) -> Drawn:
             x, y = [n.measured_ms for n in nets], [100 * n.accuracy for n in nets]
             error = [100 * n.error for n in nets]
             axes.errorbar(x, y, error, fmt="none", ecolor=colour, elinewidth=1, capsize=3)
-            axes.scatter(x, y, s=50, marker=marker, color=colour, label=word, gid=f"trained-{word.split(',')[0]}")
-            tips[f"trained-{word.split(',')[0]}"] = [_network_words(n) for n in nets]
+            axes.scatter(x, y, s=50, marker=marker, color=colour, label=label, gid=f"trained-{label.split(',')[0]}")
+            tips[f"trained-{label.split(',')[0]}"] = [_network_tip(n) for n in nets]
             for n in nets if kind != "random" else ():
                 names.append((n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour))
         axes.margins(0.14)
         axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%), one standard error")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2)
         _names(axes, names)
-    return Drawn("After full training by one recipe for all, tested once.", figure, tips)
+    return CaptionedFigure("After full training by one recipe for all, tested once.", figure, tips)
 
 
-def overlaid(named: dict[str, Summary]) -> Drawn:
+def overlaid(named: dict[str, Summary]) -> CaptionedFigure:
     """The fronts of several runs in one picture."""
     tips = {}
     with canvas(4.6) as (figure, axes):
@@ -81,16 +92,22 @@ def overlaid(named: dict[str, Summary]) -> Drawn:
             axes.scatter(*_xy(summary.complete), s=7, color=colour, alpha=0.18, linewidths=0)
             axes.step(*_xy(best), where="post", color=colour, linewidth=1.3)
             axes.scatter(
-                *_xy(best), s=22, color=colour, label=labelled(f"{name} ({len(best)} on its front)"), gid=f"front-{k}"
+                *_xy(best),
+                s=22,
+                color=colour,
+                label=legend_label(f"{name} ({len(best)} on its front)"),
+                gid=f"front-{k}",
             )
-            tips[f"front-{k}"] = [f"{name}\n{_trial_words(summary, t)}" for t in best]
-        meant = {_meant(summary) for summary in named.values()}
+            tips[f"front-{k}"] = [f"{name}\n{_trial_tip(summary, t)}" for t in best]
+        meant = {_accuracy_meaning(summary) for summary in named.values()}
         axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {' or '.join(sorted(meant))} (%)")
         axes.legend(loc="lower right")
-    return Drawn("The fronts of the runs, over everything that each of them evaluated.", figure, tips, wide=True)
+    return CaptionedFigure(
+        "The fronts of the runs, over everything that each of them evaluated.", figure, tips, wide=True
+    )
 
 
-def _meant(summary: Summary) -> str:
+def _accuracy_meaning(summary: Summary) -> str:
     """Which accuracy the search went by."""
     return "expected after full training" if summary.corrected else "with inherited weights"
 
@@ -107,15 +124,15 @@ def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "l
     if key == "latency_ms":
         axes.step(*_xy(best), where="post", color=FRONT, linewidth=1.2)
     tips = {}
-    for word, some, options in marks:
+    for name, some, options in marks:
         if some:
             x, y = _xy(some, key)
-            axes.scatter([v * scale for v in x], y, gid=f"{prefix}-{word}", **({"label": word} | options))
-            tips[word] = [_trial_words(summary, t) for t in some]
+            axes.scatter([v * scale for v in x], y, gid=f"{prefix}-{name}", **({"label": name} | options))
+            tips[name] = [_trial_tip(summary, t) for t in some]
     if trained := {n.name: n for n in summary.networks if n.chosen}:
         tips["chosen"] = [
-            _network_words(trained[label]) if label in trained else words
-            for label, words in zip(chosen, tips["chosen"], strict=True)
+            _network_tip(trained[label]) if label in trained else tip
+            for label, tip in zip(chosen, tips["chosen"], strict=True)
         ]
     return tips
 
@@ -125,19 +142,19 @@ def _chosen(summary: Summary, key: str, scale: float) -> list[Named]:
     return [(label, trial[key] * scale, 100 * trial["accuracy"], CHOSEN) for label, trial in chosen.items()]
 
 
-def _trial_words(summary: Summary, trial: dict[str, Any]) -> str:
+def _trial_tip(summary: Summary, trial: dict[str, Any]) -> str:
     arch = summary.arch(trial)
-    return trial_words(trial) + (f"\n{arch_words(arch)}" if arch else "")
+    return format_trial(trial) + (f"\n{format_arch(arch)}" if arch else "")
 
 
-def _network_words(n: Network) -> str:
+def _network_tip(n: TrainedNetwork) -> str:
     measured = "not yet" if n.measured_ms is None else f"{n.measured_ms:.3f} ms"
     predicted = "" if n.predicted_ms is None else f", predicted {n.predicted_ms:.3f} ms"
     inherited = "" if n.inherited is None else f", inherited {n.inherited:.2%}"
     inherited += "" if n.expected is None else f", expected {n.expected:.2%}"
     return (
         f"{n.name} ({n.arch.id})\ntest {n.accuracy:.2%}{inherited}\nmeasured {measured}{predicted}\n"
-        f"{short(n.macs)} multiply-adds, {short(n.params)} parameters\n{arch_words(n.arch)}"
+        f"{format_count(n.macs)} multiply-adds, {format_count(n.params)} parameters\n{format_arch(n.arch)}"
     )
 
 
@@ -146,7 +163,7 @@ def _xy(trials: Sequence[dict[str, Any]], key: str = "latency_ms") -> tuple[list
 
 
 def _budget(axes: Any, at: float, word: str) -> None:
-    axes.axvline(at, color=SOFT, linewidth=1, linestyle="--", label=labelled(word))
+    axes.axvline(at, color=SOFT, linewidth=1, linestyle="--", label=legend_label(word))
 
 
 def _names(axes: Any, marks: Sequence[Named]) -> None:
@@ -159,7 +176,7 @@ def _names(axes: Any, marks: Sequence[Named]) -> None:
         others = taken[:k] + taken[k + 1 :]
         for right, up in CORNERS:
             name = axes.annotate(
-                labelled(text),
+                legend_label(text),
                 (x, y),
                 xytext=(6 * right, 7 * up),
                 textcoords="offset points",

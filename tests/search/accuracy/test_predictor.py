@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import kendalltau
 
-from search.accuracy.predictor import Correction, ExpectedAccuracy, left_out
+from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy, leave_one_out
 from search.accuracy.ranking_study import fidelity
-from search.data.datasets import load
+from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.training.metadata import supernet_id
@@ -41,10 +41,10 @@ def made_up(count: int, seed: int, bias: float, noise: float) -> list[dict]:
 
 def test_a_linear_law_is_found_again():
     rows = made_up(40, 0, bias=0.15, noise=0.0)
-    correct = Correction.fit(SPACE, rows)
+    correct = AccuracyCorrection.fit(SPACE, rows)
     for row in made_up(20, 1, bias=0.15, noise=0.0):
-        said = correct(SPACE.decode(np.array(row["code"])), row["inherited"])
-        assert said == pytest.approx(row["trained_on_search"], abs=2e-3)
+        predicted = correct(SPACE.decode(np.array(row["code"])), row["inherited"])
+        assert predicted == pytest.approx(row["trained_on_search"], abs=2e-3)
 
 
 def test_a_bias_of_the_supernet_is_taken_away_for_networks_that_were_left_out():
@@ -53,7 +53,7 @@ def test_a_bias_of_the_supernet_is_taken_away_for_networks_that_were_left_out():
         rows = made_up(24, seed, bias=0.12, noise=0.005)
         truth = [row["trained_on_search"] for row in rows]
         before.append(kendalltau([row["inherited"] for row in rows], truth).statistic)
-        after.append(kendalltau(left_out(SPACE, rows), truth).statistic)
+        after.append(kendalltau(leave_one_out(SPACE, rows), truth).statistic)
     assert np.mean(after) > np.mean(before) + 0.3
     assert np.mean(after) > 0.8
 
@@ -63,47 +63,48 @@ def test_a_supernet_that_says_nothing_is_not_believed():
     rows = made_up(24, 3, bias=0.0, noise=0.5)
     truth = [row["trained_on_search"] for row in rows]
     assert (
-        kendalltau(left_out(SPACE, rows), truth).statistic > kendalltau([r["inherited"] for r in rows], truth).statistic
+        kendalltau(leave_one_out(SPACE, rows), truth).statistic
+        > kendalltau([r["inherited"] for r in rows], truth).statistic
     )
 
 
 def test_a_network_that_is_left_out_has_no_say_in_what_is_said_of_it():
     rows = made_up(12, 4, bias=0.1, noise=0.01)
-    said = left_out(SPACE, rows)
+    predicted = leave_one_out(SPACE, rows)
     rows[5] = rows[5] | {"trained_on_search": 0.1}
-    again = left_out(SPACE, rows)
-    assert again[5] == said[5]
-    assert (np.delete(again, 5) != np.delete(said, 5)).all()
+    again = leave_one_out(SPACE, rows)
+    assert again[5] == predicted[5]
+    assert (np.delete(again, 5) != np.delete(predicted, 5)).all()
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     """A supernet, and a fidelity study of it."""
     folder = tmp_path_factory.mktemp("judged")
-    data, net = load("digits", 16, limit=100), folder / "net"
+    data, net = load_data("digits", 16, limit=100), folder / "net"
     train_supernet(SPACE, data, SupernetTraining(epochs=1, batch_size=50, random=1), net, device=CPU)
     front = [SPACE.smallest, SPACE.uniform(0.5)]
     about = {"count": 6, "bins": 2, "seed": 0, "device": CPU, "front": front, "supernet_id": supernet_id(net)}
-    found = fidelity(
+    result = fidelity(
         lambda: load_inherited(net, data), SPACE, data, Training(epochs=0.2, batch_size=50), folder / "f", **about
     )
-    return folder, data, found
+    return folder, data, result
 
 
 def test_expected_accuracy_of_a_measured_study(judged):
-    folder, data, found = judged
-    assert [n["kind"] for n in found["networks"]] == ["spread"] * 6 + ["front"] * 2
+    folder, data, result = judged
+    assert [n["kind"] for n in result["networks"]] == ["spread"] * 6 + ["front"] * 2
     inherited = load_inherited(folder / "net", data)
-    expected = ExpectedAccuracy(inherited, Correction.load(folder / "f/fidelity.json", folder / "net"))
+    expected = ExpectedAccuracy(inherited, AccuracyCorrection.load(folder / "f/fidelity.json", folder / "net"))
     arch = SPACE.uniform(0.75)
-    said = expected(arch)
-    assert said["inherited"] == inherited(arch)
-    least, most = (f(n["trained_on_search"] for n in found["networks"]) for f in (min, max))
-    assert least - 0.3 < said["accuracy"] < most + 0.3
+    predicted = expected(arch)
+    assert predicted["inherited"] == inherited(arch)
+    least, most = (f(n["trained_on_search"] for n in result["networks"]) for f in (min, max))
+    assert least - 0.3 < predicted["accuracy"] < most + 0.3
 
 
 def test_a_file_that_does_not_fit_is_one_line(judged):
-    folder, _, found = judged
+    folder, _, result = judged
     file = folder / "f/fidelity.json"
     other = folder / "other"
     shutil.copytree(folder / "net", other)
@@ -111,20 +112,20 @@ def test_a_file_that_does_not_fit_is_one_line(judged):
     name = min(weights)
     save_file(weights | {name: weights[name] + 1}, other / "supernet.safetensors")
     with pytest.raises(UserError, match="is of another supernet"):
-        Correction.load(file, other)
+        AccuracyCorrection.load(file, other)
     few = folder / "few.json"
-    few.write_text(json.dumps(found | {"networks": found["networks"][:7]}))
+    few.write_text(json.dumps(result | {"networks": result["networks"][:7]}))
     with pytest.raises(UserError, match="wants 8 trained networks or more"):
-        Correction.load(few, folder / "net")
+        AccuracyCorrection.load(few, folder / "net")
     old = folder / "old.json"
-    unmeasured = [row | {"trained_on_search": None} for row in found["networks"]]
-    old.write_text(json.dumps(found | {"networks": unmeasured}))
+    unmeasured = [row | {"trained_on_search": None} for row in result["networks"]]
+    old.write_text(json.dumps(result | {"networks": unmeasured}))
     with pytest.raises(UserError, match="is no fidelity study"):
-        Correction.load(old, folder / "net")
-    for text, words in (("{}", "has schema None"), ("[1]", "must be a JSON object"), ("[", "is not JSON")):
+        AccuracyCorrection.load(old, folder / "net")
+    for text, message in (("{}", "has schema None"), ("[1]", "must be a JSON object"), ("[", "is not JSON")):
         old.write_text(text)
-        with pytest.raises(UserError, match=words):
-            Correction.load(old, folder / "net")
+        with pytest.raises(UserError, match=message):
+            AccuracyCorrection.load(old, folder / "net")
 
 
 def test_the_command_takes_networks_of_a_search(judged):

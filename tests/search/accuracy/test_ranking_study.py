@@ -12,7 +12,7 @@ import torch
 from scipy.stats import kendalltau
 
 from search.accuracy.ranking_study import agreement, fidelity, within_bins
-from search.data.datasets import load
+from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.report.fidelity import write_page
@@ -55,8 +55,8 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     truth, covered = 2 * np.arcsin(0.8) / np.pi, 0
     for seed in range(60):
         a, b = np.random.default_rng(seed).standard_normal((2, 40))
-        found = agreement(rows(a, np.clip(0.5 + 0.05 * (0.8 * a + 0.6 * b), 0, 1)), 2, 10_000, seed)
-        low, high = found["kendall_tau_95"]
+        result = agreement(rows(a, np.clip(0.5 + 0.05 * (0.8 * a + 0.6 * b), 0, 1)), 2, 10_000, seed)
+        low, high = result["kendall_tau_95"]
         covered += low <= truth <= high
     assert covered >= 48
 
@@ -64,22 +64,22 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 @pytest.mark.parametrize("noise", (0.002, 0.02, 0.04))
 def test_the_ceiling_is_what_knowing_the_expected_accuracies_would_reach(noise):
     """Normals of known scatter, three seeds each: the true accuracies' own tau with the measured means, in the mean."""
-    found, reached = [], []
+    result, reached = [], []
     for seed in range(12):
         rng = np.random.default_rng(seed)
         truth = 0.5 + 0.02 * rng.standard_normal(200)
         by_seed = truth[:, None] + noise * rng.standard_normal((200, 3))
-        made = rows(truth, by_seed.mean(1))
-        for row, accuracies in zip(made, by_seed.tolist(), strict=True):
+        built = rows(truth, by_seed.mean(1))
+        for row, accuracies in zip(built, by_seed.tolist(), strict=True):
             row["trained_by_seed"] = accuracies
-        said = agreement(made, 2, 10**6, seed)
-        found.append(said["ceiling_tau"])
-        reached.append(said["kendall_tau"])
-    assert np.mean(found) == pytest.approx(np.mean(reached), abs=0.03)
+        predicted = agreement(built, 2, 10**6, seed)
+        result.append(predicted["ceiling_tau"])
+        reached.append(predicted["kendall_tau"])
+    assert np.mean(result) == pytest.approx(np.mean(reached), abs=0.03)
 
 
 def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):
-    data = load("digits", 16, limit=100)
+    data = load_data("digits", 16, limit=100)
     train_supernet(SPACE, data, SupernetTraining(epochs=1, batch_size=32, random=1), tmp_path / "net", device=CPU)
     config, about = Training(epochs=1, batch_size=32), {"count": 8, "bins": 2, "seed": 0, "device": CPU}
 
@@ -108,19 +108,19 @@ def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):
 
 def test_the_command_line_measures_and_goes_on(tmp_path):
     tiny = SupernetTraining(epochs=0.1, batch_size=64, random=0)
-    train_supernet(SPACE, load("digits", 16), tiny, tmp_path / "net", device=CPU)
-    words = f"fidelity --supernet net --count 8 --bins 2 --epochs 0.1 --out {tmp_path / 'out'} --json"
+    train_supernet(SPACE, load_data("digits", 16), tiny, tmp_path / "net", device=CPU)
+    command = f"fidelity --supernet net --count 8 --bins 2 --epochs 0.1 --out {tmp_path / 'out'} --json"
 
-    def said():
-        made = subprocess.run(
-            [sys.executable, "-m", "search", *words.split()], cwd=tmp_path, capture_output=True, text=True
+    def predicted():
+        built = subprocess.run(
+            [sys.executable, "-m", "search", *command.split()], cwd=tmp_path, capture_output=True, text=True
         )
-        assert made.returncode == 0, made.stderr
-        return json.loads(made.stdout)
+        assert built.returncode == 0, built.stderr
+        return json.loads(built.stdout)
 
-    first = said()
+    first = predicted()
     assert len(first["networks"]) == 8
-    assert said() == first
+    assert predicted() == first
 
 
 def test_weights_of_each_ratio_leave_out_ghosts_where_there_are_none(monkeypatch):
@@ -130,8 +130,8 @@ def test_weights_of_each_ratio_leave_out_ghosts_where_there_are_none(monkeypatch
 
     split = {}
     for name in PerRatioSupernet(SPACE.bounds, 10, 1).state_dict():
-        whole, found, ratio = name.rpartition("_s")
-        if found and ratio.isdigit():
+        whole, result, ratio = name.rpartition("_s")
+        if result and ratio.isdigit():
             split.setdefault(whole, set()).add(int(ratio))
     assert {".cheap_operation." in name for name in split} == {True, False}
     for name, ratios in split.items():

@@ -116,7 +116,7 @@ def test_ctrl_c_says_how_to_go_on(command, words, tmp_path):
         "try:",
         "import search.commands.shared as s, search.data.names as n, spaces.custom as c\n"
         "def stop(*_): raise KeyboardInterrupt\n"
-        "n.check = c.load_space = stop\ntry:",
+        "n.check_data_name = c.load_space = stop\ntry:",
         1,
     )
     done = subprocess.run([sys.executable, "-c", interrupted, *command], cwd=tmp_path, capture_output=True, text=True)
@@ -125,7 +125,7 @@ def test_ctrl_c_says_how_to_go_on(command, words, tmp_path):
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
-    arguments, words = BAD[case]
+    arguments, message = BAD[case]
     (tmp_path / "broken.toml").write_text("epochs = 3\n")
     (tmp_path / "space.toml").write_text('[space]\nbase = "cifar"\nratios = [0]\n')
     (tmp_path / "broken.json").write_text("{")
@@ -133,14 +133,14 @@ def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     done = subprocess.run([sys.executable, "-c", SPY, *arguments], cwd=tmp_path, capture_output=True, text=True)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("ghostnas: "), done.stderr
-    assert words in lines[0]
+    assert message in lines[0]
     assert done.stdout.strip() == "False", "torch was loaded to say so"
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_cost_for_machines(tmp_path):
-    facts = json.loads(ghostnas("cost", "ghostnet-1.0", "--json", cwd=tmp_path).stdout)
-    assert (facts["macs"], facts["params"], facts["resolution"]) == (141_150_512, 5_182_508, 224)
+    output = json.loads(ghostnas("cost", "ghostnet-1.0", "--json", cwd=tmp_path).stdout)
+    assert (output["macs"], output["params"], output["resolution"]) == (141_150_512, 5_182_508, 224)
     (tmp_path / "arch.json").write_text(small_arch().to_json())
     by_file = json.loads(ghostnas("cost", "arch.json", "--json", cwd=tmp_path).stdout)
     by_folder = json.loads(ghostnas("cost", ".", "--json", cwd=tmp_path).stdout)
@@ -150,15 +150,15 @@ def test_cost_for_machines(tmp_path):
 def test_space_for_machines(tmp_path):
     from spaces import named_space
 
-    facts = json.loads(ghostnas("space", "cifar", "--json", cwd=tmp_path).stdout)
-    assert facts["size"] == named_space("cifar").size
-    assert set(facts["dimensions"]) == {"width", "ratio", "cheap_kernel", "se"}
+    output = json.loads(ghostnas("space", "cifar", "--json", cwd=tmp_path).stdout)
+    assert output["size"] == named_space("cifar").size
+    assert set(output["dimensions"]) == {"width", "ratio", "cheap_kernel", "se"}
     (tmp_path / "mine.toml").write_text('[space]\nbase = "digits-plus"\nratios = [1, 2]\nalign = 4\n')
-    facts = json.loads(ghostnas("space", "mine.toml", "--json", cwd=tmp_path).stdout)
-    assert facts["space"] == "mine" and facts["align"] == 4 and len(facts["dimensions"]) == 8
-    histogram = facts["histogram"]
+    output = json.loads(ghostnas("space", "mine.toml", "--json", cwd=tmp_path).stdout)
+    assert output["space"] == "mine" and output["align"] == 4 and len(output["dimensions"]) == 8
+    histogram = output["histogram"]
     assert sum(histogram["counts"]) == histogram["networks"] == 20_000
-    assert facts["macs"][0] <= histogram["macs"][0] < histogram["macs"][-1] <= facts["macs"][1]
+    assert output["macs"][0] <= histogram["macs"][0] < histogram["macs"][-1] <= output["macs"][1]
 
 
 def test_space_for_people(tmp_path):
@@ -166,7 +166,7 @@ def test_space_for_people(tmp_path):
 
     text = ghostnas("space", "digits-plus", cwd=tmp_path).stdout
     assert f"digits-plus: {named_space('digits-plus').size:,} networks" in text
-    for words in (
+    for message in (
         "smallest  ",
         "largest  ",
         "multiply-adds",
@@ -175,7 +175,7 @@ def test_space_for_people(tmp_path):
         "hidden expansion",
         "1, 2, 3  (stages.1",
     ):
-        assert words in text
+        assert message in text
 
 
 def test_help_names_every_command_of_the_contract(tmp_path):
@@ -185,16 +185,16 @@ def test_help_names_every_command_of_the_contract(tmp_path):
 
 
 def test_costs_layer_by_layer_add_up(tmp_path):
-    facts = json.loads(ghostnas("cost", "ghostnet-1.3", "--layers", "--json", cwd=tmp_path).stdout)
+    output = json.loads(ghostnas("cost", "ghostnet-1.3", "--layers", "--json", cwd=tmp_path).stdout)
     for key in ("macs", "params"):
-        assert sum(layer[key] for layer in facts["layers"]) == facts[key]
+        assert sum(layer[key] for layer in output["layers"]) == output[key]
     lines = ghostnas("cost", "ghostnet-1.3", "--layers", cwd=tmp_path).stdout.splitlines()
-    assert len([line for line in lines if line.startswith("blocks.")]) == len(facts["layers"]) - 3
+    assert len([line for line in lines if line.startswith("blocks.")]) == len(output["layers"]) - 3
     assert any(line.startswith("classifier ") and "1,280,000" in line for line in lines)
 
 
 def test_weights_of_another_architecture_are_refused_by_the_names_that_differ(tmp_path):
-    weights.save(GhostNet(small_arch(), 4), tmp_path / "net.pth")
+    weights.save_weights(GhostNet(small_arch(), 4), tmp_path / "net.pth")
     (tmp_path / "arch.json").write_text(small_arch().to_json())
     (tmp_path / "other.json").write_text(small_arch(tail_chs=25).to_json())
     done = ghostnas("export", "other.json", "--weights", "net.pth", "--out", "there", cwd=tmp_path)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from search.data.datasets import load, statistics
+from search.data.datasets import load_data, statistics
 from search.data.encoded import EncodedSplit
-from search.data.names import check
+from search.data.names import check_data_name
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import Training
@@ -19,7 +19,7 @@ from search.recipes.schema import Training
 
 @pytest.fixture(scope="module")
 def digits():
-    return load("digits", 16)
+    return load_data("digits", 16)
 
 
 def test_splits_are_disjoint_cover_all_and_keep_classes_in_proportion(digits):
@@ -29,12 +29,12 @@ def test_splits_are_disjoint_cover_all_and_keep_classes_in_proportion(digits):
         share = split.labels.bincount(minlength=10) / len(split)
         assert (share - 0.1).abs().max() < 0.025
     rows = torch.cat([split.images.flatten(1) for split in splits])
-    original = len(load("digits", 8).train.images.flatten(1).unique(dim=0))
+    original = len(load_data("digits", 8).train.images.flatten(1).unique(dim=0))
     assert len(rows.unique(dim=0)) > 1790 and original > 1000  # scikit-learn's set holds a few twins
 
 
 def test_loading_again_gives_the_same_splits(digits):
-    again = load("digits", 16)
+    again = load_data("digits", 16)
     assert torch.equal(again.search.images, digits.search.images) and torch.equal(again.test.labels, digits.test.labels)
 
 
@@ -64,7 +64,7 @@ def parquet_folder(folder, train=120, test=40, size=8):
 
 
 def test_parquet_in_the_hugging_face_layout(tmp_path):
-    data = load(f"parquet:{parquet_folder(tmp_path)}", 16)
+    data = load_data(f"parquet:{parquet_folder(tmp_path)}", 16)
     assert (data.num_classes, data.in_chs, len(data.test)) == (3, 3, 40)
     assert len(data.train) + len(data.search) + len(data.calibration) == 120
     assert data.train.images.shape[-1] == 16
@@ -82,7 +82,7 @@ def image_folder(folder, **counts):
 
 def test_image_folders(tmp_path):
     image_folder(tmp_path, train=20, val=6)
-    data = load(f"imagefolder:{tmp_path}", 16)
+    data = load_data(f"imagefolder:{tmp_path}", 16)
     assert data.classes == ("cat", "dog") and len(data.test) == 12
 
 
@@ -93,39 +93,39 @@ def test_images_without_a_test_part_are_divided_by_class(inside, tmp_path):
     (tmp_path / inside / "owl").mkdir()
     one.save(tmp_path / inside / "owl" / "only.png")
     name = f"imagefolder:{tmp_path}?test=0.2"
-    data, again = load(name, 8), load(name, 8)
+    data, again = load_data(name, 8), load_data(name, 8)
     assert data.test.labels.bincount(minlength=3).tolist() == [6, 6, 0]  # an only image is to train with
     assert len(data.train) + len(data.search) + len(data.calibration) == 49
     seen = torch.cat([split.images for split in (data.train, data.search, data.calibration, data.test)])
     assert len(seen.flatten(1).unique(dim=0)) == 61 and torch.equal(data.test.images, again.test.images)
-    other = load(f"imagefolder:{tmp_path}?test=0.3", 8)
+    other = load_data(f"imagefolder:{tmp_path}?test=0.3", 8)
     assert len(other.test) == 18 and other.fingerprint != data.fingerprint
     with pytest.raises(UserError, match=r"\?test=0.2 after the path holds out a fifth"):
-        load(f"imagefolder:{tmp_path}", 8)
+        load_data(f"imagefolder:{tmp_path}", 8)
 
 
 def test_parquet_without_a_test_part_is_divided_and_one_with_a_test_part_is_not(tmp_path):
     parquet_folder(tmp_path)
     with pytest.raises(UserError, match="has a test part of its own"):
-        load(f"parquet:{tmp_path}?test=0.25", 8)
+        load_data(f"parquet:{tmp_path}?test=0.25", 8)
     (tmp_path / "test.parquet").unlink()
-    data = load(f"parquet:{tmp_path}?test=0.25", 8)
+    data = load_data(f"parquet:{tmp_path}?test=0.25", 8)
     assert data.test.labels.bincount().tolist() == [10, 10, 10] and len(data.train) == 63
 
 
 def test_what_is_refused(tmp_path):
-    for name, words in (
+    for name, message in (
         ("mars", "data is one of"),
         ("parquet:/no/such/folder", "no folder"),
         (f"parquet:{tmp_path}", "no train"),
         (f"imagefolder:{tmp_path}", "imagefolder needs"),
     ):
-        with pytest.raises(UserError, match=words):
-            check(name)
+        with pytest.raises(UserError, match=message):
+            check_data_name(name)
     (tmp_path / "train.parquet").write_bytes(b"not parquet")
     (tmp_path / "test.parquet").write_bytes(b"not parquet")
     with pytest.raises(UserError, match="Hugging Face image layout"):
-        load(f"parquet:{tmp_path}", 8)
+        load_data(f"parquet:{tmp_path}", 8)
 
 
 @pytest.fixture
@@ -140,9 +140,9 @@ def pixels(data, images):
 
 
 def test_a_folder_too_large_for_memory_streams_the_same_images(folder, monkeypatch):
-    whole = load(f"imagefolder:{folder}", 16)
+    whole = load_data(f"imagefolder:{folder}", 16)
     monkeypatch.setattr("search.data.datasets.IN_MEMORY", 0)
-    data = load(f"imagefolder:{folder}", 16)
+    data = load_data(f"imagefolder:{folder}", 16)
     assert isinstance(data.train, EncodedSplit) and isinstance(data.test, EncodedSplit)
     assert torch.equal(data.search.images, whole.search.images) and torch.equal(data.train.labels, whole.train.labels)
     streamed = list(data.batches(data.test, 8))
@@ -153,7 +153,7 @@ def test_a_folder_too_large_for_memory_streams_the_same_images(folder, monkeypat
 
 def test_training_images_of_a_stream_depend_on_their_seed_alone(folder, monkeypatch):
     monkeypatch.setattr("search.data.datasets.IN_MEMORY", 0)
-    data = load(f"imagefolder:{folder}", 16)
+    data = load_data(f"imagefolder:{folder}", 16)
     train = Augment(data, Training(epochs=1, crop="resized")).split()
     first = list(train.stream([(torch.tensor([3, 1, 4]), 7), (torch.tensor([1, 5]), 8)]))
     again = list(train.stream([(torch.tensor([1, 5]), 8), (torch.tensor([4]), 7), (torch.tensor([4]), 9)]))

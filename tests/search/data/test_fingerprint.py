@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from search.data.datasets import load
+from search.data.datasets import load_data
 from search.data.fingerprint import fingerprint
 from tests.search.data.test_datasets import parquet_folder
 
@@ -67,6 +67,6 @@ def test_parquet_is_what_is_in_it(tmp_path):
 
 
 def test_data_that_a_name_says_all_of_is_its_name_and_loaded_data_knows_its_own(tmp_path):
-    assert fingerprint("cifar10") == "cifar10" and load("digits", 8).fingerprint == "digits"
+    assert fingerprint("cifar10") == "cifar10" and load_data("digits", 8).fingerprint == "digits"
     name = f"parquet:{parquet_folder(tmp_path)}"
-    assert load(name, 8).fingerprint == load(name, 16, limit=50).fingerprint == fingerprint(name)
+    assert load_data(name, 8).fingerprint == load_data(name, 16, limit=50).fingerprint == fingerprint(name)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from search.data.encoded import EncodedSplit
-from search.data.images import GROUND, MAX_PIXELS, ImageSource, check_header, decode, decode_all, middle
+from search.data.images import GROUND, MAX_PIXELS, ImageSource, centre_crop, check_header, decode, decode_all
 from search.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -35,25 +35,25 @@ def pixels(source: ImageSource) -> np.ndarray:
 def test_sixteen_bits_are_scaled_to_eight(kind):
     fine = GREY.astype(np.uint16) * 257 + RNG.integers(-100, 100, GREY.shape)
     fine = np.clip(fine, 0, 65535).astype(np.uint16)
-    found = pixels(encoded(Image.fromarray(fine), kind))
-    assert np.abs(found - GREY[..., None]).max() <= 1
-    np.testing.assert_array_equal(found, pixels(encoded(Image.fromarray(GREY))).round())
+    result = pixels(encoded(Image.fromarray(fine), kind))
+    assert np.abs(result - GREY[..., None]).max() <= 1
+    np.testing.assert_array_equal(result, pixels(encoded(Image.fromarray(GREY))).round())
 
 
 def test_sixteen_bit_colours_are_scaled_to_eight():
     height, width, _ = COLOUR.shape
     rows = b"".join(b"\0" + (COLOUR[y].astype(np.uint16) * 257).astype(">u2").tobytes() for y in range(height))
-    found = pixels(ImageSource("x.png", png(width, height, 16, 2, zlib.compress(rows))))
-    assert np.abs(found - COLOUR).max() <= 1
+    result = pixels(ImageSource("x.png", png(width, height, 16, 2, zlib.compress(rows))))
+    assert np.abs(result - COLOUR).max() <= 1
 
 
 def png(width: int, height: int, bits: int, colour: int, content: bytes) -> bytes:
     """A PNG file with any header; colour 0 is grey, 2 is RGB."""
-    made = b"\x89PNG\r\n\x1a\n"
+    built = b"\x89PNG\r\n\x1a\n"
     head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     for name, part in ((b"IHDR", head), (b"IDAT", content), (b"IEND", b"")):
-        made += struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
-    return made
+        built += struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
+    return built
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -79,9 +79,9 @@ def test_cmyk_has_the_colours_that_ink_on_paper_has():
     colours = np.zeros((16, 16, 4), np.uint8)
     colours[:, :8] = (255, 0, 0, 0)  # cyan
     colours[:, 8:] = (0, 0, 255, 128)  # yellow, half black
-    found = pixels(encoded(Image.fromarray(colours, "CMYK"), "JPEG", quality=100))
-    assert np.abs(found[:, :7] - (0, 255, 255)).max() <= 3
-    assert np.abs(found[:, 9:] - (127, 127, 0)).max() <= 3
+    result = pixels(encoded(Image.fromarray(colours, "CMYK"), "JPEG", quality=100))
+    assert np.abs(result[:, :7] - (0, 255, 255)).max() <= 3
+    assert np.abs(result[:, 9:] - (127, 127, 0)).max() <= 3
 
 
 def test_grey_and_bilevel_images_are_the_same_in_every_channel():
@@ -125,14 +125,14 @@ def test_pixels_of_other_kinds_are_refused():
 
 def test_damage_is_told_with_the_name_of_the_file(tmp_path):
     whole = encoded(Image.fromarray(RNG.integers(0, 256, (50, 50, 3), dtype=np.uint8))).content
-    for name, content, words in (
+    for name, content, message in (
         ("empty.png", b"", "it is empty"),
         ("cut.png", whole[: len(whole) // 2], "truncated"),
         ("._x.png", b"\0\x05\x16\x07" * 20, "none of BMP, GIF"),
         ("page.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of BMP, GIF"),  # runs a program
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=words) as caught:
+        with pytest.raises(UserError, match=message) as caught:
             decode(ImageSource(str(tmp_path / name)))
         assert str(caught.value).startswith(f"{tmp_path / name} can't be read as an image: ")
         assert "\n" not in str(caught.value)
@@ -155,22 +155,22 @@ def test_a_long_strip_is_cropped_before_it_is_scaled():
     strip = np.zeros((2, 20_000, 3), np.uint8)
     strip[:, 9_999:10_001] = 200
     begun = time.process_time()
-    found = middle(Image.fromarray(strip), 224)
+    result = centre_crop(Image.fromarray(strip), 224)
     assert time.process_time() - begun < 5  # 15 s and 3.3 GB when it was scaled as a whole
-    assert found.size == (224, 224) and np.asarray(found).min() == 200
+    assert result.size == (224, 224) and np.asarray(result).min() == 200
 
 
 @pytest.mark.parametrize("resolution", [16, 96])
 def test_the_middle_is_the_same_of_an_image_and_of_a_tensor(resolution):
     """Seven eighths of the shorter side from 96 pixels on, all of it below."""
     ramp = np.broadcast_to(np.linspace(0, 255, 200)[None, :, None], (160, 200, 3)).astype(np.uint8)
-    found = np.asarray(middle(Image.fromarray(ramp), resolution)).astype(int)
+    result = np.asarray(centre_crop(Image.fromarray(ramp), resolution)).astype(int)
     side = 140 if resolution >= 96 else 160
     centres = (np.arange(resolution) + 0.5) * side / resolution + (200 - side) / 2
     inner = slice(2, -2)  # at its ends the filter sees fewer pixels
-    assert np.abs(found[5, inner, 0] - centres[inner] * 255 / 200).max() < 2
-    tensor = middle(torch.from_numpy(ramp.copy()).permute(2, 0, 1), resolution).permute(1, 2, 0)
-    assert np.abs(tensor.numpy().astype(int) - found).max() <= 1
+    assert np.abs(result[5, inner, 0] - centres[inner] * 255 / 200).max() < 2
+    tensor = centre_crop(torch.from_numpy(ramp.copy()).permute(2, 0, 1), resolution).permute(1, 2, 0)
+    assert np.abs(tensor.numpy().astype(int) - result).max() <= 1
 
 
 def test_a_stream_names_the_image_that_it_could_not_decode():

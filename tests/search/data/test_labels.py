@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from search.data import datasets
-from search.data.datasets import Split, load
+from search.data.datasets import Split, load_data
 from search.data.labels import MIN_TRAIN
 from search.errors import UserError
 from tests.search.commands.test_cli import ghostnas
@@ -64,7 +64,7 @@ def all_labels(data) -> list[int]:
     ids=str,
 )
 def test_labels_of_every_kind_are_places_among_the_classes(kind, labels, names, classes, tmp_path):
-    data = load(folder_of(tmp_path, labels * 20 + labels[:1] * 3, labels * 3, kind, names), 8)
+    data = load_data(folder_of(tmp_path, labels * 20 + labels[:1] * 3, labels * 3, kind, names), 8)
     assert data.classes == classes
     place = [classes.index(str(label)) if not names or kind != pa.int16() else label for label in labels]
     assert all_labels(data) == sorted(place * 20 + place[:1] * 3) and data.test.labels.tolist() == place * 3
@@ -87,17 +87,17 @@ BAD_LABELS = {
 
 @pytest.mark.parametrize("case", BAD_LABELS)
 def test_labels_that_no_class_has_are_refused_with_their_row(case, tmp_path):
-    kind, labels, names, words = BAD_LABELS[case]
+    kind, labels, names, message = BAD_LABELS[case]
     source = folder_of(tmp_path, labels + labels[:2] * 20, labels[:2] * 3, kind, names)
-    with pytest.raises(UserError, match=words) as caught:
-        load(source, 8)
+    with pytest.raises(UserError, match=message) as caught:
+        load_data(source, 8)
     assert str(tmp_path / "train.parquet") in str(caught.value)
 
 
 @pytest.mark.parametrize("label", [2, -1], ids=["beyond the training part's", "hidden for one image"])
 def test_test_labels_are_held_to_the_training_classes(label, tmp_path):
     with pytest.raises(UserError, match=rf"test\.parquet, row 1 has the label {label}"):
-        load(folder_of(tmp_path, [0, 1] * 20, [0, label, 1, 1], pa.int64()), 8)
+        load_data(folder_of(tmp_path, [0, 1] * 20, [0, label, 1, 1], pa.int64()), 8)
 
 
 def test_hidden_test_labels_give_way_to_a_validation_part(tmp_path, capfd):
@@ -106,9 +106,9 @@ def test_hidden_test_labels_give_way_to_a_validation_part(tmp_path, capfd):
         write(tmp_path / f"data/train-0000{k}-of-00002.parquet", [k, 1] * 10, pa.int64(), ["a", "b"], "img")
     write(tmp_path / "data/test-00000-of-00001.parquet", [-1] * 6, pa.int64(), ["a", "b"], "img")
     with pytest.raises(UserError, match="no test labels: all are hidden"):
-        load(f"parquet:{tmp_path}", 8)
+        load_data(f"parquet:{tmp_path}", 8)
     write(tmp_path / "data/validation-00000-of-00001.parquet", [0, 1, 1, 1, 1], pa.int64(), ["a", "b"], "img")
-    data = load(f"parquet:{tmp_path}", 8)
+    data = load_data(f"parquet:{tmp_path}", 8)
     assert data.test.labels.tolist() == [0, 1, 1, 1, 1] and all_labels(data) == [0] * 10 + [1] * 30
     assert "test-00000-of-00001.parquet: its labels are hidden" in capfd.readouterr().err.replace("\n", "")
 
@@ -118,41 +118,41 @@ def test_the_parts_of_a_parquet_folder_have_the_same_classes(tmp_path):
     write(tmp_path / "train-1.parquet", [0, 1] * 10, pa.int64(), ["b", "c"])
     write(tmp_path / "test.parquet", [0, 1] * 2, pa.int64(), ["b", "a"])
     with pytest.raises(UserError, match=r"train-0\.parquet has a; only .*train-1\.parquet has c"):
-        load(f"parquet:{tmp_path}", 8)
+        load_data(f"parquet:{tmp_path}", 8)
     write(tmp_path / "train-1.parquet", [0, 1] * 10, pa.int64(), ["a", "b"])
     with pytest.raises(UserError, match="train and test differ: their order is not the same"):
-        load(f"parquet:{tmp_path}", 8)
+        load_data(f"parquet:{tmp_path}", 8)
 
 
 def test_images_of_a_parquet_file_may_differ_in_size_and_are_named_by_their_row(tmp_path):
     images = [png((8 + k, 12)) for k in range(40)]
     write(tmp_path / "train.parquet", [0, 1] * 20, pa.int64(), images=images)
     write(tmp_path / "test.parquet", [0, 1] * 2, pa.int64())
-    assert load(f"parquet:{tmp_path}", 8).train.resolution == 8
+    assert load_data(f"parquet:{tmp_path}", 8).train.resolution == 8
     images[7] = images[7][:60]
     write(tmp_path / "train.parquet", [0, 1] * 20, pa.int64(), images=images)
     with pytest.raises(UserError, match=r"train\.parquet, row 7 can't be read as an image: "):
-        load(f"parquet:{tmp_path}", 8)
+        load_data(f"parquet:{tmp_path}", 8)
     pq.write_table(pa.table({"image": [None] * 40, "label": [0, 1] * 20}), tmp_path / "train.parquet")
     with pytest.raises(UserError, match=r"row 0: `image` holds no encoded image, but NoneType"):
-        load(f"parquet:{tmp_path}", 8)
+        load_data(f"parquet:{tmp_path}", 8)
     pq.write_table(pa.table({"photo": [b""] * 40, "label": [0, 1] * 20}), tmp_path / "train.parquet")
     with pytest.raises(UserError, match="a column image or img is needed, but it has photo, label"):
-        load(f"parquet:{tmp_path}", 8)
+        load_data(f"parquet:{tmp_path}", 8)
 
 
 def test_parquet_files_that_memory_cant_hold_are_refused_before_they_are_read(tmp_path, monkeypatch):
     """Here four megabytes of zeros in a file of some hundred bytes."""
     monkeypatch.setattr(os, "sysconf", lambda _: 1500)  # 2.25 MB of memory
     source = folder_of(tmp_path, [0, 1] * 20, [0, 1] * 2, pa.int64())
-    assert load(source, 8).num_classes == 2
+    assert load_data(source, 8).num_classes == 2
     write(tmp_path / "train.parquet", [0, 1] * 20, pa.int64(), images=[bytes(100_000)] * 40)
     pq.write_table(
         pq.read_table(tmp_path / "train.parquet"), tmp_path / "train.parquet", use_dictionary=False, compression="zstd"
     )
     assert (tmp_path / "train.parquet").stat().st_size < 200_000
     with pytest.raises(UserError, match="parquet files are held in memory, 0 GB here, but these have"):
-        load(source, 8)
+        load_data(source, 8)
 
 
 def test_folders_ignore_hidden_files_and_count_the_others(tmp_path, capfd):
@@ -168,22 +168,22 @@ def test_folders_ignore_hidden_files_and_count_the_others(tmp_path, capfd):
     (tmp_path / "train/dog/deeper/one.PNG").write_bytes(png())
     (tmp_path / "test").mkdir()  # flat, without labels, beside val
     (tmp_path / "test/1.png").write_bytes(png())
-    data = load(f"imagefolder:{tmp_path}", 8)
+    data = load_data(f"imagefolder:{tmp_path}", 8)
     assert data.classes == ("cat", "dog") and all_labels(data) == [0] * 20 + [1] * 21 and len(data.test) == 12
-    told = capfd.readouterr().err.replace("\n", "")
-    assert "4 files skipped, which are no images by their names: 2 .heic, 1 .txt, 1 no extension" in told
+    message = capfd.readouterr().err.replace("\n", "")
+    assert "4 files skipped, which are no images by their names: 2 .heic, 1 .txt, 1 no extension" in message
 
 
 def test_folders_of_other_classes_say_which(tmp_path):
     image_folder(tmp_path, train=20, val=6)
     (tmp_path / "val/dog").rename(tmp_path / "val/wolf")
     with pytest.raises(UserError, match=r"only .*train has dog; only .*val has wolf"):
-        load(f"imagefolder:{tmp_path}", 8)
+        load_data(f"imagefolder:{tmp_path}", 8)
     (tmp_path / "train/wolf").mkdir()
     (tmp_path / "train/wolf/a.heic").write_bytes(b"x")
     (tmp_path / "val/dog").mkdir()
     with pytest.raises(UserError, match=r"train/wolf has no images \(skipped: 1 \.heic\)"):
-        load(f"imagefolder:{tmp_path}", 8)
+        load_data(f"imagefolder:{tmp_path}", 8)
 
 
 def small(path, train: int, classes: int, fills=(None,)) -> str:
@@ -205,11 +205,11 @@ def small(path, train: int, classes: int, fills=(None,)) -> str:
 )
 def test_too_little_to_learn_from_is_one_line(train, classes, fills, words, tmp_path):
     with pytest.raises(UserError, match=words):
-        load(small(tmp_path, train, classes, fills), 8)
+        load_data(small(tmp_path, train, classes, fills), 8)
 
 
 def test_the_smallest_data_set_has_images_in_every_part(tmp_path):
-    data = load(small(tmp_path, MIN_TRAIN, 2), 8)
+    data = load_data(small(tmp_path, MIN_TRAIN, 2), 8)
     assert (len(data.train), len(data.search), len(data.calibration)) == (28, 8, 4)
     assert set(data.search.labels.tolist()) == set(data.calibration.labels.tolist()) == {0, 1}
 
@@ -220,7 +220,7 @@ def test_images_that_are_all_alike_are_refused(tmp_path):
     for file in tmp_path.glob("*/*/*.png"):
         file.write_bytes(content)
     with pytest.raises(UserError, match="the images are all the same"):
-        load(f"imagefolder:{tmp_path}", 8)
+        load_data(f"imagefolder:{tmp_path}", 8)
 
 
 def test_a_damaged_file_ends_the_command_in_one_line_before_anything_is_written(tmp_path):
@@ -229,8 +229,8 @@ def test_a_damaged_file_ends_the_command_in_one_line_before_anything_is_written(
     file.write_bytes(png_of(13_000, 13_000, 8, 0, b""))
     done = ghostnas("train", "--data", "imagefolder:images", "--out", "net", cwd=tmp_path)
     assert done.returncode == 2 and not (tmp_path / "net").exists()
-    told = "images/train/dog/7.png can't be read as an image: at most 89,478,485 pixels, but it has 13,000 x 13,000"
-    assert done.stderr.startswith(f"ghostnas: {told}") and len(done.stderr.splitlines()) == 1
+    message = "images/train/dog/7.png can't be read as an image: at most 89,478,485 pixels, but it has 13,000 x 13,000"
+    assert done.stderr.startswith(f"ghostnas: {message}") and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("limit", [datasets.IN_MEMORY, 0], ids=["in memory", "streamed"])
@@ -238,11 +238,11 @@ def test_damage_is_seen_on_loading_and_in_a_stream_by_the_headers(limit, tmp_pat
     monkeypatch.setattr(datasets, "IN_MEMORY", limit)
     image_folder(tmp_path, train=20, val=6)
     file = tmp_path / "train/dog/7.png"
-    for content, words in ((b"", "it is empty"), (b"\0\5\x16\7" * 9, "it is none of"), (None, "it is not a file")):
+    for content, message in ((b"", "it is empty"), (b"\0\5\x16\7" * 9, "it is none of"), (None, "it is not a file")):
         file.unlink()
         if content is None:
             os.mkfifo(file)
         else:
             file.write_bytes(content)
-        with pytest.raises(UserError, match=rf"dog/7\.png can't be read as an image: {words}"):
-            load(f"imagefolder:{tmp_path}", 8)
+        with pytest.raises(UserError, match=rf"dog/7\.png can't be read as an image: {message}"):
+            load_data(f"imagefolder:{tmp_path}", 8)

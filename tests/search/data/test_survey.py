@@ -32,12 +32,12 @@ def folder(tmp_path):
 
 
 def test_a_folder_without_a_test_part(folder):
-    found = survey(str(folder))
-    assert found.classes == ("cat", "dog") and found.train == (32, 17) and found.test == (8, 4)
-    assert found.name == f"imagefolder:{folder}?test=0.2" and found.test_share == 0.2
-    assert list(found.unreadable) == [str(folder / "cat" / "damaged.jpg")]
-    assert found.channels == "mixed" and found.grey == 14 + 7
-    assert found.shorter_sides == (20, sorted([*range(20, 60), *range(20, 41)])[30], 59)
+    result = survey(str(folder))
+    assert result.classes == ("cat", "dog") and result.train == (32, 17) and result.test == (8, 4)
+    assert result.name == f"imagefolder:{folder}?test=0.2" and result.test_share == 0.2
+    assert list(result.unreadable) == [str(folder / "cat" / "damaged.jpg")]
+    assert result.channels == "mixed" and result.grey == 14 + 7
+    assert result.shorter_sides == (20, sorted([*range(20, 60), *range(20, 41)])[30], 59)
 
 
 def test_a_folder_with_a_test_part_is_taken_as_it_is(folder):
@@ -48,8 +48,8 @@ def test_a_folder_with_a_test_part_is_taken_as_it_is(folder):
                 file.rename(folder / part / label / file.name)
         for k in range(10):
             picture(30, 30, False, k).save(folder / "train" / label / f"more-{k}.png")
-    found = survey(f"imagefolder:{folder}")
-    assert (found.train, found.test, found.test_share) == ((20, 20), (10, 10), None)
+    result = survey(f"imagefolder:{folder}")
+    assert (result.train, result.test, result.test_share) == ((20, 20), (10, 10), None)
 
 
 def test_parquet_is_known_by_its_files(tmp_path):
@@ -59,8 +59,8 @@ def test_parquet_is_known_by_its_files(tmp_path):
         picture(16, 16, False, k).save(content, "PNG")
         rows.append({"image": {"bytes": content.getvalue(), "path": None}, "label": k % 3})
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
-    found = survey(str(tmp_path))
-    assert (found.train, found.test, found.channels) == ((16,) * 3, (4,) * 3, "colour")
+    result = survey(str(tmp_path))
+    assert (result.train, result.test, result.channels) == ((16,) * 3, (4,) * 3, "colour")
 
 
 def test_what_is_no_set_of_pictures_is_refused(tmp_path):

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from search.data import datasets
-from search.data.datasets import Data, Split, load
-from search.data.transforms import Augment, Transform, shifted
+from search.data.datasets import Data, Split, load_data
+from search.data.transforms import Augment, Transform, shift_images
 from search.recipes.schema import SupernetTraining, Training
 from search.training.retrain import retrain
 from search.training.supernet import space_for
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def test_shifts_and_mirror_images_equal_a_loop():
     images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
     for flip in (False, True):
-        out = shifted(images, 2, flip, np.random.default_rng(3))
+        out = shift_images(images, 2, flip, np.random.default_rng(3))
         rng = np.random.default_rng(3)
         dy, dx = rng.integers(5, size=5), rng.integers(5, size=5)
         flips = rng.random(5) < 0.5 * flip
@@ -49,8 +49,8 @@ def test_left_and_right_are_mixed_up_only_where_a_recipe_lets_them():
     original, mirrored = data.train.images, data.train.images.flip(3)
 
     def flipped(data: Data, **keys) -> list[bool]:
-        found = seen(data, crop="none", **keys)
-        same, other = ((found == each).flatten(1).all(1) for each in (original, mirrored))
+        result = seen(data, crop="none", **keys)
+        same, other = ((result == each).flatten(1).all(1) for each in (original, mirrored))
         assert (same ^ other).all()
         return other.tolist()
 
@@ -60,7 +60,7 @@ def test_left_and_right_are_mixed_up_only_where_a_recipe_lets_them():
 
 
 def test_defaults_are_those_of_the_data_set_and_of_the_resolution():
-    assert not load("digits", 16).flip
+    assert not load_data("digits", 16).flip
     for side, pad, crops in ((16, 2, False), (95, 11, False), (96, 0, True)):
         augment = Augment(made_up(side), Training(epochs=1))
         assert (augment.pad, augment.transform.crops, augment.flip) == (pad, crops, True)
@@ -76,8 +76,8 @@ def test_resized_crops_take_the_share_of_the_area_that_they_are_told():
     place[..., 1], place[..., 2] = np.mgrid[:200, :200]
     shares = []
     for seed in range(60):
-        found = np.asarray(Transform(32, 0.3)(Image.fromarray(place), seed)).astype(float)
-        height, width = (np.ptp(found[..., channel]) * 32 / 31 for channel in (1, 2))
+        result = np.asarray(Transform(32, 0.3)(Image.fromarray(place), seed)).astype(float)
+        height, width = (np.ptp(result[..., channel]) * 32 / 31 for channel in (1, 2))
         assert 0.7 < width / height < 1.4  # torchvision's 3/4 to 4/3
         shares.append(height * width / 200**2)
     assert 0.28 < min(shares) < 0.4 and 0.8 < max(shares) < 1.05
@@ -104,7 +104,7 @@ def test_a_folder_is_trained_on_alike_in_memory_and_as_a_stream(keys, tmp_path, 
     arch, weights = space_for("digits", 2, 3).smallest, []
     for name, limit in (("memory", datasets.IN_MEMORY), ("stream", 0)):
         monkeypatch.setattr(datasets, "IN_MEMORY", limit)
-        data = load(f"imagefolder:{tmp_path / 'images'}", 16)
+        data = load_data(f"imagefolder:{tmp_path / 'images'}", 16)
         assert isinstance(data.train, Split) == (name == "memory")
         retrain(arch, replace(data, mean=(0.4,) * 3, std=(0.2,) * 3), config, tmp_path / name, device=CPU)
         weights.append((tmp_path / name / "weights.safetensors").read_bytes())

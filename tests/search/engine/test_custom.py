@@ -20,7 +20,7 @@ class Blocks(Objective):
 
     name: str = "blocks"
 
-    def settle(self, codes):
+    def known_metrics(self, codes):
         return {"blocks": np.array([len(SPACE.decode(code).blocks) for code in np.atleast_2d(codes)])}
 
 
@@ -55,8 +55,8 @@ def test_later_ones_know_earlier_ones():
     seen = []
     first = CustomObjective("first", function=lambda arch, metrics: 2.0)
     second = CustomObjective("second", function=lambda arch, metrics: seen.append(dict(metrics)) or 3.0)
-    found = CustomEvaluation(problem(), accuracy_of, [first, second])(SPACE.smallest)
-    assert found == {"accuracy": accuracy_of(SPACE.smallest), "first": 2.0, "second": 3.0}
+    result = CustomEvaluation(problem(), accuracy_of, [first, second])(SPACE.smallest)
+    assert result == {"accuracy": accuracy_of(SPACE.smallest), "first": 2.0, "second": 3.0}
     assert seen[0].keys() >= {"accuracy", "macs", "params", "latency_ms", "first"}
 
 
@@ -80,8 +80,8 @@ def test_a_module_of_the_users_is_found_in_the_current_folder(tmp_path, monkeypa
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
-    found = load_objective("mine_here:score")
-    assert isinstance(found, CustomObjective) and (found.name, found.maximise) == ("score", True)
+    result = load_objective("mine_here:score")
+    assert isinstance(result, CustomObjective) and (result.name, result.maximise) == ("score", True)
 
 
 HERE = "tests.search.own_code"
@@ -98,8 +98,8 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_what_is_none_is_told_in_a_line(what):
-    path, words = BAD[what]
-    with pytest.raises(UserError, match=words) as caught:
+    path, message = BAD[what]
+    with pytest.raises(UserError, match=message) as caught:
         load_objective(path)
     assert "\n" not in str(caught.value)
 

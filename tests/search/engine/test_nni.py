@@ -61,10 +61,10 @@ def test_nnis_own_strategies_explore_the_space_as_a_model_space(tmp_path):
 def test_patience_is_lent_and_given_back():
     from nni.experiment import launcher
 
-    from search.engine.backends.nni_backend import START_S, _patience
+    from search.engine.backends.nni_backend import START_S, _longer_start_timeout
 
     before = launcher._check_rest_server
-    with _patience():
+    with _longer_start_timeout():
         assert launcher._check_rest_server.keywords == {"retry": START_S}
         assert "retry" in before.__code__.co_varnames[: before.__code__.co_argcount]
     assert launcher._check_rest_server is before

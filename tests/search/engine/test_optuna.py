@@ -14,11 +14,11 @@ from search.engine.budgets import NONE
 from search.engine.limit import time_limit
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, PARAMS
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.engine.samplers.initial import STUCK
 from search.engine.study import open_storage
 from search.errors import UserError
-from spaces.custom import space_of
+from spaces.custom import parse_space
 from tests.search.conformance import Conformance
 from tests.search.searches import problem, run
 
@@ -74,7 +74,7 @@ def test_tpe_does_not_stall_in_a_small_space(tmp_path):
     choices = {"widths": [0.25, 0.5, 1.0], "ratios": [1, 2, 4], "cheap_kernels": [3]}
     small = replace(
         problem(lambda arch: _macs(arch) / 1e6),
-        space=space_of({"base": "digits", "rows": rows} | choices),
+        space=parse_space({"base": "digits", "rows": rows} | choices),
         objectives=(ACCURACY, PARAMS),
         budgets=NONE,
     )
@@ -101,15 +101,15 @@ def test_a_storage_shows_the_whole_study_and_the_log_says_the_same(tmp_path, kin
     study = optuna.load_study(study_name=name, storage=where)
     assert study.metric_names == ["accuracy", "latency_ms"]
     shown = [(t.user_attrs["arch"], t.state.name, t.values) for t in study.trials]
-    told = [(t["arch"], "COMPLETE", [t["accuracy"] or 0.0, t["latency_ms"]]) for t in rows]
-    assert shown == told
+    expected = [(t["arch"], "COMPLETE", [t["accuracy"] or 0.0, t["latency_ms"]]) for t in rows]
+    assert shown == expected
     choices = study.trials[0].distributions["blocks.0.0.ghost"].choices  # type: ignore[attr-defined]
     assert {"s=1", "s=2 d=3"} <= set(choices), "a dashboard shows what a choice means, not its number"
     space = problem().space
     for trial, row in zip(study.trials, rows, strict=True):
         ghosts = [block for stage in space.decode(np.array(row["code"])).stages for block in stage]
-        said = [trial.params[gene.name] for gene in space.genes if gene.kind == "ghost"]
-        assert [int(word[2]) for word in said] == [block.ratio for block in ghosts]
+        message = [trial.params[gene.name] for gene in space.genes if gene.kind == "ghost"]
+        assert [int(word[2]) for word in message] == [block.ratio for block in ghosts]
     assert rows == run(problem(), tmp_path / "bare", trials=16, population=6)
 
 
@@ -130,7 +130,7 @@ def test_a_journal_that_a_dead_search_locked_is_taken_over(tmp_path, monkeypatch
 
 def test_a_storage_that_is_none_is_said(tmp_path):
     with TrialLog(tmp_path / "log", {}) as log, pytest.raises(UserError, match=r"can't be opened|needs another"):
-        search(problem(), log, Plan(trials=1, storage="sqlite:////no/such/folder/x.db"))
+        search(problem(), log, SearchPlan(trials=1, storage="sqlite:////no/such/folder/x.db"))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from search.engine.limit import TimeLimit, time_limit
 from search.engine.log import TrialLog, read_trials
 from search.engine.objectives import ACCURACY, LATENCY, MACS, USUAL, Objective
 from search.engine.problem import Problem
-from search.engine.samplers.hypervolume_improvement import Gain
+from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
 from search.errors import UserError
 from search.pipeline.search_stage import SearchOutcome
 from spaces import SpaceError
@@ -27,7 +27,7 @@ def test_a_new_objective_and_a_new_evaluator_are_one_small_class_each(tmp_path):
     class Blocks(Objective):
         """Networks with squeeze-and-excitation in few blocks."""
 
-        def settle(self, codes):
+        def known_metrics(self, codes):
             return {"blocks": sum(codes[:, k] for k, gene in enumerate(SPACE.genes) if gene.kind == "se")}
 
     class Twice:
@@ -69,8 +69,8 @@ def test_impossible_budgets_are_answered_with_the_range_and_the_nearest():
 
 def test_initial_networks_meet_every_constraint_even_where_few_do():
     task = problem(flops="500k", latency_budget_ms=0.27)
-    drawn = task.columns(SPACE.sample_codes(np.random.default_rng(1), 4000))
-    assert (task.excess(drawn) == 0).mean() < 0.01
+    sampled = task.columns(SPACE.sample_codes(np.random.default_rng(1), 4000))
+    assert (task.excess(sampled) == 0).mean() < 0.01
     codes = task.initial(np.random.default_rng(0), 30)
     assert len(codes) == 30 and (task.excess(task.columns(codes)) == 0).all()
     least = FakePredictor()(FakePredictor().fastest()).high_ms[0]
@@ -185,10 +185,10 @@ def test_gain_is_hypervolume_but_for_a_factor(objectives):
     rows = [t | {"third": float(rng.random())} for t in trials_at(rng.random((12, 2)))]
     was, module.DIRECTIONS = module.DIRECTIONS, 20_000
     try:
-        gain = Gain(objectives, rows, 1, rng)
+        gain = HypervolumeImprovement(objectives, rows, 1, rng)
         new = rng.random((6, count))
         columns = {o.name: new[:, k] for k, o in enumerate(objectives)}
-        promised = gain.of(gain.worth(columns, {}))
+        promised = gain.expected(gain.contribution(columns, {}))
     finally:
         module.DIRECTIONS = was
     signs = np.array([o.sign for o in objectives])
@@ -235,6 +235,10 @@ def test_choosing_by_knee_budget_and_id():
     assert knee(bend)["accuracy"] == 0.8
     assert [t["accuracy"] for t in pick(bend, "knee, 3.5ms,0000000004, even:2")] == [0.8, 0.85, 0.2, 0.1, 0.9]
     assert pick(bend, "1k")[0]["accuracy"] == 0.9
-    for ways, words in (("best", "are chosen by"), ("ffffffffff", "no network ffffffffff"), ("0.5ms", "within 0.5ms")):
-        with pytest.raises(UserError, match=words):
+    for ways, message in (
+        ("best", "are chosen by"),
+        ("ffffffffff", "no network ffffffffff"),
+        ("0.5ms", "within 0.5ms"),
+    ):
+        with pytest.raises(UserError, match=message):
             pick(bend, ways)

@@ -11,7 +11,7 @@ import pytest
 
 from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.parallel.workers import connect
 from tests.search.conformance import Conformance
 from tests.search.searches import HEADER, accuracy_of, problem
@@ -52,7 +52,7 @@ def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
     thread.start()
     try:
         with TrialLog(log, HEADER) as trials:
-            plan = Plan(trials=30, population=10, workers=3, address=cluster.address)
+            plan = SearchPlan(trials=30, population=10, workers=3, address=cluster.address)
             backend("ray")(problem(a_second), trials, plan)
         thread.join()
         for _ in range(300):  # the head notices a dead node after some heartbeats

@@ -48,8 +48,8 @@ def exported(tmp_path_factory):
     net = randomise(GhostNet(small_arch(), 5)).eval()
     folder = tmp_path_factory.mktemp("export") / "all"
     timer = lambda sessions: dict.fromkeys(sessions, 1.5)  # noqa: E731
-    facts = {"accuracy": {"test": 0.5}, "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0], "data": "a test's"}
-    manifest = export(net, folder, HERE, IMAGES, facts, held_out=held_out(torch.randn(40, 3, 15, 15)), timer=timer)
+    metadata = {"accuracy": {"test": 0.5}, "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0], "data": "a test's"}
+    manifest = export(net, folder, HERE, IMAGES, metadata, held_out=held_out(torch.randn(40, 3, 15, 15)), timer=timer)
     return net, folder, manifest
 
 
@@ -58,13 +58,13 @@ def test_every_format_gives_the_networks_outputs_and_the_manifest_says_so(export
     assert manifest == json.loads((folder / "manifest.json").read_text())
     assert Arch.load(folder / "arch.json") == net.arch
     assert manifest["tried_on"]["real_images"] == 6 and manifest["accuracy"] == {"test": 0.5}
-    mains = {facts["format"]: facts for facts in manifest["files"].values() if "format" in facts}
+    mains = {file["format"]: file for file in manifest["files"].values() if "format" in file}
     assert list(mains) == HERE
-    for name, facts in mains.items():
+    for name, file in mains.items():
         if known.get(name).EXACT:
-            assert facts["largest_difference"] < 1e-3 and facts["top1_agreement"] == 1.0
-        assert facts["macs"] == (None if name == "executorch" else cost(net.arch, 5).macs)
-        assert facts["latency_ms"] == 1.5
+            assert file["largest_difference"] < 1e-3 and file["top1_agreement"] == 1.0
+        assert file["macs"] == (None if name == "executorch" else cost(net.arch, 5).macs)
+        assert file["latency_ms"] == 1.5
     assert set(mains["onnx-int8"]["accuracy"]) == {"before", "after", "images", "split"}
     listed = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert listed == {*manifest["files"], "manifest.json"}
@@ -72,8 +72,8 @@ def test_every_format_gives_the_networks_outputs_and_the_manifest_says_so(export
 
 def test_a_folder_is_verified_again_from_its_files_alone(exported, tmp_path):
     _, folder, manifest = exported
-    found = verify(shutil.copytree(folder, tmp_path / "copy"))
-    assert set(found) == {name for name, facts in manifest["files"].items() if "format" in facts}
+    result = verify(shutil.copytree(folder, tmp_path / "copy"))
+    assert set(result) == {name for name, file in manifest["files"].items() if "format" in file}
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "arch.json", "hub/README.md", "proof.safetensors"])
@@ -289,7 +289,7 @@ def test_a_file_that_its_runtime_cannot_read_is_one_line(exported, tmp_path, fil
 
 
 def test_the_onnx_file_takes_any_batch(exported):
-    session = onnx_file.load(exported[1])
+    session = onnx_file.load_session(exported[1])
     for batch in (1, 5):
         assert session(np.random.default_rng(0).standard_normal((batch, 3, 15, 15), dtype=np.float32)).shape == (
             batch,
@@ -323,8 +323,8 @@ def _wider(arch, shape):
 
 
 def test_a_file_that_differs_is_an_error_and_nothing_is_left(net, tmp_path, monkeypatch):
-    right = onnx_file.load
-    monkeypatch.setattr(onnx_file, "load", lambda folder: lambda images: right(folder)(images) + 1)
+    right = onnx_file.load_session
+    monkeypatch.setattr(onnx_file, "load_session", lambda folder: lambda images: right(folder)(images) + 1)
     with pytest.raises(UserError, match=r"model\.onnx differs from the PyTorch network by"):
         export(net, tmp_path / "out", ["safetensors", "onnx"], NONE, {})
     assert not list(tmp_path.iterdir())
@@ -341,8 +341,8 @@ def test_an_export_takes_nothing_of_the_users_and_goes_into_the_folder_that_is_h
     (tmp_path / "here/notes.txt").write_text("theirs")
     monkeypatch.chdir(tmp_path / "here")
     export(net, Path(), ["safetensors"], NONE, {})
-    made = {path.name for path in (tmp_path / "model").iterdir()}
-    assert {path.name for path in (tmp_path / "here").iterdir()} == made | {"notes.txt"}
+    built = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {path.name for path in (tmp_path / "here").iterdir()} == built | {"notes.txt"}
     verify(tmp_path / "here")
 
 
@@ -362,8 +362,8 @@ def test_formats_that_are_unknown_or_not_installed_are_refused(net, tmp_path, mo
 def test_a_quantised_network_that_answers_otherwise_is_refused(net, tmp_path, monkeypatch):
     from search.export.formats import onnx_int8
 
-    right = onnx_int8.load
-    monkeypatch.setattr(onnx_int8, "load", lambda folder: lambda images: -right(folder)(images))
+    right = onnx_int8.load_session
+    monkeypatch.setattr(onnx_int8, "load_session", lambda folder: lambda images: -right(folder)(images))
     with pytest.raises(UserError, match="keeps the PyTorch network's answer on"):
         export(net, tmp_path / "out", ["onnx-int8"], IMAGES, {}, held_out=held_out(IMAGES))
     assert not list(tmp_path.iterdir())
@@ -373,11 +373,11 @@ def test_the_model_card_is_one_and_says_what_is_known(exported):
     from huggingface_hub import ModelCard
 
     net, folder, manifest = exported
-    card = ModelCard.load(folder / "hub/README.md")
-    assert card.data.license == "apache-2.0" and card.data.library_name == "timm"
-    for words in (net.arch.id, f"{manifest['macs']:,}", f"{manifest['params']:,}", "50.00% on the test split"):
-        assert words in card.text
-    assert "latency | 1.500 ms `model.onnx`" in card.text and (folder / "hub/architecture.svg").exists()
+    model_card = ModelCard.load(folder / "hub/README.md")
+    assert model_card.data.license == "apache-2.0" and model_card.data.library_name == "timm"
+    for message in (net.arch.id, f"{manifest['macs']:,}", f"{manifest['params']:,}", "50.00% on the test split"):
+        assert message in model_card.text
+    assert "latency | 1.500 ms `model.onnx`" in model_card.text and (folder / "hub/architecture.svg").exists()
 
 
 def test_timm_builds_the_exported_network_from_its_hub_folder(exported):
@@ -403,16 +403,16 @@ def test_as_a_backbone_timm_gives_the_trunks_feature_maps(indices, tmp_path):
     import ghostnet.timm_model  # noqa: F401
 
     net = randomise(GhostNet(small_arch(), 5)).eval()
-    weights.save(net, tmp_path / "net.safetensors")
+    weights.save_weights(net, tmp_path / "net.safetensors")
     options = {} if indices is None else {"out_indices": indices}
     file = {"file": str(tmp_path / "net.safetensors"), "num_classes": 5}
     model = timm.create_model(
         "ghostnas", arch=net.arch, features_only=True, pretrained=True, pretrained_cfg=file, **options
     ).eval()
     expected = Backbone(net, [(1, 2)[i] for i in (indices or (0, 1))])(IMAGES)
-    found = model(IMAGES)
-    assert model.feature_info.channels() == [maps.shape[1] for maps in found]
-    assert len(found) == len(expected) and all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    result = model(IMAGES)
+    assert model.feature_info.channels() == [maps.shape[1] for maps in result]
+    assert len(result) == len(expected) and all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
 
 
 def test_a_timm_model_takes_timms_habits():
@@ -431,7 +431,7 @@ def test_a_timm_model_takes_timms_habits():
 
 def test_export_and_verify_are_commands(tmp_path):
     net = randomise(GhostNet(small_arch(), 5)).eval()
-    weights.save(net, tmp_path / "net.safetensors")
+    weights.save_weights(net, tmp_path / "net.safetensors")
     (tmp_path / "arch.json").write_text(net.arch.to_json())
     done = ghostnas(
         *("export", "arch.json", "--weights", "net.safetensors", "--to", "onnx", "--out", "there", "--json"),
@@ -471,7 +471,7 @@ def ill_conditioned() -> GhostNet:
 
 def test_a_file_is_held_to_float64_by_the_measure_of_float32():
     net = ill_conditioned()
-    proof = Proof.of(net, IMAGES.numpy())
+    proof = Proof.from_network(net, IMAGES.numpy())
     with torch.no_grad():
         exact = copy.deepcopy(net).double()(torch.from_numpy(proof.images).double()).numpy()
         single = net(torch.from_numpy(proof.images)).numpy()

@@ -9,7 +9,7 @@ from torch import nn
 
 from ghostnet import GhostModule, GhostNet
 from ghostnet.modules import CheapConv
-from search.graphs.lowering import LOWERINGS, by_primary, lowered
+from search.graphs.lowering import LOWERINGS, by_primary, lower_module
 from search.graphs.onnx_builder import INPUT
 from search.graphs.onnx_graph import to_onnx
 from tests.helpers import randomise, small_arch
@@ -26,13 +26,13 @@ def run(model, images):
 def kinds(model):
     """How many nodes of each kind, and the groups, inputs and outputs of the convolutions."""
     weights = {w.name: w.dims for w in model.graph.initializer}
-    found = [node.op_type for node in model.graph.node]
+    result = [node.op_type for node in model.graph.node]
     groups = [
         (next(a.i for a in node.attribute if a.name == "group"), weights[node.input[1]][0])
         for node in model.graph.node
         if node.op_type == "Conv"
     ]
-    return found, groups
+    return result, groups
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
@@ -42,11 +42,11 @@ def test_a_lowered_cheap_op_has_equal_outputs(chs, bias, lowering):
     conv = randomise(CheapConv(*chs, kernel=3, bias=bias).double())
     x = torch.randn(2, chs[0], 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     kept = conv.weight.clone()
-    other = lowered(nn.Sequential(conv), lowering)
+    other = lower_module(nn.Sequential(conv), lowering)
     torch.testing.assert_close(other(x), conv(x), rtol=1e-12, atol=1e-12)
     assert torch.equal(conv.weight, kept)
     assert not {id(w) for w in other.parameters()} & {id(w) for w in conv.parameters()}  # a copy
-    torch.testing.assert_close(lowered(conv, lowering)(x), conv(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(lower_module(conv, lowering)(x), conv(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
@@ -58,7 +58,7 @@ def test_lowered_graphs_of_a_module_have_equal_outputs(out_chs, ratio, lowering)
     expected = module.double()(images.double()).detach().numpy()
     model = to_onnx(module.float(), (6, 7, 9), lowering=lowering)
     assert np.abs(run(model, images) - expected).max() <= 1e-6 * np.abs(expected).max()
-    again = lowered(module, lowering)(images).detach().numpy()
+    again = lower_module(module, lowering)(images).detach().numpy()
     assert np.abs(again - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
@@ -68,8 +68,8 @@ def test_lowered_networks_have_equal_outputs(lowering):
     images = torch.randn(3, 3, 15, 15, generator=torch.Generator().manual_seed(0))
     expected = net.double()(images.double()).detach().numpy()
     graph = to_onnx(net.float(), (3, 15, 15), lowering=lowering)
-    for found in (run(graph, images), lowered(net, lowering)(images).detach().numpy()):
-        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    for result in (run(graph, images), lower_module(net, lowering)(images).detach().numpy()):
+        assert np.abs(result - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_each_lowering_is_what_it_says():

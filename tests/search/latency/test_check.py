@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from search.latency.calibrate import calibrate
-from search.latency.check import SHIFTED, STALE, VALID, check, rescaled
+from search.latency.check import SHIFTED, STALE, VALID, check_table, rescale_table
 from search.latency.predictor import Predictor
-from search.latency.ruler import gate as gates
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import LatencyTable
-from search.report.latency_page import words, write_page
+from search.latency.timing import interference as gates
+from search.report.latency_page import format_table, write_page
 from spaces.population import sample
-from tests.search.law import LawRuntime
+from tests.search.fake_runtime import FakeRuntime
 from tests.spaces.test_spaces import tiny_space
 
 SPACE = tiny_space()
@@ -21,34 +21,34 @@ SPACE = tiny_space()
 
 @pytest.fixture
 def table(monkeypatch, tmp_path):
-    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
-    monkeypatch.setitem(RUNTIMES, "law", LawRuntime)
+    monkeypatch.setattr(gates, "INITIAL_PROBES_S", 0.0)
+    monkeypatch.setitem(RUNTIMES, "law", FakeRuntime)
     path = tmp_path / "t.lat.json"
     return calibrate(SPACE, path, runtime_name="law", rounds=2, fit_networks=12, held_out=12)
 
 
 def slowed(monkeypatch, factor):
     """Makes compiled networks take `factor(ns)` times as long."""
-    compile_ = LawRuntime.compile
+    compile_ = FakeRuntime.compile
     monkeypatch.setattr(
-        LawRuntime,
+        FakeRuntime,
         "compile",
         lambda self, *a: str(int(int(ns := compile_(self, *a)) * factor(int(ns)))).encode(),
     )
 
 
 def test_what_is_as_it_was_is_valid(table):
-    verdict = check(table, seconds=1)
+    verdict = check_table(table, seconds=1)
     assert verdict.state == VALID and verdict.shift == pytest.approx(1, abs=1e-3) and verdict.items > 20
 
 
 def test_a_common_factor_is_a_shift_and_rescales(table, monkeypatch, tmp_path):
     slowed(monkeypatch, lambda ns: 1.3)
-    verdict = check(table, seconds=1)
+    verdict = check_table(table, seconds=1)
     assert verdict.state == SHIFTED and verdict.shift == pytest.approx(1.3, rel=0.01)
-    again = rescaled(table, verdict.shift)
+    again = rescale_table(table, verdict.shift)
     assert again.protocol.rescaled == pytest.approx(1.3, rel=0.01)
-    assert check(again, seconds=1).state == VALID
+    assert check_table(again, seconds=1).state == VALID
     codes = sample(SPACE, np.random.default_rng(0), 30)
     before, after = (Predictor(each, SPACE)(codes) for each in (table, again))
     for name in ("latency_ms", "low_ms", "high_ms"):
@@ -59,7 +59,7 @@ def test_a_common_factor_is_a_shift_and_rescales(table, monkeypatch, tmp_path):
 
 def test_items_that_moved_apart_make_a_table_stale(table, monkeypatch):
     slowed(monkeypatch, lambda ns: 1.5 if ns % 7 % 2 else 0.8)
-    assert check(table, seconds=1).state == STALE
+    assert check_table(table, seconds=1).state == STALE
 
 
 def test_another_version_or_machine_is_noted(table):
@@ -69,17 +69,17 @@ def test_another_version_or_machine_is_noted(table):
             "device": table.device.model_copy(update={"governor": "powersave"}),
         }
     )
-    notes = " ".join(check(moved, seconds=1).notes)
+    notes = " ".join(check_table(moved, seconds=1).notes)
     assert "was 0.9 and is 1" in notes and "governor was powersave" in notes
 
 
 def test_the_report_has_every_figure_and_needs_no_network(table, tmp_path):
-    said = words(table)
+    message = format_table(table)
     v = table.validation
     for figure in (v.mape, v.max, v.p90):
-        assert f"{100 * figure:.2f} %" in said
+        assert f"{100 * figure:.2f} %" in message
     for name in ("macs alone", "sum of units, uncorrected", "features alone", "half against half"):
-        assert name in said
+        assert name in message
     write_page(table, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") == 3 and "<script src" not in page and 'src="http' not in page

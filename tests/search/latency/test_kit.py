@@ -13,9 +13,9 @@ import pytest
 from search.errors import UserError
 from search.files import JsonLines
 from search.graphs.onnx_graph import to_onnx
-from search.latency.bench import Bench, all_units, plan
+from search.latency.bench import Bench, all_units, measurement_plan
 from search.latency.fallback import FEWEST
-from search.latency.kit import light, script, write_kit
+from search.latency.kit import script, strip_weights, write_kit
 from search.latency.kit_result import import_result
 from search.latency.predictor import Predictor
 from spaces.population import sample
@@ -49,8 +49,8 @@ def test_a_kit_goes_on_after_a_kill_and_measures_nothing_twice(kit):
     folder, before = kit
     after = (folder / "result.jsonl").read_bytes()
     assert after.startswith(before[: before.rfind(b"\n") + 1]) and len(after) > len(before)
-    visits = [(row["item"], row["visit"]) for row in map(json.loads, after.splitlines()) if "item" in row]
-    assert len(visits) == len(set(visits))
+    measurements = [(row["item"], row["visit"]) for row in map(json.loads, after.splitlines()) if "item" in row]
+    assert len(measurements) == len(set(measurements))
 
 
 def test_its_table_predicts(kit, tmp_path):
@@ -92,9 +92,9 @@ def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, 
         ("".join(lines)[:-9], f"line {len(lines)}, is cut short"),
         ("".join(lines[:-1]), f"ends at line {len(lines) - 1}, before the calibration was finished"),
     ]
-    for text, words in cases:
+    for text, message in cases:
         (tmp_path / "r.jsonl").write_text(text)
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             import_result(tmp_path / "r.jsonl", tmp_path / "t.lat.json")
     assert not (tmp_path / "t.lat.json").exists()
     with pytest.raises(UserError, match="No such file"):
@@ -112,13 +112,13 @@ def test_the_script_is_one_file_of_python_3_8():
 
 
 def test_a_light_model_computes_the_same():
-    planned = plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
+    planned = measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
     bench = Bench(SPACE, planned)
     for item in planned["items"][:8]:
         model = to_onnx(bench.module(item["name"]), bench.shapes[item["name"]], 1)
         whole = model.SerializeToString()
         images = np.random.default_rng(0).standard_normal(item["shape"], dtype=np.float32)
-        small = light(onnx.load_from_string(whole)).SerializeToString()
+        small = strip_weights(onnx.load_from_string(whole)).SerializeToString()
         outputs = [
             onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"input": images})[0]
             for content in (whole, small)
@@ -151,7 +151,7 @@ def test_a_kit_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     (tmp_path / "kit.building").mkdir()  # a user's, whatever it is called
     with pytest.raises(UserError, match="is there already"):
         write_kit(SPACE, tmp_path / "there")
-    monkeypatch.setattr("search.latency.kit.light", lambda model: 1 / 0)
+    monkeypatch.setattr("search.latency.kit.strip_weights", lambda model: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_kit(SPACE, tmp_path / "kit", fit_networks=2, held_out=2)
     assert {path.name for path in tmp_path.iterdir()} == {"there", "kit.building"}

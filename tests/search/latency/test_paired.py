@@ -5,7 +5,7 @@ import gc
 import numpy as np
 import pytest
 
-from search.latency.paired import Interval, middle, side_by_side
+from search.latency.paired import Interval, median_interval, time_interleaved
 
 
 def test_what_slows_a_round_leaves_the_ratio_alone():
@@ -20,25 +20,25 @@ def test_what_slows_a_round_leaves_the_ratio_alone():
 
         return once
 
-    times = side_by_side({"a": thing("a", 2_000_000), "b": thing("b", 3_000_000)}, 20, rng)
+    times = time_interleaved({"a": thing("a", 2_000_000), "b": thing("b", 3_000_000)}, 20, rng)
     assert gc.isenabled()
     assert {name: len(each) for name, each in times.items()} == {"a": 20, "b": 20} and min(runs.values()) >= 60
     assert np.ptp(times["a"]) > 7  # milliseconds: the slowness was seen
-    assert middle(times["b"] / times["a"], rng).median == pytest.approx(1.5, rel=1e-6)
+    assert median_interval(times["b"] / times["a"], rng).median == pytest.approx(1.5, rel=1e-6)
 
 
 def test_a_visit_is_the_least_of_its_runs_after_a_discarded_one():
     given = iter([1, 5_000_000, 3_000_000, 9, 9])  # the first is thrown away, two fill the visit
-    assert side_by_side({"only": lambda: next(given)}, 1, np.random.default_rng(0))["only"].tolist() == [3.0]
+    assert time_interleaved({"only": lambda: next(given)}, 1, np.random.default_rng(0))["only"].tolist() == [3.0]
 
 
 def test_the_interval_covers_the_median_as_often_as_it_says():
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(200):
-        found = middle(rng.lognormal(0.0, 0.3, 25), rng)
-        assert found.low <= found.median <= found.high
-        inside += found.low <= 1 <= found.high
+        result = median_interval(rng.lognormal(0.0, 0.3, 25), rng)
+        assert result.low <= result.median <= result.high
+        inside += result.low <= 1 <= result.high
     # 95 % is meant; below 85 % in 200 has odds under 1 in 10,000 even at a true 93 %
     assert inside >= 170
     assert str(Interval(1.234, 1.1, 1.5)) == "1.23 (1.10 to 1.50)"

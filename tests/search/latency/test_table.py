@@ -13,20 +13,20 @@ from ghostnet.units import units
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency import fallback
-from search.latency.bench import Bench, all_units, plan
-from search.latency.calibrate import _Live, calibrate, visits_log
+from search.latency.bench import Bench, all_units, measurement_plan
+from search.latency.calibrate import _RunningEstimate, calibrate, measurements_log
 from search.latency.drift import without_drift
 from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear
-from search.latency.ruler import gate as gates
-from search.latency.ruler.gate import Gate, score
-from search.latency.ruler.rounds import FIRST, NETWORK_VISITS
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import SCHEMA_FILE, Entry, LatencyTable, json_schema
+from search.latency.timing import interference as gates
+from search.latency.timing.interference import InterferenceFilter, score
+from search.latency.timing.rounds import FIRST, NETWORK_MEASUREMENTS
 from spaces import named_space
 from spaces.population import sample
 from spaces.tables import params_table, space_units
 from tests.helpers import plus_space
-from tests.search.law import HOT, OVERHEAD_NS, LawRuntime
+from tests.search.fake_runtime import HOT, OVERHEAD_NS, FakeRuntime
 from tests.search.test_folders import held
 from tests.spaces.test_spaces import tiny_space
 
@@ -43,8 +43,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def law(monkeypatch):
-    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
-    monkeypatch.setitem(RUNTIMES, "law", LawRuntime)
+    monkeypatch.setattr(gates, "INITIAL_PROBES_S", 0.0)
+    monkeypatch.setitem(RUNTIMES, "law", FakeRuntime)
     return ARGUMENTS | {"runtime_name": "law"}
 
 
@@ -66,8 +66,8 @@ def test_a_known_law_is_recovered(law, tmp_path, batch):
 
 def test_a_noisy_machine_says_so_and_widens_its_intervals(law, tmp_path, monkeypatch):
     calm = calibrate(SPACE, tmp_path / "calm.lat.json", **law)
-    monkeypatch.setattr(LawRuntime, "noise", 2.0)
-    monkeypatch.setattr(gates, "LOOKS", 3)
+    monkeypatch.setattr(FakeRuntime, "noise", 2.0)
+    monkeypatch.setattr(gates, "MAX_PROBES", 3)
     noisy = calibrate(SPACE, tmp_path / "noisy.lat.json", **law)
     codes = sample(SPACE, np.random.default_rng(0), 50)
     widths = [(p.high_ms / p.latency_ms).mean() for p in (Predictor(t, SPACE)(codes) for t in (calm, noisy))]
@@ -128,8 +128,8 @@ def test_nothing_is_measured_twice_after_a_kill(made, tmp_path, monkeypatch):
     kept = len(rows) // 2
     (tmp_path / log.name).write_bytes(b"".join(rows[:kept]) + rows[kept][:10])
     visited = []
-    original = Gate.visit
-    monkeypatch.setattr(Gate, "visit", lambda self, *a: visited.append(1) or original(self, *a))
+    original = InterferenceFilter.measure
+    monkeypatch.setattr(InterferenceFilter, "measure", lambda self, *a: visited.append(1) or original(self, *a))
     calibrate(SPACE, again, **ARGUMENTS)
     before, after = ([r for r in JsonLines(p) if "item" in r] for p in (log, tmp_path / log.name))
     pairs = [(row["item"], row["visit"]) for row in after]
@@ -147,7 +147,7 @@ def test_two_calibrations_of_one_table_are_not_at_work_at_once(law, tmp_path):
     assert not [each for each in tmp_path.iterdir() if each.name != f".{path.name}.lock"]
     with held(tmp_path, "another.lat.json"):
         calibrate(SPACE, path, **law)
-    items = [(row["item"], row["visit"]) for row in JsonLines(visits_log(path)) if "item" in row]
+    items = [(row["item"], row["visit"]) for row in JsonLines(measurements_log(path)) if "item" in row]
     assert len(items) == len(set(items))
 
 
@@ -162,10 +162,10 @@ def test_a_finished_table_of_another_setting_or_machine_is_no_place_for_a_new_on
     ):
         patch.setattr(calibration, "this_device", lambda: device | {"cpu": "another"})
         calibrate(SPACE, path, **law)
-    visits_log(path).unlink()
+    measurements_log(path).unlink()
     with pytest.raises(UserError, match=r"t\.lat\.json is another table: batch is 1, not 2$"):
         calibrate(SPACE, path, **law | {"batch": 2})
-    assert path.read_bytes() == before and not visits_log(path).exists()
+    assert path.read_bytes() == before and not measurements_log(path).exists()
 
 
 def test_a_calibration_that_cannot_begin_leaves_no_log(law, tmp_path, monkeypatch):
@@ -178,33 +178,33 @@ def test_a_calibration_that_cannot_begin_leaves_no_log(law, tmp_path, monkeypatc
 def test_a_deadline_still_visits_every_network_and_a_pilot_of_units(tmp_path):
     table = calibrate(SPACE, tmp_path / "t.lat.json", **(ARGUMENTS | {"rounds": 50}), deadline=0.0)
     assert all(entry.visits == 1 for entry in table.entries.values()) and len(table.entries) >= 40
-    assert table.protocol.visits == len(table.entries) + NETWORK_VISITS * 24
+    assert table.protocol.visits == len(table.entries) + NETWORK_MEASUREMENTS * 24
 
 
 def test_the_look_at_the_error_waits_for_units_without_a_like(capsys):
     """What a disturbed machine puts off may be all units of a kind: so a main job once died in its progress."""
     space = named_space("digits")
-    planned = plan(space, fit_networks=8, held_out=8, rounds=2, threads=1, batch=1, seed=0)
+    planned = measurement_plan(space, fit_networks=8, held_out=8, rounds=2, threads=1, batch=1, seed=0)
     row = {"visit": 0, "seconds": 0.1, "reference_ms": 0.1}
-    visits = {
+    measurements = {
         item["name"]: [row | {"item": item["name"], "at_s": float(k), "min_ms": 0.1 + k * 1e-4}]
         for k, item in enumerate(planned["items"])
     }
-    without = {name: made for name, made in visits.items() if not name.startswith("stem ")}
-    live = _Live(space, planned)
-    for seen, words in ((without, ""), (visits, "error ")):
-        live.at = -float("inf")
-        assert live.word(seen).startswith(words) and bool(live.word(seen)) == bool(words)
+    without = {name: built for name, built in measurements.items() if not name.startswith("stem ")}
+    live = _RunningEstimate(space, planned)
+    for seen, message in ((without, ""), (measurements, "error ")):
+        live.updated = -float("inf")
+        assert live.message(seen).startswith(message) and bool(live.message(seen)) == bool(message)
     assert "left out" not in capsys.readouterr().err
-    live.at = -float("inf")
-    broken = {name: [made[0] | {"min_ms": "fast"}] for name, made in visits.items()}
-    assert live.word(broken).startswith("error ") and "left out: the error on the way" in capsys.readouterr().err
+    live.updated = -float("inf")
+    broken = {name: [built[0] | {"min_ms": "fast"}] for name, built in measurements.items()}
+    assert live.message(broken).startswith("error ") and "left out: the error on the way" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-plus"])
 def test_the_units_that_are_timed_in_any_case_have_every_kind_of_layer(name):
     space = named_space(name)
-    planned = plan(space, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
+    planned = measurement_plan(space, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
     known, first = all_units(space), [item["name"] for item in planned["items"][4 : 4 + FIRST]]
     kinds = [set().union(*(fallback.terms(known[key]) for key in keys)) for keys in (first, known)]
     assert kinds[0] == kinds[1]
@@ -213,19 +213,19 @@ def test_the_units_that_are_timed_in_any_case_have_every_kind_of_layer(name):
 def test_a_log_of_another_calibration_is_refused_by_what_differs(law, tmp_path):
     path = tmp_path / "t.lat.json"
     calibrate(SPACE, path, **law)
-    for changed, words in (
+    for changed, message in (
         ({"batch": 2}, "batch is 1, not 2$"),
         ({"seed": 5, "rounds": 3}, "seed is 1, not 5; rounds is 2, not 3$"),
     ):
-        with pytest.raises(UserError, match=f"another calibration: {words}"):
+        with pytest.raises(UserError, match=f"another calibration: {message}"):
             calibrate(SPACE, path, **law | changed)
 
 
 def test_what_was_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):
-    planned = plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
-    run, names = LawRuntime(1), [item["name"] for item in planned["items"][:6]]
+    planned = measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
+    run, names = FakeRuntime(1), [item["name"] for item in planned["items"][:6]]
     first = [Bench(SPACE, planned, tmp_path).compiled(run, name) for name in names]
-    monkeypatch.setattr(LawRuntime, "compile", None)
+    monkeypatch.setattr(FakeRuntime, "compile", None)
     assert [Bench(SPACE, planned, tmp_path).compiled(run, name) for name in names] == first
     with pytest.raises(TypeError):  # of another batch there is none
         Bench(SPACE, planned | {"batch": 2}, tmp_path).compiled(run, names[0])
@@ -233,16 +233,16 @@ def test_what_was_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):
 
 def test_the_plan_covers_what_is_probable_and_holds_out_a_spread():
     space = named_space("digits")
-    made = plan(space, fit_networks=16, held_out=8, rounds=3, threads=1, batch=1, seed=0)
-    names = [item["name"] for item in made["items"]]
+    built = measurement_plan(space, fit_networks=16, held_out=8, rounds=3, threads=1, batch=1, seed=0)
+    names = [item["name"] for item in built["items"]]
     assert names[:24] == [f"network {k}" for k in range(24)] and set(names[24:]) == set(all_units(space))
-    chains = [units(space.decode(code), space.num_classes, space.in_chs) for code in made["networks"][:16]]
+    chains = [units(space.decode(code), space.num_classes, space.in_chs) for code in built["networks"][:16]]
     covered = {unit.key for chain in chains for unit in chain}
-    drawn = [
+    sampled = [
         units(space.decode(c), space.num_classes, space.in_chs) for c in sample(space, np.random.default_rng(0), 16)
     ]
-    assert len(covered) > len({unit.key for chain in drawn for unit in chain})
-    assert plan(space, fit_networks=16, held_out=8, rounds=3, threads=1, batch=1, seed=0) == made
+    assert len(covered) > len({unit.key for chain in sampled for unit in chain})
+    assert measurement_plan(space, fit_networks=16, held_out=8, rounds=3, threads=1, batch=1, seed=0) == built
 
 
 def test_the_fit_recovers_a_known_law_and_its_interval_covers():
@@ -280,12 +280,16 @@ def test_drift_that_all_networks_share_is_taken_out_and_no_other():
 
     def off(drift: np.ndarray, steady: bool) -> float:
         """How far scores are from the truth, up to a factor common to all."""
-        visits = {f"network {k}": [] for k in range(40)}
+        measurements = {f"network {k}": [] for k in range(40)}
         for turn, place in np.ndindex(at.shape):
             k = order[turn, place]
-            visits[f"network {k}"].append((at[turn, place], truth_ms[k] * np.exp(drift + noise)[turn, place]))
-        made = without_drift(visits) if steady else {name: [ms for _, ms in each] for name, each in visits.items()}
-        return float(np.log([score(each) for each in made.values()] / truth_ms).std())
+            measurements[f"network {k}"].append((at[turn, place], truth_ms[k] * np.exp(drift + noise)[turn, place]))
+        built = (
+            without_drift(measurements)
+            if steady
+            else {name: [ms for _, ms in each] for name, each in measurements.items()}
+        )
+        return float(np.log([score(each) for each in built.values()] / truth_ms).std())
 
     assert off(pace, True) < 0.6 * off(pace, False)
     assert off(0 * pace, True) < 1.2 * off(0 * pace, False)
@@ -320,12 +324,12 @@ def test_the_milliseconds_of_units_add_up_to_the_prediction(made):
 
 def test_tables_that_dont_fit_are_refused(made):
     _, table = made
-    for space, words in (
+    for space, message in (
         (replace(SPACE, num_classes=4), "num_classes 3, not 4"),
         (replace(SPACE, resolution=16), "resolution 8, not 16"),
         (replace(SPACE, widths=(0.5, 0.75)), "is of space tiny"),
     ):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             Predictor(table, space)
     for wanted in ({"batch": 8}, {"threads": 2}, {"dtype": "int8"}, {"runtime": "openvino"}):
         (name, value), *_ = wanted.items()
@@ -338,7 +342,7 @@ def test_files_that_are_no_table_or_were_changed_are_refused(made, tmp_path):
     text = path.read_text()
     content = json.loads(text)
     entry = next(iter(content["entries"]))
-    for broken, words in (
+    for broken, message in (
         ("{", "is not JSON"),
         ("[]", "must be a JSON object"),
         (
@@ -350,7 +354,7 @@ def test_files_that_are_no_table_or_were_changed_are_refused(made, tmp_path):
         (text.replace(f'"{entry}": {{"ms": ', f'"{entry}": {{"ms": 9'), "was changed since it was written"),
     ):
         (tmp_path / "broken.lat.json").write_text(broken)
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             LatencyTable.load(tmp_path / "broken.lat.json")
     with pytest.raises(UserError, match="No such file"):
         LatencyTable.load(tmp_path / "none.lat.json")

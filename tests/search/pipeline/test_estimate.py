@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from search.data.datasets import load as load_data
-from search.data.datasets import split_sizes
+from search.data.datasets import load_data, split_sizes
 from search.pipeline.estimate import estimate, to_dict
-from search.recipes.schema import Recipe, parse
+from search.recipes.schema import Recipe, parse_recipe
 from tests.search.data.test_datasets import image_folder, parquet_folder
 
 RECIPE = """
@@ -36,7 +35,7 @@ seeds = 2
 
 
 def recipe(kind: str = "transplant", more: str = "") -> Recipe:
-    return parse(RECIPE.format(kind=kind) + more, "mine")
+    return parse_recipe(RECIPE.format(kind=kind) + more, "mine")
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from ghostnet.cost import cost
 from search.data.survey import Survey
 from search.pipeline.proposal import fitting_space, propose, proposed_side
 from search.pipeline.run import check
-from search.recipes.schema import ParentTraining, parse
-from spaces.custom import space_of
+from search.recipes.schema import ParentTraining, parse_recipe
+from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.tables import macs_table
 from spaces.window import Window
@@ -42,9 +42,9 @@ def pictures(tmp_path):
     ("side", "budget"), [(224, "141M"), (96, "30M"), (96, "20M..30M"), (48, "5M"), (32, None), (16, "400k"), (10, None)]
 )
 def test_a_proposed_recipe_is_one_that_a_run_takes(side, budget, pictures):
-    recipe = parse(propose(seen(pictures), side, budget), "mine")
+    recipe = parse_recipe(propose(seen(pictures), side, budget), "mine")
     check(recipe)
-    space, window = space_of(recipe.space), Window.parse(recipe.search.flops_budget)
+    space, window = parse_space(recipe.space), Window.parse(recipe.search.flops_budget)
     table = macs_table(space)
     low, high = (table.total(table.extreme(largest))[0] for largest in (False, True))
     assert low <= window.high < high and space.resolution == side and space.num_classes == 4
@@ -70,22 +70,22 @@ def test_a_budget_out_of_reach_names_the_nearest(budget, words):
 
 
 def test_few_images_are_trained_as_long_as_they_need():
-    few, many = (parse(propose(seen("imagefolder:x", images=n), 96, "30M"), "mine") for n in (40, 20_000))
+    few, many = (parse_recipe(propose(seen("imagefolder:x", images=n), 96, "30M"), "mine") for n in (40, 20_000))
     assert few.retrain.steps(per_epoch=7) == few.retrain.min_steps >= 500
     assert many.retrain.steps(per_epoch=875) == many.retrain.epochs * 875
     assert few.supernet.batch_size < many.supernet.batch_size
 
 
 def test_a_parent_is_tuned_gently_and_its_stem_decides_the_rows():
-    recipe = parse(propose(seen("imagefolder:x"), 64, None, parent="ghostnet_1x.pth", stem_stride=2), "mine")
-    fresh = parse(propose(seen("imagefolder:x"), 64, None), "mine")
+    recipe = parse_recipe(propose(seen("imagefolder:x"), 64, None, parent="ghostnet_1x.pth", stem_stride=2), "mine")
+    fresh = parse_recipe(propose(seen("imagefolder:x"), 64, None), "mine")
     assert recipe.supernet.parent == "ghostnet_1x.pth" and recipe.supernet.tune
     assert recipe.supernet.lr < fresh.supernet.lr and fresh.supernet.parent is None
-    assert (space_of(recipe.space).stem_stride, space_of(fresh.space).stem_stride) == (2, 1)
+    assert (parse_space(recipe.space).stem_stride, parse_space(fresh.space).stem_stride) == (2, 1)
 
 
 def test_the_proposed_side_is_no_larger_than_most_pictures():
     assert [proposed_side(side) for side in (9, 32, 95, 96, 500)] == [16, 32, 64, 96, 224]
-    found = seen("x")
-    assert found.shorter_sides == (50, 55, 70) and found.channels == "mixed"
-    assert (replace(found, grey=0).channels, replace(found, grey=3).channels) == ("colour", "grey")
+    result = seen("x")
+    assert result.shorter_sides == (50, 55, 70) and result.channels == "mixed"
+    assert (replace(result, grey=0).channels, replace(result, grey=3).channels) == ("colour", "grey")

@@ -17,8 +17,8 @@ import pytest
 from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline import run, stages
-from search.pipeline.stages import LIKE
-from search.recipes.schema import parse
+from search.pipeline.stages import MACS_TOLERANCE
+from search.recipes.schema import parse_recipe
 from search.run_folder.run import PRODUCTS, recorded_recipe
 from tests.search.commands.test_cli import ghostnas
 from tests.search.data.test_datasets import parquet_folder
@@ -117,11 +117,11 @@ def test_a_run_killed_in_every_stage_ends_with_everything(killed_run):
     answer = json.loads((killed_run / "answer.json").read_text())
     assert [n["network"] for n in answer["networks"]] == ["A", "B", "C", "ghostnet-0.25x", "random-1"]
     for network in answer["networks"]:
-        cards = [out / "networks" / network["network"] / place / "trained.json" for place in ("", "seed-1")]
-        accuracies = [json.loads(card.read_text())["test_accuracy"] for card in cards]
+        files = [out / "networks" / network["network"] / place / "trained.json" for place in ("", "seed-1")]
+        accuracies = [json.loads(record_file.read_text())["test_accuracy"] for record_file in files]
         assert network["seeds"] == 2 and network["test_accuracy"] == pytest.approx(sum(accuracies) / 2)
     luck, first = (next(n for n in answer["networks"] if n["network"] == name) for name in ("random-1", "A"))
-    assert abs(luck["macs"] / first["macs"] - 1) <= LIKE
+    assert abs(luck["macs"] / first["macs"] - 1) <= MACS_TOLERANCE
     judged = json.loads((out / "fidelity/fidelity.json").read_text())
     first = [t["arch"] for t in list(JsonLines(out / "fidelity/trials.jsonl"))[1:]]
     assert len(judged["networks"]) == 8 and len(first) >= 30
@@ -148,11 +148,11 @@ def test_a_run_killed_in_every_stage_ends_with_everything(killed_run):
 def test_a_run_is_told_from_others_by_what_it_is(tmp_path):
     """Data that moved is still the data; a run at work is nobody else's."""
     first = parquet_folder(tmp_path / "here", train=200, test=40, size=16)
-    recipe = parse(RECIPE.replace('"digits"', '"parquet:DATA"', 1).replace("train_images = 150", ""), "small")
+    recipe = parse_recipe(RECIPE.replace('"digits"', '"parquet:DATA"', 1).replace("train_images = 150", ""), "small")
 
     def opened(data: Path, resume: bool = True, **changes):
         update = {"data": f"parquet:{data}"} | changes
-        return run.opened(recipe.model_copy(update=update), tmp_path / "out", resume, None)
+        return run.open_run(recipe.model_copy(update=update), tmp_path / "out", resume, None)
 
     (tmp_path / "out/.out.tmp").mkdir(parents=True)
     with pytest.raises(UserError, match="is not empty and holds no run"), opened(first):
@@ -168,12 +168,12 @@ def test_a_run_is_told_from_others_by_what_it_is(tmp_path):
         assert job.data.name == f"parquet:{there}"
     assert recorded_recipe(tmp_path / "out").data == f"parquet:{there}"
     other = parquet_folder(tmp_path / "other", train=201, test=40, size=16)
-    for data, changes, words in (
+    for data, changes, message in (
         (there, {"seed": 3}, "recipe.seed is 0, not 3$"),
         (other, {}, "data is [0-9a-f]{12}, not [0-9a-f]{12}$"),
         (other, {"train_images": 50}, "recipe.train_images is unknown, not 50; data is "),
     ):
-        with pytest.raises(UserError, match=f"out holds another run: {words}"), opened(data, **changes):
+        with pytest.raises(UserError, match=f"out holds another run: {message}"), opened(data, **changes):
             pass
     with held(tmp_path / "out") as pid, pytest.raises(UserError, match=f"out is in use by process {pid}"):
         opened(there).__enter__()
@@ -199,10 +199,10 @@ def test_the_killed_search_found_what_an_unbroken_one_finds(killed_run):
 
 def test_each_command_alone(killed_run):
     table = "out/latency/table.lat.json"
-    facts = json.loads(ghostnas("cost", "out/export/A", "--latency", table, "--json", cwd=killed_run).stdout)
+    output = json.loads(ghostnas("cost", "out/export/A", "--latency", table, "--json", cwd=killed_run).stdout)
     manifest = json.loads((killed_run / "out/export/A/manifest.json").read_text())
-    assert facts["macs"] == manifest["macs"]
-    assert facts["latency_ms"] == pytest.approx(manifest["latency"]["predicted_ms"])
+    assert output["macs"] == manifest["macs"]
+    assert output["latency_ms"] == pytest.approx(manifest["latency"]["predicted_ms"])
     weights = "out/networks/A/weights.safetensors"
     done = ghostnas("export", "out/networks/A", "--weights", weights, "--to", "onnx", "--out", "exp", cwd=killed_run)
     assert done.returncode == 0 and (killed_run / "exp/model.onnx").exists(), done.stderr
@@ -235,15 +235,15 @@ def test_a_time_box_ends_cleanly_and_says_what_it_cut(tmp_path):
 
 def test_networks_are_timed_as_the_table_was(tmp_path, monkeypatch):
     """Of an int8 recipe as int8, at its batch: what is measured is what was predicted."""
-    from search.recipes.schema import parse
+    from search.recipes.schema import parse_recipe
 
-    recipe = parse(RECIPE.replace("[latency]", '[latency]\ndtype = "int8"\nbatch = 8'), "int8")
+    recipe = parse_recipe(RECIPE.replace("[latency]", '[latency]\ndtype = "int8"\nbatch = 8'), "int8")
     asked = {}
     monkeypatch.setattr(stages, "networks", lambda job: {})
     monkeypatch.setattr(stages, "inherited", lambda job, archs: {})
     monkeypatch.setattr(stages, "train_all", lambda *_, **__: {})
-    monkeypatch.setattr(stages, "over_seeds", lambda *_: {})
-    monkeypatch.setattr(stages, "words", lambda _: "")
+    monkeypatch.setattr(stages, "summarise_seeds", lambda *_: {})
+    monkeypatch.setattr(stages, "format_accuracies", lambda _: "")
     monkeypatch.setattr(stages, "runtime", lambda name, threads, dtype: asked.update(dtype=dtype))
     monkeypatch.setattr(stages, "measure", lambda run, networks, seed, batch: asked.update(batch=batch) or {})
     stages.retrain(SimpleNamespace(recipe=recipe, out=tmp_path, minutes=None, data=None, seconds=lambda stage: None))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ghostnet.memory import memory
-from search.data.datasets import load
+from search.data.datasets import load_data
 from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline.search_stage import search_networks
@@ -19,7 +19,7 @@ from spaces import SpaceError
 from tests.search.runs import SPACE, made_up_table
 from tests.search.test_folders import held
 
-DATA = load("digits", 16, limit=100)
+DATA = load_data("digits", 16, limit=100)
 CONFIG = Search(flops_budget="600k", trials=3, sampler="random", population=2)
 
 
@@ -57,9 +57,9 @@ def test_a_search_goes_on_with_what_it_began_with_alone(files, tmp_path):
     more = CONFIG.model_copy(update={"trials": 4})
     with pytest.raises(UserError, match=r"trials of another search: seed is 0, not 1$"):
         search(files, out, more, seed=1)
-    card = json.loads((files / "net/supernet.json").read_text())
-    card["training"]["seconds"] += 1  # says nothing of what the supernet is
-    (files / "net/supernet.json").write_text(json.dumps(card))
+    metadata = json.loads((files / "net/supernet.json").read_text())
+    metadata["training"]["seconds"] += 1  # says nothing of what the supernet is
+    (files / "net/supernet.json").write_text(json.dumps(metadata))
     assert len(search(files, out, more).trials) == 4
     weights = load_file(files / "net/supernet.safetensors")
     name = min(weights)
@@ -73,7 +73,7 @@ def test_a_search_goes_on_with_what_it_began_with_alone(files, tmp_path):
 
 
 def test_a_search_is_on_the_data_that_the_supernet_was_trained_on(files, tmp_path):
-    object.__setattr__(other := load("digits", 16, limit=100), "fingerprint", "mars")
+    object.__setattr__(other := load_data("digits", 16, limit=100), "fingerprint", "mars")
     with pytest.raises(UserError, match=r"is not what the supernet in .* was trained on: data is mars, not digits$"):
         search(files, tmp_path / "out", data=other)
     assert not (tmp_path / "out").exists()

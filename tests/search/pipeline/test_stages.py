@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from ghostnet import GhostNet
-from search.data.datasets import load as load_data
+from search.data.datasets import load_data
 from search.errors import UserError
 from search.latency.table import LatencyTable
 from search.pipeline import stages
 from search.pipeline.job import Run
-from search.pipeline.search_stage import accuracy_doubts, rank_doubts
-from search.recipes.schema import parse
+from search.pipeline.search_stage import accuracy_warnings, rank_warnings
+from search.recipes.schema import parse_recipe
 from search.report.report import write_report
 from search.report.summary import summarise
 from search.run_folder.run import PRODUCTS, recorded_recipe
@@ -26,15 +26,15 @@ def exporting(monkeypatch, folder: Path, fault: Exception) -> list[str]:
     """Runs the stage with trained networks that are none and an export that fails for the second; what it wrote."""
     written = []
 
-    def write(net, out, formats, images, facts):
+    def write(net, out, formats, images, output):
         if out.name == "B":
             raise fault
         written.append(out.name)
 
-    cards = {"data": "digits", "classes": ["0"], "mean": [0.0], "std": [1.0], "seed": 0}
-    for card in (folder / "networks").glob("*/trained.json"):
-        card.write_text(json.dumps(json.loads(card.read_text()) | cards))
-        card.with_name("weights.safetensors").touch()
+    files = {"data": "digits", "classes": ["0"], "mean": [0.0], "std": [1.0], "seed": 0}
+    for file in (folder / "networks").glob("*/trained.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | files))
+        file.with_name("weights.safetensors").touch()
     monkeypatch.setattr(stages, "write_network", write)
     monkeypatch.setattr(stages, "load_network", lambda arch, path: GhostNet(arch, 10, 1))
     stages.export(Run(recorded_recipe(folder), folder))
@@ -65,18 +65,18 @@ def test_a_full_disk_is_no_fault_of_the_network(tmp_path, monkeypatch):
 def test_what_a_table_ranks_poorly_is_warned_of(tmp_path):
     file = made_up_run(tmp_path / "run") / "latency/table.lat.json"
     table = LatencyTable.load(file)
-    assert rank_doubts([file]) == []
+    assert rank_warnings([file]) == []
     poor = table.validation.model_copy(update={"kendall_tau": 0.69})
     table.model_copy(update={"validation": poor}).save(tmp_path / "poor.lat.json")
-    (words,) = rank_doubts([file, tmp_path / "poor.lat.json"])
-    assert words.startswith("poor.lat.json ranks networks that it never saw to a Kendall tau of 0.69, below 0.7")
+    (message,) = rank_warnings([file, tmp_path / "poor.lat.json"])
+    assert message.startswith("poor.lat.json ranks networks that it never saw to a Kendall tau of 0.69, below 0.7")
 
 
 def test_a_search_among_networks_at_chance_is_warned_of():
     data = load_data("digits", 16)
     at_chance, able = ([{"accuracy": 0.1 + k * step} for k in range(9)] for step in (0.0, 0.1))
-    assert "median accuracy, 10.00% on" in accuracy_doubts(at_chance, data)[0]
-    assert accuracy_doubts(able, data) == accuracy_doubts([], data) == []
+    assert "median accuracy, 10.00% on" in accuracy_warnings(at_chance, data)[0]
+    assert accuracy_warnings(able, data) == accuracy_warnings([], data) == []
 
 
 def test_doubts_of_every_file_stand_in_the_notes(tmp_path):
@@ -89,7 +89,7 @@ def test_doubts_of_every_file_stand_in_the_notes(tmp_path):
 
 
 def test_a_resumed_run_counts_its_stages_as_the_unbroken_one(tmp_path):
-    recipe = parse(
+    recipe = parse_recipe(
         'data = "digits"\nspace = "digits"\n[supernet]\nepochs = 1\n[search]\nflops_budget = "1M"\n'
         "[retrain]\nepochs = 1\n[fidelity]\nspread = 8\n",
         "mine",

@@ -4,8 +4,8 @@ import pytest
 
 from search.errors import UserError
 from search.pipeline.run import check
-from search.recipes.schema import load, parse
-from spaces.custom import space_of
+from search.recipes.schema import load_recipe, parse_recipe
+from spaces.custom import parse_space
 
 GOOD = """
 data = "digits"
@@ -21,7 +21,7 @@ epochs = 1
 
 def test_ours_load_and_have_what_a_run_needs():
     for name in ("digits", "cifar10"):
-        recipe = load(name)
+        recipe = load_recipe(name)
         assert recipe.name == name and recipe.retrain.chosen >= 3 and recipe.search.trials >= 150
 
 
@@ -30,27 +30,27 @@ def test_recipes_for_pictures_need_only_the_pictures(name, tmp_path):
     for part in ("train", "val"):
         (tmp_path / part / "cat").mkdir(parents=True)
     with pytest.raises(UserError, match="no folder"):
-        check(load(name))
-    check(load(name).model_copy(update={"data": f"imagefolder:{tmp_path}"}))
-    assert space_of(load(name).space).resolution == 224
+        check(load_recipe(name))
+    check(load_recipe(name).model_copy(update={"data": f"imagefolder:{tmp_path}"}))
+    assert parse_space(load_recipe(name).space).resolution == 224
 
 
 def test_a_training_alone_knows_nothing_of_the_run():
-    whole = load("digits").retrain
+    whole = load_recipe("digits").retrain
     other = whole.model_copy(update={"chosen": 9, "seeds": 5, "workers": 2})
     assert whole.alone() == other.alone() != other.model_copy(update={"lr": 0.5}).alone()
 
 
 def test_recipes_of_before_there_was_a_least_number_of_steps_are_the_same():
-    assert "min_steps" not in load("digits").model_dump()["retrain"]
-    floor = parse(GOOD + "min_steps = 90\n", "mine").retrain
+    assert "min_steps" not in load_recipe("digits").model_dump()["retrain"]
+    floor = parse_recipe(GOOD + "min_steps = 90\n", "mine").retrain
     assert floor.model_dump()["min_steps"] == 90 and floor.alone().min_steps == 90
 
 
 def test_few_networks_for_a_correction_are_refused():
-    assert parse(GOOD + "[fidelity]\nspread = 8\n", "mine").fidelity.networks == 8
+    assert parse_recipe(GOOD + "[fidelity]\nspread = 8\n", "mine").fidelity.networks == 8
     with pytest.raises(UserError, match="8 networks or more, spread and front together, or none; not 7"):
-        parse(GOOD + "[fidelity]\nspread = 5\nfront = 2\n", "mine")
+        parse_recipe(GOOD + "[fidelity]\nspread = 5\nfront = 2\n", "mine")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_few_networks_for_a_correction_are_refused():
 )
 def test_broken_recipes_are_refused_in_a_line(change, words):
     with pytest.raises(UserError, match=words) as error:
-        parse(GOOD.replace(*change), "broken")
+        parse_recipe(GOOD.replace(*change), "broken")
     assert "\n" not in str(error.value)
 
 
@@ -85,12 +85,12 @@ def test_broken_recipes_are_refused_in_a_line(change, words):
 )
 def test_a_typo_is_named_before_what_it_leaves_missing(change, words):
     with pytest.raises(UserError) as error:
-        parse(GOOD.replace(*change), "mine")
+        parse_recipe(GOOD.replace(*change), "mine")
     assert str(error.value) == f"recipe mine: {words}"
 
 
 def test_unknown_names_list_ours(tmp_path):
     with pytest.raises(UserError, match="cifar10, cifar10-small, digits"):
-        load("mars")
+        load_recipe("mars")
     with pytest.raises(UserError, match="No such file"):
-        load(str(tmp_path / "none.toml"))
+        load_recipe(str(tmp_path / "none.toml"))

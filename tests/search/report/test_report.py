@@ -13,8 +13,8 @@ import pytest
 
 from search.errors import UserError
 from search.figures.architectures import arch_figure
-from search.figures.style import Drawn, canvas, png, svg
-from search.recipes.schema import load, parse
+from search.figures.style import CaptionedFigure, canvas, png, svg
+from search.recipes.schema import load_recipe, parse_recipe
 from search.report import comparison, page, repeat
 from search.report.comparison import write_comparison
 from search.report.figures import fronts
@@ -51,8 +51,8 @@ def test_a_whole_run_has_every_figure_and_nothing_from_a_network(reported):
     for name in FIGURES:
         assert (reported.parent / f"{name}.png").stat().st_size > 3000
         assert (reported.parent / f"{name}.svg").read_text().startswith("<svg")
-    for words in ("budget 400k", "budget 500k", "budget 650k", "budget 0.15ms"):
-        assert words in text
+    for message in ("budget 400k", "budget 500k", "budget 650k", "budget 0.15ms"):
+        assert message in text
     links = set(re.findall(r"https?://[^\s\"'<)]+", text))
     assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, "names of formats, never loaded"
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -83,13 +83,13 @@ STAGES = {None: 1, "train": 3, "calibrate": 9, "search": 9, "retrain": 10}
 def test_a_run_is_reported_as_far_as_it_goes_and_says_what_is_missing(upto, tmp_path):
     text = write_report(made_up_run(tmp_path, upto, trials=32)).read_text()
     stages = list(STAGES)
-    for after, words in (
+    for after, message in (
         ("train", "The supernet is not finished."),
         ("calibrate", "The latency table is not finished."),
         ("search", "The search is not finished: "),
         ("retrain", "No network is fully trained."),
     ):
-        assert (words in text) == (stages.index(upto) < stages.index(after))
+        assert (message in text) == (stages.index(upto) < stages.index(after))
     assert "To repeat it" in text
     assert ('id="front"' in text) == (stages.index(upto) >= stages.index("calibrate"))
 
@@ -130,12 +130,12 @@ def test_in_a_browser_charts_are_there_nothing_sticks_out_and_pointing_says_the_
     frame.write_text(FRAME.format(page=reported.as_uri(), width=width))
     done = browser(frame, "--window-size=1400,1000", "--virtual-time-budget=10000", "--dump-dom")
     assert "CONSOLE" not in done.stderr, done.stderr
-    said = re.search(r'<p id="said">(.*?)</p>', done.stdout, re.DOTALL)[1]
+    message = re.search(r'<p id="said">(.*?)</p>', done.stdout, re.DOTALL)[1]
     summary = summarise(reported.parent.parent)
     held, trained = len(summary.table.validation.held_out), len(summary.networks)
     marks = 2 * (60 + len(comparison.front(summary.complete)) + 3) + trained + held + trained
-    assert said.startswith(f"{width} of {width}, {marks} tips; ")
-    assert re.search(r"inherited \d+\.\d+%\npredicted 0\.\d+ ms.*multiply-adds.*stem \d+, tail \d+", said, re.DOTALL)
+    assert message.startswith(f"{width} of {width}, {marks} tips; ")
+    assert re.search(r"inherited \d+\.\d+%\npredicted 0\.\d+ ms.*multiply-adds.*stem \d+, tail \d+", message, re.DOTALL)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -164,24 +164,26 @@ def test_planted_effects_are_found_and_others_are_not():
         {"code": code.tolist(), "accuracy": a, "latency_ms": ms}
         for code, a, ms in zip(codes, accuracy, latency, strict=True)
     ]
-    found = {(e.place, e.knob): e for e in effects(SPACE, trials)}
-    assert len(found) == len(names)
-    assert found["stages.1", "width"].accuracy[0] == pytest.approx(4, abs=0.5)
-    assert found["blocks.1.0", "s"].latency[0] == pytest.approx(100 * (np.exp(-0.3) - 1), abs=1)
-    accuracy_moved = {key for key, e in found.items() if not e.accuracy[1] <= 0 <= e.accuracy[2]}
+    result = {(e.part, e.knob): e for e in effects(SPACE, trials)}
+    assert len(result) == len(names)
+    assert result["stages.1", "width"].accuracy[0] == pytest.approx(4, abs=0.5)
+    assert result["blocks.1.0", "s"].latency[0] == pytest.approx(100 * (np.exp(-0.3) - 1), abs=1)
+    accuracy_moved = {key for key, e in result.items() if not e.accuracy[1] <= 0 <= e.accuracy[2]}
     # of 19 others at 90 % each is thought moved once in ten: more than 7 of them once in 2,000 draws
     assert ("stages.1", "width") in accuracy_moved and len(accuracy_moved) <= 8
-    for e in found.values():
+    for e in result.values():
         assert e.accuracy[1] <= e.accuracy[0] <= e.accuracy[2] and e.latency[1] <= e.latency[0] <= e.latency[2]
     assert effects(SPACE, trials[:10]) == []
 
 
 def test_a_recipe_written_as_toml_is_the_recipe():
     for name in ("digits", "cifar10"):
-        recipe = load(name)
-        assert parse(repeat.recipe_toml(recipe), name) == recipe
-    own = load("digits").model_copy(update={"space": {"base": "cifar", "widths": [0.5, 1.0], "align": 4}, "threads": 2})
-    assert parse(repeat.recipe_toml(own), "digits") == own
+        recipe = load_recipe(name)
+        assert parse_recipe(repeat.recipe_toml(recipe), name) == recipe
+    own = load_recipe("digits").model_copy(
+        update={"space": {"base": "cifar", "widths": [0.5, 1.0], "align": 4}, "threads": 2}
+    )
+    assert parse_recipe(repeat.recipe_toml(own), "digits") == own
 
 
 def test_runs_are_compared_by_hypervolumes_with_one_corner(tmp_path):
@@ -220,15 +222,15 @@ def test_a_front_of_plain_convolutions_is_drawn_without_kernels():
     plain = np.array([min(range(len(g.choices)), key=lambda k, g=g: g.choices[k]) for g in SPACE.genes])
     arch = SPACE.decode(plain)
     assert {block.ratio for block in arch.blocks} == {1}
-    drawn = agreement([arch, arch], SPACE.largest)
-    words = [text.get_text() for axes in drawn.figure.axes for text in axes.texts]
-    assert words == ["s = 1 throughout"]
+    picture = agreement([arch, arch], SPACE.largest)
+    texts = [text.get_text() for axes in picture.figure.axes for text in axes.texts]
+    assert texts == ["s = 1 throughout"]
 
 
 def test_a_figure_that_cannot_be_drawn_is_left_out_and_said(tmp_path, monkeypatch, capsys):
     """One that fails when it is drawn, one when it is rendered, one section's words: the rest is there."""
-    broken = Drawn("A caption", SimpleNamespace(savefig=lambda *_, **__: 1 / 0))
-    monkeypatch.setattr("search.progress._left_out", set())
+    broken = CaptionedFigure("A caption", SimpleNamespace(savefig=lambda *_, **__: 1 / 0))
+    monkeypatch.setattr("search.progress._reported", set())
     monkeypatch.setattr("search.report.report.curves.progress", lambda summary: 1 / 0)
     monkeypatch.setattr("search.report.report.curves.predictor", lambda summary: broken)
     monkeypatch.setattr("search.report.report.blocks.tables", lambda summary: 1 / 0)
@@ -236,9 +238,9 @@ def test_a_figure_that_cannot_be_drawn_is_left_out_and_said(tmp_path, monkeypatc
     page = write_report(made_up_run(tmp_path))
     left = {"progress", "predictor", "architectures"}
     assert set(re.findall(r'<figure id="([\w-]+)"', page.read_text())) == FIGURES - left
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     for what in ("the figure progress", "the figure predictor", "the report's section 'Block by block'"):
-        assert f"left out: {what}" in said
+        assert f"left out: {what}" in message
 
 
 def test_names_are_shown_on_the_page_and_not_obeyed(tmp_path):

@@ -10,7 +10,7 @@ from search.engine.log import read_trials
 from search.errors import UserError
 from search.pipeline.job import Run
 from search.pipeline.stages import networks
-from search.recipes.schema import load, parse
+from search.recipes.schema import load_recipe, parse_recipe
 from search.run_folder.result import read_figures, read_result
 from search.run_folder.run import recorded_recipe
 from tests.search.runs import SPACE, made_up_run
@@ -58,17 +58,17 @@ def test_keys_of_a_studys_plan_are_the_ids_of_its_architectures(tmp_path, name):
     file = tmp_path / "plan.json"
     archs = [SPACE.smallest, SPACE.largest]
     file.write_text(json.dumps({arch.id: arch.to_dict() for arch in archs}))
-    assert list(ranking_study.plan(SPACE, 2, 0, file)) == [arch.id for arch in archs]
+    assert list(ranking_study.study_networks(SPACE, 2, 0, file)) == [arch.id for arch in archs]
     file.write_text(json.dumps({archs[0].id: archs[0].to_dict(), name: archs[1].to_dict()}))
     with pytest.raises(UserError, match=f"is {archs[1].id}"):
-        ranking_study.plan(SPACE, 2, 0, file)
+        ranking_study.study_networks(SPACE, 2, 0, file)
 
 
 @pytest.mark.parametrize("name", PATHS)
 def test_a_recipes_name_is_one(tmp_path, name):
     text = json.dumps(name)
     with pytest.raises(UserError, match="must be 1 to 100 letters"):
-        parse(f"name = {text}\ndata = 'digits'\nspace = 'digits'\n[supernet]\nepochs = 1\n"
+        parse_recipe(f"name = {text}\ndata = 'digits'\nspace = 'digits'\n[supernet]\nepochs = 1\n"
               "[search]\nflops_budget = '1M'\n[retrain]\nepochs = 1\n", "x")  # fmt: skip
 
 
@@ -76,4 +76,4 @@ def test_a_recipe_without_a_name_has_its_files(tmp_path):
     ours = Path(ranking_study.__file__).parents[1] / "recipes/digits.toml"
     for stem, name in (("mine", "mine"), ("my birds (2)", "my-birds--2-"), ("größe", "größe"), ("...", "recipe")):
         (tmp_path / f"{stem}.toml").write_text(ours.read_text())
-        assert load(str(tmp_path / f"{stem}.toml")).name == name
+        assert load_recipe(str(tmp_path / f"{stem}.toml")).name == name

@@ -7,7 +7,7 @@ from torch import nn
 from search.errors import UserError
 from search.recipes.schema import Training
 from search.training.loop import _State
-from search.training.optimizer import optimizer_of, schedule_of
+from search.training.optimizer import create_optimizer, create_schedule
 
 STEPS = 100
 
@@ -16,30 +16,30 @@ def state(path, optimizer="sgd", of="x", seed=0) -> _State:
     """A training of a tiny network, on from what is there."""
     torch.manual_seed(seed)
     config, net = Training(epochs=2, optimizer=optimizer), nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
-    made = optimizer_of(net, config)
-    schedule_of(made, config, STEPS, 50)
-    return _State(net, made, torch.amp.GradScaler("cpu", enabled=False), None, path, {"what": of}, STEPS)
+    built = create_optimizer(net, config)
+    create_schedule(built, config, STEPS, 50)
+    return _State(net, built, torch.amp.GradScaler("cpu", enabled=False), None, path, {"what": of}, STEPS)
 
 
 def trained(path, optimizer="sgd") -> _State:
     """After two steps, each saved."""
-    made = state(path, optimizer)
+    built = state(path, optimizer)
     for _ in range(2):
-        made.parts["model"](torch.randn(2, 1, 5, 5)).square().sum().backward()
-        made.parts["optimizer"].step()
-        made.step, made.loss = made.step + 1, 0.5
-        made.save()
-    return made
+        built.parts["model"](torch.randn(2, 1, 5, 5)).square().sum().backward()
+        built.parts["optimizer"].step()
+        built.step, built.loss = built.step + 1, 0.5
+        built.save()
+    return built
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsproptf", "lamb"])
 def test_a_whole_one_is_gone_on_from_exactly(optimizer, tmp_path):
     before, after = trained(tmp_path / "c.pt", optimizer), state(tmp_path / "c.pt", optimizer, seed=1)
     assert after.step == 2
-    for made in (before, after):
-        made.parts["optimizer"].zero_grad()
-        made.parts["model"](torch.ones(2, 1, 5, 5)).square().sum().backward()
-        made.parts["optimizer"].step()
+    for built in (before, after):
+        built.parts["optimizer"].zero_grad()
+        built.parts["model"](torch.ones(2, 1, 5, 5)).square().sum().backward()
+        built.parts["optimizer"].step()
     for one, other in zip(before.parts["model"].parameters(), after.parts["model"].parameters(), strict=True):
         assert torch.equal(one, other)
 

@@ -14,7 +14,7 @@ import torch
 
 from ghostnet import cost
 from search.accuracy.ranking_study import fidelity
-from search.data.datasets import load
+from search.data.datasets import load_data
 from search.recipes.schema import SupernetTraining, Training
 from search.training.supernet import load_inherited, load_supernet, new_supernet, space_for, train_supernet
 from tests.search.training.test_supernet import SHORT
@@ -100,31 +100,31 @@ def kill_a_worker_after(checkpoint: Path, killed: list[int]) -> None:
 def test_a_killed_worker_is_started_again_and_the_training_ends_as_an_unbroken_one(cluster, tmp_path):
     from search.parallel import workers
 
-    data = load("digits", 16, limit=320)
+    data = load_data("digits", 16, limit=320)
     config = SupernetTraining(epochs=3, batch_size=32, random=1, accumulate=1, checkpoint_seconds=0)
     killed: list[int] = []
     checkpoint = tmp_path / "net" / "checkpoint.pt"
     watcher = threading.Thread(target=kill_a_worker_after, args=(checkpoint, killed), daemon=True)
     watcher.start()
-    card = workers.train_supernet(SPACE, data, config, tmp_path / "net", seed=0, seconds=None, workers=2)
+    metadata = workers.train_supernet(SPACE, data, config, tmp_path / "net", seed=0, seconds=None, workers=2)
     watcher.join()
-    assert killed and card["training"]["steps"] == 30
+    assert killed and metadata["training"]["steps"] == 30
     alone = config.model_copy(update={"accumulate": 2})
     train_supernet(SPACE, data, alone, tmp_path / "alone", device=CPU)
-    found, expected = weights(tmp_path / "net"), weights(tmp_path / "alone")
-    flat = [torch.cat([t.float().flatten() for t in state.values()]) for state in (found, expected)]
+    result, expected = weights(tmp_path / "net"), weights(tmp_path / "alone")
+    flat = [torch.cat([t.float().flatten() for t in state.values()]) for state in (result, expected)]
     assert torch.cosine_similarity(*flat, dim=0) > 0.99  # thirty steps of sums in another order
 
 
 def test_many_networks_side_by_side_have_the_values_of_one_after_the_other(cluster, tmp_path):
-    from search.parallel.workers import SideBySide
+    from search.parallel.workers import RayWorkers
 
-    data = load("digits", 16, limit=100)
+    data = load_data("digits", 16, limit=100)
     train_supernet(SPACE, data, SHORT, tmp_path / "net", device=CPU)
     config = Training(epochs=1, batch_size=32)
     about = {"count": 8, "bins": 2, "seed": 0, "device": CPU}
     lazily = lambda: load_inherited(tmp_path / "net", data)  # noqa: E731
-    beside = fidelity(lazily, SPACE, data, config, tmp_path / "a", **about, beside=SideBySide(data, 2))
+    beside = fidelity(lazily, SPACE, data, config, tmp_path / "a", **about, parallel=RayWorkers(data, 2))
     alone = fidelity(lazily, SPACE, data, config, tmp_path / "b", **about)
     assert {n["arch"]: n for n in beside["networks"]} == {n["arch"]: n for n in alone["networks"]}
     evaluate = lazily()

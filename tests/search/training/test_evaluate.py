@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ghostnet import GhostNet
-from search.data.datasets import Split, load
+from search.data.datasets import Split, load_data
 from search.recipes.schema import Training
 from search.training.evaluate import estimate_norms, recalibrate
 from search.training.supernet import space_for
@@ -17,7 +17,7 @@ SPACE = space_for("digits", 10, 1)
 
 @pytest.fixture(scope="module")
 def data():
-    return load("digits", 16)
+    return load_data("digits", 16)
 
 
 @pytest.mark.parametrize("sizes", [(64,), (60, 4), (63, 1), (21, 22, 21), (1, 2, 61)])

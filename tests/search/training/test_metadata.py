@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from search.data.datasets import Split, load
+from search.data.datasets import Split, load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.training.metadata import supernet_id, weights_id
@@ -22,7 +22,7 @@ ALONE = Training(epochs=1, batch_size=32)
 
 @pytest.fixture(scope="module")
 def data():
-    return load("digits", 16, limit=100)
+    return load_data("digits", 16, limit=100)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,12 @@ OTHERS = {
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_what_is_finished_is_not_taken_for_another_training(case, data, finished):
-    seed, recipe, other, words = OTHERS[case]
+    seed, recipe, other, message = OTHERS[case]
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=f"net holds another training: {words}"):
+    with pytest.raises(UserError, match=f"net holds another training: {message}"):
         config = ALONE.model_copy(update=recipe)
         retrain(SPACE.smallest, other(data), config, finished / "net", seed=seed, device=CPU)
-    with pytest.raises(UserError, match=f"supernet holds another training: {words}"):
+    with pytest.raises(UserError, match=f"supernet holds another training: {message}"):
         config = SUPERNET.model_copy(update=recipe)
         train_supernet(SPACE, other(data), config, finished / "supernet", seed=seed, device=CPU)
     assert before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
@@ -78,8 +78,8 @@ def test_another_architecture_space_teacher_or_beginning_is_another_training(dat
 
 def test_what_leaves_the_weights_as_they_are_may_change(data, finished):
     for changes in ({}, {"checkpoint_seconds": 3.0}, {"probes": 1}):
-        card = retrain(SPACE.smallest, data, ALONE.model_copy(update=changes), finished / "net", device=CPU)
-        assert card["config"] == ALONE.model_dump(mode="json")
+        metadata = retrain(SPACE.smallest, data, ALONE.model_copy(update=changes), finished / "net", device=CPU)
+        assert metadata["config"] == ALONE.model_dump(mode="json")
 
 
 def test_ids_are_of_what_they_stand_for(data, finished, tmp_path):

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from ghostnet import GhostNet, weights
-from ghostnet.weights import network
-from search.data.datasets import load
+from ghostnet.weights import load_network
+from search.data.datasets import load_data
 from search.data.transforms import Augment, temporary_seed
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training, load_retraining
 from search.training import teacher as teachers
 from search.training.loop import autocast_dtype
-from search.training.optimizer import optimizer_of, schedule_of
+from search.training.optimizer import create_optimizer, create_schedule
 from search.training.retrain import Loss, retrain
 from search.training.supernet import load_inherited, space_for, train_supernet
 from tests.helpers import randomise
@@ -48,7 +48,7 @@ EVERYTHING = Training(
 
 @pytest.fixture(scope="module")
 def data():
-    return load("digits", 16, limit=160)
+    return load_data("digits", 16, limit=160)
 
 
 @pytest.fixture(scope="module")
@@ -80,23 +80,23 @@ def test_every_optimizer_takes_its_settings_and_spares_norms_and_biases(optimize
     net = GhostNet(SPACE.smallest, 10, 1)
     eps = None if optimizer == "sgd" else 0.002
     config = Training(epochs=1, optimizer=optimizer, lr=0.01, weight_decay=0.5, eps=eps)
-    made = optimizer_of(net, config)
-    assert optimizer in type(made).__name__.lower()
-    for group in made.param_groups:
+    built = create_optimizer(net, config)
+    assert optimizer in type(built).__name__.lower()
+    for group in built.param_groups:
         assert group["weight_decay"] == (0.5 if all(p.ndim > 1 for p in group["params"]) else 0)
         assert group["lr"] == 0.01 and (optimizer == "sgd" or group["eps"] == 0.002)
-    assert sum(len(g["params"]) for g in made.param_groups) == len(list(net.parameters()))
+    assert sum(len(g["params"]) for g in built.param_groups) == len(list(net.parameters()))
 
 
 def test_schedules_follow_their_formulas():
     def rates(config: Training, total: int, per_epoch: int) -> list[float]:
-        made = optimizer_of(torch.nn.Linear(2, 2), config)
-        schedule = schedule_of(made, config, total, per_epoch)
-        found = []
+        built = create_optimizer(torch.nn.Linear(2, 2), config)
+        schedule = create_schedule(built, config, total, per_epoch)
+        result = []
         for k in range(total):
             schedule.step_update(k)
-            found.append(made.param_groups[0]["lr"])
-        return found
+            result.append(built.param_groups[0]["lr"])
+        return result
 
     step = rates(Training(epochs=10, lr=1.0, schedule="step", decay_epochs=2.5, decay_rate=0.5, warmup_epochs=1), 40, 4)
     assert step[:4] == pytest.approx([0.01 + k * 0.99 / 4 for k in range(4)])
@@ -123,12 +123,12 @@ def test_a_temporary_seed_leaves_global_generators_alone():
     def state() -> tuple:
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
 
-    def drawn() -> tuple:
+    def values() -> tuple:
         with temporary_seed(3):
             return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
 
     before = state()
-    assert drawn() == drawn() and state() == before
+    assert values() == values() and state() == before
 
 
 def test_mixed_images_and_labels_are_the_same_mix_of_pairs(data):
@@ -151,15 +151,15 @@ def test_a_teachers_part_of_the_loss_is_the_divergence_from_it(data):
     logits, images = torch.randn(4, 10), torch.zeros(4, 1, 16, 16)
     theirs, labels = torch.randn(4, 10), torch.arange(4)
     config = Training(epochs=1, distill=0.3, temperature=2.0, label_smoothing=0.0)
-    found = Loss(data, config, lambda x: theirs)(logits, labels, images)
+    result = Loss(data, config, lambda x: theirs)(logits, labels, images)
     p, q = (theirs / 2).softmax(1), (logits / 2).softmax(1)
     divergence = (p * (p / q).log()).sum(1).mean() * 4
-    torch.testing.assert_close(found, 0.7 * F.cross_entropy(logits, labels) + 0.3 * divergence)
+    torch.testing.assert_close(result, 0.7 * F.cross_entropy(logits, labels) + 0.3 * divergence)
 
 
 def test_teachers_see_images_as_they_were_taught_to(data, supernet, tmp_path):
     images = data.normalise(data.train.images[:4])
-    largest = teachers.load(f"supernet:{supernet}", data, CPU)
+    largest = teachers.load_teacher(f"supernet:{supernet}", data, CPU)
     evaluate = load_inherited(supernet, data)
     with torch.no_grad():
         torch.testing.assert_close(largest(images), evaluate.network(SPACE.largest).eval()(images))
@@ -169,20 +169,22 @@ def test_teachers_see_images_as_they_were_taught_to(data, supernet, tmp_path):
     from search.files import write_json, write_text
 
     write_json(tmp_path / "config.json", timm_config(net, {"mean": [0.5], "std": [0.25]}))
-    weights.save(net, tmp_path / "model.safetensors")
-    weights.save(net, tmp_path / "weights.safetensors")
+    weights.save_weights(net, tmp_path / "model.safetensors")
+    weights.save_weights(net, tmp_path / "weights.safetensors")
     write_text(tmp_path / "arch.json", arch.to_json())
     theirs = (data.train.images[:4].float() / 255 - 0.5) / 0.25
     with torch.no_grad():
         expected = net(theirs), net(images)
     near = {"rtol": 1e-4, "atol": 1e-3}  # of logits of tens; the images are scaled twice
-    torch.testing.assert_close(teachers.load(f"timm:local-dir:{tmp_path}", data, CPU)(images), expected[0], **near)
-    torch.testing.assert_close(teachers.load(f"network:{tmp_path}", data, CPU)(images), expected[1], **near)
+    torch.testing.assert_close(
+        teachers.load_teacher(f"timm:local-dir:{tmp_path}", data, CPU)(images), expected[0], **near
+    )
+    torch.testing.assert_close(teachers.load_teacher(f"network:{tmp_path}", data, CPU)(images), expected[1], **near)
     with pytest.raises(UserError, match="timm has no teacher 'coffee'"):
-        teachers.load("timm:coffee", data, CPU)
+        teachers.load_teacher("timm:coffee", data, CPU)
     for name in ("coffee", "network:", "network:/no/such"):
         with pytest.raises(UserError, match="teacher"):
-            teachers.load(name, data, CPU)
+            teachers.load_teacher(name, data, CPU)
 
 
 def test_inherited_weights_are_the_supernets_slice(data, supernet, tmp_path):
@@ -190,7 +192,7 @@ def test_inherited_weights_are_the_supernets_slice(data, supernet, tmp_path):
     config = Training(epochs=0.01, batch_size=32, lr=1e-12, weight_decay=0.0, warmup_epochs=0)
     retrain(arch, data, config, tmp_path / "net", device=CPU, init=supernet)
     inherited = load_inherited(supernet, data).network(arch)
-    trained = network(arch, tmp_path / "net/weights.safetensors")
+    trained = load_network(arch, tmp_path / "net/weights.safetensors")
     for (name, mine), theirs in zip(trained.named_parameters(), inherited.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, msg=name)
     with pytest.raises(UserError, match="has no weights to begin with"):
@@ -204,9 +206,9 @@ def test_inherited_weights_are_the_supernets_slice(data, supernet, tmp_path):
 @pytest.mark.parametrize("amp", ["fp16", "bf16"])
 def test_half_precision_trains(amp, data, tmp_path):
     config = Training(epochs=2, batch_size=32, lr=0.05, amp=amp)
-    card = retrain(SPACE.uniform(0.25), data, config, tmp_path / "net", device=CPU)
-    assert card["training"]["loss"] < 2.6 and card["training"]["skipped_steps"] < 5
-    net = network(SPACE.uniform(0.25), tmp_path / "net/weights.safetensors")
+    metadata = retrain(SPACE.uniform(0.25), data, config, tmp_path / "net", device=CPU)
+    assert metadata["training"]["loss"] < 2.6 and metadata["training"]["skipped_steps"] < 5
+    net = load_network(SPACE.uniform(0.25), tmp_path / "net/weights.safetensors")
     assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in net.parameters())
 
 
@@ -232,13 +234,13 @@ def test_recipes_of_full_training_are_what_their_sources_say():
 
 
 def test_a_broken_recipe_of_full_training_is_told(tmp_path):
-    for text, words in (
+    for text, message in (
         ("[retrain]\nepochs = 1\nrand_augment = 'strong'", "rand_augment"),
         ("[retrain]\nepochs = 1\noptimizer = 'luck'", "optimizer"),
         ("[retrain]\nepochs = 1\nschedule = 'stairs'", "schedule"),
     ):
         (tmp_path / "bad.toml").write_text(text)
-        with pytest.raises(UserError, match=f"recipe bad: retrain.{words}"):
+        with pytest.raises(UserError, match=f"recipe bad: retrain.{message}"):
             load_retraining(str(tmp_path / "bad.toml"))
     with pytest.raises(ValueError, match="of full training"):
         SupernetTraining(epochs=1, mixup=0.2)
@@ -251,17 +253,17 @@ def test_several_networks_by_several_seeds_are_summed_up(tmp_path):
     command = ["retrain", "digits:0.3x", "./arch.json", "--recipe", "own.toml", "--seeds", "0,1"]
     done = ghostnas(*command, "--out", "a", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["networks"]
-    assert list(found) == ["digits-0.3x", tmp_path.name]
-    for name, row in found.items():
-        cards = [json.loads((tmp_path / f"a/{name}/seed-{k}/trained.json").read_text()) for k in (0, 1)]
-        assert row["test_accuracy"] == [card["test_accuracy"] for card in cards]
+    result = json.loads(done.stdout)["networks"]
+    assert list(result) == ["digits-0.3x", tmp_path.name]
+    for name, row in result.items():
+        records = [json.loads((tmp_path / f"a/{name}/seed-{k}/trained.json").read_text()) for k in (0, 1)]
+        assert row["test_accuracy"] == [metadata["test_accuracy"] for metadata in records]
         assert row["mean"] == pytest.approx(statistics.mean(row["test_accuracy"]))
         assert row["spread"] == pytest.approx(statistics.stdev(row["test_accuracy"]))
-    assert json.loads((tmp_path / "a/summary.json").read_text()) == found
+    assert json.loads((tmp_path / "a/summary.json").read_text()) == result
     done = ghostnas(*command, "--out", "b", "--workers", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["networks"] == found
+    assert json.loads(done.stdout)["networks"] == result
     done = ghostnas(*command, "--out", "b", cwd=tmp_path)
     assert done.returncode == 2 and "is there already" in done.stderr
 
@@ -271,9 +273,9 @@ def test_one_network_on_two_processes(tmp_path):
     command = ["retrain", "digits:0.25x", "--recipe", "own.toml", "--json", "--workers", "2", "--out", "together"]
     done = ghostnas(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    card = json.loads((tmp_path / "together/trained.json").read_text())
-    assert json.loads(done.stdout) == card and card["training"]["epochs"] == 1
-    network(SPACE.uniform(0.25), tmp_path / "together/weights.safetensors")
+    metadata = json.loads((tmp_path / "together/trained.json").read_text())
+    assert json.loads(done.stdout) == metadata and metadata["training"]["epochs"] == 1
+    load_network(SPACE.uniform(0.25), tmp_path / "together/weights.safetensors")
 
 
 def test_image_folders_train_with_augmentations_in_their_workers(tmp_path, monkeypatch):
@@ -289,10 +291,10 @@ def test_image_folders_train_with_augmentations_in_their_workers(tmp_path, monke
                 pixels = rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / f"images/{part}/{label}/{k}.png")
     monkeypatch.setattr(data_module, "IN_MEMORY", 100)  # so that it streams
-    loaded = load(f"imagefolder:{tmp_path / 'images'}", 16)
+    loaded = load_data(f"imagefolder:{tmp_path / 'images'}", 16)
     config = Training(epochs=1, batch_size=8, rand_augment="rand-m9-mstd0.5", erasing=0.2, mixup=0.2)
-    cards = [retrain(SPACE.smallest, loaded, config, tmp_path / str(k), device=CPU) for k in range(2)]
-    assert cards[0]["training"]["loss"] == cards[1]["training"]["loss"]  # whichever worker drew it
+    records = [retrain(SPACE.smallest, loaded, config, tmp_path / str(k), device=CPU) for k in range(2)]
+    assert records[0]["training"]["loss"] == records[1]["training"]["loss"]  # whichever worker drew it
     files = [tmp_path / str(k) / "weights.safetensors" for k in range(2)]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -308,9 +310,9 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
-    arguments, words = BAD[case]
+    arguments, message = BAD[case]
     done = ghostnas("retrain", "digits:0.25x", *arguments, cwd=tmp_path)
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and words in done.stderr
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -318,12 +320,12 @@ def test_a_trained_network_is_tuned_for_other_classes_as_long_as_it_needs(data, 
     """Its classifier is fresh, and all else begins as it was; steps are those of `min_steps`, and say so."""
     arch = SPACE.smallest
     before = randomise(GhostNet(arch, 7, 1), seed=3)
-    weights.save(before, tmp_path / "trained.safetensors")
+    weights.save_weights(before, tmp_path / "trained.safetensors")
     config = load_retraining("finetune")[0].model_copy(update={"min_steps": 7, "epochs": 1.0, "lr": 1e-9, "ema": 0.0})
-    card = retrain(arch, data, config, tmp_path / "out", device=CPU, init=tmp_path / "trained.safetensors")
-    assert (card["training"]["steps"], card["training"]["planned_steps"]) == (7, 7)
-    assert card["training"]["epochs"] == card["training"]["planned_epochs"] == pytest.approx(7 / 5)
-    after = network(arch, tmp_path / "out" / "weights.safetensors")
+    metadata = retrain(arch, data, config, tmp_path / "out", device=CPU, init=tmp_path / "trained.safetensors")
+    assert (metadata["training"]["steps"], metadata["training"]["planned_steps"]) == (7, 7)
+    assert metadata["training"]["epochs"] == metadata["training"]["planned_epochs"] == pytest.approx(7 / 5)
+    after = load_network(arch, tmp_path / "out" / "weights.safetensors")
     assert after.num_classes == 10
     learned = {name: value for name, value in before.named_parameters() if not name.startswith("classifier.")}
     for name, value in learned.items():

@@ -9,8 +9,8 @@ import torch
 
 from ghostnet import Supernet, cost
 from ghostnet.modules import drop_branch
-from ghostnet.weights import WeightsError, network
-from search.data.datasets import Split, load
+from ghostnet.weights import WeightsError, load_network
+from search.data.datasets import Split, load_data
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.files import read_json, write_json
@@ -19,7 +19,7 @@ from search.training import loop
 from search.training.distillation import alpha, kl
 from search.training.evaluate import SEED, accuracy, recalibrate
 from search.training.retrain import retrain
-from search.training.supernet import even, fair, load_inherited, load_supernet, read_card, space_for, train_supernet
+from search.training.supernet import even, fair, load_inherited, load_supernet, read_metadata, space_for, train_supernet
 from spaces.population import sample
 from spaces.tables import macs_table
 
@@ -32,7 +32,7 @@ SHORT = SupernetTraining(
 
 @pytest.fixture(scope="module")
 def data():
-    return load("digits", 16, limit=200)
+    return load_data("digits", 16, limit=200)
 
 
 class Killed(BaseException):
@@ -59,8 +59,8 @@ def test_a_resumed_supernet_equals_an_unbroken_one(data, tmp_path, monkeypatch):
         killed_after(3, patch)
         with pytest.raises(Killed):
             train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
-    card = train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
-    assert card["training"]["steps"] == 6
+    metadata = train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
+    assert metadata["training"]["steps"] == 6
     whole, killed = load_supernet(tmp_path / "whole").state_dict(), load_supernet(tmp_path / "killed").state_dict()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
@@ -75,7 +75,7 @@ def test_a_resumed_retraining_equals_an_unbroken_one_and_a_finished_one_is_kept(
     with pytest.raises(UserError, match="is of another training"):
         retrain(SPACE.largest, data, config, tmp_path / "killed", device=CPU)
     killed = retrain(arch, data, config, tmp_path / "killed", device=CPU)
-    strip = lambda card: card | {"training": card["training"] | {"seconds": 0}}  # noqa: E731
+    strip = lambda metadata: metadata | {"training": metadata["training"] | {"seconds": 0}}  # noqa: E731
     assert strip(whole) == strip(killed)
     files = [tmp_path / name / "weights.safetensors" for name in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -83,14 +83,14 @@ def test_a_resumed_retraining_equals_an_unbroken_one_and_a_finished_one_is_kept(
 
 
 def test_training_learns_and_the_saved_network_is_the_one_tested(data, tmp_path):
-    card = retrain(SPACE.uniform(0.5), data, Training(epochs=16, batch_size=32), tmp_path / "net", device=CPU)
-    assert card["test_accuracy"] > 0.5  # chance is 0.1
+    metadata = retrain(SPACE.uniform(0.5), data, Training(epochs=16, batch_size=32), tmp_path / "net", device=CPU)
+    assert metadata["test_accuracy"] > 0.5  # chance is 0.1
     weights = tmp_path / "net" / "weights.safetensors"
-    net = network(SPACE.uniform(0.5), weights)
+    net = load_network(SPACE.uniform(0.5), weights)
     assert (net.num_classes, net.in_chs) == (10, 1)
-    assert accuracy(net, data, data.test) == card["test_accuracy"]
+    assert accuracy(net, data, data.test) == metadata["test_accuracy"]
     with pytest.raises(WeightsError, match=f"not weights of architecture {SPACE.smallest.id}"):
-        network(SPACE.smallest, weights)
+        load_network(SPACE.smallest, weights)
 
 
 def test_a_time_box_ends_the_training_with_its_schedule(data, tmp_path, monkeypatch):
@@ -105,8 +105,8 @@ def test_a_time_box_ends_the_training_with_its_schedule(data, tmp_path, monkeypa
 
     monkeypatch.setattr(CosineLRScheduler, "step_update", spy)
     config = Training(epochs=100_000, batch_size=32, lr=0.1)
-    card = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, seconds=4)
-    assert card["training"]["epochs"] < 1000 and card["training"]["seconds"] < 30
+    metadata = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, seconds=4)
+    assert metadata["training"]["epochs"] < 1000 and metadata["training"]["seconds"] < 30
     assert max(rates) > 0.05 and rates[-1] < 0.02
 
 
@@ -152,10 +152,10 @@ def test_recalibration_gives_the_statistics_of_the_calibration_split_augmented_a
 
 def test_cards_of_other_things_are_refused(tmp_path):
     with pytest.raises(UserError, match="no finished supernet"):
-        read_card(tmp_path)
+        read_metadata(tmp_path)
     (tmp_path / "supernet.json").write_text('{"space": 3}')
     with pytest.raises(UserError, match="no supernet's card"):
-        read_card(tmp_path)
+        read_metadata(tmp_path)
 
 
 def test_norms_see_what_the_supernet_was_trained_on(data, tmp_path):
@@ -169,11 +169,11 @@ def test_norms_see_what_the_supernet_was_trained_on(data, tmp_path):
     asked = by_card.supernet.extract(arch)
     recalibrate(asked, data, config, arch.resolution)
     torch.testing.assert_close(mean, asked.bn1.running_mean)
-    card = read_json(tmp_path / "net" / "supernet.json")
-    del card["config"]
-    write_json(tmp_path / "net" / "supernet.json", card)
+    metadata = read_json(tmp_path / "net" / "supernet.json")
+    del metadata["config"]
+    write_json(tmp_path / "net" / "supernet.json", metadata)
     assert not torch.allclose(load_inherited(tmp_path / "net", data).network(arch).bn1.running_mean, mean)
-    write_json(tmp_path / "net" / "supernet.json", card | {"config": {"epochs": -1}})
+    write_json(tmp_path / "net" / "supernet.json", metadata | {"config": {"epochs": -1}})
     with pytest.raises(UserError, match="`config` is no supernet's recipe"):
         load_inherited(tmp_path / "net", data)
 
@@ -294,11 +294,11 @@ def test_alpha_divergence_and_its_gradient_equal_the_definition(a):
     else:
         defined = (q * ((p / q) ** a - 1)).sum(1) / (a * (a - 1))
     (expected,) = torch.autograd.grad(defined.mean(), student)
-    found = alpha(student, teacher, (a,), clip=float("inf"))
-    torch.testing.assert_close(found, defined.mean())
-    torch.testing.assert_close(torch.autograd.grad(found, student)[0], expected)
+    result = alpha(student, teacher, (a,), clip=float("inf"))
+    torch.testing.assert_close(result, defined.mean())
+    torch.testing.assert_close(torch.autograd.grad(result, student)[0], expected)
     if a == 1:
-        torch.testing.assert_close(kl(student, teacher), found)
+        torch.testing.assert_close(kl(student, teacher), result)
 
 
 def test_alpha_divergence_takes_the_worse_side_and_clips_what_explodes():

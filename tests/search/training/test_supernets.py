@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from ghostnet import GhostNet, weights
-from search.data.datasets import load
+from search.data.datasets import load_data
 from search.errors import UserError
-from search.recipes.schema import ParentTraining, SupernetTraining, Training, parse
+from search.recipes.schema import ParentTraining, SupernetTraining, Training, parse_recipe
 from search.training.evaluate import accuracy
 from search.training.inherited import inherited_accuracy, read_parent
-from search.training.metadata import read_card, space_for
+from search.training.metadata import read_metadata, space_for
 from search.training.retrain import retrain
 from search.training.supernets import make_supernet, widest
 from spaces import named_space
@@ -26,7 +26,7 @@ SHORT = ParentTraining(epochs=4, batch_size=32, lr=0.1, images=128)
 
 @pytest.fixture(scope="module")
 def data():
-    return load("digits", 16, limit=400)
+    return load_data("digits", 16, limit=400)
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,13 @@ def folder(data, tmp_path_factory):
 
 
 def test_the_parent_is_the_widest_ghostnet_of_the_space_and_comes_out_as_it_is(folder, data):
-    card, space = read_card(folder)
-    assert space == SPACE and card["kind"] == "transplant" and card["parent"]["arch"] == SPACE.uniform(1.0).id
+    metadata, space = read_metadata(folder)
+    assert space == SPACE and metadata["kind"] == "transplant" and metadata["parent"]["arch"] == SPACE.uniform(1.0).id
     supernet, parent = inherited_accuracy(folder, data).supernet, read_parent(folder)
     again = supernet.extract(parent.arch)
     images = next(iter(data.batches(data.search)))[0]
     torch.testing.assert_close(again(images), parent(images), rtol=0, atol=5e-3)  # float32; 1e-10 in float64
-    assert card["parent"]["test_accuracy"] == accuracy(parent, data, data.test, parent.arch.resolution)
+    assert metadata["parent"]["test_accuracy"] == accuracy(parent, data, data.test, parent.arch.resolution)
 
 
 def test_networks_are_fitted_alike_wherever_they_are_asked_for(folder, data):
@@ -58,8 +58,8 @@ def test_networks_are_fitted_alike_wherever_they_are_asked_for(folder, data):
 
 def test_a_given_parent_is_taken_as_it_is_or_tuned(folder, data, tmp_path):
     given = str(folder / "parent")
-    card = make_supernet(SPACE, data, SHORT.model_copy(update={"parent": given}), tmp_path / "as-is", device=CPU)
-    assert card["training"]["steps"] == 0 and card["parent"]["from"] == given
+    metadata = make_supernet(SPACE, data, SHORT.model_copy(update={"parent": given}), tmp_path / "as-is", device=CPU)
+    assert metadata["training"]["steps"] == 0 and metadata["parent"]["from"] == given
     ours, theirs = read_parent(tmp_path / "as-is").state_dict(), read_parent(folder).state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     tuned = SHORT.model_copy(update={"parent": given, "tune": True, "epochs": 0.1})
@@ -68,13 +68,13 @@ def test_a_given_parent_is_taken_as_it_is_or_tuned(folder, data, tmp_path):
 
 def test_a_parent_of_other_classes_gets_a_new_head_and_is_trained(data, tmp_path):
     other = GhostNet(widest(SPACE), num_classes=7, in_chs=3)
-    weights.save(other, tmp_path / "other.safetensors")
+    weights.save_weights(other, tmp_path / "other.safetensors")
     (tmp_path / "net").mkdir()
     (tmp_path / "net/arch.json").write_text(other.arch.to_json())
     (tmp_path / "other.safetensors").rename(tmp_path / "net/weights.safetensors")
     config = SHORT.model_copy(update={"parent": str(tmp_path / "net"), "epochs": 0.1})
-    card = make_supernet(SPACE, data, config, tmp_path / "out", device=CPU)
-    assert card["training"]["steps"] > 0
+    metadata = make_supernet(SPACE, data, config, tmp_path / "out", device=CPU)
+    assert metadata["training"]["steps"] > 0
     assert (read_parent(tmp_path / "out").num_classes, read_parent(tmp_path / "out").in_chs) == (10, 1)
 
 
@@ -82,7 +82,7 @@ def test_a_parent_of_another_shape_is_refused_before_anything_is_written(data, t
     net = GhostNet(named_space("cifar").uniform(0.5), num_classes=10, in_chs=1)
     (tmp_path / "net").mkdir()
     (tmp_path / "net/arch.json").write_text(net.arch.to_json())
-    weights.save(net, tmp_path / "net/weights.safetensors")
+    weights.save_weights(net, tmp_path / "net/weights.safetensors")
     with pytest.raises(UserError, match="can't be the parent of space digits"):
         make_supernet(
             SPACE, data, SHORT.model_copy(update={"parent": str(tmp_path / "net")}), tmp_path / "o", device=CPU
@@ -93,7 +93,7 @@ def test_a_parent_of_another_shape_is_refused_before_anything_is_written(data, t
 def test_a_full_training_begins_as_its_transplant(folder, data, tmp_path):
     arch, config = SPACE.smallest, Training(epochs=0.0001, batch_size=32, lr=1e-9, warmup_epochs=0)
     retrain(arch, data, config, tmp_path / "net", device=CPU, init=folder, teacher=f"supernet:{folder}")
-    trained = weights.network(arch, tmp_path / "net/weights.safetensors").state_dict()
+    trained = weights.load_network(arch, tmp_path / "net/weights.safetensors").state_dict()
     begun = inherited_accuracy(folder, data).supernet.extract(arch).state_dict()
     for key, value in begun.items():
         if "running" not in key and "num_batches" not in key:
@@ -102,22 +102,22 @@ def test_a_full_training_begins_as_its_transplant(folder, data, tmp_path):
 
 def test_a_recipe_says_which_kind(tmp_path):
     text = 'data = "digits"\nspace = "digits"\nsearch = { flops_budget = "650k" }\n[retrain]\nepochs = 1\n[supernet]\n'
-    assert isinstance(parse(text + "epochs = 1\nrandom = 1\n", "old").supernet, SupernetTraining)
-    assert isinstance(parse(text + 'kind = "transplant"\nepochs = 1\n', "new").supernet, ParentTraining)
+    assert isinstance(parse_recipe(text + "epochs = 1\nrandom = 1\n", "old").supernet, SupernetTraining)
+    assert isinstance(parse_recipe(text + 'kind = "transplant"\nepochs = 1\n', "new").supernet, ParentTraining)
     with pytest.raises(UserError, match=r"supernet.*random"):
-        parse(text + 'kind = "transplant"\nepochs = 1\nrandom = 1\n', "mixed")
+        parse_recipe(text + 'kind = "transplant"\nepochs = 1\nrandom = 1\n', "mixed")
     with pytest.raises(UserError, match="kind"):
-        parse(text + 'kind = "shared"\nepochs = 1\n', "neither")
+        parse_recipe(text + 'kind = "shared"\nepochs = 1\n', "neither")
 
 
 def test_train_and_retrain_on_the_command_line(folder, tmp_path):
-    for arguments, words in (
+    for arguments, message in (
         (["--kind", "shared"], "kind is transplant or elastic"),
         (["--kind", "elastic", "--init", "x"], "--kind transplant"),
         (["--kind", "transplant", "--init", "none.pth"], "none.pth"),
     ):
         done = ghostnas("train", *arguments, cwd=tmp_path)
-        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert not (tmp_path / "results").exists()
     done = ghostnas(
         "train", "--kind", "transplant", "--init", str(folder / "parent"), "--out", "net", "--json", cwd=tmp_path
@@ -126,5 +126,5 @@ def test_train_and_retrain_on_the_command_line(folder, tmp_path):
     done = ghostnas(
         "retrain", "digits:0.25x", "--init", "net", "--epochs", "1", "--out", "tuned", "--json", cwd=tmp_path
     )
-    card = json.loads(done.stdout)
-    assert card["teacher"] == "supernet:net" and card["init"] == str(tmp_path / "net")
+    metadata = json.loads(done.stdout)
+    assert metadata["teacher"] == "supernet:net" and metadata["init"] == str(tmp_path / "net")

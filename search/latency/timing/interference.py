@@ -21,11 +21,11 @@ WINDOWS = 3  # calm windows in a visit; its minimum is over all of them
 RUNS = (2, 10)  # in a window, at least and at most
 WINDOW_NS = 700_000
 REFERENCE_RUNS = 3
-CALM_PERCENTILE = 25
-LOOKS_KEPT = 1000
-LOOKS = 40  # at the reference, before a visit is put off
-CALM = 1.1  # a visit counts if the reference took at most this much more than in calm moments, before and after
-SETTLE_S = 0.5
+QUIET_PERCENTILE = 25
+PROBES_KEPT = 1000
+MAX_PROBES = 40  # at the reference, before a visit is put off
+QUIET_RATIO = 1.1  # a visit counts if the reference took at most this much more than in calm moments, before and after
+INITIAL_PROBES_S = 0.5
 
 
 def window(once) -> list:
@@ -50,7 +50,7 @@ def pseudo_median(minima_ms):
     return np.median((minima_ms[..., first] + minima_ms[..., second]) / 2, axis=-1)
 
 
-class Gate:
+class InterferenceFilter:
     """Tells whether the machine is calm, by a small network whose time in calm moments is known ever better.
 
     Args:
@@ -59,46 +59,46 @@ class Gate:
         looks_ms: the reference's times from before, when a calibration is resumed.
     """
 
-    def __init__(self, reference, shape, threads: int, looks_ms=()) -> None:
+    def __init__(self, reference, shape, threads: int, probes_ms=()) -> None:
         self._once = reference.timer(np.zeros(shape, dtype=np.float32))
-        self._looks = deque(looks_ms, maxlen=LOOKS_KEPT)
-        self.best_ms = best(self._looks) if self._looks else float("inf")
+        self._probes = deque(probes_ms, maxlen=PROBES_KEPT)
+        self.quiet_ms = quiet_time(self._probes) if self._probes else float("inf")
         self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._free = self._cores if threads == 1 and len(self._cores) > 1 else []  # one thread may move between these
-        end = time.monotonic() + SETTLE_S
+        end = time.monotonic() + INITIAL_PROBES_S
         while time.monotonic() < end:
-            self.look()
+            self.probe()
 
-    def look(self) -> float:
+    def probe(self) -> float:
         """The reference's time now, in milliseconds: the least of a few runs."""
         now = min(self._once() for _ in range(REFERENCE_RUNS)) / 1e6
-        self._looks.append(now)
-        self.best_ms = best(self._looks)
+        self._probes.append(now)
+        self.quiet_ms = quiet_time(self._probes)
         return now
 
-    def visit(self, session, shape) -> dict:
+    def measure(self, session, shape) -> dict:
         """A visit in calm moments, waiting a little for them, or a disturbed one if none comes: `reference_ms`, the
         slowest of the reference's times around the windows that count, tells which."""
         once = session.timer(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
         for _ in range(WARM_UP):
             once()
         windows = []  # the reference's time, and the runs
-        before = self.look()
-        for _ in range(LOOKS):
-            if not self.calm(before):
-                self._hop()
-                before = self.look()
+        before = self.probe()
+        for _ in range(MAX_PROBES):
+            if not self.is_quiet(before):
+                self._switch_core()
+                before = self.probe()
                 continue
             runs = window(once)
-            after = self.look()
-            if self.calm(after):
+            after = self.probe()
+            if self.is_quiet(after):
                 windows.append((max(before, after), runs))
                 if len(windows) == WINDOWS:
                     break
             before = after
         if not windows:
             runs = window(once)
-            windows.append((max(before, self.look()), runs))
+            windows.append((max(before, self.probe()), runs))
         times = [time for _, runs in windows for time in runs]
         return {
             "min_ms": min(times) / 1e6,
@@ -108,16 +108,16 @@ class Gate:
             "reference_ms": max(reference for reference, _ in windows),
         }
 
-    def calm(self, reference_ms: float) -> bool:
+    def is_quiet(self, reference_ms: float) -> bool:
         """Whether a visit with that reference time counts, by the best that is known now."""
-        return quiet(reference_ms, self.best_ms)
+        return quiet(reference_ms, self.quiet_ms)
 
-    def counted(self, visits) -> list:
+    def quiet_minima(self, measurements) -> list:
         """The minima of the calm visits. Where none was calm, all, as much shorter as the reference was slowed: a
         stopgap, closer than a time that a neighbour doubled, and counted as disturbed."""
-        return counted(visits, self.best_ms)
+        return quiet_minima(measurements, self.quiet_ms)
 
-    def _hop(self) -> None:
+    def _switch_core(self) -> None:
         """Moves to the next core that we may use. One thread only; more would share the cores anyway."""
         if self._free:
             self._free = self._free[1:] + self._free[:1]
@@ -129,22 +129,22 @@ class Gate:
             os.sched_setaffinity(0, set(self._cores))
 
 
-def best(reference_ms) -> float:
+def quiet_time(reference_ms) -> float:
     """The reference's time in calm moments: the lower quartile of its looks. The least ones won't do: a clock that ran
     faster for a second, or two threads that woke at once, beside which all usual moments would look disturbed."""
-    return float(np.percentile(reference_ms, CALM_PERCENTILE))
+    return float(np.percentile(reference_ms, QUIET_PERCENTILE))
 
 
 def quiet(reference_ms: float, best_ms: float) -> bool:
     """The rule by which a visit counts, wherever it is asked: the reference took at most a little more time around it
     than in quiet moments."""
-    return reference_ms <= CALM * best_ms
+    return reference_ms <= QUIET_RATIO * best_ms
 
 
-def counted(visits, best_ms: float) -> list:
-    """As `Gate.counted`, from a log: `best_ms` is the reference's time in calm moments."""
-    calm = [visit["min_ms"] for visit in visits if quiet(visit["reference_ms"], best_ms)]
-    return calm or [visit["min_ms"] * best_ms / visit["reference_ms"] for visit in visits]
+def quiet_minima(measurements, quiet_ms: float) -> list:
+    """As `InterferenceFilter.quiet_minima`, from a log: `best_ms` is the reference's time in calm moments."""
+    minima = [row["min_ms"] for row in measurements if quiet(row["reference_ms"], quiet_ms)]
+    return minima or [row["min_ms"] * quiet_ms / row["reference_ms"] for row in measurements]
 
 
 @contextmanager

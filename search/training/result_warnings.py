@@ -11,14 +11,14 @@ LEAST_SHARE = 0.1  # of a schedule's steps
 STANDARD_ERRORS = 2.0  # above guessing
 
 
-def schedule_doubts(steps: int, planned_steps: int) -> list[str]:
+def schedule_warnings(steps: int, planned_steps: int) -> list[str]:
     """A warning where a training had under a tenth of its steps; none otherwise."""
     if steps >= LEAST_SHARE * planned_steps:
         return []
     return [f"a time box left {steps} of the schedule's {planned_steps} steps, which trains next to nothing"]
 
 
-def chance_doubts(accuracy: float, labels: Tensor, what: str) -> list[str]:
+def chance_warnings(accuracy: float, labels: Tensor, what: str) -> list[str]:
     """A warning where an accuracy is within two standard errors of what the most frequent class alone would give.
 
     Args:
@@ -36,7 +36,7 @@ def chance_doubts(accuracy: float, labels: Tensor, what: str) -> list[str]:
     ]
 
 
-def warn_of(name: str, doubts: Sequence[str]) -> None:
+def print_warnings(name: str, doubts: Sequence[str]) -> None:
     """Says a result's warnings on the terminal."""
     for doubt in doubts:
         warn(f"{name}: {doubt}")

@@ -8,13 +8,13 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from ghostnet.weights import network
-from search.data.datasets import load, resized
+from ghostnet.weights import load_network
+from search.data.datasets import load_data, resized
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
-from search.training.doubts import chance_doubts, schedule_doubts
 from search.training.loop import fit
-from search.training.retrain import SETTLED, retrain
+from search.training.result_warnings import chance_warnings, schedule_warnings
+from search.training.retrain import NORM_WARM_UP, retrain
 from search.training.supernet import space_for, train_supernet
 
 CPU = torch.device("cpu")
@@ -24,12 +24,12 @@ QUICK = Training(epochs=1, batch_size=32)
 
 @pytest.fixture(scope="module")
 def data():
-    return load("digits", 16, limit=160)
+    return load_data("digits", 16, limit=160)
 
 
 def test_a_schedule_of_under_a_tenth_is_doubtful():
-    assert schedule_doubts(9, 100) == ["a time box left 9 of the schedule's 100 steps, which trains next to nothing"]
-    assert schedule_doubts(10, 100) == schedule_doubts(1, 1) == []
+    assert schedule_warnings(9, 100) == ["a time box left 9 of the schedule's 100 steps, which trains next to nothing"]
+    assert schedule_warnings(10, 100) == schedule_warnings(1, 1) == []
 
 
 @pytest.mark.parametrize("counts", [(100, 100, 100), (250, 30, 20)])
@@ -37,7 +37,7 @@ def test_an_accuracy_is_held_against_guessing_the_most_frequent_class(counts):
     """Of results that guessing gives, about 97.7 % are doubtful: within two standard errors, or below."""
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     images, guess = sum(counts), max(counts) / sum(counts)
-    doubtful = [bool(chance_doubts(right / images, labels, "accuracy")) for right in range(images + 1)]
+    doubtful = [bool(chance_warnings(right / images, labels, "accuracy")) for right in range(images + 1)]
     assert doubtful == sorted(doubtful, reverse=True) and doubtful[max(counts)] and not doubtful[-1]
     mass = binom.pmf(np.arange(images + 1), images, guess)[doubtful].sum()
     assert 0.96 < mass < 0.99
@@ -45,19 +45,21 @@ def test_an_accuracy_is_held_against_guessing_the_most_frequent_class(counts):
 
 def test_networks_that_learned_nothing_say_so_in_their_files(data, tmp_path):
     nothing = replace(data, train=replace(data.train, labels=data.train.labels.flip(0)[torch.randperm(160)]))
-    card = retrain(SPACE.smallest, nothing, QUICK.model_copy(update={"lr": 1e-6}), tmp_path / "net", device=CPU)
-    assert card["warnings"] == json.loads((tmp_path / "net/trained.json").read_text())["warnings"]
-    assert [words.split(",")[0] for words in card["warnings"]] == ["test accuracy"]
+    metadata = retrain(SPACE.smallest, nothing, QUICK.model_copy(update={"lr": 1e-6}), tmp_path / "net", device=CPU)
+    assert metadata["warnings"] == json.loads((tmp_path / "net/trained.json").read_text())["warnings"]
+    assert [message.split(",")[0] for message in metadata["warnings"]] == ["test accuracy"]
     config = SupernetTraining(epochs=1, batch_size=32, random=0, lr=1e-6)
-    card = train_supernet(SPACE, nothing, config, tmp_path / "supernet", device=CPU)
-    assert [words.split(",")[0] for words in card["warnings"]] == ["the largest network's accuracy"]
+    metadata = train_supernet(SPACE, nothing, config, tmp_path / "supernet", device=CPU)
+    assert [message.split(",")[0] for message in metadata["warnings"]] == ["the largest network's accuracy"]
 
 
 def test_a_time_box_that_trains_nothing_says_so(data, tmp_path):
     config = QUICK.model_copy(update={"epochs": 1000.0})
-    card = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, seconds=0.001)
-    steps = card["training"]["steps"]
-    assert card["warnings"][0] == f"a time box left {steps} of the schedule's 5000 steps, which trains next to nothing"
+    metadata = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, seconds=0.001)
+    steps = metadata["training"]["steps"]
+    assert (
+        metadata["warnings"][0] == f"a time box left {steps} of the schedule's 5000 steps, which trains next to nothing"
+    )
 
 
 @pytest.mark.parametrize(("every", "refused"), [(5, True), (20, False)])
@@ -71,7 +73,7 @@ def test_over_a_tenth_of_steps_without_a_finite_loss_is_an_error(every, refused,
 
     def train():
         config = Training(epochs=8, batch_size=32)  # 40 steps
-        return fit(model, data, config, step, checkpoint=tmp_path / "c.pt", of="a", seed=0, device=CPU, title="a")
+        return fit(model, data, config, step, checkpoint=tmp_path / "c.pt", identity="a", seed=0, device=CPU, title="a")
 
     if refused:
         with pytest.raises(UserError, match="not finite in 8 of 40 steps, at most 10% are passed over; a lower `lr`"):
@@ -84,9 +86,9 @@ def test_a_short_training_leaves_norms_that_fit_what_they_see(data, tmp_path):
     """Of the first norm, by hand: the mean and the variance of what the calibration images make in front of it."""
     plain = QUICK.model_copy(update={"crop": "none", "flip": False})  # what is trained on is what is calibrated on
     retrain(SPACE.smallest, data, plain, tmp_path / "net", device=CPU)
-    net = network(SPACE.smallest, tmp_path / "net/weights.safetensors").eval()
+    net = load_network(SPACE.smallest, tmp_path / "net/weights.safetensors").eval()
     steps = 160 // 32
-    assert steps < SETTLED
+    assert steps < NORM_WARM_UP
     norm = next(module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d))
     inputs = []
     norm.register_forward_hook(lambda _, given, __: inputs.append(given[0]))

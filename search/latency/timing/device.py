@@ -29,9 +29,9 @@ def this_device() -> dict:
     }
 
 
-def condition() -> dict:
+def machine_state() -> dict:
     """Clock, temperature and throttling now, where the system tells them: what may explain a shift."""
-    found = {}
+    state = {}
     for name, path, unit in (
         ("mhz", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", 1e3),
         ("celsius", "/sys/class/thermal/thermal_zone0/temp", 1e3),
@@ -39,10 +39,10 @@ def condition() -> dict:
     ):
         text = _read(path).strip()
         if text.isdigit():
-            found[name] = round(int(text) / unit, 1)
+            state[name] = round(int(text) / unit, 1)
     if hasattr(os, "getloadavg"):
-        found["load"] = round(os.getloadavg()[0], 2)
-    return found
+        state["load"] = round(os.getloadavg()[0], 2)
+    return state
 
 
 def now() -> str:

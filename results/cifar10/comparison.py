@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from search.engine.budgets import parse_windows
 from search.engine.front import hypervolume
-from search.report.summary import Network, Summary
+from search.report.summary import Summary, TrainedNetwork
 
 RESAMPLES = 2000
 Floats = NDArray[np.float64]
-Drawn = dict[str, float]  # accuracy of each network, of one resampling of its seeds
+Draw = dict[str, float]  # accuracy of each network, of one resampling of its seeds
 
 
-def seed_spread(networks: list[Network]) -> tuple[float, int]:
+def seed_spread(networks: list[TrainedNetwork]) -> tuple[float, int]:
     """Standard deviation of accuracy over seeds, all networks' pooled (three seeds alone say little of one network's),
     and its degrees of freedom."""
     squares = sum(float(np.square(np.array(n.accuracies) - n.accuracy).sum()) for n in networks)
@@ -24,7 +24,7 @@ def seed_spread(networks: list[Network]) -> tuple[float, int]:
     return float(np.sqrt(squares / max(degrees, 1))), degrees
 
 
-def resampled(networks: list[Network], rng: np.random.Generator) -> list[Drawn]:
+def resampled(networks: list[TrainedNetwork], rng: np.random.Generator) -> list[Draw]:
     """Mean accuracies of every network as they came, then as other seeds would give them: Student's t about the mean,
     by the pooled spread."""
     spread, degrees = seed_spread(networks)
@@ -37,7 +37,7 @@ def resampled(networks: list[Network], rng: np.random.Generator) -> list[Drawn]:
     return draws
 
 
-def interval(draws: list[Drawn], statistic: Callable[[Drawn], float]) -> dict[str, float] | None:
+def interval(draws: list[Draw], statistic: Callable[[Draw], float]) -> dict[str, float] | None:
     """A figure with its 95 % interval over seeds; None where there is none."""
     value, *others = (statistic(draw) for draw in draws)
     if not np.isfinite(value):
@@ -46,7 +46,7 @@ def interval(draws: list[Drawn], statistic: Callable[[Drawn], float]) -> dict[st
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def lines(family: list[Network], key: str, draw: Drawn) -> tuple[Floats, Floats]:
+def lines(family: list[TrainedNetwork], key: str, draw: Draw) -> tuple[Floats, Floats]:
     """The family's networks that no cheaper one of it beats, by their `key` (measured_ms or macs): its logarithms, and
     accuracies, both rising. Between them lines are straight."""
     points: list[tuple[float, float]] = []
@@ -57,24 +57,30 @@ def lines(family: list[Network], key: str, draw: Drawn) -> tuple[Floats, Floats]
     return x, y
 
 
-def curve(family: list[Network], key: str, draw: Drawn, at: float) -> float:
+def curve(family: list[TrainedNetwork], key: str, draw: Draw, at: float) -> float:
     """The accuracy that the family has where its `key` is `at`; nan below the cheapest."""
     x, y = lines(family, key, draw)
     return float(np.interp(np.log(at), x, y, left=np.nan))
 
 
-def latency_of(family: list[Network], draw: Drawn, accuracy: float) -> float:
+def family_latency(family: list[TrainedNetwork], draw: Draw, accuracy: float) -> float:
     """The least latency at which the family reaches an accuracy, on the same lines; nan where it never does."""
     x, y = lines(family, "measured_ms", draw)
     return float(np.exp(np.interp(accuracy, y, x, right=np.nan)))
 
 
-def volume(networks: list[Network], draw: Drawn, worst_ms: float) -> float:
+def volume(networks: list[TrainedNetwork], draw: Draw, worst_ms: float) -> float:
     points = [{"accuracy": draw[n.name], "latency_ms": n.measured_ms} for n in networks]
     return hypervolume(points, worst_ms)
 
 
-def against(n: Network, family: list[Network], luck: Network | None, draws: list[Drawn], budget: str) -> dict[str, Any]:
+def compare_network(
+    n: TrainedNetwork,
+    family: list[TrainedNetwork],
+    random_network: TrainedNetwork | None,
+    draws: list[Draw],
+    budget: str,
+) -> dict[str, Any]:
     """One found network beside the family, beside those of it that the same budget admits, and beside a random one of
     its multiply-adds."""
     at, window = n.measured_ms or float("nan"), parse_windows(budget)[budget]
@@ -90,47 +96,46 @@ def against(n: Network, family: list[Network], luck: Network | None, draws: list
             "latency_saved_at_equal_accuracy": interval(draws, lambda d: saved(n, within, d)),
         },
         "points_at_equal_macs": interval(draws, lambda d: gain(n, family, "macs", d)),
-        "points_over_a_random_network": luck and interval(draws, lambda d: 100 * (d[n.name] - d[luck.name])),
-        "its_latency_of_the_random_one": luck and at / (luck.measured_ms or float("nan")),
+        "points_over_a_random_network": random_network
+        and interval(draws, lambda d: 100 * (d[n.name] - d[random_network.name])),
+        "its_latency_of_the_random_one": random_network and at / (random_network.measured_ms or float("nan")),
     }
 
 
-def saved(n: Network, family: list[Network], draw: Drawn) -> float:
+def saved(n: TrainedNetwork, family: list[TrainedNetwork], draw: Draw) -> float:
     """The share of the family's latency that a network needs less, at an equal accuracy."""
-    return 1 - (n.measured_ms or float("nan")) / latency_of(family, draw, draw[n.name])
+    return 1 - (n.measured_ms or float("nan")) / family_latency(family, draw, draw[n.name])
 
 
-def gain(n: Network, family: list[Network], key: str, draw: Drawn) -> float:
+def gain(n: TrainedNetwork, family: list[TrainedNetwork], key: str, draw: Draw) -> float:
     """Points of accuracy over the family at an equal `key`."""
     return 100 * (draw[n.name] - curve(family, key, draw, getattr(n, key)))
 
 
-def answer(summary: Summary) -> dict[str, Any]:
+def compare(summary: Summary) -> dict[str, Any]:
     """Found against the family against luck."""
     kinds = {kind: [n for n in summary.networks if n.kind == kind] for kind in ("chosen", "family", "random")}
-    chosen, family, drawn = kinds.values()
+    chosen, family, random_networks = kinds.values()
     draws = resampled(summary.networks, np.random.default_rng(0))
     worst = 1.05 * max(n.measured_ms or 0.0 for n in summary.networks)
-    pairs = list(zip(chosen, drawn, strict=False))
+    pairs = list(zip(chosen, random_networks, strict=False))
     return {
         "found": [
-            against(n, family, luck, draws, tightest(n, summary.recipe["search"]["flops_budget"]))
-            for n, luck in zip_longest(chosen, drawn[: len(chosen)], fillvalue=None)
+            compare_network(n, family, random_network, draws, tightest(n, summary.recipe["search"]["flops_budget"]))
+            for n, random_network in zip_longest(chosen, random_networks[: len(chosen)], fillvalue=None)
             if n
         ],
         "mean_points_at_equal_macs": interval(draws, lambda d: mean(gain(n, family, "macs", d) for n in chosen)),
         "mean_points_over_random": interval(draws, lambda d: mean(100 * (d[n.name] - d[r.name]) for n, r in pairs)),
         "seed_spread": seed_spread(summary.networks)[0],
-        "hypervolume": {kind: volume_of(of, draws, worst) for kind, of in kinds.items() if of}
+        "hypervolume": {kind: volume_interval(group, draws, worst) for kind, group in kinds.items() if group}
         | {"corner": {"accuracy": 0.0, "latency_ms": worst}},
     }
 
 
-def tightest(n: Network, budgets: str) -> str:
+def tightest(n: TrainedNetwork, budgets: str) -> str:
     """The first of the budgets, from the tightest on, that admits a network."""
-    return next(
-        words for words, w in sorted(parse_windows(budgets).items(), key=lambda b: b[1].high) if n.macs <= w.high
-    )
+    return next(text for text, w in sorted(parse_windows(budgets).items(), key=lambda b: b[1].high) if n.macs <= w.high)
 
 
 def mean(values: Iterable[float]) -> float:
@@ -139,5 +144,5 @@ def mean(values: Iterable[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def volume_of(networks: list[Network], draws: list[Drawn], worst_ms: float) -> dict[str, float] | None:
+def volume_interval(networks: list[TrainedNetwork], draws: list[Draw], worst_ms: float) -> dict[str, float] | None:
     return interval(draws, lambda d: volume(networks, d, worst_ms))

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from search.latency.ruler.device import now, this_device
-from search.latency.ruler.onnx_session import OnnxSession
-from search.latency.ruler.rounds import Rounds
+from search.latency.timing.device import now, this_device
+from search.latency.timing.onnx_session import OnnxSession
+from search.latency.timing.rounds import Rounds
 
 SCHEMA = "ghostnas.kit-result/1"
 PLAN = "plan.json"
@@ -75,12 +75,12 @@ def main(folder: Path) -> int:
         return OnnxSession(str(files[name]), arguments.threads)
 
     reference = OnnxSession(str(folder / plan["reference"]["file"]), arguments.threads), plan["reference"]["shape"]
-    said = [time.monotonic()]
+    printed = [time.monotonic()]
 
     def tell(done, total) -> None:
-        if time.monotonic() - said[0] > 5:
-            said[0] = time.monotonic()
-            left = max(deadline - said[0], 0) / 60
+        if time.monotonic() - printed[0] > 5:
+            printed[0] = time.monotonic()
+            left = max(deadline - printed[0], 0) / 60
             print(f"  {done} of {total} visits, at most {left:.1f} min left", flush=True)
 
     deadline = time.monotonic() + 60 * arguments.minutes
@@ -95,6 +95,6 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _refuse(words: str) -> int:
-    print(f"calibrate.py: {words}", file=sys.stderr)
+def _refuse(message: str) -> int:
+    print(f"calibrate.py: {message}", file=sys.stderr)
     return 2

@@ -8,33 +8,33 @@ import numpy as np
 import pytest
 
 from search.latency.bench import reference
-from search.latency.ruler import gate as gates
-from search.latency.ruler import rounds
-from search.latency.ruler.gate import Gate, counted, pseudo_median, score
-from search.latency.ruler.rounds import NETWORK_VISITS, Rounds, interval
 from search.latency.runtimes import runtime
-from tests.search.law import LawSession
+from search.latency.timing import interference as gates
+from search.latency.timing import rounds
+from search.latency.timing.interference import InterferenceFilter, pseudo_median, quiet_minima, score
+from search.latency.timing.rounds import NETWORK_MEASUREMENTS, Rounds, interval
+from tests.search.fake_runtime import FakeSession
 
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch):
-    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
+    monkeypatch.setattr(gates, "INITIAL_PROBES_S", 0.0)
 
 
-class Scripted(Gate):
+class Scripted(InterferenceFilter):
     """A gate that has seen its best, 1 ms, and reads its looks from a script."""
 
-    def __init__(self, looks=()):
-        self.best_ms, self._free, self.looks = 1.0, [], iter(looks)
+    def __init__(self, probes=()):
+        self.quiet_ms, self._free, self.looks = 1.0, [], iter(probes)
 
-    def look(self):
+    def probe(self):
         return next(self.looks)
 
 
 def test_disturbed_visits_dont_count_where_calm_ones_exist():
     rows = [{"min_ms": 5.0, "reference_ms": 2.0}, {"min_ms": 3.0, "reference_ms": 1.05}]
-    assert Scripted().counted(rows) == [3.0]
-    assert counted(rows[:1], 1.0) == [2.5]
+    assert Scripted().quiet_minima(rows) == [3.0]
+    assert quiet_minima(rows[:1], 1.0) == [2.5]
 
 
 def test_the_score_is_the_median_of_the_means_of_all_pairs():
@@ -51,22 +51,22 @@ def test_the_score_is_the_median_of_the_means_of_all_pairs():
 
 def test_a_visit_waits_for_calm_and_counts_calm_windows_only(monkeypatch):
     # busy, busy, calm [9] busy: dropped; calm [7] calm [5] calm [6] calm
-    looks = [2.0, 2.0, 1.0, 2.0, 1.0, 1.01, 1.02, 1.03]
+    probes = [2.0, 2.0, 1.0, 2.0, 1.0, 1.01, 1.02, 1.03]
     windows = iter([[9_000_000], [7_000_000], [5_000_000], [6_000_000]])
     monkeypatch.setattr(gates, "window", lambda once: next(windows))
-    row = Scripted(looks).visit(LawSession(1, 0.0), (1, 1, 1, 1))
+    row = Scripted(probes).measure(FakeSession(1, 0.0), (1, 1, 1, 1))
     assert row == {"min_ms": 5.0, "median_ms": 6.0, "p90_ms": 6.8, "runs": 3, "reference_ms": 1.03}
 
 
 def test_one_fast_moment_does_not_make_all_others_look_disturbed():
-    class Clock(LawSession):
+    class Clock(FakeSession):
         def timer(self, images):
             times = iter([1_000_000] * 30 + [700_000] * 3 + [1_000_000] * 3000)
             return lambda: next(times)
 
-    gate = Gate(Clock(1, 0.0), (1, 1, 1, 1), 1)
-    looks = [gate.look() for _ in range(400)]
-    assert min(looks) == 0.7 and gate.calm(1.0) and not gate.calm(1.2)
+    interference = InterferenceFilter(Clock(1, 0.0), (1, 1, 1, 1), 1)
+    probes = [interference.probe() for _ in range(400)]
+    assert min(probes) == 0.7 and interference.is_quiet(1.0) and not interference.is_quiet(1.2)
 
 
 def test_the_interval_covers_the_score_it_is_of():
@@ -88,14 +88,14 @@ PLAN = {
         *({"name": f"unit {k}", "kind": "unit", "shape": [1, 1, 8, 8]} for k in range(100)),
     ],
 }
-REFERENCE = (LawSession(100_000, 0.0), [1, 1, 8, 8])
+REFERENCE = (FakeSession(100_000, 0.0), [1, 1, 8, 8])
 UNIT_S = 0.002
 
 
 def slow(name):
     """A session that takes real time, so that a time box has something to count."""
     time.sleep(UNIT_S)
-    return LawSession(50_000 + len(name), 0.0)
+    return FakeSession(50_000 + len(name), 0.0)
 
 
 def calibration(log, deadline=None, open_session=slow, tell=lambda done, total: None):
@@ -108,13 +108,13 @@ def made(log):
 
 def test_without_a_deadline_every_item_is_visited_as_planned():
     log = []
-    calibration(log, open_session=lambda name: LawSession(50_000, 0.0)).run()
-    visits = made(log)
-    assert len(visits) == len(set(visits)) == 3 * (6 * NETWORK_VISITS + 100)
-    first = [name for name, _ in visits][: 6 * NETWORK_VISITS]
+    calibration(log, open_session=lambda name: FakeSession(50_000, 0.0)).run()
+    measurements = made(log)
+    assert len(measurements) == len(set(measurements)) == 3 * (6 * NETWORK_MEASUREMENTS + 100)
+    first = [name for name, _ in measurements][: 6 * NETWORK_MEASUREMENTS]
     assert all(name.startswith("network") for name in first)  # whole networks first
-    second = [name for name, visit in visits if visit == 1 and name.startswith("unit")]
-    third = [name for name, visit in visits if visit == 2 and name.startswith("unit")]
+    second = [name for name, visit in measurements if visit == 1 and name.startswith("unit")]
+    third = [name for name, visit in measurements if visit == 2 and name.startswith("unit")]
     assert sorted(second) == sorted(third) and second != third  # a new order in every round
 
 
@@ -125,13 +125,13 @@ def test_a_tight_box_keeps_the_probable_units_and_visits_each_twice():
     names = {name for name, _ in made(log)}
     assert settled["rounds"] == 2 and rounds.PILOT <= settled["units"] < 100
     assert {f"network {k}" for k in range(6)} <= names
-    chosen = {f"unit {k}" for k in range(settled["units"])} | set(rounds.pilot_of([f"unit {k}" for k in range(100)]))
+    chosen = {f"unit {k}" for k in range(settled["units"])} | set(rounds.pilot_units([f"unit {k}" for k in range(100)]))
     assert names - {f"network {k}" for k in range(6)} <= chosen
 
 
 @pytest.mark.parametrize("count", (1, 16, 17, 48, 49, 100, 5000))
 def test_a_pilot_has_the_first_units_and_others_evenly_from_the_rest(count):
-    pilot = rounds.pilot_of(list(range(count)))
+    pilot = rounds.pilot_units(list(range(count)))
     assert len(pilot) == len(set(pilot)) == min(count, rounds.PILOT)
     assert pilot[: rounds.FIRST] == list(range(min(count, rounds.FIRST)))
     gaps = np.diff(pilot[rounds.FIRST :])
@@ -140,14 +140,16 @@ def test_a_pilot_has_the_first_units_and_others_evenly_from_the_rest(count):
 
 def test_no_more_is_told_done_than_there_is_to_do():
     """Where the box ends the planned rounds, where there is none, and where it has time left for more of the unsure."""
-    planned = 3 * (6 * NETWORK_VISITS + 100)
-    for box, open_session in ((0.45, slow), (None, slow), (60, lambda name: LawSession(50_000, 3.0))):
-        told, log = [], []
+    planned = 3 * (6 * NETWORK_MEASUREMENTS + 100)
+    for box, open_session in ((0.45, slow), (None, slow), (60, lambda name: FakeSession(50_000, 3.0))):
+        reported, log = [], []
         deadline = None if box is None else time.monotonic() + box
-        calibration(log, deadline, open_session, lambda done, total, told=told: told.append((done, total))).run()
-        assert all(done <= total for done, total in told)
+        calibration(
+            log, deadline, open_session, lambda done, total, reported=reported: reported.append((done, total))
+        ).run()
+        assert all(done <= total for done, total in reported)
         assert box != 60 or len(made(log)) > planned
-        assert box is not None or told[-1] == (planned, planned)
+        assert box is not None or reported[-1] == (planned, planned)
 
 
 def test_a_kill_anywhere_measures_nothing_twice():
@@ -161,22 +163,22 @@ def test_a_kill_anywhere_measures_nothing_twice():
         def session(name, budget=budget):
             if next(budget, None) is None:
                 raise Killed
-            return LawSession(50_000, 0.0)
+            return FakeSession(50_000, 0.0)
 
         try:
             calibration(log, open_session=session).run()
             break
         except Killed:
             log = log[: -5 or None]  # the last rows never reached the disk
-    visits = made(log)
-    assert len(visits) == len(set(visits))
+    measurements = made(log)
+    assert len(measurements) == len(set(measurements))
 
 
 def test_time_that_is_left_goes_to_what_is_least_sure():
     noisy = {"unit 7"}
 
     def session(name):
-        return LawSession(50_000, 3.0 if name in noisy else 0.0)
+        return FakeSession(50_000, 3.0 if name in noisy else 0.0)
 
     log = []
     calibration(log, time.monotonic() + 30, session).run()
@@ -205,7 +207,7 @@ def test_a_network_is_compiled_and_timed_at_the_batch_that_is_asked_for(monkeypa
     class Visited(Scripted):
         threads = 1
 
-        def visit(self, session, shape):
+        def measure(self, session, shape):
             asked.append((session, shape))
             return {"min_ms": float(shape[0]), "reference_ms": 1.0}
 
@@ -213,8 +215,8 @@ def test_a_network_is_compiled_and_timed_at_the_batch_that_is_asked_for(monkeypa
             pass
 
     compiled = lambda module, shape, batch=1: f"{module} of {batch}"  # noqa: E731
-    run = SimpleNamespace(threads=1, compile=compiled, load=lambda made: made)
-    monkeypatch.setattr(measure, "Gate", lambda *reference: Visited())
+    run = SimpleNamespace(threads=1, compile=compiled, load=lambda built: built)
+    monkeypatch.setattr(measure, "InterferenceFilter", lambda *reference: Visited())
     monkeypatch.setattr(measure, "reference", lambda run: ())
     assert measure.measure(run, {"a": ("net", (3, 8, 8))}, batch=4) == {"a": 4.0}
     assert set(asked) == {("net of 4", (4, 3, 8, 8))}

@@ -12,11 +12,11 @@ from collections import defaultdict, deque
 
 import numpy as np
 
-from search.latency.ruler.device import condition
-from search.latency.ruler.gate import Gate, counted, pseudo_median
+from search.latency.timing.device import machine_state
+from search.latency.timing.interference import InterferenceFilter, pseudo_median, quiet_minima
 
 ATTEMPTS = 6  # at a calm visit in one round, before a disturbed one is taken for want of better
-NETWORK_VISITS = 3  # to a whole network in each round, since a few of those must correct and judge all the rest
+NETWORK_MEASUREMENTS = 3  # to a whole network in each round, since a few of those must correct and judge all the rest
 PILOT = 48  # units that tell how long one takes, and what others take that are never timed
 FIRST = 16  # of them from the plan's begin, where every kind of layer is
 MARGIN = 0.9  # of the time box is planned
@@ -44,48 +44,48 @@ class Rounds:
         self.shapes = {item["name"]: item["shape"] for item in plan["items"]}
         self.networks = [item["name"] for item in plan["items"] if item["kind"] == "network"]
         self.units = [item["name"] for item in plan["items"] if item["kind"] == "unit"]
-        self.visits = defaultdict(list)
-        self.settled = None  # how many units and rounds fit
-        self.spent = 0.0
+        self.measurements = defaultdict(list)
+        self.rounds_plan = None  # how many units and rounds fit
+        self.elapsed = 0.0
         for row in rows:
             if "item" in row:
-                self.visits[row["item"]].append(row)
-                self.spent = max(self.spent, row["at_s"])
+                self.measurements[row["item"]].append(row)
+                self.elapsed = max(self.elapsed, row["at_s"])
             elif "settled" in row:
-                self.settled = row["settled"]
-        self.done = {(name, row["visit"]) for name, made in self.visits.items() for row in made}
-        looks = [row["reference_ms"] for made in self.visits.values() for row in made]
+                self.rounds_plan = row["settled"]
+        self.done = {(name, row["visit"]) for name, item_rows in self.measurements.items() for row in item_rows}
+        probes = [row["reference_ms"] for item_rows in self.measurements.values() for row in item_rows]
         session, shape = reference
-        self.gate = Gate(session, shape, plan["threads"], looks)
-        self.start = time.monotonic() - self.spent
+        self.filter = InterferenceFilter(session, shape, plan["threads"], probes)
+        self.start = time.monotonic() - self.elapsed
 
     def run(self) -> None:
         """Makes all rounds that fit."""
         try:
-            pilot = pilot_of(self.units)
+            pilot = pilot_units(self.units)
             self._turn(0, self.networks, must=True)
             self._turn(0, pilot, must=True)
-            if self.settled is None:
-                self.settled = self._settle(len(pilot))
-                self.append([{"settled": self.settled}])
-            units = sorted(set(pilot) | set(self.units[: self.settled["units"]]))
+            if self.rounds_plan is None:
+                self.rounds_plan = self._plan_rounds(len(pilot))
+                self.append([{"settled": self.rounds_plan}])
+            units = sorted(set(pilot) | set(self.units[: self.rounds_plan["units"]]))
             self._turn(0, units)
-            for turn in range(1, self.settled["rounds"]):
+            for turn in range(1, self.rounds_plan["rounds"]):
                 self._turn(turn, self.networks + units)
-            for turn in range(self.settled["rounds"], self.settled["rounds"] + EXTRA_ROUNDS):
+            for turn in range(self.rounds_plan["rounds"], self.rounds_plan["rounds"] + EXTRA_ROUNDS):
                 if self.deadline is not None:
                     self._turn(turn, [name for name in self.networks + units if self._unsure(name)])
         finally:
-            self.gate.close()
+            self.filter.close()
 
-    def _settle(self, pilot: int) -> dict:
+    def _plan_rounds(self, pilot: int) -> dict:
         """How many units fit into the time box, and how many rounds: rather all units twice than some of them more
         often."""
         rounds, count = self.plan["rounds"], len(self.units)
         if self.deadline is None:
             return {"units": count, "rounds": rounds}
-        unit = np.mean([row["seconds"] for name in self.units for row in self.visits.get(name, [])] or [0.0])
-        networks = sum(row["seconds"] for name in self.networks for row in self.visits[name])
+        unit = np.mean([row["seconds"] for name in self.units for row in self.measurements.get(name, [])] or [0.0])
+        networks = sum(row["seconds"] for name in self.networks for row in self.measurements[name])
         left = MARGIN * (self.deadline - time.monotonic())
         for fewer in range(rounds, 2, -1):
             if (fewer - 1) * networks + fewer * count * unit <= left:
@@ -99,18 +99,18 @@ class Rounds:
         planned = [
             (name, turn * per + k)
             for name in names
-            for per in (NETWORK_VISITS if name in whole else 1,)
+            for per in (NETWORK_MEASUREMENTS if name in whole else 1,)
             for k in range(per)
         ]
         planned = [each for each in planned if each not in self.done]
         order = np.random.default_rng([self.plan["seed"], 1, turn]).permutation(len(planned))
         queue = deque((planned[k][0], planned[k][1], ATTEMPTS) for k in order)
-        unsaved, saved = [{"turn": turn, **condition()}], time.monotonic()
+        unsaved, saved = [{"turn": turn, **machine_state()}], time.monotonic()
         while queue and (must or not self._late()):
             name, number, attempts = queue.popleft()
-            begun = time.monotonic()
-            row = self.gate.visit(self.open_session(name), self.shapes[name])
-            if attempts > 1 and not self.gate.calm(row["reference_ms"]) and not self._late():
+            started = time.monotonic()
+            row = self.filter.measure(self.open_session(name), self.shapes[name])
+            if attempts > 1 and not self.filter.is_quiet(row["reference_ms"]) and not self._late():
                 queue.append((name, number, attempts - 1))  # once more, when the rest has been seen
                 continue
             at = time.monotonic()
@@ -118,10 +118,10 @@ class Rounds:
                 "item": name,
                 "visit": number,
                 "at_s": round(at - self.start, 3),
-                "seconds": round(at - begun, 4),
+                "seconds": round(at - started, 4),
                 **row,
             }
-            self.visits[name].append(row)
+            self.measurements[name].append(row)
             self.done.add((name, number))
             unsaved.append(row)
             if at - saved > SAVE_EVERY_S:
@@ -132,23 +132,23 @@ class Rounds:
 
     def _planned(self) -> int:
         """How many visits there will be at most: all rounds', or as many as the time box holds at this pace."""
-        settled = self.settled or {"units": len(self.units), "rounds": self.plan["rounds"]}
-        a_round = NETWORK_VISITS * len(self.networks) + settled["units"]
+        rounds_plan = self.rounds_plan or {"units": len(self.units), "rounds": self.plan["rounds"]}
+        a_round = NETWORK_MEASUREMENTS * len(self.networks) + rounds_plan["units"]
         if self.deadline is None:
-            return settled["rounds"] * a_round
-        now, made = time.monotonic(), len(self.done)
-        fitting = made + int(max(self.deadline - now, 0) * made / (now - self.start))
-        return max(made, min((settled["rounds"] + EXTRA_ROUNDS) * a_round, fitting))
+            return rounds_plan["rounds"] * a_round
+        now, done = time.monotonic(), len(self.done)
+        fitting = done + int(max(self.deadline - now, 0) * done / (now - self.start))
+        return max(done, min((rounds_plan["rounds"] + EXTRA_ROUNDS) * a_round, fitting))
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
 
     def _unsure(self, name: str) -> bool:
-        low, high = interval(counted(self.visits[name], self.gate.best_ms))
+        low, high = interval(quiet_minima(self.measurements[name], self.filter.quiet_ms))
         return not high - low <= SURE * (high + low)
 
 
-def pilot_of(units: list) -> list:
+def pilot_units(units: list) -> list:
     """The units visited in any case: the first ones, and others evenly from the rest; `PILOT` of them, or all."""
     rest = units[FIRST:]
     count = min(PILOT - FIRST, len(rest))

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from search.errors import UserError
-from search.records import Count, Milliseconds, Record, Seconds, record_of
+from search.records import Count, Milliseconds, Record, Seconds, parse_record
 
 
-class Visit(Record):
+class Measurement(Record):
     """A visit to an item: a unit by its key, or `network 0`, `network 1`, ... `reference_ms` says how quiet it was."""
 
     model_config = ConfigDict(extra="allow")
@@ -21,21 +21,21 @@ class Visit(Record):
     reference_ms: Milliseconds
 
 
-class Settled(Record):
+class RoundsPlan(Record):
     """How many units and rounds fit into the time box."""
 
     units: Count
     rounds: Annotated[int, Field(ge=1, le=1000)]
 
 
-class Other(Record):
+class OtherLine(Record):
     """A line that is no visit: what was settled, or the machine's state when a round began."""
 
     model_config = ConfigDict(extra="allow")
-    settled: Settled | None = None
+    settled: RoundsPlan | None = None
 
 
-def check_visits(lines: Iterable[tuple[str, dict[str, Any]]], items: Collection[str]) -> list[dict[str, Any]]:
+def check_measurements(lines: Iterable[tuple[str, dict[str, Any]]], items: Collection[str]) -> list[dict[str, Any]]:
     """The lines again, if they are a calibration's, each visit once.
 
     Args:
@@ -47,13 +47,13 @@ def check_visits(lines: Iterable[tuple[str, dict[str, Any]]], items: Collection[
     """
     rows: list[dict[str, Any]] = []
     seen: set[tuple[str, int]] = set()
-    for place, row in lines:
-        record_of(Visit if "item" in row else Other, row, place)
+    for line, row in lines:
+        parse_record(Measurement if "item" in row else OtherLine, row, line)
         if "item" in row:
             if row["item"] not in items:
-                raise UserError(f"{place}: the space has no {row['item'][:80]!r}")
+                raise UserError(f"{line}: the space has no {row['item'][:80]!r}")
             if (which := (row["item"], row["visit"])) in seen:
-                raise UserError(f"{place}: visit {row['visit']} to {row['item']!r} stands there twice")
+                raise UserError(f"{line}: visit {row['visit']} to {row['item']!r} stands there twice")
             seen.add(which)
         rows.append(row)
     return rows

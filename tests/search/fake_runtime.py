@@ -13,7 +13,7 @@ HOT = 0.8  # units alone take less than in a network
 OVERHEAD_NS = 20_000
 
 
-class LawRuntime(Adapter):
+class FakeRuntime(Adapter):
     """Nanoseconds are ten a parameter, times the batch; whole networks take more than their units' sum."""
 
     name = "law"
@@ -28,11 +28,11 @@ class LawRuntime(Adapter):
         whole = isinstance(module, GhostNet)
         return str(int(batch * 10 * params / (HOT if whole else 1) + OVERHEAD_NS * whole)).encode()
 
-    def load(self, compiled: bytes) -> "LawSession":
-        return LawSession(int(compiled), self.noise)
+    def load(self, compiled: bytes) -> "FakeSession":
+        return FakeSession(int(compiled), self.noise)
 
 
-class LawSession:
+class FakeSession:
     def __init__(self, ns: int, noise: float) -> None:
         self.ns, self.noise = ns, noise
 

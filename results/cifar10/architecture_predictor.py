@@ -4,7 +4,7 @@ The law is the study's correction without inherited accuracy, fitted on the same
 widths, share of ghosts. The search is the same, its networks are chosen by the same rule and trained by the same recipe
 and seeds. From the repository's root, after the study's run; it resumes:
 
-    python results/cifar10/law.py --run results/cifar10-small
+    python results/cifar10/architecture_predictor.py --run results/cifar10-small
 """
 
 import argparse
@@ -17,18 +17,18 @@ import numpy as np
 import torch
 
 from ghostnet.arch import Arch
-from ghostnet.weights import network
-from search.accuracy.predictor import FEATURES, Correction, features, fitted, points
+from ghostnet.weights import load_network
+from search.accuracy.predictor import FEATURES, AccuracyCorrection, features, fit_ridge, training_points
 from search.engine.backends import backend
 from search.engine.choose import choose_by_budget
 from search.engine.log import TrialLog
-from search.engine.plan import Plan
+from search.engine.plan import SearchPlan
 from search.files import read_json, write_json
 from search.latency.measure import measure
 from search.latency.runtimes import runtime
 from search.pipeline.job import Run
-from search.pipeline.retrain_stage import over_seeds, train_all
-from search.pipeline.search_problem import header, problem_of
+from search.pipeline.retrain_stage import summarise_seeds, train_all
+from search.pipeline.search_problem import build_problem, header
 from search.pipeline.search_stage import SearchOutcome
 from search.pipeline.stages import labels, networks
 from search.run_folder.run import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, recorded_recipe
@@ -37,26 +37,28 @@ from search.training.retrain import WEIGHTS, Job
 HERE = Path(__file__).parent
 
 
-class Law:
+class ArchitecturePredictor:
     """Accuracy expected after training, without a look at the network's weights."""
 
-    def __init__(self, correction: Correction, rows: list[dict[str, Any]]) -> None:
-        x, y = points(correction.space, rows)
-        self.space, self.model = correction.space, fitted(x[:, 1:], y)
+    def __init__(self, correction: AccuracyCorrection, rows: list[dict[str, Any]]) -> None:
+        x, y = training_points(correction.space, rows)
+        self.space, self.model = correction.space, fit_ridge(x[:, 1:], y)
         assert FEATURES[0] == "inherited accuracy"
 
     def __call__(self, arch: Arch) -> float:
         return float(self.model.predict([features(self.space, arch, 0.0)[1:]])[0])
 
 
-def search(job: Run, folder: Path) -> SearchOutcome:
+def search(run: Run, folder: Path) -> SearchOutcome:
     """The study's search, each accuracy by the law."""
-    config, seed = job.recipe.search, job.recipe.seed
-    tables = [job.out / TABLE]
-    law = Law(Correction.load(job.out / FIDELITY, job.out / SUPERNET), read_json(job.out / FIDELITY)["networks"])
-    problem = problem_of(job.out / SUPERNET, tables, config)
-    about = header(job.out / SUPERNET, tables, job.data.name, config, problem, seed)
-    plan = Plan(trials=config.trials, sampler=config.sampler, population=config.population, seed=seed)
+    config, seed = run.recipe.search, run.recipe.seed
+    tables = [run.out / TABLE]
+    law = ArchitecturePredictor(
+        AccuracyCorrection.load(run.out / FIDELITY, run.out / SUPERNET), read_json(run.out / FIDELITY)["networks"]
+    )
+    problem = build_problem(run.out / SUPERNET, tables, config)
+    about = header(run.out / SUPERNET, tables, run.data.name, config, problem, seed)
+    plan = SearchPlan(trials=config.trials, sampler=config.sampler, population=config.population, seed=seed)
     with TrialLog(folder / "trials.jsonl", about | {"by": "law"}) as log:
         backend("optuna")(replace(problem, evaluate=law), log, plan)
         return SearchOutcome(problem, log.evaluated)
@@ -68,27 +70,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="trainings of each network; the recipe's number")
     parser.add_argument("--out", type=Path, default=HERE / "law.json")
     arguments = parser.parse_args()
-    job = Run(recorded_recipe(arguments.run), arguments.run, None)
-    torch.set_num_threads(job.recipe.threads or torch.get_num_threads())
-    folder, config = arguments.run / "law", job.recipe.retrain
-    found = search(job, folder)
-    best = choose_by_budget(list(found.inside.values()), config.chosen, fastest=False)
+    run = Run(recorded_recipe(arguments.run), arguments.run, None)
+    torch.set_num_threads(run.recipe.threads or torch.get_num_threads())
+    folder, config = arguments.run / "law", run.recipe.retrain
+    result = search(run, folder)
+    best = choose_by_budget(list(result.inside.values()), config.chosen, fastest=False)
     chosen = dict(zip(map(str.lower, labels(len(best))), best, strict=True))
-    archs = {name: job.space.decode(np.array(trial["code"])) for name, trial in chosen.items()}
+    archs = {name: run.space.decode(np.array(trial["code"])) for name, trial in chosen.items()}
     jobs = [
         Job(name=name, arch=arch, seed=seed, out=folder / NETWORKS / arch.id / f"seed-{seed}")
-        for seed in range(job.recipe.seed, job.recipe.seed + (arguments.seeds or config.seeds))
+        for seed in range(run.recipe.seed, run.recipe.seed + (arguments.seeds or config.seeds))
         for name, arch in archs.items()
     ]
-    trained = over_seeds(jobs, train_all(jobs, job.data, config, workers=config.workers))
+    trained = summarise_seeds(jobs, train_all(jobs, run.data, config, workers=config.workers))
 
-    files = {name: folder / NETWORKS / arch.id / f"seed-{job.recipe.seed}" / WEIGHTS for name, arch in archs.items()}
-    beside = {name: arch for name, arch in networks(job).items() if name in read_json(job.out / RESULT)["chosen"]}
-    files |= {name: job.out / NETWORKS / name / WEIGHTS for name in beside}
-    nets = {name: network(arch, files[name]) for name, arch in {**archs, **beside}.items()}
-    shapes = {name: (net, (job.data.in_chs, net.arch.resolution, net.arch.resolution)) for name, net in nets.items()}
-    setting = job.recipe.latency
-    times = measure(runtime(setting.runtime, setting.threads, setting.dtype), shapes, job.recipe.seed, setting.batch)
+    files = {name: folder / NETWORKS / arch.id / f"seed-{run.recipe.seed}" / WEIGHTS for name, arch in archs.items()}
+    chosen_archs = {name: arch for name, arch in networks(run).items() if name in read_json(run.out / RESULT)["chosen"]}
+    files |= {name: run.out / NETWORKS / name / WEIGHTS for name in chosen_archs}
+    nets = {name: load_network(arch, files[name]) for name, arch in {**archs, **chosen_archs}.items()}
+    shapes = {name: (net, (run.data.in_chs, net.arch.resolution, net.arch.resolution)) for name, net in nets.items()}
+    setting = run.recipe.latency
+    times = measure(runtime(setting.runtime, setting.threads, setting.dtype), shapes, run.recipe.seed, setting.batch)
     rows = [
         {
             **row,
@@ -100,15 +102,15 @@ def main() -> None:
         }
         for name, row in trained.items()
     ]
-    both = {t["arch"] for t in found.front} & set(read_json(job.out / RESULT)["front"])
+    both = {t["arch"] for t in result.front} & set(read_json(run.out / RESULT)["front"])
     write_json(
         arguments.out,
         {
-            "evaluated": len(found.trials),
-            "front": len(found.front),
+            "evaluated": len(result.trials),
+            "front": len(result.front),
             "on_both_fronts": len(both),
             "networks": rows,
-            "measured_ms_of_the_study's": {name: times[name] for name in beside},
+            "measured_ms_of_the_study's": {name: times[name] for name in chosen_archs},
         },
     )
     print(json.dumps({row["name"]: [row["arch"], row["mean"], row["measured_ms"]] for row in rows}, indent=1))

@@ -3,10 +3,10 @@
 from typing import Any
 
 from ghostnet.arch import Arch
-from spaces.population import short
+from spaces.population import format_count
 
 
-def arch_words(arch: Arch) -> str:
+def format_arch(arch: Arch) -> str:
     """One line a stage: `24>16 s2 d3 SE` is a block of 24 hidden and 16 output channels; `/2` halves the map."""
     lines = [f"stem {arch.stem_chs}, tail {arch.tail_chs}, {arch.resolution} x {arch.resolution}"]
     for stage in arch.stages:
@@ -20,12 +20,12 @@ def arch_words(arch: Arch) -> str:
     return "\n".join(lines)
 
 
-def trial_words(trial: dict[str, Any]) -> str:
+def format_trial(trial: dict[str, Any]) -> str:
     """An evaluated network's figures, as its log has them."""
     inherited = trial.get("inherited", trial["accuracy"])
     expected = f", expected {trial['accuracy']:.2%}" if "inherited" in trial else ""
     return (
         f"{trial['arch']}: inherited {inherited:.2%}{expected}\npredicted {trial['latency_ms']:.3f} ms "
         f"({trial['latency_low_ms']:.3f} to {trial['latency_high_ms']:.3f})\n"
-        f"{short(trial['macs'])} multiply-adds, {short(trial['params'])} parameters"
+        f"{format_count(trial['macs'])} multiply-adds, {format_count(trial['params'])} parameters"
     )

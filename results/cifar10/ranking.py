@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from answer import interval, resampled, tightest, volume, volume_of
+from comparison import interval, resampled, tightest, volume, volume_of
 
 from search import bootstrap
-from search.accuracy.predictor import Correction, left_out, left_out_of, points
+from search.accuracy.predictor import AccuracyCorrection, leave_one_out, leave_one_out_predictions, training_points
 from search.engine.budgets import parse_windows
 from search.engine.front import hypervolume
 from search.files import read_json
-from search.report.summary import Network, Summary
+from search.report.summary import Summary, TrainedNetwork
 from search.run_folder.run import FIDELITY, SUPERNET
 from spaces.space import Space
 
@@ -25,10 +25,10 @@ def fidelity(summary: Summary) -> dict[str, Any]:
     from scipy.stats import kendalltau, spearmanr
 
     nets = [n for n in summary.networks if n.inherited is not None]
-    said, trained = (np.array([getattr(n, key) for n in nets]) for key in ("inherited", "accuracy"))
+    predicted, trained = (np.array([getattr(n, key) for n in nets]) for key in ("inherited", "accuracy"))
     macs = np.array([n.macs for n in nets])
     rng = np.random.default_rng(0)
-    tau_95 = bootstrap.interval(lambda picks: kendalltau(said[picks], trained[picks]).statistic, len(nets), rng)
+    tau_95 = bootstrap.interval(lambda picks: kendalltau(predicted[picks], trained[picks]).statistic, len(nets), rng)
     halves = [
         kendalltau(*np.array([rng.permutation(n.accuracies)[:2] for n in nets]).T).statistic
         for _ in range(200)
@@ -36,41 +36,41 @@ def fidelity(summary: Summary) -> dict[str, Any]:
     ]
     return {
         "networks": len(nets),
-        "kendall_tau": rank(said, trained),
+        "kendall_tau": rank(predicted, trained),
         "kendall_tau_95": tau_95.tolist(),
-        "spearman": float(spearmanr(said, trained).statistic),
+        "spearman": float(spearmanr(predicted, trained).statistic),
         "macs_tau": rank(macs, trained),
         "one_seed_against_another_tau": float(np.mean(halves)) if halves else None,
     }
 
 
-def judged(summary: Summary) -> dict[str, Any] | None:
+def full_training_study(summary: Summary) -> dict[str, Any] | None:
     """The full trainings before the search: how the supernet and its correction ranked them, and what the networks
     that the supernet alone would have chosen came to; None where the run has none."""
     file = summary.folder / FIDELITY
     if not file.exists() or summary.predict is None:
         return None
-    found = read_json(file)
-    rows = found["networks"]
+    study = read_json(file)
+    rows = study["networks"]
     first = [row for row in rows if row["kind"] == "front"]
     latency = summary.predict(np.array([row["code"] for row in first])).latency_ms if first else []
     even = [row for row in rows if row["kind"] == "spread"]
-    correct = Correction.load(file, summary.folder / SUPERNET)
+    correct = AccuracyCorrection.load(file, summary.folder / SUPERNET)
     chosen = [n for n in summary.networks if n.chosen]
     corner = 1.05 * max([*(n.predicted_ms or 0.0 for n in chosen), *latency])
     alone = [{"accuracy": r["trained"], "latency_ms": ms} for r, ms in zip(first, latency, strict=True)]
     now = [{"accuracy": n.accuracy, "latency_ms": n.predicted_ms} for n in chosen]
     tested = [n for n in summary.networks if n.inherited is not None and n.arch.id not in {row["arch"] for row in rows}]
-    said = [correct(n.arch, n.inherited or 0.0) for n in tested]
+    predicted = [correct(n.arch, n.inherited or 0.0) for n in tested]
     trained = [n.accuracy for n in tested]
     return {
         "networks": len(rows),
-        "kendall_tau": found["kendall_tau"],
-        "tau_within_bins": found["tau_within_bins"],
-        "macs_tau": found["macs_tau"],
+        "kendall_tau": study["kendall_tau"],
+        "tau_within_bins": study["tau_within_bins"],
+        "macs_tau": study["macs_tau"],
         "spread": len(even),
         "kendall_tau_of_the_spread": rank([row["inherited"] for row in even], [row["trained"] for row in even]),
-        "corrected_by_the_others": found["corrected"],
+        "corrected_by_the_others": study["corrected"],
         "left_out_error": errors(summary.space, rows),
         "effects": correct.effects,
         "trained_less_inherited": {
@@ -80,10 +80,10 @@ def judged(summary: Summary) -> dict[str, Any] | None:
         "later": {
             "networks": len(tested),
             "inherited_tau": rank([n.inherited for n in tested], trained),
-            "corrected_tau": rank(said, trained),
+            "corrected_tau": rank(predicted, trained),
             "macs_tau": rank([n.macs for n in tested], trained),
-            "corrected_error": float(np.abs(np.array(said) - trained).mean()),
-            "corrected_bias": float((np.array(said) - trained).mean()),
+            "corrected_error": float(np.abs(np.array(predicted) - trained).mean()),
+            "corrected_bias": float((np.array(predicted) - trained).mean()),
         },
         "hypervolume_by_predicted_ms": {
             "the_supernet_alone": hypervolume(alone, corner),
@@ -98,7 +98,9 @@ def judged(summary: Summary) -> dict[str, Any] | None:
     }
 
 
-def over_first(n: Network, first: list[dict[str, Any]], latency: Iterable[float], summary: Summary) -> float | None:
+def over_first(
+    n: TrainedNetwork, first: list[dict[str, Any]], latency: Iterable[float], summary: Summary
+) -> float | None:
     """Points of a found network over the best that the supernet alone chose within its budget and its latency."""
     budgets = summary.recipe["search"]["flops_budget"]
     most = parse_windows(budgets)[tightest(n, budgets)].high
@@ -112,21 +114,22 @@ def over_first(n: Network, first: list[dict[str, Any]], latency: Iterable[float]
 
 def errors(space: Space, rows: list[dict[str, Any]]) -> dict[str, float]:
     """The correction's mean error on networks that are left out in turn, as it is and with other terms."""
-    x, y = points(space, rows)
+    x, y = training_points(space, rows)
     tested = np.array([row["trained"] for row in rows])
     archs = [space.decode(np.array(row["code"])) for row in rows]
     share_of_se = [[float(np.mean([block.se_ratio > 0 for block in arch.blocks]))] for arch in archs]
-    said = {
-        "as_it_is": left_out_of(x, y),
-        "without_the_widths": left_out(space, rows, without="mean log width"),
-        "without_inherited": left_out(space, rows, without="inherited accuracy"),
-        "with_se": left_out_of(np.hstack([x, share_of_se]), y),
+    predicted = {
+        "as_it_is": leave_one_out_predictions(x, y),
+        "without_the_widths": leave_one_out(space, rows, without="mean log width"),
+        "without_inherited": leave_one_out(space, rows, without="inherited accuracy"),
+        "with_se": leave_one_out_predictions(np.hstack([x, share_of_se]), y),
     }
-    return {name: float(np.abs(each - tested).mean()) for name, each in said.items()}
+    return {name: float(np.abs(each - tested).mean()) for name, each in predicted.items()}
 
 
 def without_supernet(summary: Summary) -> dict[str, Any] | None:
-    """What `law.py` found beside what the study found, both by the latencies of one session; None if it did not run."""
+    """What `architecture_predictor.py` found beside what the study found, both by the latencies of one session; None if
+    it did not run."""
     if not LAW.exists():
         return None
     law = read_json(LAW)
