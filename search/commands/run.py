@@ -1,7 +1,7 @@
 """A whole run."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,8 +14,10 @@ from search.commands.shared import (
     check_has_recipe,
     print_json,
 )
-from search.recipes.schema import Recipe
 from search.terminal import show, show_table
+
+if TYPE_CHECKING:
+    from search.recipes.schema import Recipe
 
 NOT_EXPORTED = 1  # exit code of a run that is complete but for networks that could not be exported
 
@@ -57,7 +59,7 @@ def run(
         raise typer.Exit(NOT_EXPORTED)
 
 
-def show_estimate(recipe: Recipe, as_json: bool) -> None:
+def show_estimate(recipe: "Recipe", as_json: bool) -> None:
     """What a run will take, stage by stage."""
     from search.pipeline.estimate import estimate, to_dict
 

@@ -55,6 +55,8 @@ def build_problem(
     wanted = list(config.objectives)
     if wanted == ["accuracy", "latency_ms"]:
         wanted = ["accuracy", *names]  # every target
+    if taken := [each.name for each in own if each.name in known]:
+        raise UserError(f"an objective of one's own needs another name than {taken[0]!r}, which a log has anyway")
     known |= {objective.name: objective for objective in own}
     wanted += [objective.name for objective in own]
     for name in wanted:

@@ -72,6 +72,12 @@ def test_it_is_listed_before_anything_is_loaded():
     assert set(search.__all__) <= set(names.split()) and loaded == "set()"
 
 
+def test_the_command_line_knows_its_options_without_numpy_or_pydantic():
+    code = "import search.cli, sys; print({'torch', 'numpy', 'pydantic', 'importlib.metadata'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_every_name_is_there_and_says_what_it_does():
     homes = [name for names in search._HOMES.values() for name in names]
     assert sorted([*homes, "__version__"]) == sorted(search.__all__)
