@@ -17,10 +17,11 @@ from ranking import fidelity, judged, without_supernet
 
 from ghostnet.arch import Arch
 from search.engine.front import front
+from search.figures.style import png, svg
 from search.files import read_json, write_bytes, write_json, write_text
 from search.latency.table import describe
 from search.report.fidelity import scatter
-from search.report.figures import fronts, png, svg
+from search.report.figures import fronts
 from search.report.sensitivity import effects
 from search.report.summary import Summary, summarise
 from search.run_folder.run import FIDELITY
