@@ -63,7 +63,7 @@ def parse_json(content: bytes, source: str) -> Any:
     """The value of JSON text, read strictly (`ghostnet.files.parse_json`).
 
     Args:
-        place: where it stands, for the message.
+        source: the file or the line that it comes from, for the message.
 
     Raises:
         UserError: it is no such text.

@@ -76,7 +76,7 @@ def parse_record(kind: type[R], value: Any, source: str) -> R:
     """The record that a JSON value is.
 
     Args:
-        place: where the value stands, for the message.
+        source: the file or the line that it comes from, for the message.
 
     Raises:
         UserError: it is another's, or breaks a rule.

@@ -28,7 +28,7 @@ class Gene:
     """One choice.
 
     Args:
-        place: the part of the network that it is about: `stem`, `stages.2`, `blocks.2.0`, `tail`; empty for the whole.
+        part: the part of the network that it is about: `stem`, `stages.2`, `blocks.2.0`, `tail`; empty for the whole.
         kind: what is chosen.
         choices: the values, from small to large; of a ghost gene each is (s, d).
     """

@@ -71,7 +71,7 @@ def same(old: dict, new: dict) -> bool:
 
 
 def study(facts: dict, target: tuple[str, str, int], threads: int, rounds: int, quick: bool) -> None:
-    """One target, into `facts`."""
+    """Measures one target and adds it to `report`."""
     (name, dtype, batch), rng = target, np.random.default_rng(0)
     absent, studies = facts["absent"], facts["studies"]
     try:

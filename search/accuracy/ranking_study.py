@@ -78,7 +78,7 @@ def fidelity(
         inherited_accuracy: loads the trained supernet, if it is still needed.
         seeds: full trainings of each network, from `seed` on; their mean is what is to be ranked.
         trained: where fully trained networks lie or go, to be shared by several supernets; `out/networks` if None.
-        beside: evaluates and trains many networks at a time; one after the other, here, if None.
+        parallel: evaluates and trains many networks at a time; one after the other, here, if None.
         front: networks besides the `count` that are spread.
         supernet_id: which supernet this is (`metadata.supernet_id`), for a correction to go by; None measures
             nothing for one.

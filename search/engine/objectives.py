@@ -1,5 +1,7 @@
-"""What a search makes large or small. An objective is a column of the trial log with a direction; the cheap ones say
-how it is settled for whole populations, the dear ones leave it to the evaluator.
+"""What a search maximises or minimises.
+
+An objective is a column of the trial log with a direction. A cheap one computes its column for whole populations, an
+expensive one leaves it to the evaluator.
 
 A new one is a small class:
 

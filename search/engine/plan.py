@@ -10,7 +10,8 @@ PROPOSALS = 50  # a trial, before the search ends for want of new networks
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """
+    """How many networks a search evaluates, with which sampler, and where.
+
     Args:
         trials: different networks to evaluate, failed ones included.
         population: of these, how many are drawn inside the budgets, uniformly, before the sampler goes on.

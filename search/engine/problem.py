@@ -1,7 +1,7 @@
 """The search problem: a space, what to make large and small over it, and what is allowed.
 
-Cheap before dear: multiply-adds, parameters and predicted latency come from tables and are settled first; a network
-over budget never costs an evaluation, and one that was seen before is answered from the log.
+Cheap before expensive: multiply-adds, parameters and predicted latency come from tables and are computed first. A
+network over budget is never evaluated, and the result of one that was seen before is taken from the log.
 """
 
 import math
@@ -33,7 +33,7 @@ class Problem:
     """Objectives over a space, inside at least one of the budgets.
 
     Args:
-        evaluate: architecture -> accuracy in [0, 1], or several columns by name; the only dear part.
+        evaluate: architecture -> accuracy in [0, 1], or several columns by name; the only expensive part.
         objectives: what to make large or small.
         also: further columns to log, or for budgets to go by.
         trial_seconds: an evaluation that takes longer has failed.
@@ -48,8 +48,10 @@ class Problem:
 
     @property
     def sampler_objectives(self) -> tuple[Objective, ...]:
-        """What a sampler that knows no budgets is told: with several, multiply-adds too, so that it fills them all (of
-        the networks inside one, those on its front are on this one)."""
+        """The objectives for a sampler that knows no budgets.
+
+        With several budgets multiply-adds are one of them, so that it finds networks for every budget: the front inside
+        one budget is part of this larger front."""
         several = len(self.budgets) > 1 and MACS.name not in [o.name for o in self.objectives]
         return (*self.objectives, MACS) if several else self.objectives
 
@@ -120,7 +122,8 @@ class Problem:
         }
 
     def lookup(self, trial: Trial, seen: Mapping[str, Trial]) -> Trial | None:
-        """A settled network that needs no evaluation, as a row: one outside the budgets, or seen before. Else None."""
+        """The row of a network that needs no evaluation, because it is outside the budgets or was seen before; else
+        None."""
         unknown = {o.name: None for o in self.objectives if o.name not in trial}
         if trial["excess"]:
             return {**trial, **unknown, "state": INFEASIBLE, "seconds": 0.0}
@@ -130,7 +133,7 @@ class Problem:
         return None
 
     def run(self, code: Codes, seen: Mapping[str, Trial]) -> Trial:
-        """Settles a network and, where that is called for, evaluates it.
+        """The row of a network, which is evaluated only if that is needed.
 
         Args:
             seen: evaluated and failed trials by architecture.
@@ -156,7 +159,7 @@ class Problem:
         return {**result, "seconds": round(time.monotonic() - start, 4)}
 
     def finish(self, trial: Trial, result: Mapping[str, Any]) -> Trial:
-        """A settled network and what its evaluation came to, as a row."""
+        """The row of a network from its known metrics and the result of its evaluation."""
         unknown = {o.name: None for o in self.objectives if o.name not in trial}
         missing = [name for name in unknown if name not in result]
         if missing and "error" not in result:

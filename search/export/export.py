@@ -63,7 +63,7 @@ def export(
 
     Args:
         images: real, normalised images [B, C, H, W] that every file is tried on, beside random ones.
-        facts: what is known of the network (accuracy, latency, data, ...); goes into the manifest.
+        metadata: what is known of the network (accuracy, latency, data, ...); goes into the manifest.
         timer: times what was written on this machine; None leaves latencies out, and the manifest says so.
 
     Raises:

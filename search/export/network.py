@@ -34,7 +34,7 @@ def export_trained(
     """Exports a network whose weights lie in a file, and returns the manifest.
 
     Args:
-        facts: what is known of it, for the manifest; see `known_facts`.
+        metadata: what is known of it, for the manifest; see `known_metadata`.
         data: of real images to try it on; None: random ones alone.
         timed: whether each file is timed here, on one thread, an image at a time.
 

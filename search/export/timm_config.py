@@ -9,7 +9,7 @@ def timm_config(net: GhostNet, metadata: dict[str, Any]) -> dict[str, Any]:
     """What `timm.create_model("local-dir:FOLDER")` needs, after `import ghostnet.timm_model`.
 
     Args:
-        facts: `mean`, `std` and `classes` of the data, where they are known.
+        metadata: `mean`, `std` and `classes` of the data, where they are known.
     """
     side, channels = net.arch.resolution, net.in_chs
     mean, std = (list(metadata.get(key) or [value] * channels) for key, value in (("mean", 0.0), ("std", 1.0)))

@@ -75,7 +75,7 @@ def measurement_plan(
 
 
 class Bench:
-    """The items of a plan as modules, and as sessions of a runtime: compiled once, loaded for each visit.
+    """The items of a plan as modules, and as sessions of a runtime: compiled once, loaded for each measurement.
 
     Args:
         store: a folder that keeps what was compiled from one process to the next, for runtimes whose compiler is slow.
@@ -115,14 +115,14 @@ class Bench:
 
 
 def reference_module() -> tuple[nn.Module, Shape]:
-    """The gate's network and the shape of its images: GhostNet 0.5x for digits, a tenth of a millisecond."""
+    """The reference network and the shape of its images: GhostNet 0.5x for digits, a tenth of a millisecond."""
     with torch.device("meta"):
         net = GhostNet(DIGITS.uniform(0.5), DIGITS.num_classes, DIGITS.in_chs)
     return constant(net), (DIGITS.in_chs, DIGITS.resolution, DIGITS.resolution)
 
 
 def reference(run: Runtime) -> tuple[Session, list[int]]:
-    """The gate's network as a session, and the shape of its input."""
+    """The reference network as a session, and the shape of its input."""
     net, shape = reference_module()
     return run.load(run.compile(net, shape)), [1, *shape]
 

@@ -1,6 +1,6 @@
 """Makes a latency table: times whole networks and the units that a space can make, fits, and says how well.
 
-Visits go to a log beside the table as they are made; a calibration that was killed goes on from it and measures
+Measurements go to a log beside the table as they are made; a calibration that was killed goes on from it and measures
 nothing twice.
 """
 
@@ -49,11 +49,11 @@ def calibrate(
     deadline: float | None = None,
     store: Path | None = None,
 ) -> LatencyTable:
-    """Calibrates and writes `out` (`*.lat.json`); its visits are logged in `<out>.visits.jsonl`.
+    """Calibrates and writes `out` (`*.lat.json`); its measurements are logged in `<out>.visits.jsonl`.
 
     Args:
         batch: images in a run; latencies are of a run.
-        rounds: visits to each unit, one a round; fewer units or rounds if the deadline asks for it.
+        rounds: measurements of each unit, one a round; fewer units or rounds if the deadline asks for it.
         fit_networks, held_out: whole networks that correct the sum, and that only test it.
         deadline: `time.monotonic()` that is kept; what time is left after the rounds goes to what is least sure.
         store: of compiled networks (`Bench`).
@@ -113,7 +113,7 @@ def check_plan(rounds: int, fit_networks: int, held_out: int, batch: int) -> Non
 
 
 def measurements_log(out: Path) -> Path:
-    """Where the visits of a table are logged."""
+    """Where the measurements of a table are logged."""
     return out.with_name(out.name + ".visits.jsonl")
 
 

@@ -1,8 +1,9 @@
-"""What the machine's pace did while whole networks were timed.
+"""Takes the drift of the machine's speed out of the timings of whole networks.
 
-Between calm visits a shared machine still swings by some per cent, for tenths of a second to seconds: caches and memory
-are others', too, which the gate's small network hardly feels. All large networks feel it alike. So what the visits of
-the same second have in common, beyond each network's own mean, is the machine's, and is taken out.
+Between quiet measurements the speed of a shared machine still varies by some per cent, for tenths of a second to
+seconds: other processes use the caches and the memory, too, which the small reference network hardly shows. All large
+networks are slowed alike. So what the measurements of the same second have in common, beyond each network's own mean,
+is the machine's, and is taken out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 SECONDS = 1.0  # standard deviation of the weights in time
 REACH = 4.0  # of them
-PRIOR = 1.0  # visits' worth of belief that there is no drift
+PRIOR = 1.0  # weight of the prior that there is no drift, in measurements
 ROUNDS = 8
 CHUNK = 256
 Floats = NDArray[np.float64]
@@ -22,7 +23,7 @@ def without_drift(measurements: Mapping[str, Sequence[tuple[float, float]]]) -> 
     """Milliseconds as they would be at the machine's mean pace.
 
     Args:
-        visits: to each network, as (at what second, milliseconds).
+        measurements: of each network, as (at what second, milliseconds).
     """
     item = np.array([k for k, item_rows in enumerate(measurements.values()) for _ in item_rows], dtype=np.int64)
     at, ms = (np.array([row[which] for item_rows in measurements.values() for row in item_rows]) for which in (0, 1))
@@ -34,8 +35,8 @@ def without_drift(measurements: Mapping[str, Sequence[tuple[float, float]]]) -> 
 
 
 def _drift(item: NDArray[np.int64], at: Floats, log_ms: Floats) -> Floats:
-    """Logarithm of the pace at each visit, by time: a weighted mean of what the visits around it are off their
-    networks' means, which are then taken anew."""
+    """Logarithm of the pace at each measurement, by time: a weighted mean of what the measurements around it are off
+    their networks' means, which are then taken anew."""
     drift, counts = np.zeros(len(at)), np.bincount(item)
     for _ in range(ROUNDS):
         off = log_ms - (np.bincount(item, log_ms - drift) / np.maximum(counts, 1))[item]

@@ -1,4 +1,4 @@
-"""From visits to a table: scores and their intervals, the fit, and how good it is on networks that were not fitted."""
+"""From measurements to a table: scores with intervals, the fit, and its errors on networks that were not fitted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ MeasurementRow = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedTable:
-    """All that is learned from a calibration's visits."""
+    """All that is learned from a calibration's measurements."""
 
     entries: dict[str, Entry]
     fallback: Fallback | None
@@ -46,12 +46,12 @@ def fit_table(
     *,
     quick: bool = False,
 ) -> FittedTable:
-    """Fits and judges.
+    """Fits a table and validates it on networks that were held out.
 
     Args:
-        codes: the whole networks' [n, genes]; the first `fit_networks` correct, the others judge.
-        visits: by item; networks are "network 0", "network 1", ...
-        quick: without bootstrap intervals, for a look on the way.
+        codes: of the whole networks, [n, genes]; the first `fit_networks` are fitted, the others are held out.
+        measurements: by item; networks are "network 0", "network 1", ...
+        quick: without bootstrap intervals, for an estimate during the calibration.
     """
     quiet_ms = quiet_time([row["reference_ms"] for rows in measurements.values() for row in rows])
     num_quiet = {name: len(_quiet(rows, quiet_ms)) for name, rows in measurements.items()}
@@ -61,7 +61,7 @@ def fit_table(
         name: [(row["at_s"], row["min_ms"]) for row in _quiet(measurements.get(name, ()), quiet_ms)] for name in names
     }
     minima |= without_drift({name: item_rows for name, item_rows in at.items() if item_rows})
-    # A whole network that never had a calm visit neither corrects nor judges, unless that leaves too few.
+    # A whole network without a quiet measurement is neither fitted nor held out, unless that leaves too few.
     steady = np.array([num_quiet.get(name, 0) > 0 for name in names])
     present = np.array([name in minima for name in names])
     fit_index, held_out = (

@@ -1,8 +1,7 @@
 """The kit: a folder that calibrates a device without PyTorch. `kit_result` is the way back.
 
-`calibrate.py` in it is the ruler itself, its files joined into one, so that a kit times as this machine does. The
-networks are ONNX files whose weights are made when they are loaded, a few kilobytes each.
-"""
+`calibrate.py` in it is `search/latency/timing`, its files joined into one, so that a kit times as this machine does.
+The networks are ONNX files whose weights are made when they are loaded, a few kilobytes each."""
 
 import re
 from importlib.resources import files
@@ -34,7 +33,7 @@ PARTS = (
     "rounds",
     "onnx_session",
     "standalone",
-)  # of the ruler, each after those that it needs
+)  # of `timing/`, each after those that it needs
 MODELS, REFERENCE = "models", "models/reference.onnx"
 LOWERING: Lowering = "mixed"  # as `model.onnx` has it
 MOST_UNITS = 4000

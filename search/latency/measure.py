@@ -11,8 +11,8 @@ from search.latency.runtimes import Runtime, Session, Shape
 from search.latency.timing.interference import InterferenceFilter, score
 from search.progress import bar
 
-MEASUREMENTS = 7  # calm ones, to each network
-MAX_MEASUREMENTS = 60  # calm or not
+MEASUREMENTS = 7  # quiet ones, of each network
+MAX_MEASUREMENTS = 60  # quiet or not
 
 
 def measure(
@@ -33,7 +33,7 @@ def measure_sessions(
     seconds: float = float("inf"),
     batch: int = 1,
 ) -> dict[str, float]:
-    """As `measure`, of anything that runs such a batch; `run` is the runtime of the reference that tells calm moments.
+    """As `measure`, of anything that runs such a batch; `run` is the runtime of the reference that tells quiet moments.
     After so many seconds no new round begins, but for the first."""
     interference = InterferenceFilter(*reference(run), run.threads)
     rng, start = np.random.default_rng(seed), time.monotonic()

@@ -1,4 +1,5 @@
-"""The lines of a calibration's log, wherever it was made: visits to items, and how many units and rounds fitted."""
+"""The lines of a calibration's log, wherever it was made: measurements of items, and how many units and rounds
+fitted."""
 
 from collections.abc import Collection, Iterable
 from typing import Annotated, Any
@@ -10,7 +11,9 @@ from search.records import Count, Milliseconds, Record, Seconds, parse_record
 
 
 class Measurement(Record):
-    """A visit to an item: a unit by its key, or `network 0`, `network 1`, ... `reference_ms` says how quiet it was."""
+    """A measurement of an item: a unit by its key, or `network 0`, `network 1`, ...
+
+    `reference_ms` says how quiet the machine was."""
 
     model_config = ConfigDict(extra="allow")
     item: str
@@ -29,18 +32,18 @@ class RoundsPlan(Record):
 
 
 class OtherLine(Record):
-    """A line that is no visit: what was settled, or the machine's state when a round began."""
+    """A line that is no measurement: what was settled, or the machine's state when a round began."""
 
     model_config = ConfigDict(extra="allow")
     settled: RoundsPlan | None = None
 
 
 def check_measurements(lines: Iterable[tuple[str, dict[str, Any]]], items: Collection[str]) -> list[dict[str, Any]]:
-    """The lines again, if they are a calibration's, each visit once.
+    """The lines again, if they are a calibration's, each measurement once.
 
     Args:
         lines: each with its place, for the message.
-        items: those that can be visited.
+        items: those that can be measured.
 
     Raises:
         UserError: a line is something else.

@@ -11,7 +11,7 @@ import numpy as np
 
 from search.bootstrap import interval
 
-MEASUREMENT_NS = 4_000_000  # a visit is one discarded run, then runs for at least so long
+MEASUREMENT_NS = 4_000_000  # a measurement is one discarded run, then runs for at least so long
 RUNS = (2, 20)  # at least and at most
 
 
@@ -30,7 +30,7 @@ class Interval:
 def time_interleaved(
     things: Mapping[str, Callable[[], int]], rounds: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Milliseconds of each thing in each round, the least of a short visit: name -> [rounds].
+    """Milliseconds of each thing in each round, the least of a short measurement: name -> [rounds].
 
     Args:
         things: session timers, or anything else that runs once and returns its nanoseconds.

@@ -25,7 +25,7 @@ from spaces.tables import Floats, UnitTable, params_table
 
 COVERAGE = 0.9
 RIDGES = tuple(10.0**k for k in range(-3, 5))
-UNSURE = 0.02  # relative standard error of an entry that has a single visit
+UNSURE = 0.02  # relative standard error of an entry that has a single measurement
 NORMAL_95 = 1.96
 MILLION = 1e6
 
@@ -188,7 +188,7 @@ def fit(per_unit: Floats, params: Floats, measured: Floats) -> Correction:
 
 def linear(columns: Sequence[Floats], measured: Floats) -> list[float]:
     """A slope for each column [n], and the intercept, of measured milliseconds [n]: on relative error, robustly, since
-    a visit that was disturbed unnoticed is far off. A column without spread has slope 0."""
+    a measurement that was disturbed unnoticed is far off. A column without spread has slope 0."""
     from sklearn.linear_model import HuberRegressor
 
     used = [np.ptp(column) > 0 for column in columns]

@@ -70,7 +70,7 @@ class Protocol(_Model):
 
 
 class Entry(_Model):
-    """One unit, timed alone; with a 95 % bootstrap interval over its visits where there are several."""
+    """One unit, timed alone; with a 95 % bootstrap interval over its measurements where there are several."""
 
     ms: float = Field(gt=0)
     low_ms: float | None

@@ -210,11 +210,11 @@ class Calibration(_Model):
 
 class Fidelity(_Model):
     """Networks trained fully before the search, once each as `[retrain]` says: what the supernet says is held against
-    them, and corrected by them. None: the search takes the supernet at its word."""
+    them, and corrected by them. None: the search goes by inherited accuracy."""
 
     spread: Annotated[int, Field(ge=0)] = Field(default=0, description="evenly over the space's multiply-adds")
     front: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="along the front of a first search, which takes the supernet at its word"
+        default=0, description="along the front of a first search, which goes by inherited accuracy"
     )
     trials: Count = Field(default=300, description="networks that the first search evaluates")
 
@@ -267,7 +267,7 @@ class Retraining(Training):
         default="auto", description="who is learned from, too; auto: the parent where networks begin with transplants"
     )
     baseline_widths: tuple[Positive, ...] = ()
-    random: Annotated[int, Field(ge=0)] = Field(default=0, description="what luck finds, to hold the search against")
+    random: Annotated[int, Field(ge=0)] = Field(default=0, description="random networks as a baseline, of equal MACs")
     seeds: Count = Field(default=1, description="trainings of each network; one in a time box")
     workers: Count = Field(default=1, description="networks at a time, each in a process of Ray's")
 

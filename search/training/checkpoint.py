@@ -21,7 +21,7 @@ class Checkpoint:
     """What a training goes on from, at `path`; the one before it beside it.
 
     Args:
-        of: what is trained, on what and how; a checkpoint of anything else is refused.
+        identity: what is trained, on what and how; a checkpoint of anything else is refused.
     """
 
     def __init__(self, path: Path, identity: Identity) -> None:

@@ -78,7 +78,7 @@ def fit(
     Args:
         step: computes the loss of a part of a batch, and calls `backward` on it or returns it as a tensor. Its
             generator is the same for all parts of a step, in every process.
-        of: what is trained, on what and how; a checkpoint of anything else is refused.
+        identity: what is trained, on what and how; a checkpoint of anything else is refused.
         seconds: time limit, spent time before a kill included; None trains all epochs.
         probe: looked at `config.probes` times, for TensorBoard, beside the checkpoint; never in a time limit.
 

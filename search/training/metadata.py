@@ -93,7 +93,7 @@ def supernet_config(metadata: dict[str, Any]) -> SupernetTraining:
     earlier version, which doesn't say.
 
     Raises:
-        UserError: the card's recipe is none.
+        UserError: the metadata's recipe is none.
     """
     try:
         return SupernetTraining.model_validate(metadata.get("config", {"epochs": 1.0}), strict=False)
@@ -125,7 +125,7 @@ def check_data(folder: Path, data: "Data") -> None:
     """Raises:
     UserError: the supernet in a folder was trained on another data set.
     """
-    if trained_on := read_metadata(folder)[0].get("identity"):  # a card of an earlier version has none
+    if trained_on := read_metadata(folder)[0].get("identity"):  # metadata of an earlier version have none
         what = f"{data.name} is not what the supernet in {folder} was trained on"
         check_same({"data": data.fingerprint}, {"data": trained_on["data"]}, what)
 

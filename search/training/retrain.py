@@ -56,7 +56,7 @@ def retrain(
         teacher: what it also learns from; see `search.training.teacher`.
         as_it_is: the weights of `init` are tested and written, not trained.
 
-    Returns the card that is also written: costs, test accuracy, what the training came to.
+    Returns the metadata that are also written: costs, test accuracy and the result of the training.
 
     Raises:
         UserError: weights or a teacher that don't fit, a folder that holds another training or in which another process
@@ -161,7 +161,7 @@ def _train(
     }
     write_text(out / ARCH, arch.to_json())
     write_bytes(out / WEIGHTS, to_bytes(net))
-    write_json(out / TRAINED_FILE, metadata)  # last: a folder with a card is a finished network
+    write_json(out / TRAINED_FILE, metadata)  # last: a folder with this file is a finished network
     Checkpoint(out / CHECKPOINT, identity).remove()
     return metadata
 

@@ -63,7 +63,7 @@ def train_supernet(
     """Trains a supernet of `space` on the training split and writes the folder `out`; resumes what is there, returns
     what is finished.
 
-    Returns the card that is also written: space, data and what the training came to.
+    Returns the metadata that are also written: space, data and the result of the training.
 
     Raises:
         UserError: the folder holds another training, another process is at work in it, or what the training loop
@@ -138,7 +138,7 @@ def _train(
         "warnings": doubts,
     }
     write_bytes(out / WEIGHTS, to_bytes(supernet))
-    write_json(out / SUPERNET_FILE, metadata)  # last: a folder with a card is a finished supernet
+    write_json(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
     Checkpoint(out / CHECKPOINT, identity).remove()
     return metadata
 

@@ -118,7 +118,7 @@ def train_parent(
             "training": trained["training"],
             "warnings": trained["warnings"],
         }
-        write_json(out / SUPERNET_FILE, metadata)  # last: a folder with a card is a finished supernet
+        write_json(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
         return metadata
 
 

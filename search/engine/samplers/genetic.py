@@ -93,7 +93,7 @@ def genetic(
     """Trial number -> the sampler for that trial.
 
     Args:
-        drawn: numbers -> a seed.
+        seed_from: numbers -> a seed.
     """
 
     def make(numbers: tuple[int, ...]) -> Indexed:

@@ -1,5 +1,6 @@
-"""Predictor-guided search: a model learns the dear objectives from what was evaluated, thousands of candidates are
-evolved on its predictions, and those that promise the most hypervolume are evaluated; then it learns again.
+"""Predictor-guided search: a model is fitted to the expensive objectives of the networks evaluated so far, thousands of
+candidates are evolved on its predictions, and those with the largest expected hypervolume improvement are evaluated.
+Then the model is fitted again.
 
 A batch depends on the trials before it and the seed alone, so a resumed search proposes what an unbroken one does.
 """
@@ -107,7 +108,7 @@ class _AcquisitionOptimizer:
         self.elite = np.concatenate(elite)
 
     def best(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """At most `count` networks that promise to gain something, none of them seen."""
+        """At most `count` networks with an expected improvement, none of them seen."""
         pool = np.concatenate(
             [self.elite, self._children(self.elite, POOL // 2), self.problem.initial(self.rng, POOL // 2)]
         )
@@ -142,8 +143,8 @@ class _AcquisitionOptimizer:
         return chosen
 
     def explore(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """At most `count` children of the fronts' networks inside the budgets, none of them seen: what the models
-        think little of may be good all the same."""
+        """At most `count` children of the fronts' networks inside the budgets, none of them seen, chosen without the
+        models, which may underrate good networks."""
         codes = self._children(self.elite, POOL)
         inside = codes[self.problem.excess(self.problem.columns(codes)) == 0]
         return [code for code in dict.fromkeys(map(tuple, inside.tolist())) if code not in seen][:count]
@@ -154,7 +155,7 @@ class _AcquisitionOptimizer:
         return mutate(space, rng, crossover(space, rng, a, b), 1 / len(space.genes))
 
     def _contributions(self, codes: Codes, fresh: NDArray[np.bool_]) -> list[Floats]:
-        """For each budget, [directions, n]; nothing where a network is outside or was seen."""
+        """For each budget, [directions, n]; 0 where a network is outside or was seen."""
         columns = self.problem.columns(codes)
         samples = {name: process.predict(codes) for name, process in self.processes.items()}
         return [

@@ -1,4 +1,4 @@
-"""What a network would add to a front's hypervolume, as far as several beliefs tell.
+"""The expected improvement of a front's hypervolume by a network, over samples of what its objectives may be.
 
 Hypervolume is the mean, over directions in the positive orthant, of min_i (y_i / direction_i)^m (Zhang and Golovin,
 ICML 2020, lemma 5), for any number m of objectives. So the gain of one network, or of a batch one after the other, is
@@ -20,11 +20,11 @@ BEYOND = 1.0  # the reference point lies behind the worst of the front by this p
 
 
 class HypervolumeImprovement:
-    """Over the front of some trials.
+    """The improvement over the front of some trials.
 
     Args:
         rows: complete trials, at least one.
-        members: beliefs that there are of a dear objective; each direction goes by one of them.
+        num_samples: samples of each expensive objective; every direction uses one of them.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class HypervolumeImprovement:
         self.reached = self._scalar(np.broadcast_to(best, (DIRECTIONS, *best.shape))).max(1)
 
     def contribution(self, columns: Columns, samples: dict[str, Floats]) -> Floats:
-        """What networks are worth in each direction: [directions, n].
+        """What networks contribute in each direction: [directions, n].
 
         Args:
             columns: of each objective that is known, [n].
-            beliefs: of each that is not, [members, n].
+            samples: of each that is not, [samples, n].
         """
         points = [
             o.sign
@@ -56,11 +56,11 @@ class HypervolumeImprovement:
         return self._scalar(np.stack(points, axis=-1))
 
     def expected(self, contribution: Floats) -> Floats:
-        """[directions, n] -> the expected gain of each network alone, [n]"""
+        """[directions, n] -> the expected improvement by each network alone, [n]"""
         return np.maximum(contribution - self.reached[:, None], 0).mean(0)
 
     def add(self, contribution: Floats) -> None:
-        """Counts a network in, of worth [directions]."""
+        """Adds a network to the front, by its contribution [directions]."""
         self.reached = np.maximum(self.reached, contribution)
 
     def _scalar(self, points: Floats) -> Floats:

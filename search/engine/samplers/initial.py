@@ -1,5 +1,5 @@
-"""Networks that a search draws itself, uniformly inside its budgets: the first ones, and one wherever a sampler that
-remembers no networks (TPE in a small space) proposes nothing new."""
+"""Networks that a search samples itself, uniformly inside its budgets: the first ones, and one wherever a sampler that
+keeps no list of networks (TPE in a small space) proposes nothing new."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What an evaluation would find, learnt from those before it: a Gaussian process over what the genes mean."""
+"""Predicts what an evaluation will give from those before it: a Gaussian process over the features of a code."""
 
 import warnings
 
@@ -21,7 +21,7 @@ class GaussianProcess:
     """One column of the log, for networks of a space.
 
     Args:
-        codes, found: [n, genes] and what their evaluations found, [n].
+        codes, values: [n, genes], and what their evaluations gave, [n].
     """
 
     def __init__(self, space: Space, codes: Codes, values: Floats, rng: np.random.Generator) -> None:
@@ -39,7 +39,7 @@ class GaussianProcess:
         self._noise = tuned.k2.noise_level * self._process._y_train_std**2
 
     def predict(self, codes: Codes) -> Floats:
-        """[n, genes] -> [members, n]: evenly spread quantiles of what each network's value may be, without the noise of
+        """[n, genes] -> [samples, n]: evenly spread quantiles of what each network's value may be, without the noise of
         measuring it"""
         with threadpool_limits(1):
             mean, deviation = self._process.predict(self._scaled(self.space.features(codes)), return_std=True)

@@ -27,7 +27,7 @@ class Source:
     Args:
         net: on the CPU, in evaluation mode.
         calibration: normalised images [N, C, H, W] that a quantisation is fitted to; may be empty.
-        facts: what is known of the network, as in the manifest.
+        metadata: what is known of the network, as in the manifest.
     """
 
     net: "GhostNet"

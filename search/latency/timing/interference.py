@@ -1,9 +1,10 @@
-"""How a session is timed: short windows of runs, each between two looks at a reference network.
+"""How a session is timed: in short windows of runs, each between two timings of a small reference network.
 
-On shared machines a neighbour on the same physical core slows everything by up to 2x for milliseconds to seconds at a
-time. The reference, timed just before and just after each window, tells; the window is made again, on another core if
-that is calmer. The reference is a gate; it divides only where a calm moment never came. A visit is some calm windows
-and counts by its minimum, which shrugs off interruptions; an item counts by its calm visits' pseudo-median.
+On shared machines another process on the same physical core slows everything by up to 2x, for milliseconds to seconds
+at a time. The reference network, timed just before and just after each window (a probe), shows that; such a window is
+repeated, on another core if that one is quieter. Times are divided by the reference's only where no quiet moment came.
+A measurement is several quiet windows, of which the minimum counts, because interruptions only add time. An item's
+latency is the pseudo-median of its quiet measurements.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from contextlib import contextmanager
 import numpy as np
 
 WARM_UP = 2
-WINDOWS = 3  # calm windows in a visit; its minimum is over all of them
+WINDOWS = 3  # quiet windows in a measurement; its minimum is over all of them
 RUNS = (2, 10)  # in a window, at least and at most
 WINDOW_NS = 700_000
 REFERENCE_RUNS = 3
 QUIET_PERCENTILE = 25
 PROBES_KEPT = 1000
-MAX_PROBES = 40  # at the reference, before a visit is put off
-QUIET_RATIO = 1.1  # a visit counts if the reference took at most this much more than in calm moments, before and after
+MAX_PROBES = 40  # of the reference, before a measurement is put off
+QUIET_RATIO = 1.1  # a measurement is quiet if the reference took at most this many times its quiet time around it
 INITIAL_PROBES_S = 0.5
 
 
@@ -38,25 +39,26 @@ def window(once) -> list:
 
 
 def score(minima_ms) -> float:
-    """The latency that a set of visits stands for, in milliseconds."""
+    """The latency that several measurements give, in milliseconds."""
     return float(pseudo_median(np.asarray(minima_ms, dtype=float)))
 
 
 def pseudo_median(minima_ms):
-    """[..., visits] -> [...]: the median of the means of all pairs (Hodges and Lehmann, 1963). What is left between
-    calm visits is the machine's to and fro, not one-sided: this averages it nearly as well as the mean, and a few
-    visits that were disturbed unnoticed don't move it."""
+    """[..., measurements] -> [...]: the median of the means of all pairs (Hodges and Lehmann, 1963).
+
+    Quiet measurements still vary to both sides. This averages them nearly as well as the mean does, and a few that were
+    disturbed unnoticed don't move it."""
     first, second = np.triu_indices(minima_ms.shape[-1])
     return np.median((minima_ms[..., first] + minima_ms[..., second]) / 2, axis=-1)
 
 
 class InterferenceFilter:
-    """Tells whether the machine is calm, by a small network whose time in calm moments is known ever better.
+    """Tells whether the machine is quiet, by the time of a small network compared with its time in quiet moments.
 
     Args:
         reference: the small network's session, which has `timer(images)`.
         shape: of its input, batch first.
-        looks_ms: the reference's times from before, when a calibration is resumed.
+        probes_ms: the reference's times from before, when a calibration is resumed.
     """
 
     def __init__(self, reference, shape, threads: int, probes_ms=()) -> None:
@@ -77,8 +79,9 @@ class InterferenceFilter:
         return now
 
     def measure(self, session, shape) -> dict:
-        """A visit in calm moments, waiting a little for them, or a disturbed one if none comes: `reference_ms`, the
-        slowest of the reference's times around the windows that count, tells which."""
+        """Measures a session in quiet moments, for which it waits a little, or else in noisy ones.
+
+        `reference_ms`, the slowest of the reference's times around the windows that count, tells which it was."""
         once = session.timer(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
         for _ in range(WARM_UP):
             once()
@@ -109,12 +112,14 @@ class InterferenceFilter:
         }
 
     def is_quiet(self, reference_ms: float) -> bool:
-        """Whether a visit with that reference time counts, by the best that is known now."""
+        """Whether a measurement with that reference time is quiet, by the quiet time as it is known now."""
         return quiet(reference_ms, self.quiet_ms)
 
     def quiet_minima(self, measurements) -> list:
-        """The minima of the calm visits. Where none was calm, all, as much shorter as the reference was slowed: a
-        stopgap, closer than a time that a neighbour doubled, and counted as disturbed."""
+        """The minima of the quiet measurements.
+
+        Where none was quiet, those of all, divided by how much the reference was slowed: an approximation, and counted
+        as disturbed."""
         return quiet_minima(measurements, self.quiet_ms)
 
     def _switch_core(self) -> None:
@@ -130,19 +135,18 @@ class InterferenceFilter:
 
 
 def quiet_time(reference_ms) -> float:
-    """The reference's time in calm moments: the lower quartile of its looks. The least ones won't do: a clock that ran
-    faster for a second, or two threads that woke at once, beside which all usual moments would look disturbed."""
+    """The reference's time in quiet moments: the lower quartile of its probes. The least ones won't do: a clock that
+    ran faster for a second, or two threads that woke at once, beside which all usual moments would look disturbed."""
     return float(np.percentile(reference_ms, QUIET_PERCENTILE))
 
 
 def quiet(reference_ms: float, best_ms: float) -> bool:
-    """The rule by which a visit counts, wherever it is asked: the reference took at most a little more time around it
-    than in quiet moments."""
+    """Whether a measurement is quiet: the reference took little more time around it than in quiet moments."""
     return reference_ms <= QUIET_RATIO * best_ms
 
 
 def quiet_minima(measurements, quiet_ms: float) -> list:
-    """As `InterferenceFilter.quiet_minima`, from a log: `best_ms` is the reference's time in calm moments."""
+    """As `InterferenceFilter.quiet_minima`, from a log: `best_ms` is the reference's time in quiet moments."""
     minima = [row["min_ms"] for row in measurements if quiet(row["reference_ms"], quiet_ms)]
     return minima or [row["min_ms"] * quiet_ms / row["reference_ms"] for row in measurements]
 

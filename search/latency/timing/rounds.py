@@ -15,13 +15,13 @@ import numpy as np
 from search.latency.timing.device import machine_state
 from search.latency.timing.interference import InterferenceFilter, pseudo_median, quiet_minima
 
-ATTEMPTS = 6  # at a calm visit in one round, before a disturbed one is taken for want of better
+ATTEMPTS = 6  # at a quiet measurement in one round, before a noisy one is taken
 NETWORK_MEASUREMENTS = 3  # to a whole network in each round, since a few of those must correct and judge all the rest
 PILOT = 48  # units that tell how long one takes, and what others take that are never timed
 FIRST = 16  # of them from the plan's begin, where every kind of layer is
 MARGIN = 0.9  # of the time box is planned
 EXTRA_ROUNDS = 4
-SURE = 0.01  # relative half-width of an item that needs no more visits
+SURE = 0.01  # relative half-width of an item that needs no more measurements
 BOOTSTRAPS = 200
 SAVE_EVERY_S = 2.0
 
@@ -31,12 +31,12 @@ class Rounds:
 
     Args:
         open_session: item's name -> its session.
-        reference: session and shape of the gate's network.
+        reference: session and input shape of the reference network.
         rows: what the log holds from before.
         append: puts rows on the disk.
-        deadline: `time.monotonic()` after which no visit begins, but for the networks' first ones and a pilot of
+        deadline: `time.monotonic()` after which no measurement begins, but for the networks' first ones and a pilot of
             units; None makes every planned round and no other.
-        tell: is told how far it is: visits made, visits planned.
+        tell: is called with the numbers of measurements made and planned.
     """
 
     def __init__(self, plan, open_session, reference, rows, append, deadline=None, tell=lambda done, total: None):
@@ -94,7 +94,7 @@ class Rounds:
         return {"units": min(max(fit, pilot), count), "rounds": 2}
 
     def _turn(self, turn: int, names, must: bool = False) -> None:
-        """The visits of one round, in a new order each time, so that a slow minute touches all alike."""
+        """The measurements of one round, in a new order each time, so that a slow minute touches all alike."""
         whole = set(self.networks)
         planned = [
             (name, turn * per + k)
@@ -131,7 +131,7 @@ class Rounds:
         self.append(unsaved)
 
     def _planned(self) -> int:
-        """How many visits there will be at most: all rounds', or as many as the time box holds at this pace."""
+        """How many measurements there will be at most: all rounds', or as many as the time box holds at this pace."""
         rounds_plan = self.rounds_plan or {"units": len(self.units), "rounds": self.plan["rounds"]}
         a_round = NETWORK_MEASUREMENTS * len(self.networks) + rounds_plan["units"]
         if self.deadline is None:
@@ -149,14 +149,15 @@ class Rounds:
 
 
 def pilot_units(units: list) -> list:
-    """The units visited in any case: the first ones, and others evenly from the rest; `PILOT` of them, or all."""
+    """The units measured in any case: the first ones, and others evenly from the rest; `PILOT` of them, or all."""
     rest = units[FIRST:]
     count = min(PILOT - FIRST, len(rest))
     return units[:FIRST] + [rest[k * len(rest) // count] for k in range(count)]
 
 
 def interval(minima_ms) -> tuple:
-    """95 % bootstrap interval of an item's score over its visits, in milliseconds; not-a-number from one visit."""
+    """95 % bootstrap interval of an item's score over its measurements, in milliseconds; not-a-number from one
+    measurement."""
     if len(minima_ms) < 2:
         return float("nan"), float("nan")
     picks = np.random.default_rng(0).integers(len(minima_ms), size=(BOOTSTRAPS, len(minima_ms)))

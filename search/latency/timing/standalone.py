@@ -1,4 +1,4 @@
-"""The kit's own part: a folder of .onnx files timed by ONNX Runtime, one JSON line a visit."""
+"""The kit's own part: a folder of .onnx files timed by ONNX Runtime, one JSON line a measurement."""
 
 from __future__ import annotations
 
