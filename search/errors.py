@@ -1,4 +1,4 @@
-"""What a user did that can't be done: told in one line, exit code 2."""
+"""Errors that a user can correct. The command line prints one line and ends with exit code 2."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""Optional packages, imported where they are used; a missing one is told with the extra that brings it."""
+"""Optional packages, imported where they are used. The error for a missing one names the extra that installs it."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ from search.errors import UserError
 
 
 def missing_extra(package: str, extra: str) -> UserError:
-    """What to say where a package is not there."""
+    """The error for a package that is not installed."""
     return UserError(f"{package} is not installed: pip install 'ghostnas[{extra}]'")
 
 

@@ -1,4 +1,4 @@
-"""Text and JSON files that are whole or absent; logs whose torn last line is forgiven.
+"""Text and JSON files that are written completely or not at all, and logs in which an incomplete last line is ignored.
 
 What is read may come from anybody, so JSON is read strictly, here and nowhere else; `search.records` says what must be
 in it.
@@ -75,7 +75,7 @@ def parse_json(content: bytes, source: str) -> Any:
 
 
 def check_writable(folder: Path) -> None:
-    """Whether a folder can be written to, or else be made: known before any work is done.
+    """Checks, before any work is done, that a folder can be written to or created.
 
     Raises:
         UserError: it can't.
@@ -101,7 +101,7 @@ class JsonLines:
         self.path = path
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The whole lines, in order. A last line that a kill tore is passed over.
+        """The complete lines, in order. A last line that was cut short by a kill is ignored.
 
         Raises:
             UserError: another line is no JSON object.

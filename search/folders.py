@@ -1,4 +1,4 @@
-"""Folders that one process at a time writes, and that get what they hold whole or not at all."""
+"""Folders that only one process writes at a time, and whose files are moved in all together or not at all."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a product is of: a record that lies with it, compared field by field with what is asked for.
+"""The record of what a file was made from. It is stored with the file and compared with what is asked for now.
 
 That a file is there says only that something was finished. Whatever resumes, or takes what is finished, holds the
 record against its own (`check_same`), so that another seed, data set or recipe never passes for the one that was meant.

@@ -1,4 +1,4 @@
-"""Progress on long work: one bar, the time left, and a word on how it goes. Plain lines where there is no terminal.
+"""Progress of long work: a bar, the time left and a short status. Without a terminal, plain lines.
 
 What only informs (progress, probes, event files, figures) never ends the work: it stands in a `best_effort`.
 """
@@ -27,13 +27,13 @@ def set_verbosity(quiet: bool = False, verbose: bool = False) -> None:
 
 
 def warn(message: str) -> None:
-    """A line of news that a result is not to be relied on."""
+    """Prints a warning that a result may be unreliable."""
     say(f"warning: {message}", "yellow")
 
 
 @contextmanager
 def best_effort(what: str) -> Iterator[None]:
-    """Runs what only informs: where it fails it is left out, which is said once in a process, and the work goes on.
+    """Runs what only informs. If it fails it is left out, with one message per process, and the work goes on.
 
     Args:
         what: the thing that is then missing, for the message; such as "the training curves".
@@ -48,7 +48,7 @@ def best_effort(what: str) -> Iterator[None]:
 
 
 class Bar:
-    """One task's progress; `advance` and `at` also carry a word such as the current loss."""
+    """One task's progress. `advance` and `update` also show a short status, such as the current loss."""
 
     def __init__(self, progress: Progress | None, title: str, total: float) -> None:
         self._progress, self._title, self._total = progress, title, total

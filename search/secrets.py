@@ -1,4 +1,4 @@
-"""Addresses with passwords: used, and never written or shown.
+"""Addresses with passwords. They are used, but never written or shown.
 
 `GHOSTNAS_STORAGE` in the environment is the address of Optuna's storage; it stands before a recipe's or an option's.
 """
@@ -19,7 +19,7 @@ def without_secrets(text: str) -> str:
 
 
 def storage_address(configured: str | None) -> str | None:
-    """Where Optuna's study is shown: the environment's address, or else the one that was said.
+    """The address of Optuna's storage: the environment's, or else the configured one.
 
     Raises:
         UserError: it was said in a run that is gone on with, which keeps no secrets.

@@ -1,4 +1,4 @@
-"""What people read on the terminal: one console a stream, where text is shown as it is and never obeyed.
+"""Output for people on the terminal: a console for each stream, which prints text as it is.
 
 Names come from files, folders and data sets, so from anybody: no markup is read in them, and control characters are
 written out (`\\x1b`). What the terminal's encoding lacks is said in ASCII.
@@ -23,7 +23,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ErrorStream:
-    """The error stream, whatever it is now. What can't be written to it is lost: news never ends the work."""
+    """The current error stream. What can't be written to it is dropped, so that a message never ends the work."""
 
     @property
     def stream(self) -> Any:
@@ -59,17 +59,17 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`shown`, line breaks and all other white space as one space each."""
+    """`printable`, line breaks and all other white space as one space each."""
     return printable(" ".join(text.split()))
 
 
 def say(text: str, style: str = "") -> None:
-    """News of long work, on the error stream."""
+    """Prints a message about long work on the error stream."""
     console.print(_text(text, console, style), soft_wrap=True)
 
 
 def show(text: str, style: str = "") -> None:
-    """A result, on the output stream.
+    """Prints a result on the output stream.
 
     Raises:
         UserError: it can't be written.
@@ -114,14 +114,14 @@ def output() -> Iterator[None]:
 
 
 def open_streams() -> None:
-    """Streams that are closed become ones that take everything."""
+    """Replaces closed standard streams by the null device."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  for good
 
 
 def fail(message: str) -> None:
-    """The one line, on the error stream, that a command ends with."""
+    """Prints the one line on the error stream with which a failed command ends."""
     console.file.write(encodable(f"ghostnas: {one_line(without_secrets(message))}\n", console.encoding))
 
 
@@ -135,7 +135,7 @@ def flush_streams() -> None:
 
 
 def os_error(error: OSError) -> str:
-    """A system's error in one line: where, and what."""
+    """The operating system's error in one line: the path and the reason."""
     what = error.strerror or str(error) or type(error).__name__
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{what}" + ("; --resume goes on once there is room" if error.errno in NO_ROOM else "")

@@ -1,4 +1,4 @@
-"""What is searched over, and on which images."""
+"""Spaces, architectures and data sets."""
 
 from ghostnet.arch import Arch
 from search.api import Place

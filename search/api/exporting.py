@@ -1,4 +1,4 @@
-"""Exports with proof."""
+"""Exports networks and verifies exports."""
 
 from collections.abc import Sequence
 from pathlib import Path

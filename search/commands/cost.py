@@ -74,7 +74,7 @@ def cost(
 def _blocks(
     network: "Arch", classes: int, in_chs: int, milliseconds: dict[str, float], table: "LatencyTable"
 ) -> list[dict[str, Any]]:
-    """Where the predicted milliseconds go: each unit's, and what is left for the network as a whole."""
+    """The predicted milliseconds of each unit, and the rest that belongs to the network as a whole."""
     from ghostnet.cost import unit_cost
     from ghostnet.units import chain
 

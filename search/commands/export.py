@@ -1,4 +1,4 @@
-"""A network's export with proof, and proof again."""
+"""Exports a network, and verifies an export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""What commands share: their options, and how they answer."""
+"""What commands share: their options, and how they print results."""
 
 import json
 import os
@@ -29,7 +29,7 @@ RecipeName = Annotated[
 
 
 class Interruptible(TyperGroup):
-    """Commands that Ctrl-C ends with a word on how to go on, and exit code 130."""
+    """Commands that print how to resume when Ctrl-C ends them, with exit code 130."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -71,7 +71,7 @@ def check_has_recipe(data: str | None, *given: str | None) -> None:
 
 
 def check_output(folder: Path, resume: bool, product: str) -> None:
-    """Whether a command may make `product` in `folder`: known before any work is done.
+    """Checks, before any work is done, that a command may write `product` into `folder`.
 
     Raises:
         UserError: it is there already, and nobody said to go on with it; or nothing can be written there.

@@ -27,7 +27,7 @@ def train_all(
     init: Path | None = None,
     teacher: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The cards of all jobs, finished ones from before included; a time box is shared out among what is left. What
+    """The metadata of all jobs, also of those finished before; a time box is divided among the others. What
     makes a result doubtful is said.
 
     Raises:
@@ -79,7 +79,7 @@ def summarise_seeds(jobs: Sequence[Job], records: Sequence[dict[str, Any]]) -> d
 
 
 def format_accuracies(accuracies: dict[str, dict[str, Any]]) -> str:
-    """What `summarise_seeds` found, a line a network."""
+    """The result of `summarise_seeds` as text, one line for each network."""
     lines = []
     for name, row in accuracies.items():
         spread = "" if row["spread"] is None else f" +- {100 * row['spread']:.2f} over {len(row['seeds'])} seeds"

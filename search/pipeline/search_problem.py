@@ -1,4 +1,4 @@
-"""The problem that files and a configuration say, and what a search's log is held to. Torch is not loaded."""
+"""Builds a search problem from files and a configuration, and the header of its log. Torch is not loaded."""
 
 import re
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def build_problem(
     latency_budgets: Sequence[str] | None = None,
     own: Sequence[Objective] = (),
 ) -> Problem:
-    """The problem that files and a configuration say, all but the evaluator; feasible. Torch is not loaded.
+    """Builds a feasible problem, without its evaluator, from files and a configuration. Torch is not loaded.
 
     Args:
         tables: of one or several targets; the first is `latency_ms`, others are named after their files.

@@ -39,7 +39,7 @@ LEAST_TAU = 0.7  # of a latency table on networks that it never saw
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What a search came to: the evaluated trials, a front for each budget, and what makes them doubtful."""
+    """The result of a search: the evaluated trials, a front for each budget, and warnings."""
 
     problem: Problem
     trials: list[Trial]

@@ -191,7 +191,7 @@ def networks(run: Run) -> dict[str, Arch]:
 
 
 def macs_matched_random(run: Run, chosen: list[dict[str, Any]]) -> dict[str, list[int]]:
-    """Random networks of the chosen ones' multiply-adds, one after the other: what luck would have found."""
+    """Random networks with the multiply-adds of the chosen ones, in turn, as a baseline."""
 
     rng, codes = np.random.default_rng([run.recipe.seed, 7]), {}
     for k in range(run.recipe.retrain.random):
@@ -227,7 +227,7 @@ def retrain(run: Run) -> None:
 
 
 def initial_weights(recipe: Recipe, supernet: Path) -> dict[str, Any]:
-    """With which weights full trainings begin and who teaches them, as options of `train_all`: where networks are
+    """The initial weights and the teacher of full trainings, as options of `train_all`: where networks are
     transplants, these and their parent, unless the recipe says otherwise."""
     transplanted, config = recipe.supernet.kind == "transplant", recipe.retrain
     inherits = config.init == "supernet" or (config.init == "auto" and transplanted)
@@ -236,7 +236,7 @@ def initial_weights(recipe: Recipe, supernet: Path) -> dict[str, Any]:
 
 
 def inherited(run: Run, archs: dict[str, Arch]) -> dict[str, float]:
-    """What the supernet says of the networks that are trained fully, whether the search met them or not."""
+    """The inherited accuracy of all networks that are trained fully, whether the search evaluated them or not."""
 
     evaluate = inherited_accuracy(run.out / SUPERNET, run.data)
     evaluate.prepare()
@@ -244,7 +244,7 @@ def inherited(run: Run, archs: dict[str, Arch]) -> dict[str, float]:
 
 
 def export(run: Run) -> None:
-    """Exports the chosen networks. One that can't be is left out with its reason; the others and the report go on."""
+    """Exports the chosen networks. One that can't be exported is left out, with the reason; the others are exported."""
 
     table = LatencyTable.load(run.out / TABLE)
     predict, times = Predictor(table, run.space), read_figures(run.out / TIMES)

@@ -1,4 +1,4 @@
-"""Networks in a few words: what pointing at one says."""
+"""Architectures and trials as short texts, for tooltips."""
 
 from typing import Any
 

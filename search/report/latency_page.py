@@ -16,7 +16,7 @@ GREY, INK = "#9ca3af", "#111827"
 
 
 def format_table(table: LatencyTable) -> str:
-    """How good the table is, beside how good the measuring is and what simpler predictors make of it."""
+    """The errors of the table as text, next to the repeatability of the timing and the errors of simpler predictors."""
     v, p, s, d = table.validation, table.protocol, table.setting, table.device
     estimated = p.units_in_space - len(table.entries)
     lines = [

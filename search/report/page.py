@@ -1,4 +1,4 @@
-"""HTML by hand: a page that needs nothing but itself."""
+"""Writes self-contained HTML pages."""
 
 import html
 import json
@@ -42,7 +42,7 @@ def figures(pictures: dict[str, CaptionedFigure], svgs: dict[str, str], side: st
 
 
 def tips(pictures: dict[str, CaptionedFigure]) -> dict[str, list[str]]:
-    """What pointing at marks says, by the ids that `figures` gives the groups."""
+    """The tooltips of marks, by the ids that `figures` gives their groups."""
     return {f"{name}-{gid}": texts for name, each in pictures.items() for gid, texts in each.tips.items()}
 
 

@@ -1,4 +1,4 @@
-"""Everything that repeats a run: its recipe, seeds, data, device and versions."""
+"""Everything that is needed to repeat a run: its recipe, seeds, data, device and versions."""
 
 from typing import Any
 

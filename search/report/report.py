@@ -124,7 +124,7 @@ def _front(summary: Summary) -> Section | None:
 
 
 def _fidelity(summary: Summary) -> Section | None:
-    """What full trainings said of the supernet, and what the search made of that."""
+    """How well the supernet ranks fully trained networks, and the correction that the search went by."""
     if not (summary.folder / FIDELITY).exists():
         return None
     study = read_study(summary.folder / FIDELITY)

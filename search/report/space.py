@@ -1,4 +1,4 @@
-"""A space for people and for machines: its dimensions, exact size, ends, and how its networks' costs are spread."""
+"""Describes a space, as text and as JSON: dimensions, exact size, extremes, and the distribution of costs."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ PER_BLOCK = ("ratio", "cheap_kernel", "se", "expansion", "kernel")
 
 
 def describe_space(space: Space, networks: int = NETWORKS, seed: int = 0) -> dict[str, Any]:
-    """What there is to say about a space, as plain JSON values.
+    """The description of a space as plain JSON values.
 
     Args:
         networks: drawn uniformly, for the histogram of multiply-adds.

@@ -1,1 +1,1 @@
-"""A run's folder: what stands where in it, how far it has come, and what its search came to."""
+"""A run's folder: its files, its progress, and the result of its search."""

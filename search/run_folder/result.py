@@ -1,4 +1,4 @@
-"""`result.json`: what a run's search came to, and which networks are trained fully."""
+"""`result.json`: the result of a run's search, and which networks are trained fully."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""What the front agrees on, and what each knob does."""
+"""Figures of the choices that the front's networks share, and of the effect of each choice."""
 
 import numpy as np
 

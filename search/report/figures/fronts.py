@@ -1,4 +1,4 @@
-"""What the search saw, and what came of it."""
+"""Figures of the evaluated networks, the front, and the networks after full training."""
 
 from collections.abc import Sequence
 from typing import Any
