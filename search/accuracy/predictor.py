@@ -1,4 +1,4 @@
-"""What accuracy a network will have once it is trained: the supernet's word, corrected by networks that were trained.
+"""Predicts a network's accuracy after training: its inherited accuracy, corrected by a fit on trained networks.
 
 A latency table is fitted on networks that were timed; this is fitted on networks that were trained. Where a supernet
 errs it errs alike on like networks (it flatters those that every step trains, such as the smallest's neighbours), so
@@ -53,7 +53,7 @@ def fit_ridge(x: Floats, y: Floats) -> Any:
 
 
 def leave_one_out(space: Space, rows: Sequence[Row], without: str | None = None) -> Floats:
-    """[n] what the correction says of each row's network if it is fitted on all others: its honest error.
+    """[n] the correction's prediction for each row's network if it is fitted on all others, for an unbiased error.
 
     Args:
         without: one of `FEATURES` that it shall lack.
@@ -63,7 +63,7 @@ def leave_one_out(space: Space, rows: Sequence[Row], without: str | None = None)
 
 
 def leave_one_out_predictions(x: Floats, y: Floats) -> Floats:
-    """[n] what a fit on all other rows says of each: features [n, k], accuracies [n]"""
+    """[n] the prediction for each row by a fit on all others: features [n, k], accuracies [n]"""
     others = [np.arange(len(y)) != k for k in range(len(y))]
     return np.array([fit_ridge(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
 

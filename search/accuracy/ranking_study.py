@@ -47,7 +47,7 @@ Floats = NDArray[np.float64]
 
 
 class ParallelWorkers(Protocol):
-    """What works on many networks at a time (`search.parallel.workers.RayWorkers`)."""
+    """Evaluates and trains many networks at a time, as `search.parallel.workers.RayWorkers` does."""
 
     def evaluate(
         self, inherited: InheritedAccuracy, waiting: list[tuple[str, Arch]]
@@ -270,7 +270,7 @@ def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int
 
 
 def _corrected(rows: list[dict[str, Any]], predicted: Floats, bins: int) -> dict[str, float]:
-    """How well the correction, fitted on the others, ranks and hits each network."""
+    """Ranking and error of the correction on each network, if it is fitted on the others."""
     order = np.argsort([row["macs"] for row in rows], kind="stable")
     x, y = predicted[order], np.array([rows[k]["trained"] for k in order])
     group = np.arange(len(rows)) * bins // len(rows)
@@ -282,7 +282,8 @@ def _corrected(rows: list[dict[str, Any]], predicted: Floats, bins: int) -> dict
 
 
 def _expected_accuracies(by_seed: list[list[float]], test_images: int) -> tuple[Floats, float]:
-    """Expected accuracies that would scatter as the measured ones [networks, seeds] do, and a mean's standard error."""
+    """Expected accuracies, shrunk so that with noise they vary as the measured ones [networks, seeds], and the
+    noise."""
     measured = np.array(by_seed)
     count, mean = measured.shape[1], measured.mean(1)
     variance = float((mean * (1 - mean)).mean()) / test_images

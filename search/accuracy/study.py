@@ -52,7 +52,7 @@ class Bin(Record):
 
 
 class Corrected(Record):
-    """What the supernet, corrected by the other networks, reaches."""
+    """Ranking and error of the corrected supernet, each network by a fit on the others."""
 
     kendall_tau: Rank
     tau_within_bins: Rank
@@ -98,7 +98,7 @@ class Study(Record):
 
 
 def read_study(file: Path) -> dict[str, Any]:
-    """What a study came to, as the JSON values of a `Study`.
+    """The result of a study, as the JSON values of a `Study`.
 
     Raises:
         UserError: no such file, or no study.

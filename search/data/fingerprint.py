@@ -1,4 +1,4 @@
-"""A data set's identity: its content, wherever it lies. Nothing is decoded, and little is read."""
+"""Fingerprints of data sets: of their content, wherever it is stored. Only a sample of the bytes is read."""
 
 import hashlib
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Labels are held to the classes in one place, whichever kind of data they come from, before anything is written."""
+"""Checks labels against the classes, for every kind of data, before anything is written."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -80,7 +80,8 @@ def check_same(first: Sequence[str], second: Sequence[str], sources: tuple[str, 
 
 
 def check_sizes(name: str, classes: Sequence[str], train: Tensor, test: Tensor) -> None:
-    """Holds a data set's training and test labels to the least that a search needs. Classes without images are told.
+    """Holds a data set's training and test labels to the least that a search needs. Classes without images are
+    reported.
 
     Raises:
         UserError: too few images or classes.

@@ -1,4 +1,4 @@
-"""How a data set is named, and whether it can be had: known before anything is loaded.
+"""Names of data sets, and whether they are available: checked before anything is loaded.
 
 `digits` (scikit-learn's, nothing downloaded); `cifar10`, `cifar100`, `mnist`, `fashionmnist` (torchvision, downloaded);
 `imagefolder:PATH` (`train/CLASS/...`, and `test/` or `val/` likewise); `parquet:PATH` (Hugging Face image layout:

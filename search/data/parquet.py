@@ -32,7 +32,7 @@ class _Part:
 
     @property
     def hidden(self) -> bool:
-        """Whether no label is told, as in the test parts of competitions."""
+        """Whether the labels are hidden, as in the test parts of competitions."""
         return all(label in (-1, None) for label in self.labels.to_pylist())
 
     def resolve(self, names: tuple[str, ...] | None) -> tuple[Tensor, tuple[str, ...]]:
@@ -113,7 +113,7 @@ def _table(file: Path) -> tuple[list[bytes], Any, tuple[str, ...] | None]:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """pyarrow fails in any way on damaged bytes; here it is one."""
+    """Turns every error that pyarrow raises on damaged bytes into a `UserError`."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a training does to its images, alike for every data set, in memory or decoded by worker processes.
+"""The augmentation of training images, the same for every data set, in memory or decoded by worker processes.
 
 Image by image, from the number of the image and a seed: random resized crops (torchvision) and RandAugment (timm).
 On whole batches: shifts, mirror images, normalisation, erasing (timm). Shifts and mirror images are our own, because

@@ -1,4 +1,4 @@
-"""What a network may cost. A budget is some constraints that hold together; a search may have several budgets, and
+"""Budgets: limits on what a network costs. A budget is several constraints at once; a search may have several, and
 gives a front for each."""
 
 from collections.abc import Callable, Sequence

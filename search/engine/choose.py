@@ -1,4 +1,4 @@
-"""Which networks to take: evenly along the front, at its knee, by budget, by id."""
+"""Chooses networks: evenly along the front, at its knee, by budget, or by id."""
 
 import re
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ LARGEST_INDEX = 1 << 20  # of a gene's choice
 
 
 def check_code(code: list[int]) -> list[int]:
-    """The code again, if it may be one of some space.
+    """The code unchanged, if it may be one of some space.
 
     Raises:
         ValueError: it can't.
@@ -70,7 +70,7 @@ class TrialRecord(Record):
 
     @classmethod
     def check(cls, row: Trial) -> Trial:
-        """The row again, if it is one.
+        """The row unchanged, if it is a valid trial.
 
         Raises:
             ValueError: it isn't.
@@ -156,7 +156,7 @@ class TrialLog:
         self.close()
 
     def close(self) -> None:
-        """Lets another search in."""
+        """Closes the log, so that another search may open it."""
         self._open.close()
 
     def append(self, trial: Trial) -> None:
@@ -173,7 +173,7 @@ class TrialLog:
 
     @property
     def num_evaluated(self) -> int:
-        """Networks paid for, failed ones included."""
+        """Number of networks whose evaluation was paid for, failed ones included."""
         return len(self.seen)
 
 

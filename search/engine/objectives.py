@@ -28,7 +28,7 @@ Columns = dict[str, NDArray[Any]]  # each [n]
 
 @dataclass(frozen=True)
 class Objective:
-    """A column to make small, or large."""
+    """A column of the trial log to minimise or maximise."""
 
     name: str
     maximise: bool = False

@@ -49,12 +49,12 @@ def code_from_params(space: Space, params: dict[str, Any]) -> Codes:
 
 
 def failed(row: Trial) -> bool:
-    """Whether a trial has no values to learn from: it failed, or repeats one that did."""
+    """Whether a trial has no values, because it failed or repeats one that failed."""
     return row["state"] == FAILED or (row["state"] == REPEATED and "error" in row)
 
 
 def objective_values(row: Trial, objectives: tuple[Objective, ...]) -> list[float]:
-    """What the sampler is told; an infeasible network counts by its violation, its accuracy is unknown."""
+    """The values that the sampler gets. An infeasible network counts by its violation, its accuracy is unknown."""
     return [0.0 if row[o.name] is None else float(row[o.name]) for o in objectives]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: the newest and the one before it, so that a damaged file costs minutes, not a training."""
+"""Checkpoints: the newest and the previous one, so that a damaged file costs minutes and not the whole training."""
 
 import inspect
 import io
@@ -18,7 +18,7 @@ from search.terminal import say
 
 
 class Checkpoint:
-    """What a training goes on from, at `path`; the one before it beside it.
+    """The checkpoint of a training at `path`, with the previous one beside it.
 
     Args:
         identity: what is trained, on what and how; a checkpoint of anything else is refused.
@@ -29,7 +29,7 @@ class Checkpoint:
         self.previous = path.with_name(f"previous-{path.name}")
 
     def save(self, values: dict[str, Any]) -> None:
-        """Writes a new one; the newest so far becomes the one before."""
+        """Writes a new checkpoint; the newest so far becomes the previous one."""
         content = io.BytesIO()
         torch.save({"of": dict(self.identity), **values}, content)
         if self.path.exists():
@@ -37,7 +37,7 @@ class Checkpoint:
         write_bytes(self.path, content.getvalue())
 
     def load(self, check: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
-        """The newest whole one; None where there is none.
+        """The newest undamaged checkpoint; None where there is none.
 
         Args:
             check: raises whatever it likes where values can't be gone on from; the one before is taken then.
@@ -64,7 +64,7 @@ class Checkpoint:
         return None
 
     def remove(self) -> None:
-        """Takes both away: the training is finished."""
+        """Removes both checkpoints of a finished training."""
         for path in (self.path, self.previous):
             path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The processes of one training: their shares of a batch, and one gradient out of all.
+"""The processes of one training: their parts of a batch, and the average of their gradients.
 
 A batch is cut into equal parts, `world size` x `accumulate` of them; each part draws its own augmentation and has its
 own batch statistics, whichever process it falls to. So two processes do what one does that accumulates twice.
@@ -43,7 +43,7 @@ class World:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this process writes files and prints for all."""
         return self.rank == 0
 
     def parts(self, batch_size: int, accumulate: int, images: int) -> list[tuple[int, slice]]:
@@ -84,6 +84,6 @@ class World:
         return locked(folder) if self.is_main_process else nullcontext()
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Waits until all processes have arrived."""
         if self.size > 1:
             dist.barrier()

@@ -52,7 +52,7 @@ def _recalibrate(net: nn.Module, augment: Augment, calibration: Split, resolutio
 
 @torch.no_grad()
 def estimate_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Gives every norm the mean and the variance of all that it is shown, however it falls into batches.
+    """Gives every norm the mean and the variance of all its inputs, however they are divided into batches.
 
     Meanwhile they normalise by batch, as in training, and the rest of the network is as in evaluation. A batch weighs
     as much as it has values, and the distance of its mean from the mean of all adds to their variance.

@@ -46,7 +46,7 @@ def inherited_accuracy(folder: Path, data: Data) -> InheritedAccuracy:
 
 
 class _Same:
-    """A data set as a key: it is the one that it is, whatever is in it."""
+    """A data set as a dictionary key that compares by object identity."""
 
     def __init__(self, data: Data) -> None:
         self.data = data
@@ -60,7 +60,7 @@ class _Same:
 
 @lru_cache(maxsize=1)
 def _transplants(folder: Path, identity: str, count: int, data: _Same, config: Training) -> Transplants:
-    """Kept: what depends on the parent alone is computed once, for all networks that a process fits."""
+    """The transplants, cached: what depends on the parent alone is computed once in a process."""
     return Transplants(read_parent(folder).to(best_device()), fitting_images(data.data, count, config))
 
 

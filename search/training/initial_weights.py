@@ -1,4 +1,4 @@
-"""Weights to begin with: a supernet's slice, or a network's that was trained before."""
+"""Initial weights of a training: from a supernet, or from a network that was trained before."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ Probe = Callable[[nn.Module], dict[str, float]]  # what is worth watching of the
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training came to."""
+    """The result of a training."""
 
     epochs: float
     planned_epochs: float
@@ -196,7 +196,7 @@ def autocast_dtype(config: Training, device: torch.device) -> torch.dtype | None
 
 
 class _State:
-    """Everything that a training goes on from."""
+    """The state from which a training resumes."""
 
     def __init__(
         self,

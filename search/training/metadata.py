@@ -1,4 +1,4 @@
-"""A supernet's card, `supernet.json`: which space and data it is of; and what makes a training the same. Read without
+"""A supernet's metadata, `supernet.json`: its space and data. And the identity of a training. Read without
 torch."""
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ WITHOUT_EFFECT = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves th
 
 
 def read_metadata(folder: Path) -> tuple[dict[str, Any], Space]:
-    """The card and the space of a finished supernet, without its weights.
+    """The metadata and the space of a finished supernet, without its weights.
 
     Raises:
         UserError: the folder holds none, or one of another space.
@@ -59,7 +59,7 @@ def read_metadata(folder: Path) -> tuple[dict[str, Any], Space]:
 def supernet_metadata(
     space: Space, data: "Data", seed: int, identity: Identity, kind: str = "elastic"
 ) -> dict[str, Any]:
-    """What the card of a supernet of either kind has: of which space and data it is."""
+    """The metadata that a supernet of either kind has: its space, data, seed and identity."""
     return {
         "schema": SCHEMA,
         "kind": kind,
@@ -74,7 +74,7 @@ def supernet_metadata(
 
 
 def supernet_kind(metadata: Mapping[str, Any]) -> str:
-    """`elastic` or `transplant`; cards of before there were two kinds are of elastic supernets."""
+    """`elastic` or `transplant`; metadata written before there were two kinds are of elastic supernets."""
     return metadata.get("kind", "elastic")
 
 
@@ -89,8 +89,8 @@ def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
 
 
 def supernet_config(metadata: dict[str, Any]) -> SupernetTraining:
-    """How a supernet was trained, for recalibration to show its norms what they saw; the defaults for a card of an
-    earlier version, which doesn't say.
+    """How a supernet was trained, so that norms are recalibrated on the same kind of images; the defaults for metadata
+    of an earlier version, which doesn't say.
 
     Raises:
         UserError: the metadata's recipe is none.
@@ -108,7 +108,7 @@ def training_identity(what: Identity, data: "Data", config: Training, seed: int)
 
 
 def read_finished(path: Path, identity: Identity) -> dict[str, Any] | None:
-    """The card of a training that is finished; None where there is none.
+    """The metadata of a finished training; None where there is none.
 
     Raises:
         UserError: it is of another training.

@@ -21,7 +21,7 @@ class Progress(Record):
 
 
 class Outcome(Record):
-    """What a training came to."""
+    """The result of a training."""
 
     model_config = ConfigDict(extra="allow")
     epochs: Annotated[float, Field(ge=0)]

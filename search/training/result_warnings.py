@@ -1,4 +1,4 @@
-"""What makes a training's result doubtful: a schedule that a time box cut off, an accuracy that guessing has, too."""
+"""Warnings about a training's result: a schedule that a time box cut short, or an accuracy at chance level."""
 
 from collections.abc import Sequence
 
@@ -37,6 +37,6 @@ def chance_warnings(accuracy: float, labels: Tensor, what: str) -> list[str]:
 
 
 def print_warnings(name: str, doubts: Sequence[str]) -> None:
-    """Says a result's warnings on the terminal."""
+    """Prints a result's warnings on the terminal."""
     for doubt in doubts:
         warn(f"{name}: {doubt}")

@@ -177,7 +177,7 @@ class Job:
 
 
 class Loss:
-    """Cross entropy with smoothed or mixed labels, and what a teacher thinks.
+    """Cross entropy with smoothed or mixed labels, and the divergence from a teacher.
 
     Raises:
         UserError: batches that can't be mixed in pairs.
