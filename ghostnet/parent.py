@@ -1,5 +1,5 @@
-"""The parent comes in: a trained GhostNet from a checkpoint of ours, the authors' or timm's, for other classes or
-channels if need be. Its architecture is read from the tensors' shapes where no `arch.json` says it."""
+"""Loads the parent: a trained GhostNet from a checkpoint of ours, the authors' or timm's, if need be for other classes
+or channels. Its architecture is inferred from the tensors' shapes where no `arch.json` gives it."""
 
 from pathlib import Path
 from typing import Any

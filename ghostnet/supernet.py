@@ -31,9 +31,9 @@ BUFFERS = ("running_mean", "running_var")
 
 
 class ParameterlessNet:
-    """A sub-network's code without storage of its own: it runs on tensors that it is lent for the while.
+    """A network without parameters of its own, which computes with the tensors that each call passes.
 
-    `torch.func.functional_call` would do, at some milliseconds a call for looking names up again.
+    `torch.func.functional_call` does the same, but looks up all names in every call, which takes milliseconds.
     """
 
     def __init__(self, net: GhostNet) -> None:
@@ -214,7 +214,7 @@ def leading_slice(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 
 def margins(shape: torch.Size, whole: torch.Size) -> list[int]:
-    """What surrounds a `leading_slice` of that shape, before and after it in each dimension, the last one first."""
+    """The padding around a `leading_slice` of that shape, before and after it in each dimension, the last one first."""
     around = []
     for dim in reversed(range(len(shape))):
         missing = whole[dim] - shape[dim]
@@ -224,7 +224,7 @@ def margins(shape: torch.Size, whole: torch.Size) -> list[int]:
 
 
 def scale(name: str, tensor: Tensor, shape: torch.Size) -> float:
-    """What a slice of `shape` of the tensor of that name is multiplied by, so that its sums are as large as the whole
+    """The factor for a slice of `shape` of the tensor of that name, so that its sums are as large as the whole
     one's."""
     return tensor.shape[1] / shape[1] if name.endswith(UNNORMED) else 1.0
 

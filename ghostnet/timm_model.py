@@ -1,4 +1,5 @@
-"""A found network as a timm model: `import ghostnet.timm_model`, then `timm.create_model("ghostnas", arch=...)`.
+"""GhostNets of any architecture as timm models: `import ghostnet.timm_model`, then `timm.create_model("ghostnas",
+arch=...)`.
 
 `arch` is an `Arch`, its dictionary, the path of an `arch.json` or of a folder with one, or a published name. With
 `features_only=True` it is a backbone: the last block's output at each stride (timm's own GhostNet gives the first

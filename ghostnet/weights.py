@@ -1,4 +1,4 @@
-"""Checkpoints in and out, under the parameter names of the authors' code, which are timm's.
+"""Reads and writes checkpoints, under the parameter names of the authors' code, which are timm's.
 
 Files are safetensors, or PyTorch's own format read with `weights_only=True`: nothing is ever unpickled.
 

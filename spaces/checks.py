@@ -1,4 +1,4 @@
-"""Rules for single values, and the error that a broken one is answered with: the key, the rule and the value."""
+"""Rules for single values. The error for a value that breaks one has the key, the rule and the value."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

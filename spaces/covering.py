@@ -1,4 +1,5 @@
-"""What a supernet must cover: networks that between them reach the largest shape of every tensor of a space."""
+"""The covering architectures of a space, which a supernet is built for: networks that between them reach the largest
+shape of every tensor of a space."""
 
 from collections.abc import Iterator
 

@@ -57,7 +57,8 @@ def load_space(name: str | Path) -> Space:
 
 
 def space_to_dict(space: Space) -> str | dict[str, Any]:
-    """How files say a space: a preset's name (which leaves out the data's classes and channels), or its whole table."""
+    """A space as files have it: a preset's name (which leaves out the data's classes and channels), or its whole
+    table."""
     for name, preset in PRESETS.items():
         if space == replace(preset, num_classes=space.num_classes, in_chs=space.in_chs):
             return name
@@ -67,7 +68,7 @@ def space_to_dict(space: Space) -> str | dict[str, Any]:
 
 
 def parse_space(record: object) -> Space:
-    """The space that a file says: `space_to_dict`'s inverse, and what a recipe's `space` means.
+    """The space of a record, such as a recipe's `space`: the inverse of `space_to_dict`.
 
     Raises:
         SpaceError: no such preset, or an impossible table.

@@ -1,4 +1,4 @@
-"""What a user of a space can get wrong."""
+"""The error for spaces and budgets that are unknown or impossible."""
 
 
 class SpaceError(ValueError):

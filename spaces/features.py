@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A column of `feature_values`: the place that it is about, as `Gene.part`, and the kind of gene; of a ghost gene
+    """A column of `feature_values`: the part of the network, as `Gene.part`, and the kind of gene; of a ghost gene
     there are two columns, `ratio` and `cheap_kernel`."""
 
     part: str

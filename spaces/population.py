@@ -1,6 +1,7 @@
 """Populations of encoded networks inside a budget, drawn and varied with whole-array operations.
 
-Every function is bounded: a window that no network can meet is an error at once, a narrow one is walked, not hoped for.
+Every function ends in bounded time: a window that no network can meet is an error at once, and where random networks
+rarely meet one, random walks lead towards it.
 All codes that come out are canonical.
 """
 

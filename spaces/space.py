@@ -123,7 +123,8 @@ class Space(SpaceSpec):
 
     @cached_property
     def bounds(self) -> tuple[Arch, ...]:
-        """Networks that between them reach the largest shape of every tensor: what a `Supernet` must cover."""
+        """The covering architectures: networks that between them reach the largest shape of every tensor of a
+        `Supernet`."""
         return covering_architectures(self.layout)
 
     @property

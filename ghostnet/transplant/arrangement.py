@@ -1,4 +1,4 @@
-"""Which of the parent's channels a child keeps, and at which places: decided by the parent alone, for all children.
+"""Chooses which of the parent's channels a child keeps and in which order, from the parent alone, for all children.
 
 Channels are named by the parent's numbers; `NEW` is one that the parent has none for.
 """

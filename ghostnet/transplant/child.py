@@ -1,4 +1,4 @@
-"""One child, fitted from the stem to the head.
+"""Fits one child, layer by layer from the stem to the head.
 
 Every layer sees what the child really has, and is to put out what the parent has there, on the channels that the child
 keeps. The second Ghost module of a block is fitted to the parent's output less the child's own shortcut, so it makes up

@@ -34,6 +34,6 @@ class SearchPlan:
     gpus: float = 0.0
 
     def should_stop(self, num_evaluated: int, num_proposed: int) -> bool:
-        """Whether the search ends, with so many networks paid for, and proposed."""
+        """Whether the search ends, after so many networks evaluated and proposed."""
         late = self.deadline is not None and time.monotonic() > self.deadline and num_evaluated >= self.at_least
         return late or num_evaluated >= self.trials or num_proposed >= PROPOSALS * self.trials

@@ -56,7 +56,7 @@ class Problem:
         return (*self.objectives, MACS) if several else self.objectives
 
     def check(self) -> None:
-        """Answers an infeasible budget at once.
+        """Refuses an infeasible budget at once.
 
         Raises:
             SpaceError: no network meets a constraint; says the space's range and the nearest network.

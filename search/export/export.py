@@ -35,7 +35,7 @@ Timer = Callable[[Mapping[str, Session]], dict[str, float]]  # sessions by name 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Images that nothing was trained on, for what is not exact.
+    """Images that were not trained on, for formats that are not exact.
 
     Args:
         calibration: normalised images [N, C, H, W] that a quantisation is fitted to.
@@ -137,7 +137,7 @@ def _fill(
 
 
 def _time_files(waiting: dict[str, Session], files: dict[str, dict[str, Any]], timer: Timer | None) -> None:
-    """Latencies of what waits for them, none without a timer."""
+    """Adds the latencies of the waiting files; none without a timer."""
     latencies: dict[str, float] = {}
     if timer and waiting:
         with best_effort("the latencies of the exported files"):

@@ -14,7 +14,7 @@ MANIFEST, ARCH = "manifest.json", "arch.json"
 
 
 class ExportedFile(Record):
-    """A file of an export. One that runs also says its `format`, and what trying it gave."""
+    """A file of an export. One that can be run also has its `format` and the results of the comparison."""
 
     model_config = ConfigDict(extra="allow")
     sha256: Sha256

@@ -1,4 +1,4 @@
-"""What every exported file is tried on, and what it must answer: random images, real ones, and the network's outputs in
+"""The test of an exported file: random and real images as inputs, and as expected outputs the network's own in
 float64. PyTorch's own float32 outputs are the yardstick of how far an exact file may be from those.
 
 They are kept beside the files in `proof.safetensors`, so that another machine can try them again without the data.
@@ -31,7 +31,7 @@ MOST_BYTES = 4_000_000  # of real images that are kept; all of them are tried
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proof:
-    """What a file is held to.
+    """The images on which a file is run, and the outputs that it must have.
 
     Args:
         images: [N, C, H, W], the random ones first.

@@ -104,7 +104,7 @@ class RayWorkers:
                 progress.advance()
 
     def evaluate(self, inherited: InheritedAccuracy, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]:
-        """Inherited accuracies as they come; each process holds the supernet once."""
+        """Inherited accuracies as they are measured; each process holds the supernet once."""
         from ray.util import ActorPool
 
         shared = self.ray.put((inherited.supernet, inherited.config))
@@ -117,7 +117,7 @@ class RayWorkers:
 
 
 class _Evaluator:
-    """A worker that answers for sub-networks of one supernet."""
+    """A worker that evaluates sub-networks of one supernet."""
 
     def __init__(self, trained: tuple[WeightSource, Training], data: Data) -> None:
         torch.set_num_threads(1)

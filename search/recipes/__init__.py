@@ -1,1 +1,1 @@
-"""Recipes: the schema of the files that say everything a run does, and those that ship."""
+"""Recipes: the schema of the files that configure a run, and the recipes that ship with GhostNAS."""

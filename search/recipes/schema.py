@@ -1,4 +1,4 @@
-"""A recipe is a TOML file that says everything a run does. `search/recipes/` has ours; users write their own.
+"""A recipe is a TOML file that configures a whole run. `search/recipes/` has ours; users write their own.
 
 Unknown keys, wrong types and values out of range are refused by name. What a recipe leaves out has the default below.
 """
@@ -120,7 +120,7 @@ class Training(_Model):
         return max(1, math.ceil(self.epochs * per_epoch), self.min_steps)
 
     def alone(self) -> "Training":
-        """What is of one network's training, without what a run adds to it, such as how many networks there are."""
+        """The settings of one network's training, without those of a run, such as the number of networks."""
         return Training(**{key: getattr(self, key) for key in Training.model_fields})
 
 
@@ -164,7 +164,7 @@ class SupernetTraining(Training):
 
 
 def _kind(part: Any) -> str:
-    """Recipes written before there were two kinds mean the elastic one."""
+    """The kind of a supernet; recipes written before there were two kinds mean the elastic one."""
     return part.get("kind", "elastic") if isinstance(part, dict) else getattr(part, "kind", "elastic")
 
 

@@ -1,4 +1,4 @@
-"""What trainings write besides weights, as types: read without torch."""
+"""The records that trainings write besides weights. They are read without torch."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -71,7 +71,7 @@ class TrainedMetadata(Record):
     warnings: list[str] = Field(default_factory=list)
 
     def about(self) -> dict[str, Any]:
-        """What is known of the network wherever it goes: its data and its training."""
+        """The metadata that exports of the network keep: its data and its training."""
         return self.model_dump(mode="json", include={"data", "classes", "mean", "std", "seed", "training"})
 
 

@@ -12,6 +12,6 @@ Run = Callable[[Problem, TrialLog, SearchPlan], None]
 
 
 def backend(name: Backend) -> Run:
-    """Loaded when it is asked for."""
+    """The search function of a backend, whose module is loaded only now."""
     module = import_module(f"search.engine.backends.{name}_backend")
     return module.search

@@ -71,7 +71,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
 
 
 class _TrialServer:
-    """Answers NNI's trials, one after the other, and writes the log."""
+    """Evaluates the networks of NNI's trials, one after the other, and writes the log."""
 
     def __init__(
         self, problem: Problem, log: TrialLog, plan: SearchPlan, target: float, cost: str, until: int, progress: Bar
@@ -82,13 +82,13 @@ class _TrialServer:
         self.key = secrets.token_hex(16)
 
     def done(self) -> bool:
-        """Whether this target has had its trials, or all have."""
+        """Whether this target has had its trials, or the search is over."""
         return self.log.num_evaluated >= self.until or self.plan.should_stop(
             self.log.num_evaluated, len(self.log.trials)
         )
 
     def serve_trials(self, server: socket.socket, experiment: Any) -> str | None:
-        """Answers trials until it is done; else says why the experiment brings no more."""
+        """Serves trials until this target is done. If the experiment ends before that, returns the reason."""
         heard = time.monotonic()
         while not self.done():
             try:
@@ -106,7 +106,7 @@ class _TrialServer:
         return None
 
     def handle_request(self, connection: socket.socket) -> None:
-        """One request; who doesn't know the key, or dies, is passed over."""
+        """Handles one request; one without the key, or from a process that died, is ignored."""
         with connection.makefile("rw") as stream:
             try:
                 asked = json.loads(stream.readline())
@@ -119,7 +119,7 @@ class _TrialServer:
                 return
 
     def evaluate(self, params: dict[str, int]) -> dict[str, Any]:
-        """Runs a trial and says what it scores."""
+        """Runs a trial and returns its score."""
         code = np.array([params[gene.name] for gene in self.problem.space.genes], dtype=np.int64)
         row = self.problem.run(code, self.log.seen)
         backend = {"tuner": self.tuner, "target": self.target}
@@ -128,7 +128,8 @@ class _TrialServer:
         return {"score": self.score(row), "error": row.get("error")}
 
     def score(self, row: Trial) -> float | None:
-        """To be made large: the first objective, less what the cost is over its target; below -1 outside budgets."""
+        """The score to maximise: the first objective, less what the cost is over its target; below -1 outside
+        budgets."""
         first = self.problem.objectives[0]
         if row["excess"]:
             return -1.0 - row["excess"]
@@ -138,7 +139,7 @@ class _TrialServer:
 
 
 def _last_log_line(experiment: Any) -> str:
-    """What NNI's tuner said last, such as an exception's line."""
+    """The last line in the log of NNI's tuner, such as an exception's."""
     folder = Path(experiment.config.experiment_working_directory) / experiment.id / "log"
     log = folder / "dispatcher.log"
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
@@ -147,7 +148,7 @@ def _last_log_line(experiment: Any) -> str:
 
 @contextmanager
 def _longer_start_timeout() -> Iterator[None]:
-    """Inside, NNI waits for its manager as long as a busy machine may need; it has no setting for that."""
+    """Inside, NNI waits longer for its manager to start, as a busy machine may need; it has no setting for that."""
     from nni.experiment import launcher
 
     check = launcher._check_rest_server

@@ -1,4 +1,4 @@
-"""Ends NNI's manager when the search that started it is gone, however it went: NNI itself leaves it running for good.
+"""Ends NNI's manager when the search that started it has ended, in whatever way. NNI itself leaves it running.
 
 A process whose input is a pipe from the search; the pipe closes with the search. Imports nothing of ours.
 """

@@ -53,19 +53,19 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
 
 
 def finish_trial(study: optuna.Study, asked: Any, row: Trial, problem: Problem) -> FrozenTrial:
-    """Ends an asked trial with what became of it."""
+    """Ends a trial of the study with its result."""
     if studies.failed(row):
         return study.tell(asked, state=TrialState.FAIL)
     return study.tell(asked, studies.objective_values(row, problem.sampler_objectives), state=TrialState.COMPLETE)
 
 
 def silence_optuna() -> None:
-    """No news of every trial."""
+    """Silences Optuna's message about every trial."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def backend_state(trial: FrozenTrial) -> dict[str, Any]:
-    """What the sampler noted with the trial, such as its generation; not what the row says already."""
+    """The sampler's own attributes of a trial, such as its generation, without those that the row has already."""
     known = ("fixed_params", "constraints", "tpe:relative_params")
     return {k: v for k, v in trial._system_attrs.items() if not k.startswith(known)}

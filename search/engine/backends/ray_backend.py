@@ -82,7 +82,7 @@ class Evaluation(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Only what a network did wrong is a failure in the log; a worker's death is Ray's to mend."""
+        """Evaluates the network. Only its own failure is logged as one; after a worker's death Ray starts it again."""
         result = self.problem.measure(self.problem.space.decode(np.array(self.code)))
         metrics = {o.name: result.get(o.name, 0.0) for o in self.problem.sampler_objectives}
         return {**metrics, RESULT: result, "done": True}
@@ -95,7 +95,7 @@ class Evaluation(tune.Trainable):
 
 
 class LoggedSearch(OptunaSearch):
-    """Ray's searcher over our log: it proposes only what must be evaluated, and writes down what became of it."""
+    """Ray's searcher over our log: it proposes only what must be evaluated, and logs the results."""
 
     def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan, progress: Bar) -> None:
         self.problem, self.log, self.plan, self.progress = problem, log, plan, progress
@@ -151,7 +151,7 @@ class LoggedSearch(OptunaSearch):
                 self._write(self._ot_trials.pop(trial_id), known)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """All is said when the trial is complete."""
+        """Nothing to do: the result is handled when the trial is complete."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial, asked = self.waiting.pop(trial_id, None), self._ot_trials.pop(trial_id, None)
@@ -176,7 +176,7 @@ class LoggedSearch(OptunaSearch):
         self.progress.update(self.log.num_evaluated, f"front {len(self.best)}")
 
     def __reduce__(self) -> Any:
-        """Ray keeps a copy of what a run is made of; of this there is none but the log."""
+        """Ray pickles the searcher of a run. The log holds all state of this one, so that an empty searcher will do."""
         return Searcher, ()
 
     def __deepcopy__(self, memo: Any) -> "LoggedSearch":

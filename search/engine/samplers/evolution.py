@@ -19,7 +19,7 @@ TRIES = 50  # at a child inside the budgets that is new
 
 
 class Evolution(Proposer):
-    """Proposes from trial `population` on; those before are drawn by others."""
+    """Proposes from trial `population` on; those before are random."""
 
     def __init__(self, problem: Problem, log: TrialLog, population: int, seed: int) -> None:
         self.problem, self.log, self.population, self.seed = problem, log, population, seed

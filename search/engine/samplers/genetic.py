@@ -19,7 +19,7 @@ KEY = "generation"
 
 
 class Generations:
-    """What the samplers of one search share.
+    """The generations of one search, which its samplers share.
 
     Args:
         make: seed -> a sampler that selects parents.
@@ -33,7 +33,7 @@ class Generations:
         self._read = 0
 
     def update(self, study: optuna.Study) -> None:
-        """Takes in the trials that finished since."""
+        """Adds the trials that have finished since the last call."""
         every = study._get_trials(deepcopy=False, use_cache=True)
         self._waiting += range(self._read, len(every))
         self._read = len(every)

@@ -28,7 +28,7 @@ EXPLORE_EVERY = 3  # one in so many is a child of the front that no prediction c
 
 
 class Guided(Proposer):
-    """Proposes from trial `population` on; those before are drawn by others."""
+    """Proposes from trial `population` on; those before are random."""
 
     def __init__(self, problem: Problem, log: TrialLog, population: int, seed: int) -> None:
         self.problem, self.log, self.seed = problem, log, seed

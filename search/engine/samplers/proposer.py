@@ -1,4 +1,4 @@
-"""What our own samplers are to Optuna: a whole network is proposed at once."""
+"""The base of our own samplers for Optuna, which propose a whole network at once."""
 
 from abc import abstractmethod
 from typing import Any

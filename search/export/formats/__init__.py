@@ -1,4 +1,4 @@
-"""What a network can be exported as: one module a format, which writes it, runs what was written, and counts there.
+"""The export formats: one module for each format, which writes it, runs what was written, and counts there.
 
 A module is loaded when its format is asked for; unknown formats and missing packages are told before that.
 """
@@ -22,7 +22,7 @@ Session = Callable[["np.ndarray"], "np.ndarray"]  # images [B, C, H, W] -> outpu
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What an export is made of.
+    """The network that is exported, and what a format may need for it.
 
     Args:
         net: on the CPU, in evaluation mode.

@@ -47,7 +47,7 @@ def macs(folder: Path) -> int | None:
 
 
 def _model(folder: Path) -> GhostNet:
-    """Built by us, not by timm, which a strange `config.json` could have load something else.
+    """The exported network. It is built by us, not by timm, which an altered `config.json` could make load anything.
 
     Raises:
         UserError: `config.json` isn't what describes this network to timm.
@@ -111,7 +111,7 @@ backbone = timm.create_model("hf-hub:<this repository>", pretrained=True, featur
 
 
 def _data(name: str | None) -> str:
-    """A data set's name; of one in a folder the folder's, not where it lies."""
+    """A data set's name; of a path only its last part."""
     kind, _, path = (name or "not known").partition(":")
     return f"{kind}: {Path(path).name}" if path else kind
 

@@ -131,7 +131,7 @@ def _entries(content: bytes, path: Path) -> Entries:
 
 
 def _classes_and_channels(arch: Arch, entries: Entries, path: Path) -> tuple[int, int]:
-    """Of the network that an archive's tensors are of: known from their sizes, since there are as many bytes."""
+    """Classes and input channels of the network in an archive, from the sizes of its tensors."""
     config = _data(WEIGHTS + CONFIG, entries.get(WEIGHTS + CONFIG, b"{}"), path)
     sizes = []
     for name, dim in (("classifier.weight", 0), ("conv_stem.weight", 1)):
