@@ -2,8 +2,8 @@
 
 An operation needs what it reads, what it writes, and whatever is read later. Norms are folded into convolutions, an
 activation is done in place, a flattened tensor is a view; a concatenation, a sum and a product write tensors of their
-own, and of the ghosts' convolutions there is one a replica. That is the graph that is exported, to ONNX and to LiteRT;
-a runtime may still need more, such as LiteRT for the padding before a strided convolution.
+own, and of the ghosts' convolutions there is one a replica. That is the graph that is exported to ONNX. A runtime may
+still need more, such as LiteRT for the padding before a strided convolution and for primaries that stand in a row.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ An operation that isn't known here is an error, never left out.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,22 @@ def to_onnx(
     return _Emitter(module, lowering, Builder(shape, batch)).model()
 
 
-def to_tflite(module: nn.Module, shape: tuple[int, int, int], batch: int = 1, lowering: Lowering = "split") -> bytes:
+def to_tflite(
+    module: nn.Module,
+    shape: tuple[int, int, int],
+    batch: int = 1,
+    lowering: Lowering = "split",
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
     """The same as a LiteRT file, [batch, H, W, C] -> outputs, float32, for one batch size.
+
+    Args:
+        metadata: texts that the file carries, by name.
 
     Raises:
         NotImplementedError: the module has an operation that is not known here.
     """
-    return _Emitter(module, lowering, TfliteBuilder(shape, batch)).model()
+    return _Emitter(module, lowering, TfliteBuilder(shape, batch, metadata)).model()
 
 
 class _Tracer(fx.Tracer):

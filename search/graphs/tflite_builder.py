@@ -7,7 +7,7 @@ follows.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,10 @@ class TfliteBuilder:
 
     Args:
         shape: channels, height and width of the input.
+        metadata: texts that the file carries, by name.
     """
 
-    def __init__(self, shape: tuple[int, int, int], batch: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], batch: int, metadata: Mapping[str, str] | None = None) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         self.schema = schema
@@ -44,6 +45,7 @@ class TfliteBuilder:
         self.index: dict[str, int] = {}
         self.operators: list[Any] = []
         self.codes: list[str] = []
+        self.metadata = metadata or {}
         chs, height, width = shape
         self._tensor(INPUT, (batch, height, width, chs))
 
@@ -123,11 +125,21 @@ class TfliteBuilder:
         codes = [getattr(self.schema.BuiltinOperator, code) for code in self.codes]
         operators = [self.schema.OperatorCodeT(deprecatedBuiltinCode=min(c, 127), builtinCode=c) for c in codes]
         model = self.schema.ModelT(
-            version=VERSION, operatorCodes=operators, subgraphs=[graph], description="ghostnas", buffers=self.buffers
+            version=VERSION,
+            operatorCodes=operators,
+            subgraphs=[graph],
+            description="ghostnas",
+            buffers=self.buffers,
+            metadata=[self.schema.MetadataT(name, self._text(text)) for name, text in self.metadata.items()],
         )
         packed = flatbuffers.Builder(1 << 20)
         packed.Finish(model.Pack(packed), IDENTIFIER)
         return bytes(packed.Output())
+
+    def _text(self, text: str) -> int:
+        """The number of a buffer with a text in it."""
+        self.buffers.append(self.schema.BufferT(data=np.frombuffer(text.encode(), dtype=np.uint8)))
+        return len(self.buffers) - 1
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self.tensors[self.index[name]].shape)

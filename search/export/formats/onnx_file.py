@@ -1,11 +1,12 @@
 """`model.onnx`: batch norm folded, the first dimension free; checked by onnx, run by ONNX Runtime."""
 
+import json
 from pathlib import Path
 
 import onnx
 import onnxruntime
 
-from search.export.formats import Session, Source
+from search.export.formats import Session, Source, labels_and_pixels
 from search.export.onnx_macs import count
 from search.files import write_bytes
 from search.graphs.onnx_graph import to_onnx
@@ -18,8 +19,17 @@ EXACT = True
 def write(source: Source, folder: Path) -> None:
     net = source.net
     model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution))
+    add_metadata(model, source)
     onnx.checker.check_model(model, full_check=True)
     write_bytes(folder / FILES[0], model.SerializeToString())
+
+
+def add_metadata(model: onnx.ModelProto, source: Source) -> None:
+    """Labels, mean, std, the input's size and ids as the model's metadata: text as it is, everything else as JSON."""
+    known = labels_and_pixels(source)
+    onnx.helper.set_model_props(
+        model, {key: value if isinstance(value, str) else json.dumps(value) for key, value in known.items()}
+    )
 
 
 def load_session(folder: Path) -> Session:

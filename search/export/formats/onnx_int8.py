@@ -4,7 +4,7 @@ from pathlib import Path
 
 from search.errors import UserError
 from search.export.formats import Session, Source
-from search.export.formats.onnx_file import open_session
+from search.export.formats.onnx_file import add_metadata, open_session
 from search.export.onnx_macs import count
 from search.files import write_bytes
 from search.graphs.onnx_graph import to_onnx
@@ -25,7 +25,9 @@ def write(source: Source, folder: Path) -> None:
         raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
     model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="repeated")
     batches = [images[k : k + BATCH] for k in range(0, len(images), BATCH)]
-    write_bytes(folder / FILES[0], quantise_model(model, batches).SerializeToString())
+    smaller = quantise_model(model, batches)
+    add_metadata(smaller, source)
+    write_bytes(folder / FILES[0], smaller.SerializeToString())
 
 
 def load_session(folder: Path) -> Session:

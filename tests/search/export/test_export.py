@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -68,6 +69,24 @@ def test_every_format_gives_the_networks_outputs_and_the_manifest_says_so(export
     assert set(mains["onnx-int8"]["accuracy"]) == {"before", "after", "images", "split"}
     listed = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert listed == {*manifest["files"], "manifest.json"}
+
+
+def test_files_that_are_sent_alone_say_what_they_take_and_give(net, tmp_path):
+    file = {"classes": ["cat", "dog", 'a "b"', "é", "owl"], "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0]}
+    formats = [name for name in ("onnx", "litert") if name in HERE]
+    export(net, tmp_path / "out", formats, IMAGES, {**file, "data": "imagefolder:/home/me", "space_id": "0123456789"})
+    session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"])
+    result = session.get_modelmeta().custom_metadata_map
+    wanted = {"labels": file["classes"], "mean": file["mean"], "std": file["std"], "input": [3, 15, 15]}
+    assert {key: json.loads(result[key]) for key in wanted} == wanted
+    assert (result["arch"], result["space"]) == (net.arch.id, "0123456789") and "/home" not in str(result)
+    if "litert" in formats:
+        from ai_edge_litert.schema_py_generated import ModelT
+
+        model = ModelT.InitFromPackedBuf((tmp_path / "out/model.tflite").read_bytes())
+        (entry,) = [each for each in model.metadata if each.name == b"ghostnas"]
+        carried = json.loads(bytes(model.buffers[entry.buffer].data))
+        assert {key: carried[key] for key in wanted} == wanted and carried["arch"] == net.arch.id
 
 
 def test_a_folder_is_verified_again_from_its_files_alone(exported, tmp_path):

@@ -1,0 +1,64 @@
+"""`model.tflite`: LiteRT's (TensorFlow Lite's) file for phones and microcontrollers, float32, one image at a time as
+[1, H, W, C]; run by LiteRT's own interpreter."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search import extras
+from search.export.formats import Session, Source, labels_and_pixels
+from search.files import read_bytes, write_bytes
+from search.graphs.onnx_graph import to_tflite
+from search.latency.runtimes.litert_cpu import LiteRt
+
+FILES = ("model.tflite",)
+PACKAGES = ("ai-edge-litert",)
+EXACT = True
+METADATA = "ghostnas"  # the name of the buffer with the labels, as JSON
+FREE = {"ADD", "MUL", "CONCATENATION", "MEAN", "RESHAPE", "PAD", "SLICE", "GATHER", "RELU"}
+
+
+def write(source: Source, folder: Path) -> None:
+    net = source.net
+    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
+    content = to_tflite(net, shape, 1, LiteRt.lowerings["float32"], {METADATA: json.dumps(labels_and_pixels(source))})
+    write_bytes(folder / FILES[0], content)
+
+
+def load_session(folder: Path) -> Session:
+    extras.import_extra("ai_edge_litert.interpreter", "litert")
+    run = LiteRt(1).load(read_bytes(folder / FILES[0]))
+
+    def session(images: np.ndarray) -> np.ndarray:
+        return np.concatenate([run(images[k : k + 1]).copy() for k in range(len(images))])
+
+    return session
+
+
+def macs(folder: Path) -> int | None:
+    """Raises:
+    NotImplementedError: an operation that is not known here; it is not counted as nothing.
+    """
+    schema = extras.import_extra("ai_edge_litert.schema_py_generated", "litert")
+    model = schema.ModelT.InitFromPackedBuf(read_bytes(folder / FILES[0]))
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    kinds = [names[code.builtinCode] for code in model.operatorCodes]
+    graph = model.subgraphs[0]
+    return sum(_macs(kinds[built.opcodeIndex], built, graph.tensors) for built in graph.operators)
+
+
+def _macs(kind: str, made: Any, tensors: list[Any]) -> int:
+    if kind in FREE:
+        return 0
+    out = int(np.prod(tensors[made.outputs[0]].shape))
+    filters = [int(side) for side in tensors[made.inputs[1]].shape]
+    match kind:
+        case "CONV_2D":
+            return out * filters[1] * filters[2] * filters[3]  # [out, kernel, kernel, in]
+        case "DEPTHWISE_CONV_2D":
+            return out * filters[1] * filters[2]  # [1, kernel, kernel, out]
+        case "FULLY_CONNECTED":
+            return out * filters[1]
+    raise NotImplementedError(f"multiply-adds of {kind} are not known")
