@@ -154,7 +154,7 @@ ranking is noise. The unscaled supernets were judged by 2,500 images, the others
 {seeds_say}To know each network's expected accuracy would reach tau {ceiling:.2f}, and {ceiling_within:.2f} within bins;
 MACs alone reach {macs:.2f}, and {macs_within:.2f} within bins.
 
-## Judged by the loss
+## Ranking by loss instead of accuracy
 
 The same supernets and networks, ranked by the mean cross-entropy on the same images instead:
 
@@ -162,7 +162,7 @@ The same supernets and networks, ranked by the mean cross-entropy on the same im
 |---|---|---|---|---|---|---|
 {judged}
 
-## After an epoch of its own
+## Ranking after one epoch of training
 
 Each network trained for one epoch (156 steps) before it is judged, from a supernet's weights or from fresh ones:
 
@@ -170,10 +170,10 @@ Each network trained for one epoch (156 steps) before it is judged, from a super
 |---|---|---|---|---|
 {tuned}
 
-## Corrected by networks that were trained
+## Correction fitted on trained networks
 
-`search.accuracy.predictor`, the Bayesian ridge that `search --fidelity` goes by, fitted on some of the 24, judged on
-the others: Kendall taus there, means over 200 ways to part them.
+`search.accuracy.predictor`, the Bayesian ridge that `search --fidelity` goes by, fitted on some of the 24 and tested on
+the others: Kendall taus there, means over 200 random splits.
 
 | supernet | as it is | corrected by 8 | by 12 | by 16 |
 |---|---|---|---|---|
@@ -184,7 +184,7 @@ the share of ghosts: a fit without any supernet ranks these networks, which were
 supernet knows beyond that is not seen with two cores' training. Networks that a search chose are another matter,
 because it chooses them where the supernet errs: see `../cifar10/`.
 
-## What gets in the way
+## Which choices interfere in training
 
 The loss of the largest and the smallest network after 400 steps of a sandwich in which the two random networks are free
 in some choices only, and the largest in all others:
@@ -193,13 +193,13 @@ in some choices only, and the largest in all others:
 |---|---|---|
 {conflict}
 
-Where SE stands costs the others nothing. One number, the width of the tail, used to cost more than all stages' widths
-together: behind the head's convolution stands no norm, so that a sum over a quarter of the channels is a quarter as
-large, and each width asked the same weights for another size. Since such slices are scaled by their share of the
-channels, it costs a quarter of that. What is left comes from the stages' widths, and from what a channel means under
-another ratio. One seed each.
+Varying the positions of SE costs the other choices nothing. One number, the width of the tail, used to cost more than
+all stages' widths together: behind the head's convolution stands no norm, so that a sum over a quarter of the channels
+is a quarter as large, and each width asked the same weights for another size. Since such slices are scaled by their
+share of the channels, it costs a quarter of that. What is left comes from the stages' widths, and from what a channel
+means under another ratio. One seed each.
 
-## What to take from it
+## Conclusions
 
 - The goal, a tau of .8, is what a perfect estimator would reach here: {seeds} seeds of ten epochs say no more exactly
   which network is better. No supernet comes near, and none ranks as well as multiply-adds do. Two cores don't train a

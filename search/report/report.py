@@ -83,12 +83,12 @@ def _sections(summary: Summary) -> list[tuple[str, dict[str, CaptionedFigure], s
     """Title, figures, and more HTML of each section that the run has something for."""
     sections: dict[str, Callable[[Summary], Section | None]] = {
         "The front": _front,
-        "Is the supernet right?": _fidelity,
+        "Supernet ranking against full training": _fidelity,
         "Fully trained": _trained,
         "Block by block": _blocks,
-        "What matters": _effects,
-        "How it went": _process,
-        "To repeat it": _repeat,
+        "Effect of each choice": _effects,
+        "Progress and predictions": _process,
+        "Reproducing the run": _repeat,
     }
     written = []
     for title, section in sections.items():

@@ -60,7 +60,12 @@ def test_the_documented_lines_do_all_of_it(tmp_path, monkeypatch):
             better.append(b["efficiency"] - a["efficiency"])
             assert min(better) < 0 or max(better) == 0
     page = Path("mine/report/report.html").read_text()
-    assert "stripes" not in page and "GhostNAS: mine" in page and "Fully trained" in page and "To repeat it" not in page
+    assert (
+        "stripes" not in page
+        and "GhostNAS: mine" in page
+        and "Fully trained" in page
+        and "Reproducing the run" not in page
+    )
     assert search.verify_export("mine/export/A").keys() == {"model.onnx", "weights.safetensors"}
     assert {file.stem for file in Path("mine/search/front").iterdir()} == {trial["arch"] for trial in result.front}
 

@@ -90,7 +90,7 @@ def test_a_run_is_reported_as_far_as_it_goes_and_says_what_is_missing(upto, tmp_
         ("retrain", "No network is fully trained."),
     ):
         assert (message in text) == (stages.index(upto) < stages.index(after))
-    assert "To repeat it" in text
+    assert "Reproducing the run" in text
     assert ('id="front"' in text) == (stages.index(upto) >= stages.index("calibrate"))
 
 
