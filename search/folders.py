@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ghostnet.files import scratch_name, sync_folder
+from ghostnet.files import parse_json, read_bytes, scratch_name, sync_folder
 from search.errors import UserError
 
 LOCK = ".lock"
@@ -96,7 +96,7 @@ def _inode(path: Path) -> int | None:
 def _owner(path: Path) -> str:
     """Who holds a lock, as far as its file says."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_bytes(path))
         return f"process {int(content['pid'])} on {content['host']} ({content['command']})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

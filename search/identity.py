@@ -32,7 +32,7 @@ def _differences(recorded: Any, asked: Any, where: str) -> list[str]:
         keys = [*asked, *(key for key in recorded if key not in asked)]
         fields = ((recorded.get(key), asked.get(key), f"{where}.{key}".removeprefix(".")) for key in keys)
         return [line for each in fields for line in _differences(*each)]
-    return [] if recorded == asked else [f"{where or 'it'} is {_short(recorded)}, not {_short(asked)}"]
+    return [] if recorded == asked else [f"{where[:80] or 'it'} is {_short(recorded)}, not {_short(asked)}"]
 
 
 def _short(value: Any) -> str:

@@ -6,6 +6,7 @@ written out (`\\x1b`). What the terminal's encoding lacks is said in ASCII.
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -61,6 +62,11 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """`printable`, line breaks and all other white space as one space each."""
     return printable(" ".join(text.split()))
+
+
+def markdown(text: str) -> str:
+    """Text as Markdown that shows it, in one line: nothing in it is a link, a tag, a formula or the end of a cell."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$:@^=])", r"\\\1", one_line(text))
 
 
 def say(text: str, style: str = "") -> None:

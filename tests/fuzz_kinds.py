@@ -20,8 +20,8 @@ from ghostnet.published import Row
 from ghostnet.weights import load_weights, to_bytes
 from search.accuracy import ranking_study
 from search.accuracy.predictor import AccuracyCorrection
+from search.accuracy.study import NORMS, read_study
 from search.accuracy.study import SCHEMA as STUDY
-from search.accuracy.study import read_study
 from search.data.images import ImageSource, decode_all
 from search.data.parquet import read_parquet
 from search.engine import study as studies
@@ -183,6 +183,7 @@ def made_up_study(supernet_id: str) -> dict:
     corrected = {"kendall_tau": 0.9, "tau_within_bins": 0.8, "error": 0.01}
     about = {"space": "digits", "space_id": SPACE.id, "supernet_id": supernet_id, "data": "digits", "seed": 0}
     about |= {"training_images": 1000, "test_images": 500, "search_images": 300, "training": {"epochs": 3.0}}
+    about["norms"] = NORMS
     built = {"schema": STUDY, **about, "seeds": 1, **agreement}
     return built | {"corrected": corrected, "networks": nets}
 
@@ -360,7 +361,7 @@ def parquet(folder: Path) -> tuple[Path, Read]:
         pq.write_table(rows, folder / f"{part}.parquet")
 
     def read() -> None:
-        (sources, labels), _, classes = read_parquet(folder)
+        ((sources, labels), _), classes = read_parquet(folder)
         assert len(sources) == len(labels) and 0 <= int(labels.min()) <= int(labels.max()) < len(classes)
         decode_all(sources, 8)
 

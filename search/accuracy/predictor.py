@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
-from search.accuracy.study import read_study
+from search.accuracy.study import NORMS, read_study
 from search.errors import UserError
+from search.records import brief
 from search.training.metadata import read_metadata, supernet_id
 from spaces.errors import SpaceError
 from spaces.space import Space
@@ -101,6 +102,11 @@ class AccuracyCorrection:
         space = read_metadata(supernet)[1]
         study = read_study(file)
         rows, recorded_id = study["networks"], study.get("supernet_id")
+        if (norms := study.get("norms")) != NORMS:
+            raise UserError(
+                f"{file}: its inherited accuracies are of norms shown images {brief(norms or 'as they are')}, as an "
+                f"earlier version had them, not {NORMS!r}: `ghostnas fidelity` with another --out measures them anew"
+            )
         if recorded_id != (asked := supernet_id(supernet)):
             raise UserError(f"{file} is of another supernet ({recorded_id}) than {supernet} ({asked})")
         if len(rows) < LEAST:

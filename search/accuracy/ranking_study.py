@@ -24,7 +24,7 @@ from scipy.stats import kendalltau, spearmanr
 from ghostnet.arch import Arch
 from ghostnet.weights import load_network
 from search.accuracy.predictor import LEAST, leave_one_out
-from search.accuracy.study import SCHEMA, read_plan
+from search.accuracy.study import NORMS, SCHEMA, read_plan
 from search.bootstrap import interval
 from search.data.datasets import Data
 from search.errors import UserError
@@ -91,6 +91,7 @@ def fidelity(
     """
     identity = {
         "space": space.id,
+        "norms": NORMS,
         "supernet": supernet_id,
         "data": data.fingerprint,
         "seed": seed,
@@ -175,6 +176,7 @@ def _result(
     corrected = leave_one_out(space, rows) if supernet_id and len(rows) >= LEAST else None
     return {
         "schema": SCHEMA,
+        "norms": NORMS,
         "space": space.name,
         "space_id": space.id,
         "supernet_id": supernet_id,

@@ -12,6 +12,7 @@ from search.records import ArchId, Count, Record, Share, parse_record
 from spaces.space import Space
 
 SCHEMA: Literal["ghostnas.fidelity/1"] = "ghostnas.fidelity/1"
+NORMS = "augmented as in training"  # what norms are shown; clean images gave an earlier version other accuracies
 Rank = Annotated[float, Field(ge=-1.000001, le=1.000001)]
 
 

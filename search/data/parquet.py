@@ -1,6 +1,5 @@
 """Parquet files in the Hugging Face image layout: a column of encoded images and a column of labels."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +16,12 @@ from search.data.images import ImageSource
 from search.data.labels import check_names, check_same, resolve
 from search.data.names import TEST_PARTS, parquet_files
 from search.errors import UserError
+from search.files import parse_json
 from search.progress import say
 
 IMAGES, LABELS = ("image", "img"), ("label", "labels", "fine_label")  # names of the columns
+REPEATS, LEAST_BYTES = 16, 1 << 22  # how often equal images may stand in a file, and where that begins to count
+BATCH_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def _table(file: Path) -> tuple[list[bytes], Any, tuple[str, ...] | None]:
         with pq.ParquetFile(file, page_checksum_verification=True) as opened:
             schema = opened.schema_arrow
             picture, label = _column(schema.names, IMAGES), _column(schema.names, LABELS)
-            table = opened.read(columns=[picture, label])
+            table = _decoded(opened, [picture, label])
         table.validate(full=True)
         images = table[picture]
         if str(images.type).startswith("struct"):
@@ -109,6 +111,28 @@ def _table(file: Path) -> tuple[list[bytes], Any, tuple[str, ...] | None]:
         if not isinstance(content, bytes):
             raise UserError(f"{file}, row {row}: `{picture}` holds no encoded image, but {type(content).__name__}")
     return encoded, table[label], names
+
+
+def _decoded(opened: Any, columns: list[str]) -> Any:
+    """Columns of a file, a batch at a time: where a dictionary repeats its values, a few bytes may become any number.
+
+    Raises:
+        UserError: they become more than `REPEATS` times what the file's own figures say.
+    """
+    about, batches = opened.metadata, []
+    for group in range(about.num_row_groups):
+        stored = about.row_group(group).total_byte_size
+        rows = max(1, min(1 << 16, BATCH_BYTES // max(1, stored)))  # each value may be as large as all
+        size, most = 0, REPEATS * max(stored, LEAST_BYTES)
+        for batch in opened.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
+            batches.append(batch)
+            size += batch.nbytes
+            if size > most:
+                raise UserError(
+                    f"row group {group} must have at most {most:,} bytes, {REPEATS} times what is stored, but it has "
+                    f"more: a dictionary repeats its values"
+                )
+    return pa.Table.from_batches(batches, schema=batches[0].schema) if batches else opened.read(columns=columns)
 
 
 @contextmanager
@@ -130,7 +154,7 @@ def _column(names: list[str], wanted: tuple[str, ...]) -> str:
 
 def _names(schema: Any, label: str) -> tuple[str, ...] | None:
     """The names of the classes that `datasets` writes beside the schema."""
-    value = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    value = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"), "its huggingface metadata")
     for key in ("info", "features", label, "names"):
         value = value.get(key) if isinstance(value, dict) else None
     if value is None:

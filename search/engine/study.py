@@ -2,6 +2,8 @@
 storage of the user's where optuna-dashboard shows it."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,29 @@ def open_storage(storage: str | None) -> Any:
         ) from None
 
 
+@contextmanager
+def using(storage: str | None, begun: bool = True) -> Iterator[None]:
+    """Around whatever reads or writes the study while a search is at work.
+
+    Args:
+        begun: the study is there; a journal that is not was taken away, and Optuna would begin another, unnoticed.
+
+    Raises:
+        UserError: the storage fails: it is gone, locked or read-only. The trials are in the log.
+    """
+    try:
+        if begun and storage and "://" not in storage and not Path(storage).exists():
+            raise FileNotFoundError("it is gone")
+        yield
+    except Exception as error:  # of the driver's, SQLAlchemy's and Optuna's kinds
+        if storage is None or isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"the storage {without_secrets(storage)} fails: {_first_line(error, storage)}; the evaluated networks are "
+            f"in the log, and --resume goes on with them"
+        ) from None
+
+
 def _journal(path: Path) -> JournalStorage:
     """A journal file by its whole path: Optuna locks it with a link to it, and looks through the link for how old the
     lock is. A link that leads nowhere, as a relative one does, would be waited for without end."""
@@ -122,4 +147,5 @@ def _journal(path: Path) -> JournalStorage:
 
 
 def _first_line(error: BaseException, storage: str) -> str:
-    return without_secrets(str(error).strip().splitlines()[0].replace(storage, without_secrets(storage)))
+    text = str(error.__cause__ or error).strip() or type(error).__name__
+    return without_secrets(text.splitlines()[0][:200].replace(storage, without_secrets(storage)))

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,8 @@ from search.records import parse_record
 
 SCHEMA: Literal["ghostnas.latency/3"] = "ghostnas.latency/3"
 SCHEMA_FILE = Path(__file__).with_name("table.schema.json")
+MOST_MS = 1e7  # hours
+Bound = Annotated[float, Field(ge=-MOST_MS, le=MOST_MS)]
 DIGITS = 6  # significant ones that are written
 
 
@@ -72,17 +74,17 @@ class Protocol(_Model):
 class Entry(_Model):
     """One unit, timed alone; with a 95 % bootstrap interval over its measurements where there are several."""
 
-    ms: float = Field(gt=0)
-    low_ms: float | None
-    high_ms: float | None
+    ms: float = Field(gt=0, le=MOST_MS)
+    low_ms: Bound | None
+    high_ms: Bound | None
     visits: int
 
 
 class Fallback(_Model):
     """A unit that was never timed, from its layers: the sum of `ms[term]` times the term's amount, for every layer."""
 
-    ms: dict[str, float] = Field(description="milliseconds a layer, a million multiply-adds, a million values, by kind")
-    error: float = Field(ge=0, description="relative, of a unit that was not fitted: root mean square")
+    ms: dict[str, Bound] = Field(description="milliseconds a layer, a million multiply-adds, a million values, by kind")
+    error: float = Field(ge=0, le=1e6, description="relative, of a unit that was not fitted: root mean square")
 
 
 class Correction(_Model):

@@ -8,6 +8,7 @@ from typing import Any
 from ghostnet.arch import Arch
 from ghostnet.memory import value_bytes
 from search.accuracy.predictor import AccuracyCorrection
+from search.accuracy.study import NORMS
 from search.engine import budgets
 from search.engine.budgets import LatencyBudget, Within, parse_milliseconds, parse_windows
 from search.engine.objectives import ACCURACY, MACS, PARAMS, LatencyObjective, Objective, Tabulated
@@ -124,7 +125,7 @@ def header(
         "supernet": supernet_id(supernet),
         "latency_tables": [file_digest(table) for table in tables],
         "data": data,
-        "norms": "augmented as in training",  # clean images gave an earlier version other accuracies
+        "norms": NORMS,
         "objectives": [objective.name for objective in problem.objectives],
         "budgets": list(problem.budgets),
         "sampler": config.sampler,

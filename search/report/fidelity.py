@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from search.figures.style import CHOSEN, STYLE, png, svg
 from search.files import write_bytes, write_text
+from search.terminal import markdown
 from spaces.population import format_count
 
 
@@ -73,7 +74,7 @@ def page(study: dict[str, Any]) -> str:
     ]
     searched = sum(net.get("kind") == "front" for net in study["networks"])
     return PAGE.format(
-        **study,
+        **{**study, "space": markdown(study["space"])},
         count=len(study["networks"]),
         beside=f" ({searched} of them along a search's front)" if searched else "",
         correction=correction(study.get("corrected")),
@@ -100,7 +101,7 @@ def correction(corrected: dict[str, float] | None) -> str:
 
 PAGE = """# Does the supernet rank networks as full training does?
 
-{count} networks of space `{space}`, spread over multiply-adds{beside}; inherited accuracy on
+{count} networks of space {space}, spread over multiply-adds{beside}; inherited accuracy on
 {search_images} images of the search split, then {training[epochs]:g} epochs of full training on {training_images}
 images by {seeds} seed(s), each tested once on {test_images}.
 

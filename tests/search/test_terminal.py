@@ -2,16 +2,18 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+from ghostnet import GhostNet
 from search import terminal
 from search.errors import UserError
 from search.files import JsonLines, check_writable, write_bytes
 from search.progress import bar
-from search.terminal import encodable, os_error, printable, say, show, show_table
+from search.terminal import encodable, markdown, one_line, os_error, printable, say, show, show_table
 from tests.search.commands.test_cli import ghostnas
 
 NASTY = "[bold]v2[/a] :smile: \x1b[31m\x07\r\u202e\x9b2J\udcff"
@@ -115,3 +117,26 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path, monkeypa
             write(path)
     assert os_error(caught.value) == f"{path}: No space left on device; --resume goes on once there is room"
     assert path.read_bytes().startswith(b'{"old": 1}\n') and [p.name for p in tmp_path.iterdir()] == ["log"]
+
+
+def test_text_in_markdown_is_shown_and_is_no_markdown():
+    nasty = "a|b\n# c [d](http://e) <img src=x> `f` *g* $h$ &lt; \x1b[2J"
+    escaped = markdown(nasty)
+    assert "\n" not in escaped and "\x1b" not in escaped
+    assert re.sub(r"\\([^\w\s])", r"\1", escaped) == one_line(nasty)  # what a reader makes of it
+    assert not re.search(r"(?<!\\)[|#\[\]()<>`*$&]", escaped)
+    assert markdown("parquet cifar-10.1") == "parquet cifar-10.1"
+
+
+def test_names_are_escaped_in_the_pages_that_are_markdown():
+    from search.export.formats.hub_folder import model_card
+    from search.report.fidelity import page
+    from tests.fuzz_kinds import made_up_study
+    from tests.helpers import small_arch
+
+    name = "x|[y](http://z)<script>"
+    net = GhostNet(small_arch(), 5)
+    latency = {"measured_ms": 1.0, "runtime": name, "runtime_version": name}
+    facts = {"macs": 1, "params": 1, "data": f"imagefolder:{name}", "space_id": name, "latency": latency}
+    for text in (model_card(net, facts), page(made_up_study("x") | {"space": name})):
+        assert markdown("y](") in text and not re.search(r"(?<!\\)(<script|\[y\])", text)

@@ -24,12 +24,13 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     """Evaluates different networks until the plan is over.
 
     Raises:
-        UserError: the plan's storage can't be opened.
+        UserError: the plan's storage can't be opened, or fails on the way.
     """
     silence_optuna()
     initial_sampler = InitialSampler(problem, log, plan)
     search_space = studies.distributions(problem.space)
-    study = studies.rebuild(problem, log, search_space, plan.storage)
+    with studies.using(plan.storage, begun=False):
+        study = studies.rebuild(problem, log, search_space, plan.storage)
     sampler_for = samplers(plan.sampler, problem, log, plan.population, plan.seed)
     best = Front(problem.objectives)
     best.add(log.evaluated)
@@ -38,15 +39,18 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         while not plan.should_stop(log.num_evaluated, len(log.trials)):
             number = len(log.trials)
             study.sampler = sampler_for(number)
-            if (sampled := initial_sampler(number)) is not None:
-                study.enqueue_trial(studies.params(problem.space, sampled.tolist()))
-            asked = study.ask(search_space)
+            sampled = initial_sampler(number)
+            with studies.using(plan.storage):
+                if sampled is not None:
+                    study.enqueue_trial(studies.params(problem.space, sampled.tolist()))
+                asked = study.ask(search_space)
             row = problem.run(studies.code_from_params(problem.space, asked.params), log.seen)
-            if plan.storage:
-                for key in ("arch", "macs", "params", "state"):
-                    asked.set_user_attr(key, row[key])
-            asked.set_constraint("budget", row["excess"])
-            trial = finish_trial(study, asked, row, problem)
+            with studies.using(plan.storage):
+                if plan.storage:
+                    for key in ("arch", "macs", "params", "state"):
+                        asked.set_user_attr(key, row[key])
+                asked.set_constraint("budget", row["excess"])
+                trial = finish_trial(study, asked, row, problem)
             log.append({"number": number, **row, "backend": backend_state(trial)})
             best.add(log.evaluated[-1:] if row["state"] == "complete" else [])
             progress.update(log.num_evaluated, f"front {len(best)}")

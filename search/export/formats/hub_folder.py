@@ -19,6 +19,7 @@ from search.export.timm_config import timm_config
 from search.figures.architectures import arch_figure
 from search.figures.style import svg
 from search.files import read_json, write_bytes, write_json, write_text
+from search.terminal import markdown
 
 _NAMES = ("model.safetensors", "config.json", "arch.json", "architecture.svg", "README.md")
 FILES = tuple(f"hub/{name}" for name in _NAMES)
@@ -75,11 +76,11 @@ def model_card(net: GhostNet, metadata: dict[str, Any]) -> str:
         ("architecture", f"`{net.arch.id}`"),
         ("multiply-adds", f"{metadata['macs']:,} at {net.arch.resolution} x {net.arch.resolution}"),
         ("parameters", f"{metadata['params']:,}"),
-        ("data", _data(metadata.get("data"))),
+        ("data", markdown(_data(metadata.get("data")))),
         ("top-1 accuracy", f"{accuracy['test']:.2%} on the test split" if "test" in accuracy else "not measured"),
         ("latency", _latency(latency, metadata.get("files", {}))),
         ("training", _training(metadata)),
-        ("search space", f"`{metadata['space_id']}`" if metadata.get("space_id") else "none: not found by a search"),
+        ("search space", markdown(metadata["space_id"]) if metadata.get("space_id") else "none: not found by a search"),
     ]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     return f"""---
@@ -123,7 +124,8 @@ def _latency(latency: dict[str, Any], files: dict[str, dict[str, Any]]) -> str:
         timed = [f"{file['latency_ms']:.3f} ms `{name}`" for name, file in files.items() if file.get("latency_ms")]
         return f"{', '.join(timed)}, 1 thread, batch 1" if timed else "not measured"
     threads = latency.get("threads", 1)
-    return f"{ms:.3f} ms, {latency.get('runtime')} {latency.get('runtime_version')}, {threads} thread(s), batch 1"
+    runtime = markdown(f"{latency.get('runtime')} {latency.get('runtime_version')}")
+    return f"{ms:.3f} ms, {runtime}, {threads} thread(s), batch 1"
 
 
 def _training(metadata: dict[str, Any]) -> str:

@@ -90,7 +90,7 @@ def _checked_program(content: bytes, arch: Arch, path: Path) -> torch.export.Exp
     ours = _entries(_archive(program), path)
     if differing := sorted(ours.keys() ^ entries.keys()):
         raise UserError(f"{path} {'lacks' if differing[0] in ours else 'has'} {differing[0]!r}: it is not loaded")
-    config = json.loads(ours[WEIGHTS + CONFIG])["config"]
+    config = parse_json(ours[WEIGHTS + CONFIG], f"{path}: {WEIGHTS + CONFIG}")["config"]
     tensors = {WEIGHTS + each["path_name"] for each in config.values()}
     for name in ours.keys() - tensors - {UNALIKE}:
         if _data(name, ours[name], path) != _data(name, entries[name], path):
@@ -132,11 +132,11 @@ def _entries(content: bytes, path: Path) -> Entries:
 
 def _classes_and_channels(arch: Arch, entries: Entries, path: Path) -> tuple[int, int]:
     """Classes and input channels of the network in an archive, from the sizes of its tensors."""
-    config = _data(WEIGHTS + CONFIG, entries.get(WEIGHTS + CONFIG, b"{}"), path)
+    config = parse_json(entries.get(WEIGHTS + CONFIG, b"{}"), f"{path}: {WEIGHTS + CONFIG}")
     sizes = []
     for name, dim in (("classifier.weight", 0), ("conv_stem.weight", 1)):
         try:
-            each = json.loads(config)["config"][name]
+            each = config["config"][name]
             shape = [size["as_int"] for size in each["tensor_meta"]["sizes"]]
             if any(type(size) is not int or size < 1 for size in shape):
                 raise ValueError

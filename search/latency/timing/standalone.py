@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,11 @@ from pathlib import Path
 from search.latency.timing.device import now, this_device
 from search.latency.timing.onnx_session import OnnxSession
 from search.latency.timing.rounds import Rounds
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 SCHEMA = "ghostnas.kit-result/1"
 PLAN = "plan.json"
@@ -34,6 +40,26 @@ class Log:
             file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
             file.flush()
             os.fsync(file.fileno())
+
+
+def locked(path):
+    """The lock of a result, an open file that is held until this process ends, and None; or None and who has it."""
+    file = path.with_name(f".{path.name}.lock").open("a+")
+    try:
+        if sys.platform == "win32":
+            file.seek(1 << 20)  # beyond what is to be read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        who = "".join(c for c in file.read(200) if c.isprintable())
+        file.close()
+        return None, who or "another process"
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file, None
 
 
 def main(folder: Path) -> int:
@@ -58,6 +84,9 @@ def main(folder: Path) -> int:
         runtime_version=onnxruntime.__version__,
         device=this_device(),
     )
+    lock, who = locked(arguments.out)
+    if lock is None:
+        return _refuse(f"{arguments.out} is in use by {who}")
     try:
         log = Log(arguments.out)
     except ValueError as error:

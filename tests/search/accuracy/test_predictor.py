@@ -113,6 +113,10 @@ def test_a_file_that_does_not_fit_is_one_line(judged):
     save_file(weights | {name: weights[name] + 1}, other / "supernet.safetensors")
     with pytest.raises(UserError, match="is of another supernet"):
         AccuracyCorrection.load(file, other)
+    clean = folder / "clean.json"  # as earlier versions wrote them, whose norms had seen clean images
+    clean.write_text(json.dumps({key: value for key, value in result.items() if key != "norms"}))
+    with pytest.raises(UserError, match=r"clean\.json: .* as an earlier version had them, not 'augmented"):
+        AccuracyCorrection.load(clean, folder / "net")
     few = folder / "few.json"
     few.write_text(json.dumps(result | {"networks": result["networks"][:7]}))
     with pytest.raises(UserError, match="wants 8 trained networks or more"):

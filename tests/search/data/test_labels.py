@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from PIL import Image
 from search.data import datasets
 from search.data.datasets import Split, load_data
 from search.data.labels import MIN_TRAIN
+from search.data.parquet import read_parquet
 from search.errors import UserError
 from tests.search.commands.test_cli import ghostnas
 from tests.search.data.test_datasets import image_folder
@@ -246,3 +248,18 @@ def test_damage_is_seen_on_loading_and_in_a_stream_by_the_headers(limit, tmp_pat
             file.write_bytes(content)
         with pytest.raises(UserError, match=rf"dog/7\.png can't be read as an image: {message}"):
             load_data(f"imagefolder:{tmp_path}", 8)
+
+
+def test_a_dictionary_that_repeats_its_values_beyond_bounds_is_refused_before_memory(tmp_path):
+    """A few kilobytes that would be 200 GB: one image of a megabyte, 200,000 times."""
+    rows = 200_000
+    images = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array([bytes(1 << 20)]))
+    table = pa.table({"image": images, "label": pa.array(np.arange(rows) % 2)})
+    limit = {"dictionary_pagesize_limit": 1 << 22, "compression": "zstd"}
+    for part in ("train", "test"):
+        pq.write_table(table, tmp_path / f"{part}.parquet", row_group_size=rows, store_schema=False, **limit)
+    assert (tmp_path / "train.parquet").stat().st_size < 100_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"train\.parquet .* row group 0 must have at most [\d,]+ bytes, 16 times what"):
+        read_parquet(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 << 20  # kilobytes

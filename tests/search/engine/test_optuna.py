@@ -1,5 +1,6 @@
 """The search in process, by every sampler; and what storages show of it."""
 
+import sqlite3
 import sys
 import warnings
 from dataclasses import replace
@@ -20,7 +21,7 @@ from search.engine.study import open_storage
 from search.errors import UserError
 from spaces.custom import parse_space
 from tests.search.conformance import Conformance
-from tests.search.searches import problem, run
+from tests.search.searches import accuracy_of, problem, run
 
 SAMPLERS = ("guided", "nsga2", "nsga3", "tpe", "random", "evolution", "gp")
 
@@ -149,3 +150,52 @@ def test_a_storage_without_its_driver_names_the_package(monkeypatch, address, pa
     with pytest.raises(UserError, match=r"://u:\*\*\*@127") as refused:
         open_storage(address.replace("u@", "u:top/se@cret@"))
     assert "cret" not in str(refused.value)
+
+
+def gone(path):
+    path.unlink()
+
+
+def locked(path):
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    OTHERS.append(other)
+
+
+def tables_gone(path):
+    with sqlite3.connect(path) as other:
+        other.execute("DROP TABLE trials")
+
+
+OTHERS: list[sqlite3.Connection] = []
+
+
+@pytest.mark.parametrize(
+    ("kind", "breaks"),
+    [
+        ("sqlite:///{}/s.db?timeout=0.2", locked),
+        ("sqlite:///{}/s.db", gone),
+        ("sqlite:///{}/s.db", tables_gone),
+        ("{}/s.journal", gone),
+    ],
+)
+def test_a_storage_that_fails_in_mid_search_is_one_line_and_the_search_goes_on_without_it(tmp_path, kind, breaks):
+    calls, place = [], kind.format(tmp_path)
+    file = next(iter([tmp_path / name for name in ("s.db", "s.journal") if name in kind]))
+
+    def evaluate(arch) -> float:
+        calls.append(1)
+        if len(calls) == 5:
+            breaks(file)
+        return accuracy_of(arch)
+
+    try:
+        with pytest.raises(UserError) as told:
+            run(problem(evaluate), tmp_path / "log", trials=12, population=6, storage=place)
+    finally:
+        while OTHERS:
+            OTHERS.pop().close()
+    assert "s." in str(told.value) and "the evaluated networks are in the log" in str(told.value)
+    assert str(told.value).startswith("the storage ") and "\n" not in str(told.value)
+    rows = run(problem(), tmp_path / "log", trials=12, population=6)
+    assert rows == run(problem(), tmp_path / "bare", trials=12, population=6)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import socket
 import subprocess
 import sys
 
@@ -51,6 +52,23 @@ def test_a_kit_goes_on_after_a_kill_and_measures_nothing_twice(kit):
     assert after.startswith(before[: before.rfind(b"\n") + 1]) and len(after) > len(before)
     measurements = [(row["item"], row["visit"]) for row in map(json.loads, after.splitlines()) if "item" in row]
     assert len(measurements) == len(set(measurements))
+
+
+def test_two_calibrations_of_one_result_are_not_at_work_at_once(kit, tmp_path):
+    folder, _ = kit
+    command = [sys.executable, "-I", str(folder / "calibrate.py"), "--out", str(tmp_path / "r.jsonl")]
+    first = subprocess.Popen([*command, "--minutes", "5"], stdout=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "r.jsonl").exists():
+            assert first.poll() is None
+        second = subprocess.run(command, capture_output=True, text=True)
+        assert second.returncode == 2 and second.stderr.count("\n") == 1
+        assert f"r.jsonl is in use by process {first.pid} on {socket.gethostname()}" in second.stderr
+    finally:
+        first.kill()
+        first.wait()
+    third = subprocess.run([*command, "--minutes", "0.001"], capture_output=True, text=True)  # the dead one's is free
+    assert third.returncode == 0, third.stderr
 
 
 def test_its_table_predicts(kit, tmp_path):
