@@ -14,8 +14,8 @@ ALLOWED = {
 }
 WHERE_USED = {"ghostnet": {"safetensors", "scipy", "timm"}, "spaces": set()}  # inside the functions that need them
 ASKED_FOR = {"timm_model.py": {"timm"}}  # modules that nothing else loads: their users have the package
-# The rooms of `search`, from the top to the bottom: each imports from those that stand behind it. "" is the package's
-# own `__init__.py`; what is not named is a leaf that all may use.
+# The packages of `search`, from the top to the bottom: each imports from those that stand behind it. "" is its
+# `__init__.py`; what is not named is a leaf that all may use.
 ORDER = (
     *("__main__", "cli", "commands", "", "api", "pipeline", "report", "export", "run_folder", "engine", "accuracy"),
     *("parallel", "training", "latency", "graphs", "figures", "data", "recipes"),
@@ -103,12 +103,12 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def arrows_up(graph: dict[str, set[str]], rooms: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Imports from a room of a package into one that stands before it in `rooms`: (importing module, imported one)."""
-    at = {room: k for k, room in enumerate(rooms)}
+def arrows_up(graph: dict[str, set[str]], order: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Imports from a subpackage into one that stands before it in `order`: (importing module, imported one)."""
+    at = {package: k for k, package in enumerate(order)}
 
     def rank(module: str) -> int:
-        return at.get([*module.split("."), ""][1], len(rooms))
+        return at.get([*module.split("."), ""][1], len(order))
 
     return sorted((a, b) for a, needed in graph.items() for b in needed if rank(b) < rank(a))
 
@@ -120,7 +120,7 @@ def test_no_modules_import_each_other_in_a_circle(package):
     assert circle(graph) == []
 
 
-def test_the_rooms_of_search_import_one_way():
+def test_the_packages_of_search_import_one_way():
     graph = module_graph("search")
     assert {"cli", "pipeline", "engine", "recipes"} <= {name.split(".")[1] for name in graph if "." in name}
     assert arrows_up(graph, ORDER) == []
@@ -153,9 +153,9 @@ def test_packages_of_others_are_imported_late_only_where_they_are_slow_or_option
         assert known or place.startswith("search/commands/"), (place, name)
 
 
-def test_every_room_of_search_has_its_place():
-    rooms = {folder.name for folder in (ROOT / "search").iterdir() if (folder / "__init__.py").exists()}
-    assert rooms <= set(ORDER)
+def test_every_package_of_search_has_its_place():
+    packages = {folder.name for folder in (ROOT / "search").iterdir() if (folder / "__init__.py").exists()}
+    assert packages <= set(ORDER)
 
 
 def test_a_circle_is_seen_wherever_the_import_stands(tmp_path, monkeypatch):

@@ -1,1 +1,1 @@
-"""The commands of `ghostnas`: each checks what it was given, then calls the pipeline or one of its rooms."""
+"""The commands of `ghostnas`: each checks what it was given, then calls the pipeline or a package below it."""
