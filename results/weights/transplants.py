@@ -86,7 +86,8 @@ def page(found: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for name, each in found["fitters"].items():
-        s = each["summary"]
+        if not (s := each.get("summary")):  # not all networks yet
+            continue
         lines.append(
             f"| {name} | {100 * s['mean']:.1f} | {s['kendall_tau']:.2f} | {s['residual_tau']:.2f} | "
             f"{s['cpu_seconds_a_network']:.2f} |"
