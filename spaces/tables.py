@@ -5,7 +5,7 @@ tabulated once over their choices, and a population's sum is a handful of array 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import product
 from typing import Any
@@ -43,6 +43,14 @@ class UnitTable:
                     known[unit] = value(unit)
             flat = np.array([known[unit] for unit in units.flat], dtype=np.float64)
             self.values.append(flat.reshape(units.shape))
+
+    @classmethod
+    def of(cls, spec: SpaceSpec, values: Sequence[Floats]) -> "UnitTable":
+        """A table of given values to be summed: for each position an array over the choices of its genes, as
+        `space_units` has them."""
+        table = cls.__new__(cls)
+        table.layout, table.values, table.join = lay_out(spec), list(values), np.add
+        return table
 
     def per_position(self, codes: Codes) -> Floats:
         """[n, genes] -> the value of the unit at each position, [n, positions]"""

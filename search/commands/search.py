@@ -46,7 +46,7 @@ def search(
     trials: Annotated[int, typer.Option("--trials", min=1, help="Networks to evaluate.")] = 200,
     backend: Annotated[str, typer.Option("--backend", help="optuna, ray or nni.")] = "optuna",
     sampler: Annotated[
-        str, typer.Option("--sampler", help="guided, nsga2, nsga3, tpe, gp, random or evolution.")
+        str, typer.Option("--sampler", help="guided, exact, nsga2, nsga3, tpe, gp, random or evolution.")
     ] = "guided",
     population: Annotated[int, typer.Option("--population", min=2)] = 40,
     trial_seconds: Annotated[

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from search.engine import budgets
 from search.engine.budgets import Budget, Budgets
 from search.engine.limit import TimeLimit, time_limit
 from search.engine.objectives import MACS, Columns, Objective
+from search.engine.predicted_front import in_turn, predicted_front
 from spaces.population import mutate, sample
 from spaces.space import Codes, Space, SpaceError
-from spaces.tables import macs_table, params_table
+from spaces.tables import UnitTable, macs_table, params_table
 
 Trial = dict[str, Any]  # a row of the log; `engine.log` says what is in it
 COMPLETE, REPEATED, INFEASIBLE, FAILED = "complete", "repeated", "infeasible", "failed"
@@ -37,6 +39,7 @@ class Problem:
         objectives: what to make large or small.
         also: further columns to log, or for budgets to go by.
         trial_seconds: an evaluation that takes longer has failed.
+        unit_losses: for every unit of the space what it costs in accuracy, in any measure whose sums rank networks.
     """
 
     space: Space
@@ -45,6 +48,7 @@ class Problem:
     budgets: Budgets
     also: tuple[Objective, ...] = ()
     trial_seconds: float | None = None
+    unit_losses: UnitTable | None = None
 
     @property
     def sampler_objectives(self) -> tuple[Objective, ...]:
@@ -87,6 +91,19 @@ class Problem:
         each = -(-count // len(self.budgets))
         sampled = [self._inside(rng, each, budget) for budget in self.budgets.values()]
         return np.stack(sampled, 1).reshape(-1, len(self.space.choices))[:count]
+
+    @cached_property
+    def predicted_front(self) -> Codes:
+        """The networks inside the budgets that are best by unit losses and the other objectives, exactly, from coarse
+        to fine: [n, genes].
+
+        Raises:
+            UserError: an objective is no sum over units.
+        """
+        assert self.unit_losses is not None
+        fronts = predicted_front(self.space, self.unit_losses, self.objectives, list(self.budgets.values()))
+        inside = [front[self.excess(self.columns(front)) == 0] if len(front) else front for front in fronts]
+        return in_turn(inside, len(self.space.genes))
 
     def _inside(self, rng: np.random.Generator, count: int, budget: Budget) -> Codes:
         """`count` networks of a budget: of many drawn in its windows, those that meet the other constraints; if these

@@ -9,6 +9,7 @@ error over what the entries' own intervals and the fit leave uncertain. So a net
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -120,13 +121,16 @@ class Predictor:
         positions = zip(self.space.layout.positions, parts[0].tolist(), strict=True)
         return {position.name: ms for position, ms in positions if position.name in names}
 
+    @cached_property
+    def table(self) -> UnitTable:
+        """What every unit of the space adds to a prediction, in milliseconds; the intercept comes on top."""
+        each, weights = self.correction.ms_per_mparam / MILLION, self.correction.slope + np.array(self.correction.slots)
+        parts = zip(weights, self._units.ms.values, self._units.params.values, strict=True)
+        return UnitTable.of(self.space, [weight * ms + each * params for weight, ms, params in parts])
+
     def fastest(self) -> Codes:
         """The code of the least predicted latency in the whole space: [genes]."""
-        corrected, each = UnitTable(self.space, lambda unit: 0.0), self.correction.ms_per_mparam / MILLION
-        weights = self.correction.slope + np.array(self.correction.slots)
-        parts = zip(weights, self._units.ms.values, self._units.params.values, strict=True)
-        corrected.values = [weight * ms + each * params for weight, ms, params in parts]
-        return corrected.extreme()
+        return self.table.extreme()
 
 
 def table_space(table: LatencyTable) -> Space:

@@ -10,6 +10,7 @@ import numpy as np
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy
+from search.accuracy.unit_losses import unit_losses
 from search.data.datasets import Data
 from search.engine import budgets
 from search.engine.backends import backend
@@ -133,6 +134,8 @@ def search_networks(
         about["evaluator"] = getattr(evaluate, "__qualname__", type(evaluate).__qualname__)
     if mine := [each for each in own if isinstance(each, CustomObjective)]:
         evaluate = CustomEvaluation(problem, evaluate, mine)
+    if config.sampler == "exact":
+        problem = replace(problem, unit_losses=unit_losses(supernet, data()))
     with TrialLog(log, about) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are
             getattr(evaluate, "prepare", lambda: None)()

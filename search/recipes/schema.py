@@ -37,7 +37,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Backend = Literal["optuna", "ray", "nni"]
-Sampler = Literal["guided", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
+Sampler = Literal["guided", "exact", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
 
 NNI_SAMPLERS = ("tpe", "random", "evolution", "nsga2")  # those that one of its tuners is like
 

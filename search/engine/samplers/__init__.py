@@ -49,8 +49,9 @@ def samplers(
         return sampler
 
     match name:
-        case "guided":
-            guided = Guided(problem, log, population, seed)
+        case "guided" | "exact":  # which differ in the networks that come first
+            first = max(population, len(problem.predicted_front)) if name == "exact" else population
+            guided = Guided(problem, log, first, seed)
             return lambda number: guided
         case "evolution":
             evolution = Evolution(problem, log, population, seed)

@@ -1,5 +1,6 @@
-"""Networks that a search samples itself, uniformly inside its budgets: the first ones, and one wherever a sampler that
-keeps no list of networks (TPE in a small space) proposes nothing new."""
+"""Networks that a search takes by itself: the first ones, sampled uniformly inside its budgets or taken from the exact
+front of unit losses, and one wherever a sampler that keeps no list of networks (TPE in a small space) proposes nothing
+new."""
 
 import numpy as np
 
@@ -21,7 +22,13 @@ class InitialSampler:
 
     def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         self.problem, self.log, self.seed = problem, log, plan.seed
-        self.first = problem.initial(np.random.default_rng([plan.seed, 2]), min(plan.population, plan.trials))
+        rng, count = np.random.default_rng([plan.seed, 2]), min(plan.population, plan.trials)
+        if plan.sampler == "exact":
+            front = problem.predicted_front[: plan.trials]
+            short = count - len(front)
+            self.first = np.concatenate([front, problem.initial(rng, short)]) if short > 0 else front
+        else:
+            self.first = problem.initial(rng, count)
 
     def __call__(self, number: int) -> Codes | None:
         if number < len(self.first):

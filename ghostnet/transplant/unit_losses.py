@@ -1,0 +1,154 @@
+"""What a parent loses when one of its units is replaced: networks are ranked by sums over their units, without a label.
+
+    losses = UnitLosses(parent, images)
+    loss = sum(losses(name, unit) for name, unit in chain(arch, ...).named.items())  # nats; smaller is better
+
+A unit is fitted alone, on the parent's own channels, as in a transplant; what it puts out is decoded to the parent's
+whole stream by the linear map that fits best; the rest of the parent runs on; the loss is the mean Kullback-Leibler
+divergence of the logits from the parent's. As latency, the loss of a network is then nearly a sum along its chain:
+what earlier replacements change is left out, and a stream's dropped channels count where they are written and again
+where they are read.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ghostnet.arch import Arch, ArchError
+from ghostnet.modules import GhostBottleneck
+from ghostnet.network import GhostNet
+from ghostnet.transplant import HEAD_RIDGE, Transplants
+from ghostnet.transplant.beginnings import Beginnings
+from ghostnet.transplant.child import Fit, Stream, take
+from ghostnet.transplant.layers import fit_affine
+from ghostnet.units import Bottleneck, Stem, Tail, Unit, intrinsic_chs
+
+DECODER_RIDGE = 1e-4  # of the mean power
+USUAL = 2, 3  # ratio and cheap kernel by which a stream's channels are chosen, whatever its blocks have
+Module = Any
+
+
+class UnitLosses:
+    """Losses of a parent's units, each replaced by another one.
+
+    Args:
+        parent: the trained network. It is put into evaluation mode.
+        images: what units are fitted and judged on, [N, C, H, W], in the parent's dtype and at its resolution.
+
+    Raises:
+        ArchError: images that the parent can't be shown.
+    """
+
+    @torch.no_grad()
+    def __init__(self, parent: GhostNet, images: Tensor) -> None:
+        transplants = Transplants(parent, images, body=len(images))
+        self.parent: Module = parent
+        self.arrangement = transplants.arrangement
+        self.targets = transplants.targets(parent.arch.resolution)
+        self.blocks: list[Module] = [parent.get_submodule(place) for place in parent.arch.block_names]
+        self.names = list(parent.arch.block_names)
+        self.stages = [i for i, stage in enumerate(parent.arch.stages) for _ in stage]
+        maps = self.parent.act1(self.parent.bn1(self.parent.conv_stem(self.targets.images)))
+        self.maps = [maps]  # after the stem, and after every block
+        for block in self.blocks:
+            self.maps.append(block(self.maps[-1]))
+        self.logits = F.log_softmax(self._rest(len(self.blocks), self.maps[-1]), 1)
+        self._kept: dict[tuple[int, int], Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, name: str, unit: Unit | None) -> float:
+        """What the parent loses, in nats, with another unit at `name` in its chain; None leaves the block out.
+
+        Raises:
+            ArchError: the parent has no such place, or no block that can be left out there.
+        """
+        match unit:
+            case Stem():
+                return self._stem(unit)
+            case Tail():
+                return self._tail(unit)
+            case Bottleneck() if name in self.names:
+                return self._block(self.names.index(name), unit)
+            case None if name in self.names:
+                at = self.names.index(name)
+                if isinstance(self.blocks[at].shortcut, nn.Identity):
+                    return self._divergence(self._rest(at + 1, self.maps[at]))
+        raise ArchError(f"the parent {self.parent.arch.id} has no unit {name} to replace by {unit}")
+
+    def _block(self, at: int, unit: Bottleneck) -> float:
+        block: Module = GhostBottleneck(unit).eval().to(self.targets.images.device, self.targets.images.dtype)
+        channels = self._channels(at + 1, unit.block.out_chs)
+        identity = isinstance(block.shortcut, nn.Identity)
+        source = channels if identity else self._channels(at, unit.in_chs)
+        fit = self._fit(self.parent)
+        read = _stream(self.maps[at], source)
+        maps = fit._block(block, self.names[at], self.names[at], read, channels)
+        return self._divergence(self._rest(at + 1, self._decoded(at + 1, maps, channels)))
+
+    def _stem(self, unit: Stem) -> float:
+        child = self._child(stem_chs=unit.out_chs)
+        channels = self._channels(0, unit.out_chs)
+        maps = self._fit(child)._stem(channels).maps
+        return self._divergence(self._rest(0, self._decoded(0, maps, channels)))
+
+    def _tail(self, unit: Tail) -> float:
+        child = self._child(tail_chs=unit.tail_chs)
+        last = len(self.blocks)
+        channels = self._channels(last, unit.in_chs)
+        fit = self._fit(child)
+        module: Module = child.blocks[-1]
+        module[0].conv = nn.Conv2d(unit.in_chs, unit.tail_chs, 1, bias=False).to(self.targets.images)
+        pooled = fit._tail(_stream(self.maps[last], channels))
+        prior = take(self.parent.conv_head.weight.double()[:, :, 0, 0], fit.tail_channels, 1)
+        head = self.targets["conv_head"]
+        fitted = fit_affine(pooled.mT, head, prior, HEAD_RIDGE)
+        out = pooled @ fitted.weight.to(pooled.dtype).mT + fitted.bias.to(pooled.dtype)
+        return self._divergence(self.parent.classifier(F.relu(out)))
+
+    def _fit(self, child: GhostNet) -> Fit:
+        return Fit(self.arrangement, self.targets, child, Beginnings(0))
+
+    def _child(self, **changes: Any) -> GhostNet:
+        from dataclasses import replace
+
+        arch: Arch = replace(self.parent.arch, **changes)
+        child = GhostNet(arch, self.parent.num_classes, self.parent.in_chs, generator=torch.Generator().manual_seed(0))
+        return child.eval().to(self.targets.images.device, self.targets.images.dtype)
+
+    def _channels(self, position: int, chs: int) -> Tensor:
+        """Which of the parent's channels `chs` after so many blocks are: one choice for a stage."""
+        if (position, chs) not in self._kept:
+            stream = self.arrangement.streams[position]
+            if position == 0:
+                chosen = self.arrangement.stream(stream, None, chs, chs, 1)
+            else:
+                ratio, kernel = USUAL
+                last = max(k for k, stage in enumerate(self.stages) if stage == self.stages[position - 1])
+                chosen = self.arrangement.stream(stream, self.names[last], chs, intrinsic_chs(chs, ratio), kernel)
+            self._kept[position, chs] = torch.from_numpy(chosen).to(self.targets.images.device)
+        return self._kept[position, chs]
+
+    def _decoded(self, position: int, maps: Tensor, channels: Tensor) -> Tensor:
+        """[N, c, h, w] that stand for the parent's `channels` -> what they tell of all of the parent's"""
+        full = self.targets.samples.values(self.maps[position])
+        prior = torch.zeros(full.shape[1], len(channels), dtype=torch.float64, device=full.device)
+        known = channels >= 0
+        prior[channels[known], known.nonzero()[:, 0]] = 1
+        fit = fit_affine(take(full, channels, 1).mT, full.mT, prior, DECODER_RIDGE)
+        return F.conv2d(maps, fit.weight.to(maps.dtype)[:, :, None, None], fit.bias.to(maps.dtype))
+
+    def _rest(self, position: int, maps: Tensor) -> Tensor:
+        """Logits of the parent from its maps after so many blocks."""
+        for block in self.blocks[position:]:
+            maps = block(maps)
+        return self.parent.forward_head(self.parent.blocks[-1](maps))
+
+    def _divergence(self, logits: Tensor) -> float:
+        return float(F.kl_div(F.log_softmax(logits, 1), self.logits, log_target=True, reduction="batchmean"))
+
+
+def _stream(maps: Tensor, channels: Tensor) -> Stream:
+    kept = take(maps, channels, 1)
+    return Stream(kept, kept[:0], channels)

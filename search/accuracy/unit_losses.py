@@ -1,0 +1,94 @@
+"""The unit losses of a transplanted supernet, for all of its space: the twin of a latency table. They are computed once
+and kept in the supernet's folder; a computation that was stopped goes on."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from ghostnet.transplant.unit_losses import UnitLosses
+from ghostnet.units import Unit
+from search.data.datasets import Data
+from search.errors import UserError
+from search.files import write_json
+from search.folders import locked
+from search.progress import bar
+from search.recipes.schema import Training
+from search.records import Record, read_record
+from search.training.distributed import best_device
+from search.training.inherited import fitting_images, read_parent
+from search.training.metadata import read_metadata, supernet_id, supernet_kind
+from spaces.space import Space
+from spaces.tables import UnitTable, space_units
+
+FILE = "unit-losses.json"
+IMAGES = 256  # that units are fitted and judged on
+SAVE_SECONDS = 10.0
+
+
+class UnitLossFile(Record):
+    """What is known of a supernet's units.
+
+    Args:
+        supernet: id of the supernet.
+        images: that units were fitted and judged on.
+        losses: nats, by the unit's place and key, `blocks.1.0 ghost 8>24>12 ...`; a place alone is a block left out.
+    """
+
+    schema_: Literal["ghostnas.unit-losses/1"] = Field(default="ghostnas.unit-losses/1", alias="schema")
+    supernet: str
+    images: int
+    losses: dict[str, float]
+
+
+def unit_losses(supernet: Path, data: Data) -> UnitTable:
+    """What the parent loses by every unit of the space, in nats; computes what the folder doesn't have yet.
+
+    Raises:
+        UserError: the supernet has no parent, its space several resolutions, or the file in its folder is damaged.
+    """
+    metadata, space = read_metadata(supernet)
+    if supernet_kind(metadata) != "transplant":
+        raise UserError(f"the sampler exact goes by unit losses, which want a parent: {supernet} is elastic")
+    if len(space.resolution_choices) > 1:
+        raise UserError(f"the sampler exact wants a space of one resolution; {space.name} has several")
+    with locked(supernet):
+        return _completed(supernet, data, Training.model_validate(metadata["config"], strict=False), space)
+
+
+def _completed(supernet: Path, data: Data, config: Training, space: Space) -> UnitTable:
+    path, of = supernet / FILE, supernet_id(supernet)
+    known = UnitLossFile(supernet=of, images=IMAGES, losses={})
+    if path.exists():
+        before = read_record(path, UnitLossFile)
+        known = before if (before.supernet, before.images) == (of, IMAGES) else known
+    losses, arrays = known.losses, space_units(space)
+    names = [position.name for position in space.layout.positions]
+    every = {_key(name, unit): (name, unit) for name, units in zip(names, arrays, strict=True) for unit in units.flat}
+    missing = {key: each for key, each in every.items() if key not in losses}
+    if missing:
+        measure = UnitLosses(read_parent(supernet).to(best_device()), fitting_images(data, IMAGES, config))
+        saved = time.monotonic()
+        with bar("unit losses", len(every)) as progress:
+            for k, (key, (name, unit)) in enumerate(missing.items()):
+                progress.update(len(every) - len(missing) + k)
+                losses[key] = measure(name, unit)
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    _save(path, known)
+                    saved = time.monotonic()
+        _save(path, known)
+    values = [
+        np.array([losses[_key(name, unit)] for unit in units.flat]).reshape(units.shape)
+        for name, units in zip(names, arrays, strict=True)
+    ]
+    return UnitTable.of(space, values)
+
+
+def _key(name: str, unit: Unit | None) -> str:
+    return f"{name} {unit.key}" if unit else name
+
+
+def _save(path: Path, known: UnitLossFile) -> None:
+    write_json(path, known.model_dump(by_alias=True))

@@ -1,0 +1,61 @@
+"""What a parent loses when one of its units is replaced."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ghostnet import ArchError
+from ghostnet.transplant.unit_losses import UnitLosses
+from ghostnet.units import Bottleneck, Stem, Tail, chain
+from spaces import named_space
+from tests.ghostnet.test_transplant import pictures, trained
+
+SPACE = named_space("digits-plus")
+ARCH = SPACE.uniform(0.75)
+CHAIN = chain(ARCH, 10, 1).named
+
+
+@pytest.fixture(scope="module")
+def losses():
+    return UnitLosses(trained(ARCH), pictures(32))
+
+
+@pytest.mark.parametrize("name", list(CHAIN))
+def test_the_parents_own_units_lose_nothing(losses, name):
+    assert abs(losses(name, CHAIN[name])) < 1e-10
+
+
+@pytest.mark.parametrize("name", list(CHAIN))
+def test_smaller_units_lose_something_and_smaller_ones_more(losses, name):
+    values = [losses(name, chain(SPACE.uniform(width), 10, 1).named[name]) for width in (0.5, 0.25)]
+    assert 1e-6 < values[0] < values[1]
+
+
+def test_a_block_left_out_is_the_parent_without_it(losses):
+    name = next(
+        name for name in ARCH.block_names if isinstance(losses.parent.get_submodule(name).shortcut, torch.nn.Identity)
+    )
+    shorter = trained(ARCH)
+    block = shorter.get_submodule(name)
+    block.forward = lambda x: x
+    images = losses.targets.images
+    with torch.no_grad():
+        whole, without = (torch.log_softmax(net(images), 1) for net in (losses.parent, shorter))
+    divergence = (whole.exp() * (whole - without)).sum(1).mean()
+    assert losses(name, None) == pytest.approx(float(divergence), rel=1e-6)
+
+
+def test_places_that_a_parent_lacks_are_refused(losses):
+    strided = next(name for name, unit in CHAIN.items() if isinstance(unit, Bottleneck) and unit.block.stride > 1)
+    for name, unit in ((strided, None), ("blocks.9.0", CHAIN[strided]), ("blocks.9.0", None)):
+        with pytest.raises(ArchError, match=f"has no unit {name} to replace"):
+            losses(name, unit)
+
+
+def test_the_same_parent_and_images_lose_the_same(losses):
+    again = UnitLosses(trained(ARCH), pictures(32))
+    for name, unit in CHAIN.items():
+        other = replace(unit, block=replace(unit.block, ratio=3)) if isinstance(unit, Bottleneck) else unit
+        assert again(name, other) == losses(name, other)
+    assert isinstance(CHAIN["stem"], Stem) and isinstance(CHAIN["tail"], Tail)
