@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ghostnet.arch import Arch, ArchError, Block
 from ghostnet.cost import Cost, cost
+from ghostnet.memory import Memory, memory
 from ghostnet.published import published
 
 if TYPE_CHECKING:
@@ -40,12 +41,14 @@ __all__ = [
     "Cost",
     "GhostModule",
     "GhostNet",
+    "Memory",
     "Supernet",
     "Transplants",
     "WeightSource",
     "cost",
     "ghostify",
     "load_parent",
+    "memory",
     "published",
 ]
 

@@ -47,6 +47,8 @@ def init(
 
         Window.parse(flops_budget)
     stem_stride = _stem_stride(parent) if parent else 2
+    if parent and not parent.startswith("timm:"):
+        parent = str(Path(parent).resolve())  # so that the recipe runs from anywhere, as with the pictures
     from search.data.survey import survey
     from search.files import write_text
     from search.pipeline import proposal

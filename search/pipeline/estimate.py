@@ -29,7 +29,7 @@ from search.training.distributed import best_device
 from search.training.loop import autocast_dtype
 from search.training.metadata import space_for
 from search.training.optimizer import create_optimizer
-from search.training.supernets import widest
+from search.training.supernets import shown_at, widest
 from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
@@ -112,7 +112,7 @@ class _Estimator:
 
         given = load_parent(config.parent)
         fits = (given.num_classes, given.in_chs) == (self.sizes.num_classes, self.sizes.in_chs)
-        return given.arch, config.tune or not fits
+        return shown_at(given.arch, self.space), config.tune or not fits
 
     def step_seconds(self, arch: Arch, config: Training) -> float:
         """Of one step on one network, timed on fewer images where a batch takes long."""

@@ -70,7 +70,8 @@ def train(run: Run) -> None:
         device=run.device,
         seconds=run.seconds("train"),
     )
-    say(f"  {metadata['training']['epochs']:g} of {config.epochs:g} epochs, loss {metadata['training']['loss']:.3f}")
+    training = metadata["training"]
+    say(f"  {training['epochs']:g} of {training['planned_epochs']:g} epochs, loss {training['loss']:.3f}")
     print_warnings("supernet", metadata.get("warnings", []))
 
 

@@ -6,6 +6,7 @@ GhostNet, to which each network is fitted on demand by least squares (`ghostnet.
 the widest GhostNet of the space is trained first.
 """
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,18 @@ def train_parent(
     arch, parent, as_it_is = widest(space), None, False
     if config.parent:
         parent = load_parent(config.parent)
-        arch, fits = parent.arch, (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs)
+        arch, fits = (
+            shown_at(parent.arch, space),
+            (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs),
+        )
         check_parent(arch, space, config.parent)
         as_it_is = fits and not config.tune
         if not fits:
             new_head = torch.Generator().manual_seed(seed)
             classes, channels = data.num_classes, data.in_chs
             parent = load_parent(config.parent, num_classes=classes, in_chs=channels, generator=new_head)
+    if parent is not None:
+        parent.arch = arch
     what = {"space": space.id, "kind": "transplant", "images": config.images}
     what |= {"parent": None if parent is None else digest(sha256(to_bytes(parent)).hexdigest())}
     identity = training_identity(what, data, config.model_copy(update={"parent": None}), seed)
@@ -128,6 +134,13 @@ def widest(space: Space) -> Arch:
         return space.uniform(max(space.widths))
     except SpaceError:
         return space.largest
+
+
+def shown_at(parent: Arch, space: Space) -> Arch:
+    """A given parent as it is trained in a space: at the space's largest resolution, where its own is none of the
+    space's. A checkpoint doesn't say any, and a published GhostNet was shown 224 pixels."""
+    resolutions = space.resolution_choices
+    return parent if parent.resolution in resolutions else replace(parent, resolution=resolutions[-1])
 
 
 def check_parent(arch: Arch, space: Space, name: str) -> None:

@@ -78,6 +78,18 @@ def test_a_parent_of_other_classes_gets_a_new_head_and_is_trained(data, tmp_path
     assert (read_parent(tmp_path / "out").num_classes, read_parent(tmp_path / "out").in_chs) == (10, 1)
 
 
+def test_a_parent_that_saw_larger_images_is_shown_those_of_the_space(data, tmp_path):
+    """As a published GhostNet, whose checkpoint doesn't say what it was shown."""
+    parent = GhostNet(replace(SPACE.uniform(0.5), resolution=24), 10, 1)
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/arch.json").write_text(parent.arch.to_json())
+    weights.save_weights(parent, tmp_path / "given/weights.safetensors")
+    config = SHORT.model_copy(update={"parent": str(tmp_path / "given"), "tune": True, "epochs": 0.5})
+    metadata = make_supernet(SPACE, data, config, tmp_path / "out", device=CPU)
+    assert read_parent(tmp_path / "out").arch == SPACE.uniform(0.5)
+    assert metadata["parent"]["arch"] == SPACE.uniform(0.5).id
+
+
 def test_a_parent_of_another_shape_is_refused_before_anything_is_written(data, tmp_path):
     net = GhostNet(named_space("cifar").uniform(0.5), num_classes=10, in_chs=1)
     (tmp_path / "net").mkdir()
