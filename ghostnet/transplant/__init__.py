@@ -75,7 +75,7 @@ class Transplants:
         self._check(arch)
         generator = torch.Generator().manual_seed(0)
         child = GhostNet(arch, self.num_classes, self.in_chs, generator=generator).eval()
-        child = child.to(self.images.device, self.images.dtype).to(memory_format=torch.channels_last)
+        child = child.to(self.images.device, self.images.dtype)
         fit = Fit(self.arrangement, self.targets(arch.resolution), child, self.beginnings)
         self._head(child, fit.run(), fit.tail_channels)
         return child

@@ -58,7 +58,7 @@ class Tabulated(Objective):
 
     table: UnitTable = field(kw_only=True)
 
-    def settle(self, codes: Codes) -> Columns:
+    def known_metrics(self, codes: Codes) -> Columns:
         return {self.name: self.table.total(codes).astype(np.int64)}
 
 

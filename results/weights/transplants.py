@@ -1,0 +1,144 @@
+"""How good transplants are as they come out, over the 26 networks of `results/cifar10` that were trained fully.
+
+From the repository's root; it goes on where it was stopped. PARENT is a folder with `arch.json` and
+`weights.safetensors`: a GhostNet of 16 x 16 pixels, trained on the same images.
+
+    python results/weights/transplants.py --data parquet:../shared/data/cifar10 --parent PARENT
+
+`--fitter NAME=FILE` measures another implementation beside ours: a Python file with a class `Transplant(parent,
+images)`, which is called with an architecture.
+"""
+
+import argparse
+import importlib.util
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from ghostnet import Arch, GhostNet, Transplants
+from ghostnet.parent import load_parent
+from search.data.datasets import load
+from search.files import read_json, write_json, write_text
+from search.recipes.schema import Training
+from search.recipes.schema import load as load_recipe
+from search.training.evaluate import accuracy
+from search.training.inherited import fitting_images
+from spaces.custom import space_of
+
+HERE = Path(__file__).parent
+RESULT = "transplants.json"
+OURS = "ghostnas"
+
+
+def trained_networks() -> dict[str, dict[str, Any]]:
+    """The published networks' rows by id: code, multiply-adds, mean accuracy after full training."""
+    rows = [row for name in ("study", "law") for row in read_json(HERE.parent / f"cifar10/{name}.json")["networks"]]
+    return {row["arch"]: row for row in rows if "code" in row}
+
+
+def fitter(path: Path, parent: GhostNet, images: torch.Tensor) -> Callable[[Arch], GhostNet]:
+    """Another implementation's, from a Python file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made: Callable[[Arch], GhostNet] = module.Transplant(parent, images)
+    return made
+
+
+def without_macs(values: NDArray[np.float64], macs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a quadratic in log multiply-adds leaves of values."""
+    size = np.log(macs)
+    left: NDArray[np.float64] = values - np.polyval(np.polyfit(size, values, 2), size)
+    return left
+
+
+def agreement(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean accuracy as fitted, and how it ranks the networks as full training does."""
+    fitted, trained, macs = (np.array([row[key] for row in rows], float) for key in ("fitted", "trained", "macs"))
+    left = [without_macs(values, macs) for values in (fitted, trained)]
+    return {
+        "networks": len(rows),
+        "mean": float(fitted.mean()),
+        "kendall_tau": float(kendalltau(fitted, trained).statistic),
+        "residual_tau": float(kendalltau(*left).statistic),
+        "cpu_seconds_a_network": float(np.median([row["cpu_seconds"] for row in rows])),
+    }
+
+
+def page(found: dict[str, Any]) -> str:
+    lines = [
+        "# Transplants as they come out",
+        "",
+        "Top-1 accuracy on CIFAR-10's 10,000 test images at 16 x 16 of the 26 networks of `results/cifar10` (space",
+        f"`cifar16`), fitted to one parent ({found['parent']['arch']}, {found['parent']['accuracy']:.2%}) on "
+        f"{found['images']:,} images and not",
+        "trained; how they rank against full training (Kendall's tau), also after a quadratic in log multiply-adds is",
+        "taken from both. Seconds are of one core's CPU time, the median, on a machine that did other work meanwhile.",
+        "",
+        "| fitted by | mean, % | tau | residual tau | CPU seconds a network |",
+        "|---|---|---|---|---|",
+    ]
+    for name, each in found["fitters"].items():
+        if not (s := each.get("summary")):  # not all networks yet
+            continue
+        lines.append(
+            f"| {name} | {100 * s['mean']:.1f} | {s['kendall_tau']:.2f} | {s['residual_tau']:.2f} | "
+            f"{s['cpu_seconds_a_network']:.2f} |"
+        )
+    lines += ["", "The command and every network's figures: `transplants.py`, `transplants.json`.", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--parent", type=Path, required=True)
+    parser.add_argument("--train-images", type=int, default=10_000, help="as the parent was trained on")
+    parser.add_argument("--images", type=int, default=4096, help="that networks are fitted on")
+    parser.add_argument("--fitter", action="append", default=[], help="NAME=FILE")
+    parser.add_argument("--out", type=Path, default=HERE)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    space = space_of(load_recipe("cifar10-small").space)
+    data = load(arguments.data, space.resolution, arguments.train_images)
+    parent = load_parent(arguments.parent)
+    images = fitting_images(data, arguments.images, Training(epochs=1))
+    path = arguments.out / RESULT
+    found: dict[str, Any] = read_json(path) if path.exists() else {}
+    found = {
+        "parent": found.get("parent") or {"arch": parent.arch.id, "accuracy": accuracy(parent, data, data.test)},
+        "images": arguments.images,
+        "fitters": found.get("fitters", {}),
+    }
+    files = {OURS: None} | {name: Path(file) for name, file in (each.split("=", 1) for each in arguments.fitter)}
+    networks = trained_networks()
+    for name, file in files.items():
+        rows = found["fitters"].setdefault(name, {"networks": {}})["networks"]
+        if missing := [arch for arch in networks if arch not in rows]:
+            extract = Transplants(parent, images).extract if file is None else fitter(file, parent, images)
+            for each in missing:
+                begun = time.process_time()
+                net = extract(space.decode(np.array(networks[each]["code"]))).to(memory_format=torch.channels_last)
+                seconds = time.process_time() - begun
+                rows[each] = {
+                    "macs": networks[each]["macs"],
+                    "trained": float(np.mean(networks[each]["test_accuracy"])),
+                    "fitted": accuracy(net, data, data.test),
+                    "cpu_seconds": round(seconds, 3),
+                }
+                write_json(path, found)
+        found["fitters"][name]["summary"] = agreement(list(rows.values()))
+        write_json(path, found)
+        write_text(arguments.out / "transplants.md", page(found))
+        print(name, found["fitters"][name]["summary"])
+
+
+if __name__ == "__main__":
+    main()
