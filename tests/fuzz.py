@@ -98,31 +98,31 @@ def _printable(text: str) -> bool:
 
 def of_bytes(content: bytes, rng: random.Random) -> bytes:
     """Bits flipped, a piece cut, doubled, moved, overwritten; or a file that ends early."""
-    built = bytearray(content)
+    mutant = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 8))):
-        size = len(built)
+        size = len(mutant)
         start = rng.randrange(size + 1)
         end = min(size, start + rng.choice((1, 4, 64, 1024)))
         match rng.randrange(7):
             case 0:
                 for _ in range(rng.choice((1, 3))):
                     if size:
-                        built[rng.randrange(size)] ^= 1 << rng.randrange(8)
+                        mutant[rng.randrange(size)] ^= 1 << rng.randrange(8)
             case 1:
-                del built[start:]
+                del mutant[start:]
             case 2:
-                del built[start:end]
+                del mutant[start:end]
             case 3:
-                built[start:start] = built[start:end]
+                mutant[start:start] = mutant[start:end]
             case 4:
-                built[start:end] = rng.randbytes(end - start)
+                mutant[start:end] = rng.randbytes(end - start)
             case 5:
-                built[start:start] = rng.choice(
+                mutant[start:start] = rng.choice(
                     (b"\0", b"\xff", b"\xef\xbb\xbf", b"{", b"]", b'"', b"\n", b"NaN,", b"1e9")
                 )
             case 6:
-                built[start:end] = bytes(end - start)
-    return bytes(built)
+                mutant[start:end] = bytes(end - start)
+    return bytes(mutant)
 
 
 def of_json(content: bytes, rng: random.Random) -> bytes:
@@ -185,8 +185,8 @@ def of_toml(content: bytes, rng: random.Random) -> bytes:
 def _toml_value(rng: random.Random) -> str:
     if rng.random() < 0.3:
         deep = rng.choice((5, 40, 20_000))
-        built = ("nan", "-inf", "1979-05-27", "07:32:00", "true", "0x7fffffffffffffffff", "{ a = 1 }", "1e400")
-        return rng.choice((*built, "[" * deep + "]" * deep, "{a=" * deep + "1" + "}" * deep, "9" * 5000))
+        values = ("nan", "-inf", "1979-05-27", "07:32:00", "true", "0x7fffffffffffffffff", "{ a = 1 }", "1e400")
+        return rng.choice((*values, "[" * deep + "]" * deep, "{a=" * deep + "1" + "}" * deep, "9" * 5000))
     value = rng.choice([v for v in HOSTILE if v not in (DEEP, HUGE) and v is not None and not isinstance(v, dict)])
     return json.dumps(value, ensure_ascii=False).replace("NaN", "nan").replace("Infinity", "inf").replace("null", "0")
 
@@ -214,9 +214,9 @@ def of_torch(content: bytes, rng: random.Random) -> bytes:
     tree = copy.deepcopy(_unpickled(content))
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         tree = of_tree(tree, rng)
-    built = io.BytesIO()
-    torch.save(tree, built)
-    return built.getvalue()
+    buffer = io.BytesIO()
+    torch.save(tree, buffer)
+    return buffer.getvalue()
 
 
 @functools.lru_cache(1)  # all mutants are of one file, and unpickling is dear
@@ -289,8 +289,17 @@ def _other(value: Any, rng: random.Random) -> Any:
     if isinstance(value, int | float):
         return rng.choice((-value, value + 1, value - 1, value * 10**6, value / 3, str(value), float(value), [value]))
     if isinstance(value, str):
-        built = (value + "x", value[:-1], value.upper(), "../" + value, "/" + value, value + "\0", value * 100, [value])
-        return rng.choice((*built, value + "\n", value + "\x1b[2J", {value[:50]: value}, len(value)))
+        values = (
+            value + "x",
+            value[:-1],
+            value.upper(),
+            "../" + value,
+            "/" + value,
+            value + "\0",
+            value * 100,
+            [value],
+        )
+        return rng.choice((*values, value + "\n", value + "\x1b[2J", {value[:50]: value}, len(value)))
     if isinstance(value, list):
         return rng.choice(
             (value[:-1], value + value[:1], value[::-1], [value], dict(enumerate(map(str, value))), [*value, 0])
@@ -298,8 +307,15 @@ def _other(value: Any, rng: random.Random) -> Any:
     if isinstance(value, dict):
         return rng.choice(([*value.values()], [*map(str, value)], dict(list(value.items())[1:]), [value]))
     if hasattr(value, "flatten"):  # a tensor
-        built = (value.flatten(), value[None], value.double(), value.long(), value * float("nan"), value.flatten()[:-1])
-        return rng.choice((*built, value.flatten()[:0], value.tolist(), 1.0))
+        values = (
+            value.flatten(),
+            value[None],
+            value.double(),
+            value.long(),
+            value * float("nan"),
+            value.flatten()[:-1],
+        )
+        return rng.choice((*values, value.flatten()[:0], value.tolist(), 1.0))
     return rng.choice(HOSTILE)
 
 

@@ -184,17 +184,17 @@ def made_up_study(supernet_id: str) -> dict:
     about = {"space": "digits", "space_id": SPACE.id, "supernet_id": supernet_id, "data": "digits", "seed": 0}
     about |= {"training_images": 1000, "test_images": 500, "search_images": 300, "training": {"epochs": 3.0}}
     about["norms"] = NORMS
-    built = {"schema": STUDY, **about, "seeds": 1, **agreement}
-    return built | {"corrected": corrected, "networks": nets}
+    study = {"schema": STUDY, **about, "seeds": 1, **agreement}
+    return study | {"corrected": corrected, "networks": nets}
 
 
 def of_table(content: bytes, rng: random.Random) -> bytes:
     """A changed table, with the hash of what it holds now more often than not."""
-    built = fuzz.of_json(content, rng)
+    mutant = fuzz.of_json(content, rng)
     try:
-        return json.dumps(_sealed(json.loads(built))).encode() if rng.random() < 0.7 else built
+        return json.dumps(_sealed(json.loads(mutant))).encode() if rng.random() < 0.7 else mutant
     except (ValueError, KeyError, AttributeError, RecursionError):
-        return built
+        return mutant
 
 
 @kind("lat.json", of_table)
@@ -204,8 +204,8 @@ def table(folder: Path) -> tuple[Path, Read]:
     code = space.encode(space.smallest)
 
     def read() -> None:
-        built = LatencyTable.load(file)
-        assert np.isfinite(Predictor(built, table_space(built))(code).latency_ms).all()
+        loaded = LatencyTable.load(file)
+        assert np.isfinite(Predictor(loaded, table_space(loaded))(code).latency_ms).all()
 
     return file, read
 
@@ -245,9 +245,9 @@ def kit_result(folder: Path) -> tuple[Path, Read]:
     header |= {"schema": "ghostnas.kit-result/1", "space": space_to_dict(space), "num_classes": space.num_classes}
     header |= {"in_chs": space.in_chs, "dtype": "float32", "lowering": "mixed", "runtime": "onnxruntime"}
     header |= {"runtime_version": "1", "device": this_device(), "plan_sha256": "0" * 64}
-    built = sum("item" in row for row in rows_)
+    measured = sum("item" in row for row in rows_)
     log = JsonLines(folder / "result.jsonl")
-    log.extend([header, *rows_, {"finished": "2026-01-01T00:00:00Z", "visits": built}])
+    log.extend([header, *rows_, {"finished": "2026-01-01T00:00:00Z", "visits": measured}])
     return log.path, lambda: read_result(log.path)
 
 
@@ -262,10 +262,10 @@ def checkpoint(folder: Path) -> tuple[Path, Read]:
     def state() -> _State:
         return _State(net, optimizer, scaler, None, file, {"what": "x"}, 100)
 
-    built = state()
-    built.step, built.loss = 7, 0.5
-    built.save()
-    built.save()  # and the one before it
+    training = state()
+    training.step, training.loss = 7, 0.5
+    training.save()
+    training.save()  # and the one before it
 
     def read() -> None:
         assert 0 <= state().step <= 100
@@ -280,9 +280,9 @@ def manifest(folder: Path) -> tuple[Path, Read]:
     files = {name: {"sha256": sha, "bytes": 9} for name in ("arch.json", "proof.safetensors", "hub/config.json")}
     about = {"largest_difference": 1e-7, "top1_agreement": 1.0, "on_random": 1.0, "on_real": None, "macs": 9}
     files["model.onnx"] = {"sha256": sha, "bytes": 9, "format": "onnx", **about, "latency_ms": None}
-    built = {"schema": "ghostnas.manifest/1", "arch": ARCH.id, "macs": 9, "params": 9, "resolution": 16}
-    built |= {"num_classes": 10, "in_chs": 1, "space_id": None, "files": files, "versions": {"torch": "2"}}
-    file.write_text(json.dumps(built))
+    content = {"schema": "ghostnas.manifest/1", "arch": ARCH.id, "macs": 9, "params": 9, "resolution": 16}
+    content |= {"num_classes": 10, "in_chs": 1, "space_id": None, "files": files, "versions": {"torch": "2"}}
+    file.write_text(json.dumps(content))
 
     def read() -> None:
         for name, about in read_manifest(folder)["files"].items():
@@ -335,8 +335,8 @@ def image_file(folder: Path, name: str, content: bytes) -> tuple[Path, Read]:
     file.write_bytes(content)
 
     def read() -> None:
-        built = decode_all([ImageSource(str(file))], 8)
-        assert built.shape == (1, 3, 8, 8)
+        images = decode_all([ImageSource(str(file))], 8)
+        assert images.shape == (1, 3, 8, 8)
 
     return file, read
 

@@ -52,10 +52,10 @@ def train(net: nn.Module, data: Data, config: Training, out: Path, seconds: floa
     return net
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
+def distance(values: Tensor, expected: Tensor) -> float:
     """|a found - expected| / |expected| at the best single scale a: 0 is equal, 1 is unrelated."""
-    scale = (found * expected).sum() / found.square().sum()
-    return float((scale * found - expected).norm() / expected.norm())
+    scale = (values * expected).sum() / values.square().sum()
+    return float((scale * values - expected).norm() / expected.norm())
 
 
 def layer_error(plain: nn.Module, replaced: list[Replacement], images: Tensor) -> float:
@@ -132,15 +132,17 @@ def main() -> None:
     write_text(arguments.out / "README.md", page(report))
 
 
-def page(facts: dict) -> str:
+def page(report: dict) -> str:
     """The study as a page."""
     rows = []
-    for r in facts["rows"]:
+    for r in report["rows"]:
         cost = f"{r['macs'] / 1e6:.1f}M | {r['params'] / 1e3:.0f}k"
         errors = f"{r['layer_error']:.2f} | {r['logit_error']:.2f}"
         after = f"{r['accuracy_before']:.1%} | {r['accuracy_after_one_epoch']:.1%}"
         rows.append(f"| {r['ratio']} | {r['weights']} | {cost} | {errors} | {after} |")
-    return PAGE.format(**facts, kilo=facts["params"] / 1e3, mega=facts["macs"] / 1e6, seen=SEEN, table="\n".join(rows))
+    return PAGE.format(
+        **report, kilo=report["params"] / 1e3, mega=report["macs"] / 1e6, seen=SEEN, table="\n".join(rows)
+    )
 
 
 PAGE = """# Ghost modules in place of trained convolutions

@@ -70,10 +70,10 @@ def same(old: dict, new: dict) -> bool:
     return old["quick"] == new["quick"] and all(old["device"][key] == new["device"][key] for key in ("cpu", "cores"))
 
 
-def study(facts: dict, target: tuple[str, str, int], threads: int, rounds: int, quick: bool) -> None:
+def study(report: dict, target: tuple[str, str, int], threads: int, rounds: int, quick: bool) -> None:
     """Measures one target and adds it to `report`."""
     (name, dtype, batch), rng = target, np.random.default_rng(0)
-    absent, studies = facts["absent"], facts["studies"]
+    absent, studies = report["absent"], report["studies"]
     try:
         version = available(name, dtype, threads)
     except UserError as error:
@@ -114,11 +114,11 @@ def available(name: str, dtype: str, threads: int) -> str:
     return str(torch.__version__)
 
 
-def page(facts: dict) -> str:
+def page(report: dict) -> str:
     """The study as a page."""
     shown = (USUAL, *(form for form in LOWERINGS if form != BASE))
     parts = []
-    for s in facts["studies"]:
+    for s in report["studies"]:
         threads = f"{s['threads']} thread{'s' if s['threads'] > 1 else ''}"
         title = f"{s['target']} {s['version'].split('-')[0]}, {s['dtype']}, batch {s['batch']}, {threads}"
         parts += [f"## {title}", "", f"| | s | {BASE}, ms | {' | '.join(shown)} |", "|---" * (3 + len(shown)) + "|"]
@@ -128,9 +128,9 @@ def page(facts: dict) -> str:
         parts += ["", f"{s['rounds']} rounds, {s['made']}.", ""]
         if (s["target"], s["dtype"]) == ("openvino", "int8"):
             parts += [f"The usual {NETWORK} crashes OpenVINO's compiler at int8.", ""]
-    if facts["absent"]:
-        parts += ["Not measured:", "", *(f"- {name}: {why}" for name, why in facts["absent"].items()), ""]
-    return PAGE.format(**facts["device"], tables="\n".join(parts))
+    if report["absent"]:
+        parts += ["Not measured:", "", *(f"- {name}: {why}" for name, why in report["absent"].items()), ""]
+    return PAGE.format(**report["device"], tables="\n".join(parts))
 
 
 PAGE = """# How the cheap op is run

@@ -115,17 +115,17 @@ def main() -> None:
     write_text(arguments.out / "widths.md", page(report))
 
 
-def page(facts: dict) -> str:
+def page(report: dict) -> str:
     """The study as a page."""
     rows = []
-    for study in facts["studies"]:
+    for study in report["studies"]:
         target = f"{study['runtime']} {study['version'].split('-')[0]}, {study['dtype']}, {study['threads']} thread"
         for align, ratios in study["of_align_1"].items():
             kinds = ("time", "macs", "time_per_mac", "time_at_equal_macs")
             cells = " | ".join(_percent(Interval(**ratios[kind])) for kind in kinds)
             rows.append(f"| {target} | {align} | {cells} | {ratios['networks_at_equal_macs']} |")
-    absent = "".join(f"\nNot measured: {name} ({why}).\n" for name, why in facts["absent"].items())
-    values = {**facts["device"], **facts, "table": "\n".join(rows), "close": f"{CLOSE:.1%}", "missing": absent}
+    absent = "".join(f"\nNot measured: {name} ({why}).\n" for name, why in report["absent"].items())
+    values = {**report["device"], **report, "table": "\n".join(rows), "close": f"{CLOSE:.1%}", "missing": absent}
     return PAGE.format(**values)
 
 

@@ -176,18 +176,18 @@ def _cpu(runs: list[dict[str, Any]]) -> float:
     return round(1e3 * float(np.median([r["cpu_seconds"] / len(r["curves"]["nadir"]) for r in runs])), 1)
 
 
-def _table(name: str, facts: dict[str, Any]) -> str:
+def _table(name: str, report: dict[str, Any]) -> str:
     lines = [
-        f"**{name}**: {facts['networks']} networks, {facts['front']} on the true front; 15 % are "
-        f"{facts['goal_evaluations']} evaluations.",
+        f"**{name}**: {report['networks']} networks, {report['front']} on the true front; 15 % are "
+        f"{report['goal_evaluations']} evaluations.",
         "",
         "| sampler | 99 % reached, of seeds | evaluations to it, median (most) | share at the end, median (least) "
         "| beats random, seeds | with the reference at the worst: 99 % reached, evaluations | CPU ms a trial |",
         "|---|---|---|---|---|---|---|",
     ]
-    for sampler, each in facts["samplers"].items():
+    for sampler, each in report["samplers"].items():
         near, far = each["nadir"], each["worst"]
-        cut = "" if near["evaluations"] == facts["goal_evaluations"] else f" (in {near['evaluations']})"
+        cut = "" if near["evaluations"] == report["goal_evaluations"] else f" (in {near['evaluations']})"
         lines.append(
             f"| {sampler} | {near['reached_99']} of {near['seeds']}{cut} | {_count(near)} | "
             f"{near['share_at_end']['median']:.2%} ({near['share_at_end']['least']:.2%}) | "

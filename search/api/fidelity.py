@@ -93,7 +93,7 @@ def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
     Raises:
         UserError: the log is of another space, or of no search.
     """
-    if (of := next(iter(JsonLines(log)), {}).get("space_id")) != space.id:
-        raise UserError(f"{log} is of another space ({of}) than {space.name} ({space.id})")
+    if (space_id := next(iter(JsonLines(log)), {}).get("space_id")) != space.id:
+        raise UserError(f"{log} is of another space ({space_id}) than {space.name} ({space.id})")
     complete = [trial for trial in read_trials(log, space) if trial["state"] == COMPLETE]
     return [space.decode(trial["code"]) for trial in along_the_front(complete, count)]

@@ -55,15 +55,17 @@ def init(
     from search.progress import warn
     from search.recipes.schema import parse_recipe
 
-    result = survey(data)
-    side = size or proposal.proposed_side(result.shorter_sides[1])
-    text = proposal.propose(result, side, flops_budget, parent, stem_stride)
+    pictures = survey(data)
+    side = size or proposal.proposed_side(pictures.shorter_sides[1])
+    text = proposal.propose(pictures, side, flops_budget, parent, stem_stride)
     parse_recipe(text, path.stem)
     write_text(path, text)
-    for line in _doubts(result, side):
+    for line in _warnings(pictures, side):
         warn(line)
     print_result(
-        proposal.summary(result, path), f"{_words(result, side)}\n{path}: `ghostnas run {path}` does the rest", as_json
+        proposal.summary(pictures, path),
+        f"{_message(pictures, side)}\n{path}: `ghostnas run {path}` does the rest",
+        as_json,
     )
 
 
@@ -77,28 +79,28 @@ def _stem_stride(parent: str) -> int:
         raise UserError(str(error)) from None
 
 
-def _words(found: Any, side: int) -> str:
-    least, middle, most = found.shorter_sides
+def _message(survey: Any, side: int) -> str:
+    least, middle, most = survey.shorter_sides
     message = [
-        f"{sum(found.train)} training and {sum(found.test)} test pictures of {len(found.classes)} classes, "
-        f"{min(found.train)} to {max(found.train)} training pictures a class",
-        f"{found.channels}; shorter sides from {least} to {most} pixels, the middle one {middle}; networks see {side}",
+        f"{sum(survey.train)} training and {sum(survey.test)} test pictures of {len(survey.classes)} classes, "
+        f"{min(survey.train)} to {max(survey.train)} training pictures a class",
+        f"{survey.channels}; shorter sides from {least} to {most} pixels, the middle one {middle}; networks see {side}",
     ]
-    if found.test_share:
-        message.append(f"no test part: {found.test_share:.0%} of every class are held out, always the same pictures")
+    if survey.test_share:
+        message.append(f"no test part: {survey.test_share:.0%} of every class are held out, always the same pictures")
     return "\n".join(message)
 
 
-def _doubts(found: Any, side: int) -> list[str]:
+def _warnings(survey: Any, side: int) -> list[str]:
     """What may come in the way."""
-    doubts = []
-    if found.unreadable:
-        named = "; ".join(list(found.unreadable.values())[:SHOWN])
-        doubts.append(f"a run needs what can't be read mended or gone, {len(found.unreadable)} in all: {named}")
-    few = [f"{name} ({count})" for name, count in zip(found.classes, found.train, strict=True) if count < FEW]
+    warnings = []
+    if survey.unreadable:
+        named = "; ".join(list(survey.unreadable.values())[:SHOWN])
+        warnings.append(f"a run needs what can't be read mended or gone, {len(survey.unreadable)} in all: {named}")
+    few = [f"{name} ({count})" for name, count in zip(survey.classes, survey.train, strict=True) if count < FEW]
     if few:
         more = f" and {len(few) - SHOWN} more classes" if len(few) > SHOWN else ""
-        doubts.append(f"fewer than {FEW} training pictures: {', '.join(few[:SHOWN])}{more}")
-    if found.shorter_sides[1] < side:
-        doubts.append(f"half of the pictures are smaller than {side} pixels and are enlarged")
-    return doubts
+        warnings.append(f"fewer than {FEW} training pictures: {', '.join(few[:SHOWN])}{more}")
+    if survey.shorter_sides[1] < side:
+        warnings.append(f"half of the pictures are smaller than {side} pixels and are enlarged")
+    return warnings

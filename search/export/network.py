@@ -26,7 +26,7 @@ def export_trained(
     weights: Path,
     out: Path,
     formats: list[str],
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     *,
     data: Data | None,
     timed: bool,
@@ -50,7 +50,7 @@ def export_trained(
     held_out = held_out_of(net, data) if data else None
     side = net.arch.resolution
     images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, net.in_chs, side, side)
-    return export(net, out, formats, images, facts, held_out=held_out, timer=timer(net) if timed else None)
+    return export(net, out, formats, images, metadata, held_out=held_out, timer=timer(net) if timed else None)
 
 
 def known_metadata(arch: Path | None, weights: Path) -> dict[str, Any]:

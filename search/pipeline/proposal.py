@@ -83,7 +83,7 @@ def proposed_side(shorter: int) -> int:
     return max((side for side in SIDES if side <= shorter), default=SIDES[0])
 
 
-def propose(found: "Survey", side: int, budget: str | None, parent: str | None = None, stem_stride: int = 2) -> str:
+def propose(survey: "Survey", side: int, budget: str | None, parent: str | None = None, stem_stride: int = 2) -> str:
     """A commented recipe as TOML.
 
     Args:
@@ -96,11 +96,11 @@ def propose(found: "Survey", side: int, budget: str | None, parent: str | None =
         SpaceError: a budget that is none, or that no network of the space or every one is inside of.
     """
     window = Window.parse(budget) if budget else None
-    fit = fitting_space(side, len(found.classes), window, stem_stride if parent else None)
+    fit = fitting_space(side, len(survey.classes), window, stem_stride if parent else None)
     space, table = fit.space, macs_table(fit.space)
     low, high = (int(table.total(table.extreme(largest))[0]) for largest in (False, True))
     budget = budget or format_count(1.01 * cost(space.uniform(1.0), space.num_classes, space.in_chs).macs)
-    trained = _trainings(round((1 - HELD_OUT) * sum(found.train)), parent is not None)
+    trained = _trainings(round((1 - HELD_OUT) * sum(survey.train)), parent is not None)
     images = next(count for least, count in FITTED.items() if side >= least)
     begins = (
         f"{_key('parent', parent)}\ntune = true             # it is fine-tuned on the pictures first"
@@ -108,10 +108,10 @@ def propose(found: "Survey", side: int, budget: str | None, parent: str | None =
         else '# parent = "ghostnet_1x.pth"   # a GhostNet that is trained already, of the authors, of timm or your own'
     )
     return f"""\
-# {_about(found)}
+# {_about(survey)}
 # `ghostnas run` this file; `--plan` says first what it takes, `--minutes 60` fits it into a time box.
-{_key("data", found.name)}
-{_split(found)}
+{_key("data", survey.name)}
+{_split(survey)}
 [space]                   # {fit.rows}; {format_count(low)} to {format_count(high)} multiply-adds
 base = "{fit.base}"
 {_key("name", space.name)}
@@ -146,14 +146,14 @@ chosen = 3
 """
 
 
-def _trainings(images: int, given: bool) -> dict[str, dict[str, Any]]:
+def _trainings(images: int, has_parent: bool) -> dict[str, dict[str, Any]]:
     """How a parent is trained, and how networks that begin with its transplants are, by the number of images."""
     batch = 64 if images >= FEW else 32 if images >= 128 else 16
     few = images < SOME
     shared: dict[str, Any] = {"batch_size": batch, "warmup_epochs": 1.0}
     tuned = shared | {"lr": 0.02, "epochs": 10.0, "min_steps": 600, "ema": 0.99}
     fresh = shared | {"lr": 0.1 * batch / 64, "epochs": 40.0 if few else 30.0, "min_steps": 2000, "weight_decay": 5e-4}
-    return {"supernet": tuned if given else fresh, "retrain": tuned}
+    return {"supernet": tuned if has_parent else fresh, "retrain": tuned}
 
 
 def _training(values: dict[str, Any]) -> str:
@@ -168,33 +168,33 @@ def _key(key: str, value: Any) -> str:
     return tomli_w.dumps({key: value}).strip()
 
 
-def _about(found: "Survey") -> str:
-    least, middle, most = found.shorter_sides
+def _about(survey: "Survey") -> str:
+    least, middle, most = survey.shorter_sides
     return (
-        f"{sum(found.train) + sum(found.test):,} pictures of {len(found.classes)} classes, {found.channels}, "
+        f"{sum(survey.train) + sum(survey.test):,} pictures of {len(survey.classes)} classes, {survey.channels}, "
         f"{least} to {most} pixels at the shorter side (half of them {middle} or more)."
     )
 
 
-def _split(found: "Survey") -> str:
-    if found.test_share is None:
-        return f"# {sum(found.test):,} pictures of its test part are looked at once, at the end.\n"
+def _split(survey: "Survey") -> str:
+    if survey.test_share is None:
+        return f"# {sum(survey.test):,} pictures of its test part are looked at once, at the end.\n"
     return (
-        f"# It has no test part: {found.test_share:.0%} of every class are held out, {sum(found.test):,} pictures, "
+        f"# It has no test part: {survey.test_share:.0%} of every class are held out, {sum(survey.test):,} pictures, "
         "always the same ones.\n"
     )
 
 
-def summary(found: "Survey", recipe: Path) -> dict[str, Any]:
+def summary(survey: "Survey", recipe: Path) -> dict[str, Any]:
     """What was seen and written, as plain values."""
     return {
         "recipe": str(recipe),
-        "data": found.name,
+        "data": survey.name,
         "classes": {
             name: {"train": train, "test": test}
-            for name, train, test in zip(found.classes, found.train, found.test, strict=True)
+            for name, train, test in zip(survey.classes, survey.train, survey.test, strict=True)
         },
-        "channels": found.channels,
-        "shorter_sides": dict(zip(("least", "median", "most"), found.shorter_sides, strict=True)),
-        "unreadable": found.unreadable,
+        "channels": survey.channels,
+        "shorter_sides": dict(zip(("least", "median", "most"), survey.shorter_sides, strict=True)),
+        "unreadable": survey.unreadable,
     }

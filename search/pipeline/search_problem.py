@@ -65,21 +65,21 @@ def build_problem(
             raise UserError(f"an objective is one of {', '.join(known)}, not {name!r}")
     if len(wanted) < 2 or wanted[0] != "accuracy" or len(set(wanted)) < len(wanted):
         raise UserError(f"objectives are accuracy and at least one more, each once, not {', '.join(wanted)}")
-    message = latency_budgets if latency_budgets is not None else [config.latency_budget or ""]
-    if len(message) > len(names):
-        raise UserError(f"{len(message)} latency budgets for {len(names)} latency tables")
+    texts = latency_budgets if latency_budgets is not None else [config.latency_budget or ""]
+    if len(texts) > len(names):
+        raise UserError(f"{len(texts)} latency budgets for {len(names)} latency tables")
     bounds = [
         {
-            f"{name.removesuffix('_ms')} {words}" if len(names) > 1 else words: LatencyBudget(
+            f"{name.removesuffix('_ms')} {label}" if len(names) > 1 else label: LatencyBudget(
                 latencies[name], ms, predict.fastest
             )
-            for words, ms in parse_milliseconds(text or None).items()
+            for label, ms in parse_milliseconds(text or None).items()
         }
-        for name, predict, text in zip(names, predictors, message, strict=False)
+        for name, predict, text in zip(names, predictors, texts, strict=False)
     ]
-    flops = {words: Within(window) for words, window in parse_windows(config.flops_budget).items()}
-    params = {f"{words} params": Within(w) for words, w in parse_windows(config.params_budget, "params").items()}
-    memory = {f"{words} memory": Within(w) for words, w in parse_windows(config.memory_budget, "memory", each).items()}
+    flops = {label: Within(window) for label, window in parse_windows(config.flops_budget).items()}
+    params = {f"{label} params": Within(w) for label, w in parse_windows(config.params_budget, "params").items()}
+    memory = {f"{label} memory": Within(w) for label, w in parse_windows(config.memory_budget, "memory", each).items()}
     also: list[Objective] = [latency for name, latency in latencies.items() if name not in wanted]
     also += [sizes["memory"]] if memory and "memory" not in wanted else []
     problem = Problem(

@@ -181,16 +181,16 @@ def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[s
     return measure(run, nets, batch=setting.batch)
 
 
-def write_chosen(found: SearchOutcome, ways: str, table: Path, out: Path) -> list[dict[str, Any]]:
+def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> list[dict[str, Any]]:
     """The networks that `--choose` asks for, each measured where this is the table's machine; also written as files.
 
     Raises:
         UserError: a way that is none, or that no network answers.
     """
-    chosen = found.choose(ways)
-    times = measure_trials(chosen, found.problem.space, table)
+    chosen = outcome.choose(ways)
+    times = measure_trials(chosen, outcome.problem.space, table)
     for trial in chosen:
-        write_text(out / "chosen" / f"{trial['arch']}.json", found.arch(trial).to_json())
+        write_text(out / "chosen" / f"{trial['arch']}.json", outcome.arch(trial).to_json())
     rows = [{**trial, "measured_ms": times.get(trial["arch"])} for trial in chosen]
     write_json(out / "chosen.json", rows)
     return rows

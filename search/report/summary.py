@@ -234,7 +234,7 @@ def _of_trials(folder: Path, trials: list[dict[str, Any]]) -> dict[str, dict[str
 def _networks(
     folder: Path,
     chosen: dict[str, dict[str, Any]],
-    drawn: dict[str, list[int]],
+    random_networks: dict[str, list[int]],
     times: dict[str, float],
     inherited: dict[str, float],
     predict: Predictor | None,
@@ -242,7 +242,9 @@ def _networks(
     networks = []
     parent = folder / "supernet/parent/trained.json"
     trained = sorted((folder / "networks").glob("*/trained.json"))
-    kinds: dict[str, Any] = dict.fromkeys(chosen, "chosen") | dict.fromkeys(drawn, "random") | {"parent": "parent"}
+    kinds: dict[str, Any] = (
+        dict.fromkeys(chosen, "chosen") | dict.fromkeys(random_networks, "random") | {"parent": "parent"}
+    )
     for metadata_file in [parent, *trained] if parent.exists() else trained:
         name, metadata = metadata_file.parent.name, read_trained(metadata_file)
         records = [

@@ -46,14 +46,14 @@ def macs(folder: Path) -> int | None:
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     kinds = [names[code.builtinCode] for code in model.operatorCodes]
     graph = model.subgraphs[0]
-    return sum(_macs(kinds[built.opcodeIndex], built, graph.tensors) for built in graph.operators)
+    return sum(_macs(kinds[operator.opcodeIndex], operator, graph.tensors) for operator in graph.operators)
 
 
-def _macs(kind: str, made: Any, tensors: list[Any]) -> int:
+def _macs(kind: str, operator: Any, tensors: list[Any]) -> int:
     if kind in FREE:
         return 0
-    out = int(np.prod(tensors[made.outputs[0]].shape))
-    filters = [int(side) for side in tensors[made.inputs[1]].shape]
+    out = int(np.prod(tensors[operator.outputs[0]].shape))
+    filters = [int(side) for side in tensors[operator.inputs[1]].shape]
     match kind:
         case "CONV_2D":
             return out * filters[1] * filters[2] * filters[3]  # [out, kernel, kernel, in]

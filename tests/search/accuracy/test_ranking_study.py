@@ -69,10 +69,10 @@ def test_the_ceiling_is_what_knowing_the_expected_accuracies_would_reach(noise):
         rng = np.random.default_rng(seed)
         truth = 0.5 + 0.02 * rng.standard_normal(200)
         by_seed = truth[:, None] + noise * rng.standard_normal((200, 3))
-        built = rows(truth, by_seed.mean(1))
-        for row, accuracies in zip(built, by_seed.tolist(), strict=True):
+        networks = rows(truth, by_seed.mean(1))
+        for row, accuracies in zip(networks, by_seed.tolist(), strict=True):
             row["trained_by_seed"] = accuracies
-        predicted = agreement(built, 2, 10**6, seed)
+        predicted = agreement(networks, 2, 10**6, seed)
         result.append(predicted["ceiling_tau"])
         reached.append(predicted["kendall_tau"])
     assert np.mean(result) == pytest.approx(np.mean(reached), abs=0.03)

@@ -360,8 +360,8 @@ def test_an_export_takes_nothing_of_the_users_and_goes_into_the_folder_that_is_h
     (tmp_path / "here/notes.txt").write_text("theirs")
     monkeypatch.chdir(tmp_path / "here")
     export(net, Path(), ["safetensors"], NONE, {})
-    built = {path.name for path in (tmp_path / "model").iterdir()}
-    assert {path.name for path in (tmp_path / "here").iterdir()} == built | {"notes.txt"}
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {path.name for path in (tmp_path / "here").iterdir()} == names | {"notes.txt"}
     verify(tmp_path / "here")
 
 

@@ -16,30 +16,30 @@ def state(path, optimizer="sgd", of="x", seed=0) -> _State:
     """A training of a tiny network, on from what is there."""
     torch.manual_seed(seed)
     config, net = Training(epochs=2, optimizer=optimizer), nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
-    built = create_optimizer(net, config)
-    create_schedule(built, config, STEPS, 50)
-    return _State(net, built, torch.amp.GradScaler("cpu", enabled=False), None, path, {"what": of}, STEPS)
+    created = create_optimizer(net, config)
+    create_schedule(created, config, STEPS, 50)
+    return _State(net, created, torch.amp.GradScaler("cpu", enabled=False), None, path, {"what": of}, STEPS)
 
 
 def trained(path, optimizer="sgd") -> _State:
     """After two steps, each saved."""
-    built = state(path, optimizer)
+    training = state(path, optimizer)
     for _ in range(2):
-        built.parts["model"](torch.randn(2, 1, 5, 5)).square().sum().backward()
-        built.parts["optimizer"].step()
-        built.step, built.loss = built.step + 1, 0.5
-        built.save()
-    return built
+        training.parts["model"](torch.randn(2, 1, 5, 5)).square().sum().backward()
+        training.parts["optimizer"].step()
+        training.step, training.loss = training.step + 1, 0.5
+        training.save()
+    return training
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsproptf", "lamb"])
 def test_a_whole_one_is_gone_on_from_exactly(optimizer, tmp_path):
     before, after = trained(tmp_path / "c.pt", optimizer), state(tmp_path / "c.pt", optimizer, seed=1)
     assert after.step == 2
-    for built in (before, after):
-        built.parts["optimizer"].zero_grad()
-        built.parts["model"](torch.ones(2, 1, 5, 5)).square().sum().backward()
-        built.parts["optimizer"].step()
+    for training in (before, after):
+        training.parts["optimizer"].zero_grad()
+        training.parts["model"](torch.ones(2, 1, 5, 5)).square().sum().backward()
+        training.parts["optimizer"].step()
     for one, other in zip(before.parts["model"].parameters(), after.parts["model"].parameters(), strict=True):
         assert torch.equal(one, other)
 

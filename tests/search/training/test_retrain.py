@@ -80,22 +80,22 @@ def test_every_optimizer_takes_its_settings_and_spares_norms_and_biases(optimize
     net = GhostNet(SPACE.smallest, 10, 1)
     eps = None if optimizer == "sgd" else 0.002
     config = Training(epochs=1, optimizer=optimizer, lr=0.01, weight_decay=0.5, eps=eps)
-    built = create_optimizer(net, config)
-    assert optimizer in type(built).__name__.lower()
-    for group in built.param_groups:
+    created = create_optimizer(net, config)
+    assert optimizer in type(created).__name__.lower()
+    for group in created.param_groups:
         assert group["weight_decay"] == (0.5 if all(p.ndim > 1 for p in group["params"]) else 0)
         assert group["lr"] == 0.01 and (optimizer == "sgd" or group["eps"] == 0.002)
-    assert sum(len(g["params"]) for g in built.param_groups) == len(list(net.parameters()))
+    assert sum(len(g["params"]) for g in created.param_groups) == len(list(net.parameters()))
 
 
 def test_schedules_follow_their_formulas():
     def rates(config: Training, total: int, per_epoch: int) -> list[float]:
-        built = create_optimizer(torch.nn.Linear(2, 2), config)
-        schedule = create_schedule(built, config, total, per_epoch)
+        created = create_optimizer(torch.nn.Linear(2, 2), config)
+        schedule = create_schedule(created, config, total, per_epoch)
         result = []
         for k in range(total):
             schedule.step_update(k)
-            result.append(built.param_groups[0]["lr"])
+            result.append(created.param_groups[0]["lr"])
         return result
 
     step = rates(Training(epochs=10, lr=1.0, schedule="step", decay_epochs=2.5, decay_rate=0.5, warmup_epochs=1), 40, 4)
