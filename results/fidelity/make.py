@@ -8,6 +8,8 @@ GPU: `--device cuda --space cifar --images 45000 --epochs 60 --supernet-epochs 1
     python results/fidelity/judged.py --data parquet:../shared/data/cifar10
     python results/fidelity/tuned.py --data parquet:../shared/data/cifar10
     python results/fidelity/corrected.py
+    python results/fidelity/norms.py alone --data parquet:../shared/data/cifar10
+    python results/fidelity/norms.py supernets --data parquet:../shared/data/cifar10
     python results/fidelity/make.py report --data parquet:../shared/data/cifar10
 """
 
