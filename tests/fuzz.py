@@ -238,7 +238,7 @@ def of_tree(tree: Any, rng: random.Random) -> Any:
     nodes: list[tuple[Any, Any]] = []
     _collect(tree, nodes)
     if not nodes or rng.random() < 0.02:
-        return rng.choice(HOSTILE)
+        return _hostile(rng)
     inside, key = rng.choice(nodes)
     value = inside[key]
     match rng.randrange(12):
@@ -263,7 +263,7 @@ def of_tree(tree: Any, rng: random.Random) -> Any:
         case 9:
             inside[key] = {str(key): value}
         case _:
-            inside[key] = rng.choice(HOSTILE)
+            inside[key] = _hostile(rng)
     return _without_rings(tree, 0)
 
 
@@ -277,8 +277,8 @@ def _without_rings(value: Any, depth: int) -> Any:
     """Swaps may have put a node into itself."""
     if depth > 30:
         return None
-    if type(value) is dict:
-        return {key: _without_rings(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, dict):
+        return type(value)({key: _without_rings(each, depth + 1) for key, each in value.items()})
     return [_without_rings(each, depth + 1) for each in value] if isinstance(value, list) else value
 
 
@@ -316,7 +316,12 @@ def _other(value: Any, rng: random.Random) -> Any:
             value.flatten()[:-1],
         )
         return rng.choice((*values, value.flatten()[:0], value.tolist(), 1.0))
-    return rng.choice(HOSTILE)
+    return _hostile(rng)
+
+
+def _hostile(rng: random.Random) -> Any:
+    """A copy: the next change is made in place, and a mutant must depend on its number alone."""
+    return copy.deepcopy(rng.choice(HOSTILE))
 
 
 def main() -> int:

@@ -17,17 +17,20 @@ from torch import nn
 from ghostnet import GhostNet, cost
 from ghostnet.arch import Arch
 from ghostnet.published import Row
-from ghostnet.weights import load_weights, to_bytes
+from ghostnet.weights import load_weights, save_weights, to_bytes
 from search.accuracy import ranking_study
 from search.accuracy.predictor import AccuracyCorrection
-from search.accuracy.study import NORMS, read_study
+from search.accuracy.study import NORMS, read_inherited, read_study
 from search.accuracy.study import SCHEMA as STUDY
+from search.accuracy.unit_losses import IMAGES, UnitLossFile, read_losses
 from search.data.images import ImageSource, decode_all
 from search.data.parquet import read_parquet
 from search.engine import study as studies
 from search.engine.front import front
 from search.engine.log import TrialLog, read_trials
+from search.export.formats import hub_folder
 from search.export.manifest import read_manifest
+from search.export.timm_config import timm_config
 from search.files import JsonLines
 from search.latency import bench
 from search.latency.calibrate import read_measurements
@@ -40,7 +43,7 @@ from search.pipeline.stages import networks
 from search.recipes import schema as recipes
 from search.report import fidelity as fidelity_page
 from search.report.summary import rows, summarise
-from search.run_folder.run import NETWORKS, recorded_recipe
+from search.run_folder.run import NETWORKS, PRODUCTS, recorded_recipe
 from search.training.loop import _State
 from search.training.metadata import read_metadata, supernet_id
 from spaces.custom import parse_space, space_to_dict
@@ -139,6 +142,16 @@ def trained_card(folder: Path) -> tuple[Path, Read]:
     return folder / "networks/A/trained.json", lambda: rows(summarise(folder))
 
 
+@kind("done.json", fuzz.of_json)
+def exported(folder: Path) -> tuple[Path, Read]:
+    made_up_run(folder, trials=12)
+    (folder / "latency/table.lat.json").unlink()
+    file = folder / PRODUCTS["export"]
+    file.parent.mkdir()
+    file.write_text(json.dumps({"exported": ["A"], "left_out": {"B": "its outputs are not finite"}}))
+    return file, lambda: rows(summarise(folder))
+
+
 @kind("latency.json", fuzz.of_json)
 def times(folder: Path) -> tuple[Path, Read]:
     made_up_run(folder, trials=12)
@@ -166,6 +179,31 @@ def study_result(folder: Path) -> tuple[Path, Read]:
         correction = AccuracyCorrection.load(file, supernet)
         assert 0 <= correction(ARCH, 0.5) <= 1
         fidelity_page.page(read_study(file))
+
+    return file, read
+
+
+@kind("inherited.jsonl", fuzz.of_lines)
+def study_accuracies(folder: Path) -> tuple[Path, Read]:
+    log = JsonLines(folder / "inherited.jsonl")
+    log.extend([{"arch": arch.id, "accuracy": 0.5} for arch in (SPACE.smallest, SPACE.largest, SPACE.uniform(0.5))])
+
+    def read() -> None:
+        for name, accuracy in read_inherited(log.path).items():
+            assert _inside(folder, name) and 0 <= accuracy <= 1
+
+    return log.path, read
+
+
+@kind("unit-losses.json", fuzz.of_json)
+def losses(folder: Path) -> tuple[Path, Read]:
+    file, names = folder / "unit-losses.json", [f"blocks.{k}.0 ghost 8>24>12 r2" for k in range(6)]
+    content = UnitLossFile(supernet="0123456789", images=IMAGES, losses=dict.fromkeys([*names, "blocks.5.0"], 0.25))
+    file.write_text(json.dumps(content.model_dump(by_alias=True)))
+
+    def read() -> None:
+        known = read_losses(file, "0123456789")
+        assert known is None or (known.images == IMAGES and np.isfinite(sum(known.losses.values())))
 
     return file, read
 
@@ -289,6 +327,17 @@ def manifest(folder: Path) -> tuple[Path, Read]:
             assert _inside(folder, name) and len(about["sha256"]) == 64
 
     return file, read
+
+
+@kind("config.json", fuzz.of_json)
+def hub_config(folder: Path) -> tuple[Path, Read]:
+    net, there = GhostNet(ONE_BLOCK.smallest, 10, 1), folder / "hub"
+    there.mkdir()
+    (there / "arch.json").write_text(net.arch.to_json())
+    save_weights(net, there / "model.safetensors")
+    config = timm_config(net, {"mean": [0.5], "std": [0.25], "classes": [*"0123456789"]})
+    (there / "config.json").write_text(json.dumps(config))
+    return there / "config.json", lambda: hub_folder.macs(folder)
 
 
 @kind("recipe.toml", fuzz.of_toml)

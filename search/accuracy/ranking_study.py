@@ -24,7 +24,7 @@ from scipy.stats import kendalltau, spearmanr
 from ghostnet.arch import Arch
 from ghostnet.weights import load_network
 from search.accuracy.predictor import LEAST, leave_one_out
-from search.accuracy.study import NORMS, SCHEMA, read_plan
+from search.accuracy.study import NORMS, SCHEMA, read_inherited, read_plan
 from search.bootstrap import interval
 from search.data.datasets import Data
 from search.errors import UserError
@@ -100,7 +100,7 @@ def fidelity(
     }
     with locked(out):
         log = JsonLines(out / INHERITED)
-        inherited = {row["arch"]: row["accuracy"] for row in log}
+        inherited = read_inherited(log.path)
         if inherited or (out / RECORD).exists():
             check_same(_record(out), identity, f"{out} holds another study")
         archs = study_networks(space, count, seed, out / PLAN, front)

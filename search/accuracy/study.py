@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from ghostnet.arch import Arch, ArchError
 from search.errors import UserError
-from search.files import read_json
+from search.files import JsonLines, read_json
 from search.records import ArchId, Count, Record, Share, parse_record
 from spaces.space import Space
 
@@ -39,6 +39,13 @@ class StudyNetwork(Record):
     trained: Share
     trained_by_seed: list[Share] = Field(default_factory=list)
     trained_on_search: Share | None = None
+
+
+class InheritedRow(Record):
+    """A line of `inherited.jsonl`: a network's accuracy with the supernet's weights."""
+
+    arch: ArchId
+    accuracy: Share
 
 
 class Bin(Record):
@@ -113,6 +120,17 @@ def read_study(file: Path) -> dict[str, Any]:
         if not any(each.macs[0] <= network.macs <= each.macs[1] for network in study.networks):
             raise UserError(f"{file}: no network is in bin {k} of its `bins`")
     return content
+
+
+def read_inherited(file: Path) -> dict[str, float]:
+    """Inherited accuracies by the networks' ids, as far as a study has come; none where there is no such file.
+
+    Raises:
+        UserError: a line is something else.
+    """
+    log = JsonLines(file)
+    rows = [parse_record(InheritedRow, row, log.line_name(k)) for k, row in enumerate(log, 1)]
+    return {row.arch: row.accuracy for row in rows}
 
 
 def read_plan(file: Path, space: Space) -> dict[str, Arch]:

@@ -3,7 +3,7 @@ and kept in the supernet's folder; a computation that was stopped goes on."""
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,7 +16,7 @@ from search.files import write_json
 from search.folders import locked
 from search.progress import bar
 from search.recipes.schema import Training
-from search.records import Record, read_record
+from search.records import Count, Record, read_record
 from search.training.distributed import best_device
 from search.training.inherited import fitting_images, read_parent
 from search.training.metadata import read_metadata, supernet_id, supernet_kind
@@ -26,6 +26,7 @@ from spaces.tables import UnitTable, space_units
 FILE = "unit-losses.json"
 IMAGES = 256  # that units are fitted and judged on
 SAVE_SECONDS = 10.0
+Nats = Annotated[float, Field(gt=-1, lt=1e30)]  # a divergence, a little below 0 by rounding; its sums are finite
 
 
 class UnitLossFile(Record):
@@ -39,8 +40,8 @@ class UnitLossFile(Record):
 
     schema_: Literal["ghostnas.unit-losses/1"] = Field(default="ghostnas.unit-losses/1", alias="schema")
     supernet: str
-    images: int
-    losses: dict[str, float]
+    images: Count
+    losses: dict[str, Nats]
 
 
 def unit_losses(supernet: Path, data: Data) -> UnitTable:
@@ -58,12 +59,19 @@ def unit_losses(supernet: Path, data: Data) -> UnitTable:
         return _completed(supernet, data, Training.model_validate(metadata["config"], strict=False), space)
 
 
+def read_losses(path: Path, supernet: str) -> UnitLossFile | None:
+    """What a file has for the supernet of that id; None where it is another's, or there is none.
+
+    Raises:
+        UserError: it is no such file.
+    """
+    known = read_record(path, UnitLossFile) if path.exists() else None
+    return known if known and (known.supernet, known.images) == (supernet, IMAGES) else None
+
+
 def _completed(supernet: Path, data: Data, config: Training, space: Space) -> UnitTable:
     path, of = supernet / FILE, supernet_id(supernet)
-    known = UnitLossFile(supernet=of, images=IMAGES, losses={})
-    if path.exists():
-        before = read_record(path, UnitLossFile)
-        known = before if (before.supernet, before.images) == (of, IMAGES) else known
+    known = read_losses(path, of) or UnitLossFile(supernet=of, images=IMAGES, losses={})
     losses, arrays = known.losses, space_units(space)
     names = [position.name for position in space.layout.positions]
     every = {_key(name, unit): (name, unit) for name, units in zip(names, arrays, strict=True) for unit in units.flat}

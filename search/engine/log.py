@@ -56,13 +56,13 @@ class TrialRecord(Record):
     params: Count
     excess: Annotated[float, Field(ge=0)]
     seconds: Seconds
+    backend: BackendState
     accuracy: float | None = None
-    backend: BackendState | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> "TrialRecord":
         check_code(self.code)
-        if self.backend and self.backend.generation > self.number:
+        if self.backend.generation > self.number:
             raise ValueError(f"trial {self.number} can't be of generation {self.backend.generation}")
         if self.state == COMPLETE and None in (self.accuracy, *(self.__pydantic_extra__ or {}).values()):
             raise ValueError("an evaluated network must have a number in every column, but got null")

@@ -45,7 +45,7 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
         known, ms = costs(SPACE, code), float(rng.uniform(0.05, 0.2))
         row = {"number": k, "state": "complete", "arch": SPACE.decode(code).id, "code": code.tolist(), "latency_ms": ms}
         row |= {"latency_low_ms": ms * 0.98, "latency_high_ms": ms * 1.02, "macs": known.macs, "params": known.params}
-        rows.append(row | {"accuracy": float(rng.uniform(0.3, 0.9)), "seconds": 0.1, "excess": 0.0})
+        rows.append(row | {"accuracy": float(rng.uniform(0.3, 0.9)), "seconds": 0.1, "excess": 0.0, "backend": {}})
     if "calibrate" in done:
         header = {"schema": "ghostnas.trials/1"}
         log = folder / "search/trials.jsonl"

@@ -12,6 +12,7 @@ import torch
 from scipy.stats import kendalltau
 
 from search.accuracy.ranking_study import agreement, fidelity, within_bins
+from search.accuracy.study import read_inherited
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
@@ -104,6 +105,17 @@ def test_a_study_goes_on_and_refuses_networks_trained_otherwise(tmp_path):
     write_page(whole, tmp_path / "whole")
     assert "Kendall tau, all networks" in (tmp_path / "whole" / "fidelity.md").read_text()
     assert (tmp_path / "whole" / "fidelity.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("line", [{"arch": "0" * 10}, {"arch": "0" * 10, "accuracy": 1.5}, {"accuracy": 0.5}])
+def test_a_line_of_inherited_accuracies_is_one(tmp_path, line):
+    file = tmp_path / "inherited.jsonl"
+    file.write_text('{"arch": "0123456789", "accuracy": 0.5}\n')
+    assert read_inherited(file) == {"0123456789": 0.5}
+    with file.open("a") as log:
+        log.write(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match=r"inherited\.jsonl, line 2: (arch|accuracy): "):
+        read_inherited(file)
 
 
 def test_the_command_line_measures_and_goes_on(tmp_path):

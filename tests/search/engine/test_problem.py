@@ -125,6 +125,17 @@ def test_a_torn_last_line_is_dropped_and_another_search_is_refused(tmp_path):
     TrialLog(path, HEADER).close()  # which the refusal did not keep
 
 
+@pytest.mark.parametrize("backend", [{}, {"backend": None}])
+def test_a_trial_without_what_its_backend_needs_to_go_on_is_refused(tmp_path, backend):
+    run(problem(), tmp_path, trials=3)
+    path = tmp_path / "trials.jsonl"
+    header, first, *others = path.read_text().splitlines(keepends=True)
+    row = {key: value for key, value in json.loads(first).items() if key != "backend"}
+    path.write_text("".join([header, json.dumps(row | backend) + "\n", *others]))
+    with pytest.raises(UserError, match=r"trials\.jsonl, line 2: backend: "):
+        run(problem(), tmp_path, trials=4)
+
+
 def _hold(path, ready):
     with TrialLog(path, HEADER):
         ready.set()
