@@ -129,6 +129,7 @@ def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     (tmp_path / "broken.toml").write_text("epochs = 3\n")
     (tmp_path / "space.toml").write_text('[space]\nbase = "cifar"\nratios = [0]\n')
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "pictures").mkdir()
     before = sorted(tmp_path.rglob("*"))
     done = subprocess.run([sys.executable, "-c", SPY, *arguments], cwd=tmp_path, capture_output=True, text=True)
     lines = done.stderr.strip().splitlines()

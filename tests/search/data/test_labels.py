@@ -229,7 +229,7 @@ def test_a_damaged_file_ends_the_command_in_one_line_before_anything_is_written(
     image_folder(tmp_path / "images", train=20, val=6)
     file = tmp_path / "images/train/dog/7.png"
     file.write_bytes(png_of(13_000, 13_000, 8, 0, b""))
-    done = ghostnas("train", "--data", "imagefolder:images", "--out", "net", cwd=tmp_path)
+    done = ghostnas("train", "--space", "digits", "--data", "imagefolder:images", "--out", "net", cwd=tmp_path)
     assert done.returncode == 2 and not (tmp_path / "net").exists()
     message = "images/train/dog/7.png can't be read as an image: at most 89,478,485 pixels, but it has 13,000 x 13,000"
     assert done.stderr.startswith(f"ghostnas: {message}") and len(done.stderr.splitlines()) == 1
