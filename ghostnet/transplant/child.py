@@ -64,16 +64,16 @@ class Fit:
         stream, begun = self.beginnings.restore(self.child, units, keys)
         for k in range(begun, len(units)):
             if stream is None:
-                stream = self._stem(kept[0])
+                stream = self.stem(kept[0])
             else:
                 own, position = matched[k - 1]
                 old = None if own is None else parent.block_names[own]
                 block: Module = self.child.get_submodule(arch.block_names[k - 1])
-                maps = self._block(block, old, parent.block_names[position - 1], stream, kept[k])
+                maps = self.block(block, old, parent.block_names[position - 1], stream, kept[k])
                 stream = Stream(maps, self._others(block, stream.others), kept[k])
             self.beginnings.keep(self.child, units[k], keys[: k + 1], stream, stream.bytes)
         assert stream is not None
-        return self._tail(stream)
+        return self.tail(stream)
 
     def _others(self, unit: nn.Module, maps: Tensor) -> Tensor:
         """What a fitted unit puts out for the images that it was not fitted on."""
@@ -99,7 +99,8 @@ class Fit:
             chosen[key] = torch.from_numpy(channels).to(self.samples.device)
         return [chosen[key] for key in keys]
 
-    def _stem(self, channels: Tensor) -> Stream:
+    def stem(self, channels: Tensor) -> Stream:
+        """Fits the stem, which is to put out the parent's `channels`."""
         child, targets = self.child, self.targets
         kernel = child.conv_stem.kernel_size[0]
         stride = child.arch.stem_stride
@@ -204,7 +205,14 @@ class Fit:
         set_norm(cheap_bn, Affine(*(torch.cat(part) for part in parts)))
         return torch.cat(outputs, 1)
 
-    def _block(self, block: Module, name: str | None, after: str, source: Stream, channels: Tensor) -> Tensor:
+    def block(self, block: Module, name: str | None, after: str, source: Stream, channels: Tensor) -> Tensor:
+        """Fits a block and returns its maps [N, out_chs, h, w].
+
+        Args:
+            name: the parent's block of that place; None where it has none.
+            after: the parent's block whose output the child's is to be, on `channels`.
+            source: what the block reads.
+        """
         t, device = self.targets, self.samples.device
         old: Module = None
         n = block.ghost2.primary_conv[0].in_channels
@@ -294,7 +302,8 @@ class Fit:
         has there."""
         return self.targets[after if name is None else f"{name}.shortcut"]
 
-    def _tail(self, stream: Stream) -> Tensor:
+    def tail(self, stream: Stream) -> Tensor:
+        """Fits the tail's first convolution. Returns the pooled features, [N, tail_chs]."""
         tail, old, t = self.child.blocks[-1][0], self.parent.blocks[-1][0], self.targets
         name = f"blocks.{len(self.parent.arch.stages)}.0.bn1"
         channels = self.tail_channels

@@ -84,13 +84,13 @@ class UnitLosses:
         source = channels if identity else self._channels(at, unit.in_chs)
         fit = self._fit(self.parent)
         read = _stream(self.maps[at], source)
-        maps = fit._block(block, self.names[at], self.names[at], read, channels)
+        maps = fit.block(block, self.names[at], self.names[at], read, channels)
         return self._divergence(self._rest(at + 1, self._decoded(at + 1, maps, channels)))
 
     def _stem(self, unit: Stem) -> float:
         child = self._child(stem_chs=unit.out_chs)
         channels = self._channels(0, unit.out_chs)
-        maps = self._fit(child)._stem(channels).maps
+        maps = self._fit(child).stem(channels).maps
         return self._divergence(self._rest(0, self._decoded(0, maps, channels)))
 
     def _tail(self, unit: Tail) -> float:
@@ -100,7 +100,7 @@ class UnitLosses:
         fit = self._fit(child)
         module: Module = child.blocks[-1]
         module[0].conv = nn.Conv2d(unit.in_chs, unit.tail_chs, 1, bias=False).to(self.targets.images)
-        pooled = fit._tail(_stream(self.maps[last], channels))
+        pooled = fit.tail(_stream(self.maps[last], channels))
         prior = take(self.parent.conv_head.weight.double()[:, :, 0, 0], fit.tail_channels, 1)
         head = self.targets["conv_head"]
         fitted = fit_affine(pooled.mT, head, prior, HEAD_RIDGE)
