@@ -3,8 +3,8 @@
 from spaces.custom import load_space, parse_space, space_from_dict, space_to_dict
 from spaces.errors import SpaceError
 from spaces.presets import named_space
+from spaces.quantities import Window
 from spaces.space import Space
-from spaces.window import Window
 
 __all__ = [
     "Space",

@@ -46,4 +46,4 @@ def _kinds(gene: Gene) -> tuple[str, ...]:
 def _values(gene: Gene) -> Floats:
     """[choices, features of this gene]"""
     values = np.array(gene.choices, dtype=np.float64).reshape(len(gene.choices), -1)
-    return (values > 0).astype(np.float64) if gene.kind == "se" else values
+    return (values > 0).astype(np.float64) if gene.kind == "se" and len(values) == 2 else values  # there or not

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 
 from spaces.errors import SpaceError
+from spaces.quantities import SpaceWindows, Window, Windows, format_count
 from spaces.space import Codes, Space
 from spaces.tables import macs_table
-from spaces.window import SpaceWindows, Window, Windows, format_count
 
 __all__ = ["Window", "crossover", "format_count", "mutate", "sample", "sample_evenly"]
 

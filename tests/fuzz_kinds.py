@@ -25,7 +25,7 @@ from search.accuracy.study import SCHEMA as STUDY
 from search.accuracy.unit_losses import IMAGES, UnitLossFile, read_losses
 from search.data.images import ImageSource, decode_all
 from search.data.parquet import read_parquet
-from search.engine import study as studies
+from search.engine import optuna_study as studies
 from search.engine.front import front
 from search.engine.log import TrialLog, read_trials
 from search.export.formats import hub_folder

@@ -22,10 +22,10 @@ from search.accuracy.predictor import FEATURES, AccuracyCorrection, features, fi
 from search.engine.backends import backend
 from search.engine.choose import choose_by_budget
 from search.engine.log import TrialLog
-from search.engine.plan import SearchPlan
+from search.engine.search_plan import SearchPlan
 from search.files import read_json, write_json
-from search.latency.measure import measure
 from search.latency.runtimes import runtime
+from search.latency.time_networks import measure
 from search.pipeline.job import Run
 from search.pipeline.retrain_stage import summarise_seeds, train_all
 from search.pipeline.search_problem import build_problem, header

@@ -27,8 +27,8 @@ from search.engine.backends import backend
 from search.engine.budgets import NONE
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, LatencyObjective
-from search.engine.plan import SearchPlan
 from search.engine.problem import Problem
+from search.engine.search_plan import SearchPlan
 from search.files import read_json, write_json, write_text
 from search.latency.predictor import Prediction
 from search.recipes.schema import Sampler

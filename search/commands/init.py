@@ -43,7 +43,7 @@ def init(
         raise UserError(f"{path} is there already: --out names another file")
     check_writable(path.parent)
     if flops_budget:
-        from spaces.window import Window
+        from spaces.quantities import Window
 
         Window.parse(flops_budget)
     stem_stride = _stem_stride(parent) if parent else 2

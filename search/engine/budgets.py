@@ -1,5 +1,5 @@
 """Budgets: limits on what a network costs. A budget is several constraints at once; a search may have several, and
-gives a front for each."""
+gives a front for each. What can be counted: `spaces.quantities`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from search.engine.objectives import Columns, LatencyObjective
 from search.errors import UserError
 from spaces.population import Window
+from spaces.quantities import Quantity
 from spaces.space import Codes, Space, SpaceError
-from spaces.window import Quantity
 
 
 class Constraint(Protocol):

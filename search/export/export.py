@@ -88,7 +88,7 @@ def _fill(
 ) -> dict[str, Any]:
     write_text(folder / ARCH, net.arch.to_json())
     proof.save(folder)
-    files: dict[str, dict[str, Any]] = {name: fingerprint(folder / name) for name in (ARCH, proving.FILE)}
+    files: dict[str, dict[str, Any]] = {name: file_record(folder / name) for name in (ARCH, proving.FILE)}
     total = cost(net.arch, net.num_classes, net.in_chs)
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
@@ -120,7 +120,7 @@ def _fill(
         kind = known.get(name)
         kind.write(source, folder)
         for file in kind.FILES:
-            files[file] = fingerprint(folder / file)
+            files[file] = file_record(folder / file)
         main = kind.FILES[0]
         waiting[main] = session = kind.load_session(folder)
         files[main] |= {"format": name, **proof.try_on(main, session(proof.images), kind.EXACT)}
@@ -155,7 +155,7 @@ def _describe_timing(metadata: dict[str, Any], here: bool) -> str:
     return "no: the files were run, but not timed"
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def file_record(path: Path) -> dict[str, Any]:
     """SHA-256 and size of a file."""
     content = path.read_bytes()
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

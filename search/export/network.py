@@ -13,8 +13,8 @@ from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.export.export import HeldOut, Timer, export
 from search.export.manifest import read_manifest
-from search.latency.measure import measure_sessions
 from search.latency.runtimes import CpuSession, runtime
+from search.latency.time_networks import measure_sessions
 from search.training.records import read_trained
 
 TIMING_SECONDS = 20.0  # that timing goes on looking for calm moments
@@ -62,7 +62,7 @@ def known_metadata(arch: Path | None, weights: Path) -> dict[str, Any]:
     if trained_file.exists():
         trained = read_trained(trained_file)
         accuracy = {"test": trained.test_accuracy, "test_images": trained.test_images}
-        metadata |= {"accuracy": accuracy, **trained.about()}
+        metadata |= {"accuracy": accuracy, **trained.for_manifest()}
     return metadata
 
 

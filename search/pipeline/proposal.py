@@ -10,9 +10,9 @@ import tomli_w
 from ghostnet.cost import cost
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS
+from spaces.quantities import Window, format_count
 from spaces.space import Space
 from spaces.tables import macs_table
-from spaces.window import Window, format_count
 
 if TYPE_CHECKING:  # it loads torch
     from search.data.survey import Survey

@@ -12,8 +12,8 @@ from search.accuracy.study import NORMS
 from search.engine import budgets
 from search.engine.budgets import LatencyBudget, Within, parse_milliseconds, parse_windows
 from search.engine.objectives import ACCURACY, MACS, PARAMS, LatencyObjective, Objective, Tabulated
+from search.engine.optuna_study import open_storage
 from search.engine.problem import Problem
-from search.engine.study import open_storage
 from search.errors import UserError
 from search.identity import file_digest
 from search.latency.predictor import Predictor

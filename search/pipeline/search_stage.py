@@ -19,13 +19,13 @@ from search.engine.custom import CustomEvaluation, CustomObjective
 from search.engine.front import front
 from search.engine.log import TrialLog
 from search.engine.objectives import Objective
-from search.engine.plan import SearchPlan
 from search.engine.problem import Evaluate, Problem, Trial
+from search.engine.search_plan import SearchPlan
 from search.files import write_json, write_text
 from search.identity import file_digest
-from search.latency.measure import measure
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
+from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
 from search.pipeline.search_problem import build_problem, header
 from search.recipes.schema import Search

@@ -20,10 +20,10 @@ from search.export.manifest import read_manifest
 from search.files import write_json
 from search.identity import check_same, file_digest
 from search.latency.calibrate import calibrate as make_table
-from search.latency.measure import measure
 from search.latency.predictor import Predictor
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
+from search.latency.time_networks import measure
 from search.parallel.workers import RayWorkers
 from search.pipeline.job import Run
 from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
@@ -277,7 +277,7 @@ def export(run: Run) -> None:
                 "predicted_high_ms": float(latency.high_ms[0]),
                 "measured_ms": times[label],
             },
-            **trained.about(),
+            **trained.for_manifest(),
             "space": run.space.name,
             "space_id": run.space.id,
             "identity": identity,

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from spaces.population import sample
+from spaces.quantities import format_count
 from spaces.space import Space
 from spaces.tables import UnitTable, macs_table, params_table
-from spaces.window import format_count
 
 NETWORKS, BINS, WIDTH = 20_000, 16, 40
 EIGHTHS = " ▏▎▍▌▋▊▉"

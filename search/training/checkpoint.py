@@ -16,6 +16,8 @@ from search.files import parse_json, write_bytes
 from search.identity import Identity, check_same
 from search.terminal import say
 
+CHECKPOINT = "checkpoint.pt"  # in a training's folder
+
 
 class Checkpoint:
     """The checkpoint of a training at `path`, with the previous one beside it.

@@ -70,7 +70,7 @@ class TrainedMetadata(Record):
     training: Outcome
     warnings: list[str] = Field(default_factory=list)
 
-    def about(self) -> dict[str, Any]:
+    def for_manifest(self) -> dict[str, Any]:
         """The metadata that exports of the network keep: its data and its training."""
         return self.model_dump(mode="json", include={"data", "classes", "mean", "std", "seed", "training"})
 

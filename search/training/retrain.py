@@ -21,7 +21,7 @@ from search.files import write_bytes, write_json, write_text
 from search.identity import Identity
 from search.recipes.schema import Training
 from search.training import teacher as teachers
-from search.training.checkpoint import Checkpoint
+from search.training.checkpoint import CHECKPOINT, Checkpoint
 from search.training.distributed import World
 from search.training.evaluate import accuracy, recalibrate
 from search.training.initial_weights import inherit
@@ -32,7 +32,7 @@ from search.training.result_warnings import chance_warnings, schedule_warnings
 SCHEMA = "ghostnas.trained/1"
 # Steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1.
 NORM_WARM_UP = 50
-ARCH, WEIGHTS, TRAINED_FILE, CHECKPOINT = "arch.json", "weights.safetensors", "trained.json", "checkpoint.pt"
+ARCH, WEIGHTS, TRAINED_FILE = "arch.json", "weights.safetensors", "trained.json"
 
 
 def retrain(

@@ -23,7 +23,7 @@ from search.files import write_bytes, write_json
 from search.identity import Identity
 from search.progress import best_effort
 from search.recipes.schema import SupernetTraining
-from search.training.checkpoint import Checkpoint
+from search.training.checkpoint import CHECKPOINT, Checkpoint
 from search.training.distillation import DIVERGENCES
 from search.training.distributed import World
 from search.training.evaluate import InheritedAccuracy
@@ -44,7 +44,6 @@ from spaces.space import Space
 from spaces.tables import macs_table
 
 __all__ = ["load_inherited", "load_supernet", "new_supernet", "read_metadata", "space_for", "train_supernet"]
-CHECKPOINT = "checkpoint.pt"
 WATCHED = 3  # random networks whose accuracy is followed
 EVEN_FROM = 64  # networks from which one is drawn evenly over multiply-adds
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from search.engine.backends import backend
 from search.engine.log import TrialLog
-from search.engine.plan import SearchPlan
+from search.engine.search_plan import SearchPlan
 from search.recipes.schema import Sampler
 from tests.search.searches import HEADER, accuracy_of, problem
 

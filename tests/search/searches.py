@@ -10,8 +10,8 @@ from search.engine.backends import backend
 from search.engine.budgets import LatencyBudget, Within, combine_budgets, parse_windows
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, LatencyObjective
-from search.engine.plan import SearchPlan
 from search.engine.problem import Evaluate, Problem
+from search.engine.search_plan import SearchPlan
 from search.latency.predictor import Prediction
 from spaces import named_space
 from spaces.tables import UnitTable

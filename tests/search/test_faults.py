@@ -19,7 +19,7 @@ from ghostnet import GhostNet
 from search import cli
 from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
-from search.engine.plan import SearchPlan
+from search.engine.search_plan import SearchPlan
 from search.export.export import export
 from search.files import JsonLines
 from search.latency.runtimes import RUNTIMES

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 from search.engine.log import TrialLog
-from search.engine.plan import SearchPlan
 from search.engine.problem import Problem
+from search.engine.search_plan import SearchPlan
 from search.recipes.schema import Backend
 
 Run = Callable[[Problem, TrialLog, SearchPlan], None]

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from search.engine.log import TrialLog
-from search.engine.plan import SearchPlan
 from search.engine.problem import Problem, Trial
+from search.engine.search_plan import SearchPlan
 from search.errors import UserError
 from search.progress import Bar, bar
 from search.recipes.schema import Sampler, check_sampler

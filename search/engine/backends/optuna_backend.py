@@ -10,13 +10,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.engine import study as studies
+from search.engine import optuna_study as studies
 from search.engine.front import Front
 from search.engine.log import TrialLog
-from search.engine.plan import SearchPlan
 from search.engine.problem import Problem, Trial
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
+from search.engine.search_plan import SearchPlan
 from search.progress import bar
 
 

@@ -19,14 +19,14 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from search.engine import study as studies
+from search.engine import optuna_study as studies
 from search.engine.backends.optuna_backend import backend_state, finish_trial, silence_optuna
 from search.engine.front import Front
 from search.engine.log import TrialLog
-from search.engine.plan import SearchPlan
 from search.engine.problem import COMPLETE, Problem, Trial
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
+from search.engine.search_plan import SearchPlan
 from search.parallel.workers import connect
 from search.progress import Bar, bar
 

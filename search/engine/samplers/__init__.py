@@ -9,11 +9,11 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from search.engine.log import TrialLog
+from search.engine.optuna_study import Distributions, distributions
 from search.engine.problem import Problem
 from search.engine.samplers.evolution import Evolution
 from search.engine.samplers.genetic import NSGA2, NSGA3, genetic
 from search.engine.samplers.guided import Guided
-from search.engine.study import Distributions, distributions
 from search.recipes.schema import Sampler
 
 

@@ -13,7 +13,7 @@ import optuna
 from optuna.samplers import NSGAIIISampler, NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.engine.study import Distributions
+from search.engine.optuna_study import Distributions
 
 KEY = "generation"
 

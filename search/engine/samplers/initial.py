@@ -5,8 +5,8 @@ new."""
 import numpy as np
 
 from search.engine.log import TrialLog
-from search.engine.plan import SearchPlan
 from search.engine.problem import INFEASIBLE, REPEATED, Problem
+from search.engine.search_plan import SearchPlan
 from spaces.space import Codes
 
 STUCK = 5  # trials in a row that needed no evaluation

@@ -6,8 +6,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from search.engine.optuna_study import Distributions, distributions, params
 from search.engine.problem import Problem
-from search.engine.study import Distributions, distributions, params
 from spaces.space import Codes
 
 

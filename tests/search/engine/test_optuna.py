@@ -9,15 +9,15 @@ import numpy as np
 import optuna
 import pytest
 
-from search.engine import study as studies
+from search.engine import optuna_study as studies
 from search.engine.backends.optuna_backend import search
 from search.engine.budgets import NONE
 from search.engine.limit import time_limit
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, PARAMS
-from search.engine.plan import SearchPlan
+from search.engine.optuna_study import open_storage
 from search.engine.samplers.initial import STUCK
-from search.engine.study import open_storage
+from search.engine.search_plan import SearchPlan
 from search.errors import UserError
 from spaces.custom import parse_space
 from tests.search.conformance import Conformance

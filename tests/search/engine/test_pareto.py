@@ -13,9 +13,9 @@ from search.engine.budgets import NONE, Within, combine_budgets, parse_windows
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, MACS, Objective
 from search.engine.pareto import Limit, pareto_front
-from search.engine.plan import SearchPlan
 from search.engine.predicted_front import coarse_to_fine
 from search.engine.problem import Problem
+from search.engine.search_plan import SearchPlan
 from search.errors import UserError
 from spaces import named_space
 from spaces.tables import UnitTable, macs_table, params_table

@@ -11,7 +11,7 @@ import pytest
 
 from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
-from search.engine.plan import SearchPlan
+from search.engine.search_plan import SearchPlan
 from search.parallel.workers import connect
 from tests.search.conformance import Conformance
 from tests.search.searches import HEADER, accuracy_of, problem

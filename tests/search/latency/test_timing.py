@@ -200,7 +200,7 @@ def test_several_threads_leave_the_process_on_all_its_cores():
 def test_a_network_is_compiled_and_timed_at_the_batch_that_is_asked_for(monkeypatch):
     from types import SimpleNamespace
 
-    from search.latency import measure
+    from search.latency import time_networks
 
     asked = []
 
@@ -216,8 +216,8 @@ def test_a_network_is_compiled_and_timed_at_the_batch_that_is_asked_for(monkeypa
 
     compiled = lambda module, shape, batch=1: f"{module} of {batch}"  # noqa: E731
     run = SimpleNamespace(threads=1, compile=compiled, load=lambda built: built)
-    monkeypatch.setattr(measure, "InterferenceFilter", lambda *reference: Visited())
-    monkeypatch.setattr(measure, "reference", lambda run: ())
-    assert measure.measure(run, {"a": ("net", (3, 8, 8))}, batch=4) == {"a": 4.0}
+    monkeypatch.setattr(time_networks, "InterferenceFilter", lambda *reference: Visited())
+    monkeypatch.setattr(time_networks, "reference", lambda run: ())
+    assert time_networks.measure(run, {"a": ("net", (3, 8, 8))}, batch=4) == {"a": 4.0}
     assert set(asked) == {("net of 4", (4, 3, 8, 8))}
-    assert measure.measure(run, {"a": ("net", (3, 8, 8))}) == {"a": 1.0}
+    assert time_networks.measure(run, {"a": ("net", (3, 8, 8))}) == {"a": 1.0}

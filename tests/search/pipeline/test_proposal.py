@@ -11,8 +11,8 @@ from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, parse_recipe
 from spaces.custom import parse_space
 from spaces.errors import SpaceError
+from spaces.quantities import Window
 from spaces.tables import macs_table
-from spaces.window import Window
 
 
 def seen(name: str, classes: int = 4, images: int = 50, **changes: object) -> Survey:

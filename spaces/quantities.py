@@ -1,4 +1,4 @@
-"""Budgets: windows of multiply-adds, of parameters or of memory."""
+"""What a budget may count (multiply-adds, parameters, memory), and windows of it: `60M`, `40M..60M`."""
 
 import re
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ QUANTITY_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Networks of `low` to `high` multiply-adds (or parameters, or bytes of activations, by `of`), both included.
+    """Networks of `low` to `high` multiply-adds (or parameters, or bytes of activations, by `quantity`), both included.
 
     Args:
         value_bytes: of memory, bytes of one value of an image's activations, for a whole batch.
