@@ -286,6 +286,8 @@ def _other(value: Any, rng: random.Random) -> Any:
     """A value like it, but not it: of another type, a little or far beside."""
     if isinstance(value, bool) or value is None:
         return rng.choice((0, 1, "true", not value))
+    if isinstance(value, int) and abs(value) > 10**300:  # no float
+        return rng.choice((-value, value + 1, str(value), [value]))
     if isinstance(value, int | float):
         return rng.choice((-value, value + 1, value - 1, value * 10**6, value / 3, str(value), float(value), [value]))
     if isinstance(value, str):
