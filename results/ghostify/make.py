@@ -44,7 +44,7 @@ def train(net: nn.Module, data: Data, config: Training, out: Path, seconds: floa
 
         net.train()
         checkpoint = out.with_suffix(".checkpoint")
-        about = {"checkpoint": checkpoint, "of": out.stem, "title": out.stem}
+        about = {"checkpoint": checkpoint, "identity": {"network": out.stem}, "title": out.stem}
         fit(net, data, config, step, seed=0, device=torch.device("cpu"), seconds=seconds, **about)
         save_weights(net, out)
         checkpoint.unlink(missing_ok=True)

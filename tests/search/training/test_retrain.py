@@ -302,7 +302,7 @@ def test_image_folders_train_with_augmentations_in_their_workers(tmp_path, monke
 BAD = {
     "no teacher": (["--teacher", "coffee"], "a teacher is supernet:FOLDER"),
     "a teacher that is not there": (["--teacher", "supernet:none"], "no folder 'none'"),
-    "weights that are not there": (["--init", "none"], "no folder none"),
+    "weights that are not there": (["--init", "none"], "no folder or file none"),
     "seeds that are none": (["--seeds", "0,0"], "seeds are different whole numbers"),
     "an unknown recipe": (["--recipe", "mars"], "a recipe is one of"),
 }

@@ -122,7 +122,7 @@ def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skip
         loss.backward()
         return loss.item()
 
-    arguments = {"of": {"net": "a linear layer"}, "seed": 0, "device": CPU, "title": "test"}
+    arguments = {"identity": {"net": "a linear layer"}, "seed": 0, "device": CPU, "title": "test"}
     done = loop.fit(
         net, data, config, lambda *a: step(*a, lambda k: k % 10 == 0), checkpoint=tmp_path / "a", **arguments
     )
@@ -209,7 +209,7 @@ def test_averaged_weights_are_the_ones_kept(data, tmp_path):
         loss.backward()
         return loss.item()
 
-    about = {"of": {"net": "a test"}, "seed": 0, "device": CPU, "title": "a test"}
+    about = {"identity": {"net": "a test"}, "seed": 0, "device": CPU, "title": "a test"}
     loop.fit(net, data, config, step, checkpoint=tmp_path / "checkpoint", **about)
     last = averages[-1]
     # An average at decay 0.5 or less lies between the weights before the last step and those after it.
@@ -231,7 +231,7 @@ def test_parts_of_a_batch_add_up_to_its_mean_gradient(images, data, tmp_path):
             loss.backward()
             return loss.item()
 
-        about = {"of": {"net": "a test"}, "seed": 0, "device": CPU, "title": "a test"}
+        about = {"identity": {"net": "a test"}, "seed": 0, "device": CPU, "title": "a test"}
         config = Training(epochs=1, batch_size=32 if images > 64 else 64, accumulate=accumulate, crop="none")
         loop.fit(net, data, config, step, checkpoint=tmp_path / str(accumulate), **about)
     for accumulate in (2, 4):
@@ -256,7 +256,7 @@ def test_the_loss_averages_the_finite_ones_alone(data, tmp_path):
         return next(losses)
 
     config = Training(epochs=4, batch_size=40)
-    about = {"of": {"net": "a test"}, "seed": 0, "device": CPU, "title": "a test"}
+    about = {"identity": {"net": "a test"}, "seed": 0, "device": CPU, "title": "a test"}
     assert loop.fit(net, data, config, step, checkpoint=tmp_path / "checkpoint", **about).loss == pytest.approx(4.0)
 
 
@@ -267,7 +267,7 @@ def test_regularisation_is_on_the_largest_network_only():
     regularised = [supernet(x, SPACE.largest, regularise=True) for _ in range(2)]
     assert torch.equal(*plain) and not torch.equal(*regularised)
     supernet.drop_rate = 0.0
-    supernet._skeletons.clear()
+    supernet._nets.clear()
     assert not torch.equal(*(supernet(x, SPACE.largest, regularise=True) for _ in range(2)))
     supernet.eval()
     assert torch.equal(supernet(x, SPACE.largest, regularise=True), supernet(x, SPACE.largest))
