@@ -65,7 +65,8 @@ class _Chain:
         tables = [*objectives, *(limit.table for limit in limits)]
         self.layout: Layout = tables[0].layout
         self.objectives = len(objectives)
-        self.most = np.array([np.inf] * len(objectives) + [limit.most * (1 + SLACK) for limit in limits])
+        most = [limit.most + SLACK * abs(limit.most) for limit in limits]
+        self.most = np.array([np.inf] * len(objectives) + most)
         self.canonical = canonical_codes(self.layout)
         choices = self.layout.choices
         self.resolutions = 1 if self.layout.resolution is None else int(choices[self.layout.resolution])

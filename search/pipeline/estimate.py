@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -104,12 +105,12 @@ class _Estimator:
         steps = config.steps(max(1, self.sizes.train // config.batch_size))
         return steps, steps * min(config.batch_size, self.sizes.train)
 
+    @cached_property
     def parent(self) -> tuple[Arch, bool]:
         """The architecture of a transplanted supernet's parent, and whether it is trained."""
         config = self.recipe.supernet
         if not isinstance(config, ParentTraining) or not config.parent:
             return widest(self.space), True
-
         given = load_parent(config.parent)
         fits = (given.num_classes, given.in_chs) == (self.sizes.num_classes, self.sizes.in_chs)
         return shown_at(given.arch, self.space), config.tune or not fits
@@ -134,13 +135,11 @@ class _Estimator:
         return self._seconds(step) * whole / batch
 
     def _noise(self, count: int, side: int) -> torch.Tensor:
-
         images = torch.randn(count, self.sizes.in_chs, side, side, device=self.device)
         return images.contiguous(memory_format=torch.channels_last)
 
     def _seconds(self, work: Callable[[], object]) -> float:
         """The middle of some, after one that warms up."""
-
         times = []
         for _ in range(STEPS + 1):
             start = time.monotonic()
@@ -160,7 +159,7 @@ class _Estimator:
             steps, images = self.steps(config)
             seconds, size = steps * share * self.step_seconds(largest, config), self.bytes(largest)
         else:
-            arch, trained = self.parent()
+            arch, trained = self.parent
             steps, images = self.steps(config) if trained else (0, 0)
             seconds, size = steps * self.step_seconds(arch, config) if steps else 0.0, self.bytes(arch)
         copies = 3 + bool(config.ema)  # weights; on the way also the network, its momentum and average
@@ -191,13 +190,10 @@ class _Estimator:
         return self._trainings("fidelity", count, self.recipe.retrain.workers) if count else None
 
     def search(self) -> StageEstimate:
-
         config, supernet, arch = self.recipe.search, self.recipe.supernet, self.typical()
-        shown = self.sizes.search
-
-        fit = 0.0
+        shown, fit = self.sizes.search, 0.0
         if isinstance(supernet, ParentTraining):
-            given, _ = self.parent()
+            given, _ = self.parent
             parent = GhostNet(given, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
             count = min(supernet.images, self.sizes.train)
             fitted = min(count, FITTED)
@@ -230,7 +226,7 @@ class _Estimator:
         steps, images = self.steps(config)
         each = self.step_seconds(arch, config)
         if self.recipe.supernet.kind == "transplant" and config.teacher == "auto":  # whose forward pass is a third
-            each *= 1 + self.macs(self.parent()[0]) / (3 * self.macs(arch))
+            each *= 1 + self.macs(self.parent[0]) / (3 * self.macs(arch))
         return StageEstimate(
             stage=stage, networks=count, minutes=count * steps * each / workers / 60, steps=count * steps,
             images=count * images, disk=(count + 3) * self.bytes(arch), memory=self.memory,

@@ -42,14 +42,15 @@ def build_problem(
         UserError, SpaceError: files that don't fit together, or a budget that no network meets.
     """
     space = read_metadata(supernet)[1]
-    predictors = [Predictor(LatencyTable.load(table), space) for table in tables]
+    loaded = [LatencyTable.load(table) for table in tables]
+    predictors = [Predictor(table, space) for table in loaded]
     names = ["latency_ms", *(f"latency_{_column_name(table)}_ms" for table in tables[1:])]
     latencies = {name: LatencyObjective(name, predict=each) for name, each in zip(names, predictors, strict=True)}
     if len(latencies) < len(tables):
         raise UserError(f"latency tables of several targets must have different names, not {', '.join(names[1:])}")
-    each, dtype = _value_bytes(tables)
+    size, dtype = _value_bytes(loaded)
     sizes = {
-        "memory": Tabulated("memory", table=memory_table(space, each)),
+        "memory": Tabulated("memory", table=memory_table(space, size)),
         "weights": Tabulated("weights", table=weights_table(space, dtype)),
     }
     known: dict[str, Objective] = {"accuracy": ACCURACY, **latencies, "macs": MACS, "params": PARAMS, **sizes}
@@ -79,7 +80,7 @@ def build_problem(
     ]
     flops = {label: Within(window) for label, window in parse_windows(config.flops_budget).items()}
     params = {f"{label} params": Within(w) for label, w in parse_windows(config.params_budget, "params").items()}
-    memory = {f"{label} memory": Within(w) for label, w in parse_windows(config.memory_budget, "memory", each).items()}
+    memory = {f"{label} memory": Within(w) for label, w in parse_windows(config.memory_budget, "memory", size).items()}
     also: list[Objective] = [latency for name, latency in latencies.items() if name not in wanted]
     also += [sizes["memory"]] if memory and "memory" not in wanted else []
     problem = Problem(
@@ -94,11 +95,11 @@ def build_problem(
     return problem
 
 
-def _value_bytes(tables: Sequence[Path]) -> tuple[int, str]:
+def _value_bytes(tables: Sequence[LatencyTable]) -> tuple[int, str]:
     """Bytes of an activation, for the whole batch, and the data type that the first table is of."""
     if not tables:
         return value_bytes(1, "float32"), "float32"
-    setting = LatencyTable.load(tables[0]).setting
+    setting = tables[0].setting
     return value_bytes(setting.batch, setting.dtype), setting.dtype
 
 

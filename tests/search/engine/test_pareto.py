@@ -63,6 +63,15 @@ def test_limits_hold_and_nothing_inside_them_is_missed(space, seed, by_macs, by_
     np.testing.assert_array_equal(sums, nondominated(inside) if len(inside) else inside)
 
 
+def test_a_window_holds_both_of_its_ends():
+    space = plus_space()
+    macs = macs_table(space)
+    largest = macs.total(space.encode(space.largest))[0]
+    negative = UnitTable.of(space, [-values for values in macs.values])
+    _, sums = pareto_front([macs], [Limit(macs, largest), Limit(negative, -largest)])
+    assert sums.tolist() == [[largest]]
+
+
 def test_limits_that_nothing_meets_leave_nothing():
     space = plus_space()
     codes, sums = pareto_front([random_table(space, 0)], [Limit(macs_table(space), 1.0)])
