@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
 
 from ghostnet.arch import Arch
 from ghostnet.weights import load_network
@@ -32,6 +31,7 @@ from search.files import JsonLines, read_json, write_json
 from search.folders import locked
 from search.identity import Identity, check_same
 from search.progress import bar
+from search.rank_correlation import KendallTau, SpearmanRho
 from search.recipes.schema import Training
 from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.metadata import read_finished
@@ -233,10 +233,12 @@ def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int
     group = np.arange(len(rows)) * bins // len(rows)
     rng = np.random.default_rng(seed)
 
-    def statistics(picks: NDArray[np.int64]) -> tuple[float, ...]:
-        return *_rank(x[picks], y[picks]).values(), within_bins(x[picks], y[picks], group[picks])
+    correlations = KendallTau(x, y), SpearmanRho(x, y), KendallTau(x, y, group)
 
-    tau_95, spearman_95, within_95 = interval(statistics, len(rows), rng).T.tolist()
+    def statistics(picks: NDArray[np.int64]) -> Floats:
+        return np.stack([np.nan_to_num(each(picks)) for each in correlations], -1)
+
+    tau_95, spearman_95, within_95 = interval(statistics, len(rows), rng, vectorized=True).T.tolist()
     expected, error = _expected_accuracies([row.get("trained_by_seed", [row["trained"]]) for row in rows], test_images)
     redrawn = rng.normal(expected, error, size=(REDRAWN, len(y)))
     per_bin = []
@@ -296,11 +298,8 @@ def _expected_accuracies(by_seed: list[list[float]], test_images: int) -> tuple[
 
 
 def within_bins(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
-    """Kendall's tau (b) over the pairs whose two networks are in one bin."""
-    dx, dy = (np.sign(v[:, None] - v) for v in (x, y))
-    pairs = np.triu(group[:, None] == group, 1)
-    ties = np.sqrt(float((dx[pairs] != 0).sum()) * float((dy[pairs] != 0).sum()))
-    return float((dx * dy)[pairs].sum() / ties) if ties else 0.0
+    """Kendall's tau (b) over the pairs whose two networks are in one bin; 0 where one value ranks nothing."""
+    return float(np.nan_to_num(KendallTau(x, y, group)()))
 
 
 def seed_tau(by_seed: list[list[float]]) -> float | None:
@@ -310,6 +309,6 @@ def seed_tau(by_seed: list[list[float]]) -> float | None:
 
 
 def _rank(x: Floats, y: Floats) -> dict[str, float]:
-    if len(set(x)) < 2 or len(set(y)) < 2:  # one value ranks nothing
-        return {"kendall_tau": 0.0, "spearman": 0.0}
-    return {"kendall_tau": float(kendalltau(x, y).statistic), "spearman": float(spearmanr(x, y).statistic)}
+    """Both correlations; 0 where one value ranks nothing."""
+    tau, rho = (float(np.nan_to_num(of(x, y)())) for of in (KendallTau, SpearmanRho))
+    return {"kendall_tau": tau, "spearman": rho}

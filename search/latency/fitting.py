@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -119,10 +118,10 @@ def _validation(
     error = ms / measured - 1
     size = np.abs(error)
 
-    def ends(statistic: Callable[[NDArray[np.int64]], float]) -> tuple[float, float]:
+    def ends(statistic: Callable[[NDArray[np.int64]], Any]) -> tuple[float, float]:
         if quick:
-            return (statistic(np.arange(len(ms))),) * 2
-        low, high = bootstrap.interval(statistic, len(ms), np.random.default_rng(0), BOOTSTRAPS)
+            return (float(statistic(np.arange(len(ms)))),) * 2
+        low, high = bootstrap.interval(statistic, len(ms), np.random.default_rng(0), BOOTSTRAPS, vectorized=True)
         return float(low), float(high)
 
     others = [conformal(np.delete(size / unsure, k)) for k in range(len(ms))]
@@ -130,16 +129,16 @@ def _validation(
     return Validation(
         networks=len(ms),
         mape=float(size.mean()),
-        mape_95=ends(lambda pick: float(size[pick].mean())),
+        mape_95=ends(lambda picks: size[picks].mean(-1)),
         p90=float(np.percentile(size, 90)),
         max=float(size.max()),
         bias=float(error.mean()),
         within_5=float((size <= 0.05).mean()),
         within_10=float((size <= 0.10).mean()),
         kendall_tau=_tau(ms, measured),
-        kendall_tau_95=ends(lambda pick: float(kendalltau(ms[pick], measured[pick]).statistic)),
-        spearman=float(spearmanr(ms, measured).statistic),
-        spearman_95=ends(lambda pick: float(spearmanr(ms[pick], measured[pick]).statistic)),
+        kendall_tau_95=ends(KendallTau(ms, measured)),
+        spearman=float(SpearmanRho(ms, measured)()),
+        spearman_95=ends(SpearmanRho(ms, measured)),
         covered=float(np.mean(size <= unsure * others)),
         ruler=_agreement(*halves[several].T) if several.sum() > 1 else None,
         simpler=simpler,
@@ -172,4 +171,4 @@ def _agreement(ms: Floats, measured: Floats) -> Agreement:
 
 def _tau(a: Floats, b: Floats) -> float:
     """Kendall's tau; 0 where one value ranks nothing."""
-    return 0.0 if len(set(a)) < 2 or len(set(b)) < 2 else float(kendalltau(a, b).statistic)
+    return float(np.nan_to_num(KendallTau(a, b)()))

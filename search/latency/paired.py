@@ -40,12 +40,14 @@ def time_interleaved(
     times = {name: np.empty(rounds) for name in names}
     was = gc.isenabled()
     gc.disable()
+    gc.freeze()  # what is there already is not looked through after every round
     try:
         for turn in range(rounds):
             for k in rng.permutation(len(names)):
                 times[names[k]][turn] = _measure(things[names[k]]) / 1e6
             gc.collect()
     finally:
+        gc.unfreeze()
         if was:
             gc.enable()
     return times
@@ -61,5 +63,5 @@ def _measure(once: Callable[[], int]) -> int:
 
 def median_interval(values: np.ndarray, rng: np.random.Generator) -> Interval:
     """The median of independent values [n]."""
-    low, high = interval(lambda picks: np.median(values[picks]), len(values), rng)
+    low, high = interval(lambda picks: np.median(values[picks], axis=-1), len(values), rng, vectorized=True)
     return Interval(float(np.median(values)), float(low), float(high))
