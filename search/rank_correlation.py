@@ -1,7 +1,7 @@
 """Kendall's tau (b) and Spearman's rho of two values of each item, and of thousands of bootstrap resamples at once.
 
-A resample is told by how often it has each item. Tau needs the signs of the items' differences, and rho how many items are
-below and how many are equal: both are the same in every resample but for these weights, and are computed once.
+A resample is told by how often it has each item. Tau needs the signs of the items' differences, and rho how many items
+are below and how many are equal: both are the same in every resample but for these weights, and are computed once.
 """
 
 from typing import Any

@@ -18,6 +18,7 @@ from search.latency.predictor import Units, apply, conformal, fit, linear, sigma
 from search.latency.table import Agreement, Correction, Entry, Fallback, Network, Validation
 from search.latency.timing.interference import quiet, quiet_minima, quiet_time, score
 from search.latency.timing.rounds import interval
+from search.rank_correlation import KendallTau, SpearmanRho
 from spaces.space import Codes, Space
 from spaces.tables import Floats, macs_table
 
