@@ -14,7 +14,7 @@ from search.errors import UserError
 from search.files import JsonLines, check_writable, write_bytes
 from search.progress import bar
 from search.terminal import encodable, markdown, one_line, os_error, printable, say, show, show_table
-from tests.search.commands.test_cli import ghostnas
+from tests.search.command_line import ghostnas
 
 NASTY = "[bold]v2[/a] :smile: \x1b[31m\x07\r\u202e\x9b2J\udcff"
 PLAIN = "[bold]v2[/a] :smile: \\x1b[31m\\x07\\r\\u202e\\x9b2J\\udcff"

@@ -18,7 +18,7 @@ from search.training.metadata import supernet_id
 from search.training.supernet import load_inherited, space_for, train_supernet
 from spaces.population import sample
 from spaces.tables import costs
-from tests.search.commands.test_cli import ghostnas
+from tests.search.command_line import ghostnas
 
 SPACE = space_for("digits", 10, 1)
 CPU = torch.device("cpu")

@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.report.fidelity import write_page
 from search.training.supernet import load_inherited, space_for, train_supernet
+from tests.search.command_line import ghostnas
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)
@@ -124,9 +123,7 @@ def test_the_command_line_measures_and_goes_on(tmp_path):
     command = f"fidelity --supernet net --count 8 --bins 2 --epochs 0.1 --out {tmp_path / 'out'} --json"
 
     def predicted():
-        built = subprocess.run(
-            [sys.executable, "-m", "search", *command.split()], cwd=tmp_path, capture_output=True, text=True
-        )
+        built = ghostnas(*command.split(), cwd=tmp_path)
         assert built.returncode == 0, built.stderr
         return json.loads(built.stdout)
 

@@ -1,7 +1,6 @@
 """The command line's contract: bad input is one line, exit code 2, known before torch is loaded, and writes nothing."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from ghostnet import GhostNet, weights
 from tests.helpers import small_arch
+from tests.search.command_line import ghostnas
 
 SPY = """
 import sys
@@ -21,17 +21,6 @@ except SystemExit as end:
     print("torch" in sys.modules)
     sys.exit(end.code)
 """
-
-
-def ghostnas(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "search", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
 
 
 SEARCH = ["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M"]

@@ -16,7 +16,7 @@ from search.data.datasets import Split, load_data
 from search.data.labels import MIN_TRAIN
 from search.data.parquet import read_parquet
 from search.errors import UserError
-from tests.search.commands.test_cli import ghostnas
+from tests.search.command_line import ghostnas
 from tests.search.data.test_datasets import image_folder
 from tests.search.data.test_images import png as png_of
 

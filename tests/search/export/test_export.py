@@ -26,7 +26,7 @@ from search.export.proof import TOLERANCE, YARDSTICK, Proof
 from search.export.verify import verify
 from search.training.evaluate import estimate_norms
 from tests.helpers import randomise, small_arch
-from tests.search.commands.test_cli import ghostnas
+from tests.search.command_line import ghostnas
 from tests.search.test_folders import held
 
 HERE = [name for name, entry in FORMATS.items() if find_spec(entry.package)]

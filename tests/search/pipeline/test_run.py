@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from search.pipeline import run, stages
 from search.pipeline.stages import MACS_TOLERANCE
 from search.recipes.schema import parse_recipe
 from search.run_folder.run import PRODUCTS, recorded_recipe
-from tests.search.commands.test_cli import ghostnas
+from tests.search.command_line import ghostnas, kill, start
 from tests.search.data.test_datasets import parquet_folder
 from tests.search.test_folders import held
 
@@ -72,21 +71,14 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 
 
 def kill_when(moment: Callable[[Path], bool], command: list[str], cwd: Path, out: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search", *command],
-        cwd=cwd,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    errors = cwd / "stderr"
+    process = start(*command, cwd=cwd, stderr=str(errors))
     end = time.monotonic() + 300
     while not moment(out):
-        assert process.poll() is None, process.stderr.read()
+        assert process.is_alive(), errors.read_text()
         assert time.monotonic() < end
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +176,14 @@ def bare(path: Path) -> list[dict]:
 
 
 def test_the_killed_search_found_what_an_unbroken_one_finds(killed_run):
-    """Same supernet, same table, same seed: same architectures, same accuracies."""
+    """Same supernet, same table, same seed: same architectures, same accuracies; also where sets have another order."""
     arguments = ["--flops-budget", "500k", "--trials", "40", "--population", "15", "--out", "again"]
     files = ["--supernet", "out/supernet", "--latency", "out/latency/table.lat.json"]
     files += ["--fidelity", "out/fidelity/fidelity.json"]
-    done = ghostnas("search", *files, *arguments, "--json", cwd=killed_run)
+    command = [sys.executable, "-m", "search", "search", *files, *arguments, "--json"]
+    done = subprocess.run(
+        command, cwd=killed_run, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     again, run = bare(killed_run / "again/trials.jsonl"), bare(killed_run / "out/search/trials.jsonl")
     assert again == run

@@ -16,7 +16,7 @@ from search.recipes.schema import parse_recipe
 from search.report.report import write_report
 from search.report.summary import summarise
 from search.run_folder.run import PRODUCTS, recorded_recipe
-from tests.search.commands.test_cli import ghostnas
+from tests.search.command_line import ghostnas
 from tests.search.runs import made_up_run
 
 LEFT_OUT = "model.onnx differs from the PyTorch network by 3; at most 1 is allowed"

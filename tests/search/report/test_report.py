@@ -23,7 +23,7 @@ from search.report.report import write_report
 from search.report.sensitivity import effects
 from search.report.summary import summarise
 from spaces.population import sample
-from tests.search.commands.test_cli import ghostnas
+from tests.search.command_line import ghostnas
 from tests.search.runs import SPACE, made_up_run
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)

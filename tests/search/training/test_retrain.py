@@ -22,7 +22,7 @@ from search.training.optimizer import create_optimizer, create_schedule
 from search.training.retrain import Loss, retrain
 from search.training.supernet import load_inherited, space_for, train_supernet
 from tests.helpers import randomise
-from tests.search.commands.test_cli import ghostnas
+from tests.search.command_line import ghostnas
 from tests.search.training.test_supernet import Killed, killed_after
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from search.training.metadata import read_metadata, space_for
 from search.training.retrain import retrain
 from search.training.supernets import make_supernet, widest
 from spaces import named_space
-from tests.search.commands.test_cli import ghostnas
+from tests.search.command_line import ghostnas
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)
