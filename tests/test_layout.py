@@ -27,12 +27,13 @@ LAZY_PLACES = {
     "search/__main__.py",
     "search/cli.py",
     "search/pipeline/run.py",
+    *(f"search/data/layouts/{name}.py" for name in ("base", "digits", "image_folder", "parquet", "torchvision_sets")),
     *(f"search/latency/runtimes/{name}.py" for name in ("eager", "litert_cpu", "ort", "xnnpack")),
 }
 # Packages of others that take long to load or may be missing.
 LATE_PACKAGES = {
     *("ai_edge_litert", "executorch", "flatbuffers", "nni", "onnxruntime", "openvino", "ray", "tensorboard"),
-    *("importlib", "scipy", "sklearn", "timm", "torch"),
+    *("importlib", "scipy", "sklearn", "timm", "torch", "torchvision"),
 }
 
 

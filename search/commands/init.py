@@ -32,7 +32,7 @@ def init(
     """Look at pictures and write a recipe that fits them, for `ghostnas run`."""
     from search.data import names as sources
 
-    source = sources.image_path(data)
+    source = sources.image_files(data)
     folder = source.folder if source else Path(data)
     if not folder.is_dir():
         raise UserError(f"init looks at a folder of pictures; there is no folder {str(folder)!r}")

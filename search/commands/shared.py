@@ -63,9 +63,9 @@ def check_has_recipe(data: str | None, *given: str | None) -> None:
     Raises:
         UserError: data that are a path, with nothing that says what to do with them.
     """
-    from search.data.names import image_path
+    from search.data.names import image_files
 
-    source = image_path(data) if data else None
+    source = image_files(data) if data else None
     if source and source.folder.is_dir() and not any(given):
         raise UserError(f"no recipe for {data}: `ghostnas init {data}` writes one that fits the pictures")
 

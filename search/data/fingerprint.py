@@ -1,36 +1,16 @@
-"""Fingerprints of data sets: of their content, wherever it is stored. Only a sample of the bytes is read."""
+"""Fingerprints of files: of their content, wherever it is stored. Only a sample of the bytes is read."""
 
 import hashlib
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from search.data.names import SUFFIXES, TEST_PARTS, image_path, training_folder
-
 PIECES, PIECE = 256, 4096  # pieces that are read, spread over all files, and bytes in each
 
 
-def fingerprint(name: str) -> str:
+def files_digest(folder: Path, files: list[Path], test_share: float | None) -> str:
     """Twelve hex digits of a data set's content: its files by their paths below its folder (for an image folder, the
-    classes are among these) and their sizes, and a sample of their bytes. The name itself where that says it all."""
-    source = image_path(name)
-    if source is None:
-        return name
-    folder, share = source.folder, source.test_share
-    if source.kind == "parquet":
-        return _digest(folder, _files(folder, {".parquet"}), share)
-    parts = [folder / part for part in ("train", *TEST_PARTS)] if share is None else [training_folder(folder)]
-    return _digest(folder, [file for part in parts for file in _files(part, SUFFIXES)], share)
-
-
-def _files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Files at any depth, in order, none of them hidden or in a hidden folder."""
-    matches = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    return sorted(path for path in matches if not any(p.startswith(".") for p in path.relative_to(folder).parts))
-
-
-def _digest(folder: Path, files: list[Path], test_share: float | None) -> str:
+    classes are among these) and their sizes, a sample of their bytes, and the share that is held out."""
     sizes = np.array([file.stat().st_size for file in files], dtype=np.int64)
     digest = hashlib.sha256() if test_share is None else hashlib.sha256(f"test {test_share:g}\0".encode())
     for file, size in zip(files, sizes, strict=True):

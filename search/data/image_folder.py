@@ -9,7 +9,7 @@ from torch import Tensor
 
 from search.data.images import ImageSource
 from search.data.labels import check_names, check_same
-from search.data.names import SUFFIXES, class_folders, test_folder, training_folder
+from search.data.paths import SUFFIXES, class_folders, test_folder, training_folder
 from search.errors import UserError
 from search.progress import say
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from search.data.images import ImageSource
 from search.data.labels import check_names, check_same, resolve
-from search.data.names import TEST_PARTS, parquet_files
+from search.data.paths import TEST_PARTS, parquet_files
 from search.errors import UserError
 from search.files import parse_json
 from search.progress import say

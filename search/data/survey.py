@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from search.data.datasets import read_images, stratified
 from search.data.images import ImageSource, check_header, decode, workers
 from search.data.labels import check_sizes
-from search.data.names import TEST_SHARE, ImagePath, check_parts, has_test_part, image_path, parquet_files
+from search.data.layouts import FILE_LAYOUTS
+from search.data.layouts.base import ImageFiles
+from search.data.names import image_files
+from search.data.splits import stratified
 from search.errors import UserError
 from search.progress import bar
 
@@ -56,7 +58,7 @@ class Survey:
     @property
     def test_share(self) -> float | None:
         """Of each class, held out because the data have no test part of their own."""
-        source = image_path(self.name)
+        source = image_files(self.name)
         return source.test_share if source else None
 
 
@@ -70,17 +72,16 @@ def survey(place: str) -> Survey:
     source = _source(place)
     if not source.folder.is_dir():
         raise UserError(f"no folder {str(source.folder)!r}")
-    if source.test_share is None and not has_test_part(source):
-        source = replace(source, test_share=HELD_OUT)
-    check_parts(source)
-    parts, classes = read_images(source)
+    if source.test_share is None and not source.has_test_part():
+        source = source.at(source.folder, HELD_OUT)
+    source.check_parts()
+    parts, classes = source.read()
     seen = [_look(sources) for sources, _ in parts]
     labels = [labels[torch.tensor(part.readable)] for (_, labels), part in zip(parts, seen, strict=True)]
     if source.test_share is not None:
         kept, held_out = stratified(labels[0], source.test_share)
         labels = [labels[0][kept], labels[0][held_out]]
-    share = "" if source.test_share is None else f"{TEST_SHARE}{source.test_share:g}"
-    name = f"{source.kind}:{source.folder.resolve()}{share}"
+    name = source.at(source.folder.resolve(), source.test_share).name
     check_sizes(name, classes, *labels)
     return Survey(
         name=name,
@@ -94,11 +95,10 @@ def survey(place: str) -> Survey:
     )
 
 
-def _source(place: str) -> ImagePath:
-    if source := image_path(place):
+def _source(place: str) -> ImageFiles:
+    if source := image_files(place):
         return source
-    kind = "parquet" if parquet_files(Path(place), ("train",), must=False) else "imagefolder"
-    return image_path(f"{kind}:{place}") or ImagePath(kind, Path(place), None)
+    return next(layout for layout in FILE_LAYOUTS if layout.may_be(Path(place))).at(Path(place))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ghostnet.memory import value_bytes
 from search.data import names as sources
-from search.data.fingerprint import fingerprint
 from search.engine.budgets import parse_milliseconds, parse_windows
 from search.errors import UserError
 from search.files import check_writable, read_json, write_json
@@ -61,7 +60,8 @@ def open_run(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> 
 
 
 def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "Run":
-    recorded = {"schema": SCHEMA, "recipe": recipe.model_dump(mode="json"), "data": fingerprint(recipe.data)}
+    identity = sources.data_source(recipe.data).fingerprint()
+    recorded = {"schema": SCHEMA, "recipe": recipe.model_dump(mode="json"), "data": identity}
     if (out / RUN).exists():
         if not resume:
             raise UserError(f"{out} holds a run already: --resume goes on with it, --out names another folder")

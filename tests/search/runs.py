@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ghostnet import cost
-from search.data.fingerprint import fingerprint
+from search.data.names import data_source
 from search.engine.choose import choose
 from search.engine.front import front
 from search.latency.table import LatencyTable
@@ -31,7 +31,11 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
     recipe = recipe.model_copy(update={"seed": seed, "search": recipe.search.model_copy(update=budgets)})
     _write(
         folder / "run.json",
-        {"schema": "ghostnas.run/1", "recipe": recipe.model_dump(mode="json"), "data": fingerprint(recipe.data)},
+        {
+            "schema": "ghostnas.run/1",
+            "recipe": recipe.model_dump(mode="json"),
+            "data": data_source(recipe.data).fingerprint(),
+        },
     )
     training = {"epochs": 3.0, "planned_epochs": 3.0, "steps": 9, "skipped_steps": 0, "seconds": 5.0, "loss": 0.5}
     if "train" in done:

@@ -7,8 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from search.data.datasets import load_data
-from search.data.fingerprint import fingerprint
+from search.data.names import data_source
+from search.errors import UserError
 from tests.search.data.test_datasets import parquet_folder
+
+
+def fingerprint(name: str) -> str:
+    return data_source(name).fingerprint()
 
 
 def pictures(folder: Path) -> Path:
@@ -70,3 +75,9 @@ def test_data_that_a_name_says_all_of_is_its_name_and_loaded_data_knows_its_own(
     assert fingerprint("cifar10") == "cifar10" and load_data("digits", 8).fingerprint == "digits"
     name = f"parquet:{parquet_folder(tmp_path)}"
     assert load_data(name, 8).fingerprint == load_data(name, 16, limit=50).fingerprint == fingerprint(name)
+
+
+@pytest.mark.parametrize("name", ["mars", "csv:somewhere", "digits:x"])
+def test_names_of_no_layout_have_no_fingerprint(name):
+    with pytest.raises(UserError, match=rf"data is one of digits, cifar10.* parquet:PATH, not '{name}'"):
+        fingerprint(name)

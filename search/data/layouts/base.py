@@ -1,0 +1,187 @@
+"""What a layout gives of a data set: whether it is there, its identity, its sizes, and its training and test images.
+
+Modules of layouts load PyTorch where they read images and no sooner: names are checked before.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+
+from search.data.paths import TEST_SHARE
+from search.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from search.data.encoded import EncodedSplit
+    from search.data.images import ImageSource
+    from search.data.splits import Split
+
+    Parts = tuple[Split | EncodedSplit, Split | EncodedSplit, tuple[str, ...]]
+    Labelled = tuple[tuple[ImageSource, ...], Tensor]
+
+
+class Sizes(NamedTuple):
+    """Images to train with and to test with, classes, and channels of an image."""
+
+    train: int
+    test: int
+    num_classes: int
+    in_chs: int
+
+
+@dataclass(frozen=True)
+class DataSource(ABC):
+    """A data set, which need not be there.
+
+    Args:
+        name: as recipes and `--data` have it.
+    """
+
+    known_as: ClassVar[tuple[str, ...]]  # its names, as messages list them
+    name: str
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, name: str) -> Self | None:
+        """The data set of a name; None where it is of another layout.
+
+        Raises:
+            UserError: it is of this layout, but for what follows.
+        """
+
+    @property
+    def flip(self) -> bool:
+        """Whether a mirror image keeps its class, as far as the name tells."""
+        return True
+
+    def check(self) -> None:  # noqa: B027  nothing can be wrong with what is downloaded
+        """Raises:
+        UserError: it is not there, or not of its layout.
+        """
+
+    def fingerprint(self) -> str:
+        """Its identity, wherever it lies: its name, or digits of its content."""
+        return self.name
+
+    @abstractmethod
+    def sizes(self) -> Sizes:
+        """What `load` will give, without decoding or downloading an image.
+
+        Raises:
+            UserError: it is not what it should be.
+        """
+
+    @abstractmethod
+    def load(self, resolution: int) -> Parts:
+        """The training part and the test part, and the names of the classes; encoded images are for `resolution`.
+
+        Raises:
+            UserError: it can't be had, or is not what it should be.
+        """
+
+
+@dataclass(frozen=True)
+class ImageFiles(DataSource):
+    """A data set of encoded images in files, by its path: `KIND:PATH`, or `KIND:PATH?test=SHARE`.
+
+    Args:
+        test_share: of each class, held out for testing; None: the data have a test part of their own.
+    """
+
+    kind: ClassVar[str]  # before the colon
+    folder: Path
+    test_share: float | None = None
+
+    @classmethod
+    def at(cls, folder: Path, test_share: float | None = None) -> Self:
+        """The data set in a folder."""
+        share = "" if test_share is None else f"{TEST_SHARE}{test_share:g}"
+        return cls(f"{cls.kind}:{folder}{share}", folder, test_share)
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        kind, _, path = name.partition(":")
+        if kind != cls.kind:
+            return None
+        folder, query, text = path.rpartition(TEST_SHARE)
+        if not query:
+            return cls(name, Path(path))
+        try:
+            share = float(text)
+        except ValueError:
+            share = 0.0
+        if not 0.01 <= share <= 0.9:
+            raise UserError(
+                f"the share of images held out for testing goes from 0.01 to 0.9, not {text!r} as in {name!r}"
+            )
+        return cls(name, Path(folder), share)
+
+    def check(self) -> None:
+        if not self.folder.is_dir():
+            raise UserError(f"no folder {str(self.folder)!r} for data {self.name!r}")
+        self.check_parts()
+
+    def check_parts(self) -> None:
+        """Raises:
+        UserError: a training part is missing, or a test part is where it should not be, or the other way round.
+        """
+        if self.test_share is not None and self.has_test_part():
+            raise UserError(
+                f"{self.folder} has a test part of its own: {TEST_SHARE}{self.test_share:g} is for data without"
+            )
+        self.find_parts()
+
+    def fingerprint(self) -> str:
+        from search.data.fingerprint import files_digest
+
+        return files_digest(self.folder, self.files(), self.test_share)
+
+    def sizes(self) -> Sizes:
+        from search.data.labels import check_sizes
+
+        train, test, classes = self.load(1)
+        check_sizes(self.name, classes, train.labels, test.labels)
+        return Sizes(len(train), len(test), len(classes), train.in_chs)
+
+    def load(self, resolution: int) -> Parts:
+        from search.data.encoded import EncodedSplit
+        from search.data.splits import stratified
+
+        labelled, classes = self.read()
+        train, *rest = (EncodedSplit(sources, labels, resolution) for sources, labels in labelled)
+        if self.test_share is None:
+            return train, rest[0], classes
+        kept, held_out = stratified(train.labels, self.test_share)
+        return train.take(kept), train.take(held_out), classes
+
+    @classmethod
+    @abstractmethod
+    def may_be(cls, folder: Path) -> bool:
+        """Whether a folder looks like one of this layout."""
+
+    @abstractmethod
+    def has_test_part(self) -> bool:
+        """Whether the data have a part to test on, whatever else may be wrong with it."""
+
+    @abstractmethod
+    def find_parts(self) -> None:
+        """Raises:
+        UserError: a part that is needed is missing.
+        """
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files that a fingerprint is of."""
+
+    @abstractmethod
+    def read(self) -> tuple[list[Labelled], tuple[str, ...]]:
+        """The encoded images and labels of the training part and, where `test_share` is None, of the test part; and the
+        classes.
+
+        Raises:
+            UserError: they are not of their layout, or labels that no class has.
+        """

@@ -1,0 +1,76 @@
+"""Where the files of a data set lie: looked for before PyTorch is loaded."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from search.errors import UserError
+
+ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
+SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())  # of images in folders
+TEST_PARTS = ("test", "validation", "val")  # the first that has labels is the test part
+TEST_SHARE = "?test="  # before the share that is held out, at the end of a path
+
+
+def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> list[Path]:
+    """The files of the first of these parts that has any, in order.
+
+    Raises:
+        UserError: none has, and one must.
+    """
+    for part in parts:
+        for pattern in (f"{part}*.parquet", f"*/{part}*.parquet", f"{part}/*.parquet", f"*/{part}/*.parquet"):
+            if files := sorted(file for file in folder.glob(pattern) if not file.name.startswith(".")):
+                return files
+    if must:
+        raise UserError(f"no {' or '.join(f'{part}*.parquet' for part in parts)} in {folder}")
+    return []
+
+
+def class_folders(part: Path) -> tuple[str, ...]:
+    """The names of a part's classes: its folders in order, hidden ones left out."""
+    return tuple(sorted(path.name for path in part.iterdir() if path.is_dir() and not path.name.startswith(".")))
+
+
+def has_classes(part: Path) -> bool:
+    """Whether it is a folder with folders in it."""
+    return part.is_dir() and bool(class_folders(part))
+
+
+def training_folder(folder: Path) -> Path:
+    """Where the classes lie of an image folder without a test part: in `train`, or in itself.
+
+    Raises:
+        UserError: there are none.
+    """
+    part = folder / "train" if has_classes(folder / "train") else folder
+    if not has_classes(part):
+        raise UserError(f"imagefolder needs a folder for each class, but {folder} holds no folder")
+    return part
+
+
+def test_folder(folder: Path) -> Path:
+    """An image folder's test part: the first whose classes are the training part's; else the first with any.
+
+    Raises:
+        UserError: it has none, or no `train`.
+    """
+    train = folder / "train"
+    rule = (
+        f"imagefolder needs {train} and {folder / 'test'} (or val), with a folder for each class; "
+        f"{TEST_SHARE}0.2 after the path holds out a fifth where there is no test part"
+    )
+    parts = [folder / name for name in TEST_PARTS if (folder / name).is_dir()]
+    if not train.is_dir() or not parts:
+        raise UserError(rule)
+    if not (classes := class_folders(train)):
+        raise UserError(f"{rule}; {train} holds no folder")
+    labelled = {part: names for part in parts if (names := class_folders(part))}  # others may lie flat, without labels
+    if not labelled:
+        raise UserError(f"{rule}; {' and '.join(map(str, parts))} hold no folder")
+    return next((part for part, names in labelled.items() if names == classes), next(iter(labelled)))
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Files at any depth, in order, none of them hidden or in a hidden folder."""
+    matches = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(path for path in matches if not any(p.startswith(".") for p in path.relative_to(folder).parts))
