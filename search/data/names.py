@@ -34,7 +34,7 @@ def image_files(name: str) -> ImageFiles | None:
         UserError: the share to be held out is none.
     """
     sources = (layout.parse(name) for layout in LAYOUTS if issubclass(layout, ImageFiles))
-    return next((source for source in sources if source), None)  # type: ignore[return-value]
+    return next((source for source in sources if source), None)
 
 
 def check_data_name(name: str) -> None:
