@@ -7,6 +7,7 @@ in it.
 import json
 import os
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from search.errors import UserError
 __all__ = [
     "JsonLines",
     "check_writable",
+    "glob",
     "parse_json",
     "read_bytes",
     "read_json",
@@ -72,6 +74,19 @@ def parse_json(content: bytes, source: str) -> Any:
         return ghostnet.files.parse_json(content)
     except ValueError as error:
         raise UserError(f"{source} is not JSON: {error}") from None
+
+
+def glob(folder: Path, pattern: str) -> list[Path]:
+    """What a folder has of a pattern, in order, such as `*/trained.json`; nothing where there is no folder.
+
+    Raises:
+        OSError: a folder can't be read. `Path.glob` takes it for an empty one.
+    """
+    paths = [folder]
+    for part in pattern.split("/"):
+        folders = [path for path in paths if path.is_dir()]
+        paths = [path for each in folders for path in each.iterdir() if fnmatchcase(path.name, part)]
+    return sorted(paths)
 
 
 def check_writable(folder: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from search.data.images import ImageSource
 from search.data.labels import check_names, check_same
-from search.data.paths import SUFFIXES, class_folders, test_folder, training_folder
+from search.data.paths import SUFFIXES, class_folders, test_folder, training_folder, walk
 from search.errors import UserError
 from search.progress import say
 
@@ -39,7 +39,7 @@ def read_image_folder(folder: Path, one_part: bool = False) -> tuple[list[Labell
 def _read(part: Path, classes: tuple[str, ...]) -> Labelled:
     sources: list[ImageSource] = []
     labels: list[int] = []
-    skipped = Counter(_ending(path.name) for path in part.iterdir() if path.is_file() and not _hidden(path.name))
+    skipped = Counter(_ending(path.name) for path in part.iterdir() if path.is_file() and not path.name.startswith("."))
     for label, name in enumerate(classes):
         images, others = _images(part / name)
         skipped += others
@@ -57,20 +57,12 @@ def _images(folder: Path) -> tuple[list[str], Counter[str]]:
     """The images below a folder, in order, and how many other files there are by their endings."""
     images: list[tuple[str, str]] = []
     skipped: Counter[str] = Counter()
-    for root, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
-        folders[:] = [name for name in folders if not _hidden(name)]
-        for name in files:
-            if _hidden(name):
-                continue
-            if _ending(name) in SUFFIXES:
-                images.append((root, name))
-            else:
-                skipped[_ending(name)] += 1
+    for root, name in walk(folder):
+        if _ending(name) in SUFFIXES:
+            images.append((root, name))
+        else:
+            skipped[_ending(name)] += 1
     return [os.path.join(root, name) for root, name in sorted(images)], skipped
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".")
 
 
 def _ending(name: str) -> str:
@@ -79,7 +71,3 @@ def _ending(name: str) -> str:
 
 def _counts(endings: Counter[str]) -> str:
     return ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
-
-
-def _unreadable(error: OSError) -> None:
-    raise UserError(f"{error.filename}: {error.strerror}") from None

@@ -1,9 +1,11 @@
 """Where the files of a data set lie: looked for before PyTorch is loaded."""
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from search.errors import UserError
+from search.files import glob
 
 ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())  # of images in folders
@@ -19,7 +21,7 @@ def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> li
     """
     for part in parts:
         for pattern in (f"{part}*.parquet", f"*/{part}*.parquet", f"{part}/*.parquet", f"*/{part}/*.parquet"):
-            if files := sorted(file for file in folder.glob(pattern) if not file.name.startswith(".")):
+            if files := [file for file in glob(folder, pattern) if not file.name.startswith(".")]:
                 return files
     if must:
         raise UserError(f"no {' or '.join(f'{part}*.parquet' for part in parts)} in {folder}")
@@ -71,6 +73,21 @@ def test_folder(folder: Path) -> Path:
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Files at any depth, in order, none of them hidden or in a hidden folder."""
-    matches = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    return sorted(path for path in matches if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+    """Files at any depth, in order, none of them hidden or in a hidden folder; none where there is no folder."""
+    paths = (Path(root, name) for root, name in (walk(folder) if folder.is_dir() else ()))
+    return sorted(path for path in paths if path.suffix.lower() in suffixes and path.is_file())
+
+
+def walk(folder: Path) -> Iterator[tuple[str, str]]:
+    """The files at any depth, links to folders followed: each one's folder and its name. Hidden ones are left out.
+
+    Raises:
+        UserError: a folder can't be read.
+    """
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from ((root, name) for name in names if not name.startswith("."))
+
+
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename}: {error.strerror}") from None

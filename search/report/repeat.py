@@ -5,6 +5,7 @@ from typing import Any
 import tomli_w
 
 from search.export.manifest import read_manifest
+from search.files import glob
 from search.recipes.schema import Recipe
 from search.report import page
 from search.report.summary import Summary
@@ -25,7 +26,7 @@ def section(summary: Summary) -> str:
             "calibrated": table.protocol.finished,
             "latency table": table.content_sha256,
         }
-    manifests = sorted((summary.folder / "export").glob("*/manifest.json"))
+    manifests = glob(summary.folder / "export", "*/manifest.json")
     if manifests:
         versions = read_manifest(manifests[0].parent).get("versions", {})
         table_rows |= {f"{key} version": value for key, value in versions.items()}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from search.files import glob
 from search.progress import best_effort
 
 Curve = list[tuple[int, float]]  # step, value
@@ -24,6 +25,6 @@ def read_scalars(folder: Path) -> dict[str, Curve]:
 def run_scalars(folder: Path) -> dict[str, dict[str, Curve]]:
     """The curves of a run: of its supernet, and of every network that was trained fully."""
     folders = {"supernet": folder / "supernet", "parent": folder / "supernet/parent"}
-    folders |= {path.name: path for path in sorted((folder / "networks").glob("*/"))}
+    folders |= {path.name: path for path in glob(folder / "networks", "*") if path.is_dir()}
     scalars = {name: read_scalars(path / "tensorboard") for name, path in folders.items()}
     return {name: curves for name, curves in scalars.items() if curves}

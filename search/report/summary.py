@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ghostnet.arch import Arch
 from search.engine.log import read_trials
 from search.errors import UserError
-from search.files import JsonLines
+from search.files import JsonLines, glob
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.recipes.schema import Recipe
@@ -135,7 +135,7 @@ class Summary:
         """Time at work before the search on networks to correct the supernet by: a first search, and trainings."""
         folder = self.folder / "fidelity"
         first = sum(t["seconds"] for t in _trials(folder / "trials.jsonl", self.space))
-        return first + sum(read_trained(file).training.seconds for file in folder.glob("networks/*/trained.json"))
+        return first + sum(read_trained(file).training.seconds for file in glob(folder, "networks/*/trained.json"))
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -210,8 +210,9 @@ def _warnings(folder: Path, supernet: SupernetMetadata | None, result: SearchRes
         "Supernet": supernet,
         "Search": result,
     }
-    for file in sorted((folder / "networks").glob("**/trained.json")):
-        records[f"Network {file.parent.relative_to(folder / 'networks')}"] = read_trained(file)
+    networks = folder / "networks"
+    for file in sorted([*glob(networks, "*/trained.json"), *glob(networks, "*/seed-*/trained.json")]):
+        records[f"Network {file.parent.relative_to(networks)}"] = read_trained(file)
     return [f"{name}: {doubt}." for name, metadata in records.items() if metadata for doubt in metadata.warnings]
 
 
@@ -227,7 +228,7 @@ def _trials(log: Path, space: Space) -> list[dict[str, Any]]:
 def _of_trials(folder: Path, trials: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Trained networks that a search evaluated, by the names of their folders: their rows of its log."""
     known = {trial["arch"]: trial for trial in trials if trial["state"] == "complete"}
-    trained = {file.parent.name: read_trained(file).arch for file in (folder / "networks").glob("*/trained.json")}
+    trained = {file.parent.name: read_trained(file).arch for file in glob(folder / "networks", "*/trained.json")}
     return {name: known[arch] for name, arch in trained.items() if arch in known}
 
 
@@ -241,7 +242,7 @@ def _networks(
 ) -> list[TrainedNetwork]:
     networks = []
     parent = folder / "supernet/parent/trained.json"
-    trained = sorted((folder / "networks").glob("*/trained.json"))
+    trained = glob(folder / "networks", "*/trained.json")
     kinds: dict[str, Any] = (
         dict.fromkeys(chosen, "chosen") | dict.fromkeys(random_networks, "random") | {"parent": "parent"}
     )
@@ -249,7 +250,7 @@ def _networks(
         name, metadata = metadata_file.parent.name, read_trained(metadata_file)
         records = [
             metadata,
-            *(read_trained(other) for other in sorted(metadata_file.parent.glob("seed-*/trained.json"))),
+            *(read_trained(other) for other in glob(metadata_file.parent, "seed-*/trained.json")),
         ]
         trial, arch = chosen.get(name), Arch.load(metadata_file.parent / "arch.json")
         networks.append(

@@ -1,5 +1,7 @@
-"""A disk that is full at the n-th write, whichever it is: one line, what was there stays, and the next try goes on."""
+"""A disk that is full at the n-th write, whichever it is, and files and folders of another user: one line, what was
+there stays, and the next try goes on."""
 
+import ctypes
 import errno
 import json
 import os
@@ -9,11 +11,14 @@ import stat
 import subprocess
 import sys
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ghostnet import GhostNet
 from search import cli
@@ -269,3 +274,116 @@ def test_a_disk_that_is_really_full_or_read_only(small, monkeypatch, capsys):
     finally:
         monkeypatch.chdir(small)
         subprocess.run(["umount", disk], check=True)
+
+
+@contextmanager
+def closed(path: Path, mode: int = 0) -> Iterator[None]:
+    """A file or folder that gives this process no more than `mode`, as another user's; also where the process is root,
+    to whom the system shows everything but for two capabilities."""
+    before, system = path.stat().st_mode, ctypes.CDLL(None)
+    header, known, less = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
+    path.chmod(mode)
+    try:
+        if os.geteuid() == 0:
+            assert system.capget(header, known) == 0
+            less[:] = known[:]
+            less[0] &= ~0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH are not effective
+            assert system.capset(header, less) == 0
+        yield
+    finally:
+        if os.geteuid() == 0:
+            system.capset(header, known)
+        path.chmod(before)
+
+
+def everything(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+IMAGES = "--space small.toml --recipe recipe.toml --data imagefolder:pictures --out new"
+SHARDS = "--space small.toml --recipe recipe.toml --data parquet:shards --out new"
+EXPORT = "export trained --weights trained/weights.safetensors --to onnx,safetensors --out"
+ELSEWHERE = SEARCH.replace("--out found", "--out new")
+NOT_READABLE = [
+    ("recipe.toml", "run recipe.toml --out new"),
+    ("small.toml", "space small.toml"),
+    ("small.toml", f"{TRAIN}er"),
+    ("pictures", f"train {IMAGES}"),
+    ("pictures/train/b", f"train {IMAGES}"),
+    ("pictures/train/b/deeper", f"train {IMAGES}"),
+    ("pictures/test/a/3.png", f"train {IMAGES}"),
+    ("shards", f"train {SHARDS}"),
+    ("shards/more", f"train {SHARDS}"),
+    ("net", f"{TRAIN} --resume"),
+    ("net", ELSEWHERE),
+    ("net/supernet.json", ELSEWHERE),
+    ("net/supernet.safetensors", ELSEWHERE),
+    ("t.lat.json", ELSEWHERE),
+    ("t.lat.json", "cost digits:0.25x --latency t.lat.json"),
+    ("found", f"{SEARCH} --resume"),
+    ("found/trials.jsonl", f"{SEARCH} --resume"),
+    ("trained/trained.json", f"{RETRAIN} --resume"),
+    ("trained/arch.json", "cost trained"),
+    ("trained/weights.safetensors", f"{EXPORT} new"),
+    ("exported/manifest.json", "export verify exported"),
+    ("exported/model.onnx", "export verify exported"),
+    ("run/run.json", "report run"),
+    ("run/search", "report run"),
+    ("run/networks/A", "report run"),
+    ("run/report", "report run"),
+]
+NOT_WRITABLE = [
+    (".", f"{TRAIN}er"),
+    (".", f"{TRAIN}er/inside"),
+    (".", ELSEWHERE),
+    (".", LATENCY.replace("t.lat", "new.lat")),
+    (".", f"{RETRAIN}er"),
+    (".", f"{EXPORT} new"),
+    (".", "run recipe.toml"),
+    (".", "init pictures --size 32 --flops-budget 1M"),
+    ("net", f"{TRAIN} --resume"),
+    ("found", f"{SEARCH} --resume"),
+    ("run", "run recipe.toml --out run --resume"),
+    ("run/report", "report run"),
+]
+
+
+def test_what_belongs_to_another_user_costs_a_line_and_nothing_else(small, monkeypatch, capsys):
+    monkeypatch.chdir(small / "unbroken")
+    rng = np.random.default_rng(0)
+    for name in ("train/a", "train/b/deeper", "test/a", "test/b"):
+        Path("pictures", name).mkdir(parents=True)
+        for k in range(30):
+            pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(Path("pictures", name, f"{k}.png"))
+    for name in ("all/train-0.parquet", "more/train-1.parquet", "all/test-0.parquet"):
+        Path("shards", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("shards", name).touch()
+    made_up_run(Path("run"))
+    for command in (TRAIN, LATENCY, SEARCH, RETRAIN, f"{EXPORT} exported", "report run"):
+        code, message = ghostnas(monkeypatch, capsys, *command.split())
+        assert code == 0, message
+    before = everything(Path())
+    for mode, cases in ((0, NOT_READABLE), (0o555, NOT_WRITABLE)):
+        for name, command in cases:
+            with closed(Path(name), mode):
+                code, message = ghostnas(monkeypatch, capsys, *command.split())
+            assert code == 2 and message.count("\n") == 1, (name, command, message)
+            assert re.search("Permission denied|can be written to", message) and Path(name).name in message, message
+            assert everything(Path()) == before, (name, command)
+
+
+def test_a_run_whose_folders_belong_to_another_user_goes_on_once_they_are_given(small, monkeypatch, capsys):
+    monkeypatch.chdir(small / "unbroken")
+    assert ghostnas(monkeypatch, capsys, *["run", "recipe.toml", "--out", "out"])[0] == 0
+    monkeypatch.chdir(small / "broken")
+    stages = ("supernet", "latency", "search", "networks", "export", "report")
+    for stage in stages:
+        Path("out", stage).mkdir(parents=True)
+    shutil.copy(small / "unbroken/out/run.json", "out")
+    for stage in stages:
+        with closed(Path("out", stage), 0o555):
+            code, message = ghostnas(monkeypatch, capsys, *["run", "recipe.toml", "--out", "out", "--resume"])
+        assert code == 2 and re.fullmatch(rf"ghostnas: \S*out/{stage}\S*: Permission denied\n", message), message
+    assert ghostnas(monkeypatch, capsys, *["run", "recipe.toml", "--out", "out", "--resume"])[0] == 0
+    assert contents(small / "broken") == contents(small / "unbroken")

@@ -61,6 +61,15 @@ def test_an_image_folder_is_what_is_in_it(change, tmp_path):
     assert fingerprint(f"imagefolder:{moved}") != before
 
 
+def test_classes_that_are_links_are_part_of_an_image_folder(tmp_path):
+    alone, linked = pictures(tmp_path / "alone"), pictures(tmp_path / "linked")
+    (linked / "train/cat").rename(tmp_path / "cat")
+    (linked / "train/cat").symlink_to(tmp_path / "cat")
+    assert fingerprint(f"imagefolder:{linked}") == fingerprint(f"imagefolder:{alone}")
+    flip_a_byte(tmp_path / "cat/2.png", 100)
+    assert fingerprint(f"imagefolder:{linked}") != fingerprint(f"imagefolder:{alone}")
+
+
 def test_parquet_is_what_is_in_it(tmp_path):
     before = fingerprint(f"parquet:{parquet_folder(tmp_path / 'a')}")
     assert fingerprint(f"parquet:{parquet_folder(tmp_path / 'b')}") == before
