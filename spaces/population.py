@@ -42,11 +42,15 @@ def sample(space: Space, rng: np.random.Generator, count: int, window: Windows =
     return np.concatenate([inside, _random_walk(space, rng, count - len(inside), budget)])
 
 
-def sample_evenly(space: Space, rng: np.random.Generator, count: int) -> Codes:
-    """`count` networks spread evenly over multiply-adds, cheapest first: of many uniform ones, those nearest to a
-    random target in each of as many equal stretches between their 0.5th and 99.5th percentile: [count, genes]. All are
-    different if the space has that many."""
-    codes = np.unique(sample(space, rng, max(POPULATION, 2 * count)), axis=0)
+def sample_evenly(space: Space, rng: np.random.Generator, count: int, window: Windows = None) -> Codes:
+    """`count` networks spread evenly over multiply-adds, cheapest first: of many uniform ones (inside the window, where
+    there is one), those nearest to a random target in each of as many equal stretches between their 0.5th and 99.5th
+    percentile: [count, genes]. All are different if the space has that many.
+
+    Raises:
+        SpaceError: as `sample`.
+    """
+    codes = np.unique(sample(space, rng, max(POPULATION, 2 * count), window), axis=0)
     macs = macs_table(space).total(codes)
     order = np.argsort(macs, kind="stable")
     low, high = np.quantile(macs, (0.005, 0.995))

@@ -23,13 +23,12 @@ from scipy.stats import kendalltau
 
 from ghostnet import Arch, GhostNet, Transplants
 from ghostnet.parent import load_parent
-from search.data.datasets import load
+from search.data.datasets import load_data
 from search.files import read_json, write_json, write_text
-from search.recipes.schema import Training
-from search.recipes.schema import load as load_recipe
+from search.recipes.schema import Training, load_recipe
 from search.training.evaluate import accuracy
 from search.training.inherited import fitting_images
-from spaces.custom import space_of
+from spaces.custom import parse_space
 
 HERE = Path(__file__).parent
 RESULT = "transplants.json"
@@ -106,8 +105,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    space = space_of(load_recipe("cifar10-small").space)
-    data = load(arguments.data, space.resolution, arguments.train_images)
+    space = parse_space(load_recipe("cifar10-small").space)
+    data = load_data(arguments.data, space.resolution, arguments.train_images)
     parent = load_parent(arguments.parent)
     images = fitting_images(data, arguments.images, Training(epochs=1))
     path = arguments.out / RESULT

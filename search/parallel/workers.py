@@ -5,10 +5,11 @@ import math
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,6 +27,7 @@ from search.training.supernet import read_metadata
 from search.training.supernets import make_supernet
 from spaces.space import Space
 
+T, R = TypeVar("T"), TypeVar("R")
 TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
 
 
@@ -105,27 +107,46 @@ class RayWorkers:
 
     def evaluate(self, inherited: InheritedAccuracy, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]:
         """Inherited accuracies as they are measured; each process holds the supernet once."""
+        yield from self.map(partial(_Evaluator, inherited.supernet, inherited.config), waiting)
+
+    def map(self, function: Callable[[Data], Callable[[T], R]], items: Sequence[T]) -> Iterator[R]:
+        """A function's results as they come.
+
+        Args:
+            function: makes the function from the data, once in each process; at a module's level, to be found there.
+        """
         from ray.util import ActorPool
 
-        shared = self.ray.put((inherited.supernet, inherited.config))
+        shared = self.ray.put(function)
         kind = self.ray.remote(max_restarts=TRIES, max_task_retries=TRIES, **self.needs)
-        actors: list[Any] = [kind(_Evaluator).remote(shared, self.data) for _ in range(min(self.workers, len(waiting)))]
-        pool = ActorPool(actors)
-        yield from pool.map_unordered(lambda actor, item: actor.evaluate.remote(*item), waiting)
-        for actor in actors:
-            self.ray.kill(actor)
+        actors: list[Any] = [kind(_Caller).remote(shared, self.data) for _ in range(min(self.workers, len(items)))]
+        try:
+            yield from ActorPool(actors).map_unordered(lambda actor, item: actor.call.remote(item), items)
+        finally:
+            for actor in actors:
+                self.ray.kill(actor)
+
+
+class _Caller:
+    """A worker that has a function made once."""
+
+    def __init__(self, function: Callable[[Data], Callable[[Any], Any]], data: Data) -> None:
+        torch.set_num_threads(1)
+        self.function = function(data)
+
+    def call(self, item: Any) -> Any:
+        return self.function(item)
 
 
 class _Evaluator:
-    """A worker that evaluates sub-networks of one supernet."""
+    """Evaluates sub-networks of one supernet."""
 
-    def __init__(self, trained: tuple[WeightSource, Training], data: Data) -> None:
-        torch.set_num_threads(1)
-        supernet, config = trained
+    def __init__(self, supernet: WeightSource, config: Training, data: Data) -> None:
         self.accuracy = InheritedAccuracy(supernet, data, config)
         self.accuracy.prepare()
 
-    def evaluate(self, name: str, arch: Arch) -> tuple[str, float]:
+    def __call__(self, item: tuple[str, Arch]) -> tuple[str, float]:
+        name, arch = item
         return name, self.accuracy(arch)
 
 

@@ -1,0 +1,316 @@
+"""Publishes what there is of the benchmark: ghostbench.json, README.md and ghostbench.png, from the logs of `make.py`.
+
+python results/ghostbench/page.py [--latency T.lat.json]
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+from networks import MOST_MACS, read_networks
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+from trainings import HERE, LIST, plan, read_log
+
+from search.accuracy.ghostbench import (
+    BenchmarkFile,
+    BenchmarkNetwork,
+    BenchmarkRun,
+    GhostBench,
+    Start,
+    format_evaluator,
+    load_ghostbench,
+    save_ghostbench,
+)
+from search.accuracy.ranking_study import seed_tau, within_bins
+from search.bootstrap import interval
+from search.errors import UserError
+from search.figures.style import SERIES, canvas, png
+from search.files import write_bytes, write_text
+from search.latency.predictor import Predictor
+from search.latency.table import LatencyTable, describe
+from search.recipes.schema import load_recipe
+from spaces.custom import parse_space, space_to_dict
+from spaces.population import format_count
+from spaces.tables import macs_table, params_table
+
+BINS = 5
+DRAWS = 200  # of a bootstrap
+LEAST = 20  # networks that a rank correlation is given for
+Floats = NDArray[np.float64]
+
+
+def assemble(work: Path, latency: Path | None) -> BenchmarkFile:
+    """The benchmark as far as the logs have come.
+
+    Raises:
+        UserError: there are no logs, or they are of different data.
+    """
+    space = parse_space(load_recipe("cifar10-small").space)
+    logs = {start: read_log(work, start) for start in get_args(Start)}
+    headers = {start: of for start, (of, _) in logs.items() if of}
+    if not headers:
+        raise UserError(f"{work} has no trainings: `make.py` does them")
+    shared = ("data", "fingerprint", "training_images", "search_images", "test_images")
+    about, *others = [{key: of[key] for key in shared} for of in headers.values()]
+    if any(other != about for other in others):
+        raise UserError(f"the logs in {work} are of different data")
+    table = LatencyTable.load(latency) if latency else None
+    listed = read_networks(LIST, space).networks
+    codes = np.array([row.code for row in listed])
+    ms = Predictor(table, space)(codes).latency_ms.tolist() if table else [None] * len(codes)
+    runs = [run for _, rows in logs.values() for run in rows]
+    networks = []
+    for row, milliseconds, macs, params in zip(
+        listed, ms, macs_table(space).total(codes), params_table(space).total(codes), strict=True
+    ):
+        arch = space.decode(np.array(row.code)).id
+        networks.append(
+            BenchmarkNetwork(
+                arch=arch,
+                code=row.code,
+                kind=row.kind,
+                macs=int(macs),
+                params=int(params),
+                latency_ms=milliseconds and round(milliseconds, 6),
+                runs=[BenchmarkRun(**run.model_dump(exclude={"arch"})) for run in runs if run.arch == arch],
+            )
+        )
+    described = describe(table) if table else None
+    return BenchmarkFile(
+        space=space_to_dict(space),
+        **about,
+        fresh=headers.get("fresh", {}).get("recipe", {}),
+        tuned=headers.get("transplanted", {}).get("recipe", {}),
+        parent=headers.get("transplanted", {}).get("parent"),
+        latency=described and f"{described['runtime']}, {described['device']}",
+        networks=networks,
+    )
+
+
+class Ranking(NamedTuple):
+    """How a figure ranks networks as a target does: Kendall's tau, its 95 % interval, and inside bins of like
+    multiply-adds."""
+
+    networks: int
+    tau: float
+    low: float
+    high: float
+    inside: float
+
+
+def ranking(predictor: Floats, target: Floats, macs: Floats) -> Ranking | None:
+    """Kendall's tau over all networks and over the pairs inside a bin; None where there are too few."""
+    count = len(target)
+    if count < LEAST:
+        return None
+    order = np.argsort(macs, kind="stable")
+    x, y, group = predictor[order], target[order], np.arange(count) * BINS // count
+    low, high = interval(
+        lambda picks: kendalltau(x[picks], y[picks]).statistic, count, np.random.default_rng(0), draws=DRAWS
+    )
+    return Ranking(count, float(kendalltau(x, y).statistic), float(low), float(high), within_bins(x, y, group))
+
+
+Figure = Callable[[BenchmarkNetwork], float | None]
+
+
+def of_run(evaluator: str, split: str, epoch: int | None = None) -> Figure:
+    """A network's accuracy on a split after an epoch, the last one where None; by the first seed."""
+
+    def figure(network: BenchmarkNetwork) -> float | None:
+        for run in network.runs:
+            if format_evaluator(run) == evaluator and run.seed == 0:
+                return getattr(run, split)[-1 if epoch is None else epoch - 1]
+        return None
+
+    return figure
+
+
+COSTS: dict[str, Figure] = {
+    "multiply-adds": lambda network: network.macs,
+    "parameters": lambda network: network.params,
+    "latency": lambda network: network.latency_ms,
+}
+TRANSPLANTS = {
+    f"transplanted, {e} epochs" if e else "transplanted, as it is": of_run(f"tuned:{e}", "search") for e in (0, 1, 3)
+}
+EARLY = {f"the same training after epoch {e}": of_run("trained:5", "search", e) for e in (1, 2, 3, 4, 5)}
+TARGETS: dict[str, tuple[Figure, dict[str, Figure]]] = {
+    "from fresh weights, 5 epochs": (of_run("trained:5", "test"), COSTS | EARLY | TRANSPLANTS),
+    "transplanted, 3 epochs": (
+        of_run("tuned:3", "test"),
+        COSTS | TRANSPLANTS | {"from fresh weights, 5 epochs": of_run("trained:5", "search")},
+    ),
+    "transplanted, 10 epochs": (
+        of_run("tuned:10", "test"),
+        COSTS | TRANSPLANTS | {"from fresh weights, 5 epochs": of_run("trained:5", "search")},
+    ),
+}
+
+
+def rankings(bench: GhostBench, target: Figure, predictors: dict[str, Figure]) -> dict[str, Ranking]:
+    """How each figure ranks the networks of which both are known."""
+    result = {}
+    for name, predictor in predictors.items():
+        both = [(predictor(n), target(n), n.macs) for n in bench.record.networks]
+        known = np.array([row for row in both if None not in row], float).reshape(-1, 3)
+        if each := ranking(*known.T):
+            result[name] = each
+    return result
+
+
+def ceiling(bench: GhostBench, evaluator: str) -> dict[str, float] | None:
+    """Kendall's tau between two seeds' test accuracies, over all networks with several seeds and inside bins."""
+    seeds: dict[str, list[float]] = {}
+    for network in bench.record.networks:
+        seeds[network.arch] = [run.test[-1] for run in network.runs if format_evaluator(run) == evaluator]
+    count = max(map(len, seeds.values()))
+    several = sorted((n for n in bench.record.networks if len(seeds[n.arch]) == count), key=lambda n: n.macs)
+    if count < 2 or len(several) < LEAST:
+        return None
+    values = np.array([seeds[n.arch] for n in several])
+    group = np.arange(len(several)) * BINS // len(several)
+    pairs = [(a, b) for a in range(count) for b in range(a)]
+    inside = [within_bins(values[:, a], values[:, b], group) for a, b in pairs]
+    return {
+        "networks": len(several),
+        "seeds": count,
+        "tau": seed_tau(values.tolist()) or 0.0,
+        "inside": float(np.mean(inside)),
+        "points": 100 * float(np.sqrt(values.var(1, ddof=1).mean())),
+    }
+
+
+def progress(bench: GhostBench) -> list[str]:
+    """How much is done, and what it took: a table's rows."""
+    archs = [bench.arch(name) for name in bench.names]
+    planned = [each for start in get_args(Start) for each in plan(start, archs)]
+    wanted = Counter((each.start, each.epochs, each.seed > 0) for each in planned)
+    lines = []
+    for (start, epochs, other_seeds), count in wanted.items():
+        runs = [
+            run
+            for network in bench.record.networks
+            for run in network.runs
+            if (run.start, run.epochs, run.seed > 0) == (start, epochs, other_seeds)
+        ]
+        name = f"{'trained' if start == 'fresh' else 'tuned'}:{epochs}" + (", other seeds" if other_seeds else "")
+        seconds = f"{np.median([run.seconds for run in runs]):.1f}" if runs else "-"
+        best = f"{max(run.test[-1] for run in runs):.1%}" if runs else "-"
+        middle = f"{np.median([run.test[-1] for run in runs]):.1%}" if runs else "-"
+        lines.append(f"| `{name}` | {len(runs)} of {count} | {seconds} | {middle} | {best} |")
+    return lines
+
+
+def page(bench: GhostBench) -> str:
+    """README.md."""
+    record, kinds = bench.record, Counter(network.kind for network in bench.record.networks)
+    started = sum(bool(network.runs) for network in record.networks)
+    lines = [
+        "# GhostBench",
+        "",
+        f"{len(bench)} networks of `cifar16` (1.6 x 10^9 networks; GhostNet's first five rows at 16 x 16 pixels), each",
+        "trained from fresh weights and transplanted from one parent, to test search methods on in seconds. "
+        f"**So far {started} of {len(bench)}",
+        "networks have a training**; the table says which.",
+        "",
+        "```python",
+        "from pathlib import Path",
+        "from search.accuracy.ghostbench import load_ghostbench",
+        "",
+        'bench = load_ghostbench(Path("results/ghostbench/ghostbench.json"))',
+        'for name in bench.having("trained:5"):',
+        '    run = bench.query(name, "trained:5")       # or tuned:0, tuned:1, ...; seed=1',
+        "    run.search, run.test, run.seconds          # top-1 after every epoch; one core's seconds",
+        "    bench.arch(name), bench.network(name).macs",
+        "```",
+        "",
+        f"Of the networks {kinds['even']} are spread evenly over multiply-adds, up to {format_count(MOST_MACS)}; "
+        f"{kinds['front']} are of the front that unit losses",
+        f"predict against multiply-adds, {kinds['mutant']} are mutants of such. They stand in an order of which each "
+        "beginning is even over multiply-adds.",
+        f"Trained on {record.training_images:,} images of CIFAR-10. A method goes by the search split "
+        f"({record.search_images:,} images) and is judged by the test split",
+        f"({record.test_images:,}). `trained:E` is from fresh weights, `tuned:E` transplanted and tuned, with the "
+        "parent as teacher, for E",
+        "epochs.",
+        "",
+        "| run | done | seconds, median | test accuracy, median | best |",
+        "|---|---|---|---|---|",
+        *progress(bench),
+        "",
+        "Seconds are one core's CPU time for fitting and training, without evaluations and without the teacher's,",
+        "which is asked once for all networks. They were taken on a machine that did other work, too.",
+        "",
+    ]
+    if record.parent:
+        lines += [
+            f"The parent (`parent/`, {record.parent.arch}) has {record.parent.test_accuracy:.2%} of the test images.",
+            "",
+        ]
+    if record.latency:
+        lines += [f"Latencies are predicted: {record.latency}.", ""]
+    lines += ["## What ranks them", ""]
+    for evaluator, name in (("trained:5", "from fresh weights, 5 epochs"), ("tuned:3", "transplanted, 3 epochs")):
+        if c := ceiling(bench, evaluator):
+            lines += [
+                f"**Noise, {name}**: two seeds rank {c['networks']} networks with Kendall's tau {c['tau']:.2f}, and "
+                f"inside bins {c['inside']:.2f}; a seed's",
+                f"standard deviation is {c['points']:.2f} points. Nothing that is measured once can rank them better.",
+                "",
+            ]
+    for name, (target, predictors) in TARGETS.items():
+        if rows := rankings(bench, target, predictors):
+            lines += [
+                f"**{name[0].upper()}{name[1:]}** (test accuracy), by the search split or by costs; 95 % intervals",
+                f"over networks; in the last column inside {BINS} bins of like multiply-adds:",
+                "",
+                "| ranked by | networks | tau | inside bins |",
+                "|---|---|---|---|",
+                *(
+                    f"| {k} | {r.networks} | {r.tau:.2f} ({r.low:.2f} to {r.high:.2f}) | {r.inside:.2f} |"
+                    for k, r in rows.items()
+                ),
+                "",
+            ]
+    lines += ["![accuracy over multiply-adds](ghostbench.png)", "", "The command: `make.py`; this page: `page.py`.", ""]
+    return "\n".join(lines)
+
+
+def picture(bench: GhostBench) -> bytes:
+    """Test accuracy over multiply-adds, of each kind of run."""
+    with canvas(4.4, 7.0) as (figure, axis):
+        for colour, evaluator in zip(SERIES, ("trained:5", "tuned:0", "tuned:1", "tuned:3", "tuned:10"), strict=False):
+            value = of_run(evaluator, "test")
+            points = [(n.macs / 1e6, 100 * v) for n in bench.record.networks if (v := value(n)) is not None]
+            if points:
+                axis.scatter(
+                    *zip(*points, strict=True), s=9, alpha=0.7, color=colour, label=f"{evaluator} ({len(points)})"
+                )
+        if bench.record.parent:
+            axis.axhline(100 * bench.record.parent.test_accuracy, linewidth=0.8, linestyle=":", color="black")
+        axis.set(xlabel="million multiply-adds", ylabel="top-1, % of the test images")
+        axis.legend(loc="lower right")
+    return png(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="the folder that `make.py` writes")
+    parser.add_argument("--latency", type=Path, help="a latency table of cifar16")
+    parser.add_argument("--out", type=Path, default=HERE)
+    arguments = parser.parse_args()
+    file = arguments.out / "ghostbench.json"
+    save_ghostbench(file, assemble(arguments.work, arguments.latency))
+    bench = load_ghostbench(file)
+    write_text(arguments.out / "README.md", page(bench))
+    write_bytes(arguments.out / "ghostbench.png", picture(bench))
+    print(f"{file}: {file.stat().st_size:,} bytes, {sum(len(n.runs) for n in bench.record.networks)} trainings")
+
+
+if __name__ == "__main__":
+    main()

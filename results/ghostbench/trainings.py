@@ -1,0 +1,272 @@
+"""The trainings of the benchmark: which there are, in which order, how one is done, and the log of those that are done.
+
+Seconds are those of one core (CPU time), so that other work on the machine counts for little. What the parent says of
+an image is asked once for all networks and counted for none.
+"""
+
+import copy
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghostnet import Arch, GhostNet, Transplants
+from ghostnet.parent import load_parent
+from search.accuracy.ghostbench import BenchmarkRun, Start
+from search.data.datasets import Data
+from search.files import JsonLines
+from search.identity import Identity, check_same
+from search.recipes.schema import Training
+from search.records import ArchId, parse_record
+from search.training.evaluate import accuracy
+from search.training.inherited import fitting_images
+from search.training.loop import fit
+from search.training.metadata import WITHOUT_EFFECT, weights_id
+from search.training.retrain import Loss
+from search.training.teacher import Teacher, load_teacher
+from spaces.space import Space
+
+HERE = Path(__file__).parent
+PARENT, LIST = HERE / "parent", HERE / "networks.json"
+FRESH_EPOCHS = 5
+TUNED_EPOCHS, LONG_EPOCHS = (0, 1, 3), 10
+LONG = SEVERAL = 100  # networks that are tuned for `LONG_EPOCHS`, and those that are trained by several seeds
+SEEDS = (0, 1, 2)
+FITTING_IMAGES = 2048
+NO_CHECKPOINTS = 1e9  # seconds between them: a training that is killed is done again
+COMMON = {"epochs": 1.0, "batch_size": 128, "checkpoint_seconds": NO_CHECKPOINTS}
+FRESH = Training(**COMMON, lr=0.2, weight_decay=5e-4, warmup_epochs=0.5)
+TUNED = Training(
+    **COMMON,
+    optimizer="adamw",
+    lr=0.004,
+    weight_decay=0.05,
+    label_smoothing=0.0,
+    distill=0.9,
+    temperature=2.0,
+    warmup_epochs=0.2,
+)
+
+
+class LoggedRun(BenchmarkRun):
+    """A finished training: a line of a log."""
+
+    arch: ArchId
+
+    @property
+    def planned_key(self) -> tuple[str, str, int, int]:
+        """The `key` of what was planned."""
+        return self.arch, *self.key
+
+
+class RunLog:
+    """The finished trainings with one start, in a file that begins with what they are of.
+
+    Raises:
+        UserError: the file is of other trainings, or a line breaks a rule.
+    """
+
+    def __init__(self, folder: Path, start: Start, of: Identity) -> None:
+        self.lines = JsonLines(folder / f"{start}.jsonl")
+        recorded, self.runs = read_log(folder, start)
+        if recorded:
+            check_same(recorded, of, f"{self.lines.path} is of other trainings")
+        else:
+            self.lines.append(dict(of))
+        self.keys = {run.planned_key for run in self.runs}
+
+    def append(self, run: LoggedRun) -> None:
+        """Adds a finished training; it is on the disk when this returns."""
+        self.lines.append(run.model_dump(mode="json"))
+
+
+def read_log(folder: Path, start: Start) -> tuple[dict[str, Any], list[LoggedRun]]:
+    """What the trainings of a log are of, and those that are finished; nothing where there is no log.
+
+    Raises:
+        UserError: a line breaks a rule.
+    """
+    log = JsonLines(folder / f"{start}.jsonl")
+    of, *rows = [*log] or [{}]
+    return of, [parse_record(LoggedRun, row, log.line_name(k)) for k, row in enumerate(rows, 2)]
+
+
+def header(start: Start, space: Space, data: Data, parent: Path) -> dict[str, Any]:
+    """What the trainings with a start are of."""
+    config = FRESH if start == "fresh" else TUNED
+    of: dict[str, Any] = {
+        "start": start,
+        "space_id": space.id,
+        "data": data.name.partition(":")[0],
+        "fingerprint": data.fingerprint,
+        "training_images": len(data.train),
+        "search_images": len(data.search),
+        "test_images": len(data.test),
+        "recipe": config.model_dump(mode="json", exclude={"epochs", *WITHOUT_EFFECT}),
+    }
+    if start == "transplanted":
+        net = load_parent(parent)
+        known = {"arch": net.arch.id, "weights": weights_id(parent), "test_accuracy": accuracy(net, data, data.test)}
+        of |= {"parent": known, "fitting_images": FITTING_IMAGES}
+    return of
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A training that is to be done."""
+
+    arch: Arch
+    start: Start
+    epochs: int
+    seed: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What tells it from all others."""
+        return self.arch.id, self.start, self.epochs, self.seed
+
+
+def plan(start: Start, archs: Sequence[Arch]) -> Iterator[Planned]:
+    """All trainings with that start, in the order in which they are done: what is there at any time is of use. First
+    each network once, then longer trainings and other seeds, each over the networks in their order."""
+    several = archs[:SEVERAL]
+    if start == "fresh":
+        for seed in SEEDS:
+            for arch in several if seed else archs:
+                yield Planned(arch, start, FRESH_EPOCHS, seed)
+        return
+    *short, longer = TUNED_EPOCHS
+    for arch in archs:
+        yield from (Planned(arch, start, epochs) for epochs in short)
+    yield from (Planned(arch, start, longer) for arch in archs)
+    yield from (Planned(arch, start, LONG_EPOCHS) for arch in archs[:LONG])
+    for seed in SEEDS[1:]:
+        for epochs in filter(None, TUNED_EPOCHS):  # a transplant as it is has no seed
+            yield from (Planned(arch, start, epochs, seed) for arch in several)
+
+
+class RememberingTeacher:
+    """A teacher that is asked once about each batch: networks that are trained by one seed see the same ones."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+        self.known: dict[bytes, Tensor] = {}
+        self.seconds = 0.0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] -> logits [B, classes]"""
+        begun = time.process_time()
+        content = images.permute(0, 2, 3, 1).contiguous().numpy()  # as it lies in memory: nothing is copied
+        key = hashlib.blake2b(content, digest_size=16).digest()
+        if key not in self.known:
+            self.known[key] = self.teacher(images)
+        self.seconds += time.process_time() - begun
+        return self.known[key]
+
+
+class Trainer:
+    """Does planned trainings, each on one core, until the time is over.
+
+    Args:
+        parent: the folder of the parent; only what is transplanted needs it.
+        until: `time.time()` after which no training begins.
+    """
+
+    def __init__(self, parent: Path, until: float, data: Data) -> None:
+        torch.set_num_threads(1)
+        self.parent, self.until, self.data = parent, until, data
+        self.transplant = lru_cache(maxsize=1)(self._transplant)  # 0 epochs and 1 follow each other
+        self._transplants: Transplants | None = None
+        self._teacher: RememberingTeacher | None = None
+
+    def __call__(self, planned: Planned) -> LoggedRun | None:
+        """The training's result; None where the time is over."""
+        if time.time() > self.until:
+            return None
+        if planned.start == "fresh":
+            generator = torch.Generator().manual_seed(planned.seed)
+            net, seconds = GhostNet(planned.arch, self.data.num_classes, self.data.in_chs, generator=generator), 0.0
+        else:
+            net, seconds = self.transplant(planned.arch)
+            net = copy.deepcopy(net)
+        net = net.to(memory_format=torch.channels_last).train()
+        looks = _Looks(self.data)
+        if planned.epochs:
+            seconds += self._train(net, planned, looks)
+        else:
+            looks(net)
+        return LoggedRun(
+            arch=planned.arch.id,
+            start=planned.start,
+            epochs=planned.epochs,
+            seed=planned.seed,
+            search=looks.search,
+            test=looks.test,
+            seconds=round(seconds, 2),
+            look_seconds=round(looks.search_seconds / len(looks.search), 3),
+        )
+
+    def _train(self, net: GhostNet, planned: Planned, looks: "_Looks") -> float:
+        """Trains the network and looks at it after every epoch; returns the seconds of the training alone."""
+        config = (FRESH if planned.start == "fresh" else TUNED).model_copy(
+            update={"epochs": float(planned.epochs), "probes": planned.epochs}
+        )
+        teacher = None if planned.start == "fresh" else self.teacher
+        loss = Loss(self.data, config, teacher)
+        begun = time.process_time()
+        asked = teacher.seconds if teacher else 0.0
+        with tempfile.TemporaryDirectory(prefix="ghostbench-") as folder:
+            fit(
+                net,
+                self.data,
+                config,
+                lambda images, labels, rng: loss(net(images), labels, images),
+                checkpoint=Path(folder) / "checkpoint.pt",
+                identity={},
+                seed=planned.seed,
+                device=torch.device("cpu"),
+                title=f"{planned.start} {planned.arch.id}, {planned.epochs} epochs",
+                probe=looks,
+            )
+        others = looks.seconds + (teacher.seconds - asked if teacher else 0.0)
+        return time.process_time() - begun - others
+
+    def _transplant(self, arch: Arch) -> tuple[GhostNet, float]:
+        """A fitted network, and the seconds that it took."""
+        if self._transplants is None:
+            images = fitting_images(self.data, FITTING_IMAGES, TUNED)
+            self._transplants = Transplants(load_parent(self.parent), images)
+        begun = time.process_time()
+        net = self._transplants.extract(arch)
+        return net, time.process_time() - begun
+
+    @property
+    def teacher(self) -> RememberingTeacher:
+        if self._teacher is None:
+            self._teacher = RememberingTeacher(load_teacher(f"network:{self.parent}", self.data, torch.device("cpu")))
+        return self._teacher
+
+
+class _Looks:
+    """Accuracies on the search split and on the test split, each time a network is looked at."""
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.search: list[float] = []
+        self.test: list[float] = []
+        self.seconds = self.search_seconds = 0.0
+
+    def __call__(self, net: nn.Module) -> dict[str, float]:
+        begun = time.process_time()
+        self.search.append(accuracy(net, self.data, self.data.search))
+        self.search_seconds += time.process_time() - begun
+        self.test.append(accuracy(net, self.data, self.data.test))
+        self.seconds += time.process_time() - begun
+        return {"accuracy/search": self.search[-1]}

@@ -1,0 +1,288 @@
+"""GhostBench: what its reader refuses, the list of its networks, and trainings that are killed and gone on with."""
+
+import json
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest
+
+from ghostnet.cost import cost
+from search.accuracy.ghostbench import BenchmarkFile, GhostBench, format_evaluator, load_ghostbench, save_ghostbench
+from search.data.datasets import load_data
+from search.errors import UserError
+from search.recipes.schema import Training, load_recipe
+from search.training.retrain import retrain
+from search.training.supernets import widest
+from spaces import named_space
+from spaces.custom import parse_space, space_to_dict
+from spaces.tables import params_table
+
+STUDY = Path(__file__).parents[3] / "results" / "ghostbench"
+SPACE = parse_space(load_recipe("cifar10-small").space)
+CPU = torch.device("cpu")
+
+
+def run(start="fresh", epochs=2, seed=0, accuracies=(0.25, 0.5), **changes):
+    values = {"start": start, "epochs": epochs, "seed": seed, "search": [*accuracies], "test": [*accuracies]}
+    return values | {"seconds": 3.5, "look_seconds": 0.5} | changes
+
+
+@pytest.fixture
+def content():
+    """A benchmark of three networks, as JSON values."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for code in SPACE.sample_codes(rng, 3):
+        arch = SPACE.decode(code)
+        costs = cost(arch, SPACE.num_classes, SPACE.in_chs)
+        runs = [run(), run(seed=1, accuracies=(0.375, 0.625)), run("transplanted", 0, 0, (0.75,))]
+        row = {"arch": arch.id, "code": code.tolist(), "kind": "even", "macs": costs.macs, "params": costs.params}
+        rows.append(row | {"runs": runs})
+    head = {"schema": "ghostnas.ghostbench/1", "space": space_to_dict(SPACE), "data": "cifar10", "fingerprint": "f"}
+    sizes = {"training_images": 8, "search_images": 8, "test_images": 8, "fresh": {}, "tuned": {}}
+    return head | sizes | {"networks": rows}
+
+
+def load(content, folder):
+    file = folder / "bench.json"
+    file.write_text(json.dumps(content))
+    return load_ghostbench(file)
+
+
+def test_what_is_written_is_read_again(content, tmp_path):
+    bench = load(content, tmp_path)
+    save_ghostbench(tmp_path / "again.json", bench.record)
+    assert load_ghostbench(tmp_path / "again.json").record == bench.record
+    assert bench.record.model_dump(exclude_none=True)["networks"] == content["networks"]
+
+
+def test_a_query_gives_the_run_that_is_meant(content, tmp_path):
+    bench = load(content, tmp_path)
+    assert len(bench) == 3
+    for name in bench.names:
+        arch = bench.arch(name)
+        assert arch.id == name and arch in bench and name in bench
+        assert bench.query(arch, "trained:2").search == [0.25, 0.5]
+        assert bench.query(arch, "trained:2", seed=1).test == [0.375, 0.625]
+        assert bench.query(name, "tuned:0").search == [0.75]
+        for each in bench.network(name).runs:
+            assert bench.query(name, format_evaluator(each), each.seed) is each
+    assert bench.having("trained:2", seed=1) == bench.names
+    assert bench.having("tuned:1") == ()
+
+
+@pytest.mark.parametrize("evaluator", ["trained", "trained:", "trained:-1", "tuned:1.5", "fresh:2", "trained:2 "])
+def test_no_evaluator_is_one_line(content, tmp_path, evaluator):
+    with pytest.raises(UserError, match="an evaluator of the benchmark is trained:E or tuned:E"):
+        load(content, tmp_path).query(content["networks"][0]["arch"], evaluator)
+
+
+def test_what_was_not_measured_is_said_with_what_was(content, tmp_path):
+    bench = load(content, tmp_path)
+    name = bench.names[0]
+    with pytest.raises(UserError, match=r"no run trained:2 by seed 2; it has trained:2 by seed 0, trained:2 by seed 1"):
+        bench.query(name, "trained:2", seed=2)
+    other = SPACE.largest
+    assert other not in bench
+    with pytest.raises(UserError, match=f"architecture {other.id} is none of the benchmark's 3"):
+        bench.query(other, "trained:2")
+
+
+def _set(**values):
+    return lambda row: row.update(values)
+
+
+def _set_run(**values):
+    return lambda row: row["runs"][0].update(values)
+
+
+BAD_ROWS = {
+    "macs": (lambda row: row.update(macs=row["macs"] + 1), "macs, not"),
+    "params": (lambda row: row.update(params=row["params"] - 1), "params, not"),
+    "another code": (lambda row: row["code"].__setitem__(0, (row["code"][0] + 1) % 5), "is of architecture"),
+    "a code too large": (lambda row: row["code"].__setitem__(0, 99), "is none of space"),
+    "a code too short": (lambda row: row["code"].pop(), "is none of space"),
+    "no id": (_set(arch="abc"), "arch"),
+    "another kind": (_set(kind="odd"), "kind"),
+    "no latency": (_set(latency_ms=-1.0), "latency_ms"),
+    "one accuracy too few": (lambda row: row["runs"][0]["search"].pop(), "must have 2 accuracies on each split"),
+    "an accuracy above 1": (lambda row: row["runs"][0]["test"].__setitem__(0, 1.5), "test.0"),
+    "an accuracy as text": (lambda row: row["runs"][0]["test"].__setitem__(0, "0.5"), "test.0"),
+    "seconds below 0": (_set_run(seconds=-0.1), "seconds"),
+    "fresh and untrained": (_set_run(epochs=0, search=[0.1], test=[0.1]), "must be trained for 1 epoch or more"),
+    "another start": (_set_run(start="inherited"), "start"),
+    "a run twice": (lambda row: row["runs"].append(dict(row["runs"][0])), "two of its runs have the same"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_bad_row_is_refused_with_its_rule(content, tmp_path, name):
+    spoil, message = BAD_ROWS[name]
+    load(content, tmp_path)
+    spoil(content["networks"][1])
+    with pytest.raises(UserError, match=message) as error:
+        load(content, tmp_path)
+    assert "\n" not in str(error.value) and "bench.json" in str(error.value)
+
+
+def test_a_file_that_is_none_is_refused(content, tmp_path):
+    for spoil, message in (
+        (lambda c: c.update(schema="ghostnas.ghostbench/9"), "schema"),
+        (lambda c: c.update(space="nowhere"), "nowhere"),
+        (lambda c: c.update(networks=[]), "networks"),
+        (lambda c: c["networks"].append(c["networks"][0]), "is there twice"),
+    ):
+        spoilt = json.loads(json.dumps(content))
+        spoil(spoilt)
+        with pytest.raises(UserError, match=message):
+            load(spoilt, tmp_path)
+    with pytest.raises(UserError, match="No such file"):
+        load_ghostbench(tmp_path / "none.json")
+
+
+def test_nothing_wrong_is_written(content, tmp_path):
+    content["networks"][0]["macs"] += 1
+    with pytest.raises(UserError, match="macs, not"):
+        save_ghostbench(tmp_path / "bench.json", BenchmarkFile.model_validate(content))
+    assert not (tmp_path / "bench.json").exists()
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """The study's modules."""
+    monkeypatch.syspath_prepend(str(STUDY))
+    names = ("networks", "trainings", "make")
+    kept = {name: sys.modules.pop(name, None) for name in names}  # other studies have a `make`, too
+    import make
+    import networks
+    import trainings
+
+    yield {"make": make, "networks": networks, "trainings": trainings}
+    for name in names:
+        sys.modules.pop(name)
+        if kept[name]:
+            sys.modules[name] = kept[name]
+
+
+def test_the_list_is_of_different_networks_of_the_space_and_even_from_its_beginning(study):
+    module = study["networks"]
+    drawn = module.draw_networks(SPACE, params_table(SPACE), even=60, front=20, mutants=20)
+    assert drawn == module.draw_networks(SPACE, params_table(SPACE), even=60, front=20, mutants=20)
+    for each in (drawn, module.read_networks(study["trainings"].LIST, SPACE)):
+        archs = [SPACE.decode(np.array(row.code)) for row in each.networks]
+        assert len({arch.id for arch in archs}) == len(archs)
+        assert [SPACE.encode(arch).tolist() for arch in archs] == [row.code for row in each.networks]
+        assert {row.kind for row in each.networks} == {"even", "front", "mutant"}
+        macs = np.array([cost(arch, SPACE.num_classes, SPACE.in_chs).macs for arch in archs])
+        assert macs.max() <= module.MOST_MACS
+        for count in (20, 50):  # a random order's distance is about 0.87 / sqrt(count)
+            assert kstest(macs[:count], macs).statistic < 3 / count
+    assert len(archs) >= 600
+
+
+def test_the_plan_has_each_training_once_and_short_ones_first(study):
+    module = study["trainings"]
+    archs = [SPACE.decode(code) for code in SPACE.sample_codes(np.random.default_rng(0), 120)]
+    for start in ("fresh", "transplanted"):
+        planned = list(module.plan(start, archs))
+        assert len({each.key for each in planned}) == len(planned)
+        assert {each.arch.id for each in islice(planned, 2 * len(archs))} == {arch.id for arch in archs}
+    by_seed = [sum(each.seed == seed for each in module.plan("fresh", archs)) for seed in (0, 1, 2)]
+    assert by_seed == [120, 100, 100]
+    epochs = [each.epochs for each in module.plan("transplanted", archs) if each.seed == 0]
+    assert {e: epochs.count(e) for e in set(epochs)} == {0: 120, 1: 120, 3: 120, 10: 100}
+    assert max(epochs[: 2 * len(archs)]) == 1
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A small space, data for it, and a parent that was hardly trained."""
+    space = replace(named_space("digits"), num_classes=10, in_chs=1)
+    data = load_data("digits", 16, limit=96)
+    parent = tmp_path_factory.mktemp("bench") / "parent"
+    retrain(widest(space), data, Training(epochs=4, batch_size=32), parent, device=CPU)
+    return space, data, parent
+
+
+class Killed(BaseException):
+    """As a process that is killed, which catches nothing."""
+
+
+def measured(folder):
+    """The logs without their seconds."""
+    rows = {}
+    for start in ("fresh", "transplanted"):
+        lines = [json.loads(line) for line in (folder / f"{start}.jsonl").read_text().splitlines()]
+        rows[start] = [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
+    return rows
+
+
+def test_killed_trainings_go_on_to_what_they_would_have_been(study, tiny, tmp_path, monkeypatch):
+    space, data, parent = tiny
+    make, trainings = study["make"], study["trainings"]
+    small = {"batch_size": 32}
+    monkeypatch.setattr(trainings, "FRESH", trainings.FRESH.model_copy(update=small))
+    monkeypatch.setattr(trainings, "TUNED", trainings.TUNED.model_copy(update=small))
+    for name, value in {"FRESH_EPOCHS": 2, "TUNED_EPOCHS": (0, 1), "LONG_EPOCHS": 2, "LONG": 1, "SEVERAL": 1}.items():
+        monkeypatch.setattr(trainings, name, value)
+    monkeypatch.setattr(trainings, "SEEDS", (0, 1))
+    archs = [space.decode(code) for code in space.sample_codes(np.random.default_rng(1), 2)]
+
+    def train(folder, until=np.inf):
+        return [
+            make.train(start, archs, space, data, parent, folder, until=until, workers=1)
+            for start in ("fresh", "transplanted")
+        ]
+
+    assert train(tmp_path / "late", until=0.0) == [3, 6]  # the time is over
+    assert train(tmp_path / "whole") == [0, 0]
+    fit, calls = trainings.fit, 0
+
+    def killed(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls % 2 == 0:
+            raise Killed
+        return fit(*args, **options)
+
+    monkeypatch.setattr(trainings, "fit", killed)
+    kills = 0
+    while True:
+        try:
+            assert train(tmp_path / "killed") == [0, 0]
+            break
+        except Killed:
+            kills += 1
+    assert kills >= 4
+    whole = measured(tmp_path / "whole")
+    assert measured(tmp_path / "killed") == whole
+    assert [len(rows) for rows in whole.values()] == [4, 7]  # a header each
+    assert train(tmp_path / "whole") == [0, 0] and measured(tmp_path / "whole") == whole
+
+    fewer = load_data("digits", 16, limit=64)
+    with pytest.raises(UserError, match="other trainings: training_images is 96, not 64"):
+        make.train("fresh", archs, space, fewer, parent, tmp_path / "whole", until=0.0, workers=1)
+
+
+def test_a_teacher_is_asked_once_about_the_same_images(study):
+    asked = []
+    teacher = study["trainings"].RememberingTeacher(lambda images: asked.append(1) or images.sum((2, 3)))
+    images = torch.rand(4, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    other = images + 1
+    for each in (images, other, images.clone(), other):
+        assert torch.equal(teacher(each), each.sum((2, 3)))
+    assert len(asked) == 2
+
+
+def test_the_published_benchmark_is_whole():
+    file = STUDY / "ghostbench.json"
+    if not file.exists():
+        pytest.skip("nothing is published yet")
+    bench = load_ghostbench(file)  # checks each network and its costs
+    assert isinstance(bench, GhostBench) and bench.space.id == SPACE.id
+    assert len(bench) >= 600 and file.stat().st_size < 1_000_000
