@@ -54,7 +54,7 @@ def assemble(work: Path, latency: Path | None) -> BenchmarkFile:
     headers = {start: of for start, (of, _) in logs.items() if of}
     if not headers:
         raise UserError(f"{work} has no trainings: `make.py` does them")
-    shared = ("data", "fingerprint", "training_images", "search_images", "test_images")
+    shared = ("fingerprint", "training_images", "search_images", "test_images")
     about, *others = [{key: of[key] for key in shared} for of in headers.values()]
     if any(other != about for other in others):
         raise UserError(f"the logs in {work} are of different data")
@@ -82,6 +82,7 @@ def assemble(work: Path, latency: Path | None) -> BenchmarkFile:
     described = describe(table) if table else None
     return BenchmarkFile(
         space=space_to_dict(space),
+        data="cifar10",
         **about,
         fresh=headers.get("fresh", {}).get("recipe", {}),
         tuned=headers.get("transplanted", {}).get("recipe", {}),

@@ -104,7 +104,6 @@ def header(start: Start, space: Space, data: Data, parent: Path) -> dict[str, An
     of: dict[str, Any] = {
         "start": start,
         "space_id": space.id,
-        "data": data.name.partition(":")[0],
         "fingerprint": data.fingerprint,
         "training_images": len(data.train),
         "search_images": len(data.search),
