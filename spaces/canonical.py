@@ -12,7 +12,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.layout import BlockPosition, Codes, Layout
+from spaces.genes import Codes
+from spaces.layout import BlockPosition, Layout
 
 
 class CanonicalCodes:

@@ -8,7 +8,8 @@ import numpy as np
 from ghostnet.arch import Arch
 from ghostnet.cost import layers
 from spaces.encoding import decode
-from spaces.layout import Codes, Layout
+from spaces.genes import Codes
+from spaces.layout import Layout
 
 
 def covering_architectures(layout: Layout) -> tuple[Arch, ...]:

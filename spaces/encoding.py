@@ -11,7 +11,8 @@ from ghostnet.published import make_divisible
 from ghostnet.units import Bottleneck, Stem, Tail, Unit, strided
 from spaces.canonical import canonical_codes
 from spaces.errors import SpaceError
-from spaces.layout import BlockPosition, Codes, Gene, Layout, Position, StemPosition, TailPosition
+from spaces.genes import Codes, Gene
+from spaces.layout import BlockPosition, Layout, Position, StemPosition, TailPosition
 from spaces.spec import SpaceSpec
 
 Values = Mapping[int, Any] | Sequence[Any]  # choices by the number of their gene

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.canonical import canonical_codes
-from spaces.layout import Codes, Gene, Layout
+from spaces.genes import Codes
+from spaces.layout import Layout
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ class Feature:
 
 def feature_columns(layout: Layout) -> tuple[Feature, ...]:
     """The columns of `feature_values`: one a gene, or two where it is a ghost gene."""
-    return tuple(Feature(gene.part, kind) for gene in layout.genes for kind in _kinds(gene))
+    return tuple(Feature(gene.part, kind) for gene in layout.genes for kind in gene.features)
 
 
 def feature_values(layout: Layout, codes: Codes) -> Floats:
@@ -35,15 +36,5 @@ def feature_values(layout: Layout, codes: Codes) -> Floats:
     canonical = canonical_codes(layout)
     codes = canonical.canonical(np.atleast_2d(codes))
     active = canonical.active(codes)
-    columns = [_values(gene)[codes[:, k]] * active[:, k, None] for k, gene in enumerate(layout.genes)]
+    columns = [gene.numbers()[codes[:, k]] * active[:, k, None] for k, gene in enumerate(layout.genes)]
     return np.concatenate(columns, axis=1)
-
-
-def _kinds(gene: Gene) -> tuple[str, ...]:
-    return ("ratio", "cheap_kernel") if gene.kind == "ghost" else (gene.kind,)
-
-
-def _values(gene: Gene) -> Floats:
-    """[choices, features of this gene]"""
-    values = np.array(gene.choices, dtype=np.float64).reshape(len(gene.choices), -1)
-    return (values > 0).astype(np.float64) if gene.kind == "se" and len(values) == 2 else values  # there or not

@@ -1,15 +1,13 @@
 """How a code is laid out: its genes in order, and every position of the network with the genes that it depends on.
 
 Widths come first (stem, stages, tail), then the resolution and the depths, then block by block: ghost, SE, expansion,
-kernel. The ghost ratio s and the cheap kernel d are one gene, because d means nothing where s = 1. Of resolution,
-depths, expansions and kernels, only what has a choice has a gene.
+kernel. Of resolution, depths, expansions and kernels, only what has a choice has a gene.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from itertools import product
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,30 +15,8 @@ from numpy.typing import NDArray
 from ghostnet.arch import block_name
 from ghostnet.published import Row, make_divisible
 from ghostnet.units import STEM, TAIL, intrinsic_chs
-from spaces.spec import SE_RATIO, SpaceSpec
-
-Codes = NDArray[np.int64]  # [genes] for one network, [n, genes] for a population
-Kind = Literal["width", "resolution", "depth", "ghost", "se", "expansion", "kernel"]
-
-
-@dataclass(frozen=True, slots=True)
-class Gene:
-    """One choice.
-
-    Args:
-        part: the part of the network that it is about: `stem`, `stages.2`, `blocks.2.0`, `tail`; empty for the whole.
-        kind: what is chosen.
-        choices: the values, from small to large; of a ghost gene each is (s, d).
-    """
-
-    part: str
-    kind: Kind
-    choices: tuple[Any, ...]
-
-    @property
-    def name(self) -> str:
-        """Unique in a space: the place and the kind, such as `blocks.2.0.ghost`."""
-        return f"{self.part}.{self.kind}" if self.part else self.kind
+from spaces.genes import DepthGene, ExpansionGene, Gene, GhostGene, KernelGene, ResolutionGene, SeGene, WidthGene
+from spaces.spec import SpaceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,24 +169,19 @@ def lay_out(spec: SpaceSpec) -> Layout:
     """The layout of a space's codes; the same object for equal specs."""
     genes: list[Gene] = []
 
-    def add(part: str, kind: Kind, choices: tuple[Any, ...]) -> int:
-        genes.append(Gene(part, kind, choices))
+    def add(gene: Gene) -> int:
+        genes.append(gene)
         return len(genes) - 1
 
-    def add_if_any(part: str, kind: Kind, choices: tuple[Any, ...]) -> int | None:
-        return add(part, kind, choices) if len(choices) > 1 else None
+    def add_if_any(gene: Gene) -> int | None:
+        return add(gene) if len(gene.choices) > 1 else None
 
     names = [f"stages.{i}" for i in range(len(spec.stages))]
-    stem_width = add(STEM, "width", _distinct(spec.widths, lambda width: make_divisible(spec.stem_chs * width)))
-    widths = [
-        add(name, "width", _distinct(spec.widths, partial(_channels, spec, rows)))
-        for name, rows in zip(names, spec.stages, strict=True)
-    ]
-    tail_width = add(TAIL, "width", _distinct(spec.widths, lambda width: make_divisible(spec.tail_chs * width)))
-    resolution = add_if_any("", "resolution", spec.resolution_choices)
-    depths = [add_if_any(name, "depth", choices) for name, choices in zip(names, spec.depth_choices, strict=True)]
-    ghosts = [(s, d) for s in sorted(spec.ratios, reverse=True) for d in sorted(spec.cheap_kernels) if s > 1]
-    ghosts += [(1, 1)] if 1 in spec.ratios else []
+    stem_width = add(WidthGene.stem(spec))
+    widths = [add(WidthGene.stage(spec, name, rows)) for name, rows in zip(names, spec.stages, strict=True)]
+    tail_width = add(WidthGene.tail(spec))
+    resolution = add_if_any(ResolutionGene("", spec.resolution_choices))
+    depths = [add_if_any(DepthGene(name, choices)) for name, choices in zip(names, spec.depth_choices, strict=True)]
 
     stem = StemPosition(name=STEM, reduction=1, before=None, width=stem_width, resolution=resolution)
     stages: list[Stage] = []
@@ -229,13 +200,13 @@ def lay_out(spec: SpaceSpec) -> Layout:
                 row=row,
                 index=j,
                 in_chs=in_chs,
-                ghost=add(name, "ghost", tuple(ghosts)),
-                se=add(name, "se", (0.0, SE_RATIO)),
-                expansion=add_if_any(name, "expansion", tuple(sorted(spec.expansions))),
+                ghost=add(GhostGene.block(spec, name)),
+                se=add(SeGene.block(name)),
+                expansion=add_if_any(ExpansionGene.block(spec, name)),
                 kernel=None,
             )
             if any(block.uses_kernel(*met) for met in _widths_that_meet(genes, block)):
-                block = replace(block, kernel=add_if_any(name, "kernel", spec.kernel_choices(row)))
+                block = replace(block, kernel=add_if_any(KernelGene(name, spec.kernel_choices(row))))
             blocks.append(block)
             before, in_chs, reduction = width, row.out_chs, reduction * row.stride
         stages.append(Stage(width, depth, tuple(blocks)))
@@ -243,23 +214,6 @@ def lay_out(spec: SpaceSpec) -> Layout:
         name=TAIL, reduction=reduction, before=before, width=tail_width, resolution=resolution, in_chs=in_chs
     )
     return Layout(spec, tuple(genes), stem, tuple(stages), tail, resolution)
-
-
-def _distinct(widths: tuple[float, ...], channels: Callable[[float], object]) -> tuple[float, ...]:
-    """The widths that make different channels, each the smallest that makes them."""
-    first: dict[object, float] = {}
-    for width in sorted(widths):
-        first.setdefault(channels(width), width)
-    return tuple(first.values())
-
-
-def _channels(spec: SpaceSpec, rows: tuple[Row, ...], width: float) -> object:
-    """What tells one width of a stage from another. Where hidden channels have a gene of their own, or a block with
-    them may be dropped, that is the output channels alone: else two codes could mean one network."""
-    out_chs = tuple(make_divisible(row.out_chs * width) for row in rows)
-    if len(spec.expansions) > 1 or any(len(choices) > 1 for choices in spec.depth_choices):
-        return out_chs
-    return out_chs, tuple(make_divisible(row.mid_chs * width * spec.expansions[0]) for row in rows)
 
 
 def _widths_that_meet(genes: Sequence[Gene], block: BlockPosition) -> list[tuple[float, float]]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from spaces.counting import NetworkCounts, Numbers
-from spaces.layout import Codes
+from spaces.genes import Codes
 
 
 def sample_codes(counts: NetworkCounts, rng: np.random.Generator, count: int) -> Codes:

@@ -18,7 +18,8 @@ from spaces.counting import NetworkCounts
 from spaces.covering import covering_architectures
 from spaces.errors import SpaceError
 from spaces.features import Feature, feature_columns, feature_values
-from spaces.layout import Codes, Gene, Layout, lay_out
+from spaces.genes import Codes, Gene
+from spaces.layout import Layout, lay_out
 from spaces.sampling import sample_codes
 from spaces.spec import SpaceSpec
 

@@ -19,7 +19,8 @@ from ghostnet.units import Unit
 from spaces.canonical import canonical_codes
 from spaces.encoding import unit_at
 from spaces.errors import SpaceError
-from spaces.layout import Codes, Position, lay_out
+from spaces.genes import Codes
+from spaces.layout import Position, lay_out
 from spaces.spec import SpaceSpec
 
 Floats = NDArray[np.float64]

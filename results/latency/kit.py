@@ -35,8 +35,9 @@ from search.latency.predictor import Predictor
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
 from search.latency.timing.device import now
-from search.latency.timing.interference import QUIET_RATIO, quiet_time, score
+from search.latency.timing.interference import QUIET_RATIO, quiet_time
 from search.latency.timing.rounds import Rounds
+from search.latency.timing.scores import score
 from spaces import Space, named_space
 from spaces.population import sample_evenly
 from spaces.space import Codes

@@ -31,10 +31,8 @@ DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # whose pac
 
 @cache
 def choice_labels(gene: Gene) -> tuple[str | float, ...]:
-    """A gene's choices as a dashboard shows them: `s=2 d=3` for a ghost gene, the value itself for any other."""
-    if gene.kind != "ghost":
-        return gene.choices
-    return tuple(f"s={s} d={d}" if s > 1 else "s=1" for s, d in gene.choices)
+    """A gene's choices as a dashboard shows them."""
+    return gene.labels
 
 
 def distributions(space: Space) -> Distributions:

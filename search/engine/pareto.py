@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.canonical import canonical_codes
-from spaces.layout import Codes, Layout, Position
+from spaces.genes import Codes
+from spaces.layout import Layout, Position
 from spaces.tables import Floats, UnitTable
 
 SLACK = 1e-9  # relative: sums in another order differ by rounding

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from search.engine.log import TrialLog
 from search.recipes.schema import Sampler
 
 PROPOSALS = 50  # a trial, before the search ends for want of new networks
@@ -33,7 +34,13 @@ class SearchPlan:
     address: str | None = None
     gpus: float = 0.0
 
-    def should_stop(self, num_evaluated: int, num_proposed: int) -> bool:
-        """Whether the search ends, after so many networks evaluated and proposed."""
-        late = self.deadline is not None and time.monotonic() > self.deadline and num_evaluated >= self.at_least
-        return late or num_evaluated >= self.trials or num_proposed >= PROPOSALS * self.trials
+    def should_stop(self, log: TrialLog, num_proposed: int | None = None) -> bool:
+        """Whether the search ends with the trials of a log.
+
+        Args:
+            num_proposed: networks proposed so far, where the log doesn't have them all yet.
+        """
+        evaluated = log.num_evaluated
+        proposed = len(log.trials) if num_proposed is None else num_proposed
+        late = self.deadline is not None and time.monotonic() > self.deadline and evaluated >= self.at_least
+        return late or evaluated >= self.trials or proposed >= PROPOSALS * self.trials

@@ -15,7 +15,9 @@ from search.latency.predictor import table_space
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
 from search.latency.timing.device import this_device
-from search.latency.timing.interference import InterferenceFilter, score
+from search.latency.timing.interference import InterferenceFilter
+from search.latency.timing.measurement import take_measurement
+from search.latency.timing.scores import quiet_minima, score
 from search.progress import bar
 from spaces.space import Space
 
@@ -79,10 +81,11 @@ def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | No
             for name in rng.permutation(list(then)).tolist():
                 if turn and time.monotonic() - start > seconds:
                     break
-                measurements[name].append(interference.measure(session(name), then[name][1]))
+                measurements[name].append(take_measurement(interference, session(name), then[name][1]))
                 progress.advance()
     interference.close()
-    ratios = np.array([score(interference.quiet_minima(measurements[name])) / ms for name, (ms, _) in then.items()])
+    now = {name: score(quiet_minima(rows, interference.quiet_ms)) for name, rows in measurements.items()}
+    ratios = np.array([now[name] / ms for name, (ms, _) in then.items()])
     shift = float(np.median(ratios))
     spread = float(np.median(np.abs(ratios / shift - 1)))
     own = table.validation.ruler.mape if table.validation.ruler else table.validation.mape

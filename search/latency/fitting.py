@@ -16,8 +16,9 @@ from search.latency.bench import all_units
 from search.latency.drift import without_drift
 from search.latency.predictor import Units, apply, conformal, fit, linear, sigma
 from search.latency.table import Agreement, Correction, Entry, Fallback, Network, Validation
-from search.latency.timing.interference import quiet, quiet_minima, quiet_time, score
+from search.latency.timing.interference import quiet, quiet_time
 from search.latency.timing.rounds import interval
+from search.latency.timing.scores import quiet_minima, score
 from search.rank_correlation import KendallTau, SpearmanRho
 from spaces.space import Codes, Space
 from spaces.tables import Floats, macs_table

@@ -30,6 +30,8 @@ SCRIPT = "calibrate.py"
 PARTS = (
     "device",
     "interference",
+    "scores",
+    "measurement",
     "rounds",
     "onnx_session",
     "standalone",

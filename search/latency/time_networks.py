@@ -8,7 +8,9 @@ from torch import nn
 
 from search.latency.bench import reference
 from search.latency.runtimes import Runtime, Session, Shape
-from search.latency.timing.interference import InterferenceFilter, score
+from search.latency.timing.interference import InterferenceFilter
+from search.latency.timing.measurement import take_measurement
+from search.latency.timing.scores import quiet_minima, score
 from search.progress import bar
 
 MEASUREMENTS = 7  # quiet ones, of each network
@@ -49,7 +51,7 @@ def measure_sessions(
             ]
             for name in rng.permutation(waiting).tolist():
                 session, shape = sessions[name]
-                rows[name].append(interference.measure(session, (batch, *shape)))
+                rows[name].append(take_measurement(interference, session, (batch, *shape)))
             progress.update(MEASUREMENTS * (len(sessions) - len(waiting)))
     interference.close()
-    return {name: score(interference.quiet_minima(measurements)) for name, measurements in rows.items()}
+    return {name: score(quiet_minima(measurements, interference.quiet_ms)) for name, measurements in rows.items()}

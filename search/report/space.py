@@ -81,12 +81,8 @@ def _dimensions(space: Space) -> dict[str, list[dict[str, Any]]]:
     """For each dimension that has a choice somewhere, its choices, and which parts of the network have them."""
     choices_by_kind: dict[str, dict[tuple[Any, ...], list[str]]] = {kind: {} for kind in DIMENSIONS}
     for gene in space.genes:
-        if gene.kind == "ghost":
-            ratios, kernels = ({value[k] for value in gene.choices if k == 0 or value[0] > 1} for k in (0, 1))
-            choices_by_kind["ratio"].setdefault(tuple(sorted(ratios)), []).append(gene.part)
-            choices_by_kind["cheap_kernel"].setdefault(tuple(sorted(kernels)), []).append(gene.part)
-        else:
-            choices_by_kind[gene.kind].setdefault(gene.choices, []).append(gene.part)
+        for kind, choices in gene.dimensions.items():
+            choices_by_kind[kind].setdefault(choices, []).append(gene.part)
     return {
         kind: [{"choices": list(choices), "of": places} for choices, places in same.items() if choices]
         for kind, same in choices_by_kind.items()

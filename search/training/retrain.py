@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from timm.data import Mixup
 from torch import Tensor
 
 from ghostnet.arch import Arch
@@ -15,8 +13,6 @@ from ghostnet.cost import cost
 from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
 from search.data.datasets import Data, resized
-from search.data.transforms import temporary_seed
-from search.errors import UserError
 from search.files import write_bytes, write_json, write_text
 from search.identity import Identity
 from search.recipes.schema import Training
@@ -26,7 +22,9 @@ from search.training.distributed import World
 from search.training.evaluate import accuracy, recalibrate
 from search.training.initial_weights import inherit
 from search.training.loop import UNTRAINED, fit
+from search.training.losses import Loss
 from search.training.metadata import read_finished, teacher_id, training_identity, weights_id
+from search.training.mixing import Mixing
 from search.training.result_warnings import chance_warnings, schedule_warnings
 
 SCHEMA = "ghostnas.trained/1"
@@ -110,10 +108,11 @@ def _train(
         inherit(net, arch, init, data)
     net = net.to(device).to(memory_format=torch.channels_last).train()
     run = torch.compile(net) if config.compile else net
-    loss_of = Loss(data, config, teachers.load_teacher(teacher, data, device) if teacher else None)
+    mix = Mixing(config, data.num_classes, World.current().size)
+    loss_of = Loss(config, teachers.load_teacher(teacher, data, device) if teacher else None)
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
-        images, targets = loss_of.mixed(images, labels, rng)
+        images, targets = mix(images, labels, rng)
         return loss_of(run(resized(images, arch.resolution)), targets, images)
 
     trained = UNTRAINED
@@ -174,37 +173,3 @@ class Job:
     arch: Arch
     seed: int
     out: Path
-
-
-class Loss:
-    """Cross entropy with smoothed or mixed labels, and the divergence from a teacher.
-
-    Raises:
-        UserError: batches that can't be mixed in pairs.
-    """
-
-    def __init__(self, data: Data, config: Training, teacher: teachers.Teacher | None) -> None:
-        self.config, self.teacher = config, teacher
-        self.mix: Any = None
-        if config.mixup or config.cutmix:
-            if config.batch_size % (2 * config.accumulate * World.current().size):
-                raise UserError(f"mixup and cutmix mix pairs: `batch_size` {config.batch_size} leaves an image over")
-            self.mix = Mixup(config.mixup, config.cutmix, label_smoothing=0.0, num_classes=data.num_classes)
-
-    def mixed(self, images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Images [B, C, H, W] and labels [B] -> mixed images, and labels [B] or their shares [B, classes]"""
-        if self.mix is None:
-            return images, labels
-        even = len(images) // 2 * 2  # a data set smaller than a batch may have one over
-        with temporary_seed(int(rng.integers(2**32))):
-            return self.mix(images[:even], labels[:even])
-
-    def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
-        """[B, classes], labels or shares, the images that were shown -> the mean loss"""
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
-        if self.teacher is None:
-            return loss
-        t = self.config.temperature  # Hinton et al., 2015: gradients of softened predictions shrink with its square
-        known = F.log_softmax(self.teacher(images) / t, 1)
-        learnt = F.kl_div(F.log_softmax(logits.float() / t, 1), known, reduction="batchmean", log_target=True) * t**2
-        return (1 - self.config.distill) * loss + self.config.distill * learnt

@@ -128,7 +128,7 @@ class LoggedSearch(OptunaSearch):
         study = self.study
         while True:
             running = len(self.waiting)
-            if self.plan.should_stop(self.log.num_evaluated, self.proposed):
+            if self.plan.should_stop(self.log, self.proposed):
                 return Searcher.FINISHED
             if self.log.num_evaluated + running >= self.plan.trials:
                 return None  # whether there is more to do, those that run will tell

@@ -13,7 +13,9 @@ from collections import defaultdict, deque
 import numpy as np
 
 from search.latency.timing.device import machine_state
-from search.latency.timing.interference import InterferenceFilter, pseudo_median, quiet_minima
+from search.latency.timing.interference import InterferenceFilter
+from search.latency.timing.measurement import take_measurement
+from search.latency.timing.scores import pseudo_median, quiet_minima
 
 ATTEMPTS = 6  # at a quiet measurement in one round, before a noisy one is taken
 NETWORK_MEASUREMENTS = 3  # to a whole network in each round, since a few of those must correct and judge all the rest
@@ -109,7 +111,7 @@ class Rounds:
         while queue and (must or not self._late()):
             name, number, attempts = queue.popleft()
             started = time.monotonic()
-            row = self.filter.measure(self.open_session(name), self.shapes[name])
+            row = take_measurement(self.filter, self.open_session(name), self.shapes[name])
             if attempts > 1 and not self.filter.is_quiet(row["reference_ms"]) and not self._late():
                 queue.append((name, number, attempts - 1))  # once more, when the rest has been seen
                 continue

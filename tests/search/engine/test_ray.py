@@ -13,6 +13,7 @@ from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
 from search.engine.search_plan import SearchPlan
 from search.parallel.workers import connect
+from tests.search import command_line  # noqa: F401  what the server of forks has loaded
 from tests.search.conformance import Conformance
 from tests.search.searches import HEADER, accuracy_of, problem
 
@@ -26,7 +27,7 @@ def _disconnected():
 
 
 class TestRay(Conformance):
-    name, kills, trials, start, exact, plan = "ray", 2, 40, "spawn", False, {"workers": 2}
+    name, kills, trials, start, exact, plan = "ray", 2, 20, "forkserver", False, {"workers": 2}
 
 
 def a_second(arch) -> float:
@@ -86,6 +87,7 @@ def test_a_cluster_that_we_start_takes_nobody_without_its_token():
 DRIVER = """
 import ray, time
 from search.parallel.workers import connect
+from tests.search import command_line  # noqa: F401  what the server of forks has loaded
 
 connect(2, None)
 ray.get([ray.remote(lambda: 1).remote() for _ in range(4)])

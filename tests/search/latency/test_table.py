@@ -20,8 +20,9 @@ from search.latency.predictor import Predictor, Units, apply, conformal, fit, li
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import SCHEMA_FILE, Entry, LatencyTable, json_schema
 from search.latency.timing import interference as gates
-from search.latency.timing.interference import InterferenceFilter, score
+from search.latency.timing import rounds
 from search.latency.timing.rounds import FIRST, NETWORK_MEASUREMENTS
+from search.latency.timing.scores import score
 from spaces import named_space
 from spaces.population import sample
 from spaces.tables import params_table, space_units
@@ -128,8 +129,8 @@ def test_nothing_is_measured_twice_after_a_kill(made, tmp_path, monkeypatch):
     kept = len(rows) // 2
     (tmp_path / log.name).write_bytes(b"".join(rows[:kept]) + rows[kept][:10])
     visited = []
-    original = InterferenceFilter.measure
-    monkeypatch.setattr(InterferenceFilter, "measure", lambda self, *a: visited.append(1) or original(self, *a))
+    original = rounds.take_measurement
+    monkeypatch.setattr(rounds, "take_measurement", lambda *a: visited.append(1) or original(*a))
     calibrate(SPACE, again, **ARGUMENTS)
     before, after = ([r for r in JsonLines(p) if "item" in r] for p in (log, tmp_path / log.name))
     pairs = [(row["item"], row["visit"]) for row in after]

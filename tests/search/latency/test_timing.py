@@ -10,9 +10,11 @@ import pytest
 from search.latency.bench import reference
 from search.latency.runtimes import runtime
 from search.latency.timing import interference as gates
-from search.latency.timing import rounds
-from search.latency.timing.interference import InterferenceFilter, pseudo_median, quiet_minima, score
+from search.latency.timing import measurement, rounds
+from search.latency.timing.interference import InterferenceFilter
+from search.latency.timing.measurement import take_measurement
 from search.latency.timing.rounds import NETWORK_MEASUREMENTS, Rounds, interval
+from search.latency.timing.scores import pseudo_median, quiet_minima, score
 from tests.search.fake_runtime import FakeSession
 
 
@@ -33,7 +35,7 @@ class Scripted(InterferenceFilter):
 
 def test_disturbed_visits_dont_count_where_calm_ones_exist():
     rows = [{"min_ms": 5.0, "reference_ms": 2.0}, {"min_ms": 3.0, "reference_ms": 1.05}]
-    assert Scripted().quiet_minima(rows) == [3.0]
+    assert quiet_minima(rows, Scripted().quiet_ms) == [3.0]
     assert quiet_minima(rows[:1], 1.0) == [2.5]
 
 
@@ -53,8 +55,8 @@ def test_a_visit_waits_for_calm_and_counts_calm_windows_only(monkeypatch):
     # busy, busy, calm [9] busy: dropped; calm [7] calm [5] calm [6] calm
     probes = [2.0, 2.0, 1.0, 2.0, 1.0, 1.01, 1.02, 1.03]
     windows = iter([[9_000_000], [7_000_000], [5_000_000], [6_000_000]])
-    monkeypatch.setattr(gates, "window", lambda once: next(windows))
-    row = Scripted(probes).measure(FakeSession(1, 0.0), (1, 1, 1, 1))
+    monkeypatch.setattr(measurement, "window", lambda once: next(windows))
+    row = take_measurement(Scripted(probes), FakeSession(1, 0.0), (1, 1, 1, 1))
     assert row == {"min_ms": 5.0, "median_ms": 6.0, "p90_ms": 6.8, "runs": 3, "reference_ms": 1.03}
 
 
@@ -207,16 +209,17 @@ def test_a_network_is_compiled_and_timed_at_the_batch_that_is_asked_for(monkeypa
     class Visited(Scripted):
         threads = 1
 
-        def measure(self, session, shape):
-            asked.append((session, shape))
-            return {"min_ms": float(shape[0]), "reference_ms": 1.0}
-
         def close(self):
             pass
+
+    def taken(interference, session, shape):
+        asked.append((session, shape))
+        return {"min_ms": float(shape[0]), "reference_ms": 1.0}
 
     compiled = lambda module, shape, batch=1: f"{module} of {batch}"  # noqa: E731
     run = SimpleNamespace(threads=1, compile=compiled, load=lambda built: built)
     monkeypatch.setattr(time_networks, "InterferenceFilter", lambda *reference: Visited())
+    monkeypatch.setattr(time_networks, "take_measurement", taken)
     monkeypatch.setattr(time_networks, "reference", lambda run: ())
     assert time_networks.measure(run, {"a": ("net", (3, 8, 8))}, batch=4) == {"a": 4.0}
     assert set(asked) == {("net of 4", (4, 3, 8, 8))}

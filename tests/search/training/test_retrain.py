@@ -18,8 +18,10 @@ from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training, load_retraining
 from search.training import teacher as teachers
 from search.training.loop import autocast_dtype
+from search.training.losses import Loss
+from search.training.mixing import Mixing
 from search.training.optimizer import create_optimizer, create_schedule
-from search.training.retrain import Loss, retrain
+from search.training.retrain import retrain
 from search.training.supernet import load_inherited, space_for, train_supernet
 from tests.helpers import randomise
 from tests.search.command_line import ghostnas
@@ -133,25 +135,25 @@ def test_a_temporary_seed_leaves_global_generators_alone():
 
 def test_mixed_images_and_labels_are_the_same_mix_of_pairs(data):
     images, labels = data.normalise(data.train.images[:8]), torch.arange(8)
-    mix = Loss(data, Training(epochs=1, mixup=1.0, label_smoothing=0.0), None)
-    mixed, shares = mix.mixed(images.clone(), labels, np.random.default_rng(0))
+    mix = Mixing(Training(epochs=1, mixup=1.0), data.num_classes)
+    mixed, shares = mix(images.clone(), labels, np.random.default_rng(0))
     share = shares[0, 0]
     assert 0 < share < 1 and torch.allclose(shares.sum(1), torch.ones(8))
     torch.testing.assert_close(mixed, images * share + images.flip(0) * (1 - share))
-    cut = Loss(data, Training(epochs=1, cutmix=1.0), None)
-    mixed, shares = cut.mixed(images.clone(), labels, np.random.default_rng(1))
+    cut = Mixing(Training(epochs=1, cutmix=1.0), data.num_classes)
+    mixed, shares = cut(images.clone(), labels, np.random.default_rng(1))
     same = ((mixed == images) | (mixed == images.flip(0))).all()
     kept = (mixed == images).flatten(1).float().mean(1)
     assert same and (kept >= shares[range(8), range(8)] - 1e-6).all()  # equal pixels count as kept, too
     with pytest.raises(UserError, match="mixup and cutmix mix pairs"):
-        Loss(data, Training(epochs=1, mixup=1.0, batch_size=33), None)
+        Mixing(Training(epochs=1, mixup=1.0, batch_size=33), data.num_classes)
 
 
 def test_a_teachers_part_of_the_loss_is_the_divergence_from_it(data):
     logits, images = torch.randn(4, 10), torch.zeros(4, 1, 16, 16)
     theirs, labels = torch.randn(4, 10), torch.arange(4)
     config = Training(epochs=1, distill=0.3, temperature=2.0, label_smoothing=0.0)
-    result = Loss(data, config, lambda x: theirs)(logits, labels, images)
+    result = Loss(config, lambda x: theirs)(logits, labels, images)
     p, q = (theirs / 2).softmax(1), (logits / 2).softmax(1)
     divergence = (p * (p / q).log()).sum(1).mean() * 4
     torch.testing.assert_close(result, 0.7 * F.cross_entropy(logits, labels) + 0.3 * divergence)
@@ -246,9 +248,24 @@ def test_a_broken_recipe_of_full_training_is_told(tmp_path):
         SupernetTraining(epochs=1, mixup=0.2)
 
 
+OWN = """
+data = "digits"
+space = "digits"
+train_images = 192
+[search]
+flops_budget = "500k"
+[supernet]
+epochs = 1
+[retrain]
+epochs = 1
+batch_size = 64
+warmup_epochs = 0
+"""
+
+
 def test_several_networks_by_several_seeds_are_summed_up(tmp_path):
     """Also side by side through Ray, with the same accuracies; and a GhostNet of any width by the same command."""
-    (tmp_path / "own.toml").write_text("[retrain]\nepochs = 1\nbatch_size = 64\nwarmup_epochs = 0\n")
+    (tmp_path / "own.toml").write_text(OWN)
     (tmp_path / "arch.json").write_text(SPACE.smallest.to_json())
     command = ["retrain", "digits:0.3x", "./arch.json", "--recipe", "own.toml", "--seeds", "0,1"]
     done = ghostnas(*command, "--out", "a", "--json", cwd=tmp_path)
@@ -269,7 +286,7 @@ def test_several_networks_by_several_seeds_are_summed_up(tmp_path):
 
 
 def test_one_network_on_two_processes(tmp_path):
-    (tmp_path / "own.toml").write_text("[retrain]\nepochs = 1\nbatch_size = 64\nwarmup_epochs = 0\n")
+    (tmp_path / "own.toml").write_text(OWN)
     command = ["retrain", "digits:0.25x", "--recipe", "own.toml", "--json", "--workers", "2", "--out", "together"]
     done = ghostnas(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

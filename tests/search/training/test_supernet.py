@@ -1,6 +1,7 @@
 """Training: a resumed one equals an unbroken one to the bit, time boxes end on a learning rate of zero, bad losses are
 survived or told."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -53,15 +54,29 @@ def killed_after(steps: int, monkeypatch) -> None:
     monkeypatch.setattr(loop._State, "save", save)
 
 
-def test_a_resumed_supernet_equals_an_unbroken_one(data, tmp_path, monkeypatch):
-    train_supernet(SPACE, data, SHORT, tmp_path / "whole", device=CPU)
-    with monkeypatch.context() as patch:
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """The weights of a training that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "net"
+    train_supernet(SPACE, data, SHORT, folder, device=CPU)
+    return load_supernet(folder).state_dict()
+
+
+@pytest.fixture(scope="module")
+def stopped(data, tmp_path_factory):
+    """What the same training leaves when it is killed half-way."""
+    folder = tmp_path_factory.mktemp("stopped") / "net"
+    with pytest.MonkeyPatch.context() as patch:
         killed_after(3, patch)
         with pytest.raises(Killed):
-            train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
-    metadata = train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
+            train_supernet(SPACE, data, SHORT, folder, device=CPU)
+    return folder
+
+
+def test_a_resumed_supernet_equals_an_unbroken_one(data, whole, stopped, tmp_path):
+    metadata = train_supernet(SPACE, data, SHORT, shutil.copytree(stopped, tmp_path / "killed"), device=CPU)
     assert metadata["training"]["steps"] == 6
-    whole, killed = load_supernet(tmp_path / "whole").state_dict(), load_supernet(tmp_path / "killed").state_dict()
+    killed = load_supernet(tmp_path / "killed").state_dict()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
 
@@ -179,13 +194,8 @@ def test_norms_see_what_the_supernet_was_trained_on(data, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "a byte", "empty", "absent"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, data, tmp_path, monkeypatch, capsys):
-    train_supernet(SPACE, data, SHORT, tmp_path / "whole", device=CPU)
-    with monkeypatch.context() as patch:
-        killed_after(3, patch)
-        with pytest.raises(Killed):
-            train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
-    newest = tmp_path / "killed" / "checkpoint.pt"
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, data, whole, stopped, tmp_path, capsys):
+    newest = shutil.copytree(stopped, tmp_path / "killed") / "checkpoint.pt"
     content = bytearray(newest.read_bytes())
     middle = len(content) // 2
     content[middle] ^= 1
@@ -194,7 +204,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, data, tmp_pat
         newest.unlink()
     train_supernet(SPACE, data, SHORT, tmp_path / "killed", device=CPU)
     assert ("is damaged" in capsys.readouterr().err) == (damage != "absent")
-    whole, killed = load_supernet(tmp_path / "whole").state_dict(), load_supernet(tmp_path / "killed").state_dict()
+    killed = load_supernet(tmp_path / "killed").state_dict()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     assert not list((tmp_path / "killed").glob("*checkpoint*"))
 
