@@ -16,9 +16,10 @@ from page import headline, page, put_between
 from ranking import fidelity, judged, without_supernet
 
 from ghostnet.arch import Arch
+from search.accuracy.study import read_study
 from search.engine.front import front
 from search.figures.style import png, svg
-from search.files import read_json, write_bytes, write_json, write_text
+from search.files import write_bytes, write_json, write_text
 from search.latency.table import describe
 from search.report.fidelity import scatter
 from search.report.figures import fronts
@@ -106,7 +107,7 @@ def main() -> None:
         from search.report.figures import choices
 
         write_bytes(arguments.out / "sensitivity.png", png(choices.sensitivity(known).figure))
-    write_bytes(arguments.out / "fidelity.png", png(scatter(read_json(summary.folder / FIDELITY))))
+    write_bytes(arguments.out / "fidelity.png", png(scatter(read_study(summary.folder / FIDELITY))))
     write_text(arguments.out / "README.md", page(content))
     if arguments.out == HERE:
         readme = HERE.parent.parent / "README.md"

@@ -131,6 +131,7 @@ def trained_before(archs: dict[str, Arch], arguments: argparse.Namespace) -> Non
 
 
 def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
+    from search.accuracy.study import read_study
     from search.report.fidelity import write_page
 
     studies, archs = {}, planned(space, arguments)
@@ -142,7 +143,7 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
             if published.exists():
                 studies[name] = ranked_anew(read_json(published), archs, arguments)
                 write_json(published, studies[name])
-                write_page(studies[name], arguments.out / name)
+                write_page(read_study(arguments.out / name / RESULT), arguments.out / name)
             continue
         its_data = replace(data, train=seen(data, space, long["images"], arguments).train)
         write_json(folder / "fidelity" / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
@@ -163,9 +164,9 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
         evaluate = load_inherited(folder, its_data, kind)
         evaluate.supernet.to(arguments.device)
         ends = {"largest": evaluate(space.largest), "smallest": evaluate(space.smallest)}
-        studies[name] = {"about": about, "supernet": trained | ends, **result}
+        studies[name] = {"about": about, "supernet": trained | ends, **result.model_dump(mode="json", by_alias=True)}
         write_json(arguments.out / name / RESULT, studies[name])
-        write_page(studies[name], arguments.out / name)
+        write_page(read_study(arguments.out / name / RESULT), arguments.out / name)
     write_text(arguments.out / "README.md", page(studies, {name: each[0] for name, each in SUPERNETS.items()}, space))
 
 

@@ -101,25 +101,25 @@ class AccuracyCorrection:
         """
         space = read_metadata(supernet)[1]
         study = read_study(file)
-        rows, recorded_id = study["networks"], study.get("supernet_id")
-        if (norms := study.get("norms")) != NORMS:
+        networks, recorded_id = study.networks, study.supernet_id
+        if study.norms != NORMS:
             raise UserError(
-                f"{file}: its inherited accuracies are of norms shown images {brief(norms or 'as they are')}, as an "
-                f"earlier version had them, not {NORMS!r}: `ghostnas fidelity` with another --out measures them anew"
+                f"{file}: its inherited accuracies are of norms shown images {brief(study.norms or 'as they are')}, as "
+                f"an earlier version had them, not {NORMS!r}: `ghostnas fidelity` with another --out measures them anew"
             )
         if recorded_id != (asked := supernet_id(supernet)):
             raise UserError(f"{file} is of another supernet ({recorded_id}) than {supernet} ({asked})")
-        if len(rows) < LEAST:
-            raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(rows)}")
-        for row in rows:
-            if row.get("trained_on_search") is None or row.get("code") is None:
+        if len(networks) < LEAST:
+            raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(networks)}")
+        for network in networks:
+            if network.trained_on_search is None or network.code is None:
                 raise UserError(
                     f"{file} is no fidelity study that a correction can go by, for it has not tested network "
-                    f"{row['arch']} on the search split: `ghostnas fidelity` makes one, and keeps the networks it "
+                    f"{network.arch} on the search split: `ghostnas fidelity` makes one, and keeps the networks it "
                     "trained"
                 )
         try:
-            return cls.fit(space, rows)
+            return cls.fit(space, [network.model_dump() for network in networks])
         except SpaceError as error:
             raise UserError(f"{file} is of another space than {supernet}: {error}") from None
 

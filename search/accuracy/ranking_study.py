@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ghostnet.arch import Arch
 from ghostnet.weights import load_network
 from search.accuracy.predictor import LEAST, leave_one_out
-from search.accuracy.study import NORMS, SCHEMA, read_inherited, read_plan
+from search.accuracy.study import NORMS, SCHEMA, Study, read_inherited, read_plan
 from search.bootstrap import interval
 from search.data.datasets import Data
 from search.errors import UserError
@@ -33,6 +33,7 @@ from search.identity import Identity, check_same
 from search.progress import bar
 from search.rank_correlation import KendallTau, SpearmanRho
 from search.recipes.schema import Training
+from search.records import parse_record
 from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.metadata import read_finished
 from search.training.retrain import TRAINED_FILE, WEIGHTS, Job, retrain, retraining_identity
@@ -71,7 +72,7 @@ def fidelity(
     parallel: ParallelWorkers | None = None,
     front: Sequence[Arch] = (),
     supernet_id: str | None = None,
-) -> dict[str, Any]:
+) -> Study:
     """Measures the fidelity of a supernet and writes the folder `out`; resumes what is there.
 
     Args:
@@ -131,7 +132,7 @@ def fidelity(
                 records[job] = retrain(job.arch, data, config, job.out, seed=job.seed, device=device, title=title)
         result = _result(space, data, config, archs, records, inherited, identity, seeds, bins, device)
         write_json(out / RESULT, result)
-    return result
+    return parse_record(Study, result, str(out / RESULT))
 
 
 def _record(out: Path) -> Any:

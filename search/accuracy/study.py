@@ -1,7 +1,7 @@
 """The files of a fidelity study as types: the networks that it plans, and `fidelity.json`. Read without torch."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -81,6 +81,7 @@ class Study(Record):
     schema_: Literal["ghostnas.fidelity/1"] = Field(alias="schema")
     space: str
     space_id: str = ""
+    norms: str | None = None
     supernet_id: str | None = None
     training_images: Count
     test_images: Annotated[int, Field(ge=1)]
@@ -105,8 +106,8 @@ class Study(Record):
     networks: Annotated[list[StudyNetwork], Field(min_length=2)]
 
 
-def read_study(file: Path) -> dict[str, Any]:
-    """The result of a study, as the JSON values of a `Study`.
+def read_study(file: Path) -> Study:
+    """The result of a study.
 
     Raises:
         UserError: no such file, or no study.
@@ -119,7 +120,7 @@ def read_study(file: Path) -> dict[str, Any]:
     for k, each in enumerate(study.bins):
         if not any(each.macs[0] <= network.macs <= each.macs[1] for network in study.networks):
             raise UserError(f"{file}: no network is in bin {k} of its `bins`")
-    return content
+    return study
 
 
 def read_inherited(file: Path) -> dict[str, float]:

@@ -19,7 +19,6 @@ from search.recipes.schema import (
     default_recipe,
     load_recipe,
 )
-from search.records import parse_record
 from search.report.fidelity import write_page
 from search.training.distributed import best_device
 from search.training.inherited import inherited_accuracy
@@ -84,7 +83,7 @@ def measure_fidelity(
     )
     with locked(out), best_effort("the study's page"):
         write_page(study, out)
-    return parse_record(Study, study, str(out))
+    return study
 
 
 def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:

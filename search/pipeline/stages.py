@@ -127,12 +127,10 @@ def fidelity(run: Run) -> None:
     )
     with best_effort("the study's page"):
         write_page(study, out)
-    corrected = study["corrected"]
-    say(
-        f"  {config.networks} networks trained: the supernet ranks them to a Kendall tau of "
-        f"{study['kendall_tau']:.2f}, corrected by the others to {corrected['kendall_tau']:.2f} (error "
-        f"{100 * corrected['error']:.1f} points)"
-    )
+    text = f"{config.networks} networks trained: the supernet ranks them to a Kendall tau of {study.kendall_tau:.2f}"
+    if corrected := study.corrected:
+        text += f", corrected by the others to {corrected.kendall_tau:.2f} (error {100 * corrected.error:.1f} points)"
+    say(f"  {text}")
 
 
 def search(run: Run) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from search.accuracy.study import Corrected, Study, StudyNetwork
 from search.figures.style import CHOSEN, STYLE, png, svg
 from search.files import write_bytes, write_text
 from search.terminal import markdown
 from spaces.population import format_count
 
 
-def write_page(study: dict[str, Any], out: Path) -> None:
+def write_page(study: Study, out: Path) -> None:
     """Writes `fidelity.md`, `fidelity.png` and `fidelity.svg` into `out`."""
     figure = scatter(study)
     write_bytes(out / "fidelity.png", png(figure))
@@ -22,23 +23,23 @@ def write_page(study: dict[str, Any], out: Path) -> None:
     write_text(out / "fidelity.md", page(study))
 
 
-def scatter(study: dict[str, Any]) -> Figure:
+def scatter(study: Study) -> Figure:
     """Accuracy with inherited weights against accuracy after full training, by multiply-adds."""
-    nets = study["networks"]
+    nets = study.networks
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
-        x, y = ([100 * net[key] for net in nets] for key in ("inherited", "trained"))
-        error = [100 * standard_error(net, study["test_images"]) for net in nets]
+        x, y = [100 * net.inherited for net in nets], [100 * net.trained for net in nets]
+        error = [100 * standard_error(net, study.test_images) for net in nets]
         axes.errorbar(x, y, yerr=error, fmt="none", ecolor="#9ca3af", elinewidth=1, zorder=2)
-        colours = [net["macs"] / 1e6 for net in nets]
+        colours = [net.macs / 1e6 for net in nets]
         dots = axes.scatter(x, y, c=colours, cmap="viridis", s=42, edgecolors="white", linewidths=0.6, zorder=3)
-        if searched := [net for net in nets if net.get("kind") == "front"]:
-            x, y = ([100 * net[key] for net in searched] for key in ("inherited", "trained"))
+        if searched := [net for net in nets if net.kind == "front"]:
+            x, y = [100 * net.inherited for net in searched], [100 * net.trained for net in searched]
             look: dict[str, Any] = {"marker": "D", "facecolors": "none", "edgecolors": "#374151", "linewidths": 1.0}
             axes.scatter(x, y, s=90, label="on a search's front", zorder=3, **look)
-        for bin_ in study["bins"]:
-            inside = [net for net in nets if bin_["macs"][0] <= net["macs"] <= bin_["macs"][1]]
-            pick = max(inside, key=lambda net: net["inherited"])
+        for bin_ in study.bins:
+            inside = [net for net in nets if bin_.macs[0] <= net.macs <= bin_.macs[1]]
+            pick = max(inside, key=lambda net: net.inherited)
             ring: dict[str, Any] = {
                 "s": 120,
                 "facecolors": "none",
@@ -46,75 +47,76 @@ def scatter(study: dict[str, Any]) -> Figure:
                 "linewidths": 1.4,
                 "zorder": 4,
             }
-            label = "picked in its bin" if bin_ is study["bins"][0] else None
-            axes.scatter(100 * pick["inherited"], 100 * pick["trained"], label=label, **ring)
+            label = "picked in its bin" if bin_ is study.bins[0] else None
+            axes.scatter(100 * pick.inherited, 100 * pick.trained, label=label, **ring)
         figure.colorbar(dots, label="million multiply-adds")
         axes.set_xlabel("accuracy with the supernet's weights (%)")
         axes.set_ylabel("accuracy after full training (%)")
-        low, high = study["kendall_tau_95"]
-        axes.set_title(f"Kendall tau {study['kendall_tau']:.2f} ({low:.2f} to {high:.2f})", fontsize=11)
+        low, high = study.kendall_tau_95
+        axes.set_title(f"Kendall tau {study.kendall_tau:.2f} ({low:.2f} to {high:.2f})", fontsize=11)
         axes.legend(frameon=False, loc="upper left")
     return figure
 
 
-def standard_error(net: dict[str, Any], test_images: int) -> float:
+def standard_error(net: StudyNetwork, test_images: int) -> float:
     """Of a network's mean accuracy: its seeds' where there are several, the test images' where there is one."""
-    by_seed = net.get("trained_by_seed", [])
+    by_seed = net.trained_by_seed
     if len(by_seed) > 1:
         return stdev(by_seed) / len(by_seed) ** 0.5
-    return (net["trained"] * (1 - net["trained"]) / test_images) ** 0.5
+    return (net.trained * (1 - net.trained) / test_images) ** 0.5
 
 
-def page(study: dict[str, Any]) -> str:
+def page(study: Study) -> str:
     """The result as Markdown."""
     rows = [
-        f"| {format_count(b['macs'][0])} to {format_count(b['macs'][1])} | {b['networks']} | {b['kendall_tau']:.2f} "
-        f"| {100 * b['regret']:.2f} | {100 * b['regret_of_a_random_pick']:.2f} |"
-        for b in study["bins"]
+        f"| {format_count(b.macs[0])} to {format_count(b.macs[1])} | {b.networks} | {b.kendall_tau:.2f} "
+        f"| {100 * b.regret:.2f} | {100 * b.regret_of_a_random_pick:.2f} |"
+        for b in study.bins
     ]
-    searched = sum(net.get("kind") == "front" for net in study["networks"])
+    searched = sum(net.kind == "front" for net in study.networks)
     return PAGE.format(
-        **{**study, "space": markdown(study["space"])},
-        count=len(study["networks"]),
+        study=study,
+        space=markdown(study.space),
+        count=len(study.networks),
         beside=f" ({searched} of them along a search's front)" if searched else "",
-        correction=correction(study.get("corrected")),
-        low=study["kendall_tau_95"],
-        rho=study["spearman_95"],
-        inside=study["tau_within_bins_95"],
-        regret=100 * study["mean_regret"],
-        random=100 * study["mean_regret_of_a_random_pick"],
-        between_seeds="not measured" if study["seed_tau"] is None else f"{study['seed_tau']:.2f}",
+        correction=correction(study.corrected),
+        low=study.kendall_tau_95,
+        rho=study.spearman_95,
+        inside=study.tau_within_bins_95,
+        regret=100 * study.mean_regret,
+        random=100 * study.mean_regret_of_a_random_pick,
+        between_seeds="not measured" if study.seed_tau is None else f"{study.seed_tau:.2f}",
         rows="\n".join(rows),
     )
 
 
-def correction(corrected: dict[str, float] | None) -> str:
+def correction(corrected: Corrected | None) -> str:
     """Lines of the table for what the correction reaches; none where it was not measured."""
     if corrected is None:
         return ""
     return (
-        f"\n| tau of the supernet corrected by the other networks | {corrected['kendall_tau']:.2f} | |"
-        f"\n| and within bins | {corrected['tau_within_bins']:.2f} | |"
-        f"\n| its mean error, points of accuracy | {100 * corrected['error']:.2f} | |"
+        f"\n| tau of the supernet corrected by the other networks | {corrected.kendall_tau:.2f} | |"
+        f"\n| and within bins | {corrected.tau_within_bins:.2f} | |"
+        f"\n| its mean error, points of accuracy | {100 * corrected.error:.2f} | |"
     )
 
 
 PAGE = """# Does the supernet rank networks as full training does?
 
 {count} networks of space {space}, spread over multiply-adds{beside}; inherited accuracy on
-{search_images} images of the search split, then {training[epochs]:g} epochs of full training on {training_images}
-images by {seeds} seed(s), each tested once on {test_images}.
+{study.search_images} images of the search split, then {study.training.epochs:g} epochs of full training on
+{study.training_images} images by {study.seeds} seed(s), each tested once on {study.test_images}.
 
 | | | 95 % by bootstrap |
 |---|---|---|
-| Kendall tau, all networks | {kendall_tau:.2f} | {low[0]:.2f} to {low[1]:.2f} |
-| Spearman rho, all networks | {spearman:.2f} | {rho[0]:.2f} to {rho[1]:.2f} |
-| Kendall tau, pairs within a bin of like MACs | {tau_within_bins:.2f} | {inside[0]:.2f} to {inside[1]:.2f} |
+| Kendall tau, all networks | {study.kendall_tau:.2f} | {low[0]:.2f} to {low[1]:.2f} |
+| Spearman rho, all networks | {study.spearman:.2f} | {rho[0]:.2f} to {rho[1]:.2f} |
+| Kendall tau, pairs within a bin of like MACs | {study.tau_within_bins:.2f} | {inside[0]:.2f} to {inside[1]:.2f} |
 | tau of one seed's full trainings with another's | {between_seeds} | |
-| what knowing the expected accuracies would reach: tau | {ceiling_tau:.2f} | |
-| and within bins | {ceiling_within_bins:.2f} | |
-| tau of MACs alone with full training | {macs_tau:.2f} | |
-| and within bins | {macs_within_bins:.2f} | |{correction}
+| what knowing the expected accuracies would reach: tau | {study.ceiling_tau:.2f} | |
+| and within bins | {study.ceiling_within_bins:.2f} | |
+| tau of MACs alone with full training | {study.macs_tau:.2f} | |
+| and within bins | {study.macs_within_bins:.2f} | |{correction}
 
 Points of accuracy lost by taking a bin's best by inherited accuracy: {regret:.2f} on average; by a random one:
 {random:.2f}.

@@ -129,14 +129,14 @@ def _fidelity(summary: Summary) -> Section | None:
         return None
     study = read_study(summary.folder / FIDELITY)
     text = (
-        f"{len(study['networks'])} networks were trained fully before the search. Inherited weights rank them to a "
-        f"Kendall tau of {study['kendall_tau']:.2f}, within bins of like multiply-adds {study['tau_within_bins']:.2f}; "
-        f"multiply-adds alone rank them to {study['macs_tau']:.2f}."
+        f"{len(study.networks)} networks were trained fully before the search. Inherited weights rank them to a "
+        f"Kendall tau of {study.kendall_tau:.2f}, within bins of like multiply-adds {study.tau_within_bins:.2f}; "
+        f"multiply-adds alone rank them to {study.macs_tau:.2f}."
     )
-    if corrected := study.get("corrected"):
+    if corrected := study.corrected:
         text += (
-            f" Corrected by a fit on the others, {corrected['kendall_tau']:.2f} and "
-            f"{corrected['tau_within_bins']:.2f}, with a mean error of {100 * corrected['error']:.1f} points. The "
+            f" Corrected by a fit on the others, {corrected.kendall_tau:.2f} and "
+            f"{corrected.tau_within_bins:.2f}, with a mean error of {100 * corrected.error:.1f} points. The "
             "search went by accuracy so corrected."
         )
     caption = "Accuracy inherited and after full training (test split), a mark for each network."

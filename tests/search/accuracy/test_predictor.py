@@ -88,7 +88,7 @@ def judged(tmp_path_factory):
     result = fidelity(
         lambda: load_inherited(net, data), SPACE, data, Training(epochs=0.2, batch_size=50), folder / "f", **about
     )
-    return folder, data, result
+    return folder, data, result.model_dump(mode="json", by_alias=True)
 
 
 def test_expected_accuracy_of_a_measured_study(judged):

@@ -126,8 +126,8 @@ def test_many_networks_side_by_side_have_the_values_of_one_after_the_other(clust
     lazily = lambda: load_inherited(tmp_path / "net", data)  # noqa: E731
     beside = fidelity(lazily, SPACE, data, config, tmp_path / "a", **about, parallel=RayWorkers(data, 2))
     alone = fidelity(lazily, SPACE, data, config, tmp_path / "b", **about)
-    assert {n["arch"]: n for n in beside["networks"]} == {n["arch"]: n for n in alone["networks"]}
+    assert {n.arch: n for n in beside.networks} == {n.arch: n for n in alone.networks}
     evaluate = lazily()
     first = SPACE.smallest
-    assert cost(first, 10, 1).macs <= min(n["macs"] for n in alone["networks"])
+    assert cost(first, 10, 1).macs <= min(n.macs for n in alone.networks)
     assert 0 <= evaluate(first) <= 1
