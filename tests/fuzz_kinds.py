@@ -327,8 +327,8 @@ def manifest(folder: Path) -> tuple[Path, Read]:
     file.write_text(json.dumps(content))
 
     def read() -> None:
-        for name, about in read_manifest(folder)["files"].items():
-            assert _inside(folder, name) and len(about["sha256"]) == 64
+        for name, about in read_manifest(folder).files.items():
+            assert _inside(folder, name) and len(about.sha256) == 64
 
     return file, read
 

@@ -8,8 +8,8 @@ from ghostnet.arch import Arch
 from search.api import Place
 from search.data.datasets import Data
 from search.errors import UserError
-from search.export.manifest import Manifest
-from search.export.network import export_trained, known_metadata
+from search.export.manifest import Manifest, known_metadata
+from search.export.network import export_trained
 from search.export.verify import verify
 from search.records import parse_record
 from spaces.find import find_arch

@@ -8,7 +8,7 @@ goes into `manifest.json`, with the SHA-256 of each file. `search.export.verify`
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def _fill(
             files[file] = file_record(folder / file)
         main = kind.FILES[0]
         waiting[main] = session = kind.load_session(folder)
-        files[main] |= {"format": name, **proof.try_on(main, session(proof.images), kind.EXACT)}
+        files[main] |= {"format": name, **asdict(proof.try_on(main, session(proof.images), kind.EXACT))}
         files[main]["macs"] = checked_macs(main, kind.macs(folder), total.macs)
         if not kind.EXACT and held_out:
             files[main]["accuracy"] = _before_and_after(net, session, held_out)

@@ -12,10 +12,8 @@ from ghostnet.weights import load_network, read_weights
 from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.export.export import HeldOut, Timer, export
-from search.export.manifest import read_manifest
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.time_networks import measure_sessions
-from search.training.records import read_trained
 
 TIMING_SECONDS = 20.0  # that timing goes on looking for calm moments
 REAL_IMAGES = 64  # that every exported file is tried on
@@ -34,7 +32,7 @@ def export_trained(
     """Exports a network whose weights lie in a file, and returns the manifest.
 
     Args:
-        metadata: what is known of it, for the manifest; see `known_metadata`.
+        metadata: what is known of it, for the manifest; see `search.export.manifest`.
         data: of real images to try it on; None: random ones alone.
         timed: whether each file is timed here, on one thread, an image at a time.
 
@@ -51,19 +49,6 @@ def export_trained(
     side = net.arch.resolution
     images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, net.in_chs, side, side)
     return export(net, out, formats, images, metadata, held_out=held_out, timer=timer(net) if timed else None)
-
-
-def known_metadata(arch: Path | None, weights: Path) -> dict[str, Any]:
-    """What files beside the weights and the architecture say of the network, for the manifest."""
-    metadata: dict[str, Any] = {}
-    trained_file = weights.with_name("trained.json")
-    if arch and (arch / "manifest.json").exists():  # the architecture comes from an export of a run
-        metadata |= {key: value for key, value in read_manifest(arch).items() if key in ("space", "space_id")}
-    if trained_file.exists():
-        trained = read_trained(trained_file)
-        accuracy = {"test": trained.test_accuracy, "test_images": trained.test_images}
-        metadata |= {"accuracy": accuracy, **trained.for_manifest()}
-    return metadata
 
 
 def held_out_of(net: GhostNet, data: Data) -> HeldOut:

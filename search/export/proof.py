@@ -7,7 +7,7 @@ They are kept beside the files in `proof.safetensors`, so that another machine c
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,6 +27,22 @@ ILL_CONDITIONED = 0.01  # of the largest output: a float32 error beyond which no
 QUANTISED_AGREEMENT = 0.5  # share of real images whose answer a quantised network must keep
 RANDOM_IMAGES, SEED = 16, 0
 MOST_BYTES = 4_000_000  # of real images that are kept; all of them are tried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far a file's outputs are from the network's.
+
+    Args:
+        largest_difference: of all outputs.
+        top1_agreement, on_random, on_real: share of all, random and real images with the same top-1 class; None where
+            there are no real ones.
+    """
+
+    largest_difference: float
+    top1_agreement: float
+    on_random: float
+    on_real: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +126,7 @@ class Proof:
             raise UserError(f"{folder / FILE} has {len(proof.images)} images but {len(proof.expected)} outputs")
         return proof
 
-    def try_on(self, file: str, got: np.ndarray, exact: bool) -> dict[str, Any]:
+    def try_on(self, file: str, got: np.ndarray, exact: bool) -> Agreement:
         """How far a file's outputs are from the network's.
 
         Raises:
@@ -120,19 +136,19 @@ class Proof:
         if got.shape != self.expected.shape or not np.isfinite(got).all():
             raise UserError(f"{file} gives outputs {got.shape} or not finite, not finite ones of {self.expected.shape}")
         difference = float(np.abs(self.expected - got).max())
-        agreement = {
-            "largest_difference": difference,
-            "top1_agreement": self._agreement(got, slice(None)),
-            "on_random": self._agreement(got, random),
-            "on_real": self._agreement(got, real) if len(self.images) > RANDOM_IMAGES else None,
-        }
+        agreement = Agreement(
+            largest_difference=difference,
+            top1_agreement=self._agreement(got, slice(None)),
+            on_random=self._agreement(got, random),
+            on_real=self._agreement(got, real) if len(self.images) > RANDOM_IMAGES else None,
+        )
         if exact and not difference <= self.allowed:
             raise UserError(
                 f"{file} differs from the PyTorch network by {difference:.3g}; at most {self.allowed:.3g} is allowed"
             )
-        if not exact and agreement["on_real"] is not None and agreement["on_real"] < QUANTISED_AGREEMENT:
+        if not exact and agreement.on_real is not None and agreement.on_real < QUANTISED_AGREEMENT:
             raise UserError(
-                f"{file} keeps the PyTorch network's answer on {agreement['on_real']:.0%} of the real images; at least "
+                f"{file} keeps the PyTorch network's answer on {agreement.on_real:.0%} of the real images; at least "
                 f"{QUANTISED_AGREEMENT:.0%} is asked of a quantised one"
             )
         return agreement

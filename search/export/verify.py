@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from search.errors import UserError
 from search.export import formats as known
 from search.export.export import checked_macs
 from search.export.formats import check_formats
-from search.export.manifest import ARCH, MANIFEST, read_manifest
+from search.export.manifest import ARCH, MANIFEST, ExportedFile, Manifest, read_manifest
 from search.export.proof import Proof
 from search.files import read_bytes, write_bytes
 
 AGREEMENT = 0.05  # how far a quantised network's answers may be from what its manifest says, as a share of images
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def verify(folder: Path) -> dict[str, dict[str, Any]]:
     """Runs and counts every file of an export; the differences and agreements found, by file.
 
     The folder may come from anybody. Each file that the manifest lists is read once; what has the right fingerprint is
@@ -30,8 +31,8 @@ def verify(folder: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(folder)
     with tempfile.TemporaryDirectory(prefix="ghostnas-verify-") as scratch:
-        for name, recorded in manifest["files"].items():
-            copy_listed(folder, name, recorded["sha256"], Path(scratch))
+        for name, recorded in manifest.files.items():
+            copy_listed(folder, name, recorded.sha256, Path(scratch))
         return _verify(Path(scratch), folder, manifest)
 
 
@@ -49,35 +50,36 @@ def copy_listed(folder: Path, name: str, sha256: str, to: Path) -> None:
     write_bytes(to / name, content)
 
 
-def _verify(copied: Path, folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _verify(copied: Path, folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
     arch = Arch.load(copied / ARCH)
-    if arch.id != manifest["arch"]:
-        raise UserError(f"{folder / ARCH} is architecture {arch.id}, but {MANIFEST} says {manifest['arch']}")
-    total = cost(arch, manifest["num_classes"], manifest["in_chs"])
-    if total.macs != manifest["macs"]:
-        raise UserError(f"{MANIFEST} says {manifest['macs']:,} multiply-adds, but {arch.id} has {total.macs:,}")
-    mains = {name: recorded for name, recorded in manifest["files"].items() if "format" in recorded}
-    check_formats([recorded["format"] for recorded in mains.values()])
-    proof = Proof.load(copied, manifest["in_chs"], arch.resolution)
+    if arch.id != manifest.arch:
+        raise UserError(f"{folder / ARCH} is architecture {arch.id}, but {MANIFEST} says {manifest.arch}")
+    total = cost(arch, manifest.num_classes, manifest.in_chs)
+    if total.macs != manifest.macs:
+        raise UserError(f"{MANIFEST} says {manifest.macs:,} multiply-adds, but {arch.id} has {total.macs:,}")
+    mains = {name: recorded for name, recorded in manifest.files.items() if recorded.format is not None}
+    check_formats([recorded.format or "" for recorded in mains.values()])
+    proof = Proof.load(copied, manifest.in_chs, arch.resolution)
     return {name: _verify_file(copied, name, recorded, proof, total.macs) for name, recorded in mains.items()}
 
 
-def _verify_file(folder: Path, name: str, recorded: dict[str, Any], proof: Proof, macs: int) -> dict[str, Any]:
-    kind = known.get(recorded["format"])
+def _verify_file(folder: Path, name: str, recorded: ExportedFile, proof: Proof, macs: int) -> dict[str, Any]:
+    kind = known.get(recorded.format or "")
     if kind.FILES[0] != name:
-        raise UserError(f"{MANIFEST} says that {name} is {recorded['format']}, which is {kind.FILES[0]}")
+        raise UserError(f"{MANIFEST} says that {name} is {recorded.format}, which is {kind.FILES[0]}")
     try:
         outputs, counted = kind.load_session(folder)(proof.images), kind.macs(folder)
     except (UserError, ArchError) as error:
         raise UserError(str(error).replace(f"{folder}/", "")) from None
     except Exception as error:  # a runtime fails in its own way on a file that it can't read
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(f"{folder}/", "")
-        raise UserError(f"{name} can't be run as {recorded['format']}: {reason}") from None
+        raise UserError(f"{name} can't be run as {recorded.format}: {reason}") from None
     agreement = proof.try_on(name, outputs, kind.EXACT)
     checked_macs(name, counted, macs)
-    if not kind.EXACT and agreement["top1_agreement"] < recorded["top1_agreement"] - AGREEMENT:
+    then = recorded.top1_agreement or 0.0
+    if not kind.EXACT and agreement.top1_agreement < then - AGREEMENT:
         raise UserError(
-            f"{name} keeps the network's answer on {agreement['top1_agreement']:.1%} of the images here, but on "
-            f"{recorded['top1_agreement']:.1%} where it was exported"
+            f"{name} keeps the network's answer on {agreement.top1_agreement:.1%} of the images here, but on "
+            f"{then:.1%} where it was exported"
         )
-    return {"sha256": recorded["sha256"], **agreement}
+    return {"sha256": recorded.sha256, **asdict(agreement)}

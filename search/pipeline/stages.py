@@ -16,7 +16,7 @@ from search.engine.choose import choose_by_budget
 from search.errors import UserError
 from search.export.export import MANIFEST
 from search.export.export import export as write_network
-from search.export.manifest import read_manifest
+from search.export.manifest import read_manifest, searched_metadata
 from search.files import write_json
 from search.identity import check_same, file_digest
 from search.latency.calibrate import calibrate as make_table
@@ -255,31 +255,18 @@ def export(run: Run) -> None:
         out = run.out / EXPORTS / label
         identity = {"arch": archs[label].id, "weights": file_digest(folder / WEIGHTS)}
         if (out / MANIFEST).exists():
-            check_same(read_manifest(out).get("identity"), identity, f"{out} is the export of another network")
+            check_same(read_manifest(out).identity, identity, f"{out} is the export of another network")
             continue
         trained = read_trained(folder / TRAINED_FILE)
-        latency = predict(run.space.encode(archs[label]))
-        metadata = {
-            "accuracy": {
-                "test": trained.test_accuracy,
-                "test_images": trained.test_images,
-                "inherited_on_search_split": trial.get("inherited", trial["accuracy"]),
-            },
-            "latency": {
-                "runtime": table.setting.runtime,
-                "runtime_version": table.setting.runtime_version,
-                "threads": table.setting.threads,
-                "device": table.device.cpu,
-                "predicted_ms": float(latency.latency_ms[0]),
-                "predicted_low_ms": float(latency.low_ms[0]),
-                "predicted_high_ms": float(latency.high_ms[0]),
-                "measured_ms": times[label],
-            },
-            **trained.for_manifest(),
-            "space": run.space.name,
-            "space_id": run.space.id,
-            "identity": identity,
-        }
+        metadata = searched_metadata(
+            trained,
+            run.space,
+            table,
+            predict(run.space.encode(archs[label])),
+            measured_ms=times[label],
+            inherited=trial.get("inherited", trial["accuracy"]),
+            identity=identity,
+        )
         net = load_network(archs[label], folder / WEIGHTS)
         try:
             write_network(net, out, ["onnx", "safetensors"], resized(images, net.arch.resolution), metadata)

@@ -28,13 +28,13 @@ def section(summary: Summary) -> str:
         }
     manifests = glob(summary.folder / "export", "*/manifest.json")
     if manifests:
-        versions = read_manifest(manifests[0].parent).get("versions", {})
+        versions = read_manifest(manifests[0].parent).versions
         table_rows |= {f"{key} version": value for key, value in versions.items()}
     rows: list[page.Row] = [("", [key, str(value)]) for key, value in table_rows.items()]
     hashes: list[page.Row] = []
     for path in manifests:
-        for file, recorded in read_manifest(path.parent)["files"].items():
-            hashes.append(("", [f"{path.parent.name}/{file}", recorded["sha256"]]))
+        for file, recorded in read_manifest(path.parent).files.items():
+            hashes.append(("", [f"{path.parent.name}/{file}", recorded.sha256]))
     parts = [
         f"<pre>{page.escape(command)}</pre>",
         page.details("The recipe", f"<pre>{page.escape(recipe_toml(summary.recipe))}</pre>"),

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from search.records import ArchId, Count, Record, Seconds, Share, read_record
 
+TRAINED_FILE = "trained.json"
 Channels = Annotated[int, Field(ge=1, le=1 << 16)]
 Classes = Annotated[int, Field(ge=0, le=1 << 20)]
 

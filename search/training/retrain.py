@@ -25,12 +25,13 @@ from search.training.loop import UNTRAINED, fit
 from search.training.losses import Loss
 from search.training.metadata import read_finished, teacher_id, training_identity, weights_id
 from search.training.mixing import Mixing
+from search.training.records import TRAINED_FILE
 from search.training.result_warnings import chance_warnings, schedule_warnings
 
 SCHEMA = "ghostnas.trained/1"
 # Steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1.
 NORM_WARM_UP = 50
-ARCH, WEIGHTS, TRAINED_FILE = "arch.json", "weights.safetensors", "trained.json"
+ARCH, WEIGHTS = "arch.json", "weights.safetensors"
 
 
 def retrain(

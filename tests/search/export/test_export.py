@@ -497,7 +497,7 @@ def test_a_file_is_held_to_float64_by_the_measure_of_float32():
     np.testing.assert_array_equal(proof.expected, exact)
     largest = max(1.0, np.abs(exact).max())
     assert proof.float32_error == np.abs(single - exact).max() > TOLERANCE * largest  # too much for the fixed tolerance
-    assert proof.try_on("a", single, exact=True)["top1_agreement"] == 1.0
+    assert proof.try_on("a", single, exact=True).top1_agreement == 1.0
     with pytest.raises(UserError, match="a differs from the PyTorch network by"):
         proof.try_on("a", exact + 5 * proof.float32_error, exact=True)
 
