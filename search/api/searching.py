@@ -29,7 +29,7 @@ def run_search(
     supernet: Place,
     data: Data | Callable[[], Data],
     out: Place,
-    latency: Place | Sequence[Place],
+    latency: Place | Sequence[Place] = (),
     *,
     flops_budget: str,
     latency_budget: str | Sequence[str] = (),
@@ -56,7 +56,8 @@ def run_search(
 
     Args:
         data: what the supernet was trained on, or a function that loads it.
-        latency: a latency table's file, or several targets'; the first one's column is `latency_ms`.
+        latency: a latency table's file, or several targets'; the first one's column is `latency_ms`. Without any, the
+            usual objectives are accuracy and multiply-adds.
         flops_budget: `60M`, a window `40M..60M`, or several with commas: a front for each.
         latency_budget: `8ms`, on the interval's upper end; for several tables one each.
         params_budget: like `flops_budget`.

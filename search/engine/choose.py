@@ -14,6 +14,11 @@ from spaces.population import Window
 WAYS = "knee, even:3, 8ms, 60M (or 40M..60M), or an architecture's id"
 
 
+def _cost(trial: Trial) -> float:
+    """Latency; multiply-adds where a search went without."""
+    return float(trial.get("latency_ms", trial["macs"]))
+
+
 def choose(
     trials: Sequence[Trial], count: int, objectives: Sequence[Objective] = USUAL, *, fastest: bool = True
 ) -> list[Trial]:
@@ -27,7 +32,7 @@ def choose(
         pool += [layer[round(index)] for index in indices]
         if len(pool) >= count:
             break
-    return sorted(pool, key=lambda t: t["latency_ms"])
+    return sorted(pool, key=_cost)
 
 
 def choose_by_budget(
@@ -52,7 +57,7 @@ def choose_by_budget(
             chosen |= {t["arch"]: t for t in picked}
             share -= len(picked)
         tighter |= {t["arch"] for t in pool}
-    return sorted(chosen.values(), key=lambda t: t["latency_ms"])
+    return sorted(chosen.values(), key=_cost)
 
 
 def knee(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> Trial:
@@ -100,10 +105,10 @@ def _pick(trials: Sequence[Trial], way: str, objectives: Sequence[Objective]) ->
     if re.fullmatch(r"[0-9a-f]{10}", way):
         raise UserError(f"no network {way} among those that were evaluated")
     if way.endswith("ms"):
-        inside = [t for t in trials if t["latency_high_ms"] <= float(way.removesuffix("ms"))]
+        inside = [t for t in trials if t.get("latency_high_ms", np.inf) <= float(way.removesuffix("ms"))]
     else:
         window = Window.parse(way)
         inside = [t for t in trials if window.low <= t["macs"] <= window.high]
     if not inside:
         raise UserError(f"no network that was evaluated is within {way}")
-    return [max(inside, key=lambda t: (t[ACCURACY.name], -t["latency_ms"]))]
+    return [max(inside, key=lambda t: (t[ACCURACY.name], -_cost(t)))]

@@ -34,7 +34,8 @@ def build_problem(
     """Builds a feasible problem, without its evaluator, from files and a configuration. Torch is not loaded.
 
     Args:
-        tables: of one or several targets; the first is `latency_ms`, others are named after their files.
+        tables: of one or several targets; the first is `latency_ms`, others are named after their files. Without any,
+            multiply-adds stand in for latency.
         latency_budgets: one for each table, in their order; None: the configuration's, for the first.
         own: objectives of the user's, next to the configuration's.
 
@@ -44,7 +45,7 @@ def build_problem(
     space = read_metadata(supernet)[1]
     loaded = [LatencyTable.load(table) for table in tables]
     predictors = [Predictor(table, space) for table in loaded]
-    names = ["latency_ms", *(f"latency_{_column_name(table)}_ms" for table in tables[1:])]
+    names = ["latency_ms", *(f"latency_{_column_name(table)}_ms" for table in tables[1:])][: len(tables)]
     latencies = {name: LatencyObjective(name, predict=each) for name, each in zip(names, predictors, strict=True)}
     if len(latencies) < len(tables):
         raise UserError(f"latency tables of several targets must have different names, not {', '.join(names[1:])}")
@@ -56,7 +57,7 @@ def build_problem(
     known: dict[str, Objective] = {"accuracy": ACCURACY, **latencies, "macs": MACS, "params": PARAMS, **sizes}
     wanted = list(config.objectives)
     if wanted == ["accuracy", "latency_ms"]:
-        wanted = ["accuracy", *names]  # every target
+        wanted = ["accuracy", *(names or ["macs"])]  # every target
     if taken := [each.name for each in own if each.name in known]:
         raise UserError(f"an objective of one's own needs another name than {taken[0]!r}, which a log has anyway")
     known |= {objective.name: objective for objective in own}
@@ -66,7 +67,7 @@ def build_problem(
             raise UserError(f"an objective is one of {', '.join(known)}, not {name!r}")
     if len(wanted) < 2 or wanted[0] != "accuracy" or len(set(wanted)) < len(wanted):
         raise UserError(f"objectives are accuracy and at least one more, each once, not {', '.join(wanted)}")
-    texts = latency_budgets if latency_budgets is not None else [config.latency_budget or ""]
+    texts = latency_budgets if latency_budgets is not None else [config.latency_budget or ""][: len(tables)]
     if len(texts) > len(names):
         raise UserError(f"{len(texts)} latency budgets for {len(names)} latency tables")
     bounds = [

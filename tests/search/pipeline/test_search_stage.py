@@ -95,3 +95,20 @@ def test_a_memory_budget_is_settled_before_any_network_is_evaluated(files, tmp_p
     with pytest.raises(SpaceError, match="no network of space digits has at most 1k bytes of activations: the nearest"):
         search(files, tmp_path / "other", CONFIG.model_copy(update={"memory_budget": "1k"}))
     assert not (tmp_path / "other").exists()
+
+
+def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
+    from search import run_search
+
+    about = {"flops_budget": "600k", "sampler": "random", "trials": 5, "population": 3}
+    result = run_search(
+        files / "net", DATA, tmp_path / "out", **about, evaluate=lambda arch: int(arch.id, 16) % 97 / 97
+    )
+    assert len(result.trials) == 5 and not any("latency" in column for trial in result.trials for column in trial)
+    for one in result.front:  # no other is as good in both
+        assert not any(t["accuracy"] > one["accuracy"] and t["macs"] <= one["macs"] for t in result.trials)
+    assert result.choose("600k")[0]["accuracy"] == max(trial["accuracy"] for trial in result.trials)
+    with pytest.raises(UserError, match="an objective is one of accuracy, macs, params, .*, not 'latency_ms'"):
+        run_search(files / "net", DATA, tmp_path / "a", **about, objectives=["accuracy", "macs", "latency_ms"])
+    with pytest.raises(UserError, match="1 latency budgets for 0 latency tables"):
+        run_search(files / "net", DATA, tmp_path / "b", **about, latency_budget="8ms")
