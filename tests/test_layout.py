@@ -1,6 +1,7 @@
 """Imports go one way: `ghostnet` <- `spaces` <- `search`; the lower two need only torch and numpy."""
 
 import ast
+import re
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -170,3 +171,22 @@ def test_a_circle_is_seen_wherever_the_import_stands(tmp_path, monkeypatch):
     assert arrows_up(module_graph("made"), ("c", "b", "a")) == [("made.a", "made.b"), ("made.b", "made.c")]
     (tmp_path / "made" / "c.py").write_text("from made.a import x\n")
     assert set(circle(module_graph("made"))) == {"made.a", "made.b", "made.c"}
+
+
+READMES = [
+    *(path for package in ("ghostnet", "spaces", "search") for path in sorted((ROOT / package).rglob("README.md"))),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+]
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_a_readme_links_to_are_there(readme):
+    links = re.findall(r"\]\(([^)#?\s]+)[^)]*\)", readme.read_text())
+    missing = [link for link in links if not link.startswith("http") and not (readme.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("readme", READMES[:-2], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_room_says_which_file_to_open(readme):
+    assert "| I want to | I open |" in readme.read_text()

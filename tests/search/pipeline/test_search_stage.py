@@ -101,14 +101,17 @@ def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
     from search import run_search
 
     about = {"flops_budget": "600k", "sampler": "random", "trials": 5, "population": 3}
-    result = run_search(
-        files / "net", DATA, tmp_path / "out", **about, evaluate=lambda arch: int(arch.id, 16) % 97 / 97
-    )
+    about["evaluate"] = lambda arch: int(arch.id, 16) % 97 / 97
+    result = run_search(files / "net", DATA, tmp_path / "out", **about)
     assert len(result.trials) == 5 and not any("latency" in column for trial in result.trials for column in trial)
     for one in result.front:  # no other is as good in both
         assert not any(t["accuracy"] > one["accuracy"] and t["macs"] <= one["macs"] for t in result.trials)
     assert result.choose("600k")[0]["accuracy"] == max(trial["accuracy"] for trial in result.trials)
-    with pytest.raises(UserError, match="an objective is one of accuracy, macs, params, .*, not 'latency_ms'"):
+    costs = [trial["macs"] for trial in result.choose("even:2")]
+    assert costs == sorted(costs)
+    with pytest.raises(UserError, match="no network that was evaluated is within 8ms"):
+        result.choose("8ms")
+    with pytest.raises(UserError, match=r"an objective is one of accuracy, macs, params, .*, not 'latency_ms'"):
         run_search(files / "net", DATA, tmp_path / "a", **about, objectives=["accuracy", "macs", "latency_ms"])
     with pytest.raises(UserError, match="1 latency budgets for 0 latency tables"):
         run_search(files / "net", DATA, tmp_path / "b", **about, latency_budget="8ms")
