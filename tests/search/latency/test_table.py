@@ -20,7 +20,7 @@ from search.latency.predictor import Predictor, Units, apply, conformal, fit, li
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import SCHEMA_FILE, Entry, LatencyTable, json_schema
 from search.latency.timing import interference as gates
-from search.latency.timing import rounds
+from search.latency.timing import measurement, rounds
 from search.latency.timing.rounds import FIRST, NETWORK_MEASUREMENTS
 from search.latency.timing.scores import score
 from spaces import named_space
@@ -68,7 +68,7 @@ def test_a_known_law_is_recovered(law, tmp_path, batch):
 def test_a_noisy_machine_says_so_and_widens_its_intervals(law, tmp_path, monkeypatch):
     calm = calibrate(SPACE, tmp_path / "calm.lat.json", **law)
     monkeypatch.setattr(FakeRuntime, "noise", 2.0)
-    monkeypatch.setattr(gates, "MAX_PROBES", 3)
+    monkeypatch.setattr(measurement, "MAX_PROBES", 3)
     noisy = calibrate(SPACE, tmp_path / "noisy.lat.json", **law)
     codes = sample(SPACE, np.random.default_rng(0), 50)
     widths = [(p.high_ms / p.latency_ms).mean() for p in (Predictor(t, SPACE)(codes) for t in (calm, noisy))]
@@ -121,8 +121,9 @@ def test_a_calibration_times_every_unit_and_reads_back(made):
     )
 
 
-def test_nothing_is_measured_twice_after_a_kill(made, tmp_path, monkeypatch):
-    path, _ = made
+def test_nothing_is_measured_twice_after_a_kill(law, tmp_path, monkeypatch):
+    path = tmp_path / "whole" / "t.lat.json"
+    calibrate(SPACE, path, **law)
     log = path.with_name(path.name + ".visits.jsonl")
     rows = log.read_bytes().splitlines(keepends=True)
     again = tmp_path / path.name
@@ -131,14 +132,14 @@ def test_nothing_is_measured_twice_after_a_kill(made, tmp_path, monkeypatch):
     visited = []
     original = rounds.take_measurement
     monkeypatch.setattr(rounds, "take_measurement", lambda *a: visited.append(1) or original(*a))
-    calibrate(SPACE, again, **ARGUMENTS)
+    calibrate(SPACE, again, **law)
     before, after = ([r for r in JsonLines(p) if "item" in r] for p in (log, tmp_path / log.name))
     pairs = [(row["item"], row["visit"]) for row in after]
     assert len(pairs) == len(set(pairs)) == len(before)
     early = sum(b'"item"' in row for row in rows[:kept])
     assert len(visited) >= len(before) - early  # disturbed visits are made again, settled ones never
     with pytest.raises(UserError, match="another calibration"):
-        calibrate(SPACE, again, **(ARGUMENTS | {"seed": 2}))
+        calibrate(SPACE, again, **(law | {"seed": 2}))
 
 
 def test_two_calibrations_of_one_table_are_not_at_work_at_once(law, tmp_path):
@@ -176,8 +177,8 @@ def test_a_calibration_that_cannot_begin_leaves_no_log(law, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-def test_a_deadline_still_visits_every_network_and_a_pilot_of_units(tmp_path):
-    table = calibrate(SPACE, tmp_path / "t.lat.json", **(ARGUMENTS | {"rounds": 50}), deadline=0.0)
+def test_a_deadline_still_visits_every_network_and_a_pilot_of_units(law, tmp_path):
+    table = calibrate(SPACE, tmp_path / "t.lat.json", **(law | {"rounds": 50}), deadline=0.0)
     assert all(entry.visits == 1 for entry in table.entries.values()) and len(table.entries) >= 40
     assert table.protocol.visits == len(table.entries) + NETWORK_MEASUREMENTS * 24
 
