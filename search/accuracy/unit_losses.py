@@ -19,7 +19,7 @@ from search.recipes.schema import Training
 from search.records import Count, Record, read_record
 from search.training.distributed import best_device
 from search.training.inherited import fitting_images, read_parent
-from search.training.metadata import read_metadata, supernet_id, supernet_kind
+from search.training.metadata import read_metadata, supernet_config, supernet_id
 from spaces.space import Space
 from spaces.tables import UnitTable, space_units
 
@@ -51,12 +51,12 @@ def unit_losses(supernet: Path, data: Data) -> UnitTable:
         UserError: the supernet has no parent, its space several resolutions, or the file in its folder is damaged.
     """
     metadata, space = read_metadata(supernet)
-    if supernet_kind(metadata) != "transplant":
+    if metadata.kind != "transplant":
         raise UserError(f"the sampler exact goes by unit losses, which want a parent: {supernet} is elastic")
     if len(space.resolution_choices) > 1:
         raise UserError(f"the sampler exact wants a space of one resolution; {space.name} has several")
     with locked(supernet):
-        return _completed(supernet, data, Training.model_validate(metadata["config"], strict=False), space)
+        return _completed(supernet, data, supernet_config(metadata, Training), space)
 
 
 def read_losses(path: Path, supernet: str) -> UnitLossFile | None:

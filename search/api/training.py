@@ -78,7 +78,8 @@ def train_supernet(
     else:
         written = make_supernet(fitted, data, config, out, seed=seed, device=best_device(), seconds=seconds)
     World.current().wait()
-    metadata = parse_record(SupernetMetadata, written or read_metadata(out)[0], str(out / SUPERNET_FILE))
+    path = out / SUPERNET_FILE  # of torchrun's processes, one has written it
+    metadata = parse_record(SupernetMetadata, written, str(path)) if written else read_metadata(out)[0]
     if World.current().is_main_process:
         print_warnings("supernet", metadata.warnings)
     return metadata

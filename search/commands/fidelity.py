@@ -42,7 +42,7 @@ def fidelity(
         if not path.exists():
             raise UserError(f"no file {path}")
     metadata, space = read_metadata(supernet)
-    name = data or metadata["data"]
+    name = data or metadata.data
     sources.check_data_name(name)
     loaded_recipe = load_recipe(recipe or default_recipe(name))
     study = api.measure_fidelity(

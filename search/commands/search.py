@@ -103,7 +103,7 @@ def search(
         if not path.exists():
             raise UserError(f"no file {path}")
     metadata, space = read_metadata(supernet)
-    name = data or metadata["data"]
+    name = data or metadata.data
     sources.check_data_name(name)
     config = Search(
         flops_budget=flops_budget,

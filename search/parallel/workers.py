@@ -22,8 +22,8 @@ from search.progress import bar
 from search.recipes.schema import SupernetPart, Training
 from search.training.distributed import best_device
 from search.training.evaluate import InheritedAccuracy
+from search.training.metadata import SUPERNET_FILE
 from search.training.retrain import TRAINED_FILE, Job, retrain
-from search.training.supernet import read_metadata
 from search.training.supernets import make_supernet
 from spaces.space import Space
 
@@ -166,7 +166,7 @@ def train_supernet(
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
     _train_together(_share_supernet, (space, config, out.absolute(), options), data, workers, address)
-    return read_metadata(out)[0]
+    return read_json(out / SUPERNET_FILE)
 
 
 def train_network(

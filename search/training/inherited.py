@@ -17,7 +17,14 @@ from search.errors import UserError
 from search.recipes.schema import Training
 from search.training.distributed import best_device
 from search.training.evaluate import InheritedAccuracy
-from search.training.metadata import PARENT_ARCH, PARENT_WEIGHTS, read_metadata, supernet_id, supernet_kind
+from search.training.metadata import (
+    PARENT_ARCH,
+    PARENT_WEIGHTS,
+    SUPERNET_FILE,
+    read_metadata,
+    supernet_config,
+    supernet_id,
+)
 from search.training.supernet import load_inherited
 
 FITTING_SEED = 23  # of the images that layers are fitted on, and of their augmentation
@@ -38,10 +45,12 @@ def inherited_accuracy(folder: Path, data: Data) -> InheritedAccuracy:
             f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
             f"{data.num_classes} and {data.in_chs}"
         )
-    if supernet_kind(metadata) == "elastic":
+    if metadata.kind == "elastic":
         return load_inherited(folder, data)
-    config = Training.model_validate(metadata["config"], strict=False)
-    transplants = _transplants(folder.absolute(), supernet_id(folder), metadata["images"], _Same(data), config)
+    if metadata.images is None:
+        raise UserError(f"{folder / SUPERNET_FILE} doesn't say by how many `images` its networks are fitted")
+    config = supernet_config(metadata, Training)
+    transplants = _transplants(folder.absolute(), supernet_id(folder), metadata.images, _Same(data), config)
     return InheritedAccuracy(transplants, data, config)
 
 

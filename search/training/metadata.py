@@ -1,15 +1,14 @@
 """A supernet's metadata, `supernet.json`: its space and data. And the identity of a training. Read without
 torch."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from search.errors import UserError
 from search.files import read_json
 from search.identity import Identity, check_same, digest, file_digest
-from search.recipes.schema import SupernetTraining, Training
+from search.recipes.schema import Training
 from search.records import parse_record
 from search.training.records import SupernetMetadata, TrainedMetadata
 from spaces.custom import parse_space, space_to_dict
@@ -20,6 +19,7 @@ from spaces.space import Space
 if TYPE_CHECKING:
     from search.data.datasets import Data
 
+T = TypeVar("T", bound=Training)
 SCHEMA, SUPERNET_FILE, WEIGHTS = "ghostnas.supernet/2", "supernet.json", "supernet.safetensors"
 PARENT = "parent"  # the folder of a transplanted supernet's parent in the supernet's
 PARENT_ARCH = f"{PARENT}/arch.json"
@@ -27,31 +27,31 @@ PARENT_WEIGHTS = f"{PARENT}/weights.safetensors"  # what a transplanted supernet
 WITHOUT_EFFECT = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without
 
 
-def read_metadata(folder: Path) -> tuple[dict[str, Any], Space]:
+def read_metadata(folder: Path) -> tuple[SupernetMetadata, Space]:
     """The metadata and the space of a finished supernet, without its weights.
 
     Raises:
         UserError: the folder holds none, or one of another space.
     """
     try:
-        metadata = read_json(folder / SUPERNET_FILE)
-        if isinstance(metadata, dict) and metadata.get("schema") == "ghostnas.supernet/1":
+        content = read_json(folder / SUPERNET_FILE)
+        if isinstance(content, dict) and content.get("schema") == "ghostnas.supernet/1":
             # Its slices were not scaled where no norm follows.
             raise UserError(
-                f"{folder / SUPERNET_FILE} is of an earlier version ({metadata['schema']}): train the supernet again"
+                f"{folder / SUPERNET_FILE} is of an earlier version ({content['schema']}): train the supernet again"
             )
         try:
-            parse_record(SupernetMetadata, metadata, str(folder / SUPERNET_FILE))
+            metadata = parse_record(SupernetMetadata, content, str(folder / SUPERNET_FILE))
         except UserError as error:
             raise UserError(f"no supernet's card: {error}") from None
-        space = space_for(parse_space(metadata["space"]), metadata["num_classes"], metadata["in_chs"])
+        space = space_for(parse_space(metadata.space), metadata.num_classes, metadata.in_chs)
     except OSError as error:
         raise UserError(f"{folder} holds no finished supernet: {SUPERNET_FILE}: {error.strerror}") from None
     except SpaceError as error:
         raise UserError(f"{folder / SUPERNET_FILE}: {error}") from None
-    if metadata["space_id"] != space.id:
+    if metadata.space_id != space.id:
         raise UserError(
-            f"the supernet in {folder} is of another space {space.name}: {metadata['space_id']}, not {space.id}"
+            f"the supernet in {folder} is of another space {space.name}: {metadata.space_id}, not {space.id}"
         )
     return metadata, space
 
@@ -73,11 +73,6 @@ def supernet_metadata(
     }
 
 
-def supernet_kind(metadata: Mapping[str, Any]) -> str:
-    """`elastic` or `transplant`; metadata written before there were two kinds are of elastic supernets."""
-    return metadata.get("kind", "elastic")
-
-
 def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
     """A space, or the preset of that name, for data of so many classes and channels.
 
@@ -88,15 +83,15 @@ def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
     return replace(space, num_classes=num_classes, in_chs=in_chs)
 
 
-def supernet_config(metadata: dict[str, Any]) -> SupernetTraining:
-    """How a supernet was trained, so that norms are recalibrated on the same kind of images; the defaults for metadata
-    of an earlier version, which doesn't say.
+def supernet_config(metadata: SupernetMetadata, kind: type[T]) -> T:
+    """How a supernet, or its parent, was trained, so that norms are recalibrated on the same kind of images; the
+    defaults for metadata of an earlier version, which doesn't say.
 
     Raises:
         UserError: the metadata's recipe is none.
     """
     try:
-        return SupernetTraining.model_validate(metadata.get("config", {"epochs": 1.0}), strict=False)
+        return kind.model_validate(metadata.config or {"epochs": 1.0}, strict=False)
     except ValueError as error:
         raise UserError(f"{SUPERNET_FILE}: `config` is no supernet's recipe: {str(error).splitlines()[0]}") from None
 
@@ -125,7 +120,7 @@ def check_data(folder: Path, data: "Data") -> None:
     """Raises:
     UserError: the supernet in a folder was trained on another data set.
     """
-    if trained_on := read_metadata(folder)[0].get("identity"):  # metadata of an earlier version have none
+    if trained_on := read_metadata(folder)[0].identity:  # metadata of an earlier version have none
         what = f"{data.name} is not what the supernet in {folder} was trained on"
         check_same({"data": data.fingerprint}, {"data": trained_on["data"]}, what)
 
@@ -137,8 +132,8 @@ def supernet_id(folder: Path) -> str:
         UserError: the folder holds none.
     """
     metadata, space = read_metadata(folder)
-    made_of = [metadata["images"]] if supernet_kind(metadata) == "transplant" else []
-    return digest([space.id, weights_id(folder), metadata.get("config"), *made_of])
+    made_of = [metadata.images] if metadata.kind == "transplant" else []
+    return digest([space.id, weights_id(folder), metadata.config, *made_of])
 
 
 def weights_id(folder: Path) -> str:
@@ -159,11 +154,6 @@ def teacher_id(name: str) -> str:
 
 def usual_teacher(teacher: str | None, init: Path | None) -> str | None:
     """Who a full training learns from: who is asked for, or the parent where the network begins as its transplant."""
-    if (
-        teacher is None
-        and init
-        and (init / SUPERNET_FILE).exists()
-        and supernet_kind(read_metadata(init)[0]) == "transplant"
-    ):
+    if teacher is None and init and (init / SUPERNET_FILE).exists() and read_metadata(init)[0].kind == "transplant":
         return f"supernet:{init}"
     return None if teacher == "none" else teacher

@@ -45,6 +45,9 @@ class SupernetMetadata(Record):
     in_chs: Channels
     data: str
     seed: Count
+    images: Count | None = None  # that a transplanted one's networks are fitted to
+    config: dict[str, Any] | None = None
+    identity: dict[str, Any] | None = None
     training: Outcome
     warnings: list[str] = Field(default_factory=list)
 

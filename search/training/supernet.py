@@ -194,4 +194,6 @@ def load_inherited(folder: Path, data: Data, kind: type[Supernet] = Supernet) ->
     Raises:
         UserError: the folder holds none.
     """
-    return InheritedAccuracy(load_supernet(folder, kind), data, supernet_config(read_metadata(folder)[0]))
+    return InheritedAccuracy(
+        load_supernet(folder, kind), data, supernet_config(read_metadata(folder)[0], SupernetTraining)
+    )

@@ -18,7 +18,7 @@ from search.data.datasets import Data, resized
 from search.data.names import check_teacher
 from search.errors import UserError
 from search.training.inherited import inherited_accuracy, read_parent
-from search.training.metadata import read_metadata, supernet_kind
+from search.training.metadata import read_metadata
 
 Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
 
@@ -67,7 +67,7 @@ class _Frozen:
 
 def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
     metadata, space = read_metadata(folder)
-    if supernet_kind(metadata) == "transplant":
+    if metadata.kind == "transplant":
         parent = read_parent(folder)
         return parent, parent.arch.resolution
     return inherited_accuracy(folder, data).network(space.largest), space.largest.resolution

@@ -38,12 +38,12 @@ def folder(data, tmp_path_factory):
 
 def test_the_parent_is_the_widest_ghostnet_of_the_space_and_comes_out_as_it_is(folder, data):
     metadata, space = read_metadata(folder)
-    assert space == SPACE and metadata["kind"] == "transplant" and metadata["parent"]["arch"] == SPACE.uniform(1.0).id
+    assert space == SPACE and metadata.kind == "transplant" and metadata.parent["arch"] == SPACE.uniform(1.0).id
     supernet, parent = inherited_accuracy(folder, data).supernet, read_parent(folder)
     again = supernet.extract(parent.arch)
     images = next(iter(data.batches(data.search)))[0]
     torch.testing.assert_close(again(images), parent(images), rtol=0, atol=5e-3)  # float32; 1e-10 in float64
-    assert metadata["parent"]["test_accuracy"] == accuracy(parent, data, data.test, parent.arch.resolution)
+    assert metadata.parent["test_accuracy"] == accuracy(parent, data, data.test, parent.arch.resolution)
 
 
 def test_networks_are_fitted_alike_wherever_they_are_asked_for(folder, data):
