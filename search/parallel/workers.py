@@ -27,7 +27,8 @@ from search.training.retrain import TRAINED_FILE, Job, retrain
 from search.training.supernets import make_supernet
 from spaces.space import Space
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
 
 
