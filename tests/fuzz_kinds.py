@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,13 @@ from ghostnet.arch import Arch
 from ghostnet.published import Row
 from ghostnet.weights import load_weights, save_weights, to_bytes
 from search.accuracy import ranking_study
+from search.accuracy.ghostbench import (
+    BenchmarkFile,
+    BenchmarkNetwork,
+    BenchmarkRun,
+    load_ghostbench,
+    save_ghostbench,
+)
 from search.accuracy.predictor import AccuracyCorrection
 from search.accuracy.study import NORMS, read_inherited, read_study
 from search.accuracy.study import SCHEMA as STUDY
@@ -208,6 +216,26 @@ def losses(folder: Path) -> tuple[Path, Read]:
     def read() -> None:
         known = read_losses(file, "0123456789")
         assert known is None or (known.images == IMAGES and np.isfinite(sum(known.losses.values())))
+
+    return file, read
+
+
+@kind("ghostbench.json", fuzz.of_json)
+def benchmark(folder: Path) -> tuple[Path, Read]:
+    code = SPACE.encode(SPACE.smallest)
+    known, file = costs(SPACE, code), folder / "ghostbench.json"
+    runs = [BenchmarkRun(start="fresh", epochs=1, seed=0, search=[0.5], test=[0.5], seconds=1.0, look_seconds=0.1)]
+    network = BenchmarkNetwork(
+        arch=SPACE.smallest.id, code=code.tolist(), kind="even", macs=known.macs, params=known.params, runs=runs
+    )
+    sizes = {"training_images": 8, "search_images": 8, "test_images": 8}
+    about: dict[str, Any] = {"space": space_to_dict(SPACE), "data": "digits", "fingerprint": "f", **sizes}
+    save_ghostbench(file, BenchmarkFile(**about, fresh={}, tuned={}, networks=[network]))
+
+    def read() -> None:
+        bench = load_ghostbench(file)
+        for name in bench.names:
+            assert bench.arch(name).id == name
 
     return file, read
 

@@ -4,8 +4,10 @@ python results/ghostbench/page.py [--latency T.lat.json]
 """
 
 import argparse
+import textwrap
 from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -137,51 +139,60 @@ COSTS: dict[str, Figure] = {
     "latency": lambda network: network.latency_ms,
 }
 TRANSPLANTS = {
-    f"transplanted, {e} epochs" if e else "transplanted, as it is": of_run(f"tuned:{e}", "search") for e in (0, 1, 3)
+    "transplanted, as it is": of_run("tuned:0", "search"),
+    "transplanted, tuned 1 epoch": of_run("tuned:1", "search"),
+    "transplanted, tuned 3 epochs": of_run("tuned:3", "search"),
 }
+FRESH = {"from fresh weights, 5 epochs": of_run("trained:5", "search")}
 EARLY = {f"the same training after epoch {e}": of_run("trained:5", "search", e) for e in (1, 2, 3, 4, 5)}
-TARGETS: dict[str, tuple[Figure, dict[str, Figure]]] = {
-    "from fresh weights, 5 epochs": (of_run("trained:5", "test"), COSTS | EARLY | TRANSPLANTS),
-    "transplanted, 3 epochs": (
-        of_run("tuned:3", "test"),
-        COSTS | TRANSPLANTS | {"from fresh weights, 5 epochs": of_run("trained:5", "search")},
-    ),
-    "transplanted, 10 epochs": (
-        of_run("tuned:10", "test"),
-        COSTS | TRANSPLANTS | {"from fresh weights, 5 epochs": of_run("trained:5", "search")},
-    ),
+# What is to be ranked, by its evaluator; and by what.
+TARGETS: dict[str, tuple[str, dict[str, Figure]]] = {
+    "trained:5": ("from fresh weights, 5 epochs", COSTS | EARLY | TRANSPLANTS),
+    "tuned:3": ("transplanted, tuned 3 epochs", COSTS | TRANSPLANTS | FRESH),
+    "tuned:10": ("transplanted, tuned 10 epochs", COSTS | TRANSPLANTS | FRESH),
 }
+USE = """\
+```python
+from pathlib import Path
+from search.accuracy.ghostbench import load_ghostbench
+
+bench = load_ghostbench(Path("results/ghostbench/ghostbench.json"))
+for name in bench.having("trained:5"):
+    run = bench.query(name, "trained:5")       # or tuned:0, tuned:1, ...; seed=1
+    run.search, run.test, run.seconds          # top-1 after every epoch; one core's seconds
+    bench.arch(name), bench.network(name).macs
+```"""
 
 
-def rankings(bench: GhostBench, target: Figure, predictors: dict[str, Figure]) -> dict[str, Ranking]:
+def rankings(bench: GhostBench, target: Figure, predictors: dict[str, Figure]) -> list[tuple[str, Ranking]]:
     """How each figure ranks the networks of which both are known."""
-    result = {}
+    result = []
     for name, predictor in predictors.items():
         both = [(predictor(n), target(n), n.macs) for n in bench.record.networks]
         known = np.array([row for row in both if None not in row], float).reshape(-1, 3)
         if each := ranking(*known.T):
-            result[name] = each
+            result.append((name, each))
     return result
 
 
-def ceiling(bench: GhostBench, evaluator: str) -> dict[str, float] | None:
-    """Kendall's tau between two seeds' test accuracies, over all networks with several seeds and inside bins."""
-    seeds: dict[str, list[float]] = {}
-    for network in bench.record.networks:
-        seeds[network.arch] = [run.test[-1] for run in network.runs if format_evaluator(run) == evaluator]
-    count = max(map(len, seeds.values()))
-    several = sorted((n for n in bench.record.networks if len(seeds[n.arch]) == count), key=lambda n: n.macs)
-    if count < 2 or len(several) < LEAST:
+def noise(bench: GhostBench, evaluator: str) -> dict[str, float] | None:
+    """How well trainings agree that differ in nothing but the seed, in test accuracy: Kendall's tau of one seed with
+    another (`tau`, `inside` bins) and with the mean of the others (`by_others`), and a seed's standard deviation in
+    points; None where there are too few."""
+    by_seed = {n.arch: [r.test[-1] for r in n.runs if format_evaluator(r) == evaluator] for n in bench.record.networks}
+    seeds = max(map(len, by_seed.values()))
+    several = sorted((n for n in bench.record.networks if len(by_seed[n.arch]) == seeds), key=lambda n: n.macs)
+    if seeds < 2 or len(several) < LEAST:
         return None
-    values = np.array([seeds[n.arch] for n in several])
+    values = np.array([by_seed[n.arch] for n in several])
     group = np.arange(len(several)) * BINS // len(several)
-    pairs = [(a, b) for a in range(count) for b in range(a)]
-    inside = [within_bins(values[:, a], values[:, b], group) for a, b in pairs]
+    others = [np.delete(values, k, 1).mean(1) for k in range(seeds)]
     return {
         "networks": len(several),
-        "seeds": count,
+        "seeds": seeds,
         "tau": seed_tau(values.tolist()) or 0.0,
-        "inside": float(np.mean(inside)),
+        "inside": float(np.mean([within_bins(*values[:, pair].T, group) for pair in combinations(range(seeds), 2)])),
+        "by_others": float(np.mean([kendalltau(values[:, k], others[k]).statistic for k in range(seeds)])),
         "points": 100 * float(np.sqrt(values.var(1, ddof=1).mean())),
     }
 
@@ -211,75 +222,82 @@ def page(bench: GhostBench) -> str:
     """README.md."""
     record, kinds = bench.record, Counter(network.kind for network in bench.record.networks)
     started = sum(bool(network.runs) for network in record.networks)
-    lines = [
+    parts = [
         "# GhostBench",
-        "",
-        f"{len(bench)} networks of `cifar16` (1.6 x 10^9 networks; GhostNet's first five rows at 16 x 16 pixels), each",
-        "trained from fresh weights and transplanted from one parent, to test search methods on in seconds. "
-        f"**So far {started} of {len(bench)}",
-        "networks have a training**; the table says which.",
-        "",
-        "```python",
-        "from pathlib import Path",
-        "from search.accuracy.ghostbench import load_ghostbench",
-        "",
-        'bench = load_ghostbench(Path("results/ghostbench/ghostbench.json"))',
-        'for name in bench.having("trained:5"):',
-        '    run = bench.query(name, "trained:5")       # or tuned:0, tuned:1, ...; seed=1',
-        "    run.search, run.test, run.seconds          # top-1 after every epoch; one core's seconds",
-        "    bench.arch(name), bench.network(name).macs",
-        "```",
-        "",
-        f"Of the networks {kinds['even']} are spread evenly over multiply-adds, up to {format_count(MOST_MACS)}; "
-        f"{kinds['front']} are of the front that unit losses",
-        f"predict against multiply-adds, {kinds['mutant']} are mutants of such. They stand in an order of which each "
-        "beginning is even over multiply-adds.",
-        f"Trained on {record.training_images:,} images of CIFAR-10. A method goes by the search split "
-        f"({record.search_images:,} images) and is judged by the test split",
-        f"({record.test_images:,}). `trained:E` is from fresh weights, `tuned:E` transplanted and tuned, with the "
-        "parent as teacher, for E",
-        "epochs.",
-        "",
-        "| run | done | seconds, median | test accuracy, median | best |",
-        "|---|---|---|---|---|",
-        *progress(bench),
-        "",
-        "Seconds are one core's CPU time for fitting and training, without evaluations and without the teacher's,",
-        "which is asked once for all networks. They were taken on a machine that did other work, too.",
-        "",
+        paragraph(
+            f"{len(bench)} networks of `cifar16` ({bench.space.size:.1e} networks: GhostNet's first five rows, at "
+            f"{bench.space.resolution} x {bench.space.resolution} pixels), each trained from fresh weights and "
+            "transplanted from one parent: a truth on which search methods are tested in seconds. "
+            f"**So far {started} of {len(bench)} networks have a training**; the table below says which."
+        ),
+        USE,
+        paragraph(
+            f"Of the networks {kinds['even']} are spread evenly over multiply-adds, up to {format_count(MOST_MACS)}; "
+            f"{kinds['front']} are of the front that unit losses predict against multiply-adds, and {kinds['mutant']} "
+            "are mutants of such. They stand in an order of which each beginning is even over multiply-adds. They are "
+            f"trained on {record.training_images:,} images of CIFAR-10. A method goes by the search split "
+            f"({record.search_images:,} images) and is judged by the test split ({record.test_images:,}). `trained:E` "
+            "is from fresh weights, `tuned:E` transplanted and then tuned with the parent as teacher, for E epochs, "
+            "each with a schedule of its own."
+        ),
+        "\n".join(
+            [
+                "| run | done | seconds, median | test accuracy, median | best |",
+                "|---|---|---|---|---|",
+                *progress(bench),
+            ]
+        ),
+        paragraph(
+            "Seconds are one core's CPU time for fitting and training, without evaluations and without the teacher's, "
+            "which is asked once for all networks. They were taken on a machine that did other work, too."
+            + (f" Latencies are predicted: {record.latency}." if record.latency else " Latencies are not there yet.")
+        ),
     ]
     if record.parent:
-        lines += [
-            f"The parent (`parent/`, {record.parent.arch}) has {record.parent.test_accuracy:.2%} of the test images.",
-            "",
-        ]
-    if record.latency:
-        lines += [f"Latencies are predicted: {record.latency}.", ""]
-    lines += ["## What ranks them", ""]
-    for evaluator, name in (("trained:5", "from fresh weights, 5 epochs"), ("tuned:3", "transplanted, 3 epochs")):
-        if c := ceiling(bench, evaluator):
-            lines += [
-                f"**Noise, {name}**: two seeds rank {c['networks']} networks with Kendall's tau {c['tau']:.2f}, and "
-                f"inside bins {c['inside']:.2f}; a seed's",
-                f"standard deviation is {c['points']:.2f} points. Nothing that is measured once can rank them better.",
-                "",
-            ]
-    for name, (target, predictors) in TARGETS.items():
-        if rows := rankings(bench, target, predictors):
-            lines += [
-                f"**{name[0].upper()}{name[1:]}** (test accuracy), by the search split or by costs; 95 % intervals",
-                f"over networks; in the last column inside {BINS} bins of like multiply-adds:",
-                "",
-                "| ranked by | networks | tau | inside bins |",
-                "|---|---|---|---|",
-                *(
-                    f"| {k} | {r.networks} | {r.tau:.2f} ({r.low:.2f} to {r.high:.2f}) | {r.inside:.2f} |"
-                    for k, r in rows.items()
-                ),
-                "",
-            ]
-    lines += ["![accuracy over multiply-adds](ghostbench.png)", "", "The command: `make.py`; this page: `page.py`.", ""]
-    return "\n".join(lines)
+        parts.append(
+            paragraph(
+                f"The parent (`parent/`, {record.parent.arch}) has {record.parent.test_accuracy:.2%} of the test "
+                "images right. It was trained by an earlier version of this code, and `--part parent` trains another."
+            )
+        )
+    parts.append("## What ranks them")
+    for evaluator, (target, predictors) in TARGETS.items():
+        if rows := rankings(bench, of_run(evaluator, "test"), predictors):
+            parts.append(f"### {target[0].upper()}{target[1:]}")
+            if known := noise(bench, evaluator):
+                parts.append(paragraph(noise_text(known)))
+            parts.append(
+                paragraph(
+                    f"Kendall's tau with the test accuracy of `{evaluator}` (the first seed), by the search split or "
+                    f"by costs, with 95 % intervals over networks; and inside {BINS} bins of like multiply-adds:"
+                )
+            )
+            parts.append(
+                "\n".join(["| ranked by | networks | tau | inside bins |", "|---|---|---|---|", *map(cells, rows)])
+            )
+    if parts[-1] == "## What ranks them":
+        parts.append(f"Fewer than {LEAST} networks are there yet.")
+    parts += ["![accuracy over multiply-adds](ghostbench.png)", "The command: `make.py`; this page: `page.py`.\n"]
+    return "\n\n".join(parts)
+
+
+def paragraph(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def cells(row: tuple[str, Ranking]) -> str:
+    """A row of a table."""
+    name, r = row
+    return f"| {name} | {r.networks} | {r.tau:.2f} ({r.low:.2f} to {r.high:.2f}) | {r.inside:.2f} |"
+
+
+def noise_text(known: dict[str, float]) -> str:
+    """The ceiling that noise sets."""
+    return (
+        f"**The ceiling.** Two trainings that differ in the seed alone rank {known['networks']} networks with tau "
+        f"{known['tau']:.2f}, inside bins {known['inside']:.2f}; the mean of the other {known['seeds'] - 1:.0f} seeds "
+        f"ranks one with {known['by_others']:.2f}. A seed's standard deviation is {known['points']:.2f} points."
+    )
 
 
 def picture(bench: GhostBench) -> bytes:

@@ -156,13 +156,14 @@ def test_nothing_wrong_is_written(content, tmp_path):
 def study(monkeypatch):
     """The study's modules."""
     monkeypatch.syspath_prepend(str(STUDY))
-    names = ("networks", "trainings", "make")
+    names = ("networks", "trainings", "make", "page")
     kept = {name: sys.modules.pop(name, None) for name in names}  # other studies have a `make`, too
     import make
     import networks
+    import page
     import trainings
 
-    yield {"make": make, "networks": networks, "trainings": trainings}
+    yield {"make": make, "networks": networks, "page": page, "trainings": trainings}
     for name in names:
         sys.modules.pop(name)
         if kept[name]:
@@ -277,6 +278,48 @@ def test_a_teacher_is_asked_once_about_the_same_images(study):
     for each in (images, other, images.clone(), other):
         assert torch.equal(teacher(each), each.sum((2, 3)))
     assert len(asked) == 2
+
+
+def made_up_logs(study, folder, networks):
+    """Logs in which more multiply-adds are more accuracy, the same by every seed."""
+    trainings = study["trainings"]
+    rows = study["networks"].read_networks(trainings.LIST, SPACE).networks
+    archs = [SPACE.decode(np.array(row.code)) for row in rows]
+    sizes = {"training_images": 8, "search_images": 8, "test_images": 8}
+    folder.mkdir()
+    for start in ("fresh", "transplanted"):
+        lines = [{"start": start, "fingerprint": "f", "recipe": {}} | sizes]
+        if start == "transplanted":
+            lines[0]["parent"] = {"arch": archs[0].id, "weights": "w", "test_accuracy": 0.5}
+        for each in trainings.plan(start, archs[:networks]):
+            size = np.log10(cost(each.arch, SPACE.num_classes, SPACE.in_chs).macs) / 10
+            accuracies = [size * (1 - 0.5 / (k + 1)) for k in range(max(1, each.epochs))]
+            lines.append({"arch": each.arch.id, **run(start, each.epochs, each.seed, accuracies)})
+        (folder / f"{start}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return len(rows)
+
+
+@pytest.mark.parametrize("networks", [2, 25])
+def test_the_page_is_of_what_is_there_and_says_so(study, tmp_path, monkeypatch, networks):
+    page = study["page"]
+    monkeypatch.setattr(page, "DRAWS", 5)
+    count = made_up_logs(study, tmp_path / "work", networks)
+    file = tmp_path / "ghostbench.json"
+    save_ghostbench(file, page.assemble(tmp_path / "work", None))
+    bench = load_ghostbench(file)
+    assert bench.having("tuned:1") == bench.names[:networks] and len(bench) == count
+    text = page.page(bench)
+    assert f"So far {networks} of {count}" in text and f"| `trained:5` | {networks} of {count} |" in text
+    assert len(page.picture(bench)) > 1000
+    for evaluator, (_, predictors) in page.TARGETS.items():
+        rows = page.rankings(bench, page.of_run(evaluator, "test"), predictors)
+        assert bool(rows) == (networks >= page.LEAST)
+        for name, row in rows:  # all of it follows multiply-adds, but parameters
+            assert row.networks == networks
+            assert (row.tau > 0.999 and row.inside > 0.999) == (name != "parameters")
+    known = page.noise(bench, "trained:5")
+    assert (known is None) == (networks < page.LEAST)
+    assert known is None or (known["tau"], known["inside"], known["points"]) == pytest.approx((1, 1, 0), abs=1e-6)
 
 
 def test_the_published_benchmark_is_whole():
