@@ -97,12 +97,11 @@ class RayWorkers:
             while left:
                 done, left = self.ray.wait(left)
                 try:
-                    self.ray.get(done)
-                except self.ray.exceptions.RayTaskError as error:
+                    with self._plain_errors():
+                        self.ray.get(done)
+                except Exception:
                     for other in left:
                         self.ray.cancel(other, force=True)
-                    if isinstance(error.cause, UserError | ValueError):  # as our errors are
-                        raise UserError(str(error.cause)) from None
                     raise
                 progress.advance()
 
@@ -115,17 +114,32 @@ class RayWorkers:
 
         Args:
             function: makes the function from the data, once in each process; at a module's level, to be found there.
+
+        Raises:
+            UserError: what a call refuses; the others are stopped.
         """
         from ray.util import ActorPool
 
         shared = self.ray.put(function)
         kind = self.ray.remote(max_restarts=TRIES, max_task_retries=TRIES, **self.needs)
         actors: list[Any] = [kind(_Caller).remote(shared, self.data) for _ in range(min(self.workers, len(items)))]
+        pool: Any = ActorPool(actors)
         try:
-            yield from ActorPool(actors).map_unordered(lambda actor, item: actor.call.remote(item), items)
+            with self._plain_errors():
+                yield from pool.map_unordered(lambda actor, item: actor.call.remote(item), items)
         finally:
             for actor in actors:
                 self.ray.kill(actor)
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """What a worker refuses, as it says it."""
+        try:
+            yield
+        except self.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError | ValueError):  # as our errors are
+                raise UserError(str(error.cause)) from None
+            raise
 
 
 class _Caller:

@@ -15,6 +15,7 @@ import torch
 from ghostnet import cost
 from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load_data
+from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.training.supernet import load_inherited, load_supernet, new_supernet, space_for, train_supernet
 from tests.search.training.test_supernet import SHORT
@@ -131,3 +132,23 @@ def test_many_networks_side_by_side_have_the_values_of_one_after_the_other(clust
     first = SPACE.smallest
     assert cost(first, 10, 1).macs <= min(n.macs for n in alone.networks)
     assert 0 <= evaluate(first) <= 1
+
+
+def test_a_function_side_by_side_is_made_once_a_process_and_refuses_in_its_words(cluster):
+    from search.parallel.workers import RayWorkers
+
+    def squares(data):
+        images = len(data.train)
+
+        def square(item):
+            if item == 7:
+                raise UserError(f"{item} of {images} images is refused")
+            return item, item**2
+
+        return square
+
+    workers = RayWorkers(load_data("digits", 16, limit=50), 2)
+    assert dict(workers.map(squares, range(7))) == {k: k**2 for k in range(7)}
+    assert list(workers.map(squares, [])) == []
+    with pytest.raises(UserError, match=r"^7 of 50 images is refused$"):
+        list(workers.map(squares, range(8)))
