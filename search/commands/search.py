@@ -81,6 +81,7 @@ def search(
     from search.engine.custom import load_objective
     from search.pipeline.search_problem import check_search
     from search.recipes.schema import Backend, Sampler, Search, check_sampler
+    from search.secrets import STORAGE, without_secrets
     from search.training.metadata import read_metadata
 
     for kind, name, names in (("the backend", backend, get_args(Backend)), ("a sampler", sampler, get_args(Sampler))):
@@ -91,6 +92,8 @@ def search(
         raise UserError("--workers, --address and --gpus go with --backend ray")
     if storage and backend == "nni":
         raise UserError("--storage is Optuna's: it goes with --backend optuna or ray")
+    if storage and backend == "ray" and without_secrets(storage) != storage:
+        raise UserError(f"Ray shows the command line to its whole cluster: {STORAGE} is the place of {storage}")
     for text in latency_budget or []:
         parse_milliseconds(text)
     parse_windows(flops_budget)

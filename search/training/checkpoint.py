@@ -104,8 +104,8 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
     if not isinstance(saved, dict) or saved.keys() != own.keys() or not isinstance(saved["state"], dict):
         raise ValueError("no state of an optimizer")
     check_form([_options(group) for group in saved["param_groups"]], [_options(group) for group in own["param_groups"]])
-    if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in own["param_groups"]]:
-        raise ValueError("the groups have other parameters")
+    if list(map(_constants, saved["param_groups"])) != list(map(_constants, own["param_groups"])):
+        raise ValueError("the groups have other parameters or options")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     kept = _state_keys(optimizer)
     for number, values in saved["state"].items():
@@ -120,6 +120,11 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
 def _options(group: dict[str, Any]) -> dict[str, Any]:
     """An optimizer's group without what timm's lamb counts in it."""
     return {name: value for name, value in group.items() if name != "step"}
+
+
+def _constants(group: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's group without what changes while it trains."""
+    return {name: value for name, value in _options(group).items() if name != "lr"}
 
 
 def _state_keys(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

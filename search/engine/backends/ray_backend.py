@@ -10,6 +10,8 @@ import logging
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from search.engine.problem import COMPLETE, Problem, Trial
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
 from search.engine.search_plan import SearchPlan
+from search.errors import UserError
 from search.parallel.workers import connect
 from search.progress import Bar, bar
 
@@ -39,7 +42,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     """Evaluates different networks, `plan.workers` at a time, until the plan is over.
 
     Raises:
-        UserError: no cluster, or the plan's storage can't be opened.
+        UserError: no cluster, or the plan's storage can't be opened, or fails on the way.
     """
     silence_optuna()
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose table of settings no verbosity silences
@@ -66,6 +69,8 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
             ),
         )
         tuner.fit()
+        if searcher.error:
+            raise searcher.error
 
 
 class Evaluation(tune.Trainable):
@@ -100,10 +105,12 @@ class LoggedSearch(OptunaSearch):
     def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan, progress: Bar) -> None:
         self.problem, self.log, self.plan, self.progress = problem, log, plan, progress
         self.waiting: dict[str, Trial] = {}  # by Ray's trial
+        self.error: UserError | OSError | None = None  # what ends the search
         self.deaths: Counter[str] = Counter()
         self.best = Front(problem.objectives)
         self.best.add(log.evaluated)
-        self.study = studies.rebuild(problem, log, studies.distributions(problem.space), plan.storage)
+        with studies.using(plan.storage, begun=False):
+            self.study = studies.rebuild(problem, log, studies.distributions(problem.space), plan.storage)
         super().__init__(
             space=self._suggest,
             metric=[o.name for o in problem.sampler_objectives],
@@ -124,7 +131,22 @@ class LoggedSearch(OptunaSearch):
         code = studies.code_from_params(space, params)
         trial.set_constraint("budget", self.problem.known_metrics(code)["excess"])
 
+    @contextmanager
+    def _ends(self) -> Iterator[None]:
+        """Around what reads or writes the storage or the log: a failure ends the search. Ray would take it for one of
+        the trial's."""
+        try:
+            yield
+        except (UserError, OSError) as error:
+            self.error = error
+
     def suggest(self, trial_id: str) -> Any:
+        """The next network's code, None while there is nothing to do, or `FINISHED`."""
+        with self._ends():
+            return Searcher.FINISHED if self.error else self._next(trial_id)
+        return Searcher.FINISHED
+
+    def _next(self, trial_id: str) -> Any:
         study = self.study
         while True:
             running = len(self.waiting)
@@ -133,17 +155,20 @@ class LoggedSearch(OptunaSearch):
             if self.log.num_evaluated + running >= self.plan.trials:
                 return None  # whether there is more to do, those that run will tell
             study.sampler = self.sampler_for(self.proposed)
-            if (sampled := self.initial_sampler(self.proposed)) is not None:
-                study.enqueue_trial(studies.params(self.problem.space, sampled.tolist()))
+            sampled = self.initial_sampler(self.proposed)
             self.proposed += 1
-            params = super().suggest(trial_id)
+            with studies.using(self.plan.storage):
+                if sampled is not None:
+                    study.enqueue_trial(studies.params(self.problem.space, sampled.tolist()))
+                params = super().suggest(trial_id)
             assert isinstance(params, dict)
             code = studies.code_from_params(self.problem.space, params)
             trial = self.problem.known_metrics(code)
             known = self.problem.lookup(trial, self.log.seen)
             if known is None and trial["arch"] in (t["arch"] for t in self.waiting.values()):
                 asked = self._ot_trials.pop(trial_id)  # is on its way already
-                study.tell(asked, state=TrialState.FAIL)
+                with studies.using(self.plan.storage):
+                    study.tell(asked, state=TrialState.FAIL)
             elif known is None:
                 self.waiting[trial_id] = trial
                 return {"code": code.tolist()}
@@ -155,21 +180,27 @@ class LoggedSearch(OptunaSearch):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial, asked = self.waiting.pop(trial_id, None), self._ot_trials.pop(trial_id, None)
-        if trial is None or asked is None:
+        if trial is None or asked is None or self.error:
             return
+        with self._ends():
+            self._complete(trial, asked, result)
+
+    def _complete(self, trial: Trial, asked: Any, result: dict[str, Any] | None) -> None:
         prefix = f"{RESULT}/"  # Ray flattens what a trial gives
         measured = {k.removeprefix(prefix): v for k, v in (result or {}).items() if k.startswith(prefix)}
         if not measured:  # no fault of the network, as far as is known: a dying node takes several workers with it
             self.deaths[trial["arch"]] += 1
             if self.deaths[trial["arch"]] < DEATHS:
-                self.study.tell(asked, state=TrialState.FAIL)
-                self.study.enqueue_trial(studies.params(self.problem.space, trial["code"]))
+                with studies.using(self.plan.storage):
+                    self.study.tell(asked, state=TrialState.FAIL)
+                    self.study.enqueue_trial(studies.params(self.problem.space, trial["code"]))
                 return
             measured = {"error": f"its workers died in {DEATHS} trials of {RETRIES + 1} starts", "seconds": 0.0}
         self._write(asked, self.problem.finish(trial, measured))
 
     def _write(self, asked: Any, row: Trial) -> None:
-        trial = finish_trial(self.study, asked, row, self.problem)
+        with studies.using(self.plan.storage):
+            trial = finish_trial(self.study, asked, row, self.problem)
         self.log.append({"number": len(self.log.trials), **row, "backend": backend_state(trial)})
         if row["state"] == COMPLETE:
             self.best.add([row])

@@ -64,6 +64,10 @@ BAD = {
         [*SEARCH, "--backend", "nni", "--sampler", "tpe", "--storage", "a.journal"],
         "--storage is Optuna's",
     ),
+    "a secret that Ray would show": (
+        [*SEARCH, "--backend", "ray", "--storage", "postgresql://user:hush@host/db"],
+        "GHOSTNAS_STORAGE is the place of postgresql://user:***@host/db",
+    ),
     "a sampler that is not NNI's": ([*SEARCH, "--backend", "nni", "--sampler", "gp"], "not 'gp'"),
     "the default sampler, which is not NNI's": ([*SEARCH, "--backend", "nni"], "not 'guided'"),
     "options before a kit's": (

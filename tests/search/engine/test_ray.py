@@ -6,18 +6,25 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
+import numpy as np
 import pytest
 
 from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
 from search.engine.search_plan import SearchPlan
 from search.parallel.workers import connect
+from search.progress import bar
 from tests.search import command_line  # noqa: F401  what the server of forks has loaded
 from tests.search.conformance import Conformance
 from tests.search.searches import HEADER, accuracy_of, problem
+from tests.search.test_faults import FullAt
 
 ray = pytest.importorskip("ray")
+from ray.tune.search import Searcher  # noqa: E402
+
+from search.engine.backends.ray_backend import RESULT, LoggedSearch  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,6 +35,42 @@ def _disconnected():
 
 class TestRay(Conformance):
     name, kills, trials, start, exact, plan = "ray", 2, 20, "forkserver", False, {"workers": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "breaks", "resource"),
+    [
+        ("sqlite:///file:{}/s.db?mode=rwc&token=hush&uri=true", "s.db", "the storage sqlite:"),
+        ("{}/s.journal", "s.journal", "the storage "),
+        (None, "log/trials.jsonl", "No space left"),
+    ],
+)
+def test_a_storage_or_a_log_that_fails_in_mid_search_ends_it_in_one_line(kind, breaks, resource, tmp_path, monkeypatch):
+    """What Ray Tune would do with the searcher, without Ray's processes: it swallows what a searcher raises."""
+    place = kind and kind.format(tmp_path)
+    with TrialLog(tmp_path / "log/trials.jsonl", HEADER) as log, bar("search", 12) as progress:
+        task = problem()
+        searcher = LoggedSearch(task, log, SearchPlan(trials=12, population=6, storage=place), progress)
+
+        def evaluate(name: str) -> None:
+            code = searcher.suggest(name)["code"]
+            result = task.measure(task.space.decode(np.array(code)))
+            searcher.on_trial_complete(name, {f"{RESULT}/{key}": value for key, value in result.items()})
+
+        for k in range(4):
+            evaluate(str(k))
+        assert searcher.error is None and log.num_evaluated == 4
+        if kind:
+            (tmp_path / breaks).unlink()
+        else:
+            monkeypatch.setattr(os, "fsync", FullAt(1))
+        with suppress(TypeError):  # nothing more is suggested
+            evaluate("4")
+        assert resource in str(searcher.error) and "hush" not in str(searcher.error)
+        assert searcher.suggest("5") == Searcher.FINISHED and log.num_evaluated == 4
+    monkeypatch.undo()
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.name == "log"]
+    assert left and all(b"hush" not in path.read_bytes() for path in left)
 
 
 def a_second(arch) -> float:

@@ -64,6 +64,8 @@ DAMAGE = {
     "a momentum of another shape": lambda values: values["optimizer"]["state"][0].update(momentum_buffer=torch.ones(3)),
     "a parameter too many": lambda values: values["optimizer"]["state"].update({99: {}}),
     "a group too few": lambda values: values["optimizer"]["param_groups"].pop(),
+    "an option of another value": lambda values: values["optimizer"]["param_groups"][0].update(weight_decay=0.7),
+    "a switch that is on": lambda values: values["optimizer"]["param_groups"][0].update(foreach=True),
     "a rate that is no number": lambda values: values["optimizer"]["param_groups"][0].update(lr=float("inf")),
 }
 
