@@ -39,7 +39,7 @@ def load_space(name: str | Path) -> Space:
     if path.suffix != ".toml":
         return named_space(str(name))
     try:
-        data = parse_toml(read_bytes(path, MOST_BYTES).decode()).get("space")
+        data = parse_toml(read_bytes(path, MOST_BYTES).decode("utf-8-sig")).get("space")
     except (OSError, UnicodeDecodeError) as error:
         raise SpaceError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     except ValueError as error:

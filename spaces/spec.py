@@ -132,7 +132,7 @@ class SpaceSpec:
         stride = self.stem_stride * math.prod(row.stride for stage in self.stages for row in stage)
         rule, right = f"from {stride}, the strides' product, to 4096", whole(stride, 4096)
         require("resolution", self.resolution, f"a whole number {rule}", right)
-        if self.resolutions:
+        if self.resolutions != ():
             require_distinct("resolutions", self.resolutions, f"whole numbers {rule}", right)
             if self.resolution not in self.resolutions:
                 raise SpaceError(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tomli_w
 import torch
 from PIL import Image
 from torch import nn
@@ -31,6 +32,7 @@ from search.accuracy.predictor import AccuracyCorrection
 from search.accuracy.study import NORMS, read_inherited, read_study
 from search.accuracy.study import SCHEMA as STUDY
 from search.accuracy.unit_losses import IMAGES, UnitLossFile, read_losses
+from search.data.datasets import load_data
 from search.data.images import ImageSource, decode_all
 from search.data.parquet import read_parquet
 from search.engine import optuna_study as studies
@@ -55,8 +57,8 @@ from search.report.summary import rows, summarise
 from search.run_folder.result import Exported
 from search.run_folder.run import NETWORKS, recorded_recipe
 from search.training.loop import _State
-from search.training.metadata import read_metadata, supernet_id
-from spaces.custom import parse_space, space_to_dict
+from search.training.metadata import check_data, read_metadata, supernet_id
+from spaces.custom import load_space, parse_space, space_to_dict
 from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import costs
@@ -138,11 +140,16 @@ def result(folder: Path) -> tuple[Path, Read]:
 def supernet_card(folder: Path) -> tuple[Path, Read]:
     made_up_run(folder, "train")
 
+    file = folder / "supernet/supernet.json"
+    data = load_data("digits", 8, limit=20)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"identity": {"data": data.fingerprint}}))
+
     def read() -> None:
         read_metadata(folder / "supernet")
+        check_data(folder / "supernet", data)
         summarise(folder)
 
-    return folder / "supernet/supernet.json", read
+    return file, read
 
 
 @kind("trained.json", fuzz.of_json)
@@ -385,6 +392,25 @@ def recipe(folder: Path) -> tuple[Path, Read]:
     return file, read
 
 
+@kind("retrain.toml", fuzz.of_toml)
+def retraining(folder: Path) -> tuple[Path, Read]:
+    file, ours = folder / "retrain.toml", Path(recipes.__file__).with_name("retrain") / "cifar10-fast.toml"
+    file.write_text(ours.read_text())
+    return file, lambda: recipes.load_retraining(str(file))
+
+
+@kind("space.toml", fuzz.of_toml)
+def own_space(folder: Path) -> tuple[Path, Read]:
+    file = folder / "space.toml"
+    file.write_text(tomli_w.dumps({"space": space_to_dict(ONE_BLOCK)}))
+
+    def read() -> None:
+        space = load_space(file)
+        assert space.decode(space.encode(space.smallest)) == space.smallest
+
+    return file, read
+
+
 @kind("weights.safetensors", fuzz.of_safetensors)
 def weights(folder: Path) -> tuple[Path, Read]:
     net, file = GhostNet(ARCH, 10, 1), folder / "weights.safetensors"
@@ -430,6 +456,21 @@ def png_image(folder: Path) -> tuple[Path, Read]:
 @kind("image.jpg", fuzz.of_bytes)
 def jpeg_image(folder: Path) -> tuple[Path, Read]:
     return image_file(folder, "image.jpg", picture("JPEG", quality=60))
+
+
+@kind("image.webp", fuzz.of_bytes)
+def webp_image(folder: Path) -> tuple[Path, Read]:
+    return image_file(folder, "image.webp", picture("WEBP"))
+
+
+@kind("image.gif", fuzz.of_bytes)
+def gif_image(folder: Path) -> tuple[Path, Read]:
+    return image_file(folder, "image.gif", picture("GIF"))
+
+
+@kind("image.tiff", fuzz.of_bytes)
+def tiff_image(folder: Path) -> tuple[Path, Read]:
+    return image_file(folder, "image.tiff", picture("TIFF"))
 
 
 @kind("train.parquet", fuzz.of_bytes)

@@ -333,7 +333,7 @@ def _text(name: str, ours: dict[str, Traversable]) -> tuple[str, str]:
     path = Path(name)
     if path.suffix == ".toml":
         try:
-            return read_bytes(path, MOST_BYTES).decode(), path.stem
+            return read_bytes(path, MOST_BYTES).decode("utf-8-sig"), path.stem  # as editors on Windows save it
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     if name not in ours:

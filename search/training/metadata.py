@@ -122,7 +122,7 @@ def check_data(folder: Path, data: "Data") -> None:
     """
     if trained_on := read_metadata(folder)[0].identity:  # metadata of an earlier version have none
         what = f"{data.name} is not what the supernet in {folder} was trained on"
-        check_same({"data": data.fingerprint}, {"data": trained_on["data"]}, what)
+        check_same({"data": data.fingerprint}, {"data": trained_on.get("data")}, what)
 
 
 def supernet_id(folder: Path) -> str:

@@ -72,6 +72,7 @@ class TrainedMetadata(Record):
     test_accuracy: Share
     test_images: Annotated[int, Field(ge=1)]
     training: Outcome
+    identity: dict[str, Any] | None = None
     warnings: list[str] = Field(default_factory=list)
 
     def for_manifest(self) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Recipes: ours load, broken ones are refused by name and value."""
 
+from pathlib import Path
+
 import pytest
 
 from search.errors import UserError
 from search.pipeline.run import check
+from search.recipes import schema as recipes
 from search.recipes.schema import load_recipe, parse_recipe
-from spaces.custom import parse_space
+from spaces.custom import load_space, parse_space
 
 GOOD = """
 data = "digits"
@@ -94,3 +97,10 @@ def test_unknown_names_list_ours(tmp_path):
         load_recipe("mars")
     with pytest.raises(UserError, match="No such file"):
         load_recipe(str(tmp_path / "none.toml"))
+
+
+def test_a_recipe_as_windows_saves_it_is_the_same(tmp_path):
+    ours = Path(recipes.__file__).with_name("digits.toml").read_text()
+    (tmp_path / "digits.toml").write_bytes(b"\xef\xbb\xbf" + ours.replace("\n", "\r\n").encode())
+    assert load_recipe(str(tmp_path / "digits.toml")) == load_recipe("digits")
+    assert load_space(tmp_path / "digits.toml") == load_space("digits")
