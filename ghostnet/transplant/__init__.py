@@ -20,7 +20,7 @@ from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import Arrangement
 from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.child import Fit, Stream, set_filters, take
-from ghostnet.transplant.layers import fit_affine
+from ghostnet.transplant.layers import RELU_STEPS, fit_affine
 from ghostnet.transplant.samples import Samples, Targets, resized, watch
 
 HEAD_RIDGE = 1e-2  # of the mean power
@@ -90,7 +90,7 @@ class Transplants:
         """The convolution behind the pooling once more, on all images; the classifier as it was."""
         parent = self.parent
         prior = take(parent.conv_head.weight.double()[:, :, 0, 0], channels, 1)
-        set_filters(child.conv_head, fit_affine(pooled.mT, self.heads.mT, prior, HEAD_RIDGE))
+        set_filters(child.conv_head, fit_affine(pooled.mT, self.heads.mT, prior, HEAD_RIDGE, relu_steps=RELU_STEPS))
         child.classifier.load_state_dict(parent.classifier.state_dict())
 
     def _check(self, arch: Arch) -> None:

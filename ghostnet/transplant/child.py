@@ -16,7 +16,7 @@ from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import NEW, Arrangement, Module, counterparts, fill, folded, stream_numbers
 from ghostnet.transplant.beginnings import Beginnings
-from ghostnet.transplant.layers import DEPTHWISE_RIDGE, POINTWISE_RIDGE, Affine, fit_affine, set_norm
+from ghostnet.transplant.layers import DEPTHWISE_RIDGE, POINTWISE_RIDGE, RELU_STEPS, Affine, fit_affine, set_norm
 from ghostnet.transplant.samples import Targets, in_parts, parts
 
 WINDOWS = 2048  # positions at which a depthwise filter is fitted: it has few weights
@@ -107,7 +107,7 @@ class Fit:
         prior = take(folded(self.parent.conv_stem, self.parent.bn1), channels)
         x, rows = self.samples.windows(targets.images, kernel, stride, WINDOWS * 4)
         y = take(targets["bn1"][:, rows], channels)
-        maps = self._dense(child.conv_stem, child.bn1, targets.images, x.flatten(0, 1), y, prior, channels)
+        maps = self._dense(child.conv_stem, child.bn1, targets.images, x.flatten(0, 1), y, prior, channels, RELU_STEPS)
         others = self._others(nn.Sequential(child.conv_stem, child.bn1, child.act1), targets.others)
         return Stream(maps.relu_(), others, channels)
 
@@ -120,6 +120,7 @@ class Fit:
         y: Tensor,
         prior: Tensor,
         channels: Tensor,
+        relu_steps: int = 0,
     ) -> Tensor:
         """Fits a convolution that reads all channels, x [c k^2, S], to y [n, S], which the parent has on `channels`;
         what it and the norm put out for `maps`."""
@@ -127,13 +128,22 @@ class Fit:
         is_new = channels == NEW
         start = torch.where(is_new[:, None], weight.double().flatten(1), prior.flatten(1))
         fitted = ~is_new if bool(is_new.any()) else None
-        fit = fit_affine(x, y, start, POINTWISE_RIDGE, fitted)
+        fit = fit_affine(x, y, start, POINTWISE_RIDGE, fitted, relu_steps)
         weight.copy_(fit.weight.view_as(weight))
         set_norm(bn, fit)
         return F.conv2d(maps, weight, fit.bias.to(maps.dtype), conv.stride, conv.padding)
 
-    def _pointwise(self, conv: Module, bn: Module, maps: Tensor, y: Tensor, prior: Tensor, channels: Tensor) -> Tensor:
-        return self._dense(conv, bn, maps, self.samples.values(maps).mT, y, prior, channels)
+    def _pointwise(
+        self,
+        conv: Module,
+        bn: Module,
+        maps: Tensor,
+        y: Tensor,
+        prior: Tensor,
+        channels: Tensor,
+        relu_steps: int = 0,
+    ) -> Tensor:
+        return self._dense(conv, bn, maps, self.samples.values(maps).mT, y, prior, channels, relu_steps)
 
     def _depthwise(
         self,
@@ -143,6 +153,7 @@ class Fit:
         prior: Tensor | None,
         stride: int = 1,
         fitted: Tensor | None = None,
+        relu_steps: int = 0,
     ) -> tuple[Affine, Tensor]:
         """Fits depthwise filters [c, 1, k, k] to y [c, S], and what they put out. Those that aren't fitted stay."""
         kernel = weight.shape[-1]
@@ -150,9 +161,8 @@ class Fit:
         start = weight.double().flatten(1) if prior is None else prior
         if fitted is not None and prior is not None:
             start = torch.where(fitted[:, None], prior, weight.double().flatten(1))
-        fit = fit_affine(
-            x, y[:, None, rows], start[:, None], DEPTHWISE_RIDGE, None if fitted is None else fitted[:, None]
-        )
+        fitted = None if fitted is None else fitted[:, None]
+        fit = fit_affine(x, y[:, None, rows], start[:, None], DEPTHWISE_RIDGE, fitted, relu_steps)
         weight.copy_(fit.weight.view_as(weight))
         bias = fit.bias.flatten().to(maps.dtype)
         return fit, F.conv2d(maps, weight, bias, stride, kernel // 2, groups=len(weight))
@@ -174,7 +184,7 @@ class Fit:
             gate: what the parent's input was multiplied by where the child's isn't, [all of the parent's channels].
         """
         conv, bn, act = module.primary_conv
-        m = conv.out_channels
+        m, relu_steps = conv.out_channels, RELU_STEPS * isinstance(act, nn.ReLU)
         old_m = 0 if old is None else old.primary_conv[0].out_channels
         prior = torch.zeros(m, len(source), dtype=torch.float64, device=y.device)
         primary = torch.where(channels[:m] < old_m, channels[:m], NEW)
@@ -182,7 +192,7 @@ class Fit:
             filters = folded(*old.primary_conv[:2])[:, :, 0, 0]
             filters = filters if gate is None else filters * gate
             prior = take(take(filters, primary), source, 1)
-        primaries = act(self._pointwise(conv, bn, maps, y[:m], prior, channels[:m]))
+        primaries = act(self._pointwise(conv, bn, maps, y[:m], prior, channels[:m], relu_steps))
         if module.cheap_operation is None:
             return primaries
         cheap, cheap_bn, _ = module.cheap_operation
@@ -198,7 +208,7 @@ class Fit:
         for start, stop in cheap.replicas:
             read = primaries if stop - start == m else primaries[:, : stop - start]
             part = slice(start, stop)
-            fit, out = self._depthwise(cheap.weight[part], read, target[part], prior[part], 1, fitted[part])
+            fit, out = self._depthwise(cheap.weight[part], read, target[part], prior[part], 1, fitted[part], relu_steps)
             fits.append(fit)
             outputs.append(act(out))
         parts = ([getattr(fit, leaf) for fit in fits] for leaf in ("weight", "bias", "mean", "variance"))
@@ -258,7 +268,7 @@ class Fit:
         x = self.samples.values(se.pool(maps)).mT
         new, weight = units == NEW, old.conv_reduce.weight.double()[:, :, 0, 0]
         prior = torch.where(new[:, None], se.conv_reduce.weight.double()[:, :, 0, 0], take(take(weight, units), mid, 1))
-        fit = fit_affine(x, take(t[f"{name}.se.conv_reduce"], units), prior, POINTWISE_RIDGE, ~new)
+        fit = fit_affine(x, take(t[f"{name}.se.conv_reduce"], units), prior, POINTWISE_RIDGE, ~new, RELU_STEPS)
         set_filters(se.conv_reduce, fit)
         x = (fit.weight.to(x.dtype) @ x + fit.bias.to(x.dtype)[:, None]).relu_()
         weight = take(take(old.conv_expand.weight.double()[:, :, 0, 0], mid), units, 1)
@@ -308,7 +318,7 @@ class Fit:
         name = f"blocks.{len(self.parent.arch.stages)}.0.bn1"
         channels = self.tail_channels
         prior = take(take(folded(old.conv, old.bn1)[:, :, 0, 0], channels), stream.channels, 1)
-        maps = self._pointwise(tail.conv, tail.bn1, stream.maps, take(t[name], channels), prior, channels)
+        maps = self._pointwise(tail.conv, tail.bn1, stream.maps, take(t[name], channels), prior, channels, RELU_STEPS)
         others = self._others(nn.Sequential(tail, self.child.global_pool), stream.others)
         return torch.cat([maps.relu_().mean((2, 3)), others.flatten(1)])
 

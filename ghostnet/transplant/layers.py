@@ -13,6 +13,7 @@ from torch import Tensor
 from ghostnet.least_squares import ridge
 
 POINTWISE_RIDGE, DEPTHWISE_RIDGE = 1e-2, 1e-3  # of the mean power
+RELU_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,39 @@ class Affine:
     variance: Tensor
 
 
-def fit_affine(x: Tensor, y: Tensor, prior: Tensor, strength: float, fitted: Tensor | None = None) -> Affine:
+def fit_affine(
+    x: Tensor, y: Tensor, prior: Tensor, strength: float, fitted: Tensor | None = None, relu_steps: int = 0
+) -> Affine:
     """Least squares of y [..., q, S] on x [..., c, S] and a constant.
+
+    Where a ReLU follows, an output that is negative where y is costs nothing. That is no longer least squares, but a
+    few of them, each with such targets moved to what the one before gave, come near: none has a larger error than the
+    one before (majorisation and minimisation).
 
     Args:
         prior: what the weights are drawn to, [..., q, c].
         strength: of that, in the mean power of x.
         fitted: [..., q]; outputs where it is false keep the prior and get mean 0 and variance 1. All where None.
+        relu_steps: fits after the first one, for outputs that a ReLU follows.
     """
     count = x.shape[-1]
     even = x.new_full((count, 1), 1 / count)  # a product is faster than a mean across memory
-    mean, wanted = ((z @ even)[..., 0].double() for z in (x, y))
+    mean = (x @ even)[..., 0].double()
     gram = (x @ x.mT).double() / count - mean[..., :, None] * mean[..., None, :]
-    cross = (y @ x.mT).double() / count - wanted[..., :, None] * mean[..., None, :]
-    if fitted is not None:
-        cross = torch.where(fitted[..., None], cross, prior @ gram)
-    weight = ridge(gram, cross, strength, prior)
-    out = (weight @ mean[..., None])[..., 0]
+
+    def fit(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights, the means of what they put out, and of what they should."""
+        wanted = (target @ even)[..., 0].double()
+        cross = (target @ x.mT).double() / count - wanted[..., :, None] * mean[..., None, :]
+        if fitted is not None:
+            cross = torch.where(fitted[..., None], cross, prior @ gram)
+        weight = ridge(gram, cross, strength, prior)
+        return weight, (weight @ mean[..., None])[..., 0], wanted
+
+    weight, out, wanted = fit(y)
+    for _ in range(relu_steps):
+        given = weight.to(x.dtype) @ x + (wanted - out).to(x.dtype)[..., None]
+        weight, out, wanted = fit(torch.where(y > 0, y, given.clamp_max_(0)))
     variance = ((weight @ gram) * weight).sum(-1).clamp_min(0)
     if fitted is not None:
         size = torch.where(fitted, 1, (variance + 1e-5).rsqrt())

@@ -22,7 +22,7 @@ from ghostnet.network import GhostNet
 from ghostnet.transplant import HEAD_RIDGE, Transplants
 from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.child import Fit, Stream, take
-from ghostnet.transplant.layers import fit_affine
+from ghostnet.transplant.layers import RELU_STEPS, fit_affine
 from ghostnet.units import Bottleneck, Stem, Tail, Unit, intrinsic_chs
 
 DECODER_RIDGE = 1e-4  # of the mean power
@@ -103,7 +103,7 @@ class UnitLosses:
         pooled = fit.tail(_stream(self.maps[last], channels))
         prior = take(self.parent.conv_head.weight.double()[:, :, 0, 0], fit.tail_channels, 1)
         head = self.targets["conv_head"]
-        fitted = fit_affine(pooled.mT, head, prior, HEAD_RIDGE)
+        fitted = fit_affine(pooled.mT, head, prior, HEAD_RIDGE, relu_steps=RELU_STEPS)
         out = pooled @ fitted.weight.to(pooled.dtype).mT + fitted.bias.to(pooled.dtype)
         return self._divergence(self.parent.classifier(F.relu(out)))
 

@@ -129,7 +129,15 @@ def _random_crop(side: int, scale: float) -> Any:
 def _rand_augment(spec: str, side: int) -> Any:
     from timm.data.auto_augment import rand_augment_transform
 
-    return rand_augment_transform(spec, {"translate_const": round(side * 0.45), "img_mean": GROUND})
+    augment = rand_augment_transform(spec, {"translate_const": round(side * 0.45), "img_mean": GROUND})
+    for op in augment.ops:
+        if op.name.startswith("Posterize"):  # timm keeps 0 bits at one end of its scale, which Pillow refuses
+            op.level_fn = _at_least_one_bit(op.level_fn)
+    return augment
+
+
+def _at_least_one_bit(level: Any) -> Any:
+    return lambda magnitude, params: (max(1, *level(magnitude, params)),)
 
 
 @contextmanager
@@ -137,12 +145,19 @@ def temporary_seed(seed: int, device: torch.device | None = None) -> Iterator[No
     """The global generators of Python, numpy and torch (the host's, and a GPU's if it is given), seeded inside and
     untouched outside."""
     kept = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])  # noqa: NPY002
+    generators = [torch.default_generator]  # by themselves: `torch.manual_seed` takes longer than a small image's crop
+    if device is not None and device.type == "cuda":
+        torch.cuda.init()
+        generators.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
+    states = [generator.get_state() for generator in generators]
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch import nn
 
 from ghostnet import Arch, ArchError, Block, GhostNet, Supernet, Transplants, WeightSource
@@ -150,6 +151,27 @@ def test_a_layers_solution_is_that_of_another_solver():
     assert np.allclose(fit.weight, solution[:7].T) and np.allclose(fit.bias, solution[7])
     out = fit.weight.numpy() @ x
     assert np.allclose(fit.mean, out.mean(1)) and np.allclose(fit.variance, out.var(1))
+
+
+def test_before_a_relu_negative_targets_cost_nothing_where_they_are_met():
+    """Every step's error is at most the one before's, and the limit is another solver's optimum (scipy)."""
+    rng = np.random.default_rng(1)
+    x, prior = rng.normal(size=(5, 120)) + 0.5, rng.normal(size=(1, 5))
+    y = np.abs(rng.normal(size=(1, 5))) @ x + rng.normal(size=(1, 120)) - 2
+    strength = 0.1 * x.var(1).mean()
+
+    def error(weight_and_bias):
+        weight, bias = weight_and_bias[:5], weight_and_bias[5]
+        given = weight @ x + bias
+        missed = np.where(y[0] > 0, given - y[0], np.maximum(given, 0))
+        return np.mean(missed**2) + strength * np.sum((weight - prior[0]) ** 2)
+
+    errors = []
+    for steps in (0, 1, 2, 4, 500):
+        fit = fit_affine(*map(torch.from_numpy, (x, y, prior)), 0.1, relu_steps=steps)
+        errors.append(error(np.append(fit.weight, fit.bias)))
+    assert all(a >= b for a, b in itertools.pairwise(errors)) and errors[2] < 0.9 * errors[0]
+    assert errors[-1] == pytest.approx(minimize(error, np.zeros(6), tol=1e-12).fun, rel=1e-5)
 
 
 def test_more_channels_never_fit_worse():

@@ -96,6 +96,14 @@ def test_transforms_come_from_their_seed_alone_and_keep_the_mode(spec):
     assert not Transform(16) and Transform(16, 0.1) and Transform(16, None, spec)
 
 
+@pytest.mark.parametrize("spec", ["rand-m0-n8", "rand-m1-n8-mstd1", "rand-m9-n8-mstd1-inc1", "rand-m10-n8-inc1"])
+def test_every_magnitude_of_rand_augment_runs(spec):
+    """timm posterizes to 0 bits at one end of its scale, and at the other with `inc1`; Pillow refuses that."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    transform = Transform(16, None, spec)
+    assert all(transform(image, seed).size == (16, 16) for seed in range(40))
+
+
 @pytest.mark.parametrize("keys", [{}, {"rand_augment": "rand-m9-mstd0.5"}, {"crop": "resized"}], ids=str)
 def test_a_folder_is_trained_on_alike_in_memory_and_as_a_stream(keys, tmp_path, monkeypatch):
     """To the bit, with every kind of augmentation; only the keys say what is done to images, not their number."""
