@@ -1,6 +1,8 @@
 """Imports go one way: `ghostnet` <- `spaces` <- `search`; the lower two need only torch and numpy."""
 
 import ast
+import importlib
+import importlib.util
 import re
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -190,3 +192,35 @@ def test_files_that_a_readme_links_to_are_there(readme):
 @pytest.mark.parametrize("readme", READMES[:-2], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_room_says_which_file_to_open(readme):
     assert "| I want to | I open |" in readme.read_text()
+
+
+@pytest.mark.parametrize(
+    "study", sorted((ROOT / "results").rglob("*.py")), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
+def test_studies_import_names_that_exist(study):
+    """No other test runs them, and a published figure is worth what its command is."""
+    for node in ast.walk(ast.parse(study.read_text())):
+        if not isinstance(node, ast.ImportFrom) or node.level or not node.module:
+            continue
+        names = [alias.name for alias in node.names]
+        sibling = study.with_name(f"{node.module}.py")
+        if sibling.exists():
+            assert set(names) <= set(top_names(ast.parse(sibling.read_text()))), f"{study}: from {node.module}"
+        elif node.module.split(".")[0] in ("ghostnet", "spaces", "search"):
+            module = importlib.import_module(node.module)
+            for name in names:
+                assert hasattr(module, name) or importlib.util.find_spec(f"{node.module}.{name}"), f"{study}: {name}"
+
+
+def top_names(tree):
+    """What a module defines or imports at its top."""
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Assign():
+                yield from (target.id for t in node.targets for target in ast.walk(t) if isinstance(target, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
+            case ast.Import() | ast.ImportFrom():
+                yield from (alias.asname or alias.name for alias in node.names)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparison import answer
+from comparison import compare
 from page import headline, page, put_between
-from ranking import fidelity, judged, without_supernet
+from ranking import fidelity, full_training_study, without_supernet
 
 from ghostnet.arch import Arch
 from search.accuracy.study import read_study
@@ -69,9 +69,9 @@ def study(summary: Summary) -> dict[str, Any]:
             for n in summary.networks
         ],
         "looks": {n.name: format_arch(n.arch) for n in summary.networks if n.chosen},
-        "answer": answer(summary),
+        "answer": compare(summary),
         "fidelity": fidelity(summary),
-        "judged": judged(summary),
+        "judged": full_training_study(summary),
         "without_supernet": without_supernet(summary),
         "choices_on_the_front": shares,
         "notes": summary.notes,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparison import interval, resampled, tightest, volume, volume_of
+from comparison import interval, resampled, tightest, volume, volume_interval
 
 from search import bootstrap
 from search.accuracy.predictor import AccuracyCorrection, leave_one_out, leave_one_out_predictions, training_points
@@ -143,8 +143,8 @@ def without_supernet(summary: Summary) -> dict[str, Any] | None:
     corner = 1.05 * max(n.measured_ms or 0.0 for n in [*here, *there])
     return law | {
         "hypervolume": {
-            "found": volume_of(here, draws, corner),
-            "by_the_law": volume_of(there, draws, corner),
+            "found": volume_interval(here, draws, corner),
+            "by_the_law": volume_interval(there, draws, corner),
             "corner_ms": corner,
         },
         "hypervolume_by_the_law_less_found": interval(
