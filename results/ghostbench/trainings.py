@@ -28,8 +28,8 @@ from search.records import ArchId, parse_record
 from search.training.evaluate import accuracy
 from search.training.inherited import fitting_images
 from search.training.loop import fit
+from search.training.losses import Loss
 from search.training.metadata import WITHOUT_EFFECT, weights_id
-from search.training.retrain import Loss
 from search.training.teacher import Teacher, load_teacher
 from spaces.space import Space
 
@@ -218,7 +218,7 @@ class Trainer:
             update={"epochs": float(planned.epochs), "probes": planned.epochs}
         )
         teacher = None if planned.start == "fresh" else self.teacher
-        loss = Loss(self.data, config, teacher)
+        loss = Loss(config, teacher)
         begun = time.process_time()
         asked = teacher.seconds if teacher else 0.0
         with tempfile.TemporaryDirectory(prefix="ghostbench-") as folder:
