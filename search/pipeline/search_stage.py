@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -181,7 +180,7 @@ def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[s
     return measure(run, nets, batch=setting.batch)
 
 
-def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> list[dict[str, Any]]:
+def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> list[Trial]:
     """The networks that `--choose` asks for, each measured where this is the table's machine; also written as files.
 
     Raises:

@@ -13,6 +13,7 @@ from ghostnet.weights import load_network
 from search.accuracy.ranking_study import fidelity as measure_fidelity
 from search.data.datasets import resized
 from search.engine.choose import choose_by_budget
+from search.engine.problem import Trial
 from search.errors import UserError
 from search.export.export import MANIFEST
 from search.export.export import export as write_network
@@ -189,7 +190,7 @@ def networks(run: Run) -> dict[str, Arch]:
     return archs | {name: run.space.decode(np.array(code)) for name, code in result.random.items()}
 
 
-def macs_matched_random(run: Run, chosen: list[dict[str, Any]]) -> dict[str, list[int]]:
+def macs_matched_random(run: Run, chosen: list[Trial]) -> dict[str, list[int]]:
     """Random networks with the multiply-adds of the chosen ones, in turn, as a baseline."""
 
     rng, codes = np.random.default_rng([run.recipe.seed, 7]), {}

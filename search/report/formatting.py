@@ -1,8 +1,7 @@
 """Architectures and trials as short texts, for tooltips."""
 
-from typing import Any
-
 from ghostnet.arch import Arch
+from search.engine.problem import Trial
 from spaces.population import format_count
 
 
@@ -20,7 +19,7 @@ def format_arch(arch: Arch) -> str:
     return "\n".join(lines)
 
 
-def format_trial(trial: dict[str, Any]) -> str:
+def format_trial(trial: Trial) -> str:
     """An evaluated network's figures, as its log has them."""
     inherited = trial.get("inherited", trial["accuracy"])
     expected = f", expected {trial['accuracy']:.2%}" if "inherited" in trial else ""

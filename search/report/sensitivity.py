@@ -6,12 +6,12 @@ with replacement for the intervals. A search looks where accuracy is, so the net
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.linear_model import RidgeCV
 
 from search.bootstrap import interval
+from search.engine.problem import Trial
 from spaces.space import Space
 
 DRAWS = 200
@@ -32,7 +32,7 @@ class Effect:
     latency: tuple[float, float, float]
 
 
-def effects(space: Space, trials: list[dict[str, Any]], seed: int = 0) -> list[Effect]:
+def effects(space: Space, trials: list[Trial], seed: int = 0) -> list[Effect]:
     """Effects of all knobs that vary, by knob and place; none where there are too few networks."""
     if len(trials) < FEWEST:
         return []

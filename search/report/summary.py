@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ghostnet.arch import Arch
 from search.engine.log import read_trials
+from search.engine.problem import Trial
 from search.errors import UserError
 from search.files import JsonLines, glob
 from search.latency.predictor import Predictor
@@ -86,9 +87,9 @@ class Summary:
     table: LatencyTable | None
     space: Space
     predict: Predictor | None
-    trials: list[dict[str, Any]]
+    trials: list[Trial]
     result: SearchResult | None
-    chosen: dict[str, dict[str, Any]]
+    chosen: dict[str, Trial]
     networks: list[TrainedNetwork]
     notes: list[str]
 
@@ -112,7 +113,7 @@ class Summary:
         return self.recipe.search.flops_budget if self.recipe else ", ".join(map(str, self.header.get("budgets", [])))
 
     @cached_property
-    def complete(self) -> list[dict[str, Any]]:
+    def complete(self) -> list[Trial]:
         """The networks that were evaluated."""
         return [t for t in self.trials if t["state"] == "complete"]
 
@@ -126,7 +127,7 @@ class Summary:
         """Whether the search went by accuracy expected after full training, not by what networks inherit."""
         return any("inherited" in t for t in self.complete[:1])
 
-    def arch(self, trial: dict[str, Any]) -> Arch:
+    def arch(self, trial: Trial) -> Arch:
         """The architecture of a trial."""
         return self.space.decode(trial["code"])
 
@@ -220,12 +221,12 @@ def _read(path: Path, kind: type[R]) -> R | None:
     return read_record(path, kind) if path.exists() else None
 
 
-def _trials(log: Path, space: Space) -> list[dict[str, Any]]:
+def _trials(log: Path, space: Space) -> list[Trial]:
     """A log's trials, with the columns that every run's has."""
     return read_trials(log, space, COLUMNS) if log.exists() else []
 
 
-def _of_trials(folder: Path, trials: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _of_trials(folder: Path, trials: list[Trial]) -> dict[str, Trial]:
     """Trained networks that a search evaluated, by the names of their folders: their rows of its log."""
     known = {trial["arch"]: trial for trial in trials if trial["state"] == "complete"}
     trained = {file.parent.name: read_trained(file).arch for file in glob(folder / "networks", "*/trained.json")}
@@ -234,7 +235,7 @@ def _of_trials(folder: Path, trials: list[dict[str, Any]]) -> dict[str, dict[str
 
 def _networks(
     folder: Path,
-    chosen: dict[str, dict[str, Any]],
+    chosen: dict[str, Trial],
     random_networks: dict[str, list[int]],
     times: dict[str, float],
     inherited: dict[str, float],

@@ -7,6 +7,7 @@ from matplotlib.transforms import Bbox
 
 from search.engine.budgets import parse_milliseconds, parse_windows
 from search.engine.front import front
+from search.engine.problem import Trial
 from search.figures.style import (
     BASELINE,
     CHOSEN,
@@ -116,7 +117,7 @@ def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "l
     trials = summary.complete
     best = front(trials)
     chosen = summary.chosen
-    marks: list[tuple[str, Sequence[dict[str, Any]], dict[str, Any]]] = [
+    marks: list[tuple[str, Sequence[Trial], dict[str, Any]]] = [
         ("evaluated", trials, {"s": 15, "color": CLOUD, "linewidths": 0, "label": f"evaluated ({len(trials)})"}),
         ("front", best, {"s": 24, "color": FRONT, "label": f"Pareto front ({len(best)})"}),
         ("chosen", list(chosen.values()), {"s": 90, "facecolors": "none", "edgecolors": CHOSEN, "linewidths": 1.8}),
@@ -138,11 +139,11 @@ def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "l
 
 
 def _chosen(summary: Summary, key: str, scale: float) -> list[Named]:
-    chosen: dict[str, Any] = summary.result.chosen if summary.result else {}
+    chosen: dict[str, Trial] = summary.result.chosen if summary.result else {}
     return [(label, trial[key] * scale, 100 * trial["accuracy"], CHOSEN) for label, trial in chosen.items()]
 
 
-def _trial_tip(summary: Summary, trial: dict[str, Any]) -> str:
+def _trial_tip(summary: Summary, trial: Trial) -> str:
     arch = summary.arch(trial)
     return format_trial(trial) + (f"\n{format_arch(arch)}" if arch else "")
 
@@ -158,7 +159,7 @@ def _network_tip(n: TrainedNetwork) -> str:
     )
 
 
-def _xy(trials: Sequence[dict[str, Any]], key: str = "latency_ms") -> tuple[list[float], list[float]]:
+def _xy(trials: Sequence[Trial], key: str = "latency_ms") -> tuple[list[float], list[float]]:
     return [t[key] for t in trials], [100 * t["accuracy"] for t in trials]
 
 
