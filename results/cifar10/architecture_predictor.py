@@ -9,7 +9,7 @@ and seeds. From the repository's root, after the study's run; it resumes:
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def main() -> None:
     times = measure(runtime(setting.runtime, setting.threads, setting.dtype), shapes, run.recipe.seed, setting.batch)
     rows = [
         {
-            **row,
+            **asdict(row),
             "name": name,
             "code": chosen[name]["code"],
             "expected": chosen[name]["accuracy"],

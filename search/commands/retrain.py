@@ -60,6 +60,8 @@ def retrain(
 
     Several workers train several networks side by side, or one network together. Also under torchrun.
     """
+    from dataclasses import asdict
+
     from search.data import names as sources
     from search.files import write_json
     from search.folders import locked
@@ -103,8 +105,9 @@ def retrain(
         return
     summary = summarise_seeds(jobs, records)
     with locked(out):
-        write_json(out / "summary.json", summary)
-    print_result({"networks": summary}, f"{format_accuracies(summary)}\n{out}", as_json)
+        networks = {name: asdict(each) for name, each in summary.items()}
+        write_json(out / "summary.json", networks)
+    print_result({"networks": networks}, f"{format_accuracies(summary)}\n{out}", as_json)
 
 
 def _archs_by_name(archs: list[str]) -> "dict[str, Arch]":

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,29 +60,48 @@ def train_all(
     return [records[job] for job in jobs]
 
 
-def summarise_seeds(jobs: Sequence[Job], records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean test accuracy over seeds, and its spread: the sample's standard deviation, where there are two or more."""
-    summaries: dict[str, dict[str, Any]] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedSummary:
+    """A network's full trainings by several seeds: a row of `summary.json`.
+
+    Args:
+        test_accuracy: of each seed.
+        spread: the sample's standard deviation, where there are two or more.
+    """
+
+    arch: str
+    macs: int
+    params: int
+    seeds: list[int]
+    test_accuracy: list[float]
+    mean: float
+    spread: float | None
+    test_images: int
+
+
+def summarise_seeds(jobs: Sequence[Job], records: Sequence[dict[str, Any]]) -> dict[str, SeedSummary]:
+    """The trainings of each network, by its name."""
+    summaries: dict[str, SeedSummary] = {}
     for name in dict.fromkeys(job.name for job in jobs):
         mine = [(job, metadata) for job, metadata in zip(jobs, records, strict=True) if job.name == name]
         accuracies = [metadata["test_accuracy"] for _, metadata in mine]
-        summaries[name] = {
-            "arch": mine[0][0].arch.id,
-            "macs": mine[0][1]["macs"],
-            "params": mine[0][1]["params"],
-            "seeds": [job.seed for job, _ in mine],
-            "test_accuracy": accuracies,
-            "mean": statistics.mean(accuracies),
-            "spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-            "test_images": mine[0][1]["test_images"],
-        }
+        summaries[name] = SeedSummary(
+            arch=mine[0][0].arch.id,
+            macs=mine[0][1]["macs"],
+            params=mine[0][1]["params"],
+            seeds=[job.seed for job, _ in mine],
+            test_accuracy=accuracies,
+            mean=statistics.mean(accuracies),
+            spread=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+            test_images=mine[0][1]["test_images"],
+        )
     return summaries
 
 
-def format_accuracies(accuracies: dict[str, dict[str, Any]]) -> str:
-    """The result of `summarise_seeds` as text, one line for each network."""
+def format_accuracies(summaries: dict[str, SeedSummary]) -> str:
+    """The summaries as text, one line for each network."""
     lines = []
-    for name, row in accuracies.items():
-        spread = "" if row["spread"] is None else f" +- {100 * row['spread']:.2f} over {len(row['seeds'])} seeds"
-        lines.append(f"{name}: {row['mean']:.2%}{spread}, {row['macs']:,} multiply-adds")
+    for name, row in summaries.items():
+        spread = "" if row.spread is None else f" +- {100 * row.spread:.2f} over {len(row.seeds)} seeds"
+        lines.append(f"{name}: {row.mean:.2%}{spread}, {row.macs:,} multiply-adds")
     return "\n".join(lines)
