@@ -184,9 +184,10 @@ READMES = [
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_that_a_readme_links_to_are_there(readme):
+    """But for pages of results, which their studies write."""
     links = re.findall(r"\]\(([^)#?\s]+)[^)]*\)", readme.read_text())
-    missing = [link for link in links if not link.startswith("http") and not (readme.parent / link).exists()]
-    assert not missing
+    ours = [link for link in links if not link.startswith("http") and "results/" not in link]
+    assert ours and all((readme.parent / link).exists() for link in ours), ours
 
 
 @pytest.mark.parametrize("readme", READMES[:-2], ids=lambda path: str(path.relative_to(ROOT)))
