@@ -1,6 +1,7 @@
 """A recipe that fits a folder of pictures."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -64,7 +65,7 @@ def init(
         warn(line)
     print_result(
         proposal.summary(pictures, path),
-        f"{_message(pictures, side)}\n{path}: `ghostnas run {path}` does the rest",
+        f"{_message(pictures, side)}\n{path}: `ghostnas run {quote(str(path))}` does the rest",
         as_json,
     )
 

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -67,7 +68,7 @@ def check_has_recipe(data: str | None, *given: str | None) -> None:
 
     source = image_files(data) if data else None
     if source and source.folder.is_dir() and not any(given):
-        raise UserError(f"no recipe for {data}: `ghostnas init {data}` writes one that fits the pictures")
+        raise UserError(f"no recipe for {data}: `ghostnas init {quote(data)}` writes one that fits the pictures")
 
 
 def check_output(folder: Path, resume: bool, product: str) -> None:

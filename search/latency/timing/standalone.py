@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 from search.latency.timing.device import now, this_device
 from search.latency.timing.onnx_session import OnnxSession
@@ -120,7 +121,8 @@ def main(folder: Path) -> int:
         print("stopped; the same command goes on from here")
         return 130
     log.append([{"finished": now(), "visits": len(work.done)}])
-    print(f"finished; take home {arguments.out}: ghostnas calibrate import {arguments.out.name} --out table.lat.json")
+    out = arguments.out
+    print(f"finished; take home {out}: ghostnas calibrate import {quote(out.name)} --out table.lat.json")
     return 0
 
 

@@ -35,6 +35,10 @@ BAD = {
         "`ghostnas init parquet:pictures`",
     ),
     "a share to test on that is none": (["run", "digits", "--data", "imagefolder:x?test=2"], "from 0.01 to 0.9, not"),
+    "pictures in a folder with a space": (
+        ["run", "--data", "imagefolder:my pictures"],
+        "`ghostnas init 'imagefolder:my pictures'`",
+    ),
     "no pictures to look at": (["init", "nowhere"], "there is no folder 'nowhere'"),
     "a recipe's file of another name": (["init", ".", "--out", "mine.txt"], "ends in .toml, not 'mine.txt'"),
     "a recipe that is there": (["init", ".", "--out", "broken.toml"], "broken.toml is there already"),
@@ -123,6 +127,7 @@ def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     (tmp_path / "space.toml").write_text('[space]\nbase = "cifar"\nratios = [0]\n')
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "pictures").mkdir()
+    (tmp_path / "my pictures").mkdir()
     before = sorted(tmp_path.rglob("*"))
     done = subprocess.run([sys.executable, "-c", SPY, *arguments], cwd=tmp_path, capture_output=True, text=True)
     lines = done.stderr.strip().splitlines()
