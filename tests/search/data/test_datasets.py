@@ -1,6 +1,7 @@
 """Splits are disjoint and in proportion; augmentation against a plain loop; every source, and what is refused."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from search.data import layouts
 from search.data.datasets import load_data, statistics
 from search.data.encoded import EncodedSplit
+from search.data.layouts.base import ImageFiles
 from search.data.names import check_data_name
 from search.data.transforms import Augment
 from search.errors import UserError
@@ -169,3 +172,15 @@ def test_pixel_statistics_are_the_means_and_deviations_of_the_pixels():
     pixels = images.double() / 255
     assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
     assert std[:2] == pytest.approx(pixels.std((0, 2, 3))[:2].tolist(), abs=1e-5) and std[2] == 1e-3
+
+
+def test_every_layout_is_a_file_and_a_line():
+    """A file of `layouts/` that is not registered would be a data set that nobody can name; two of one name, one that
+    nobody reaches."""
+    files = {path.stem for path in Path(layouts.__file__).parent.glob("*.py")} - {"__init__", "base"}
+    assert {layout.__module__.rpartition(".")[2] for layout in layouts.LAYOUTS} == files
+    names = [name for layout in layouts.LAYOUTS for name in layout.known_as]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert [bool(layout.parse(name)) for layout in layouts.LAYOUTS].count(True) == 1
+    assert set(layouts.FILE_LAYOUTS) == {each for each in layouts.LAYOUTS if issubclass(each, ImageFiles)}
