@@ -13,6 +13,8 @@ from search.recipes.schema import Training
 def create_optimizer(model: nn.Module, config: Training) -> optim.Optimizer:
     """No weight decay on norms and biases."""
     options: dict[str, Any] = {} if config.eps is None else {"eps": config.eps}
+    if config.optimizer in ("sgd", "adamw"):  # PyTorch's own; a small network's step is mostly calls
+        options["fused"] = True
     return create_optimizer_v2(
         model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum, **options
     )

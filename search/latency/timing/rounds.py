@@ -81,19 +81,19 @@ class Rounds:
             self.filter.close()
 
     def _plan_rounds(self, pilot: int) -> dict:
-        """How many units fit into the time box, and how many rounds: rather all units twice than some of them more
-        often."""
+        """How many units fit into the time box, and how many rounds: rather all units once than some of them more
+        often, since what is never timed is only guessed."""
         rounds, count = self.plan["rounds"], len(self.units)
         if self.deadline is None:
             return {"units": count, "rounds": rounds}
         unit = np.mean([row["seconds"] for name in self.units for row in self.measurements.get(name, [])] or [0.0])
         networks = sum(row["seconds"] for name in self.networks for row in self.measurements[name])
         left = MARGIN * (self.deadline - time.monotonic())
-        for fewer in range(rounds, 2, -1):
+        for fewer in range(rounds, 1, -1):
             if (fewer - 1) * networks + fewer * count * unit <= left:
                 return {"units": count, "rounds": fewer}
-        fit = int((left - networks) / (2 * max(unit, 1e-9)))
-        return {"units": min(max(fit, pilot), count), "rounds": 2}
+        fit = int(left / max(unit, 1e-9))
+        return {"units": min(max(fit, pilot), count), "rounds": 1}
 
     def _turn(self, turn: int, names, must: bool = False) -> None:
         """The measurements of one round, in a new order each time, so that a slow minute touches all alike."""
