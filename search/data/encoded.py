@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from search.data.generators import kept_generators
 from search.data.images import ImageSource, centre_crop, decode, workers
 from search.errors import UserError
 
@@ -91,7 +92,8 @@ class _Decoded(Dataset):
             return str(error)
         if split.transform is None or not split.transform.crops:
             image = centre_crop(image, split.resolution)
-        return apply_transform(image, split.transform, seed + i), split.labels[i], seed
+        with kept_generators():
+            return apply_transform(image, split.transform, seed + i), split.labels[i], seed
 
 
 def apply_transform(image: Any, transform: Callable[[Any, int], Any] | None, seed: int) -> Tensor:

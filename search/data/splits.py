@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from search.data.encoded import EncodedSplit, ImageTransform, apply_transform
+from search.data.generators import kept_generators
 from search.errors import UserError
 
 SPLIT_SEED = 20200614
@@ -53,10 +54,11 @@ class Split:
             here = index.to(self.labels.device)
             images = self.images[here]
             if self.transform:
-                changed = [
-                    apply_transform(to_pil_image(image), self.transform, seed + i)
-                    for image, i in zip(images.cpu(), index.tolist(), strict=True)
-                ]
+                with kept_generators():
+                    changed = [
+                        apply_transform(to_pil_image(image), self.transform, seed + i)
+                        for image, i in zip(images.cpu(), index.tolist(), strict=True)
+                    ]
                 images = torch.stack(changed).to(images.device)
             yield images, self.labels[here], seed
 

@@ -4,12 +4,10 @@ Image by image, from the number of the image and a seed: random resized crops (t
 On whole batches: shifts, mirror images, normalisation, erasing (timm). Shifts and mirror images are our own, because
 torchvision's transforms draw once for a whole batch, and one image at a time takes longer than a small network's step.
 
-torchvision and timm draw from the global generators of torch, numpy and Python: see `temporary_seed`.
+torchvision and timm draw from the global generators of torch, numpy and Python: see `search.data.generators`.
 """
 
-import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -21,6 +19,7 @@ from torchvision.transforms.v2 import RandomResizedCrop
 
 from search.data.datasets import Data, Split, parts
 from search.data.encoded import EncodedSplit
+from search.data.generators import seed_generators, temporary_seed
 from search.data.images import GROUND, LARGE
 from search.recipes.schema import Training
 
@@ -92,7 +91,8 @@ def shift_images(images: Tensor, pad: int, flip: bool, rng: np.random.Generator)
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """What is done to one image of Pillow's, RGB or grey; false if nothing is.
+    """What is done to one image of Pillow's, RGB or grey; false if nothing is. It seeds the global generators; callers
+    keep them (`kept_generators`) where they matter.
 
     Args:
         crop_scale: the smallest share of the area that a random resized crop takes; None crops nothing.
@@ -111,12 +111,12 @@ class Transform:
         return self.crops or bool(self.rand_augment)
 
     def __call__(self, image: Any, seed: int) -> Any:
-        with temporary_seed(seed):
-            if self.crop_scale is not None:
-                image = _random_crop(self.resolution, self.crop_scale)(image)
-            if self.rand_augment:
-                changed = _rand_augment(self.rand_augment, self.resolution)(image.convert("RGB"))
-                image = changed.getchannel(0) if image.mode == "L" else changed
+        seed_generators(seed)
+        if self.crop_scale is not None:
+            image = _random_crop(self.resolution, self.crop_scale)(image)
+        if self.rand_augment:
+            changed = _rand_augment(self.rand_augment, self.resolution)(image.convert("RGB"))
+            image = changed.getchannel(0) if image.mode == "L" else changed
         return image
 
 
@@ -138,26 +138,3 @@ def _rand_augment(spec: str, side: int) -> Any:
 
 def _at_least_one_bit(level: Any) -> Any:
     return lambda magnitude, params: (max(1, *level(magnitude, params)),)
-
-
-@contextmanager
-def temporary_seed(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """The global generators of Python, numpy and torch (the host's, and a GPU's if it is given), seeded inside and
-    untouched outside."""
-    kept = random.getstate(), np.random.get_state()  # noqa: NPY002
-    generators = [torch.default_generator]  # by themselves: `torch.manual_seed` takes longer than a small image's crop
-    if device is not None and device.type == "cuda":
-        torch.cuda.init()
-        generators.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
-    states = [generator.get_state() for generator in generators]
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    for generator in generators:
-        generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)

@@ -4,7 +4,7 @@ import numpy as np
 from timm.data import Mixup
 from torch import Tensor
 
-from search.data.transforms import temporary_seed
+from search.data.generators import temporary_seed
 from search.errors import UserError
 from search.recipes.schema import Training
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from ghostnet import GhostNet, weights
 from ghostnet.weights import load_network
 from search.data.datasets import load_data
-from search.data.transforms import Augment, temporary_seed
+from search.data.generators import temporary_seed
+from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training, load_retraining
 from search.training import teacher as teachers
