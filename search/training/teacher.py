@@ -54,7 +54,7 @@ class _Frozen:
         data: Data,
         device: torch.device,
     ) -> None:
-        self.net, self.side = net.eval().to(device, memory_format=torch.channels_last), side
+        self.net, self.side = net.eval().to(device).to(memory_format=torch.channels_last), side
         theirs, ours = (torch.tensor(v, device=device) for v in (std, data.std))
         self.scale = (ours / theirs)[:, None, None]  # (x ours + mean - their mean) / theirs
         shift = torch.tensor(data.mean, device=device) - torch.tensor(mean, device=device)
