@@ -79,9 +79,19 @@ class Bar:
             say(f"  {self._title} {done / self._total:.0%}, {left:.0f} s left {word}".rstrip())
 
 
+class _NoBar(Bar):
+    """What shows nothing: for work that is a part of other work."""
+
+    def update(self, done: float, word: str = "") -> None:
+        self._done = done
+
+
 @contextmanager
-def bar(title: str, total: float) -> Iterator[Bar]:
-    """A progress bar on the terminal's error stream, with the time that is left."""
+def bar(title: str | None, total: float) -> Iterator[Bar]:
+    """A progress bar on the terminal's error stream, with the time that is left; none where there is no title."""
+    if title is None:
+        yield _NoBar(None, "", total)
+        return
     if not console.is_terminal:
         yield Bar(None, title, total)
         return

@@ -14,11 +14,7 @@ from search.files import write_text
 from search.folders import locked
 from search.pipeline.search_stage import SearchOutcome, search_networks
 from search.progress import warn
-from search.recipes.schema import (
-    Backend,
-    Sampler,
-    Search,
-)
+from search.recipes.schema import Backend, Sampler, Search, Training, check_evaluation
 
 __all__ = ["Objective", "SearchOutcome", "run_search"]
 
@@ -36,7 +32,8 @@ def run_search(
     params_budget: str | None = None,
     memory_budget: str | None = None,
     objectives: Sequence[str | OwnObjective] = ("accuracy", "latency_ms"),
-    evaluate: Evaluate | None = None,
+    evaluate: str | Evaluate = "inherited",
+    training: Training | None = None,
     trials: int = 200,
     sampler: Sampler = "guided",
     population: int = 40,
@@ -64,8 +61,10 @@ def run_search(
         memory_budget: like `flops_budget`, of bytes of activations at their peak, by the first table's batch and type.
         objectives: `accuracy` and of `latency_ms`, `macs`, `params`; next to them your own: a function (architecture,
             metrics known so far) -> number to make small, or large where it has the attribute `maximise = True`.
-        evaluate: your own: an architecture -> accuracy in [0, 1], or several columns by name, `accuracy` among them.
-            None: accuracy on the search split with the supernet's weights.
+        evaluate: accuracy on the search split, `inherited` with the supernet's weights, `tuned:E` after E epochs from
+            these, `trained:E` after E epochs from fresh weights. Or your own: an architecture -> accuracy in [0, 1], or
+            several columns by name, `accuracy` among them.
+        training: how networks are tuned or trained; None: as the supernet's own weights were.
         trials: networks to evaluate.
         fidelity: `fidelity.json`, by which inherited accuracy is corrected.
         minutes: a time box.
@@ -81,6 +80,7 @@ def run_search(
         params_budget=params_budget,
         memory_budget=memory_budget,
         objectives=tuple(names),
+        evaluate=check_evaluation(evaluate) if isinstance(evaluate, str) else "inherited",
         trials=trials,
         sampler=sampler,
         population=population,
@@ -104,7 +104,8 @@ def run_search(
             deadline=None if minutes is None else time.monotonic() + 60 * minutes,
             fidelity=None if fidelity is None else Path(fidelity),
             own=own,
-            evaluate=evaluate,
+            evaluate=None if isinstance(evaluate, str) else evaluate,
+            training=training,
         )
         for each in result.warnings:
             warn(each)

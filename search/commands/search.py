@@ -43,6 +43,15 @@ def search(
             "your module is run. Again for more.",
         ),
     ] = None,
+    evaluate: Annotated[
+        str,
+        typer.Option(
+            "--evaluate", help="inherited; or tuned:E or trained:E: after E epochs, from inherited or fresh weights."
+        ),
+    ] = "inherited",
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Whose [retrain] part says how networks are trained (by data).")
+    ] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Networks to evaluate.")] = 200,
     backend: Annotated[str, typer.Option("--backend", help="optuna, ray or nni.")] = "optuna",
     sampler: Annotated[
@@ -80,7 +89,15 @@ def search(
     from search.engine.choose import check_ways
     from search.engine.custom import load_objective
     from search.pipeline.search_problem import check_search
-    from search.recipes.schema import Backend, Sampler, Search, check_sampler
+    from search.recipes.schema import (
+        Backend,
+        Sampler,
+        Search,
+        check_evaluation,
+        check_sampler,
+        default_recipe,
+        load_retraining,
+    )
     from search.secrets import STORAGE, without_secrets
     from search.training.metadata import read_metadata
 
@@ -96,6 +113,11 @@ def search(
         raise UserError(f"Ray shows the command line to its whole cluster: {STORAGE} is the place of {storage}")
     for text in latency_budget or []:
         parse_milliseconds(text)
+    check_evaluation(evaluate)
+    if evaluate == "inherited" and recipe:
+        raise UserError("--recipe says how networks are trained: it goes with --evaluate tuned:E or trained:E")
+    if evaluate != "inherited" and fidelity:
+        raise UserError(f"--fidelity corrects inherited accuracy: it doesn't go with --evaluate {evaluate}")
     parse_windows(flops_budget)
     parse_windows(params_budget, "params")
     parse_windows(memory_budget, "memory")
@@ -108,6 +130,7 @@ def search(
     metadata, space = read_metadata(supernet)
     name = data or metadata.data
     sources.check_data_name(name)
+    training = None if evaluate == "inherited" else load_retraining(recipe or default_recipe(name))[0]
     config = Search(
         flops_budget=flops_budget,
         params_budget=params_budget,
@@ -134,6 +157,8 @@ def search(
         params_budget=params_budget,
         memory_budget=memory_budget,
         objectives=[*config.objectives, *own],
+        evaluate=evaluate,
+        training=training,
         trials=trials,
         sampler=sampler,  # type: ignore[arg-type]
         population=population,

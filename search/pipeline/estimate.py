@@ -210,6 +210,10 @@ class _Estimator:
         images = self._noise(batch, arch.resolution)
         with torch.no_grad():
             each = fit + self._seconds(lambda: net(images)) * shown / batch
+        way, _, epochs = config.evaluate.partition(":")
+        if way != "inherited":
+            short = self.recipe.retrain.model_copy(update={"epochs": float(epochs), "min_steps": 0})
+            each += self.steps(short)[0] * self.step_seconds(arch, short)
         seconds = config.trials * each / (config.workers if config.backend == "ray" else 1)
         return StageEstimate(
             stage="search", networks=config.trials, minutes=seconds / 60, images=config.trials * self.sizes.search,

@@ -9,6 +9,7 @@ import numpy as np
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy
+from search.accuracy.short_training import ShortTraining
 from search.accuracy.unit_losses import unit_losses
 from search.data.datasets import Data
 from search.engine import budgets
@@ -20,6 +21,7 @@ from search.engine.log import TrialLog
 from search.engine.objectives import Objective
 from search.engine.problem import Evaluate, Problem, Trial
 from search.engine.search_plan import SearchPlan
+from search.errors import UserError
 from search.files import write_json, write_text
 from search.identity import file_digest
 from search.latency.runtimes import runtime
@@ -27,10 +29,10 @@ from search.latency.table import LatencyTable
 from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
 from search.pipeline.search_problem import build_problem, header
-from search.recipes.schema import Search
+from search.recipes.schema import Search, Training
 from search.secrets import storage_address
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import check_data
+from search.training.metadata import check_data, read_metadata, supernet_config, usual_teacher
 from search.training.result_warnings import chance_warnings
 from spaces.space import Space
 
@@ -96,13 +98,15 @@ def search_networks(
     fidelity: Path | None = None,
     own: Sequence[Objective] = (),
     evaluate: Evaluate | None = None,
+    training: Training | None = None,
 ) -> SearchOutcome:
     """Searches with a finished supernet and latency tables; the trials go to `log`, on from what is there.
 
     Args:
         fidelity: `fidelity.json`, by which inherited accuracy is corrected; None: it is taken as it is.
         own: objectives of the user's, next to the configuration's.
-        evaluate: the user's own evaluator, in place of accuracy on the search split with the supernet's weights.
+        evaluate: the user's own evaluator, in place of what the configuration says.
+        training: how networks are trained that the configuration wants evaluated so.
 
     Raises:
         UserError, SpaceError: files that don't fit together, a budget that no network meets, another search's log, or
@@ -126,7 +130,12 @@ def search_networks(
     about = header(supernet, tables, data().fingerprint, config, problem, seed)
     if fidelity:
         about["fidelity"] = file_digest(fidelity)
-    if evaluate is None:
+    if evaluate is None and config.evaluate != "inherited":
+        if correction:
+            raise UserError(f"a correction is of inherited accuracy, not of networks evaluated as {config.evaluate}")
+        evaluate = short_training(config.evaluate, supernet, data(), training, seed)
+        about |= {"evaluate": config.evaluate, "training": evaluate.config.model_dump(mode="json")}
+    elif evaluate is None:
         inherited = inherited_accuracy(supernet, data())
         evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
     else:
@@ -142,6 +151,20 @@ def search_networks(
         return SearchOutcome(
             problem, trials.evaluated, [*rank_warnings(tables), *accuracy_warnings(trials.evaluated, data())]
         )
+
+
+def short_training(how: str, supernet: Path, data: Data, training: Training | None, seed: int) -> ShortTraining:
+    """The evaluator that `tuned:E` or `trained:E` is.
+
+    Args:
+        training: E epochs of it; None: of the supernet's own.
+    """
+    way, _, epochs = how.partition(":")
+    config = training or supernet_config(read_metadata(supernet)[0], Training)
+    config = config.alone().model_copy(update={"epochs": float(epochs), "min_steps": 0})
+    if way == "trained":
+        return ShortTraining(data, config, None, None, seed)
+    return ShortTraining(data, config, inherited_accuracy(supernet, data), usual_teacher(None, supernet), seed)
 
 
 def rank_warnings(tables: Sequence[Path]) -> list[str]:

@@ -179,6 +179,7 @@ def _search(run: Run, log: str, correction: Path | None = None, trials: int | No
         deadline=None if limit is None else time.monotonic() + limit,
         at_least=3 * run.recipe.retrain.chosen,
         fidelity=correction,
+        training=run.recipe.retrain,
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -48,6 +49,25 @@ def check_sampler(backend: str, sampler: str) -> None:
     """
     if backend == "nni" and sampler not in NNI_SAMPLERS:
         raise UserError(f"the backend nni has the samplers {', '.join(NNI_SAMPLERS)}, not {sampler!r}")
+
+
+def check_evaluation(text: str) -> str:
+    """How networks of a search are evaluated, unchanged.
+
+    Raises:
+        UserError: it is none of the ways.
+    """
+    known = re.fullmatch(r"inherited|(tuned|trained):(\d{1,4}(\.\d{1,4})?)", text)
+    if not known or (known[2] and float(known[2]) == 0):
+        raise UserError(f"networks are evaluated as inherited, tuned:E or trained:E, E epochs, not {text[:40]!r}")
+    return text
+
+
+def _evaluation(text: str) -> str:
+    try:
+        return check_evaluation(text)
+    except UserError as error:
+        raise ValueError(str(error)) from None  # which pydantic knows
 
 
 class _Model(BaseModel):
@@ -237,6 +257,11 @@ class Search(_Model):
     params_budget: str | None = None
     memory_budget: str | None = Field(default=None, description="512k bytes of activations at their peak")
     objectives: tuple[str, ...] = Field(default=("accuracy", "latency_ms"), description="columns of the log")
+    evaluate: Annotated[str, AfterValidator(_evaluation)] = Field(
+        default="inherited",
+        description="accuracy on the search split: inherited, with the supernet's weights; tuned:E, after E epochs of "
+        "[retrain] from these; trained:E, after E epochs from fresh weights",
+    )
     trials: Count = 200
     sampler: Sampler = "guided"
     population: Annotated[int, Field(ge=2)] = 40
@@ -286,6 +311,12 @@ class Recipe(_Model):
     fidelity: Fidelity = Fidelity()
     search: Search
     retrain: Retraining
+
+    @model_validator(mode="after")
+    def _one_judgement(self) -> "Recipe":
+        if self.fidelity.networks and self.search.evaluate != "inherited":
+            raise ValueError(f"[fidelity] corrects inherited accuracy, not that of `evaluate` {self.search.evaluate!r}")
+        return self
 
 
 def default_recipe(data: str) -> str:

@@ -64,11 +64,11 @@ def fit(
     config: Training,
     step: Step,
     *,
-    checkpoint: Path,
+    checkpoint: Path | None,
     identity: Identity,
     seed: int,
     device: torch.device,
-    title: str,
+    title: str | None,
     seconds: float | None = None,
     probe: Probe | None = None,
 ) -> Trained:
@@ -76,6 +76,8 @@ def fit(
     weights, the model ends with the averaged ones.
 
     Args:
+        checkpoint: where the training stands, now and then; None: it begins anew after a kill.
+        title: of the progress bar; None shows none.
         step: computes the loss of a part of a batch, and calls `backward` on it or returns it as a tensor. Its
             generator is the same for all parts of a step, in every process.
         identity: what is trained, on what and how; a checkpoint of anything else is refused.
@@ -86,7 +88,7 @@ def fit(
         UserError: the checkpoint is of another training; the batch can't be dealt to the processes; or the loss was not
             finite for many steps in a row or for over a tenth of all, and the checkpoint is the last good one.
     """
-    world = World.current()
+    world, name = World.current(), title or "training"
     augment = Augment(data, config)
     train = augment.split().to(device)
     parts = world.parts(config.batch_size, config.accumulate, len(train))
@@ -98,7 +100,8 @@ def fit(
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     average = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
     state = _State(model, optimizer, scaler, average, checkpoint, identity, total)
-    scalars = Scalars(checkpoint.with_name("tensorboard") if world.is_main_process else None, state.step)
+    curves = checkpoint.with_name("tensorboard") if checkpoint and world.is_main_process else None
+    scalars = Scalars(curves, state.step)
     num_probes = config.probes if probe and not seconds else 0  # a time box is for training
     probes = {math.ceil(total * (k + 1) / config.probes) for k in range(num_probes)}
     started = time.monotonic() - state.seconds
@@ -152,7 +155,7 @@ def fit(
                 skipped_in_row += 1
                 state.skipped += 1
                 if skipped_in_row == SKIPS:
-                    raise UserError(f"{title}: no finite loss in {SKIPS} steps; a lower `lr` than {config.lr} may help")
+                    raise UserError(f"{name}: no finite loss in {SKIPS} steps; a lower `lr` than {config.lr} may help")
             if scaler.is_enabled():
                 scaler.update()
             at = max(state.step, math.floor(by_clock))
@@ -163,7 +166,8 @@ def fit(
                 model.train()
             if state.step % max(1, per_epoch // 10) == 0:
                 scalars.add(state.step, {"loss": state.loss, "lr": optimizer.param_groups[0]["lr"]})
-            if time.monotonic() - saved > config.checkpoint_seconds and not skipped_in_row and world.is_main_process:
+            late = checkpoint is not None and time.monotonic() - saved > config.checkpoint_seconds
+            if late and not skipped_in_row and world.is_main_process:
                 saved = time.monotonic()
                 state.seconds = saved - started
                 state.save()
@@ -172,7 +176,7 @@ def fit(
     scalars.close()
     if state.skipped > SKIPPED_SHARE * state.step + SCALE_STEPS * scaler.is_enabled():
         raise UserError(
-            f"{title}: the loss or its gradient was not finite in {state.skipped} of {state.step} steps, at most "
+            f"{name}: the loss or its gradient was not finite in {state.skipped} of {state.step} steps, at most "
             f"{SKIPPED_SHARE:.0%} are passed over; a lower `lr` than {config.lr} may help"
         )
     if average:
@@ -204,15 +208,15 @@ class _State:
         optimizer: torch.optim.Optimizer,
         scaler: Any,
         average: nn.Module | None,
-        path: Path,
+        path: Path | None,
         identity: Identity,
         steps: int,
     ) -> None:
         self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scaler": scaler}
         self.parts |= {"average": average} if average else {}
-        self.checkpoint = Checkpoint(path, identity)
+        self.checkpoint = Checkpoint(path, identity) if path else None
         self.step, self.skipped, self.seconds, self.loss = 0, 0, 0.0, 0.0
-        if saved := self.checkpoint.load(partial(self._check, steps)):
+        if self.checkpoint and (saved := self.checkpoint.load(partial(self._check, steps))):
             for name, part in self.parts.items():
                 part.load_state_dict(saved[name])
             self.step, self.skipped = saved["step"], saved["skipped"]
@@ -234,5 +238,6 @@ class _State:
                 check_form(saved[name], part.state_dict(), name)
 
     def save(self) -> None:
+        assert self.checkpoint
         values = {"step": self.step, "skipped": self.skipped, "seconds": self.seconds, "loss": self.loss}
         self.checkpoint.save(values | {name: part.state_dict() for name, part in self.parts.items()})

@@ -21,7 +21,7 @@ from search.training.checkpoint import CHECKPOINT, Checkpoint
 from search.training.distributed import World
 from search.training.evaluate import accuracy, recalibrate
 from search.training.initial_weights import inherit
-from search.training.loop import UNTRAINED, fit
+from search.training.loop import UNTRAINED, Trained, fit
 from search.training.losses import Loss
 from search.training.metadata import read_finished, teacher_id, training_identity, weights_id
 from search.training.mixing import Mixing
@@ -103,26 +103,16 @@ def _train(
     teacher: str | None,
     as_it_is: bool,
 ) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(seed)
-    net = GhostNet(arch, data.num_classes, data.in_chs, config.drop_rate, config.drop_path, generator)
+    net = fresh_network(arch, data, config, seed)
     if init:
         inherit(net, arch, init, data)
-    net = net.to(device).to(memory_format=torch.channels_last).train()
-    run = torch.compile(net) if config.compile else net
-    mix = Mixing(config, data.num_classes, World.current().size)
-    loss_of = Loss(config, teachers.load_teacher(teacher, data, device) if teacher else None)
-
-    def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
-        images, targets = mix(images, labels, rng)
-        return loss_of(run(resized(images, arch.resolution)), targets, images)
-
     trained = UNTRAINED
     if not as_it_is:
-        trained = fit(
+        trained = train_network(
             net,
             data,
             config,
-            step,
+            teachers.load_teacher(teacher, data, device) if teacher else None,
             checkpoint=out / CHECKPOINT,
             identity=identity,
             seed=seed,
@@ -132,9 +122,7 @@ def _train(
         )
     if not World.current().is_main_process:
         return {}
-    if trained.steps - trained.skipped_steps < NORM_WARM_UP and not as_it_is:
-        recalibrate(net, data, config, arch.resolution)
-    tested = accuracy(net, data, data.test, arch.resolution)
+    tested = accuracy(net.to(device), data, data.test, arch.resolution)
     metadata = {
         "schema": SCHEMA,
         "arch": arch.id,
@@ -164,6 +152,53 @@ def _train(
     write_json(out / TRAINED_FILE, metadata)  # last: a folder with this file is a finished network
     Checkpoint(out / CHECKPOINT, identity).remove()
     return metadata
+
+
+def fresh_network(arch: Arch, data: Data, config: Training, seed: int) -> GhostNet:
+    """An untrained network for a data set, with the recipe's dropout."""
+    generator = torch.Generator().manual_seed(seed)
+    return GhostNet(arch, data.num_classes, data.in_chs, config.drop_rate, config.drop_path, generator)
+
+
+def train_network(
+    net: GhostNet,
+    data: Data,
+    config: Training,
+    teacher: teachers.Teacher | None,
+    *,
+    checkpoint: Path | None,
+    identity: Identity,
+    seed: int,
+    device: torch.device,
+    title: str | None,
+    seconds: float | None = None,
+) -> Trained:
+    """Trains a network in place, on labels and by a teacher; see `search.training.loop.fit`. After a training too short
+    for them its norms are estimated once more."""
+    net = net.to(device).to(memory_format=torch.channels_last).train()
+    run = torch.compile(net) if config.compile else net
+    mix = Mixing(config, data.num_classes, World.current().size)
+    loss_of = Loss(config, teacher)
+
+    def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
+        images, targets = mix(images, labels, rng)
+        return loss_of(run(resized(images, net.arch.resolution)), targets, images)
+
+    trained = fit(
+        net,
+        data,
+        config,
+        step,
+        checkpoint=checkpoint,
+        identity=identity,
+        seed=seed,
+        device=device,
+        title=title,
+        seconds=seconds,
+    )
+    if trained.steps - trained.skipped_steps < NORM_WARM_UP and World.current().is_main_process:
+        recalibrate(net, data, config, net.arch.resolution)
+    return trained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,8 @@
 """What a search is of, and the order in which it reads and writes."""
 
 import json
+import pickle
+import re
 import shutil
 
 import numpy as np
@@ -9,11 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ghostnet.memory import memory
+from ghostnet.weights import load_network
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.files import JsonLines
-from search.pipeline.search_stage import search_networks
-from search.recipes.schema import Search, SupernetTraining
+from search.pipeline.search_stage import search_networks, short_training
+from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation
+from search.training.evaluate import accuracy
+from search.training.retrain import retrain
 from search.training.supernet import train_supernet
 from spaces import SpaceError
 from tests.search.runs import SPACE, made_up_table
@@ -115,3 +120,45 @@ def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
         run_search(files / "net", DATA, tmp_path / "a", **about, objectives=["accuracy", "macs", "latency_ms"])
     with pytest.raises(UserError, match="1 latency budgets for 0 latency tables"):
         run_search(files / "net", DATA, tmp_path / "b", **about, latency_budget="8ms")
+
+
+@pytest.mark.parametrize("way", ["tuned", "trained"])
+def test_a_short_training_is_the_one_that_retrain_makes(files, way, tmp_path):
+    """To the bit: the same network, read back from a finished training's folder, on the search split."""
+    config = Training(epochs=5, batch_size=25, lr=0.05, warmup_epochs=0)
+    short = config.model_copy(update={"epochs": 0.5})
+    evaluator = short_training(f"{way}:0.5", files / "net", DATA, config, seed=3)
+    assert evaluator.config == short
+    arch = SPACE.sample(np.random.default_rng(5))
+    generator = torch.get_rng_state()
+    found = evaluator(arch)
+    assert torch.equal(generator, torch.get_rng_state())
+    init = files / "net" if way == "tuned" else None
+    retrain(arch, DATA, short, tmp_path / "net", seed=3, device=torch.device("cpu"), init=init)
+    net = load_network(arch, tmp_path / "net/weights.safetensors")
+    assert found == accuracy(net, DATA, DATA.search, arch.resolution)
+    assert pickle.loads(pickle.dumps(evaluator))(arch) == found
+
+
+def test_a_search_by_short_trainings_says_so_and_is_another_search(files, tmp_path):
+    config = CONFIG.model_copy(update={"evaluate": "trained:0.5", "trials": 2})
+    training = Training(epochs=1, batch_size=25, warmup_epochs=0)
+    where = files / "net", [files / "t.lat.json"], tmp_path / "trials.jsonl", lambda: DATA
+
+    def run(config, training):
+        return search_networks(*where, config, seed=0, training=training)
+
+    assert len(run(config, training).trials) == 2
+    head = next(iter(JsonLines(tmp_path / "trials.jsonl")))
+    assert head["evaluate"] == "trained:0.5" and head["training"]["epochs"] == 0.5
+    for other, how in ((CONFIG, training), (config.model_copy(update={"evaluate": "tuned:0.5"}), training)):
+        with pytest.raises(UserError, match="holds trials of another search: evaluate"):
+            run(other, how)
+    with pytest.raises(UserError, match="holds trials of another search: training"):
+        run(config, training.model_copy(update={"lr": 0.03}))
+
+
+@pytest.mark.parametrize("text", ["tuned", "tuned:", "tuned:0", "trained:0.0", "trained:-1", "units", "tuned:1e9", ""])
+def test_other_ways_to_evaluate_are_refused(text):
+    with pytest.raises(UserError, match=re.escape(f"inherited, tuned:E or trained:E, E epochs, not {text!r}")):
+        check_evaluation(text)
