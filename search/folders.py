@@ -6,7 +6,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -109,9 +109,9 @@ def _command() -> str:
     return " ".join(["ghostnas" if program == "__main__.py" else program, *names[:1]])
 
 
-def is_empty(folder: Path) -> bool:
-    """Whether a folder has nothing but a lock and what killed writers left."""
-    return all(path.name == LOCK or SCRATCH.fullmatch(path.name) for path in folder.iterdir())
+def is_empty(folder: Path, but: Collection[str] = ()) -> bool:
+    """Whether a folder has nothing but a lock, what killed writers left, and the files named."""
+    return all(path.name in (LOCK, *but) or SCRATCH.fullmatch(path.name) for path in folder.iterdir())
 
 
 @contextmanager

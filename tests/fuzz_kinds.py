@@ -54,6 +54,7 @@ from search.recipes import schema as recipes
 from search.records import read_record
 from search.report import fidelity as fidelity_page
 from search.report.summary import rows, summarise
+from search.run_folder.estimate import ESTIMATE, Estimate, StageEstimate, read_estimate, write_estimate
 from search.run_folder.result import Exported
 from search.run_folder.run import NETWORKS, recorded_recipe
 from search.training.loop import _State
@@ -134,6 +135,13 @@ def result(folder: Path) -> tuple[Path, Read]:
         assert all(_inside(folder / NETWORKS, name) for name in networks(job))
 
     return folder / "search/result.json", read
+
+
+@kind("estimate.json", fuzz.of_json)
+def estimate(folder: Path) -> tuple[Path, Read]:
+    stages = tuple(StageEstimate(stage=stage, minutes=1.5, steps=20) for stage in ("train", "search"))
+    write_estimate(folder, Estimate(stages=stages))
+    return folder / ESTIMATE, lambda: read_estimate(folder).total
 
 
 @kind("supernet.json", fuzz.of_json)

@@ -34,7 +34,10 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed than the recipe's.")] = None,
     minutes: Minutes = None,
     estimate: Annotated[
-        bool, typer.Option("--plan", help="Say what each stage will take here, and do nothing.")
+        bool,
+        typer.Option(
+            "--plan", help="Say what each stage will take here, and do nothing; with --out for the report, too."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +54,7 @@ def run(
         | ({"search": loaded.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
     )
     if estimate:
-        show_estimate(loaded, as_json)
+        show_estimate(loaded, out, as_json)
         return
     summary = api.run_recipe(loaded, out, minutes=minutes, resume=resume)
     print_run(summary, as_json)
@@ -59,17 +62,27 @@ def run(
         raise typer.Exit(NOT_EXPORTED)
 
 
-def show_estimate(recipe: "Recipe", as_json: bool) -> None:
-    """What a run will take, stage by stage."""
-    from search.pipeline.estimate import estimate, to_dict
+def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool) -> None:
+    """What a run will take, stage by stage; also written where its folder is named."""
+    from search.files import check_writable
+    from search.folders import locked
+    from search.pipeline.estimate import estimate
+    from search.run_folder.estimate import ESTIMATE, write_estimate
 
-    values = to_dict(estimate(recipe))
+    if out:
+        check_writable(out)
+    result = estimate(recipe)
+    if out:
+        with locked(out):
+            write_estimate(out, result)
+    values = {**result.model_dump(mode="json", exclude={"schema_"}), "total": result.total}
     if as_json:
         print_json(values)
         return
     rows = [_row(each["stage"], each) for each in values["stages"]] + [_row("all", {"networks": 0, **values["total"]})]
     show_table(["stage", "networks", "steps", "images", "minutes", "disk", "memory"], rows, bold=[len(rows) - 1])
-    show("Minutes are for this machine as it is now, from a few timed steps; nothing is written.")
+    kept = f"kept in {out / ESTIMATE}, for the report" if out else "nothing is written"
+    show(f"Minutes are for this machine as it is now, from a few timed steps; {kept}.")
 
 
 def _row(name: str, of: dict[str, Any]) -> list[str]:

@@ -9,9 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from search.data.datasets import SplitSizes, split_sizes
 from search.engine.budgets import parse_windows
 from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, Recipe, SupernetTraining, Training
+from search.run_folder.estimate import Estimate, StageEstimate
 from search.training.distributed import best_device
 from search.training.loop import autocast_dtype
 from search.training.metadata import space_for
@@ -43,28 +42,7 @@ FLOAT = 4  # bytes
 EXPORT_S, REPORT_S = 8.0, 30.0  # of a network that is exported and proven; of a report: seen, not timed here
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageEstimate:
-    """What one stage will take.
-
-    Args:
-        networks: that it trains, evaluates or exports.
-        steps: of training, all networks together.
-        images: shown in training or evaluated, all networks together.
-        disk: bytes that it leaves, and a checkpoint on the way.
-        memory: bytes of the process at the most.
-    """
-
-    stage: str
-    minutes: float
-    networks: int = 0
-    steps: int = 0
-    images: int = 0
-    disk: int = 0
-    memory: int = 0
-
-
-def estimate(recipe: Recipe) -> list[StageEstimate]:
+def estimate(recipe: Recipe) -> Estimate:
     """Stage by stage what a run of a recipe will take here.
 
     Raises:
@@ -78,7 +56,7 @@ def estimate(recipe: Recipe) -> list[StageEstimate]:
     estimator = _Estimator(recipe, space, sizes, best_device())
     stages = [estimator.train(), estimator.calibrate(), estimator.fidelity(), estimator.search()]
     stages += [estimator.retrain(), estimator.export(), estimator.report()]
-    return [stage for stage in stages if stage]
+    return Estimate(stages=tuple(stage for stage in stages if stage))
 
 
 class _Estimator:
@@ -243,12 +221,3 @@ class _Estimator:
 
     def report(self) -> StageEstimate:
         return StageEstimate(stage="report", minutes=REPORT_S / 60, disk=3_000_000)
-
-
-def to_dict(stages: list[StageEstimate]) -> dict[str, Any]:
-    """The estimates and their sum as plain values; of memory the most."""
-    total = {key: sum(getattr(stage, key) for stage in stages) for key in ("minutes", "steps", "images", "disk")}
-    return {
-        "stages": [asdict(stage) for stage in stages],
-        "total": total | {"memory": max(stage.memory for stage in stages)},
-    }

@@ -15,6 +15,7 @@ from search.folders import is_empty, locked
 from search.identity import check_same
 from search.latency.runtimes import runtime
 from search.recipes.schema import Recipe
+from search.run_folder.estimate import ESTIMATE
 from search.run_folder.run import RUN, SCHEMA, recorded_recipe
 from search.terminal import say
 from spaces.custom import parse_space
@@ -67,7 +68,7 @@ def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "R
             raise UserError(f"{out} holds a run already: --resume goes on with it, --out names another folder")
         recorded_recipe(out)  # refuses what is no run's
         check_same(_identity(read_json(out / RUN)), _identity(recorded), f"{out} holds another run")
-    elif not is_empty(out):
+    elif not is_empty(out, but=(ESTIMATE,)):
         raise UserError(f"{out} is not empty and holds no run")
     from search.pipeline.job import Run
 

@@ -232,4 +232,14 @@ def _process_text(summary: Summary) -> str:
             f"Supernet: {training.epochs:g} epochs, {training.steps} steps in {training.seconds:.0f} s; "
             f"{training.skipped_steps} skipped for a loss that was not finite."
         )
-    return "".join(page.paragraph(part) for part in parts)
+    return "".join(page.paragraph(part) for part in parts) + _times_table(summary)
+
+
+def _times_table(summary: Summary) -> str:
+    """Minutes of each stage, expected and taken; nothing where none were expected."""
+    expected, taken = summary.expected_seconds, summary.seconds
+    rows: list[page.Row] = [
+        ("", [stage, f"{expected[stage] / 60:.1f}" if stage in expected else "", f"{seconds / 60:.1f}"])
+        for stage, seconds in taken.items()
+    ]
+    return page.table(["stage", "minutes expected", "minutes taken"], rows) if expected else ""

@@ -15,6 +15,7 @@ from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.recipes.schema import Recipe
 from search.records import R, read_record
+from search.run_folder.estimate import Estimate, read_estimate
 from search.run_folder.result import Exported, SearchResult, read_figures
 from search.run_folder.run import INHERITED, PRODUCTS, RESULT, RUN, TABLE, TIMES, TRIALS, recorded_recipe
 from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
@@ -74,6 +75,7 @@ class Summary:
 
     Args:
         recipe: of a run; None for a folder whose parts were made one by one.
+        estimate: what the run was expected to take; None where nobody asked.
         header: the first line of the search's log.
         trials: every proposal, evaluated or not.
         chosen: rows of evaluated networks by the names of those that were chosen; without a run's result, of those that
@@ -82,6 +84,7 @@ class Summary:
 
     folder: Path
     recipe: Recipe | None
+    estimate: Estimate | None
     header: dict[str, Any]
     supernet: SupernetMetadata | None
     table: LatencyTable | None
@@ -143,8 +146,7 @@ class Summary:
         """Time at work by stage, of the stages that are finished."""
         seconds = {}
         if self.supernet:
-            stage = "parent" if self.supernet.kind == "transplant" else "supernet"
-            seconds[stage] = self.supernet.training.seconds
+            seconds[self._first_stage] = self.supernet.training.seconds
         if self.table:
             seconds["calibration"] = self.table.protocol.seconds
         if fidelity := self.fidelity_seconds:
@@ -154,6 +156,17 @@ class Summary:
         if self.networks:
             seconds["full training"] = sum(n.seconds for n in self.networks if n.kind != "parent")
         return seconds
+
+    @property
+    def _first_stage(self) -> str:
+        return "parent" if self.supernet and self.supernet.kind == "transplant" else "supernet"
+
+    @property
+    def expected_seconds(self) -> dict[str, float]:
+        """What `seconds` were expected to be, by the names that it has, where an estimate was asked for."""
+        names = {"train": self._first_stage, "calibrate": "calibration", "retrain": "full training"}
+        stages = self.estimate.stages if self.estimate else ()
+        return {names.get(each.stage, each.stage): 60 * each.minutes for each in stages}
 
 
 def summarise(folder: Path) -> Summary:
@@ -182,6 +195,7 @@ def summarise(folder: Path) -> Summary:
     return Summary(
         folder=folder,
         recipe=recipe,
+        estimate=read_estimate(folder),
         header=next(iter(JsonLines(folder / TRIALS)), {}),
         supernet=supernet,
         table=table,

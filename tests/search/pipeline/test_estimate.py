@@ -1,11 +1,17 @@
 """What a run will take: counts are those of the training loop and of the splits, and nothing is written."""
 
+import json
+import math
+
 import pytest
 import torch
 
+from search.commands.run import show_estimate
 from search.data.datasets import load_data, split_sizes
-from search.pipeline.estimate import estimate, to_dict
+from search.pipeline.estimate import _Estimator, estimate
+from search.pipeline.run import open_run
 from search.recipes.schema import Recipe, parse_recipe
+from search.run_folder.estimate import read_estimate, write_estimate
 from tests.search.data.test_datasets import image_folder, parquet_folder
 
 RECIPE = """
@@ -48,16 +54,38 @@ def threads():
 @pytest.mark.parametrize("kind", ["transplant", "elastic"])
 def test_every_stage_is_counted(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    stages = {each.stage: each for each in estimate(recipe(kind, "[fidelity]\nspread = 8\n"))}
+    expected = estimate(recipe(kind, "[fidelity]\nspread = 8\n"))
+    stages = {each.stage: each for each in expected.stages}
     assert list(stages) == ["train", "calibrate", "fidelity", "search", "retrain", "export", "report"]
     assert (stages["train"].steps, stages["train"].images) == (2 * (200 // 32), 2 * 6 * 32)
     assert (stages["retrain"].networks, stages["retrain"].steps) == ((2 + 1) * 2, 6 * 25)
     assert (stages["fidelity"].networks, stages["fidelity"].steps) == (8, 8 * 25)
     assert (stages["search"].networks, stages["search"].images) == (20, 20 * 287)
     assert stages["calibrate"].minutes == 3 and all(each.minutes > 0 for each in stages.values())
-    total = to_dict(list(stages.values()))["total"]
+    total = expected.total
     assert total["steps"] == 12 + 200 + 150 and total["memory"] == max(each.memory for each in stages.values())
     assert not list(tmp_path.iterdir())
+    write_estimate(tmp_path, expected)
+    assert read_estimate(tmp_path) == expected and read_estimate(tmp_path / "other") is None
+
+
+def test_short_trainings_of_a_search_are_counted(monkeypatch):
+    monkeypatch.setattr(_Estimator, "step_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(_Estimator, "_seconds", lambda *_: 0.0)
+    config = recipe("elastic")
+    config = config.model_copy(update={"search": config.search.model_copy(update={"evaluate": "trained:2.5"})})
+    stages = {each.stage: each for each in estimate(config).stages}
+    assert stages["search"].minutes == pytest.approx(20 * math.ceil(2.5 * (200 // 32)) / 60)
+
+
+def test_an_estimate_is_kept_where_the_folder_is_named_and_the_run_begins_there(tmp_path, capsys):
+    show_estimate(recipe(), tmp_path / "run", as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    kept = read_estimate(tmp_path / "run")
+    assert [each["minutes"] for each in shown["stages"]] == [each.minutes for each in kept.stages]
+    with open_run(recipe(), tmp_path / "run", resume=False, minutes=None):
+        pass
+    assert (tmp_path / "run/run.json").exists()
 
 
 def test_sizes_are_those_of_the_loaded_splits(tmp_path):

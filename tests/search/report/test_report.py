@@ -22,6 +22,7 @@ from search.report.figures.choices import agreement
 from search.report.report import write_report
 from search.report.sensitivity import effects
 from search.report.summary import summarise
+from search.run_folder.estimate import Estimate, StageEstimate, write_estimate
 from spaces.population import sample
 from tests.search.command_line import ghostnas
 from tests.search.runs import SPACE, made_up_run
@@ -92,6 +93,19 @@ def test_a_run_is_reported_as_far_as_it_goes_and_says_what_is_missing(upto, tmp_
         assert (message in text) == (stages.index(upto) < stages.index(after))
     assert "Reproducing the run" in text
     assert ('id="front"' in text) == (stages.index(upto) >= stages.index("calibrate"))
+
+
+def test_what_a_run_was_expected_to_take_stands_beside_what_it_took(tmp_path):
+    made_up_run(tmp_path)
+    assert "minutes expected" not in write_report(tmp_path).read_text()
+    stages = (StageEstimate(stage="calibrate", minutes=4.25), StageEstimate(stage="retrain", minutes=77.5))
+    write_estimate(tmp_path, Estimate(stages=stages))
+    summary = summarise(tmp_path)
+    assert summary.expected_seconds == {"calibration": 255, "full training": 4650}
+    page = write_report(tmp_path).read_text()
+    for stage, expected in (("calibration", "4.2"), ("full training", "77.5")):
+        taken = f"{summary.seconds[stage] / 60:.1f}"
+        assert f"<td>{stage}</td><td>{expected}</td><td>{taken}</td>" in page
 
 
 def test_a_folder_that_is_no_run_or_a_broken_one_is_refused(tmp_path):

@@ -1,0 +1,56 @@
+"""`estimate.json`: what a run was expected to take, before it was begun."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from search.files import write_json
+from search.records import Count, Record, read_record
+
+ESTIMATE = "estimate.json"
+Minutes = Annotated[float, Field(ge=0)]
+
+
+class StageEstimate(Record):
+    """What one stage will take: networks that it trains, evaluates or exports; steps of training and images shown in
+    training or evaluated, all networks together; bytes that it leaves on the disk, a checkpoint on the way included;
+    bytes of the process at the most."""
+
+    stage: str
+    minutes: Minutes
+    networks: Count = 0
+    steps: Count = 0
+    images: Count = 0
+    disk: Count = 0
+    memory: Count = 0
+
+
+class Estimate(Record):
+    """What a run will take, stage by stage."""
+
+    schema_: Literal["ghostnas.estimate/1"] = Field(default="ghostnas.estimate/1", alias="schema")
+    stages: tuple[StageEstimate, ...]
+
+    @property
+    def total(self) -> dict[str, Any]:
+        """The sums over the stages; of memory the most."""
+        sums = {
+            key: sum(getattr(stage, key) for stage in self.stages) for key in ("minutes", "steps", "images", "disk")
+        }
+        return sums | {"memory": max((stage.memory for stage in self.stages), default=0)}
+
+
+def read_estimate(folder: Path) -> Estimate | None:
+    """What the run in a folder was expected to take; None where nobody asked.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / ESTIMATE
+    return read_record(path, Estimate) if path.exists() else None
+
+
+def write_estimate(folder: Path, estimate: Estimate) -> None:
+    """Keeps an estimate in a run's folder, for the report."""
+    write_json(folder / ESTIMATE, estimate.model_dump(mode="json", by_alias=True))
