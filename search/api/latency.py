@@ -25,6 +25,7 @@ def calibrate(
     fit_networks: int = 48,
     held_out: int = 32,
     seed: int = 0,
+    source: LatencyTable | None = None,
 ) -> LatencyTable:
     """Times this machine: a latency table for a space, written to the file `out` (`*.lat.json`).
 
@@ -33,9 +34,12 @@ def calibrate(
         minutes: a time box.
         rounds: visits to each unit, if the time box allows.
         fit_networks, held_out: whole networks that correct the sum, and that only test it.
+        source: a table of another device, runtime, batch, ... (`LatencyTable.load`), from which what isn't timed here
+            is transferred: `minutes=1`, `rounds=1`, `fit_networks=20` and `held_out=16` are enough then.
 
     Raises:
-        UserError: an unknown runtime, too many threads, or a file that holds another table.
+        UserError: an unknown runtime, too many threads, or a file that holds another table; a source of another space,
+            or of this very target.
     """
     return calibrate_until(
         space,
@@ -49,4 +53,5 @@ def calibrate(
         held_out=held_out,
         seed=seed,
         deadline=time.monotonic() + 60 * minutes,
+        source=source,
     )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=Interruptible, help="Latency tables for your own hardware.", invoke_without_command=True)
 
+RuntimeName = Annotated[str, typer.Option("--runtime", help="What runs the networks.")]
+Threads = Annotated[int, typer.Option("--threads")]
+DtypeName = Annotated[str, typer.Option("--dtype", help="float32 or int8.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Images in a run; latencies are of a run.")]
 Networks = Annotated[int, typer.Option("--networks", min=8, help="Held out: they only test the table.")]
 Fit = Annotated[int, typer.Option("--fit-networks", min=8, help="Whole networks that correct the sum.")]
@@ -41,10 +44,10 @@ TableOut = Annotated[Path, typer.Option("--out", help="The table's file.")]
 def calibrate(
     context: typer.Context,
     space: SpaceName = "digits",
-    runtime: Annotated[str, typer.Option("--runtime", help="What runs the networks.")] = "onnxruntime",
-    threads: Annotated[int, typer.Option("--threads")] = 1,
+    runtime: RuntimeName = "onnxruntime",
+    threads: Threads = 1,
     batch: Batch = 1,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32 or int8.")] = "float32",
+    dtype: DtypeName = "float32",
     resolution: Resolution = None,
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time box.")] = 10.0,
     rounds: Rounds = 3,
@@ -63,14 +66,8 @@ def calibrate(
                 f"behind its name"
             )
         return
-    from search.latency.runtimes import runtime as check_runtime
-
     chosen = _space(space, resolution)
-    check_runtime(runtime, threads, dtype)  # type: ignore[arg-type]
-    check_output(out.parent, resume, out.name)
-    log_file = out.with_name(out.name + ".visits.jsonl")
-    if log_file.exists() and not resume:
-        raise UserError(f"{log_file} is of an unfinished calibration: --resume goes on with it")
+    _check_calibration(runtime, threads, dtype, out, resume)
     table = api.calibrate(
         chosen,
         out,
@@ -83,6 +80,49 @@ def calibrate(
         fit_networks=fit_networks,
         held_out=networks,
         seed=seed,
+    )
+    _print_table_summary(table, out, as_json)
+
+
+@app.command()
+def transfer(
+    source: Annotated[Path, typer.Argument(help="A latency table of another target, *.lat.json.")],
+    runtime: RuntimeName = "onnxruntime",
+    threads: Threads = 1,
+    batch: Batch = 1,
+    dtype: DtypeName = "float32",
+    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time box.")] = 1.0,
+    fit_networks: Fit = 20,
+    networks: Networks = 16,
+    out: TableOut = Path("results/table.lat.json"),
+    seed: Seed = 0,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Make a table for another target (device, runtime, threads, batch, data type) in a minute, from SOURCE and a few
+    measurements here.
+
+    Whole networks and the most probable units are timed; all other units are transferred from SOURCE. The table's space
+    is SOURCE's, and it says how well it predicts networks that it was not fitted on.
+    """
+    from search.latency.predictor import table_space
+    from search.latency.table import LatencyTable
+
+    loaded = LatencyTable.load(source)
+    _check_calibration(runtime, threads, dtype, out, resume)
+    table = api.calibrate(
+        table_space(loaded),
+        out,
+        runtime=runtime,
+        threads=threads,
+        batch=batch,
+        dtype=dtype,  # type: ignore[arg-type]
+        minutes=minutes,
+        rounds=1,
+        fit_networks=fit_networks,
+        held_out=networks,
+        seed=seed,
+        source=loaded,
     )
     _print_table_summary(table, out, as_json)
 
@@ -122,14 +162,19 @@ def kit(
 @app.command(name="import")
 def import_(
     result: Annotated[Path, typer.Argument(help="What the kit's calibrate.py wrote.")],
+    prior: Annotated[
+        Path | None, typer.Option("--prior", help="A table of another target: what wasn't measured comes from it.")
+    ] = None,
     out: TableOut = Path("results/table.lat.json"),
     as_json: Json = False,
 ) -> None:
     """Make the table of what a kit measured."""
     check_output(out.parent, False, out.name)
     from search.latency.kit_result import import_result
+    from search.latency.table import LatencyTable
 
-    _print_table_summary(import_result(result, out), out, as_json)
+    source = None if prior is None else LatencyTable.load(prior)
+    _print_table_summary(import_result(result, out, source), out, as_json)
 
 
 @app.command()
@@ -178,6 +223,17 @@ def report(
     show(f"Page: {page}")
 
 
+def _check_calibration(runtime: str, threads: int, dtype: str, out: Path, resume: bool) -> None:
+    """Checks, before any work is done, that a calibration can run here and write `out`."""
+    from search.latency.runtimes import runtime as check_runtime
+
+    check_runtime(runtime, threads, dtype)  # type: ignore[arg-type]
+    check_output(out.parent, resume, out.name)
+    log_file = out.with_name(out.name + ".visits.jsonl")
+    if log_file.exists() and not resume:
+        raise UserError(f"{log_file} is of an unfinished calibration: --resume goes on with it")
+
+
 def _space(name: str, resolution: int | None) -> "Space":
     from spaces.custom import load_space
 
@@ -193,9 +249,11 @@ def _print_table_summary(table: "LatencyTable", out: Path, as_json: bool) -> Non
     from search.latency.table import describe
 
     summary = describe(table)
+    transferred = ", the others transferred" if table.transfer else ""
     message = (
-        f"{out}: {summary['entries']} of {summary['units_in_space']} units; on {summary['held_out_networks']} networks "
-        f"it never saw: error {summary['mape_percent']} % on average, {summary['max_percent']} % at most, Kendall tau "
-        f"{summary['kendall_tau']}; {summary['disturbed_percent']} % of the visits were disturbed"
+        f"{out}: {summary['entries']} of {summary['units_in_space']} units{transferred}; on "
+        f"{summary['held_out_networks']} networks it never saw: error {summary['mape_percent']} % on average, "
+        f"{summary['max_percent']} % at most, Kendall tau {summary['kendall_tau']}; {summary['disturbed_percent']} % "
+        f"of the visits were disturbed"
     )
     print_result(summary, message, as_json)

@@ -27,6 +27,7 @@ from search.latency.table import Device, LatencyTable, Protocol, Setting
 from search.latency.timing.device import now, this_device
 from search.latency.timing.interference import quiet_time
 from search.latency.timing.rounds import Rounds
+from search.latency.transfer import SAME_DEVICE, check_counts, check_source
 from search.progress import bar, best_effort
 from spaces.custom import space_to_dict
 from spaces.space import Space
@@ -48,6 +49,7 @@ def calibrate(
     seed: int = 0,
     deadline: float | None = None,
     store: Path | None = None,
+    source: LatencyTable | None = None,
 ) -> LatencyTable:
     """Calibrates and writes `out` (`*.lat.json`); its measurements are logged in `<out>.visits.jsonl`.
 
@@ -57,12 +59,14 @@ def calibrate(
         fit_networks, held_out: whole networks that correct the sum, and that only test it.
         deadline: `time.monotonic()` that is kept; what time is left after the rounds goes to what is least sure.
         store: of compiled networks (`Bench`).
+        source: a table of another target; what is not measured here is transferred from it, so that one round and few
+            networks are enough.
 
     Raises:
         UserError: an unknown runtime, too many threads, or a log of another calibration, or another process at work
-            on this table.
+            on this table; or a source of another space, or of this very target.
     """
-    check_plan(rounds, fit_networks, held_out, batch)
+    check_plan(rounds, fit_networks, held_out, batch, source)
     run = runtime(runtime_name, threads, dtype)
     planned = measurement_plan(
         space,
@@ -74,9 +78,12 @@ def calibrate(
         seed=seed,
     )
     setting, device = table_setting(space, run, batch), this_device()
+    if source is not None:
+        check_source(source, space, setting, Device.model_validate(device))
     header = _identity(planned) | {"runtime": run.name, "runtime_version": run.version()}
     header |= {"dtype": run.dtype, "lowering": run.lowering}
-    header |= {key: device[key] for key in ("machine", "cpu", "cores")}
+    header |= {key: device[key] for key in SAME_DEVICE}
+    header |= {} if source is None else {"source": source.digest}
     with locked(out.parent, only=out.name):
         log = JsonLines(measurements_log(out))
         rows = read_measurements(log, header, {item["name"] for item in planned["items"]})
@@ -93,20 +100,23 @@ def calibrate(
 
             def tell(done: int, total: int) -> None:
                 progress.total(total)
-                progress.update(done, live.message(work.measurements))
+                # A transfer takes seconds to fit, which its short time box doesn't have.
+                progress.update(done, live.message(work.measurements) if source is None else "")
 
             work = Rounds(planned, partial(bench.session, run), compare_with, rows or [], log.extend, deadline, tell)
             work.run()
-        table = build_table(space, planned, list(log)[1:], setting, Device.model_validate(device))
+        table = build_table(space, planned, list(log)[1:], setting, Device.model_validate(device), source)
         table.save(out)
     return table
 
 
-def check_plan(rounds: int, fit_networks: int, held_out: int, batch: int) -> None:
+def check_plan(rounds: int, fit_networks: int, held_out: int, batch: int, source: LatencyTable | None = None) -> None:
     """Raises:
     UserError: too few to fit or to judge on.
     """
-    if min(rounds, fit_networks, held_out) < 2:
+    if source is not None:
+        check_counts(fit_networks, held_out)
+    if rounds < (2 if source is None else 1) or min(fit_networks, held_out) < 2:
         raise UserError(f"rounds and networks must be 2 or more, but got {rounds}, {fit_networks} and {held_out}")
     if batch < 1:
         raise UserError(f"a batch has 1 image or more, not {batch}")
@@ -131,14 +141,19 @@ def read_measurements(log: JsonLines, header: dict[str, Any], items: Collection[
 
 
 def build_table(
-    space: Space, planned: dict[str, Any], rows: list[dict[str, Any]], setting: Setting, device: Device
+    space: Space,
+    planned: dict[str, Any],
+    rows: list[dict[str, Any]],
+    setting: Setting,
+    device: Device,
+    source: LatencyTable | None = None,
 ) -> LatencyTable:
     """The table that a log's rows come to, wherever they were made."""
     measurements: dict[str, list[MeasurementRow]] = defaultdict(list)
     for row in rows:
         if "item" in row:
             measurements[row["item"]].append(row)
-    fitted = fit_table(space, np.array(planned["networks"]), planned["fit_networks"], measurements)
+    fitted = fit_table(space, np.array(planned["networks"]), planned["fit_networks"], measurements, source=source)
     every = [row for item_rows in measurements.values() for row in item_rows]
     return LatencyTable(
         device=device,
@@ -153,6 +168,7 @@ def build_table(
             seed=planned["seed"],
             finished=now(),
         ),
+        transfer=fitted.transfer,
         correction=fitted.correction,
         fallback=fitted.fallback,
         validation=fitted.validation,

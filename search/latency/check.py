@@ -145,9 +145,10 @@ def _items(table: LatencyTable, space: Space) -> Iterator[tuple[str, tuple[float
     counts: Counter[Unit] = Counter()
     for network in held:
         counts.update(units(space.decode(np.array(network.code)), space.num_classes, space.in_chs))
-    weight = {unit: n * table.entries[unit.key].ms for unit, n in counts.items() if unit.key in table.entries}
+    timed = {key: entry.ms for key, entry in table.entries.items() if entry.visits}
+    weight = {unit: n * timed[unit.key] for unit, n in counts.items() if unit.key in timed}
     for unit in sorted(weight, key=lambda each: -weight[each])[:ENTRIES]:
-        yield unit.key, (table.entries[unit.key].ms, [batch, unit.in_chs, unit.size, unit.size])
+        yield unit.key, (timed[unit.key], [batch, unit.in_chs, unit.size, unit.size])
 
 
 def _notes(table: LatencyTable, version: str) -> Iterator[str]:

@@ -14,11 +14,21 @@ from search import bootstrap
 from search.latency import fallback
 from search.latency.bench import all_units
 from search.latency.drift import without_drift
-from search.latency.predictor import Units, apply, conformal, fit, linear, sigma
-from search.latency.table import Agreement, Correction, Entry, Fallback, Network, Validation
+from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear, sigma
+from search.latency.table import (
+    Agreement,
+    Correction,
+    Entry,
+    Fallback,
+    LatencyTable,
+    Network,
+    Transfer,
+    Validation,
+)
 from search.latency.timing.interference import quiet, quiet_time
 from search.latency.timing.rounds import interval
 from search.latency.timing.scores import quiet_minima, score
+from search.latency.transfer import transfer_units
 from search.rank_correlation import KendallTau, SpearmanRho
 from spaces.space import Codes, Space
 from spaces.tables import Floats, macs_table
@@ -36,6 +46,7 @@ class FittedTable:
     fallback: Fallback | None
     correction: Correction
     validation: Validation
+    transfer: Transfer | None
     disturbed: float
 
 
@@ -46,6 +57,7 @@ def fit_table(
     measurements: Mapping[str, Sequence[MeasurementRow]],
     *,
     quick: bool = False,
+    source: LatencyTable | None = None,
 ) -> FittedTable:
     """Fits a table and validates it on networks that were held out.
 
@@ -53,6 +65,7 @@ def fit_table(
         codes: of the whole networks, [n, genes]; the first `fit_networks` are fitted, the others are held out.
         measurements: by item; networks are "network 0", "network 1", ...
         quick: without bootstrap intervals, for an estimate during the calibration.
+        source: a table of another target, from which the units come that were not measured.
     """
     quiet_ms = quiet_time([row["reference_ms"] for rows in measurements.values() for row in rows])
     num_quiet = {name: len(_quiet(rows, quiet_ms)) for name, rows in measurements.items()}
@@ -73,14 +86,26 @@ def fit_table(
     known = all_units(space)
     entries = {key: _entry(minima[key], quick) for key in sorted(known) if key in minima}
     rough = fallback.fit({known[key]: entry.ms for key, entry in entries.items()})
+    transfer = None
+    if source is not None:
+        transferred, rough = transfer_units(space, source, entries), None
+        transfer = Transfer(
+            content_sha256=source.digest,
+            device=source.device,
+            setting=source.setting,
+            networks=len(fit_index),
+            units=len(entries),
+            unit_error=transferred.error,
+        )
+        entries = transferred.entries
     units = Units(space, entries, rough)
     per_unit, params = units.ms.per_position(codes), units.params.per_position(codes)
-    correction = fit(per_unit[fit_index], params[fit_index], measured[fit_index])
+    correction = fit(per_unit[fit_index], params[fit_index], measured[fit_index], by_position=source is None)
     ms = apply(correction, per_unit[held_out], params[held_out])
     unsure = sigma(correction, units, codes[held_out], ms)
-    scores = np.abs(ms / measured[held_out] - 1) / unsure
+    scores = _distance(ms, measured[held_out]) / unsure
     correction = correction.model_copy(update={"quantile": conformal(scores)})
-    simple = _simpler_predictors(space, codes, per_unit.sum(1), measured, fit_index, held_out)
+    simple = _simpler_predictors(space, codes, per_unit.sum(1), measured, fit_index, held_out, source)
     halves = np.array([_halves(minima[names[k]]) for k in held_out])
     return FittedTable(
         entries=entries,
@@ -89,6 +114,7 @@ def fit_table(
         validation=_validation(
             codes[held_out], ms, measured[held_out], unsure, correction.quantile, halves, simple, quick
         ),
+        transfer=transfer,
         disturbed=1 - sum(num_quiet.values()) / sum(map(len, measurements.values())),
     )
 
@@ -126,7 +152,8 @@ def _validation(
         low, high = bootstrap.interval(statistic, len(ms), np.random.default_rng(0), BOOTSTRAPS, vectorized=True)
         return float(low), float(high)
 
-    others = [conformal(np.delete(size / unsure, k)) for k in range(len(ms))]
+    reach = _distance(ms, measured)
+    others = [conformal(np.delete(reach / unsure, k)) for k in range(len(ms))]
     width, several = quantile * unsure, np.isfinite(halves).all(1)
     return Validation(
         networks=len(ms),
@@ -141,7 +168,7 @@ def _validation(
         kendall_tau_95=ends(KendallTau(ms, measured)),
         spearman=float(SpearmanRho(ms, measured)()),
         spearman_95=ends(SpearmanRho(ms, measured)),
-        covered=float(np.mean(size <= unsure * others)),
+        covered=float(np.mean(reach <= unsure * others)),
         ruler=_agreement(*halves[several].T) if several.sum() > 1 else None,
         simpler=simpler,
         held_out=tuple(
@@ -152,7 +179,13 @@ def _validation(
 
 
 def _simpler_predictors(
-    space: Space, codes: Codes, sums: Floats, measured: Floats, fitted: NDArray[np.int64], held_out: NDArray[np.int64]
+    space: Space,
+    codes: Codes,
+    sums: Floats,
+    measured: Floats,
+    fitted: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    source: LatencyTable | None,
 ) -> dict[str, Agreement]:
     """What a table is held against: predictors that need no table, or no correction, on the same networks."""
     macs = macs_table(space).total(codes)
@@ -164,7 +197,15 @@ def _simpler_predictors(
         "sum of units, uncorrected": sums[held_out],
         "features alone, ridge": ridge.predict(x[held_out]),
     }
+    if source is not None:
+        there = Predictor(source, space)(codes).latency_ms
+        predictions["source, one scale"] = np.median(measured[fitted] / there[fitted]) * there[held_out]
     return {name: _agreement(ms, measured[held_out]) for name, ms in predictions.items()}
+
+
+def _distance(ms: Floats, measured: Floats) -> Floats:
+    """How far a factor on both sides of a prediction must reach to hold the measurement, less 1."""
+    return np.maximum(ms / measured, measured / ms) - 1
 
 
 def _agreement(ms: Floats, measured: Floats) -> Agreement:

@@ -13,6 +13,7 @@ from search.latency.calibrate import build_table
 from search.latency.measurements import check_measurements
 from search.latency.table import Device, LatencyTable, Setting
 from search.latency.timing.standalone import SCHEMA
+from search.latency.transfer import check_counts, check_source
 from search.records import ArchId, Count, Record, parse_record
 from spaces.custom import parse_space
 from spaces.errors import SpaceError
@@ -41,18 +42,25 @@ class Header(Record):
     seed: Count
 
 
-def import_result(path: Path, out: Path) -> LatencyTable:
+def import_result(path: Path, out: Path, source: LatencyTable | None = None) -> LatencyTable:
     """Makes the table of a kit's result and writes it to `out`.
 
+    Args:
+        source: a table of another target, from which what was not measured is transferred.
+
     Raises:
-        UserError: the file is damaged, cut short or no kit's result; names the line.
+        UserError: the file is damaged, cut short or no kit's result; names the line. Or the source is of another space,
+            or there are too few networks to transfer it.
     """
     header, space, rows = read_result(path)
     setting = Setting(
         space_id=header.space_id, resolution=space.resolution, **{key: getattr(header, key) for key in FROM_HEADER}
     )
+    if source is not None:
+        check_source(source, space, setting, header.device)
+        check_counts(header.fit_networks, len(header.networks) - header.fit_networks)
     planned = {"networks": header.networks, "fit_networks": header.fit_networks, "seed": header.seed}
-    table = build_table(space, planned, rows, setting, header.device)
+    table = build_table(space, planned, rows, setting, header.device, source)
     table.save(out)
     return table
 

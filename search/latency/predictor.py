@@ -40,11 +40,13 @@ class Prediction:
     low_ms: Floats
     high_ms: Floats
     timed: Floats
+    estimate: str = "fallback"
 
     @property
     def source(self) -> list[str]:
-        """table: every unit was timed; fallback: some are estimated from their layers."""
-        return ["table" if share == 1 else "fallback" for share in self.timed]
+        """table: every unit was timed; fallback: some are estimated from their layers; transfer: some are, and from
+        another target's table."""
+        return ["table" if share == 1 else self.estimate for share in self.timed]
 
 
 class Units:
@@ -73,11 +75,11 @@ class Units:
                 return (entry.ms * UNSURE) ** 2
             return ((entry.high_ms - entry.low_ms) / (2 * NORMAL_95)) ** 2
 
-        self.space = space
+        self.space, self.unit_ms = space, ms
         self.ms = UnitTable(space, ms)
         self.params = params_table(space)
         self.variance = UnitTable(space, variance)
-        self.estimated = UnitTable(space, lambda unit: float(unit.key not in entries))
+        self.estimated = UnitTable(space, lambda unit: float(unit.key not in entries or entries[unit.key].visits == 0))
 
 
 class Predictor:
@@ -104,6 +106,7 @@ class Predictor:
         if (corrected := len(table.correction.slots)) != (units := len(space.layout.positions)):
             raise UserError(f"the latency table corrects {corrected} units of a network, not {units}")
         self.space, self.correction = space, table.correction
+        self._estimate = "fallback" if table.transfer is None else "transfer"
         self._units = Units(space, table.entries, table.fallback)
 
     def __call__(self, codes: Codes) -> Prediction:
@@ -111,7 +114,7 @@ class Predictor:
         ms = apply(self.correction, self._units.ms.per_position(codes), self._units.params.per_position(codes))
         width = self.correction.quantile * sigma(self.correction, self._units, codes, ms)
         estimated = self._units.estimated.total(codes) / len(self.space.layout.positions)
-        return Prediction(ms, ms / (1 + width), ms * (1 + width), 1 - estimated)
+        return Prediction(ms, ms / (1 + width), ms * (1 + width), 1 - estimated, self._estimate)
 
     def per_unit(self, arch: Arch) -> dict[str, float]:
         """The part of the predicted milliseconds that each unit of a network takes, by its name in
@@ -163,20 +166,26 @@ def sigma(correction: Correction, units: Units, codes: Codes, ms: Floats) -> Flo
     return np.sqrt(correction.spread**2 + units.variance.total(codes) * correction.slope**2 / ms**2)
 
 
-def fit(per_unit: Floats, params: Floats, measured: Floats) -> Correction:
+def fit(per_unit: Floats, params: Floats, measured: Floats, *, by_position: bool = True) -> Correction:
     """Fits [n, positions] unit latencies and parameters to [n] measured milliseconds, on relative error; the interval
-    is still open."""
+    is still open.
+
+    Args:
+        by_position: with corrections by position, for which few networks are too few.
+    """
     from sklearn.linear_model import RidgeCV
 
     slope, each, base = linear([per_unit.sum(1), params.sum(1)], measured)
     if each < 0:  # weights cost time or none; less than none is noise
         (slope, base), each = linear([per_unit.sum(1)], measured), 0.0
-    rest = measured - slope * per_unit.sum(1) - each * params.sum(1) - base
-    spread, limit = per_unit.std(0) + 1e-12, 3 * np.median(np.abs(rest)) / 0.6745
-    scaled = (per_unit - per_unit.mean(0)) / spread
-    weights = 1 / measured**2  # relative errors
-    ridge = RidgeCV(alphas=RIDGES, fit_intercept=False)
-    slots = ridge.fit(scaled, rest.clip(-limit, limit), sample_weight=weights / weights.mean()).coef_ / spread
+    slots = np.zeros(per_unit.shape[1])
+    if by_position:
+        rest = measured - slope * per_unit.sum(1) - each * params.sum(1) - base
+        spread, limit = per_unit.std(0) + 1e-12, 3 * np.median(np.abs(rest)) / 0.6745
+        scaled = (per_unit - per_unit.mean(0)) / spread
+        weights = 1 / measured**2  # relative errors
+        ridge = RidgeCV(alphas=RIDGES, fit_intercept=False)
+        slots = ridge.fit(scaled, rest.clip(-limit, limit), sample_weight=weights / weights.mean()).coef_ / spread
     correction = Correction(
         intercept_ms=float(base - slots @ per_unit.mean(0)),
         slope=slope,

@@ -72,7 +72,8 @@ class Protocol(_Model):
 
 
 class Entry(_Model):
-    """One unit, timed alone; with a 95 % bootstrap interval over its measurements where there are several."""
+    """One unit, timed alone; with a 95 % bootstrap interval over its measurements where there are several. Without
+    visits: transferred from another target's table, with the 95 % interval of that."""
 
     ms: float = Field(gt=0, le=MOST_MS)
     low_ms: Bound | None
@@ -85,6 +86,17 @@ class Fallback(_Model):
 
     ms: dict[str, Bound] = Field(description="milliseconds a layer, a million multiply-adds, a million values, by kind")
     error: float = Field(ge=0, le=1e6, description="relative, of a unit that was not fitted: root mean square")
+
+
+class Transfer(_Model):
+    """The table of another target that this one was transferred from, and what was measured on its own."""
+
+    content_sha256: str = Field(description="of the source")
+    device: Device
+    setting: Setting
+    networks: int = Field(description="measured on the target and fitted; those held out come on top")
+    units: int = Field(description="measured on the target; an entry without visits is transferred")
+    unit_error: float = Field(ge=0, description="relative, of a unit that is left out: root mean square")
 
 
 class Correction(_Model):
@@ -147,6 +159,7 @@ class LatencyTable(_Model):
     device: Device
     setting: Setting
     protocol: Protocol
+    transfer: Transfer | None = Field(default=None, description="absent where all was measured on this target")
     correction: Correction
     fallback: Fallback | None = Field(description="none where too few units were timed to fit one")
     validation: Validation
@@ -158,9 +171,25 @@ class LatencyTable(_Model):
         space = self.setting.space
         return space if isinstance(space, str) else str(space.get("name", "custom"))
 
+    @property
+    def digest(self) -> str:
+        """The hash of the content, also of a table that was not saved yet."""
+        return self.content_sha256 or _sealed(self._content())["content_sha256"]
+
+    def _content(self) -> dict[str, Any]:
+        content = self.model_dump(mode="json", by_alias=True)
+        if self.transfer is None:
+            del content["transfer"]
+        return content
+
+    @property
+    def units_timed(self) -> int:
+        """How many of the entries were timed on the target."""
+        return sum(entry.visits > 0 for entry in self.entries.values())
+
     def save(self, path: Path) -> None:
         """Writes the table in one step: indented, an entry or a network a line, so that it reads and diffs well."""
-        write_text(path, _text(_sealed(self.model_dump(mode="json", by_alias=True))))
+        write_text(path, _text(_sealed(self._content())))
 
     @classmethod
     def load(cls, path: Path) -> "LatencyTable":
@@ -226,9 +255,9 @@ def describe(table: LatencyTable) -> dict[str, Any]:
     v, s = table.validation, table.setting
     return {
         "space": table.space_name,
-        "runtime": f"{s.runtime} {s.runtime_version}, {s.dtype}, {s.threads} thread(s), batch {s.batch}",
+        "runtime": _target(s),
         "device": table.device.cpu,
-        "entries": len(table.entries),
+        "entries": table.units_timed,
         "units_in_space": table.protocol.units_in_space,
         "held_out_networks": v.networks,
         "mape_percent": round(100 * v.mape, 2),
@@ -239,4 +268,14 @@ def describe(table: LatencyTable) -> dict[str, Any]:
         "ruler_mape_percent": None if v.ruler is None else round(100 * v.ruler.mape, 2),
         "ruler_kendall_tau": None if v.ruler is None else round(v.ruler.kendall_tau, 3),
         "disturbed_percent": round(100 * table.protocol.disturbed, 1),
-    }
+    } | ({} if table.transfer is None else {"transferred_from": source_name(table.transfer)})
+
+
+def source_name(transfer: Transfer) -> str:
+    """What a table was transferred from, in a few words."""
+    return f"{_target(transfer.setting)}, on {transfer.device.cpu}"
+
+
+def _target(setting: Setting) -> str:
+    s = setting
+    return f"{s.runtime} {s.runtime_version}, {s.dtype}, {s.threads} thread(s), batch {s.batch}"

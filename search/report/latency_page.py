@@ -9,7 +9,7 @@ from matplotlib.ticker import LogFormatter
 
 from search.figures.style import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, CaptionedFigure, svg
 from search.files import write_text
-from search.latency.table import Agreement, LatencyTable
+from search.latency.table import Agreement, LatencyTable, source_name
 from search.report import page
 
 GREY, INK = "#9ca3af", "#111827"
@@ -18,13 +18,14 @@ GREY, INK = "#9ca3af", "#111827"
 def format_table(table: LatencyTable) -> str:
     """The errors of the table as text, next to the repeatability of the timing and the errors of simpler predictors."""
     v, p, s, d = table.validation, table.protocol, table.setting, table.device
-    estimated = p.units_in_space - len(table.entries)
+    timed = table.units_timed
+    origin = "transferred" if table.transfer else "estimated from their layers"
     lines = [
         f"{table.space_name} at {s.resolution} x {s.resolution}, batch {s.batch}, {s.dtype}: {s.runtime} "
         f"{s.runtime_version}, {s.threads} thread(s), cheap op lowered as {s.lowering}",
         f"{d.cpu}, {d.cores} cores, {d.system}, governor {d.governor}; {p.finished}, {p.seconds / 60:.1f} minutes",
         f"{p.visits} visits in {p.rounds} rounds, {p.disturbed:.1%} disturbed by other work; "
-        f"{len(table.entries)} units timed, {estimated} estimated from their layers",
+        f"{timed} units timed, {p.units_in_space - timed} {origin}",
         "",
         f"{v.networks} networks that were never fitted",
         f"  mean error        {_percent(v.mape)} ({_percent(v.mape_95[0])} to {_percent(v.mape_95[1])})",
@@ -39,6 +40,13 @@ def format_table(table: LatencyTable) -> str:
     lines += [f"  {name:26} {_percent(a.mape):>9}   {a.kendall_tau:.3f}" for name, a in _comparisons(table).items()]
     if table.fallback:
         lines += ["", f"a unit that was never timed is off by {_percent(table.fallback.error)} (root mean square)"]
+    if table.transfer:
+        lines += [
+            "",
+            f"transferred from {source_name(table.transfer)} (table {table.transfer.content_sha256[:12]}), by "
+            f"{table.transfer.networks} networks and {table.transfer.units} units; a unit that is left out is off by "
+            f"{_percent(table.transfer.unit_error)} (root mean square)",
+        ]
     if p.rescaled != 1:
         lines += [f"all latencies were rescaled by {p.rescaled:.3f} after a check"]
     return "\n".join(lines)
