@@ -64,7 +64,7 @@ def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> Captione
                 steps, [v for _, v in curve], color=SERIES[k % len(SERIES)], linewidth=1.2, label=legend_label(name)
             )
         rows[0, 0].set(xlabel="share of its training", ylabel="training loss (smoothed)", ylim=(0, None))
-        rows[0, 0].legend(ncols=2 if len(losses) <= 10 else 3, loc="lower left", fontsize=8)
+        rows[0, 0].legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.01), fontsize=8)  # never over a curve
         if accuracies:
             for k, (name, curve) in enumerate(accuracies.items()):
                 x, y = [step for step, _ in curve], [100 * v for _, v in curve]
@@ -72,7 +72,7 @@ def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> Captione
                     x, y, color=SERIES[k % len(SERIES)], marker=".", label=legend_label(name.partition("/")[2])
                 )
             rows[1, 0].set(xlabel="supernet step", ylabel="inherited accuracy (%)")
-            rows[1, 0].legend(ncols=2, fontsize=8)
+            rows[1, 0].legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.01), fontsize=8)
     return CaptionedFigure("Training curves, as TensorBoard has them.", figure)
 
 
