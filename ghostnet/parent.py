@@ -14,6 +14,12 @@ from ghostnet.weights import Order, State, WeightsError, fit_state, read_weights
 
 ARCH, WEIGHTS = "arch.json", "weights.safetensors"
 SE_RATIO = 0.25
+TIMM = "timm:"  # before the name of one of timm's models
+
+
+def is_path(source: str | Path) -> bool:
+    """Whether the source of a parent is a file or folder, and not a name."""
+    return not str(source).startswith(TIMM)
 
 
 def load_parent(
@@ -43,8 +49,8 @@ def load_parent(
         ArchError: a folder's `arch.json` is none.
     """
     about: dict[str, Any] = {}
-    if str(source).startswith("timm:"):
-        state = _timm(str(source).removeprefix("timm:"))
+    if not is_path(source):
+        state = _timm(str(source).removeprefix(TIMM))
     else:
         path = Path(source)
         if path.is_dir():

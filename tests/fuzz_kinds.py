@@ -48,7 +48,7 @@ from search.latency.kit_result import read_result
 from search.latency.predictor import Predictor, table_space
 from search.latency.table import LatencyTable, _sealed
 from search.latency.timing.device import this_device
-from search.pipeline.job import Run
+from search.pipeline.current_run import Run
 from search.pipeline.stages import networks
 from search.recipes import schema as recipes
 from search.records import read_record

@@ -26,7 +26,7 @@ from search.engine.search_plan import SearchPlan
 from search.files import read_json, write_json
 from search.latency.runtimes import runtime
 from search.latency.time_networks import measure
-from search.pipeline.job import Run
+from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import summarise_seeds, train_all
 from search.pipeline.search_problem import build_problem, header
 from search.pipeline.search_stage import SearchOutcome

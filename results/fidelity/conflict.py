@@ -20,9 +20,9 @@ from search.data.transforms import Augment
 from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining
 from search.training.distillation import kl
+from search.training.elastic import new_supernet, space_for
 from search.training.evaluate import InheritedAccuracy
 from search.training.optimizer import create_optimizer, create_schedule
-from search.training.supernet import new_supernet, space_for
 from spaces.space import Gene, Space
 
 HERE = Path(__file__).parent

@@ -31,9 +31,9 @@ from search.accuracy.ranking_study import PLAN, RESULT, agreement, fidelity, stu
 from search.data.datasets import Data, Split, load_data
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipes.schema import SupernetTraining, Training
+from search.training.elastic import SUPERNET_FILE, load_inherited, space_for, train_supernet
 from search.training.retrain import TRAINED_FILE as NETWORK_CARD
 from search.training.retrain import retrain
-from search.training.supernet import SUPERNET_FILE, load_inherited, space_for, train_supernet
 from spaces.space import Space
 
 HERE = Path(__file__).parent

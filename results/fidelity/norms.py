@@ -25,9 +25,9 @@ from search.data.datasets import Data, load_data
 from search.data.transforms import Augment
 from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining, Training
+from search.training.elastic import load_supernet, train_supernet
 from search.training.evaluate import accuracy, estimate_norms
 from search.training.retrain import WEIGHTS, retrain
-from search.training.supernet import load_supernet, train_supernet
 from spaces.space import Space
 
 HERE = Path(__file__).parent

@@ -48,14 +48,15 @@ def init(
 
         Window.parse(flops_budget)
     stem_stride = _stem_stride(parent) if parent else 2
-    if parent and not parent.startswith("timm:"):
-        parent = str(Path(parent).resolve())  # so that the recipe runs from anywhere, as with the pictures
+    from ghostnet.parent import is_path
     from search.data.survey import survey
     from search.files import write_text
     from search.pipeline import proposal
     from search.progress import warn
     from search.recipes.schema import parse_recipe
 
+    if parent and is_path(parent):
+        parent = str(Path(parent).resolve())  # so that the recipe runs from anywhere, as with the pictures
     pictures = survey(data)
     side = size or proposal.proposed_side(pictures.shorter_sides[1])
     text = proposal.propose(pictures, side, flops_budget, parent, stem_stride)

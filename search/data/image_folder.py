@@ -9,7 +9,7 @@ from torch import Tensor
 
 from search.data.images import ImageSource
 from search.data.labels import check_names, check_same
-from search.data.paths import SUFFIXES, class_folders, test_folder, training_folder, walk
+from search.data.paths import SUFFIXES, class_folders, is_hidden, test_folder, training_folder, walk
 from search.errors import UserError
 from search.progress import say
 
@@ -39,7 +39,7 @@ def read_image_folder(folder: Path, one_part: bool = False) -> tuple[list[Labell
 def _read(part: Path, classes: tuple[str, ...]) -> Labelled:
     sources: list[ImageSource] = []
     labels: list[int] = []
-    skipped = Counter(_ending(path.name) for path in part.iterdir() if path.is_file() and not path.name.startswith("."))
+    skipped = Counter(_ending(path.name) for path in part.iterdir() if path.is_file() and not is_hidden(path.name))
     for label, name in enumerate(classes):
         images, others = _images(part / name)
         skipped += others

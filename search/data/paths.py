@@ -13,6 +13,11 @@ TEST_PARTS = ("test", "validation", "val")  # the first that has labels is the t
 TEST_SHARE = "?test="  # before the share that is held out, at the end of a path
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is passed over without a word."""
+    return name.startswith(".")
+
+
 def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> list[Path]:
     """The files of the first of these parts that has any, in order.
 
@@ -21,7 +26,7 @@ def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> li
     """
     for part in parts:
         for pattern in (f"{part}*.parquet", f"*/{part}*.parquet", f"{part}/*.parquet", f"*/{part}/*.parquet"):
-            if files := [file for file in glob(folder, pattern) if not file.name.startswith(".")]:
+            if files := [file for file in glob(folder, pattern) if not is_hidden(file.name)]:
                 return files
     if must:
         raise UserError(f"no {' or '.join(f'{part}*.parquet' for part in parts)} in {folder}")
@@ -30,7 +35,7 @@ def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> li
 
 def class_folders(part: Path) -> tuple[str, ...]:
     """The names of a part's classes: its folders in order, hidden ones left out."""
-    return tuple(sorted(path.name for path in part.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    return tuple(sorted(path.name for path in part.iterdir() if path.is_dir() and not is_hidden(path.name)))
 
 
 def has_classes(part: Path) -> bool:
@@ -85,8 +90,8 @@ def walk(folder: Path) -> Iterator[tuple[str, str]]:
         UserError: a folder can't be read.
     """
     for root, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from ((root, name) for name in names if not name.startswith("."))
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        yield from ((root, name) for name in names if not is_hidden(name))
 
 
 def _unreadable(error: OSError) -> None:

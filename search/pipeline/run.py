@@ -21,7 +21,7 @@ from search.terminal import say
 from spaces.custom import parse_space
 
 if TYPE_CHECKING:  # torch is loaded once the recipe is known to be right
-    from search.pipeline.job import Run
+    from search.pipeline.current_run import Run
 
 STAGES = ("train", "calibrate", "fidelity", "search", "retrain", "export", "report")
 
@@ -70,7 +70,7 @@ def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "R
         check_same(_identity(read_json(out / RUN)), _identity(recorded), f"{out} holds another run")
     elif not is_empty(out, but=(ESTIMATE,)):
         raise UserError(f"{out} is not empty and holds no run")
-    from search.pipeline.job import Run
+    from search.pipeline.current_run import Run
 
     run = Run(recipe, out, minutes)
     run.set_threads()

@@ -26,7 +26,7 @@ from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
 from search.latency.time_networks import measure
 from search.parallel.workers import RayWorkers
-from search.pipeline.job import Run
+from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
 from search.pipeline.search_stage import SearchOutcome, search_networks
 from search.progress import best_effort, warn

@@ -16,6 +16,7 @@ from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import Training
 from search.training.distributed import best_device
+from search.training.elastic import load_inherited
 from search.training.evaluate import InheritedAccuracy
 from search.training.metadata import (
     PARENT_ARCH,
@@ -25,7 +26,6 @@ from search.training.metadata import (
     supernet_config,
     supernet_id,
 )
-from search.training.supernet import load_inherited
 
 FITTING_SEED = 23  # of the images that layers are fitted on, and of their augmentation
 

@@ -1,7 +1,7 @@
 """A supernet is what gives weights to every network of a space, by `extract(arch)`. Here both kinds are made;
 `search.training.inherited` opens them again.
 
-*Elastic* supernets share their weights (`search.training.supernet`). *Transplanted* ones have a parent, one trained
+*Elastic* supernets share their weights (`search.training.elastic`). *Transplanted* ones have a parent, one trained
 GhostNet, to which each network is fitted on demand by least squares (`ghostnet.transplant`); the parent is given, or
 the widest GhostNet of the space is trained first.
 """
@@ -23,8 +23,8 @@ from search.identity import digest
 from search.recipes.schema import ParentTraining, SupernetTraining
 from search.training import retrain as full
 from search.training.distributed import World
+from search.training.elastic import train_supernet
 from search.training.metadata import PARENT, SUPERNET_FILE, read_finished, supernet_metadata, training_identity
-from search.training.supernet import train_supernet
 from spaces.errors import SpaceError
 from spaces.space import Space
 

@@ -12,7 +12,7 @@ from search.engine.front import front
 from search.latency.table import LatencyTable
 from search.pipeline.stages import labels
 from search.recipes.schema import load_recipe
-from search.training.supernet import space_for
+from search.training.elastic import space_for
 from spaces.custom import space_to_dict
 from spaces.population import sample
 from spaces.space import Space

@@ -31,7 +31,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     search_space = studies.distributions(problem.space)
     with studies.using(plan.storage, begun=False):
         study = studies.rebuild(problem, log, search_space, plan.storage)
-    sampler_for = samplers(plan.sampler, problem, log, plan.population, plan.seed)
+    sampler_for = samplers(problem, log, plan)
     best = Front(problem.objectives)
     best.add(log.evaluated)
     with bar("search", plan.trials) as progress:

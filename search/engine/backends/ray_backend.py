@@ -119,7 +119,7 @@ class LoggedSearch(OptunaSearch):
             study_name=self.study.study_name,
         )
         self._ot_study: Any = self.study
-        self.sampler_for = samplers(plan.sampler, problem, log, plan.population, plan.seed)
+        self.sampler_for = samplers(problem, log, plan)
         self.initial_sampler = InitialSampler(problem, log, plan)
         self.proposed = len(log.trials)
         progress.update(log.num_evaluated)

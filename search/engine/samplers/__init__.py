@@ -14,7 +14,7 @@ from search.engine.problem import Problem
 from search.engine.samplers.evolution import Evolution
 from search.engine.samplers.genetic import NSGA2, NSGA3, genetic
 from search.engine.samplers.guided import Guided
-from search.recipes.schema import Sampler
+from search.engine.search_plan import SearchPlan
 
 
 class _FixedSpaceSampler(BaseSampler):
@@ -34,11 +34,9 @@ class _TPE(_FixedSpaceSampler, optuna.samplers.TPESampler):
     """Optuna's; genes together, which costs one split of the trials a network, and proposes fewer that were seen."""
 
 
-def samplers(
-    name: Sampler, problem: Problem, log: TrialLog, population: int, seed: int
-) -> Callable[[int], BaseSampler]:
-    """Trial number -> the sampler to ask; what it draws depends on the seed, the number and the log."""
-    search_space = distributions(problem.space)
+def samplers(problem: Problem, log: TrialLog, plan: SearchPlan) -> Callable[[int], BaseSampler]:
+    """Trial number -> the sampler to ask; what it draws depends on the plan's seed, the number and the log."""
+    search_space, name, population, seed = distributions(problem.space), plan.sampler, plan.population, plan.seed
 
     def seed_from(numbers: tuple[int, ...]) -> int:
         return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ghostnet.network import GhostNet
 
-# What files say of the network, and where that stands in the manifest.
-LABELS = {"labels": "classes", "mean": "mean", "std": "std", "space": "space_id"}
 Session = Callable[["np.ndarray"], "np.ndarray"]  # images [B, C, H, W] -> outputs [B, classes], float32
 
 
@@ -35,15 +33,6 @@ class Source:
     net: "GhostNet"
     calibration: "np.ndarray"
     metadata: dict[str, Any] = field(default_factory=dict)
-
-
-def labels_and_pixels(source: Source) -> dict[str, Any]:
-    """What a program needs that shows pictures to the network, for a file that is sent alone: the names of its outputs,
-    how pixels from 0 to 1 are normalised, the input's size; and which network it is. What is not known is left out."""
-    net, metadata = source.net, source.metadata
-    known = {name: metadata[key] for name, key in LABELS.items() if metadata.get(key) is not None}
-    side = net.arch.resolution
-    return {**known, "input": [net.in_chs, side, side], "arch": net.arch.id, "producer": "ghostnas"}
 
 
 class Format(Protocol):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from search import extras
-from search.export.formats import Session, Source, labels_and_pixels
+from search.export.formats import Session, Source
+from search.export.formats.embedded_metadata import labels_and_pixels
 from search.files import read_bytes, write_bytes
 from search.graphs.onnx_graph import to_tflite
 from search.latency.runtimes.litert_cpu import LiteRt

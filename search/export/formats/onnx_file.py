@@ -6,7 +6,8 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from search.export.formats import Session, Source, labels_and_pixels
+from search.export.formats import Session, Source
+from search.export.formats.embedded_metadata import labels_and_pixels
 from search.export.onnx_macs import count
 from search.files import write_bytes
 from search.graphs.onnx_graph import to_onnx

@@ -15,7 +15,7 @@ from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.report.fidelity import write_page
-from search.training.supernet import load_inherited, space_for, train_supernet
+from search.training.elastic import load_inherited, space_for, train_supernet
 from tests.search.command_line import ghostnas
 
 CPU = torch.device("cpu")

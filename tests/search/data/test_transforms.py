@@ -11,8 +11,8 @@ from search.data import datasets
 from search.data.datasets import Data, Split, load_data
 from search.data.transforms import Augment, Transform, shift_images
 from search.recipes.schema import SupernetTraining, Training
+from search.training.elastic import space_for
 from search.training.retrain import retrain
-from search.training.supernet import space_for
 from tests.search.data.test_datasets import image_folder
 
 CPU = torch.device("cpu")

@@ -17,9 +17,9 @@ from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline.search_stage import search_networks, short_training
 from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation
+from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
 from search.training.retrain import retrain
-from search.training.supernet import train_supernet
 from spaces import SpaceError
 from tests.search.runs import SPACE, made_up_table
 from tests.search.test_folders import held

@@ -10,7 +10,7 @@ from search.data.datasets import load_data
 from search.errors import UserError
 from search.latency.table import LatencyTable
 from search.pipeline import stages
-from search.pipeline.job import Run
+from search.pipeline.current_run import Run
 from search.pipeline.search_stage import accuracy_warnings, rank_warnings
 from search.recipes.schema import parse_recipe
 from search.report.report import write_report

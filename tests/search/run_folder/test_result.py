@@ -8,7 +8,7 @@ import pytest
 from search.accuracy import ranking_study
 from search.engine.log import read_trials
 from search.errors import UserError
-from search.pipeline.job import Run
+from search.pipeline.current_run import Run
 from search.pipeline.stages import networks
 from search.recipes.schema import load_recipe, parse_recipe
 from search.run_folder.result import read_figures, read_result

@@ -17,8 +17,8 @@ from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
-from search.training.supernet import load_inherited, load_supernet, new_supernet, space_for, train_supernet
-from tests.search.training.test_supernet import SHORT
+from search.training.elastic import load_inherited, load_supernet, new_supernet, space_for, train_supernet
+from tests.search.training.test_elastic import SHORT
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)

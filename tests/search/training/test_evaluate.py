@@ -9,8 +9,8 @@ from torch import nn
 from ghostnet import GhostNet
 from search.data.datasets import Split, load_data
 from search.recipes.schema import Training
+from search.training.elastic import space_for
 from search.training.evaluate import estimate_norms, recalibrate
-from search.training.supernet import space_for
 
 SPACE = space_for("digits", 10, 1)
 

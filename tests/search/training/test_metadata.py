@@ -9,9 +9,9 @@ import torch
 from search.data.datasets import Split, load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
+from search.training.elastic import space_for, train_supernet
 from search.training.metadata import supernet_id, weights_id
 from search.training.retrain import retrain
-from search.training.supernet import space_for, train_supernet
 from tests.search.test_folders import held
 
 CPU = torch.device("cpu")

@@ -12,10 +12,10 @@ from ghostnet.weights import load_network
 from search.data.datasets import load_data, resized
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
+from search.training.elastic import space_for, train_supernet
 from search.training.loop import fit
 from search.training.result_warnings import chance_warnings, schedule_warnings
 from search.training.retrain import NORM_WARM_UP, retrain
-from search.training.supernet import space_for, train_supernet
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)

@@ -18,15 +18,15 @@ from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training, load_retraining
 from search.training import teacher as teachers
+from search.training.elastic import load_inherited, space_for, train_supernet
 from search.training.loop import autocast_dtype
 from search.training.losses import Loss
 from search.training.mixing import Mixing
 from search.training.optimizer import create_optimizer, create_schedule
 from search.training.retrain import retrain
-from search.training.supernet import load_inherited, space_for, train_supernet
 from tests.helpers import randomise
 from tests.search.command_line import ghostnas
-from tests.search.training.test_supernet import Killed, killed_after
+from tests.search.training.test_elastic import Killed, killed_after
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)

@@ -18,9 +18,9 @@ from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining, Training
 from search.training import loop
 from search.training.distillation import alpha, kl
+from search.training.elastic import even, fair, load_inherited, load_supernet, read_metadata, space_for, train_supernet
 from search.training.evaluate import SEED, accuracy, recalibrate
 from search.training.retrain import retrain
-from search.training.supernet import even, fair, load_inherited, load_supernet, read_metadata, space_for, train_supernet
 from spaces.population import sample
 from spaces.tables import macs_table
 

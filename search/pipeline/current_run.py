@@ -8,15 +8,13 @@ from pathlib import Path
 import torch
 
 from search.data.datasets import Data, load_data
+from search.pipeline.time_box import SHARES, share_of_time
 from search.recipes.schema import Recipe
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
 from spaces.custom import parse_space
 from spaces.space import Space
-
-# What each stage gets of a time box, relative to the stages that are still to come.
-SHARES = {"train": 0.42, "calibrate": 0.12, "search": 0.13, "retrain": 0.30, "export": 0.02, "report": 0.01}
 
 
 @dataclass
@@ -67,5 +65,4 @@ class Run:
         if self.minutes is None:
             return None
         left = self.minutes * 60 - (time.monotonic() - self.started)
-        to_come = [each for each in SHARES if not self.done(each)]
-        return max(left, 1.0) * SHARES[stage] / sum(SHARES[each] for each in to_come)
+        return max(left, 1.0) * share_of_time(stage, [each for each in SHARES if not self.done(each)])
