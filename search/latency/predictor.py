@@ -75,11 +75,14 @@ class Units:
                 return (entry.ms * UNSURE) ** 2
             return ((entry.high_ms - entry.low_ms) / (2 * NORMAL_95)) ** 2
 
-        self.space, self.unit_ms = space, ms
+        def estimated(unit: Unit) -> bool:
+            return unit.key not in entries or entries[unit.key].visits == 0
+
+        self.space, self.unit_ms, self.unit_variance, self.is_estimated = space, ms, variance, estimated
         self.ms = UnitTable(space, ms)
         self.params = params_table(space)
         self.variance = UnitTable(space, variance)
-        self.estimated = UnitTable(space, lambda unit: float(unit.key not in entries or entries[unit.key].visits == 0))
+        self.estimated = UnitTable(space, lambda unit: float(estimated(unit)))
 
 
 class Predictor:

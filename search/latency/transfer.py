@@ -9,7 +9,7 @@ milliseconds are off a law of layers, so the process also learns whether the tar
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,28 +79,21 @@ def transfer_units(space: Space, source: LatencyTable, timed: Mapping[str, Entry
     known = all_units(space)
     if len(timed) < min(FEWEST_UNITS, len(known)):
         raise UserError(f"a transfer needs {FEWEST_UNITS} units that were timed on the target, but got {len(timed)}")
-    keys = sorted(known)
-    there = source_ms(space, source)
-    source_values = np.array([there[key] for key in keys])
+    keys, there = sorted(known), Units(space, source.entries, source.fallback)
+    source_values = np.array([there.unit_ms(known[key]) for key in keys])
     x = features([known[key] for key in keys], source_values)
     is_timed = np.array([key in timed for key in keys])
     log_ratio = np.log([timed[key].ms for key in keys if key in timed]) - np.log(source_values[is_timed])
     predicted, sd, error = _gaussian_process(x[is_timed], log_ratio, x)
-    estimated = np.array([key not in source.entries for key in keys])  # already at the source
-    if source.fallback is not None:
-        sd = np.sqrt(sd**2 + estimated * source.fallback.error**2)
+    # How far off what was timed at the source may be, the process has seen; what was estimated there, it has not.
+    estimated = [there.unit_variance(known[key]) * there.is_estimated(known[key]) for key in keys]
+    sd = np.sqrt(sd**2 + np.array(estimated) / source_values**2)
     ms, factor = source_values * np.exp(predicted), np.exp(NORMAL_95 * sd)
     entries = {
         key: timed.get(key) or Entry(ms=m, low_ms=m / f, high_ms=m * f, visits=0)
         for key, m, f in zip(keys, ms.tolist(), factor.tolist(), strict=True)
     }
     return TransferredUnits(entries=entries, error=error)
-
-
-def source_ms(space: Space, source: LatencyTable) -> dict[str, float]:
-    """Milliseconds of every unit of the space at the source, timed there or estimated."""
-    units = Units(space, source.entries, source.fallback)
-    return {key: units.unit_ms(unit) for key, unit in all_units(space).items()}
 
 
 def features(units: Sequence[Unit], source_values: Floats) -> Floats:
@@ -170,10 +163,10 @@ def _gaussian_process(x: Floats, y: Floats, wanted: Floats) -> tuple[Floats, Flo
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
-    variance: Callable[[], ConstantKernel] = lambda: ConstantKernel(1e-2, (1e-6, 1e2))  # noqa: E731
+    strengths = [ConstantKernel(1e-2, (1e-6, 1e2)) for _ in range(2)]
     kernel = (
-        variance() * DotProduct(1e-3, "fixed")
-        + variance() * Matern(1.0, (0.1, 100.0), nu=1.5)
+        strengths[0] * DotProduct(1e-3, "fixed")
+        + strengths[1] * Matern(1.0, (0.1, 100.0), nu=1.5)
         + WhiteKernel(1e-3, (LEAST_NOISE, 1.0))
     )
     mean = y.mean()

@@ -15,12 +15,16 @@ from search.errors import UserError
 from search.files import JsonLines
 from search.graphs.onnx_graph import to_onnx
 from search.latency.bench import Bench, all_units, measurement_plan
+from search.latency.calibrate import calibrate
 from search.latency.fallback import FEWEST
 from search.latency.kit import script, strip_weights, write_kit
 from search.latency.kit_result import import_result
 from search.latency.predictor import Predictor
+from search.latency.runtimes import RUNTIMES
+from search.latency.timing import interference
 from spaces.population import sample
 from spaces.presets import named_space
+from tests.search.fake_runtime import FakeRuntime
 from tests.search.test_folders import held
 from tests.spaces.test_spaces import tiny_space
 
@@ -78,6 +82,27 @@ def test_its_table_predicts(kit, tmp_path):
     assert table.setting.runtime == "onnxruntime" and table.device.cores >= 1
     predicted = Predictor(table, SPACE)(sample(SPACE, np.random.default_rng(0), 20))
     assert (predicted.latency_ms > 0).all()
+
+
+def test_a_result_of_few_units_is_a_whole_table_with_a_prior(kit, tmp_path, monkeypatch):
+    monkeypatch.setattr(interference, "INITIAL_PROBES_S", 0.0)
+    monkeypatch.setitem(RUNTIMES, "law", FakeRuntime)
+    prior = calibrate(SPACE, tmp_path / "prior.lat.json", runtime_name="law", rounds=2, fit_networks=8, held_out=8)
+    lines = (kit[0] / "result.jsonl").read_text().splitlines()
+    units = sorted(set(all_units(SPACE)))[::3]
+    rows = [
+        row for row in map(json.loads, lines) if str(row.get("item")) not in all_units(SPACE) or row["item"] in units
+    ]
+    rows[-1]["visits"] = sum("item" in row for row in rows)
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = import_result(tmp_path / "few.jsonl", tmp_path / "t.lat.json", prior)
+    assert set(table.entries) == set(all_units(SPACE)) and table.units_timed == table.transfer.units == len(units)
+    assert (table.transfer.setting, table.transfer.networks) == (prior.setting, 12)
+    rows[0] |= {"fit_networks": 6}
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="a transfer needs 8 networks to fit"):
+        import_result(tmp_path / "few.jsonl", tmp_path / "other.lat.json", prior)
+    assert not (tmp_path / "other.lat.json").exists()
 
 
 def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, tmp_path):

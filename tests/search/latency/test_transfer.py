@@ -291,16 +291,23 @@ def test_too_few_units_are_refused(source):
         table_of(DIGITS, source_law, units=7, source=source)
 
 
-def test_the_source_says_what_it_estimated_itself(source):
-    """An estimate of the source's is less sure than what was timed there."""
+@pytest.mark.parametrize("estimate", ["fallback", "transfer"])
+def test_what_the_source_estimated_itself_is_less_sure(source, estimate):
     keys = sorted(source.entries)
-    some = source.model_copy(update={"entries": {key: source.entries[key] for key in keys[::2]}})
-    timed = {key: source.entries[key] for key in keys[:64:2]}
-    moved = transfer_units(DIGITS, some, timed).entries
+    of = {key: source.entries[key] for key in keys[::2]}
+    if estimate == "transfer":
+        wide = {key: entry.model_copy(update={"low_ms": 0.8 * entry.ms, "high_ms": 1.2 * entry.ms, "visits": 0})
+                for key, entry in source.entries.items()}  # fmt: skip
+        of = wide | of
+    some = source.model_copy(update={"entries": of})
+    moved = transfer_units(DIGITS, some, {key: source.entries[key] for key in keys[:64:2]}).entries
     assert set(moved) == set(keys)
-    widths = {at: [np.log(moved[k].high_ms / moved[k].ms) for k in keys[at + 64 :: 2]] for at in (0, 1)}
-    assert np.mean(widths[1]) > 1.5 * np.mean(widths[0])
-    assert Units(DIGITS, moved, None).estimated.total(sample(DIGITS, np.random.default_rng(0), 5)).max() > 0
+    timed_there, estimated_there = (
+        np.mean([np.log(moved[key].high_ms / moved[key].ms) for key in keys[at + 64 :: 2]]) for at in (0, 1)
+    )
+    assert estimated_there > 1.5 * timed_there
+    networks = sample(DIGITS, np.random.default_rng(0), 5)
+    assert Units(DIGITS, moved, None).estimated.total(networks).max() > 0
 
 
 def ghostnas(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
