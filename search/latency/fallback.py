@@ -6,6 +6,7 @@ error. Rougher than an entry, and its interval says so.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -41,19 +42,43 @@ def fit(timed: dict[Unit, float]) -> Fallback | None:
     """Fits units that were timed, in milliseconds; None where they are too few."""
     if len(timed) < FEWEST:
         return None
-    amounts = [terms(unit) for unit in timed]
-    names = sorted(set().union(*amounts))
-    x = np.array([[each[name] for name in names] for each in amounts])
+    names, x = amounts(list(timed))
     y = np.array(list(timed.values()))
-    fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
-    errors = np.concatenate(
-        [x[fold == k] @ _solve(x[fold != k], y[fold != k]) / y[fold == k] - 1 for k in range(FOLDS)]
-    )
+    errors = _cross_fitted(x, y) / y - 1
     weights = _solve(x, y)
     return Fallback(
         ms=dict(zip(names, weights.tolist(), strict=True)),
         error=float(np.sqrt((errors**2).mean())),
     )
+
+
+def cross_estimates(timed: dict[Unit, float], units: Sequence[Unit]) -> np.ndarray | None:
+    """Milliseconds of units, [n], by those that were timed: a timed one's by a fit that it had no part in, so that what
+    learns from these estimates sees errors as they are elsewhere. None where too few were timed."""
+    if len(timed) < FEWEST:
+        return None
+    _, x = amounts(units)
+    is_timed = np.array([unit in timed for unit in units])
+    y = np.array([timed[unit] for unit in units if unit in timed])
+    estimates = x @ _solve(x[is_timed], y)
+    estimates[is_timed] = _cross_fitted(x[is_timed], y)
+    return estimates
+
+
+def amounts(units: Sequence[Unit]) -> tuple[list[str], np.ndarray]:
+    """The names of all terms that units have, and the units' amounts of each: [n, terms]."""
+    each = [terms(unit) for unit in units]
+    names = sorted(set().union(*each))
+    return names, np.array([[unit[name] for name in names] for unit in each], dtype=float)
+
+
+def _cross_fitted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Estimates of rows by fits on the other folds."""
+    fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
+    estimates = np.empty(len(y))
+    for k in range(FOLDS):
+        estimates[fold == k] = x[fold == k] @ _solve(x[fold != k], y[fold != k])
+    return estimates
 
 
 def _solve(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -5,7 +5,9 @@ that do or don't fill the registers. A Gaussian process learns its logarithm fro
 (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and 5): a linear kernel is a scale
 for each kind of layer, drawn to one common scale, and a Matern kernel what such scales leave. How much of each there
 is, and how much noise, is what makes the measurements most likely. One of the features is how far the source's own
-milliseconds are off a law of layers, so the process also learns whether the target shares the source's oddities.
+milliseconds are off a law of layers, so the process also learns whether the target shares the source's oddities;
+another is what the target's own law of layers says of a unit that it was not fitted on, which may be all there is to
+learn where the two have little in common.
 """
 
 import warnings
@@ -31,6 +33,7 @@ BLOCKS = (4, 8, 16)  # channels that a vector register, or a few, hold
 MOST_TO_LEARN = 400  # units by which the process's strengths are chosen; all of them are what it predicts from
 SAME_DEVICE = ("machine", "cpu", "cores")
 LEAST_NOISE = 1e-6  # variance
+LEAST_RATIO = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,11 @@ def transfer_units(space: Space, source: LatencyTable, timed: Mapping[str, Entry
         raise UserError(f"a transfer needs {FEWEST_UNITS} units that were timed on the target, but got {len(timed)}")
     keys, there = sorted(known), Units(space, source.entries, source.fallback)
     source_values = np.array([there.unit_ms(known[key]) for key in keys])
-    x = features([known[key] for key in keys], source_values)
+    units = [known[key] for key in keys]
+    x = features(units, source_values)
+    own_law = fallback.cross_estimates({known[key]: entry.ms for key, entry in timed.items()}, units)
+    if own_law is not None:
+        x = np.hstack([x, _standardised(_log_ratio(own_law, source_values))])
     is_timed = np.array([key in timed for key in keys])
     log_ratio = np.log([timed[key].ms for key in keys if key in timed]) - np.log(source_values[is_timed])
     predicted, sd, error = _gaussian_process(x[is_timed], log_ratio, x)
@@ -102,18 +109,21 @@ def features(units: Sequence[Unit], source_values: Floats) -> Floats:
     A unit is its amounts of every kind of layer, the shares of its time that they take at the source, how well its
     widths fill blocks of channels, and how far the source is off its own law of layers.
     """
-    amounts = [fallback.terms(unit) for unit in units]
-    names = sorted(set().union(*amounts))
-    x = np.array([[each[name] for name in names] for each in amounts], dtype=float)
+    names, x = fallback.amounts(units)
     layers = [[layer for layer in unit_layers(unit) if layer.size > 1] for unit in units]
     aligned, padding = (np.array([list(of(each)) for each in layers]) for of in (_aligned, _padding))
     groups = [np.log1p(x), aligned, padding]
     law = fallback.fit(dict(zip(units, source_values.tolist(), strict=True)))
     if law is not None:
         parts = x * np.array([law.ms[name] for name in names])
-        whole = np.maximum(parts.sum(1, keepdims=True), 1e-9 * source_values[:, None])
-        groups += [parts / whole, np.log(source_values[:, None] / whole)]
+        whole = np.maximum(parts.sum(1), LEAST_RATIO * source_values)
+        groups += [parts / whole[:, None], _log_ratio(whole, source_values)]
     return np.hstack([_standardised(group) for group in groups])
+
+
+def _log_ratio(ms: Floats, source_values: Floats) -> Floats:
+    """Of estimates to the source: [n, 1]. A law of layers with no negative terms may estimate a unit as nothing."""
+    return np.log(np.maximum(ms / source_values, LEAST_RATIO))[:, None]
 
 
 def _standardised(group: Floats) -> Floats:
