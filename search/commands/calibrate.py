@@ -170,10 +170,11 @@ def import_(
 ) -> None:
     """Make the table of what a kit measured."""
     check_output(out.parent, False, out.name)
-    from search.latency.kit_result import import_result
     from search.latency.table import LatencyTable
 
     source = None if prior is None else LatencyTable.load(prior)
+    from search.latency.kit_result import import_result
+
     _print_table_summary(import_result(result, out, source), out, as_json)
 
 

@@ -43,9 +43,9 @@ def format_table(table: LatencyTable) -> str:
     if table.transfer:
         lines += [
             "",
-            f"transferred from {source_name(table.transfer)} (table {table.transfer.content_sha256[:12]}), by "
-            f"{table.transfer.networks} networks and {table.transfer.units} units; a unit that is left out is off by "
-            f"{_percent(table.transfer.unit_error)} (root mean square)",
+            f"transferred from {source_name(table.transfer)} (table {table.transfer.content_sha256[:12]}),",
+            f"  by {table.transfer.networks} networks and {table.transfer.units} units; a unit that is left out is off "
+            f"by {_percent(table.transfer.unit_error)} (root mean square)",
         ]
     if p.rescaled != 1:
         lines += [f"all latencies were rescaled by {p.rescaled:.3f} after a check"]

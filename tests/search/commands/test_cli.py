@@ -87,6 +87,12 @@ BAD = {
     "fidelity of nothing": (["fidelity", "--supernet", "x"], "no file x"),
     "too few networks for bins": (["fidelity", "--supernet", "x", "--count", "8", "--bins", "5"], "at least 10 in 5"),
     "a broken space": (["train", "--space", "space.toml"], "space.toml: `ratios` must"),
+    "a source that is no table": (["calibrate", "transfer", "broken.json"], "no latency table"),
+    "an option before a transfer's": (
+        ["calibrate", "--runtime", "openvino", "transfer", "x"],
+        "--runtime would not reach `calibrate transfer`",
+    ),
+    "a prior that is no table": (["calibrate", "import", "x", "--prior", "broken.json"], "no latency table"),
     "an unknown space": (["calibrate", "--space", "mars"], "a space is one of"),
     "a space that is none": (["space", "mars"], "a space is one of"),
     "a space of one's own that is none": (["space", "broken.toml"], "there is no `[space]` table"),
