@@ -190,7 +190,7 @@ class _Estimator:
             each = fit + self._seconds(lambda: net(images)) * shown / batch
         way, _, epochs = config.evaluate.partition(":")
         if way != "inherited":
-            short = self.recipe.retrain.model_copy(update={"epochs": float(epochs), "min_steps": 0})
+            short = self.recipe.retrain.shortened(float(epochs))
             each += self.steps(short)[0] * self.step_seconds(arch, short)
         seconds = config.trials * each / (config.workers if config.backend == "ray" else 1)
         return StageEstimate(

@@ -161,7 +161,7 @@ def short_training(how: str, supernet: Path, data: Data, training: Training | No
     """
     way, _, epochs = how.partition(":")
     config = training or supernet_config(read_metadata(supernet)[0], Training)
-    config = config.alone().model_copy(update={"epochs": float(epochs), "min_steps": 0})
+    config = config.shortened(float(epochs))
     if way == "trained":
         return ShortTraining(data, config, None, None, seed)
     return ShortTraining(data, config, inherited_accuracy(supernet, data), usual_teacher(None, supernet), seed)

@@ -143,6 +143,10 @@ class Training(_Model):
         """The settings of one network's training, without those of a run, such as the number of networks."""
         return Training(**{key: getattr(self, key) for key in Training.model_fields})
 
+    def shortened(self, epochs: float) -> "Training":
+        """One network's training for so many epochs, however few steps these have."""
+        return self.alone().model_copy(update={"epochs": epochs, "min_steps": 0})
+
 
 class ParentTraining(Training):
     """A transplanted supernet: the training of its parent, the GhostNet that every network of the space is fitted to.
