@@ -20,7 +20,6 @@ from search.training.optimizer import create_optimizer, create_schedule
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch):
     monkeypatch.setattr(progress, "PLAIN_EVERY_S", -1.0)
-    monkeypatch.setattr(progress, "_reported", set())
 
 
 @pytest.mark.parametrize("first", [0, 4, 12])

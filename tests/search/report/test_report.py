@@ -244,7 +244,6 @@ def test_a_front_of_plain_convolutions_is_drawn_without_kernels():
 def test_a_figure_that_cannot_be_drawn_is_left_out_and_said(tmp_path, monkeypatch, capsys):
     """One that fails when it is drawn, one when it is rendered, one section's words: the rest is there."""
     broken = CaptionedFigure("A caption", SimpleNamespace(savefig=lambda *_, **__: 1 / 0))
-    monkeypatch.setattr("search.progress._reported", set())
     monkeypatch.setattr("search.report.report.curves.progress", lambda summary: 1 / 0)
     monkeypatch.setattr("search.report.report.curves.predictor", lambda summary: broken)
     monkeypatch.setattr("search.report.report.blocks.tables", lambda summary: 1 / 0)

@@ -29,7 +29,6 @@ def test_event_files_that_fail_are_left_out(moment, tmp_path, monkeypatch, capsy
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("search.progress._reported", set())
     monkeypatch.setattr(SummaryWriter, "__init__" if moment == "open" else "add_scalar", full)
     scalars = Scalars(tmp_path / "events", 0)
     for step in (1, 2):
