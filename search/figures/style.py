@@ -84,6 +84,11 @@ def legend_label(name: str) -> str:
     return printable(f" {name}" if name.startswith("_") else name)
 
 
+def legend_above(axes: Any, **options: Any) -> None:
+    """A legend above the axes, where it covers no mark and no curve."""
+    axes.legend(**{"loc": "lower left", "bbox_to_anchor": (0, 1.0), "ncols": 3, "columnspacing": 1.2} | options)
+
+
 def svg(figure: Figure) -> str:
     """The figure as an SVG element, without the XML prologue."""
     content = io.StringIO()

@@ -4,7 +4,6 @@ import time
 from itertools import islice, product
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,6 @@ from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
 from search.pipeline.search_stage import SearchOutcome, search_networks
 from search.progress import best_effort, warn
-from search.recipes.schema import Recipe
 from search.report.fidelity import write_page
 from search.report.report import write_report
 from search.run_folder.result import SCHEMA, read_figures, read_result
@@ -46,6 +44,7 @@ from search.run_folder.run import (
     TABLE,
     TIMES,
     TRIALS,
+    initial_weights,
 )
 from search.terminal import say
 from search.training.inherited import inherited_accuracy
@@ -225,15 +224,6 @@ def retrain(run: Run) -> None:
     target = runtime(setting.runtime, setting.threads, setting.dtype)
     times = measure(target, timed, run.recipe.seed, setting.batch)
     write_json(run.out / TIMES, times)
-
-
-def initial_weights(recipe: Recipe, supernet: Path) -> dict[str, Any]:
-    """The initial weights and the teacher of full trainings, as options of `train_all`: where networks are
-    transplants, these and their parent, unless the recipe says otherwise."""
-    transplanted, config = recipe.supernet.kind == "transplant", recipe.retrain
-    inherits = config.init == "supernet" or (config.init == "auto" and transplanted)
-    taught = config.teacher == "supernet" or (config.teacher == "auto" and transplanted and inherits)
-    return {"init": supernet if inherits else None, "teacher": f"supernet:{supernet}" if taught else None}
 
 
 def inherited(run: Run, archs: dict[str, Arch]) -> dict[str, float]:

@@ -42,7 +42,9 @@ def _table(summary: Summary, arch: Arch) -> str:
     starred = [row for _, row in rows if row[-1].endswith("*")]
     if summary.table:
         rows.append(("", ["between them", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
-    note = "ms: its part of the prediction" + ("; * never timed, estimated from its layers" if starred else "")
+    note = "ms: the unit's part of the predicted latency" + (
+        "; *: not timed, estimated from its layers" if starred else ""
+    )
     return page.table(head, rows) + (page.paragraph(note, "soft") if summary.table else "")
 
 

@@ -2,13 +2,13 @@
 
 import html
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from search.figures.style import CaptionedFigure, inline
 from search.terminal import printable
 
-SCROLL = '<div class="scroll">'
+LEAST = 58  # pixels of a page for an inch of a figure
 Row = tuple[str, list[str]]  # a class, or nothing, and the cells
 
 
@@ -31,14 +31,18 @@ def page(title: str, parts: Iterable[str], tips: dict[str, list[str]]) -> str:
     )
 
 
-def figures(pictures: dict[str, CaptionedFigure], svgs: dict[str, str], side: str = "") -> str:
-    """Pictures side by side where there is room, and other HTML beside them."""
+def figures(pictures: dict[str, CaptionedFigure], svgs: dict[str, str]) -> str:
+    """Pictures side by side where there is room. A wide one is scrolled where it would shrink to less than LEAST."""
     shown = []
     for name, each in pictures.items():
-        kind = ' class="wide"' if each.wide else ""
-        picture = inline(name, svgs[name]).replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1)
+        kind, size = (
+            (' class="wide"', f' style="min-width:{LEAST * each.figure.get_figwidth():.0f}px"')
+            if each.wide
+            else ("", "")
+        )
+        picture = inline(name, svgs[name]).replace("<svg", f'<svg role="img" aria-label="{escape(name)}"{size}', 1)
         shown.append(f'<figure id="{name}"{kind}>{picture}<figcaption>{escape(each.caption)}</figcaption></figure>')
-    return f'<div class="pair">{"".join(shown)}{side}</div>'
+    return f'<div class="pair">{"".join(shown)}</div>'
 
 
 def tips(pictures: dict[str, CaptionedFigure]) -> dict[str, list[str]]:
@@ -54,14 +58,26 @@ def paragraph(text: str, kind: str = "") -> str:
     return f"<p{f' class={kind}' if kind else ''}>{escape(text)}</p>"
 
 
-def table(head: list[str], rows: list[Row]) -> str:
+def table(head: list[str], rows: list[Row], below: Sequence[str] = ()) -> str:
+    """A table, scrolled where it is wider than the page.
+
+    Args:
+        below: HTML under each row, over all columns.
+    """
     cells = "".join(f"<th>{escape(h)}</th>" for h in head)
-    body = "".join(
-        f"<tr{f' class={kind}' if kind else ''}>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>"
-        for kind, row in rows
-    )
-    return f"{SCROLL}<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
+    bodies = []
+    for (kind, row), under in zip(rows, below or [""] * len(rows), strict=True):
+        body = f"<tr{f' class={kind}' if kind else ''}>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>"
+        bodies.append(body + (f'<tr class="under"><td colspan="{len(head)}">{under}</td></tr>' if under else ""))
+    text = "".join(f"<tbody>{body}</tbody>" for body in bodies)  # a body a row: what is under it goes with it
+    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead>{text}</table></div>'
 
 
 def details(summary: str, inside: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
+
+
+def code(*lines: str) -> str:
+    """Commands, a line each."""
+    text = "\n".join(lines)
+    return f"<pre>{escape(text)}</pre>"

@@ -1,22 +1,32 @@
-"""Everything that is needed to repeat a run: its recipe, seeds, data, device and versions."""
+"""Everything that is needed to repeat a run, or a part of it: commands, the recipe, seeds, data, device and versions.
 
+Commands are for a shell in the page's folder, which has the recipe.
+"""
+
+import os
+from pathlib import Path
+from shlex import join
 from typing import Any
 
 import tomli_w
 
+from search.data.names import image_files
 from search.export.manifest import read_manifest
 from search.files import glob
 from search.recipes.schema import Recipe
 from search.report import page
-from search.report.summary import Summary
+from search.report.summary import Summary, TrainedNetwork
+from search.run_folder.run import REPORT, SUPERNET, initial_weights
 from search.secrets import without_secrets
+
+FOLDER, RECIPE = Path(REPORT).parent, "recipe.toml"
+WEIGHTS = "weights.safetensors"  # in a trained network's folder
 
 
 def section(summary: Summary) -> str:
     """The recipe in full, and what it ran on."""
     assert summary.recipe
-    name = summary.recipe.name
-    command = f"ghostnas run recipe.toml --out results/{name}   # the recipe lies beside this page"
+    command = ["ghostnas", "run", RECIPE, "--data", _data(summary), "--out", f"results/{summary.recipe.name}"]
     table_rows: dict[str, Any] = {"seed": summary.recipe.seed, "space id": summary.space.id}
     if table := summary.table:
         device, setting = table.device, table.setting
@@ -36,13 +46,43 @@ def section(summary: Summary) -> str:
         for file, recorded in read_manifest(path.parent).files.items():
             hashes.append(("", [f"{path.parent.name}/{file}", recorded.sha256]))
     parts = [
-        f"<pre>{page.escape(command)}</pre>",
+        page.paragraph(f"In a shell in this page's folder, which has the recipe as {RECIPE}:"),
+        page.code(join(command)),
         page.details("The recipe", f"<pre>{page.escape(recipe_toml(summary.recipe))}</pre>"),
         page.details("Machine and versions", page.table(["", ""], rows)),
     ]
     if hashes:
         parts.append(page.details("SHA-256 of every exported file", page.table(["file", "SHA-256"], hashes)))
     return "".join(parts)
+
+
+def commands(summary: Summary, network: TrainedNetwork) -> list[str]:
+    """How to train a network again (unless it is the parent, which a run's first stage trains, or the recipe is not
+    known), and how to export it."""
+    folder = _up(network.folder, summary)
+    lines = []
+    if summary.recipe and network.kind != "parent":
+        seeds = ["--seeds" if len(network.seeds) > 1 else "--seed", ",".join(map(str, network.seeds))]
+        begin = initial_weights(summary.recipe, Path("..") / SUPERNET)
+        options = [text for key, value in begin.items() if value for text in (f"--{key}", str(value))]
+        words = [folder, "--data", _data(summary), "--recipe", RECIPE, *seeds, *options]
+        lines.append(join(["ghostnas", "retrain", *words, "--out", f"results/{network.name}-again"]))
+    words = [folder, "--weights", f"{folder}/{WEIGHTS}", "--to", "onnx,safetensors"]
+    lines.append(join(["ghostnas", "export", *words, "--out", f"results/{network.name}-exported"]))
+    return lines
+
+
+def _up(folder: Path, summary: Summary) -> str:
+    """A folder of the run, seen from the page's."""
+    return (Path("..") / folder.relative_to(summary.folder)).as_posix()
+
+
+def _data(summary: Summary) -> str:
+    """The data set's name, its path seen from the page's folder where it is relative and there."""
+    source = image_files(summary.data)
+    if source is None or source.folder.is_absolute() or not source.folder.exists():
+        return summary.data
+    return source.at(Path(os.path.relpath(source.folder, summary.folder / FOLDER)), source.test_share).name
 
 
 def recipe_toml(recipe: Recipe) -> str:

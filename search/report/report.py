@@ -18,7 +18,7 @@ from search.report.fidelity import scatter
 from search.report.figures import choices, curves, fronts
 from search.report.scalars import run_scalars
 from search.report.sensitivity import effects
-from search.report.summary import Summary, TrainedNetwork, summarise
+from search.report.summary import Summary, summarise
 from search.run_folder.run import FIDELITY
 from spaces.population import format_count
 
@@ -47,8 +47,7 @@ def _write(summary: Summary, out: Path) -> Path:
     parts = _head(summary)
     for title, wanted, extra in sections:
         figures = {name: each for name, each in wanted.items() if name in svgs}
-        side, below = (extra, "") if len(figures) == 1 and extra.startswith(page.SCROLL) else ("", extra)
-        parts += [page.heading(title), page.figures(figures, svgs, side) if figures else "", below]
+        parts += [page.heading(title), page.figures(figures, svgs) if figures else "", extra]
     write_text(out / PAGE, page.page(f"GhostNAS: {summary.name}", parts, page.tips(pictures)))  # last
     return out / PAGE
 
@@ -116,8 +115,10 @@ def _front(summary: Summary) -> Section | None:
         return None
     refused = sum(t["state"] == "infeasible" for t in summary.trials)
     text = (
-        f"{len(summary.complete)} networks evaluated with recalibrated batch norm; {refused} proposals over the budget "
-        "were turned away before any accuracy was measured. Point at a mark for its network."
+        f"The search evaluated {len(summary.complete)} networks"
+        + (f"; it refused {refused} others unevaluated, which were over the budget. " if refused else ". ")
+        + "The Pareto front has those that no other network beats in both accuracy and latency. Point at a mark to see "
+        "its network."
     )
     figures = {"front": lambda: fronts.searched(summary), "front-macs": lambda: fronts.by_macs(summary)}
     return _draw(figures), page.paragraph(text, "soft")
@@ -148,13 +149,17 @@ def _trained(summary: Summary) -> Section | None:
         return None
     measured = any(n.measured_ms is not None for n in summary.networks)
     figures = {"trained": lambda: fronts.trained(summary)} if measured else {}
-    return _draw(figures), _networks_table(summary.networks)
+    return _draw(figures), _networks_table(summary)
 
 
 def _blocks(summary: Summary) -> Section | None:
     if not (named := _shown_networks(summary)):
         return None
-    caption = "The chosen networks, and the family's own network that is nearest in multiply-adds to the last."
+    caption = (
+        "The chosen networks, and the GhostNet whose multiply-adds are nearest to the last one's. A Ghost module "
+        "computes 1/s of its channels by a convolution and the others from these by a cheap d x d one; SE is "
+        "squeeze-and-excitation."
+    )
     figures = {"architectures": lambda: CaptionedFigure(caption, arch_figure(named), wide=True)}
     return _draw(figures), blocks.tables(summary)
 
@@ -177,7 +182,7 @@ def _process(summary: Summary) -> Section | None:
     if summary.table:
         figures["predictor"] = lambda: curves.predictor(summary)
     if scalars := {k: v for k, v in run_scalars(summary.folder).items() if v.get("loss")}:
-        figures["training"] = lambda: curves.training(scalars)
+        figures["training"] = lambda: curves.training(scalars, summary.space.num_classes)
     if summary.seconds:
         figures["time"] = lambda: curves.stage_times(summary.seconds)
     return (_draw(figures), _process_text(summary)) if figures else None
@@ -194,9 +199,9 @@ def _shown_networks(summary: Summary) -> dict[str, Arch]:
     return named
 
 
-def _networks_table(networks: list[TrainedNetwork]) -> str:
-    head = ["network", "test", "inherited", "predicted ms", "measured", "MACs", "parameters"]
-    rows = [
+def _networks_table(summary: Summary) -> str:
+    head = ["network", "test", "inherited", "predicted ms", "measured ms", "MACs", "params"]
+    rows: list[page.Row] = [
         (
             "chosen" if n.chosen else "",
             [
@@ -209,9 +214,14 @@ def _networks_table(networks: list[TrainedNetwork]) -> str:
                 format_count(n.params),
             ],
         )
-        for n in networks
+        for n in summary.networks
     ]
-    return page.table(head, rows)
+    folded = [page.details("commands", page.code(*repeat.commands(summary, n))) for n in summary.networks]
+    note = (
+        "test: accuracy on the test split. inherited: accuracy on the search split with the supernet's weights, before "
+        "full training. Commands are for a shell in this page's folder."
+    )
+    return page.table(head, rows, folded) + page.paragraph(note, "soft")
 
 
 def _process_text(summary: Summary) -> str:
@@ -220,17 +230,19 @@ def _process_text(summary: Summary) -> str:
         setting, v, protocol = table.setting, table.validation, table.protocol
         estimated = protocol.units_in_space - len(table.entries)
         parts.append(
-            f"{setting.runtime} {setting.runtime_version}, {setting.threads} threads, batch {setting.batch}, "
-            f"{setting.dtype}, {table.device.cpu}. {len(table.entries)} units timed, {estimated} estimated. On "
-            f"{v.networks} networks that it never saw: mean error {v.mape:.1%} ({v.mape_95[0]:.1%} to "
-            f"{v.mape_95[1]:.1%}), largest {v.max:.1%}, within 5 % {v.within_5:.0%}, Kendall tau {v.kendall_tau:.3f}; "
-            f"{protocol.disturbed:.0%} of the visits were disturbed by other work."
+            f"Latency is of {setting.runtime} {setting.runtime_version} on {table.device.cpu}: "
+            f"{setting.threads} {'thread' if setting.threads == 1 else 'threads'}, batch {setting.batch}, "
+            f"{setting.dtype}. {len(table.entries)} units of networks were timed, {estimated} estimated. On "
+            f"{v.networks} networks that the predictor was not fitted to, its mean error is {v.mape:.1%} "
+            f"({v.mape_95[0]:.1%} to {v.mape_95[1]:.1%}), its largest {v.max:.1%}; {v.within_5:.0%} are within 5 %, "
+            f"and Kendall's tau is {v.kendall_tau:.3f}. Other work disturbed {protocol.disturbed:.0%} of the timings."
         )
     if summary.supernet:
-        training = summary.supernet.training
+        training, skipped = summary.supernet.training, summary.supernet.training.skipped_steps
         parts.append(
-            f"Supernet: {training.epochs:g} epochs, {training.steps} steps in {training.seconds:.0f} s; "
-            f"{training.skipped_steps} skipped for a loss that was not finite."
+            f"The {'parent' if summary.supernet.kind == 'transplant' else 'supernet'} was trained for "
+            f"{training.epochs:g} epochs ({training.steps} steps) in {training.seconds:.0f} s"
+            + (f"; {skipped} steps were skipped because the loss was not finite." if skipped else ".")
         )
     return "".join(page.paragraph(part) for part in parts) + _times_table(summary)
 

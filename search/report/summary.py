@@ -33,16 +33,20 @@ class TrainedNetwork:
     some width, or a random one.
 
     Args:
+        folder: with its architecture and weights.
         accuracies: on the test split, a training each; one seed's, or several.
+        seeds: of these trainings.
         expected: of a chosen one, by a search that corrects what networks inherit.
     """
 
     name: str
     kind: Literal["chosen", "parent", "family", "random"]
+    folder: Path
     arch: Arch
     macs: int
     params: int
     accuracies: tuple[float, ...]
+    seeds: tuple[int, ...]
     test_images: int
     epochs: float
     planned_epochs: float
@@ -129,6 +133,17 @@ class Summary:
     def corrected(self) -> bool:
         """Whether the search went by accuracy expected after full training, not by what networks inherit."""
         return any("inherited" in t for t in self.complete[:1])
+
+    @property
+    def accuracy_meaning(self) -> str:
+        """Which accuracy the search went by."""
+        if self.corrected:
+            return "expected after full training"
+        if "evaluator" in self.header:
+            return "as the user's own function gives it"
+        way, _, epochs = self.header.get("evaluate", "inherited").partition(":")
+        ways = {"tuned": f"after {epochs} epochs from the supernet's weights", "trained": f"after {epochs} epochs"}
+        return ways.get(way, "with the supernet's weights")
 
     def arch(self, trial: Trial) -> Arch:
         """The architecture of a trial."""
@@ -272,10 +287,12 @@ def _networks(
             TrainedNetwork(
                 name=name,
                 kind=kinds.get(name, "family"),
+                folder=metadata_file.parent,
                 arch=arch,
                 macs=metadata.macs,
                 params=metadata.params,
                 accuracies=tuple(each.test_accuracy for each in records),
+                seeds=tuple(each.seed for each in records),
                 test_images=metadata.test_images,
                 epochs=metadata.training.epochs,
                 planned_epochs=metadata.training.planned_epochs,

@@ -6,7 +6,7 @@ Stages hand each other plain files.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -44,3 +44,12 @@ def recorded_recipe(out: Path) -> Recipe:
         UserError: it holds no run that this version can read.
     """
     return read_record(out / RUN, RunRecord).recipe
+
+
+def initial_weights(recipe: Recipe, supernet: Path) -> dict[str, Any]:
+    """The initial weights (`init`) and the `teacher` of full trainings, as `ghostnas retrain` takes them: where
+    networks are transplants, these and their parent, unless the recipe says otherwise."""
+    transplanted, config = recipe.supernet.kind == "transplant", recipe.retrain
+    inherits = config.init == "supernet" or (config.init == "auto" and transplanted)
+    taught = config.teacher == "supernet" or (config.teacher == "auto" and transplanted and inherits)
+    return {"init": supernet if inherits else None, "teacher": f"supernet:{supernet}" if taught else None}

@@ -46,8 +46,8 @@ def agreement(archs: list[Arch], largest: Arch) -> CaptionedFigure:
         rows[3].set_xlabel("stage.block")
         figure.align_ylabels(rows)
     caption = (
-        f"What the {count} networks of the front agree on: the share of each choice per block (where s = 1 there is no "
-        "d), and the mean hidden width as a share of the widest."
+        f"What the {count} networks of the front have in common: the share of them that makes each choice in each "
+        "block (where s = 1 there is no d), and their mean hidden width as a share of the widest."
     )
     return CaptionedFigure(caption, figure)
 
@@ -72,11 +72,17 @@ def sensitivity(effects: list[Effect]) -> CaptionedFigure:
             )
             axes.axvline(0, color=SOFT, linewidth=0.8)
             axes.set_xlabel(label)
-        left.set_yticks(at, [f"{e.knob} {e.part.removeprefix('blocks.')}" for e in effects], fontsize=8)
+        left.set_yticks(at, [_place(e) for e in effects], fontsize=8)
         left.set_ylim(at[-1] - 0.6, 0.6)
     caption = (
-        "What each knob does from its least to its greatest choice, the others as they are: points of the accuracy "
-        f"that the search went by, per cent of predicted latency, with {COVERAGE:.0%} intervals. s and d are per "
-        "block, widths per stage; over the networks that the search evaluated, which are no even sample of the space."
+        "How much accuracy (in points) and predicted latency (in per cent) change when one choice goes from its least "
+        f"to its greatest value and the others stay, with {COVERAGE:.0%} intervals. Estimated from the networks that "
+        "the search evaluated, which are no even sample of the space."
     )
     return CaptionedFigure(caption, figure)
+
+
+def _place(effect: Effect) -> str:
+    kind, _, number = effect.part.partition(".")
+    kind = {"blocks": "block", "stages": "stage"}.get(kind, kind)
+    return f"{effect.knob}, {kind} {number}".rstrip()

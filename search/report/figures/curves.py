@@ -3,7 +3,19 @@
 from typing import Any
 
 from search.engine.front import hypervolume
-from search.figures.style import BASELINE, CHOSEN, CLOUD, FRONT, SERIES, SOFT, CaptionedFigure, canvas, legend_label
+from search.figures.style import (
+    BASELINE,
+    CHOSEN,
+    CLOUD,
+    FRONT,
+    SERIES,
+    SOFT,
+    CaptionedFigure,
+    canvas,
+    legend_above,
+    legend_label,
+)
+from search.report.figures.chance import mark_chance
 from search.report.summary import Summary
 
 
@@ -15,9 +27,10 @@ def progress(summary: Summary) -> CaptionedFigure:
     with canvas(3.4) as (figure, axes):
         axes.step(range(1, len(volumes) + 1), volumes, where="post", color=FRONT)
         axes.set(xlabel="networks evaluated", ylabel="hypervolume (accuracy x ms)")
+        axes.margins(x=0)
     caption = (
-        f"Search progress: the area between the front and (accuracy 0, {worst:.3g} ms, the slowest network seen); "
-        f"{volumes[-1]:.4g} at the end."
+        "How the front grew: its hypervolume, which is the area between the front and the corner of accuracy 0 and "
+        f"{worst:.3g} ms (the slowest network seen). {volumes[-1]:.4g} at the end."
     )
     return CaptionedFigure(caption, figure)
 
@@ -42,18 +55,18 @@ def predictor(summary: Summary) -> CaptionedFigure:
         ends = [min(every), max(every)]
         axes.plot(ends, ends, color=SOFT, linewidth=1, linestyle="--", label="perfect")
         axes.set(xlabel="measured (ms)", ylabel="predicted (ms)")
-        axes.legend(loc="lower right")
+        legend_above(axes)
     tips = {"held-out": [_off("held out", n.measured_ms, n.predicted_ms) for n in held]}
     if trained:
         tips["held-chosen"] = [_off(n.name, n.measured_ms or 0.0, n.predicted_ms or 0.0) for n in trained]
-    return CaptionedFigure("The latency predictor on networks that it never saw.", figure, tips)
+    return CaptionedFigure("Predicted latency of networks that the predictor was not fitted to.", figure, tips)
 
 
 def _off(name: str, measured: float, predicted: float) -> str:
     return f"{name}\nmeasured {measured:.4f} ms\npredicted {predicted:.4f} ms ({predicted / measured - 1:+.1%})"
 
 
-def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> CaptionedFigure:
+def training(scalars: dict[str, dict[str, list[tuple[int, float]]]], num_classes: int) -> CaptionedFigure:
     """Losses of the supernet and of full training; the supernet's accuracies on the way, where it was probed."""
     accuracies = {k: v for k, v in scalars.get("supernet", {}).items() if k.startswith("accuracy/")}
     losses = {name: tags["loss"] for name, tags in scalars.items() if "loss" in tags}
@@ -63,8 +76,8 @@ def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> Captione
             rows[0, 0].plot(
                 steps, [v for _, v in curve], color=SERIES[k % len(SERIES)], linewidth=1.2, label=legend_label(name)
             )
-        rows[0, 0].set(xlabel="share of its training", ylabel="training loss (smoothed)", ylim=(0, None))
-        rows[0, 0].legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.01), fontsize=8)  # never over a curve
+        rows[0, 0].set(xlabel="share of its training", ylabel="training loss (smoothed)")
+        legend_above(rows[0, 0], ncols=4, fontsize=8)
         if accuracies:
             for k, (name, curve) in enumerate(accuracies.items()):
                 x, y = [step for step, _ in curve], [100 * v for _, v in curve]
@@ -72,8 +85,11 @@ def training(scalars: dict[str, dict[str, list[tuple[int, float]]]]) -> Captione
                     x, y, color=SERIES[k % len(SERIES)], marker=".", label=legend_label(name.partition("/")[2])
                 )
             rows[1, 0].set(xlabel="supernet step", ylabel="inherited accuracy (%)")
-            rows[1, 0].legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.01), fontsize=8)
-    return CaptionedFigure("Training curves, as TensorBoard has them.", figure)
+            mark_chance(rows[1, 0], num_classes)
+            legend_above(rows[1, 0], ncols=4, fontsize=8)
+        for axes in rows[:, 0]:
+            axes.margins(x=0)
+    return CaptionedFigure("Training curves, as TensorBoard shows them.", figure)
 
 
 def stage_times(seconds: dict[str, float]) -> CaptionedFigure:
@@ -87,4 +103,4 @@ def stage_times(seconds: dict[str, float]) -> CaptionedFigure:
         axes.margins(x=0.12)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("minutes")
-    return CaptionedFigure("Time spent at work; waiting and loading aren't counted.", figure)
+    return CaptionedFigure("Time that each stage was at work, without waiting and loading.", figure)

@@ -1,6 +1,6 @@
 """Figures of the evaluated networks, the front, and the networks after full training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.transforms import Bbox
@@ -18,8 +18,10 @@ from search.figures.style import (
     SOFT,
     CaptionedFigure,
     canvas,
+    legend_above,
     legend_label,
 )
+from search.report.figures.chance import mark_chance
 from search.report.formatting import format_arch, format_trial
 from search.report.summary import Summary, TrainedNetwork
 from spaces.population import format_count
@@ -33,13 +35,14 @@ def searched(summary: Summary) -> CaptionedFigure:
     """Inherited accuracy against predicted latency: every evaluated network, the front, the chosen."""
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "latency_ms", 1.0)
-        for name, bound in parse_milliseconds(summary.recipe.search.latency_budget if summary.recipe else None).items():
-            _budget(axes, bound, f"budget {name}")
-        axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {_accuracy_meaning(summary)} (%)")
-        axes.legend(loc="lower right")
+        _budgets(axes, parse_milliseconds(summary.recipe.search.latency_budget if summary.recipe else None))
+        axes.set(xlabel="predicted latency (ms)", ylabel="accuracy on the search split (%)")
+        mark_chance(axes, summary.space.num_classes)
+        legend_above(axes)
         _names(axes, _chosen(summary, "latency_ms", 1.0))
     caption = (
-        f"What the search saw: accuracy on the search split {_accuracy_meaning(summary)}, against predicted latency."
+        f"Every network that the search evaluated: its accuracy {summary.accuracy_meaning}, on images held out for the "
+        "search, against its predicted latency."
     )
     return CaptionedFigure(caption, figure, {f"latency-{k}": v for k, v in tips.items()})
 
@@ -49,12 +52,15 @@ def by_macs(summary: Summary) -> CaptionedFigure:
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "macs", 1e-6, "macs")
         windows = parse_windows(summary.recipe.search.flops_budget if summary.recipe else None).values()
-        for bound in sorted({bound for window in windows for bound in (window.low, window.high)} - {0}):
-            _budget(axes, bound / 1e6, f"budget {format_count(bound)}")
-        axes.set(xlabel="multiply-adds (millions)", ylabel=f"accuracy {_accuracy_meaning(summary)} (%)")
-        axes.legend(loc="lower right")
+        bounds = sorted({bound for window in windows for bound in (window.low, window.high)} - {0})
+        _budgets(axes, {format_count(bound): bound / 1e6 for bound in bounds})
+        axes.set(xlabel="multiply-adds (millions)", ylabel="accuracy on the search split (%)")
+        mark_chance(axes, summary.space.num_classes)
+        legend_above(axes)
         _names(axes, _chosen(summary, "macs", 1e-6))
-    return CaptionedFigure("The same networks by multiply-adds.", figure, {f"macs-{k}": v for k, v in tips.items()})
+    return CaptionedFigure(
+        "The same networks, against their multiply-adds.", figure, {f"macs-{k}": v for k, v in tips.items()}
+    )
 
 
 def trained(summary: Summary) -> CaptionedFigure:
@@ -78,10 +84,15 @@ def trained(summary: Summary) -> CaptionedFigure:
             for n in nets if kind != "random" else ():
                 names.append((n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour))
         axes.margins(0.14)
-        axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%), one standard error")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2)
+        axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%)")
+        mark_chance(axes, summary.space.num_classes)
+        legend_above(axes)
         _names(axes, names)
-    return CaptionedFigure("After full training by one recipe for all, tested once.", figure, tips)
+    caption = (
+        "Accuracy on the test split after full training, against measured latency. All were trained by one recipe and "
+        "tested once; bars are one standard error."
+    )
+    return CaptionedFigure(caption, figure, tips)
 
 
 def overlaid(named: dict[str, Summary]) -> CaptionedFigure:
@@ -100,17 +111,13 @@ def overlaid(named: dict[str, Summary]) -> CaptionedFigure:
                 gid=f"front-{k}",
             )
             tips[f"front-{k}"] = [f"{name}\n{_trial_tip(summary, t)}" for t in best]
-        meant = {_accuracy_meaning(summary) for summary in named.values()}
-        axes.set(xlabel="predicted latency (ms)", ylabel=f"accuracy {' or '.join(sorted(meant))} (%)")
-        axes.legend(loc="lower right")
-    return CaptionedFigure(
-        "The fronts of the runs, over everything that each of them evaluated.", figure, tips, wide=True
-    )
-
-
-def _accuracy_meaning(summary: Summary) -> str:
-    """Which accuracy the search went by."""
-    return "expected after full training" if summary.corrected else "with inherited weights"
+        axes.set(xlabel="predicted latency (ms)", ylabel="accuracy on the search split (%)")
+        if len(classes := {summary.space.num_classes for summary in named.values()}) == 1:
+            mark_chance(axes, *classes)
+        legend_above(axes)
+    meanings = " or ".join(sorted({summary.accuracy_meaning for summary in named.values()}))
+    caption = f"The front of each run, over everything that it evaluated; accuracy {meanings}."
+    return CaptionedFigure(caption, figure, tips, wide=True)
 
 
 def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "latency") -> dict[str, list[str]]:
@@ -163,8 +170,11 @@ def _xy(trials: Sequence[Trial], key: str = "latency_ms") -> tuple[list[float], 
     return [t[key] for t in trials], [100 * t["accuracy"] for t in trials]
 
 
-def _budget(axes: Any, at: float, word: str) -> None:
-    axes.axvline(at, color=SOFT, linewidth=1, linestyle="--", label=legend_label(word))
+def _budgets(axes: Any, bounds: Mapping[str, float]) -> None:
+    """Lines at the bounds of budgets, by their names."""
+    label = f"{'budget' if len(bounds) == 1 else 'budgets'} {', '.join(bounds)}"
+    for number, bound in enumerate(bounds.values()):
+        axes.axvline(bound, color=SOFT, linewidth=1, linestyle="--", label="" if number else legend_label(label))
 
 
 def _names(axes: Any, marks: Sequence[Named]) -> None:

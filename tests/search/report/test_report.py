@@ -3,21 +3,27 @@
 import html
 import json
 import re
+import shlex
 import shutil
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from ghostnet.arch import Arch
+from ghostnet.network import GhostNet
+from ghostnet.weights import save_weights
 from search.errors import UserError
 from search.figures.architectures import arch_figure
 from search.figures.style import CaptionedFigure, canvas, png, svg
 from search.recipes.schema import load_recipe, parse_recipe
 from search.report import comparison, page, repeat
 from search.report.comparison import write_comparison
-from search.report.figures import fronts
+from search.report.figures import curves, fronts
+from search.report.figures.chance import mark_chance
 from search.report.figures.choices import agreement
 from search.report.report import write_report
 from search.report.sensitivity import effects
@@ -52,7 +58,7 @@ def test_a_whole_run_has_every_figure_and_nothing_from_a_network(reported):
     for name in FIGURES:
         assert (reported.parent / f"{name}.png").stat().st_size > 3000
         assert (reported.parent / f"{name}.svg").read_text().startswith("<svg")
-    for message in ("budget 400k", "budget 500k", "budget 650k", "budget 0.15ms"):
+    for message in ("budgets 400k, 500k, 650k", "budget 0.15ms"):
         assert message in text
     links = set(re.findall(r"https?://[^\s\"'<)]+", text))
     assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, "names of formats, never loaded"
@@ -130,7 +136,8 @@ def browser(page, *options: str) -> subprocess.CompletedProcess:
 FRAME = """<iframe id="f" src="{page}" style="width:{width}px;height:900px;border:0"></iframe><p id="said"></p><script>
 f.onload = () => {{ const d = f.contentDocument.documentElement;
 const box = f.contentDocument.querySelector("#front-latency-front use");
-said.textContent = `${{d.scrollWidth}} of ${{d.clientWidth}}, ${{d.dataset.tips}} tips`;
+const cut = [...f.contentDocument.querySelectorAll(".scroll")].filter((e) => e.scrollWidth > e.clientWidth).length;
+said.textContent = `${{d.scrollWidth}} of ${{d.clientWidth}}, ${{cut}} tables cut off, ${{d.dataset.tips}} tips`;
 const at = box.getBoundingClientRect(), figure = box.closest("figure");
 figure.dispatchEvent(new f.contentWindow.PointerEvent("pointermove", {{clientX: at.x + at.width / 2,
   clientY: at.y + at.height / 2}})); said.textContent += `; ${{f.contentDocument.getElementById("tip").textContent}}`;
@@ -138,7 +145,7 @@ figure.dispatchEvent(new f.contentWindow.PointerEvent("pointermove", {{clientX: 
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("width", [1300, 400])
 def test_in_a_browser_charts_are_there_nothing_sticks_out_and_pointing_says_the_network(reported, tmp_path, width):
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.format(page=reported.as_uri(), width=width))
@@ -148,8 +155,8 @@ def test_in_a_browser_charts_are_there_nothing_sticks_out_and_pointing_says_the_
     summary = summarise(reported.parent.parent)
     held, trained = len(summary.table.validation.held_out), len(summary.networks)
     marks = 2 * (60 + len(comparison.front(summary.complete)) + 3) + trained + held + trained
-    assert message.startswith(f"{width} of {width}, {marks} tips; ")
-    assert re.search(r"inherited \d+\.\d+%\npredicted 0\.\d+ ms.*multiply-adds.*stem \d+, tail \d+", message, re.DOTALL)
+    assert message.startswith(f"{width} of {width}, 0 tables cut off, {marks} tips; ")
+    assert re.search(r"inherited \d+\.\d+%.*predicted 0\.\d+ ms.*multiply-adds.*stem \d+, tail \d+", message, re.DOTALL)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -268,6 +275,71 @@ def test_names_are_shown_on_the_page_and_not_obeyed(tmp_path):
     hostile = page.page("x", [], {"gid": ["</script><!--<script>\x1b\n&"]})
     data = hostile.partition("const TIPS = ")[2].partition(";\n")[0]
     assert "<" not in data and json.loads(data) == {"gid": ["</script><!--<script>\\x1b\n&"]}
+
+
+def test_commands_beside_a_network_retrain_and_export_it(tmp_path):
+    folder = made_up_run(tmp_path / "a run")
+    recorded = json.loads((folder / "run.json").read_text())
+    recorded["recipe"]["retrain"] |= {"init": "fresh", "epochs": 0.01, "warmup_epochs": 0.0}
+    (folder / "run.json").write_text(json.dumps(recorded))
+    a = folder / "networks/A"
+    ghostnet = GhostNet(Arch.load(a / "arch.json"), 10, 1)
+    save_weights(ghostnet, a / "weights.safetensors")
+    page = write_report(folder)
+    lines = [line for pre in re.findall(r"<pre>(.*?)</pre>", page.read_text(), re.DOTALL) for line in pre.split("\n")]
+    commands = [shlex.split(html.unescape(line)) for line in lines if line.startswith("ghostnas ")]
+    names = ["A", "B", "C", "ghostnet-0.25x", "ghostnet-0.5x", "ghostnet-0.75x"]
+    assert [words[-1] for words in commands] == [
+        *(f"results/{name}-{done}" for name in names for done in ("again", "exported")),
+        "results/digits",
+    ]
+    for words, product in zip(commands, ("trained.json", "manifest.json"), strict=False):
+        done = ghostnas(*words[1:], cwd=page.parent)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((page.parent / words[-1] / product).read_text())["arch"] == ghostnet.arch.id
+
+
+def test_commands_say_what_a_network_began_with_and_where_its_images_lie_from_the_page(tmp_path, monkeypatch):
+    (tmp_path / "my pictures").mkdir()
+    folder = made_up_run(tmp_path / "runs/a")
+    recorded = json.loads((folder / "run.json").read_text())
+    assert recorded["recipe"]["supernet"]["kind"] == "transplant"
+    recorded["recipe"]["data"] = "imagefolder:my pictures?test=0.2"
+    (folder / "run.json").write_text(json.dumps(recorded))
+    other = json.loads((folder / "networks/A/trained.json").read_text())
+    (folder / "networks/A/seed-1").mkdir()
+    (folder / "networks/A/seed-1/trained.json").write_text(json.dumps(other | {"seed": 1}))
+    hostile = "`touch x`; $(touch y) '"
+    (folder / "networks/B").rename(folder / f"networks/{hostile}")
+    monkeypatch.chdir(tmp_path)
+    summary = summarise(Path("runs/a"))
+    by_name = {n.name: [shlex.split(line) for line in repeat.commands(summary, n)] for n in summary.networks}
+    retrain, export = by_name["A"]
+    begin = ["--init", "../supernet", "--teacher", "supernet:../supernet", "--out", "results/A-again"]
+    data = ["--data", "imagefolder:../../../my pictures?test=0.2", "--recipe", "recipe.toml", "--seeds", "0,1"]
+    assert retrain == ["ghostnas", "retrain", "../networks/A", *data, *begin]
+    assert export[:5] == ["ghostnas", "export", "../networks/A", "--weights", "../networks/A/weights.safetensors"]
+    assert by_name[hostile][0][2] == f"../networks/{hostile}"
+
+
+@pytest.mark.parametrize(("low", "high", "drawn"), [(30, 90, True), (12, 18, True), (8, 20, True), (86, 98, False)])
+def test_the_chance_level_is_drawn_where_it_does_not_squeeze_the_data(low, high, drawn):
+    with canvas() as (_, axes):
+        axes.plot([0, 1], [low, high])
+        before = axes.get_ylim()
+        mark_chance(axes, 10)
+        assert [line.get_ydata()[0] for line in axes.lines[1:]] == ([10.0] if drawn else [])
+        assert [text.get_text() for text in axes.texts] == ([] if drawn else ["\N{DOWNWARDS ARROW} chance (10 %)"])
+        assert axes.get_ylim()[0] <= 10 if drawn else axes.get_ylim() == before
+
+
+def test_axes_of_curves_start_and_end_with_the_data(tmp_path):
+    summary = summarise(made_up_run(tmp_path))
+    (axes,) = curves.progress(summary).figure.axes
+    assert axes.get_xlim() == (1, len(summary.complete))
+    figure = curves.training({"A": {"loss": [(5, 2.5), (10, 2.0)]}}, 10).figure
+    (axes,) = figure.axes
+    assert axes.get_xlim() == (0.5, 1) and 1.9 < axes.get_ylim()[0] < 2.0
 
 
 def test_names_are_labels_as_they_are(tmp_path):

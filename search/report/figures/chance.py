@@ -1,0 +1,28 @@
+"""The accuracy of guessing, in figures of accuracy."""
+
+from typing import Any
+
+from search.figures.style import INK, SOFT
+
+
+def mark_chance(axes: Any, num_classes: int) -> None:
+    """Draws the accuracy of guessing among so many classes, in per cent: a line where it lies less than half the data's
+    span below them, else a note of it under the axis, which goes on starting where the data do."""
+    if num_classes < 2:
+        return
+    chance = 100 / num_classes
+    label = f"chance ({chance:.3g} %)"
+    low, high = axes.get_ylim()
+    if chance > low - (high - low) / 2:
+        axes.axhline(chance, color=SOFT, linewidth=1, linestyle=":", label=label)
+        return
+    axes.annotate(
+        f"\N{DOWNWARDS ARROW} {label}",
+        (0, 0),
+        xycoords="axes fraction",
+        xytext=(-4, -30),
+        textcoords="offset points",
+        ha="left",
+        color=INK,
+        fontsize=8,
+    )
