@@ -2,13 +2,16 @@
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from search.commands.shared import Json, print_result
 from search.errors import UserError
 from search.files import check_writable
+
+if TYPE_CHECKING:
+    from ghostnet.arch import Arch
 
 SHOWN = 5  # files or classes that are named
 FEW = 20  # training images of a class, below which it is named
@@ -47,7 +50,7 @@ def init(
         from spaces.quantities import Window
 
         Window.parse(flops_budget)
-    stem_stride = _stem_stride(parent) if parent else 2
+    parent_arch = _parent_arch(parent) if parent else None
     from ghostnet.parent import is_path
     from search.data.survey import survey
     from search.files import write_text
@@ -59,7 +62,7 @@ def init(
         parent = str(Path(parent).resolve())  # so that the recipe runs from anywhere, as with the pictures
     pictures = survey(data)
     side = size or proposal.proposed_side(pictures.shorter_sides[1])
-    text = proposal.propose(pictures, side, flops_budget, parent, stem_stride)
+    text = proposal.propose(pictures, side, flops_budget, parent, parent_arch)
     parse_recipe(text, path.stem)
     write_text(path, text)
     for line in _warnings(pictures, side):
@@ -71,12 +74,12 @@ def init(
     )
 
 
-def _stem_stride(parent: str) -> int:
+def _parent_arch(parent: str) -> "Arch":
     from ghostnet.parent import load_parent
     from ghostnet.weights import WeightsError
 
     try:
-        return load_parent(parent).arch.stem_stride
+        return load_parent(parent).arch
     except WeightsError as error:
         raise UserError(str(error)) from None
 

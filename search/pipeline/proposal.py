@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from ghostnet.arch import Arch
 from ghostnet.cost import cost
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS
@@ -25,6 +26,7 @@ BASES = (
     (32, "cifar", "all rows of GhostNet's table, stem of stride 1"),
     (8, "digits", "the first five rows of GhostNet's table, stem of stride 1"),
 )
+FAMILY = ("rows", "stem_chs", "tail_chs", "head_chs")  # of a preset, what its networks have in common
 FITTED = {96: 512, 48: 1024, 8: 2048}  # images that layers are fitted on, by the least side: larger ones say more
 HELD_OUT = 0.3  # of the training images: a fifth for the search, a tenth for norms
 FEW, SOME = 1_000, 10_000  # training images
@@ -47,20 +49,21 @@ class Fit:
     within: tuple[float, ...]
 
 
-def fitting_space(side: int, num_classes: int, window: Window | None, stem_stride: int | None = None) -> Fit:
+def fitting_space(side: int, num_classes: int, window: Window | None, parent: Arch | None = None) -> Fit:
     """The preset for images of a side, at widths around the widest GhostNet that is inside the budget.
 
     Args:
         window: of multiply-adds; None: what GhostNet 1.0x has.
-        stem_stride: a parent's, where there is one; the preset's with that stride is taken.
+        parent: where there is one, the preset with its stages is taken, with its stem's stride.
 
     Raises:
-        SpaceError: no network of the space is inside the budget, or all are.
+        SpaceError: no network of the space is inside the budget, or all are; or no preset has the parent's stages.
     """
     _, base, rows = next((each for each in BASES if side >= each[0]), BASES[-1])
-    if stem_stride is not None:
-        _, base, rows = next(each for each in BASES if PRESETS[each[1]].stem_stride == stem_stride)
     preset = replace(PRESETS[base], name="folder", resolution=side, widths=LADDER, num_classes=num_classes, in_chs=3)
+    if parent is not None:
+        base, rows = _base_of(parent)
+        preset = replace(preset, **{key: getattr(PRESETS[base], key) for key in FAMILY}, stem_stride=parent.stem_stride)
     macs = {width: cost(preset.uniform(width), num_classes, 3).macs for width in LADDER}
     high = window.high if window else macs[1.0]
     within = tuple(width for width in LADDER if macs[width] <= high)
@@ -78,25 +81,41 @@ def fitting_space(side: int, num_classes: int, window: Window | None, stem_strid
     return Fit(space, base, rows, within)
 
 
+def _base_of(parent: Arch) -> tuple[str, str]:
+    """The preset whose networks can be fitted to a parent, and what it has of GhostNet's table."""
+    strides = [stage[0].stride for stage in parent.stages]
+    fitting = [each for each in BASES if [stage[0].stride for stage in PRESETS[each[1]].rows] == strides]
+    if not fitting:
+        raise SpaceError(
+            f"the parent {parent.id} has stages of strides {strides}, as no preset has: a recipe of your own can have "
+            "them in the `rows` of its `[space]`"
+        )
+    _, base, rows = min(fitting, key=lambda each: PRESETS[each[1]].stem_stride != parent.stem_stride)
+    return base, f"{rows.partition(',')[0]}, stem of stride {parent.stem_stride}"
+
+
 def proposed_side(shorter: int) -> int:
     """The largest of the usual sides that pictures are no smaller than, by their middle one's shorter side."""
     return max((side for side in SIDES if side <= shorter), default=SIDES[0])
 
 
-def propose(survey: "Survey", side: int, budget: str | None, parent: str | None = None, stem_stride: int = 2) -> str:
+def propose(
+    survey: "Survey", side: int, budget: str | None, parent: str | None = None, parent_arch: Arch | None = None
+) -> str:
     """A commented recipe as TOML.
 
     Args:
         side: of the images in the networks, in pixels.
         budget: of multiply-adds, such as 30M; None: GhostNet 1.0x's.
         parent: a trained GhostNet to begin with; None: one is trained first.
-        stem_stride: the parent's.
+        parent_arch: its architecture.
 
     Raises:
-        SpaceError: a budget that is none, or that no network of the space or every one is inside of.
+        SpaceError: a budget that is none, or that no network of the space or every one is inside of; or a parent whose
+            stages no preset has.
     """
     window = Window.parse(budget) if budget else None
-    fit = fitting_space(side, len(survey.classes), window, stem_stride if parent else None)
+    fit = fitting_space(side, len(survey.classes), window, parent_arch)
     space, table = fit.space, macs_table(fit.space)
     low, high = (int(table.total(table.extreme(largest))[0]) for largest in (False, True))
     budget = budget or format_count(1.01 * cost(space.uniform(1.0), space.num_classes, space.in_chs).macs)
@@ -114,7 +133,7 @@ def propose(survey: "Survey", side: int, budget: str | None, parent: str | None 
 {_split(survey)}
 [space]                   # {fit.rows}; {format_count(low)} to {format_count(high)} multiply-adds
 base = "{fit.base}"
-{_key("name", space.name)}
+{_stem(fit)}{_key("name", space.name)}
 {_key("resolutions", [side])}
 {_key("widths", list(space.widths))}   # of GhostNet, stage by stage
 ratios = [1, 2, 3, 4]     # ghost ratios s: one primary feature in s
@@ -144,6 +163,14 @@ population = 40
 chosen = 3
 {_key("baseline_widths", list(fit.within[-2:]))}   # GhostNets inside the budget, trained alike for comparison
 """
+
+
+def _stem(fit: Fit) -> str:
+    """The line of a stem that is not the preset's."""
+    stride = fit.space.stem_stride
+    return (
+        "" if stride == PRESETS[fit.base].stem_stride else f"{_key('stem_stride', stride)}           # the parent's\n"
+    )
 
 
 def _trainings(images: int, has_parent: bool) -> dict[str, dict[str, Any]]:

@@ -5,12 +5,15 @@ from dataclasses import replace
 import pytest
 
 from ghostnet.cost import cost
+from ghostnet.published import published
 from search.data.survey import Survey
 from search.pipeline.proposal import fitting_space, propose, proposed_side
 from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, parse_recipe
+from search.training.supernets import check_parent
 from spaces.custom import parse_space
 from spaces.errors import SpaceError
+from spaces.presets import PRESETS
 from spaces.quantities import Window
 from spaces.tables import macs_table
 
@@ -77,11 +80,28 @@ def test_few_images_are_trained_as_long_as_they_need():
 
 
 def test_a_parent_is_tuned_gently_and_its_stem_decides_the_rows():
-    recipe = parse_recipe(propose(seen("imagefolder:x"), 64, None, parent="ghostnet_1x.pth", stem_stride=2), "mine")
+    text = propose(seen("imagefolder:x"), 64, None, "ghostnet_1x.pth", published("ghostnet-1.0"))
+    recipe = parse_recipe(text, "mine")
     fresh = parse_recipe(propose(seen("imagefolder:x"), 64, None), "mine")
     assert recipe.supernet.parent == "ghostnet_1x.pth" and recipe.supernet.tune
     assert recipe.supernet.lr < fresh.supernet.lr and fresh.supernet.parent is None
     assert (parse_space(recipe.space).stem_stride, parse_space(fresh.space).stem_stride) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar", "imagenet", "digits-plus"])
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_a_proposed_space_is_one_that_its_parent_fits(name, stem_stride):
+    """Also a GhostNet of fewer rows than the pictures would get, or of another stem."""
+    parent = replace(PRESETS[name], stem_stride=stem_stride).uniform(1.0)
+    space = parse_space(parse_recipe(propose(seen("x"), 64, None, "parent", parent), "mine").space)
+    check_parent(replace(parent, resolution=64), space, "parent")
+    assert space.resolution == 64 and space.num_classes == 4
+
+
+def test_a_parent_whose_stages_no_preset_has_is_refused():
+    parent = PRESETS["digits"].uniform(1.0)
+    with pytest.raises(SpaceError, match=r"strides \[1, 2\], as no preset has"):
+        propose(seen("x"), 64, None, "parent", replace(parent, stages=parent.stages[:2]))
 
 
 def test_the_proposed_side_is_no_larger_than_most_pictures():
