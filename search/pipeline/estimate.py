@@ -91,7 +91,7 @@ class _Estimator:
             return widest(self.space), True
         given = load_parent(config.parent)
         fits = (given.num_classes, given.in_chs) == (self.sizes.num_classes, self.sizes.in_chs)
-        return shown_at(given.arch, self.space), config.tune or not fits
+        return shown_at(given.arch, self.space), bool(config.tune) or not fits
 
     def step_seconds(self, arch: Arch, config: Training) -> float:
         """Of one step on one network, timed on fewer images where a batch takes long."""
@@ -140,6 +140,8 @@ class _Estimator:
             arch, trained = self.parent
             steps, images = self.steps(config) if trained else (0, 0)
             seconds, size = steps * self.step_seconds(arch, config) if steps else 0.0, self.bytes(arch)
+            if config.tune == "head":  # a step without most of the backward pass
+                seconds /= 3
         copies = 3 + bool(config.ema)  # weights; on the way also the network, its momentum and average
         return StageEstimate(
             stage="train", networks=1, minutes=seconds / 60, steps=steps, images=images, disk=copies * size,

@@ -151,14 +151,17 @@ class Training(_Model):
 class ParentTraining(Training):
     """A transplanted supernet: the training of its parent, the GhostNet that every network of the space is fitted to.
 
-    A parent that fits the data as it is (its classes and channels) is not trained further unless `tune` asks for it.
+    A parent that fits the data as it is (its classes and channels) is not trained further unless `tune` asks for it;
+    one that doesn't gets a fresh classifier, and all of it is trained unless `tune` says that the rest stays.
     """
 
     kind: Literal["transplant"] = "transplant"
     parent: str | None = Field(
         default=None, description="a checkpoint, a network's folder, or timm:NAME; None trains the space's widest"
     )
-    tune: bool = Field(default=False, description="train a given parent further, though it fits the data")
+    tune: bool | Literal["head"] = Field(
+        default=False, description="train a given parent further, though it fits the data; head: its classifier alone"
+    )
     images: Annotated[int, Field(ge=64)] = Field(default=2048, description="training images that layers are fitted on")
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ SCHEMA = "ghostnas.trained/1"
 # Steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1.
 NORM_WARM_UP = 50
 ARCH, WEIGHTS = "arch.json", "weights.safetensors"
+Trainable = Literal["all", "head", "none"]
 
 
 def retrain(
@@ -46,14 +47,15 @@ def retrain(
     title: str | None = None,
     init: Path | None = None,
     teacher: str | None = None,
-    as_it_is: bool = False,
+    trainable: Trainable = "all",
 ) -> dict[str, Any]:
     """Trains `arch` and writes the folder `out`; resumes what is there, returns what is finished.
 
     Args:
         init: a supernet's or a network's folder whose weights it begins with; fresh ones from `seed` where None.
         teacher: what it also learns from; see `search.training.teacher`.
-        as_it_is: the weights of `init` are tested and written, not trained.
+        trainable: what is trained of the weights of `init`: all, the classifier alone (norms included, the rest stays
+            as it is), or nothing, so that they are tested and written.
 
     Returns the metadata that are also written: costs, test accuracy and the result of the training.
 
@@ -62,7 +64,8 @@ def retrain(
             is at work, or what the training loop refuses.
     """
     identity = retraining_identity(arch, data, config, seed, init, teacher)
-    identity = {**identity, "trained": False} if as_it_is else identity
+    if trainable != "all":
+        identity = {**identity, "trained": trainable == "head" and trainable}
     with World.current().locked(out):
         return read_finished(out / TRAINED_FILE, identity) or _train(
             arch,
@@ -76,7 +79,7 @@ def retrain(
             title=title,
             init=init,
             teacher=teacher,
-            as_it_is=as_it_is,
+            trainable=trainable,
         )
 
 
@@ -101,13 +104,13 @@ def _train(
     title: str | None,
     init: Path | None,
     teacher: str | None,
-    as_it_is: bool,
+    trainable: Trainable,
 ) -> dict[str, Any]:
     net = fresh_network(arch, data, config, seed)
     if init:
         inherit(net, arch, init, data)
     trained = UNTRAINED
-    if not as_it_is:
+    if trainable != "none":
         trained = train_network(
             net,
             data,
@@ -119,6 +122,7 @@ def _train(
             device=device,
             title=title or f"retrain {arch.id}",
             seconds=seconds,
+            head_only=trainable == "head",
         )
     if not World.current().is_main_process:
         return {}
@@ -172,10 +176,16 @@ def train_network(
     device: torch.device,
     title: str | None,
     seconds: float | None = None,
+    head_only: bool = False,
 ) -> Trained:
     """Trains a network in place, on labels and by a teacher; see `search.training.loop.fit`. After a training too short
-    for them its norms are estimated once more."""
-    net = net.to(device).to(memory_format=torch.channels_last).train()
+    for them its norms are estimated once more.
+
+    Args:
+        head_only: all but the classifier stays as it is, norms included.
+    """
+    net = net.to(device).to(memory_format=torch.channels_last).train(not head_only)
+    net.requires_grad_(not head_only).classifier.requires_grad_(True)
     run = torch.compile(net) if config.compile else net
     mix = Mixing(config, data.num_classes, World.current().size)
     loss_of = Loss(config, teacher)
@@ -196,7 +206,9 @@ def train_network(
         title=title,
         seconds=seconds,
     )
-    if trained.steps - trained.skipped_steps < NORM_WARM_UP and World.current().is_main_process:
+    net.requires_grad_(True)
+    short = trained.steps - trained.skipped_steps < NORM_WARM_UP
+    if short and not head_only and World.current().is_main_process:
         recalibrate(net, data, config, net.arch.resolution)
     return trained
 

@@ -70,7 +70,10 @@ def train_parent(
     Raises:
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
     """
-    arch, parent, as_it_is = widest(space), None, False
+    arch, parent = widest(space), None
+    trainable: full.Trainable = "all"
+    if config.tune == "head" and not config.parent:
+        raise UserError("a parent whose classifier alone is trained is given: `tune` = 'head' goes with `parent`")
     if config.parent:
         parent = load_parent(config.parent)
         arch, fits = (
@@ -78,7 +81,7 @@ def train_parent(
             (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs),
         )
         check_parent(arch, space, config.parent)
-        as_it_is = fits and not config.tune
+        trainable = "head" if config.tune == "head" else "none" if fits and not config.tune else "all"
         if not fits:
             new_head = torch.Generator().manual_seed(seed)
             classes, channels = data.num_classes, data.in_chs
@@ -106,7 +109,7 @@ def train_parent(
             seconds=seconds,
             title="parent",
             init=init,
-            as_it_is=as_it_is,
+            trainable=trainable,
         )
         if not trained:  # another process of torchrun's writes
             return {}

@@ -78,6 +78,25 @@ def test_a_parent_of_other_classes_gets_a_new_head_and_is_trained(data, tmp_path
     assert (read_parent(tmp_path / "out").num_classes, read_parent(tmp_path / "out").in_chs) == (10, 1)
 
 
+def test_of_a_parent_of_other_classes_the_classifier_alone_may_be_trained(data, folder, tmp_path):
+    theirs = read_parent(folder)
+    other = GhostNet(theirs.arch, num_classes=7, in_chs=1)
+    other.load_state_dict({k: v for k, v in theirs.state_dict().items() if "classifier" not in k}, strict=False)
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/arch.json").write_text(other.arch.to_json())
+    weights.save_weights(other, tmp_path / "net/weights.safetensors")
+    head = SHORT.model_copy(update={"tune": "head", "epochs": 2.0})
+    with pytest.raises(UserError, match="goes with `parent`"):
+        make_supernet(SPACE, data, head, tmp_path / "none", device=CPU)
+    assert not (tmp_path / "none").exists()
+    given = head.model_copy(update={"parent": str(tmp_path / "net")})
+    metadata = make_supernet(SPACE, data, given, tmp_path / "out", device=CPU)
+    ours = read_parent(tmp_path / "out").state_dict()
+    changed = {key for key, value in theirs.state_dict().items() if not torch.equal(ours[key], value)}
+    assert changed == {"classifier.weight", "classifier.bias"}, "norms included, whose statistics stay, too"
+    assert metadata["parent"]["test_accuracy"] > 0.5, "chance is 0.1; features of the same digits"
+
+
 def test_a_parent_that_saw_larger_images_is_shown_those_of_the_space(data, tmp_path):
     """As a published GhostNet, whose checkpoint doesn't say what it was shown."""
     parent = GhostNet(replace(SPACE.uniform(0.5), resolution=24), 10, 1)
