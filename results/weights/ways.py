@@ -1,0 +1,440 @@
+"""From one trained GhostNet to all of them: ways to a front of four networks, by CPU time, latency and accuracy.
+
+From the repository's root. It goes on where it was stopped; what is there at any time stands in `ways.json` and
+`ways.md`:
+
+    python results/weights/ways.py --data parquet:../shared/data/cifar10 --table cifar16.lat.json --work WORK
+    python results/weights/ways.py ... --part pruned --seed 1 --minutes 20
+
+The table is a calibration of space `cifar16` (recipe `cifar10-small`), one thread; without the file it is made. The
+parent is GhostBench's, GhostNet 1.3x trained on the same images. `--part pruned` needs the extra `study`.
+"""
+
+import argparse
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from ways_page import page
+from ways_summary import FAMILY_MS, Network, Pair, Parent, Table, Way, Ways, family_scale
+
+from ghostnet import Arch, GhostNet, cost
+from ghostnet.count import count
+from ghostnet.weights import read_weights, to_bytes
+from search.data.datasets import Data, load_data
+from search.engine.choose import choose_by_budget
+from search.files import read_json, write_bytes, write_json, write_text
+from search.latency.calibrate import calibrate
+from search.latency.predictor import Predictor
+from search.latency.runtimes import runtime
+from search.latency.table import LatencyTable, describe
+from search.latency.time_networks import measure
+from search.pipeline.search_stage import SearchOutcome, search_networks
+from search.recipes.schema import ParentTraining, Sampler, Search, SupernetTraining, Training, load_recipe
+from search.records import read_record
+from search.training.evaluate import accuracy
+from search.training.inherited import inherited_accuracy
+from search.training.retrain import WEIGHTS, retrain, train_network
+from search.training.supernets import make_supernet
+from search.training.teacher import load_teacher
+from spaces.custom import parse_space
+from spaces.population import Window, sample
+from spaces.space import Space
+
+HERE = Path(__file__).parent
+RESULT, PAGE = "ways.json", "ways.md"
+CPU = torch.device("cpu")
+BUDGET = "1.2M"  # multiply-adds
+CHOSEN = 4
+EPOCHS, LONG_EPOCHS, GROWN_EPOCHS = 10, 40, 25
+TRANSPLANTS, INHERITED, TRAINED = 150, 600, 36  # trials: as many as fit about the same CPU time
+PAIRS = 10  # random networks
+# As GhostBench trains networks from fresh weights, and tunes transplants with the parent as teacher.
+FRESH = Training(epochs=EPOCHS, batch_size=128, lr=0.2, weight_decay=5e-4, warmup_epochs=0.5)
+TUNED = Training(
+    epochs=EPOCHS,
+    batch_size=128,
+    optimizer="adamw",
+    lr=0.004,
+    weight_decay=0.05,
+    label_smoothing=0.0,
+    distill=0.9,
+    temperature=2.0,
+    warmup_epochs=0.2,
+)
+FITTING_IMAGES = 4096
+
+
+class TimeIsOver(Exception):
+    """No further step begins."""
+
+
+@dataclass
+class CpuClock:
+    """CPU seconds of this process by step, kept in a file: what a step took before it was killed counts, too.
+
+    Args:
+        until: `time.time()` after which no step begins.
+    """
+
+    file: Path
+    until: float
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.file.exists():
+            self.seconds = read_json(self.file)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Adds what the block takes.
+
+        Raises:
+            TimeIsOver: it may not begin.
+        """
+        if time.time() > self.until:
+            raise TimeIsOver
+        begun = time.process_time()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - begun
+            write_json(self.file, self.seconds)
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+@dataclass
+class Study:
+    """One part by one seed, in its folder."""
+
+    space: Space
+    data: Data
+    table_file: Path
+    parent: Path
+    common: Path
+    out: Path
+    seed: int
+    clock: CpuClock
+
+    @cached_property
+    def supernet(self) -> Path:
+        """The folder of the transplanted supernet; it only takes the parent in, and costs nothing."""
+        folder = self.common / "transplanted"
+        config = ParentTraining(**TUNED.model_dump(), parent=str(self.parent), images=FITTING_IMAGES)
+        make_supernet(self.space, self.data, config, folder, device=CPU)
+        return folder
+
+    @property
+    def teacher(self) -> str:
+        return f"supernet:{self.supernet}"
+
+    def search(self, supernet: Path, **settings: object) -> SearchOutcome:
+        """A search under the budget, by accuracy and the table's latency."""
+        config = Search.model_validate({"flops_budget": BUDGET, **settings})
+        with self.clock.step("search"):
+            return search_networks(
+                supernet, [self.table_file], self.out / "trials.jsonl", lambda: self.data, config, seed=self.seed,
+                training=FRESH,
+            )  # fmt: skip
+
+    def chosen(self, outcome: SearchOutcome) -> list[Arch]:
+        """As a run chooses under one budget: evenly along the front."""
+        return [outcome.arch(trial) for trial in choose_by_budget(list(outcome.inside.values()), CHOSEN)]
+
+    def train(
+        self, name: str, arch: Arch, config: Training, *, transplant: bool = True, taught: bool = True
+    ) -> Network:
+        """A network's training and test; as a transplant it is looked at before, too."""
+        start = None
+        with self.clock.step(name):
+            if transplant:
+                start = inherited_accuracy(self.supernet, self.data)(arch)
+            metadata = retrain(
+                arch,
+                self.data,
+                config,
+                self.out / name,
+                seed=self.seed,
+                device=CPU,
+                init=self.supernet if transplant else None,
+                teacher=self.teacher if taught else None,
+            )
+        return self.network(name, arch, start, metadata["test_accuracy"])
+
+    def network(self, name: str, arch: Arch, start: float | None, tested: float) -> Network:
+        code, costs = self.space.encode(arch), cost(arch, self.data.num_classes, self.data.in_chs)
+        return Network(
+            name=name,
+            arch=arch.id,
+            code=code.tolist(),
+            macs=costs.macs,
+            params=costs.params,
+            start=start,
+            accuracy=tested,
+            predicted_ms=float(self.predict(code[None]).latency_ms[0]),
+        )
+
+    @cached_property
+    def predict(self) -> Predictor:
+        return Predictor(LatencyTable.load(self.table_file), self.space)
+
+    @property
+    def family(self) -> dict[str, Arch]:
+        return {f"{width}x": self.space.uniform(width) for width in FAMILY_MS}
+
+
+def transplants(study: Study) -> Way:
+    """1. Transplants are searched, the chosen ones tuned with the parent as teacher."""
+    outcome = study.search(study.supernet, trials=TRANSPLANTS)
+    networks = [study.train(arch.id, arch, TUNED) for arch in study.chosen(outcome)]
+    return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
+
+
+def family(study: Study) -> Way:
+    """2. GhostNet's widths are transplanted and tuned so."""
+    networks = [study.train(name, arch, TUNED) for name, arch in study.family.items()]
+    return Way(cpu_seconds=study.clock.total, networks=networks)
+
+
+def fresh(study: Study, epochs: float = EPOCHS) -> Way:
+    """3. GhostNet's widths from fresh weights, without a teacher."""
+    config = FRESH.model_copy(update={"epochs": epochs})
+    networks = [study.train(name, arch, config, transplant=False, taught=False) for name, arch in study.family.items()]
+    return Way(cpu_seconds=study.clock.total, networks=networks)
+
+
+def fresh_long(study: Study) -> Way:
+    """3, with more epochs."""
+    return fresh(study, LONG_EPOCHS)
+
+
+def pruned(study: Study) -> Way:
+    """4. Torch-Pruning takes the parent to the multiply-adds of GhostNet's widths; tuned as transplants are."""
+    from pruning import Pruner
+
+    from ghostnet.parent import load_parent
+
+    pruner = Pruner(load_parent(study.parent), study.data, FRESH)
+    sizes = {name: cost(arch, study.data.num_classes, study.data.in_chs).macs for name, arch in study.family.items()}
+    largest_first = sorted(sizes, key=lambda name: -sizes[name])
+    with study.clock.step("prune"):
+        most = [sizes[name] for name in largest_first]
+        setting = pruner.best_setting(most)
+        nets = dict(zip(largest_first, pruner.prune(most, setting), strict=True))
+    networks = []
+    for name in sizes:
+        net = nets[name]
+        with study.clock.step(name):
+            start = pruner.start(net)
+            file = study.out / name / WEIGHTS
+            if file.exists():
+                net.load_state_dict(read_weights(file)[0])
+            else:
+                train_network(
+                    net,
+                    study.data,
+                    TUNED,
+                    load_teacher(study.teacher, study.data, CPU),
+                    checkpoint=None,
+                    identity={},
+                    seed=study.seed,
+                    device=CPU,
+                    title=f"pruned to {name}",
+                )
+                write_bytes(file, to_bytes(net))
+            tested = accuracy(net, study.data, study.data.test)
+        write_bytes(study.out / name / "net.pickle", pickle.dumps(net.eval()))
+        costs = count(net, shape(study, net))
+        networks.append(
+            Network(name=f"pruned to {name}", macs=costs.macs, params=costs.params, start=start, accuracy=tested)
+        )
+    return Way(cpu_seconds=study.clock.total, networks=networks, notes=str(setting))
+
+
+def elastic(study: Study) -> Way:
+    """5. An elastic supernet is trained and searched, the chosen networks trained from fresh weights."""
+    config = load_recipe("cifar10-small").supernet
+    assert isinstance(config, SupernetTraining)
+    with study.clock.step("supernet"):
+        make_supernet(study.space, study.data, config, study.out / "supernet", seed=study.seed, device=CPU)
+    outcome = study.search(study.out / "supernet", trials=INHERITED)
+    networks = [study.train(a.id, a, FRESH, transplant=False, taught=False) for a in study.chosen(outcome)]
+    return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
+
+
+def tpe(study: Study) -> Way:
+    """6. Optuna's TPE over trainings of 3 epochs, the chosen networks trained from fresh weights."""
+    sampler: Sampler = "tpe"
+    outcome = study.search(study.supernet, trials=TRAINED, sampler=sampler, evaluate="trained:3")
+    networks = [study.train(a.id, a, FRESH, transplant=False, taught=False) for a in study.chosen(outcome)]
+    return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
+
+
+def grown(study: Study) -> Way:
+    """Children at the parent's size and above, for more epochs, beside the parent's own architecture."""
+    config = TUNED.model_copy(update={"epochs": float(GROWN_EPOCHS)})
+    widest = study.space.uniform(max(study.space.widths))
+    archs = {"the parent's own": widest, "1.0x": study.space.uniform(1.0), "1.3x, s = 1": with_ratio(widest, 1)}
+    networks = [study.train(name, arch, config) for name, arch in archs.items()]
+    return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{GROWN_EPOCHS} epochs")
+
+
+def with_ratio(arch: Arch, ratio: int) -> Arch:
+    """The same network with another s in every block."""
+    content = arch.to_dict()
+    for stage in content["stages"]:
+        for block in stage:
+            block["ratio"] = ratio
+    return Arch.from_dict(content)
+
+
+def pairs(study: Study) -> list[Pair]:
+    """Random networks tuned from transplants, and trained from fresh weights with and without the same teacher."""
+    rng = np.random.default_rng([study.seed, PAIRS])
+    archs = [study.space.decode(code) for code in sample(study.space, rng, PAIRS, Window.parse(BUDGET))]
+    found = []
+    for arch in archs:
+        ends = {
+            "transplanted, taught": study.train(f"{arch.id}-transplanted", arch, TUNED),
+            "fresh": study.train(f"{arch.id}-fresh", arch, FRESH, transplant=False, taught=False),
+            "fresh, taught": study.train(f"{arch.id}-taught", arch, TUNED, transplant=False),
+        }
+        any_of = ends["fresh"]
+        accuracies = {start: network.accuracy for start, network in ends.items()}
+        found.append(Pair(arch=arch.id, code=any_of.code or [], macs=any_of.macs, accuracy=accuracies))
+    return found
+
+
+WAYS: dict[str, Callable[[Study], Way]] = {
+    "transplants": transplants,
+    "family": family,
+    "fresh": fresh,
+    "pruned": pruned,
+    "grown": grown,
+    "elastic": elastic,
+    "tpe": tpe,
+    "fresh-long": fresh_long,
+}
+PARTS = [*list(WAYS)[:4], "measure", "pairs", *list(WAYS)[4:]]
+
+
+def shape(study: Study, net: GhostNet) -> tuple[int, int, int]:
+    side = net.arch.resolution
+    return study.data.in_chs, side, side
+
+
+def measured(study: Study, content: Ways, folder: Path) -> Ways:
+    """With the latency of all final networks of a seed, timed side by side on the table's runtime.
+
+    Args:
+        folder: of the seed.
+    """
+    setting = LatencyTable.load(study.table_file).setting
+    run = runtime(setting.runtime, setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
+    nets: dict[str, GhostNet] = {}
+    mine = {way: rows[str(study.seed)] for way, rows in content.ways.items() if str(study.seed) in rows}
+    for way, row in mine.items():
+        for network in row.networks:
+            if network.code:
+                arch = study.space.decode(np.array(network.code))
+                nets[network.arch or ""] = GhostNet(arch, study.data.num_classes, study.data.in_chs).eval()
+            else:
+                name = network.name.removeprefix("pruned to ")
+                nets[network.name] = pickle.loads((folder / way / name / "net.pickle").read_bytes())
+    times = measure(run, {name: (net, shape(study, net)) for name, net in nets.items()}, seed=study.seed)
+    for way, row in mine.items():
+        networks = [n.model_copy(update={"measured_ms": times[n.arch or n.name]}) for n in row.networks]
+        content.ways[way][str(study.seed)] = row.model_copy(update={"networks": networks})
+    return content
+
+
+def opened(arguments: argparse.Namespace, space: Space) -> tuple[Ways, Data]:
+    """What is there, or the head of a new study; and the data, which are decoded once."""
+    cache = arguments.work / "data.pickle"
+    if cache.exists():
+        data = pickle.loads(cache.read_bytes())
+    else:
+        data = load_data(arguments.data, space.resolution, arguments.train_images)
+        write_bytes(cache, pickle.dumps(data))
+    if not arguments.table.exists():
+        calibrate(
+            space, arguments.table, runtime_name="onnxruntime", threads=1, rounds=4, fit_networks=64, held_out=48,
+            seed=0, deadline=time.monotonic() + 360,
+        )  # fmt: skip
+    table = LatencyTable.load(arguments.table)
+    codes = np.stack([space.encode(space.uniform(width)) for width in FAMILY_MS])
+    ms = Predictor(table, space)(codes).latency_ms
+    about = Table(
+        setting=describe(table)["runtime"],
+        error=table.validation.mape,
+        kendall_tau=table.validation.kendall_tau,
+        scale=family_scale(dict(zip(FAMILY_MS, map(float, ms), strict=True))),
+    )
+    path = arguments.out / RESULT
+    if path.exists():
+        content = read_record(path, Ways)
+    else:
+        from ghostnet.parent import load_parent
+
+        net = load_parent(arguments.parent)
+        macs = cost(net.arch, data.num_classes, data.in_chs).macs
+        parent = Parent(arch=net.arch.id, accuracy=accuracy(net, data, data.test), macs=macs)
+        content = Ways(parent=parent, table=about)
+    return content.model_copy(update={"table": about}), data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--train-images", type=int, default=10_000, help="as the parent was trained on")
+    parser.add_argument("--parent", type=Path, default=HERE.parent / "ghostbench" / "parent")
+    parser.add_argument("--table", type=Path, default=HERE / "work" / "cifar16.lat.json")
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="the folder of trainings and searches")
+    parser.add_argument("--part", choices=PARTS, nargs="+", default=PARTS)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no step begins")
+    parser.add_argument("--out", type=Path, default=HERE)
+    arguments = parser.parse_args()
+    until = time.time() + 60 * arguments.minutes
+    torch.set_num_threads(1)
+    space = parse_space(load_recipe("cifar10-small").space)
+    content, data = opened(arguments, space)
+    for seed in arguments.seed:
+        for part in arguments.part:
+            folder = arguments.work / f"seed{seed}"
+            clock = CpuClock(folder / part / "cpu.json", until)
+            study = Study(space, data, arguments.table, arguments.parent, arguments.work, folder / part, seed, clock)
+            try:
+                content = done(part, study, content)
+            except TimeIsOver:
+                print(f"the time is over before {part}, seed {seed}, was done; the same command goes on")
+                return
+            write_json(arguments.out / RESULT, content.model_dump(mode="json", by_alias=True))
+            write_text(arguments.out / PAGE, page(content))
+            print(f"{part}, seed {seed}: done", flush=True)
+
+
+def done(part: str, study: Study, content: Ways) -> Ways:
+    """The study with one more part, unless it is there."""
+    seed = str(study.seed)
+    if part == "measure":
+        return measured(study, content, study.out.parent)
+    if part == "pairs":
+        if seed not in content.pairs:
+            content.pairs[seed] = pairs(study)
+    elif seed not in content.ways.setdefault(part, {}):
+        content.ways[part][seed] = WAYS[part](study)
+    return content
+
+
+if __name__ == "__main__":
+    main()

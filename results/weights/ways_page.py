@@ -1,0 +1,176 @@
+"""`ways.md`, from `ways.json` as far as that is filled."""
+
+import numpy as np
+from ways_summary import Point, Ways, margin, points, scaled_hypervolume
+
+GOAL_HYPERVOLUME, GOAL_GROWN = 0.25, 0.01
+NAMES = {
+    "transplants": "**transplants searched (guided, {notes}), best four, tuned with the parent as teacher**",
+    "family": "**GhostNet .25 .5 .75 1.0x transplanted, tuned so**",
+    "fresh": "GhostNet .25 .5 .75 1.0x, fresh weights, equal epochs, no teacher",
+    "fresh-long": "GhostNet .25 .5 .75 1.0x, fresh weights, four times the epochs, no teacher",
+    "pruned": "GhostNet 1.3x by Torch-Pruning to four sizes ({notes}), tuned so",
+    "elastic": "elastic supernet, search ({notes}), best four from fresh weights",
+    "tpe": "Optuna's TPE over trainings of 3 epochs ({notes}), best four from fresh weights",
+}
+INTRODUCTION = """\
+# From one trained GhostNet to all of them
+
+CIFAR-10 at 16 x 16, 10,000 images, space `cifar16`, networks of up to 1.2M multiply-adds. The parent is GhostNet 1.3x
+({macs:.2f}M multiply-adds, {accuracy:.1%} of the test images right), trained for 60 epochs on the same images; its
+training is counted in none of the rows. Every network in the table is trained for 10 epochs (or 40, where it says so)
+and tested once on 10,000 images. Core-minutes are CPU time of one core for all that a way did: fitting, searching,
+pruning, training, the teacher's answers, tests; not reading the images, nor the latency table, which all share.
+
+The searches go by a latency table ({setting}; mean error {error:.1%}, Kendall tau {tau:.2f} on networks that it never
+saw). The milliseconds below are of the final networks of a seed, pruned ones too: timed side by side, as graphs of the
+same builder in the same runtime, then brought to the scale of the goal's table by GhostNet's four widths, timed among
+them. (*predicted*: by the table, not timed yet.) Hypervolume: accuracy over 40 % times latency below .124 ms, as a
+share of .124 ms.
+"""
+
+
+def page(content: Ways) -> str:
+    """The whole page."""
+    parent, table = content.parent, content.table
+    about = INTRODUCTION.format(
+        macs=parent.macs / 1e6,
+        accuracy=parent.accuracy,
+        setting=table.setting,
+        error=table.error,
+        tau=table.kendall_tau,
+    )
+    sections = [_table(content), _goals(content), _pruned(content), _pairs(content), _grown(content)]
+    end = "The command: `ways.py`; all figures: `ways.json`.\n"
+    return "\n".join([about, *("\n".join([*lines, ""]) for lines in sections if lines), end])
+
+
+def _table(content: Ways) -> list[str]:
+    lines = [
+        "| way | seed | core-minutes | ms | test accuracy, % | hypervolume |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way, name in NAMES.items():
+        for seed, row in sorted(content.ways.get(way, {}).items()):
+            accuracies = " ".join(f"{100 * n.accuracy:.1f}" for n in row.networks)
+            cells = [name.format(notes=row.notes), seed, f"{row.cpu_seconds / 60:.1f}"]
+            cells += [_milliseconds(content, way, seed), accuracies, _hypervolume(content, way, seed)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _milliseconds(content: Ways, way: str, seed: str) -> str:
+    known = points(content, way, seed)
+    if known is None:
+        return "-"
+    timed = all(n.measured_ms for n in content.ways[way][seed].networks)
+    return " ".join(f"{ms:.3f}".lstrip("0") for ms, _ in known) + ("" if timed else " (predicted)")
+
+
+def _hypervolume(content: Ways, way: str, seed: str) -> str:
+    known = points(content, way, seed)
+    return "-" if known is None else f"{scaled_hypervolume(known):.3f}"
+
+
+def _goals(content: Ways) -> list[str]:
+    lines = []
+    for seed in sorted(content.ways.get("transplants", {})):
+        if known := points(content, "transplants", seed):
+            volume, minutes = scaled_hypervolume(known), content.ways["transplants"][seed].cpu_seconds / 60
+            met = _met(volume >= GOAL_HYPERVOLUME and minutes <= 13)
+            goal = f"Hypervolume {GOAL_HYPERVOLUME} at 13 core-minutes"
+            lines.append(f"- {goal}, seed {seed}: {volume:.3f} at {minutes:.1f}, {met}.")
+        if margins := _margins(content, seed):
+            beaten = [m is not None and m > 0 for m in margins]
+            goal = "Every pruned network beaten at equal latency"
+            lines.append(f"- {goal}, seed {seed}: {sum(beaten)} of {len(beaten)}, {_met(all(beaten))}.")
+    if everyone := [pair for seed in content.pairs.values() for pair in seed]:
+        above = [p.accuracy["transplanted, taught"] >= p.accuracy["fresh"] for p in everyone]
+        goal = "From a transplant, taught, no network ends below fresh weights at equal steps"
+        lines.append(f"- {goal}: {sum(above)} of {len(above)}, {_met(all(above))}.")
+    for seed, row in sorted(content.ways.get("grown", {}).items()):
+        own, *others = row.networks
+        gain = max(n.accuracy for n in others) - own.accuracy
+        goal = "Children at the parent's size and above beat it by 1 point at equal further steps"
+        lines.append(f"- {goal}, seed {seed}: the best by {100 * gain:+.1f} points, {_met(gain >= GOAL_GROWN)}.")
+    return ["## Goals", "", *lines] if lines else []
+
+
+def _met(whether: bool) -> str:
+    return "met" if whether else "**not met**"
+
+
+def _points(content: Ways, way: str, seed: str) -> list[Point]:
+    return (points(content, way, seed) or []) if seed in content.ways.get(way, {}) else []
+
+
+def _margins(content: Ways, seed: str) -> list[float | None]:
+    rivals = _points(content, "transplants", seed)
+    return [margin(each, rivals) for each in _points(content, "pruned", seed)] if rivals else []
+
+
+def _pruned(content: Ways) -> list[str]:
+    lines = []
+    for seed, row in sorted(content.ways.get("pruned", {}).items()):
+        rivals = _points(content, "transplants", seed)
+        for network, (ms, tested) in zip(row.networks, _points(content, "pruned", seed), strict=False):
+            best = max((each for each in rivals if each[0] <= ms), key=lambda each: each[1], default=None)
+            against = "none is so fast | - | -"
+            if best:
+                against = f"{best[0]:.3f} | {100 * best[1]:.1f} | {100 * (best[1] - tested):+.1f}"
+            size, start = f"{network.macs / 1e3:,.0f}k", f"{100 * (network.start or 0.0):.1f}"
+            lines.append(f"| {seed} | {size} | {start} | {ms:.3f} | {100 * tested:.1f} | {against} |")
+    if not lines:
+        return []
+    return [
+        "## Pruned networks, and the best searched transplant that is no slower",
+        "",
+        "*As pruned*: on the search split, norms estimated again, before any tuning.",
+        "",
+        "| seed | multiply-adds | as pruned, % | ms | tuned, % | transplant, ms | tuned, % | points ahead |",
+        "|---|---|---|---|---|---|---|---|",
+        *lines,
+    ]
+
+
+def _pairs(content: Ways) -> list[str]:
+    everyone = [(seed, pair) for seed, rows in sorted(content.pairs.items()) for pair in rows]
+    if not everyone:
+        return []
+    starts = list(everyone[0][1].accuracy)
+    means = [float(np.mean([pair.accuracy[start] for _, pair in everyone])) for start in starts]
+    lines = []
+    for seed, pair in everyone:
+        cells = " | ".join(f"{100 * pair.accuracy[start]:.1f}" for start in starts)
+        lines.append(f"| {seed} | {pair.arch} | {pair.macs / 1e3:,.0f}k | {cells} |")
+    return [
+        "## Random networks from three starts, equal steps",
+        "",
+        "Random networks of up to 1.2M multiply-adds, 10 epochs each: tuned from the transplant with the parent as",
+        "teacher; from fresh weights, without a teacher; from fresh weights, by the tuning's recipe and the same",
+        "teacher.",
+        "",
+        f"| seed | network | multiply-adds | {' | '.join(f'{start}, %' for start in starts)} |",
+        "|---|---|---|" + "---|" * len(starts),
+        *lines,
+        f"| | mean | | {' | '.join(f'{100 * mean:.1f}' for mean in means)} |",
+    ]
+
+
+def _grown(content: Ways) -> list[str]:
+    lines = []
+    for seed, row in sorted(content.ways.get("grown", {}).items()):
+        for network in row.networks:
+            size, start = f"{network.macs / 1e6:.2f}M", f"{100 * (network.start or 0.0):.1f}"
+            lines.append(f"| {seed} | {network.name} | {size} | {start} | {100 * network.accuracy:.1f} |")
+    if not lines:
+        return []
+    return [
+        "## At the parent's size and above",
+        "",
+        f"Fitted to the parent ({content.parent.accuracy:.1%}), then 25 epochs with it as teacher.",
+        "",
+        "| seed | network | multiply-adds | as transplanted, % (search split) | tuned, % (test) |",
+        "|---|---|---|---|---|",
+        *lines,
+    ]

@@ -1,0 +1,122 @@
+"""What `ways.json` holds, and what its page says of it: hypervolumes, and who is beaten at equal latency."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from search.engine.front import hypervolume
+from search.records import ArchId, Count, Milliseconds, Record, Seconds, Share
+
+LEAST_ACCURACY, WORST_MS = 0.40, 0.124  # the corner of hypervolumes, in the issue's milliseconds
+# GhostNet .25, .5, .75 and 1.0x in the issue's table, which bring other machines' milliseconds to its scale.
+FAMILY_MS = {0.25: 0.057, 0.5: 0.072, 0.75: 0.083, 1.0: 0.064}
+
+
+class Network(Record):
+    """A network at the end of a way.
+
+    Args:
+        arch: None where it is no `Arch` of the space.
+        start: accuracy on the search split with the weights that its training began with; None: fresh ones.
+        accuracy: on the test split, at the end.
+        predicted_ms: by the latency table; None where that doesn't know it.
+        measured_ms: all final networks of a seed side by side; None until that is done.
+    """
+
+    name: str
+    arch: ArchId | None = None
+    code: list[int] | None = None
+    macs: Count
+    params: Count
+    start: Share | None = None
+    accuracy: Share
+    predicted_ms: Milliseconds | None = None
+    measured_ms: Milliseconds | None = None
+
+
+class Way(Record):
+    """What one way came to by one seed: its networks, and the CPU time of all that it did."""
+
+    cpu_seconds: Seconds
+    notes: str = ""
+    networks: list[Network]
+
+
+class Pair(Record):
+    """One architecture from different starts, by equal steps: accuracy on the test split."""
+
+    arch: ArchId
+    code: list[int]
+    macs: Count
+    accuracy: dict[str, Share]
+
+
+class Table(Record):
+    """The latency table that searches went by, how far it is off, and what brings its milliseconds to the issue's."""
+
+    setting: str
+    error: float
+    kendall_tau: float
+    scale: Annotated[float, Field(gt=0)]
+
+
+class Parent(Record):
+    """The trained network that all others are fitted to or taught by."""
+
+    arch: ArchId
+    accuracy: Share
+    macs: Count
+
+
+Seed = str  # JSON has no other keys
+Point = tuple[float, float]  # milliseconds, accuracy
+
+
+class Ways(Record):
+    """The whole study."""
+
+    schema_: Literal["ghostnas.ways/1"] = Field(default="ghostnas.ways/1", alias="schema")
+    parent: Parent
+    table: Table
+    ways: dict[str, dict[Seed, Way]] = Field(default_factory=dict)
+    pairs: dict[Seed, list[Pair]] = Field(default_factory=dict)
+
+
+def family_scale(ms: Mapping[float, float]) -> float:
+    """The factor that brings a machine's milliseconds of the family, by width, nearest to the issue's."""
+    ratios = [FAMILY_MS[width] / ms[width] for width in FAMILY_MS]
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+def points(content: Ways, way: str, seed: Seed) -> list[Point] | None:
+    """(milliseconds on the issue's scale, test accuracy) of a way's networks; None where their latency isn't known.
+
+    As measured, and scaled by the family that was measured beside them; where that is not done yet, as predicted.
+    """
+    row = content.ways[way][seed]
+    family = content.ways.get("family", {}).get(seed)
+    known = [n.measured_ms for n in family.networks] if family else []
+    if known and all(known) and all(n.measured_ms for n in row.networks):
+        scale = family_scale(dict(zip(FAMILY_MS, known, strict=True)))  # type: ignore[arg-type]
+        return [(scale * n.measured_ms, n.accuracy) for n in row.networks if n.measured_ms]
+    if all(n.predicted_ms for n in row.networks):
+        return [(content.table.scale * n.predicted_ms, n.accuracy) for n in row.networks if n.predicted_ms]
+    return None
+
+
+def scaled_hypervolume(points: Sequence[Point]) -> float:
+    """Accuracy over `LEAST_ACCURACY` times latency under `WORST_MS`, as a share of `WORST_MS`, that some point
+    dominates."""
+    inside = [(ms, accuracy) for ms, accuracy in points if ms < WORST_MS and accuracy > LEAST_ACCURACY]
+    if not inside:
+        return 0.0
+    trials = [{"latency_ms": ms, "accuracy": accuracy - LEAST_ACCURACY} for ms, accuracy in inside]
+    return hypervolume(trials, WORST_MS) / WORST_MS
+
+
+def margin(pruned: Point, others: Sequence[Point]) -> float | None:
+    """By how much accuracy the best network that is no slower beats a pruned one; None where all are slower."""
+    faster = [accuracy for ms, accuracy in others if ms <= pruned[0]]
+    return max(faster) - pruned[1] if faster else None
