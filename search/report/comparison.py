@@ -42,6 +42,7 @@ def _write(
         "<h1>GhostNAS: runs compared</h1>",
         *(page.paragraph(note, "note") for note in notes(named)),
         page.figures(pictures, svgs),
+        page.paragraph(page.HINT, "soft"),
         page.heading("Hypervolumes"),
         page.paragraph(
             "The area between a front and the corner of accuracy 0 and the greatest latency that any of the runs saw: "
@@ -50,7 +51,7 @@ def _write(
         ),
         page.table(head, cells),
     ]
-    write_text(out / PAGE, page.page("GhostNAS: runs compared", parts, page.tips(pictures)))  # last
+    write_text(out / PAGE, page.page("GhostNAS: runs compared", parts, pictures))  # last
 
 
 KEYS = (

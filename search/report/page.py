@@ -2,12 +2,14 @@
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
-from search.figures.style import CaptionedFigure, inline
+from search.figures.style import CaptionedFigure, axes_frame, inline
 from search.terminal import printable
 
+HINT = "Point at a mark to see its network; draw a rectangle to zoom in, and double-click to see all again."
 LEAST = 58  # pixels of a page for an inch of a figure
 Row = tuple[str, list[str]]  # a class, or nothing, and the cells
 
@@ -17,18 +19,26 @@ def escape(text: str) -> str:
     return html.escape(printable(text))
 
 
-def page(title: str, parts: Iterable[str], tips: dict[str, list[str]]) -> str:
-    """A whole page of parts of HTML."""
+def page(title: str, parts: Iterable[str], pictures: Mapping[str, CaptionedFigure]) -> str:
+    """A whole page of parts of HTML, in which the pictures' marks can be pointed at and zoomed in on."""
     here = files("search.report")
     style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    data = json.dumps({gid: [printable(text) for text in texts] for gid, texts in tips.items()}).replace("<", "\\u003c")
+    tips = {f"{name}-{gid}": texts for name, each in pictures.items() for gid, texts in each.tips.items()}
+    shown = {gid: [printable(text) for text in texts] for gid, texts in tips.items()}
+    frames = {name: axes_frame(each.figure) for name, each in pictures.items() if each.tips}
+    data = f"const TIPS = {_script(shown)};\nconst FRAMES = {_script(frames)};"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><style>{style}</style></head><body>\n'
         + "\n".join(parts)
-        + f'\n<div id="tip" hidden></div><script>const TIPS = {data};\n{script}</script></body></html>\n'
+        + f'\n<div id="tip" hidden></div><script>{data}\n{script}</script></body></html>\n'
     )
+
+
+def _script(values: Any) -> str:
+    """Plain values for a script in a page: nothing in them ends it."""
+    return json.dumps(values).replace("<", "\\u003c")
 
 
 def figures(pictures: dict[str, CaptionedFigure], svgs: dict[str, str]) -> str:
@@ -43,11 +53,6 @@ def figures(pictures: dict[str, CaptionedFigure], svgs: dict[str, str]) -> str:
         picture = inline(name, svgs[name]).replace("<svg", f'<svg role="img" aria-label="{escape(name)}"{size}', 1)
         shown.append(f'<figure id="{name}"{kind}>{picture}<figcaption>{escape(each.caption)}</figcaption></figure>')
     return f'<div class="pair">{"".join(shown)}</div>'
-
-
-def tips(pictures: dict[str, CaptionedFigure]) -> dict[str, list[str]]:
-    """The tooltips of marks, by the ids that `figures` gives their groups."""
-    return {f"{name}-{gid}": texts for name, each in pictures.items() for gid, texts in each.tips.items()}
 
 
 def heading(text: str) -> str:

@@ -48,7 +48,7 @@ def _write(summary: Summary, out: Path) -> Path:
     for title, wanted, extra in sections:
         figures = {name: each for name, each in wanted.items() if name in svgs}
         parts += [page.heading(title), page.figures(figures, svgs) if figures else "", extra]
-    write_text(out / PAGE, page.page(f"GhostNAS: {summary.name}", parts, page.tips(pictures)))  # last
+    write_text(out / PAGE, page.page(f"GhostNAS: {summary.name}", parts, pictures))  # last
     return out / PAGE
 
 
@@ -57,7 +57,7 @@ def render(pictures: dict[str, CaptionedFigure], out: Path) -> dict[str, str]:
     svgs = {}
     for name, each in pictures.items():
         with best_effort(f"the figure {name}"):
-            vector, pixels = svg(each.figure), png(each.figure)
+            pixels, vector = png(each.figure), svg(each.figure)  # last what `axes_frame` tells of
             write_bytes(out / f"{name}.png", pixels)
             write_text(out / f"{name}.svg", vector)
             svgs[name] = vector
@@ -117,8 +117,8 @@ def _front(summary: Summary) -> Section | None:
     text = (
         f"The search evaluated {len(summary.complete)} networks"
         + (f"; it refused {refused} others unevaluated, which were over the budget. " if refused else ". ")
-        + "The Pareto front has those that no other network beats in both accuracy and latency. Point at a mark to see "
-        "its network."
+        + "The Pareto front has those that no other network beats in both accuracy and latency. "
+        f"{page.HINT}"
     )
     figures = {"front": lambda: fronts.searched(summary), "front-macs": lambda: fronts.by_macs(summary)}
     return _draw(figures), page.paragraph(text, "soft")

@@ -196,6 +196,7 @@ def _names(axes: Any, marks: Sequence[Named]) -> None:
                 color=colour,
                 fontsize=10,
                 weight="bold",
+                gid=f"name-{k}",
             )
             box = name.get_window_extent()
             if box.count_overlaps(others) == 0 or (right, up) == CORNERS[-1]:

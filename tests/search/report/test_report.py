@@ -159,6 +159,57 @@ def test_in_a_browser_charts_are_there_nothing_sticks_out_and_pointing_says_the_
     assert re.search(r"inherited \d+\.\d+%.*predicted 0\.\d+ ms.*multiply-adds.*stem \d+, tail \d+", message, re.DOTALL)
 
 
+USED = """<iframe id="f" src="{page}" style="width:1300px;height:6000px;border:0"></iframe><p id="said"></p><script>
+f.onload = () => {{ const w = f.contentWindow, doc = f.contentDocument, svg = doc.querySelector("#front svg");
+const box = doc.getElementById("front-patch_2").getBoundingClientRect();
+const send = (type, on, x, y) => on.dispatchEvent(new w.PointerEvent(type, {{bubbles: true,
+  clientX: box.left + x * box.width, clientY: box.top + y * box.height}}));
+const middle = (e) => {{ const at = e.getBoundingClientRect(); return [at.x + at.width / 2, at.y + at.height / 2]; }};
+const shown = (e) => e.style.display !== "none";
+const ticks = (letter) => [...doc.querySelectorAll(`[id="front-matplotlib.axis_${{letter === "x" ? 1 : 2}}"] > g`)]
+  .filter((g) => g.querySelector("use") && shown(g)).map((g) => [g.querySelector("text").textContent,
+    middle(g.querySelector("use"))[letter === "x" ? 0 : 1]]);
+const look = () => ({{x: ticks("x"), y: ticks("y"), marks: [...doc.querySelectorAll("#front-latency-evaluated use")]
+  .map(middle), box: [box.left, box.top, box.right, box.bottom]}});
+const draw = (x0, y0, x1, y1) => {{ send("pointerdown", svg, x0, y0); send("pointermove", doc, x1, y1);
+  send("pointerup", doc, x1, y1); }};
+const said = {{}}; said.before = look(); draw(0.2, 0.3, 0.7, 0.8); said.once = look(); draw(0.9, 0.9, 0.4, 0.1);
+said.twice = look(); svg.dispatchEvent(new w.MouseEvent("dblclick", {{bubbles: true}})); said.after = look();
+const table = doc.querySelector("table"), names = () => [...table.tBodies].map((b) => b.rows[0].cells[0].textContent);
+said.sorted = [3, 3, 3, 5, 0].map((k) => {{ table.querySelectorAll("th button")[k].click(); return names(); }});
+document.getElementById("said").textContent = JSON.stringify(said); }}</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_in_a_browser_a_rectangle_zooms_in_and_heads_sort(tmp_path):
+    """The marks lie where the ticks say, before and while a part is shown."""
+    page = write_report(made_up_run(tmp_path / "run"))
+    frame = tmp_path / "frame.html"
+    frame.write_text(USED.format(page=page.as_uri()))
+    done = browser(frame, "--window-size=1400,1000", "--virtual-time-budget=10000", "--dump-dom")
+    assert "CONSOLE" not in done.stderr, done.stderr
+    said = json.loads(html.unescape(re.search(r'<p id="said">(.*?)</p>', done.stdout, re.DOTALL)[1]))
+    summary = summarise(tmp_path / "run")
+    values = np.array([(t["latency_ms"], 100 * t["accuracy"]) for t in summary.complete])
+    seen = {}
+    for when in ("before", "once", "twice"):
+        marks, (left, top, right, bottom) = np.array(said[when]["marks"]), said[when]["box"]
+        for k, letter in enumerate("xy"):
+            texts, at = zip(*said[when][letter], strict=True)
+            assert len(texts) >= 2
+            line = np.polyfit(at, [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts], 1)
+            span = abs(line[0]) * ((right - left) if k == 0 else (bottom - top))
+            np.testing.assert_allclose(np.polyval(line, marks[:, k]), values[:, k], atol=0.01 * span)
+        inside = (left <= marks[:, 0]) & (marks[:, 0] <= right) & (top <= marks[:, 1]) & (marks[:, 1] <= bottom)
+        seen[when] = set(np.flatnonzero(inside))
+    assert seen["before"] == set(range(60)) > seen["once"] > seen["twice"]
+    assert said["after"] == said["before"]
+    by_ms = [n.name for n in sorted(summary.networks, key=lambda n: n.predicted_ms or 0)]
+    by_macs = [n.name for n in sorted(summary.networks, key=lambda n: n.macs)]
+    as_it_was = [n.name for n in summary.networks]
+    assert said["sorted"] == [by_ms, by_ms[::-1], as_it_was, by_macs, sorted(as_it_was)]
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_screenshots_are_light_and_dark(reported, tmp_path):
     from PIL import Image
@@ -272,9 +323,10 @@ def test_names_are_shown_on_the_page_and_not_obeyed(tmp_path):
     (folder / "run.json").write_text(json.dumps(recorded))
     text = write_report(folder).read_text()
     assert "&lt;!--&lt;script&gt;$x_1$ \\x1b[2J\\u202e" in text and "<!--" not in text and "\x1b" not in text
-    hostile = page.page("x", [], {"gid": ["</script><!--<script>\x1b\n&"]})
+    with canvas() as (figure, _):
+        hostile = page.page("x", [], {"f": CaptionedFigure("", figure, {"gid": ["</script><!--<script>\x1b\n&"]})})
     data = hostile.partition("const TIPS = ")[2].partition(";\n")[0]
-    assert "<" not in data and json.loads(data) == {"gid": ["</script><!--<script>\\x1b\n&"]}
+    assert "<" not in data and json.loads(data) == {"f-gid": ["</script><!--<script>\\x1b\n&"]}
 
 
 def test_commands_beside_a_network_retrain_and_export_it(tmp_path):
