@@ -1,18 +1,15 @@
 """Torch-Pruning (Fang et al., CVPR 2023) applied to a trained GhostNet: the pruner that transplants are compared with.
 
-It removes channels, with all that depends on them, and keeps the weights of the others. Cheap operations are shown to
-it as the depthwise convolutions that they are at s = 2, and turned back, so that a pruned network is timed as the same
-graph as any other.
+It removes the channels of least weight, with all that depends on them, and keeps the others' weights. Cheap operations
+are shown to it as the depthwise convolutions that they are at s = 2, and turned back, so that a pruned network is timed
+as the same kind of graph as any other.
 """
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ghostnet import GhostNet
@@ -22,23 +19,8 @@ from search.data.datasets import Data
 from search.recipes.schema import Training
 from search.training.evaluate import accuracy, recalibrate
 
-TAYLOR_IMAGES = 500  # whose loss says what a channel is worth, anew in each step
 STEPS = 50  # from the whole parent to `MOST` of each layer's channels gone, or to the smallest size asked for
 MOST = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """How Torch-Pruning ranks channels: by which importance, and over all layers or in each."""
-
-    importance: str
-    over_all: bool
-
-    def __str__(self) -> str:
-        return f"{self.importance}, {'over all layers' if self.over_all else 'in each layer'}"
-
-
-SETTINGS = [Setting(*each) for each in product(("magnitude", "taylor"), (False, True))]
 
 
 class Pruner:
@@ -57,17 +39,14 @@ class Pruner:
         """A network's accuracy on the search split."""
         return accuracy(net, self.data, self.data.search)
 
-    def best_setting(self, sizes: Sequence[int]) -> Setting:
-        """The setting whose networks of these multiply-adds are, not trained further, the most accurate on the search
-        split on average."""
+    def best(self, sizes: Sequence[int]) -> tuple[list[GhostNet], bool]:
+        """The networks of these multiply-adds whose channels compete over all layers, or in each: what is, not trained
+        further, the more accurate on average on the search split; and whether it is over all layers."""
+        both = [(self.prune(sizes, over_all), over_all) for over_all in (False, True)]
+        whole = [each for each in both if len(each[0]) == len(sizes)]
+        return max(whole, key=lambda each: sum(map(self.start, each[0])))
 
-        def worth(setting: Setting) -> float:
-            nets = self.prune(sizes, setting)
-            return sum(map(self.start, nets)) / len(nets) if len(nets) == len(sizes) else 0.0
-
-        return max(SETTINGS, key=worth)
-
-    def prune(self, sizes: Sequence[int], setting: Setting) -> list[GhostNet]:
+    def prune(self, sizes: Sequence[int], over_all: bool) -> list[GhostNet]:
         """Step by step, and copied where it first has no more than so many multiply-adds; norms are estimated again.
 
         Args:
@@ -76,15 +55,11 @@ class Pruner:
         import torch_pruning as tp  # the extra `study`
 
         net = with_depthwise_convolutions(copy.deepcopy(self.parent))
-        importances = {
-            "magnitude": tp.importance.GroupMagnitudeImportance,
-            "taylor": tp.importance.GroupTaylorImportance,
-        }
         pruner = tp.pruner.BasePruner(
             net,
             torch.zeros(1, *self.shape),
-            importance=importances[setting.importance](),
-            global_pruning=setting.over_all,
+            importance=tp.importance.GroupMagnitudeImportance(),
+            global_pruning=over_all,
             pruning_ratio=MOST,
             max_pruning_ratio=MOST,
             iterative_steps=STEPS,
@@ -92,20 +67,13 @@ class Pruner:
         )
         pruned: list[GhostNet] = []
         for _ in range(STEPS):
-            if setting.importance == "taylor":
-                self._fill_gradients(net)
             pruner.step()
-            net.zero_grad()
             while len(pruned) < len(sizes) and count(net, self.shape).macs <= sizes[len(pruned)]:
                 pruned.append(with_cheap_convolutions(copy.deepcopy(net)))
                 recalibrate(pruned[-1], self.data, self.config)
             if len(pruned) == len(sizes):
                 break
         return pruned
-
-    def _fill_gradients(self, net: nn.Module) -> None:
-        images, labels = self.data.calibration.images[:TAYLOR_IMAGES], self.data.calibration.labels[:TAYLOR_IMAGES]
-        F.cross_entropy(net(self.data.normalise(images)), labels).backward()
 
 
 def with_depthwise_convolutions(net: GhostNet) -> GhostNet:

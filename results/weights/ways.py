@@ -12,10 +12,12 @@ parent is GhostBench's, GhostNet 1.3x trained on the same images. `--part pruned
 
 import argparse
 import pickle
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -52,6 +54,7 @@ RESULT, PAGE = "ways.json", "ways.md"
 CPU = torch.device("cpu")
 BUDGET = "1.2M"  # multiply-adds
 CHOSEN = 4
+PRUNED = "pruned to "  # and the width whose multiply-adds it has
 EPOCHS, LONG_EPOCHS, GROWN_EPOCHS = 10, 40, 25
 TRANSPLANTS, INHERITED, TRAINED = 150, 600, 36  # trials: as many as fit about the same CPU time
 PAIRS = 10  # random networks
@@ -75,21 +78,19 @@ class TimeIsOver(Exception):
     """No further step begins."""
 
 
-@dataclass
 class CpuClock:
-    """CPU seconds of this process by step, kept in a file: what a step took before it was killed counts, too.
+    """CPU seconds of this process by step, kept in a file: what a step took before it was killed counts, too; what is
+    finished counts no more when it is read again.
 
     Args:
         until: `time.time()` after which no step begins.
     """
 
-    file: Path
-    until: float
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.file.exists():
-            self.seconds = read_json(self.file)
+    def __init__(self, file: Path, until: float) -> None:
+        self.file, self.until = file, until
+        known = read_json(file) if file.exists() else {"seconds": {}, "finished": []}
+        self.seconds: dict[str, float] = known["seconds"]
+        self.finished: list[str] = known["finished"]
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -98,17 +99,22 @@ class CpuClock:
         Raises:
             TimeIsOver: it may not begin.
         """
+        if name in self.finished:
+            yield
+            return
         if time.time() > self.until:
             raise TimeIsOver
         begun = time.process_time()
         try:
             yield
+            self.finished.append(name)
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - begun
-            write_json(self.file, self.seconds)
+            write_json(self.file, {"seconds": self.seconds, "finished": self.finished})
 
     @property
     def total(self) -> float:
+        """Seconds of all steps."""
         return sum(self.seconds.values())
 
 
@@ -228,8 +234,8 @@ def pruned(study: Study) -> Way:
     largest_first = sorted(sizes, key=lambda name: -sizes[name])
     with study.clock.step("prune"):
         most = [sizes[name] for name in largest_first]
-        setting = pruner.best_setting(most)
-        nets = dict(zip(largest_first, pruner.prune(most, setting), strict=True))
+        best, over_all = pruner.best(most)
+    nets = dict(zip(largest_first, best, strict=True))
     networks = []
     for name in sizes:
         net = nets[name]
@@ -248,16 +254,18 @@ def pruned(study: Study) -> Way:
                     identity={},
                     seed=study.seed,
                     device=CPU,
-                    title=f"pruned to {name}",
+                    title=PRUNED + name,
                 )
                 write_bytes(file, to_bytes(net))
             tested = accuracy(net, study.data, study.data.test)
         write_bytes(study.out / name / "net.pickle", pickle.dumps(net.eval()))
         costs = count(net, shape(study, net))
-        networks.append(
-            Network(name=f"pruned to {name}", macs=costs.macs, params=costs.params, start=start, accuracy=tested)
-        )
-    return Way(cpu_seconds=study.clock.total, networks=networks, notes=str(setting))
+        networks.append(Network(name=PRUNED + name, macs=costs.macs, params=costs.params, start=start, accuracy=tested))
+    return Way(
+        cpu_seconds=study.clock.total,
+        networks=networks,
+        notes="channels compete " + ("over all layers" if over_all else "in each layer"),
+    )
 
 
 def elastic(study: Study) -> Way:
@@ -333,27 +341,29 @@ def shape(study: Study, net: GhostNet) -> tuple[int, int, int]:
 
 
 def measured(study: Study, content: Ways, folder: Path) -> Ways:
-    """With the latency of all final networks of a seed, timed side by side on the table's runtime.
+    """With the latency of all final networks of a seed and of GhostNet's widths, timed side by side on the table's
+    runtime.
 
     Args:
         folder: of the seed.
     """
-    setting = LatencyTable.load(study.table_file).setting
+    setting, seed = LatencyTable.load(study.table_file).setting, str(study.seed)
     run = runtime(setting.runtime, setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
-    nets: dict[str, GhostNet] = {}
-    mine = {way: rows[str(study.seed)] for way, rows in content.ways.items() if str(study.seed) in rows}
+    classes, channels = study.data.num_classes, study.data.in_chs
+    nets: dict[str, GhostNet] = {arch.id: GhostNet(arch, classes, channels).eval() for arch in study.family.values()}
+    mine = {way: rows[seed] for way, rows in content.ways.items() if seed in rows}
     for way, row in mine.items():
         for network in row.networks:
-            if network.code:
-                arch = study.space.decode(np.array(network.code))
-                nets[network.arch or ""] = GhostNet(arch, study.data.num_classes, study.data.in_chs).eval()
+            if network.arch and network.code:
+                nets[network.arch] = GhostNet(study.space.decode(np.array(network.code)), classes, channels).eval()
             else:
-                name = network.name.removeprefix("pruned to ")
+                name = network.name.removeprefix(PRUNED)
                 nets[network.name] = pickle.loads((folder / way / name / "net.pickle").read_bytes())
     times = measure(run, {name: (net, shape(study, net)) for name, net in nets.items()}, seed=study.seed)
     for way, row in mine.items():
         networks = [n.model_copy(update={"measured_ms": times[n.arch or n.name]}) for n in row.networks]
-        content.ways[way][str(study.seed)] = row.model_copy(update={"networks": networks})
+        content.ways[way][seed] = row.model_copy(update={"networks": networks})
+    content.scales[seed] = family_scale({width: times[study.space.uniform(width).id] for width in FAMILY_MS})
     return content
 
 
@@ -405,6 +415,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     until = time.time() + 60 * arguments.minutes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clock counts
     torch.set_num_threads(1)
     space = parse_space(load_recipe("cifar10-small").space)
     content, data = opened(arguments, space)

@@ -80,6 +80,7 @@ class Ways(Record):
     schema_: Literal["ghostnas.ways/1"] = Field(default="ghostnas.ways/1", alias="schema")
     parent: Parent
     table: Table
+    scales: dict[Seed, float] = Field(default_factory=dict)  # what brings measured milliseconds to the issue's
     ways: dict[str, dict[Seed, Way]] = Field(default_factory=dict)
     pairs: dict[Seed, list[Pair]] = Field(default_factory=dict)
 
@@ -93,16 +94,13 @@ def family_scale(ms: Mapping[float, float]) -> float:
 def points(content: Ways, way: str, seed: Seed) -> list[Point] | None:
     """(milliseconds on the issue's scale, test accuracy) of a way's networks; None where their latency isn't known.
 
-    As measured, and scaled by the family that was measured beside them; where that is not done yet, as predicted.
+    As measured, scaled by the family that was measured beside them; where that is not done yet, as predicted.
     """
-    row = content.ways[way][seed]
-    family = content.ways.get("family", {}).get(seed)
-    known = [n.measured_ms for n in family.networks] if family else []
-    if known and all(known) and all(n.measured_ms for n in row.networks):
-        scale = family_scale(dict(zip(FAMILY_MS, known, strict=True)))  # type: ignore[arg-type]
-        return [(scale * n.measured_ms, n.accuracy) for n in row.networks if n.measured_ms]
-    if all(n.predicted_ms for n in row.networks):
-        return [(content.table.scale * n.predicted_ms, n.accuracy) for n in row.networks if n.predicted_ms]
+    networks, scale = content.ways[way][seed].networks, content.scales.get(seed)
+    if scale and all(n.measured_ms for n in networks):
+        return [(scale * n.measured_ms, n.accuracy) for n in networks if n.measured_ms]
+    if all(n.predicted_ms for n in networks):
+        return [(content.table.scale * n.predicted_ms, n.accuracy) for n in networks if n.predicted_ms]
     return None
 
 

@@ -59,17 +59,14 @@ def test_a_pruned_network_is_compared_with_those_that_are_no_slower(summary):
 
 def test_measured_latencies_are_scaled_by_the_family_beside_them_and_predicted_ones_by_the_table(summary):
     family = [network(summary, f"{w}x", 0.6, predicted_ms=1.0) for w in summary.FAMILY_MS]
-    pruned = [network(summary, "pruned", 0.5)]
+    pruned = [network(summary, "pruned", 0.5, measured_ms=0.3)]
     known = study(summary, family=family, pruned=pruned)
     assert summary.points(known, "family", "0") == [(0.5, 0.6)] * 4
-    assert summary.points(known, "pruned", "0") is None
-    family = [
-        each.model_copy(update={"measured_ms": 3 * ms})
-        for each, ms in zip(family, summary.FAMILY_MS.values(), strict=True)
-    ]
-    known = study(summary, family=family, pruned=[pruned[0].model_copy(update={"measured_ms": 0.3})])
-    assert [ms for ms, _ in summary.points(known, "family", "0")] == pytest.approx(list(summary.FAMILY_MS.values()))
+    assert summary.points(known, "pruned", "0") is None  # not beside the family yet
+    scale = summary.family_scale({width: 3 * ms for width, ms in summary.FAMILY_MS.items()})
+    known = known.model_copy(update={"scales": {"0": scale}})
     assert summary.points(known, "pruned", "0")[0] == pytest.approx((0.1, 0.5))
+    assert summary.points(known, "family", "0") == [(0.5, 0.6)] * 4
 
 
 def test_the_page_says_what_is_met_and_what_is_not(summary):
