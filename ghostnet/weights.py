@@ -170,16 +170,16 @@ def fit_state(net: GhostNet, state: State, order: Order | None = None, ignore: S
     state |= {k: v for k, v in own.items() if k.endswith("num_batches_tracked") and k not in state}
     if own.keys() == state.keys() and (order or _order(net.arch, state)) == "grouped":
         state = from_grouped(net.arch, state)
-    differ = [f"lacks {name}" for name in own if name not in state]
-    differ += [f"has {name[:80]!r}, which the network doesn't" for name in state if name not in own]
+    differ = [f"it lacks {name}" for name in own if name not in state]
+    differ += [f"it has {name[:80]!r}, which the network doesn't" for name in state if name not in own]
     differ += [
-        f"{name} is {list(state[name].shape)} where the network's is {list(tensor.shape)}"
+        f"its {name} is {list(state[name].shape)} where the network's is {list(tensor.shape)}"
         for name, tensor in own.items()
         if name in state and state[name].shape != tensor.shape
     ]
     if differ:
         more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise WeightsError(f"not weights of architecture {net.arch.id}: it " + "; ".join(differ[:3]) + more)
+        raise WeightsError(f"not weights of architecture {net.arch.id}: " + "; ".join(differ[:3]) + more)
     return state
 
 
