@@ -49,7 +49,7 @@ def measure_fidelity(
 
     Args:
         count: networks that are trained fully, spread over multiply-adds.
-        epochs: others than the recipe's.
+        epochs: others than the recipe's, and than its `min_steps`.
         seeds: full trainings of each network.
         bins: stretches of like multiply-adds.
         recipe: how they are trained: its `[retrain]` part; None: by data.
@@ -60,9 +60,9 @@ def measure_fidelity(
         UserError: a supernet or trials that don't fit, or a folder that holds another study.
     """
     supernet, out, space = Path(supernet), Path(out), read_metadata(Path(supernet))[1]
-    config = load_recipe(recipe or default_recipe(data.name)).retrain.model_copy(
-        update={"epochs": epochs} if epochs else {}
-    )
+    config = load_recipe(recipe or default_recipe(data.name)).retrain
+    if epochs:
+        config = config.with_epochs(epochs)
     chosen = _front_networks(Path(trials), space, front) if trials else []
     check_data(supernet, data)
     study = study_ranking(

@@ -59,7 +59,7 @@ def train_supernet(
         kind: another than the recipe's. A transplanted one is one trained GhostNet, the parent, that every network is
             fitted to; an elastic one shares its weights.
         parent: a transplanted one's: a checkpoint, a folder or timm:NAME; None trains the space's widest.
-        epochs: others than the recipe's.
+        epochs: others than the recipe's, and than its `min_steps`.
         minutes: a time box for what is still to do.
         workers, address: processes of Ray's, and the cluster that they are on; None: this machine.
 
@@ -69,7 +69,7 @@ def train_supernet(
     """
     config, out = supernet_part(load_recipe(recipe or default_recipe(data.name)).supernet, kind, parent), Path(out)
     if epochs:
-        config = config.model_copy(update={"epochs": epochs})
+        config = config.with_epochs(epochs)
     fitted, seconds = space_for(space, data.num_classes, data.in_chs), _seconds(minutes)
     if workers > 1 or address:
         written = side_by_side.train_supernet(
@@ -114,7 +114,7 @@ def retrain_network(
     Args:
         arch: an architecture, its file or folder, or a name such as `ghostnet-1.0`.
         recipe: whose `[retrain]` part it is: a name of ours or a .toml file; None: by data.
-        epochs: others than the recipe's.
+        epochs: others than the recipe's, and than its `min_steps`.
         init: a supernet's or a network's folder whose weights it begins with; None: fresh ones.
         teacher: who is learned from, too: `supernet:FOLDER`, `network:FOLDER`, `timm:NAME`, or `none`; None: the
             parent, where it begins as a transplant.
@@ -132,7 +132,7 @@ def retrain_network(
     )
     config, _ = load_retraining(recipe or default_recipe(data.name))
     if epochs:
-        config = config.model_copy(update={"epochs": epochs})
+        config = config.with_epochs(epochs)
     records = train_all(
         [Job(name=out.name, arch=arch, seed=seed, out=out)],
         data,

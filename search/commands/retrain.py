@@ -35,7 +35,9 @@ def retrain(
             "--recipe", help="digits, cifar10, cifar10-fast, finetune, imagenet, imagenet-timm, or a .toml (by data)."
         ),
     ] = None,
-    epochs: Annotated[float | None, typer.Option("--epochs", min=0.01, help="Others than the recipe's.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option("--epochs", min=0.01, help="Others than the recipe's, however few steps.")
+    ] = None,
     lr: Annotated[float | None, typer.Option("--lr", min=1e-9, help="Another rate than the recipe's.")] = None,
     seed: Seed = 0,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Several, such as 0,1,2: mean and spread.")] = None,
@@ -70,7 +72,8 @@ def retrain(
 
     named = _archs_by_name(archs)
     config, limit = load_retraining(recipe or default_recipe(data))
-    config = config.model_copy(update={key: value for key, value in (("epochs", epochs), ("lr", lr)) if value})
+    config = config.with_epochs(epochs) if epochs else config
+    config = config.model_copy(update={"lr": lr}) if lr else config
     seed_list = _seeds(seeds) if seeds else [seed]
     sources.check_data_name(data)
     if init and not init.exists():

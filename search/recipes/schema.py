@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -145,7 +145,11 @@ class Training(_Model):
 
     def shortened(self, epochs: float) -> "Training":
         """One network's training for so many epochs, however few steps these have."""
-        return self.alone().model_copy(update={"epochs": epochs, "min_steps": 0})
+        return self.alone().with_epochs(epochs)
+
+    def with_epochs(self, epochs: float) -> Self:
+        """The same training for so many epochs, however few steps these have."""
+        return self.model_copy(update={"epochs": epochs, "min_steps": 0})
 
 
 class ParentTraining(Training):
