@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from ghostnet.arch import Arch
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
-from ghostnet.parent import load_parent
 from ghostnet.transplant import Transplants
 from search.data.datasets import SplitSizes, split_sizes
 from search.engine.budgets import parse_windows
@@ -29,7 +28,7 @@ from search.training.distributed import best_device
 from search.training.loop import autocast_dtype
 from search.training.metadata import space_for
 from search.training.optimizer import create_optimizer
-from search.training.supernets import shown_at, widest
+from search.training.supernets import given_parent, widest
 from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
@@ -87,11 +86,10 @@ class _Estimator:
     def parent(self) -> tuple[Arch, bool]:
         """The architecture of a transplanted supernet's parent, and whether it is trained."""
         config = self.recipe.supernet
-        if not isinstance(config, ParentTraining) or not config.parent:
+        if not isinstance(config, ParentTraining) or (given := given_parent(self.space, config)) is None:
             return widest(self.space), True
-        given = load_parent(config.parent)
         fits = (given.num_classes, given.in_chs) == (self.sizes.num_classes, self.sizes.in_chs)
-        return shown_at(given.arch, self.space), bool(config.tune) or not fits
+        return given.arch, bool(config.tune) or not fits
 
     def step_seconds(self, arch: Arch, config: Training) -> float:
         """Of one step on one network, timed on fewer images where a batch takes long."""

@@ -14,7 +14,7 @@ from search.files import check_writable, read_json, write_json
 from search.folders import is_empty, locked
 from search.identity import check_same
 from search.latency.runtimes import runtime
-from search.recipes.schema import Recipe
+from search.recipes.schema import ParentTraining, Recipe
 from search.run_folder.estimate import ESTIMATE
 from search.run_folder.run import RUN, SCHEMA, recorded_recipe
 from search.terminal import say
@@ -71,11 +71,14 @@ def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "R
     elif not is_empty(out, but=(ESTIMATE,)):
         raise UserError(f"{out} is not empty and holds no run")
     from search.pipeline.current_run import Run
+    from search.training.supernets import given_parent
 
     run = Run(recipe, out, minutes)
     run.set_threads()
     if not run.done("train"):
-        _ = run.data  # what can't be loaded is said before anything is written
+        _ = run.data  # what can't be loaded, or fitted to, is said before anything is written
+        if isinstance(recipe.supernet, ParentTraining):
+            given_parent(run.space, recipe.supernet)
     write_json(out / RUN, recorded)
     return run
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ghostnet.arch import Arch
+from ghostnet.network import GhostNet
 from ghostnet.parent import load_parent
 from ghostnet.weights import to_bytes
 from search.data.datasets import Data
@@ -70,24 +71,17 @@ def train_parent(
     Raises:
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
     """
-    arch, parent = widest(space), None
+    parent = given_parent(space, config)
+    arch = parent.arch if parent else widest(space)
     trainable: full.Trainable = "all"
-    if config.tune == "head" and not config.parent:
-        raise UserError("a parent whose classifier alone is trained is given: `tune` = 'head' goes with `parent`")
-    if config.parent:
-        parent = load_parent(config.parent)
-        arch, fits = (
-            shown_at(parent.arch, space),
-            (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs),
-        )
-        check_parent(arch, space, config.parent)
+    if parent and config.parent:
+        fits = (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs)
         trainable = "head" if config.tune == "head" else "none" if fits and not config.tune else "all"
         if not fits:
             new_head = torch.Generator().manual_seed(seed)
             classes, channels = data.num_classes, data.in_chs
             parent = load_parent(config.parent, num_classes=classes, in_chs=channels, generator=new_head)
-    if parent is not None:
-        parent.arch = arch
+            parent.arch = arch
     what = {"space": space.id, "kind": "transplant", "images": config.images}
     what |= {"parent": None if parent is None else digest(sha256(to_bytes(parent)).hexdigest())}
     identity = training_identity(what, data, config.model_copy(update={"parent": None}), seed)
@@ -129,6 +123,23 @@ def train_parent(
         }
         write_json(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
         return metadata
+
+
+def given_parent(space: Space, config: ParentTraining) -> GhostNet | None:
+    """The parent that a recipe names, at the resolution at which it is trained in a space; None where it names none.
+
+    Raises:
+        UserError: the space's networks can't be fitted to it, or there is none to train the classifier of.
+        WeightsError: it can't be had.
+    """
+    if not config.parent:
+        if config.tune == "head":
+            raise UserError("a parent whose classifier alone is trained is given: `tune` = 'head' goes with `parent`")
+        return None
+    parent = load_parent(config.parent)
+    parent.arch = shown_at(parent.arch, space)
+    check_parent(parent.arch, space, config.parent)
+    return parent
 
 
 def widest(space: Space) -> Arch:

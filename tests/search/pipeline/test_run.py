@@ -13,12 +13,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from ghostnet import GhostNet
+from ghostnet.weights import WeightsError, save_weights
 from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline import run, stages
+from search.pipeline.estimate import estimate
 from search.pipeline.stages import MACS_TOLERANCE
-from search.recipes.schema import parse_recipe
+from search.recipes.schema import ParentTraining, parse_recipe
 from search.run_folder.run import PRODUCTS, recorded_recipe
+from spaces import named_space
 from tests.search.command_line import ghostnas, kill, start
 from tests.search.data.test_datasets import parquet_folder
 from tests.search.test_folders import held
@@ -169,6 +173,25 @@ def test_a_run_is_told_from_others_by_what_it_is(tmp_path):
             pass
     with held(tmp_path / "out") as pid, pytest.raises(UserError, match=f"out is in use by process {pid}"):
         opened(there).__enter__()
+
+
+def test_a_parent_that_cant_be_one_is_refused_before_anything_is_written(tmp_path):
+    net = GhostNet(named_space("cifar").uniform(0.25), num_classes=10, in_chs=1)
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/arch.json").write_text(net.arch.to_json())
+    save_weights(net, tmp_path / "net/weights.safetensors")
+    recipe, out = parse_recipe(RECIPE, "small"), tmp_path / "out"
+    for update, message in (
+        ({"parent": str(tmp_path / "net")}, "net can't be the parent of space digits: strides"),
+        ({"parent": str(tmp_path / "none.pth")}, "none.pth"),
+        ({"tune": "head"}, "`tune` = 'head' goes with `parent`"),
+    ):
+        changed = recipe.model_copy(update={"supernet": ParentTraining(epochs=1.0, **update)})
+        with pytest.raises((UserError, WeightsError), match=message), run.open_run(changed, out, False, None):
+            pass
+        assert not out.exists() or not [path for path in out.iterdir() if not path.name.startswith(".")]
+        with pytest.raises((UserError, WeightsError), match=message):
+            estimate(changed)
 
 
 def bare(path: Path) -> list[dict]:
