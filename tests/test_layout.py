@@ -35,7 +35,8 @@ LAZY_PLACES = {
 }
 # Packages of others that take long to load or may be missing.
 LATE_PACKAGES = {
-    *("ai_edge_litert", "executorch", "flatbuffers", "nni", "onnxruntime", "openvino", "ray", "tensorboard"),
+    *("ai_edge_litert", "ai_edge_quantizer", "executorch", "flatbuffers", "nni", "onnxruntime", "openvino", "ray"),
+    "tensorboard",
     *("importlib", "scipy", "sklearn", "timm", "torch", "torchvision"),
 }
 

@@ -31,7 +31,7 @@ def export(
     `ghostnas export verify FOLDER` proves an export again, here or on another machine.
     """
     from search.data import names as sources
-    from search.export.formats import check_formats
+    from search.export.formats import check_formats, needs_images
     from spaces.find import find_arch
 
     network, formats = find_arch(arch), [name.strip() for name in to.split(",")]
@@ -41,7 +41,7 @@ def export(
     if data:
         sources.check_data_name(data)
     check_output(out, False, "manifest.json")
-    loaded = _images(data, weights, network.resolution, must=data is not None or "onnx-int8" in formats)
+    loaded = _images(data, weights, network.resolution, must=data is not None or needs_images(formats) is not None)
     manifest = api.export_network(arch, out, formats, weights=weights, data=loaded, timed=latency)
     print_result(manifest.model_dump(mode="json", by_alias=True), f"{', '.join(manifest.files)}: {out}", as_json)
 

@@ -12,6 +12,7 @@ from ghostnet.weights import load_network, read_weights
 from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.export.export import HeldOut, Timer, export
+from search.export.formats import needs_images
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.time_networks import measure_sessions
 
@@ -37,14 +38,14 @@ def export_trained(
         timed: whether each file is timed here, on one thread, an image at a time.
 
     Raises:
-        UserError: weights of another architecture, data of other classes or channels, onnx-int8 without data, or what
-            `search.export.export` refuses.
+        UserError: weights of another architecture, data of other classes or channels, an int8 format without data, or
+            what `search.export.export` refuses.
     """
     net = load_network(arch, weights)
     if (arch_id := read_weights(weights)[1].get("arch", arch.id)) != arch.id:  # equal shapes, another stride or size
         raise UserError(f"{weights} has the weights of architecture {arch_id}, not of {arch.id}")
-    if data is None and "onnx-int8" in formats:
-        raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
+    if data is None and (fitted := needs_images(formats)):
+        raise UserError(f"{fitted} is fitted to calibration images: --data names the data set that they come from")
     held_out = held_out_of(net, data) if data else None
     side = net.arch.resolution
     images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, net.in_chs, side, side)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from search.graphs.onnx_builder import INPUT
+from search.graphs.onnx_builder import INPUT, OUTPUT
 
 IDENTIFIER = b"TFL3"
+SIGNATURE = "serving_default"  # as converters call a model's only one
 VERSION = 3
 NAMES = {
     "Add": "ADD",
@@ -130,11 +131,18 @@ class TfliteBuilder:
             subgraphs=[graph],
             description="ghostnas",
             buffers=self.buffers,
+            signatureDefs=[self._signature(output)],
             metadata=[self.schema.MetadataT(name, self._text(text)) for name, text in self.metadata.items()],
         )
         packed = flatbuffers.Builder(1 << 20)
         packed.Finish(model.Pack(packed), IDENTIFIER)
         return bytes(packed.Output())
+
+    def _signature(self, output: str) -> Any:
+        """The names by which programs call the network."""
+        ends = ((INPUT, self.index[INPUT]), (OUTPUT, self.index[output]))
+        inputs, outputs = ([self.schema.TensorMapT(name=name, tensorIndex=index)] for name, index in ends)
+        return self.schema.SignatureDefT(inputs=inputs, outputs=outputs, signatureKey=SIGNATURE, subgraphIndex=0)
 
     def _text(self, text: str) -> int:
         """The number of a buffer with a text in it."""
@@ -182,6 +190,19 @@ class TfliteBuilder:
             else:
                 kept.append(operator)
         self.operators = kept
+        self._drop_unused()
+
+    def _drop_unused(self) -> None:
+        """Forgets the tensors that no operation has, and numbers the others anew."""
+        ends = [operator.inputs + operator.outputs for operator in self.operators]
+        used = sorted({self.index[INPUT]}.union(*ends))
+        number = {old: new for new, old in enumerate(used)}
+        self.tensors = [self.tensors[old] for old in used]
+        self.index = {name: number[old] for name, old in self.index.items() if old in number}
+        for operator in self.operators:
+            operator.inputs, operator.outputs = (
+                [number[x] for x in each] for each in (operator.inputs, operator.outputs)
+            )
 
     def _fusible(self, operator: Any) -> bool:
         plain = operator is not None and self.codes[operator.opcodeIndex] in FUSED

@@ -57,6 +57,7 @@ class _Entry:
     module: str
     package: str = "torch"
     extra: str = ""
+    fitted: bool = False  # to calibration images
 
 
 FORMATS = {
@@ -67,7 +68,8 @@ FORMATS = {
     "litert": _Entry("litert_file", "ai_edge_litert", "litert"),
     "executorch": _Entry("executorch_pte", "executorch", "executorch"),
     "ncnn": _Entry("ncnn_files", "pnnx", "ncnn"),
-    "onnx-int8": _Entry("onnx_int8"),
+    "onnx-int8": _Entry("onnx_int8", fitted=True),
+    "litert-int8": _Entry("litert_int8", "ai_edge_quantizer", "litert-int8", fitted=True),
     "hub": _Entry("hub_folder"),
 }
 
@@ -82,6 +84,11 @@ def check_formats(names: list[str]) -> None:
         if names.count(name) > 1:
             raise UserError(f"a format is named once, but {name!r} is there {names.count(name)} times")
         extras.check_extra(FORMATS[name].package, FORMATS[name].extra)
+
+
+def needs_images(names: list[str]) -> str | None:
+    """The first of these formats that is fitted to calibration images."""
+    return next((name for name in names if FORMATS[name].fitted), None)
 
 
 def get(name: str) -> Format:

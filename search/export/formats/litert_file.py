@@ -19,18 +19,32 @@ PACKAGES = ("ai-edge-litert",)
 EXACT = True
 METADATA = "ghostnas"  # the name of the buffer with the labels, as JSON
 FREE = {"ADD", "MUL", "CONCATENATION", "MEAN", "RESHAPE", "PAD", "SLICE", "GATHER", "RELU"}
+FREE |= {"QUANTIZE", "DEQUANTIZE"}
 
 
 def write(source: Source, folder: Path) -> None:
-    net = source.net
-    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
-    content = to_tflite(net, shape, 1, LiteRt.lowerings["float32"], {METADATA: json.dumps(labels_and_pixels(source))})
-    write_bytes(folder / FILES[0], content)
+    write_bytes(folder / FILES[0], float32_model(source))
 
 
 def load_session(folder: Path) -> Session:
+    return open_session(folder / FILES[0])
+
+
+def macs(folder: Path) -> int | None:
+    return count(folder / FILES[0])
+
+
+def float32_model(source: Source) -> bytes:
+    """The network as a LiteRT model."""
+    net = source.net
+    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
+    return to_tflite(net, shape, 1, LiteRt.lowerings["float32"], {METADATA: json.dumps(labels_and_pixels(source))})
+
+
+def open_session(path: Path) -> Session:
+    """A LiteRT file with float32 at both ends, in LiteRT's interpreter on one thread."""
     extras.import_extra("ai_edge_litert.interpreter", "litert")
-    run = LiteRt(1).load(read_bytes(folder / FILES[0]))
+    run = LiteRt(1).load(read_bytes(path))
 
     def session(images: np.ndarray) -> np.ndarray:
         return np.concatenate([run(images[k : k + 1]).copy() for k in range(len(images))])
@@ -38,12 +52,14 @@ def load_session(folder: Path) -> Session:
     return session
 
 
-def macs(folder: Path) -> int | None:
-    """Raises:
-    NotImplementedError: an operation that is not known here; it is not counted as nothing.
+def count(path: Path) -> int:
+    """Multiply-adds for one image.
+
+    Raises:
+        NotImplementedError: an operation that is not known here; it is not counted as nothing.
     """
     schema = extras.import_extra("ai_edge_litert.schema_py_generated", "litert")
-    model = schema.ModelT.InitFromPackedBuf(read_bytes(folder / FILES[0]))
+    model = schema.ModelT.InitFromPackedBuf(read_bytes(path))
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     kinds = [names[code.builtinCode] for code in model.operatorCodes]
     graph = model.subgraphs[0]

@@ -89,6 +89,41 @@ def test_files_that_are_sent_alone_say_what_they_take_and_give(net, tmp_path):
         assert {key: carried[key] for key in wanted} == wanted and carried["arch"] == net.arch.id
 
 
+@pytest.mark.skipif("litert-int8" not in HERE, reason="no ai_edge_quantizer here")
+def test_a_quantised_litert_file_computes_in_int8_and_is_close_to_the_network(net, tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    images = torch.randn(60, 3, 15, 15, generator=torch.Generator().manual_seed(2))
+    estimate_norms(net, [images])
+    metadata = {"classes": [*"abcde"]}
+    export(net, tmp_path / "out", ["litert", "litert-int8"], images[:16], metadata, held_out=held_out(images))
+    sessions = [known.get(name).load_session(tmp_path / "out") for name in ("litert", "litert-int8")]
+    exact, rounded = (session(images.numpy()) for session in sessions)
+    assert 0 < ((rounded - exact) ** 2).mean() < 0.1 * exact.var()
+    models = {
+        name: schema.ModelT.InitFromPackedBuf((tmp_path / "out" / f"model{name}.tflite").read_bytes())
+        for name in ("", ".int8")
+    }
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    for name, model in models.items():
+        graph, kinds = model.subgraphs[0], [names[code.builtinCode] for code in model.operatorCodes]
+        used = {x for operator in graph.operators for x in (*operator.inputs, *operator.outputs)}
+        assert used == set(range(len(graph.tensors))), "no tensor that nothing has"
+        (signature,) = model.signatureDefs
+        assert (signature.inputs[0].name, signature.outputs[0].name) == (b"input", b"output")
+        convs = [operator for operator in graph.operators if "CONV_2D" in kinds[operator.opcodeIndex]]
+        types = {tuple(graph.tensors[x].type for x in operator.inputs) for operator in convs}
+        kind = schema.TensorType
+        assert types == ({(kind.INT8, kind.INT8, kind.INT32)} if name else {(kind.FLOAT32,) * 3})
+        for operator in convs if name else ():  # a scale for each channel
+            weight = graph.tensors[operator.inputs[1]]
+            assert len(weight.quantization.scale) == graph.tensors[operator.outputs[0]].shape[-1]
+        ends = (*graph.inputs, *graph.outputs)
+        assert {graph.tensors[x].type for x in ends} == {kind.FLOAT32}
+        (entry,) = [each for each in model.metadata if each.name == b"ghostnas"]
+        assert json.loads(bytes(model.buffers[entry.buffer].data))["labels"] == [*"abcde"]
+
+
 def test_a_folder_is_verified_again_from_its_files_alone(exported, tmp_path):
     _, folder, manifest = exported
     result = verify(shutil.copytree(folder, tmp_path / "copy"))
@@ -372,6 +407,9 @@ def test_formats_that_are_unknown_or_not_installed_are_refused(net, tmp_path, mo
         export(net, tmp_path, ["onnx", "onnx"], NONE, {})
     with pytest.raises(UserError, match="calibration images: --data"):
         export(net, tmp_path, ["onnx-int8"], NONE, {})
+    if "litert-int8" in HERE:
+        with pytest.raises(UserError, match="litert-int8 is fitted to calibration images: --data"):
+            export(net, tmp_path, ["litert-int8"], NONE, {})
     monkeypatch.setattr("search.extras.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"openvino is not installed: pip install 'ghostnas\[openvino\]'"):
         export(net, tmp_path, ["openvino"], NONE, {})
