@@ -85,7 +85,7 @@ def search(
     from typing import get_args
 
     from search.data import names as sources
-    from search.engine.budgets import parse_milliseconds, parse_windows
+    from search.engine.budgets import parse_milliseconds
     from search.engine.choose import check_ways
     from search.engine.custom import load_objective
     from search.pipeline.search_problem import check_search
@@ -118,9 +118,6 @@ def search(
         raise UserError("--recipe says how networks are trained: it goes with --evaluate tuned:E or trained:E")
     if evaluate != "inherited" and fidelity:
         raise UserError(f"--fidelity corrects inherited accuracy: it doesn't go with --evaluate {evaluate}")
-    parse_windows(flops_budget)
-    parse_windows(params_budget, "params")
-    parse_windows(memory_budget, "memory")
     if choose:
         check_ways(choose)
     own = [load_objective(path) for path in objective or []]

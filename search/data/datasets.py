@@ -153,6 +153,12 @@ class SplitSizes:
     num_classes: int
     in_chs: int
 
+    def bytes_in_memory(self, resolution: int) -> int:
+        """Of decoded images, once the data set is loaded; not of those that are decoded whenever they are needed."""
+        each = self.in_chs * resolution**2
+        whole = [count for count in (self.train, self.test) if count * each <= IN_MEMORY]
+        return each * sum((*whole, self.calibration, self.search))
+
 
 def split_sizes(name: str, limit: int | None = None) -> SplitSizes:
     """What `load` will give, without decoding or downloading an image.

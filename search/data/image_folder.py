@@ -11,7 +11,7 @@ from search.data.images import ImageSource
 from search.data.labels import check_names, check_same
 from search.data.paths import SUFFIXES, class_folders, is_hidden, test_folder, training_folder, walk
 from search.errors import UserError
-from search.progress import say
+from search.terminal import say
 
 Labelled = tuple[tuple[ImageSource, ...], Tensor]
 

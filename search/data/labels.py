@@ -9,7 +9,7 @@ from pyarrow import compute, types
 from torch import Tensor
 
 from search.errors import UserError
-from search.progress import say
+from search.terminal import say
 
 MAX_CLASSES = 100_000  # ImageNet-21k has 21,843
 # Images that a data set needs at the least: a fifth of those for training ranks networks, a tenth is for norms.

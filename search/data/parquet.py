@@ -17,7 +17,7 @@ from search.data.labels import check_names, check_same, resolve
 from search.data.paths import TEST_PARTS, parquet_files
 from search.errors import UserError
 from search.files import parse_json
-from search.progress import say
+from search.terminal import say
 
 IMAGES, LABELS = ("image", "img"), ("label", "labels", "fine_label")  # names of the columns
 REPEATS, LEAST_BYTES = 16, 1 << 22  # how often equal images may stand in a file, and where that begins to count

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from search.engine.objectives import Columns, LatencyObjective
 from search.errors import UserError
+from search.recipes.schema import Search
 from spaces.population import Window
 from spaces.quantities import Quantity
 from spaces.space import Codes, Space, SpaceError
@@ -85,6 +86,22 @@ def parse_windows(text: str | None, quantity: Quantity = "macs", value_bytes: in
     """
     parts = [part.strip() for part in text.split(",")] if text is not None else []
     return {part: Window.parse(part, quantity, value_bytes) for part in parts}
+
+
+def parse_counts(config: Search, value_bytes: int = 4) -> dict[Quantity, dict[str, Window]]:
+    """A recipe's budgets on what can be counted, by quantity: windows by their text; none where there is no budget.
+
+    Args:
+        value_bytes: of an activation, for the whole batch.
+
+    Raises:
+        SpaceError: one of them is none.
+    """
+    return {
+        "macs": parse_windows(config.flops_budget),
+        "params": parse_windows(config.params_budget, "params"),
+        "memory": parse_windows(config.memory_budget, "memory", value_bytes),
+    }
 
 
 def parse_milliseconds(text: str | None) -> dict[str, float]:

@@ -20,7 +20,7 @@ from ghostnet.cost import cost
 from ghostnet.network import GhostNet
 from ghostnet.transplant import Transplants
 from search.data.datasets import SplitSizes, split_sizes
-from search.engine.budgets import parse_windows
+from search.engine.budgets import parse_counts
 from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, Recipe, SupernetTraining, Training
 from search.run_folder.estimate import Estimate, StageEstimate
@@ -61,15 +61,14 @@ def estimate(recipe: Recipe) -> Estimate:
 class _Estimator:
     def __init__(self, recipe: Recipe, space: Space, sizes: SplitSizes, device: torch.device) -> None:
         self.recipe, self.space, self.sizes, self.device = recipe, space, sizes, device
-        self.windows = list(parse_windows(recipe.search.flops_budget).values())
-        side = space.resolution_choices[-1]
-        self.held = min(sizes.in_chs * side**2 * sum((sizes.train, sizes.search, sizes.calibration, sizes.test)), 2**31)
+        self.windows = list(parse_counts(recipe.search)["macs"].values())
 
     @property
     def memory(self) -> int:
         """The images in memory, and the most that this process ever had."""
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return self.held + (most if sys.platform == "darwin" else 1024 * most)
+        most *= 1 if sys.platform == "darwin" else 1024
+        return self.sizes.bytes_in_memory(self.space.resolution_choices[-1]) + most
 
     def macs(self, arch: Arch) -> int:
         return cost(arch, self.sizes.num_classes, self.sizes.in_chs).macs

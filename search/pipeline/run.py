@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ghostnet.memory import value_bytes
 from search.data import names as sources
-from search.engine.budgets import parse_milliseconds, parse_windows
+from search.engine.budgets import parse_counts, parse_milliseconds
 from search.errors import UserError
 from search.files import check_writable, read_json, write_json
 from search.folders import is_empty, locked
@@ -35,10 +35,9 @@ def check(recipe: Recipe) -> None:
     sources.check_data_name(recipe.data)
     space, config = parse_space(recipe.space), recipe.search
     each = value_bytes(recipe.latency.batch, recipe.latency.dtype)
-    windows = [*parse_windows(config.flops_budget).values(), *parse_windows(config.params_budget, "params").values()]
-    windows += parse_windows(config.memory_budget, "memory", each).values()
-    for window in windows:
-        window.check(space)
+    for windows in parse_counts(config, each).values():
+        for window in windows.values():
+            window.check(space)
     parse_milliseconds(config.latency_budget)
     runtime(recipe.latency.runtime, recipe.latency.threads, recipe.latency.dtype)
     for width in recipe.retrain.baseline_widths:

@@ -10,7 +10,7 @@ from ghostnet.memory import value_bytes
 from search.accuracy.predictor import AccuracyCorrection
 from search.accuracy.study import NORMS
 from search.engine import budgets
-from search.engine.budgets import LatencyBudget, Within, parse_milliseconds, parse_windows
+from search.engine.budgets import LatencyBudget, Within, parse_counts, parse_milliseconds
 from search.engine.objectives import ACCURACY, MACS, PARAMS, LatencyObjective, Objective, Tabulated
 from search.engine.optuna_study import open_storage
 from search.engine.problem import Problem
@@ -79,9 +79,10 @@ def build_problem(
         }
         for name, predict, text in zip(names, predictors, texts, strict=False)
     ]
-    flops = {label: Within(window) for label, window in parse_windows(config.flops_budget).items()}
-    params = {f"{label} params": Within(w) for label, w in parse_windows(config.params_budget, "params").items()}
-    memory = {f"{label} memory": Within(w) for label, w in parse_windows(config.memory_budget, "memory", size).items()}
+    flops, params, memory = (
+        {label if quantity == "macs" else f"{label} {quantity}": Within(window) for label, window in windows.items()}
+        for quantity, windows in parse_counts(config, size).items()
+    )
     also: list[Objective] = [latency for name, latency in latencies.items() if name not in wanted]
     also += [sizes["memory"]] if memory and "memory" not in wanted else []
     problem = Problem(

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.transforms import Bbox
 
-from search.engine.budgets import parse_milliseconds, parse_windows
+from search.engine.budgets import parse_counts, parse_milliseconds
 from search.engine.front import front
 from search.engine.problem import Trial
 from search.figures.style import (
@@ -51,7 +51,7 @@ def by_macs(summary: Summary) -> CaptionedFigure:
     """The same networks against multiply-adds, with the budget."""
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "macs", 1e-6, "macs")
-        windows = parse_windows(summary.recipe.search.flops_budget if summary.recipe else None).values()
+        windows = parse_counts(summary.recipe.search)["macs"].values() if summary.recipe else []
         bounds = sorted({bound for window in windows for bound in (window.low, window.high)} - {0})
         _budgets(axes, {format_count(bound): bound / 1e6 for bound in bounds})
         axes.set(xlabel="multiply-adds (millions)", ylabel="accuracy on the search split (%)")
