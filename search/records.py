@@ -1,5 +1,6 @@
-"""What is in the files that this package writes, as types: one reader for all of them, one error where a file breaks a
-rule. Each type stands beside its writer; names from files that become names of files or folders have a type here.
+"""What is in the files that this package writes, as types: one reader and one writer for all of them, one error where a
+file breaks a rule. Each type stands beside its writer; names from files that become names of files or folders have a
+type here.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from search.errors import UserError
-from search.files import read_json
+from search.files import read_json, write_json
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -90,6 +91,17 @@ def parse_record(kind: type[R], value: Any, source: str) -> R:
         return kind.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise UserError(f"{source}: {first_error(error)}") from None
+
+
+def record_json(record: BaseModel) -> dict[str, Any]:
+    """A record as JSON has it: the fields that were given, by their keys; the schema first."""
+    content = record.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return {key: content[key] for key in ("schema",) if key in content} | content
+
+
+def write_record(path: Path, record: BaseModel) -> None:
+    """Writes a record to a JSON file, completely or not at all."""
+    write_json(path, record_json(record))
 
 
 def brief(value: Any) -> str:

@@ -27,6 +27,7 @@ MOST_BYTES = 1 << 20  # of a file with a space
 MOST_UNITS = 2_000_000  # of a space's tables: some minutes to make, 16 MB each
 KEYS = {FILE_KEYS.get(field.name, field.name): field.name for field in fields(Space)}  # a file's key: the field
 NEEDED = tuple(field.name for field in fields(Space) if field.default is MISSING and field.name != "name")
+SpaceRecord = str | Mapping[str, object]  # a space as files have it: a preset's name, or its whole table
 
 
 def load_space(name: str | Path) -> Space:
@@ -56,7 +57,7 @@ def load_space(name: str | Path) -> Space:
         raise SpaceError(f"{path}: {error}") from None
 
 
-def space_to_dict(space: Space) -> str | dict[str, Any]:
+def space_to_dict(space: Space) -> SpaceRecord:
     """A space as files have it: a preset's name (which leaves out the data's classes and channels), or its whole
     table."""
     for name, preset in PRESETS.items():

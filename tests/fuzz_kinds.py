@@ -29,7 +29,7 @@ from search.accuracy.ghostbench import (
     save_ghostbench,
 )
 from search.accuracy.predictor import AccuracyCorrection
-from search.accuracy.study import NORMS, read_inherited, read_study
+from search.accuracy.study import NORMS, StudyNetwork, read_inherited, read_study
 from search.accuracy.study import SCHEMA as STUDY
 from search.accuracy.unit_losses import IMAGES, UnitLossFile, read_losses
 from search.data.datasets import load_data
@@ -51,7 +51,7 @@ from search.latency.timing.device import this_device
 from search.pipeline.current_run import Run
 from search.pipeline.stages import networks
 from search.recipes import schema as recipes
-from search.records import read_record
+from search.records import read_record, record_json
 from search.report import fidelity as fidelity_page
 from search.report.summary import rows, summarise
 from search.run_folder.estimate import ESTIMATE, Estimate, StageEstimate, read_estimate, write_estimate
@@ -264,7 +264,7 @@ def made_up_study(supernet_id: str) -> dict:
         row = {"arch": SPACE.decode(code).id, "code": code.tolist(), "kind": "spread", "macs": known.macs}
         row |= {"params": known.params, "inherited": inherited, "trained": trained, "trained_by_seed": [trained]}
         nets.append(row | {"trained_on_search": trained})
-    agreement = ranking_study.agreement(nets, 3, 500, 0)
+    agreement = record_json(ranking_study.agreement([StudyNetwork(**row) for row in nets], 3, 500, 0))
     corrected = {"kendall_tau": 0.9, "tau_within_bins": 0.8, "error": 0.01}
     about = {"space": "digits", "space_id": SPACE.id, "supernet_id": supernet_id, "data": "digits", "seed": 0}
     about |= {"training_images": 1000, "test_images": 500, "search_images": 300, "training": {"epochs": 3.0}}
@@ -382,7 +382,7 @@ def hub_config(folder: Path) -> tuple[Path, Read]:
     there.mkdir()
     (there / "arch.json").write_text(net.arch.to_json())
     save_weights(net, there / "model.safetensors")
-    config = timm_config(net, {"mean": [0.5], "std": [0.25], "classes": [*"0123456789"]})
+    config = timm_config(net, mean=[0.5], std=[0.25], classes=[*"0123456789"])
     (there / "config.json").write_text(json.dumps(config))
     return there / "config.json", lambda: hub_folder.macs(folder)
 

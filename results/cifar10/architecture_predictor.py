@@ -9,16 +9,24 @@ and seeds. From the repository's root, after the study's run; it resumes:
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from ghostnet.arch import Arch
 from ghostnet.weights import load_network
-from search.accuracy.predictor import FEATURES, AccuracyCorrection, features, fit_ridge, training_points
+from search.accuracy.predictor import (
+    FEATURES,
+    AccuracyCorrection,
+    TrainingPoint,
+    features,
+    fit_ridge,
+    training_points,
+)
+from search.accuracy.study import read_study
 from search.engine.backends import backend
 from search.engine.choose import choose_by_budget
 from search.engine.log import TrialLog
@@ -40,8 +48,8 @@ HERE = Path(__file__).parent
 class ArchitecturePredictor:
     """Accuracy expected after training, without a look at the network's weights."""
 
-    def __init__(self, correction: AccuracyCorrection, rows: list[dict[str, Any]]) -> None:
-        x, y = training_points(correction.space, rows)
+    def __init__(self, correction: AccuracyCorrection, networks: Sequence[TrainingPoint]) -> None:
+        x, y = training_points(correction.space, networks)
         self.space, self.model = correction.space, fit_ridge(x[:, 1:], y)
         assert FEATURES[0] == "inherited accuracy"
 
@@ -53,9 +61,9 @@ def search(run: Run, folder: Path) -> SearchOutcome:
     """The study's search, each accuracy by the law."""
     config, seed = run.recipe.search, run.recipe.seed
     tables = [run.out / TABLE]
-    law = ArchitecturePredictor(
-        AccuracyCorrection.load(run.out / FIDELITY, run.out / SUPERNET), read_json(run.out / FIDELITY)["networks"]
-    )
+    correction = AccuracyCorrection.load(run.out / FIDELITY, run.out / SUPERNET)
+    networks = read_study(run.out / FIDELITY).networks
+    law = ArchitecturePredictor(correction, [TrainingPoint.from_study(network) for network in networks])
     problem = build_problem(run.out / SUPERNET, tables, config)
     about = header(run.out / SUPERNET, tables, run.data.name, config, problem, seed)
     plan = SearchPlan(trials=config.trials, sampler=config.sampler, population=config.population, seed=seed)

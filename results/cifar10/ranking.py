@@ -1,6 +1,6 @@
 """Was the supernet right, its correction, and was it needed?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,14 @@ import numpy as np
 from comparison import interval, resampled, tightest, volume, volume_interval
 
 from search import bootstrap
-from search.accuracy.predictor import AccuracyCorrection, leave_one_out, leave_one_out_predictions, training_points
+from search.accuracy.predictor import (
+    AccuracyCorrection,
+    TrainingPoint,
+    leave_one_out,
+    leave_one_out_predictions,
+    training_points,
+)
+from search.accuracy.study import StudyNetwork, read_study
 from search.engine.budgets import parse_windows
 from search.engine.front import hypervolume
 from search.files import read_json
@@ -50,31 +57,31 @@ def full_training_study(summary: Summary) -> dict[str, Any] | None:
     file = summary.folder / FIDELITY
     if not file.exists() or summary.predict is None:
         return None
-    study = read_json(file)
-    rows = study["networks"]
-    first = [row for row in rows if row["kind"] == "front"]
-    latency = summary.predict(np.array([row["code"] for row in first])).latency_ms if first else []
-    even = [row for row in rows if row["kind"] == "spread"]
+    study = read_study(file)
+    rows = study.networks
+    first = [row for row in rows if row.kind == "front"]
+    latency = summary.predict(np.array([row.code for row in first])).latency_ms if first else []
+    even = [row for row in rows if row.kind == "spread"]
     correct = AccuracyCorrection.load(file, summary.folder / SUPERNET)
     chosen = [n for n in summary.networks if n.chosen]
     corner = 1.05 * max([*(n.predicted_ms or 0.0 for n in chosen), *latency])
-    alone = [{"accuracy": r["trained"], "latency_ms": ms} for r, ms in zip(first, latency, strict=True)]
+    alone = [{"accuracy": r.trained, "latency_ms": ms} for r, ms in zip(first, latency, strict=True)]
     now = [{"accuracy": n.accuracy, "latency_ms": n.predicted_ms} for n in chosen]
-    tested = [n for n in summary.networks if n.inherited is not None and n.arch.id not in {row["arch"] for row in rows}]
+    tested = [n for n in summary.networks if n.inherited is not None and n.arch.id not in {row.arch for row in rows}]
     predicted = [correct(n.arch, n.inherited or 0.0) for n in tested]
     trained = [n.accuracy for n in tested]
     return {
         "networks": len(rows),
-        "kendall_tau": study["kendall_tau"],
-        "tau_within_bins": study["tau_within_bins"],
-        "macs_tau": study["macs_tau"],
+        "kendall_tau": study.kendall_tau,
+        "tau_within_bins": study.tau_within_bins,
+        "macs_tau": study.macs_tau,
         "spread": len(even),
-        "kendall_tau_of_the_spread": rank([row["inherited"] for row in even], [row["trained"] for row in even]),
-        "corrected_by_the_others": study["corrected"],
+        "kendall_tau_of_the_spread": rank([row.inherited for row in even], [row.trained for row in even]),
+        "corrected_by_the_others": study.corrected and study.corrected.model_dump(),
         "left_out_error": errors(summary.space, rows),
         "effects": correct.effects,
         "trained_less_inherited": {
-            kind: float(np.mean([row["trained"] - row["inherited"] for row in rows if row["kind"] == kind]))
+            kind: float(np.mean([row.trained - row.inherited for row in rows if row.kind == kind]))
             for kind in ("spread", "front")
         },
         "later": {
@@ -92,36 +99,38 @@ def full_training_study(summary: Summary) -> dict[str, Any] | None:
         },
         "points_over_the_supernet_alone": {n.name: over_first(n, first, latency, summary) for n in chosen},
         "first_front": [
-            {key: row[key] for key in ("arch", "macs", "params", "inherited", "trained")} | {"predicted_ms": float(ms)}
+            {key: getattr(row, key) for key in ("arch", "macs", "params", "inherited", "trained")}
+            | {"predicted_ms": float(ms)}
             for row, ms in zip(first, latency, strict=True)
         ],
     }
 
 
 def over_first(
-    n: TrainedNetwork, first: list[dict[str, Any]], latency: Iterable[float], summary: Summary
+    n: TrainedNetwork, first: Sequence[StudyNetwork], latency: Iterable[float], summary: Summary
 ) -> float | None:
     """Points of a found network over the best that the supernet alone chose within its budget and its latency."""
     budgets = summary.recipe["search"]["flops_budget"]
     most = parse_windows(budgets)[tightest(n, budgets)].high
     within = [
-        row["trained"]
+        row.trained
         for row, ms in zip(first, latency, strict=True)
-        if row["macs"] <= most and ms <= (n.predicted_ms or 0.0)
+        if row.macs <= most and ms <= (n.predicted_ms or 0.0)
     ]
     return 100 * (n.accuracy - max(within)) if within else None
 
 
-def errors(space: Space, rows: list[dict[str, Any]]) -> dict[str, float]:
+def errors(space: Space, rows: Sequence[StudyNetwork]) -> dict[str, float]:
     """The correction's mean error on networks that are left out in turn, as it is and with other terms."""
-    x, y = training_points(space, rows)
-    tested = np.array([row["trained"] for row in rows])
-    archs = [space.decode(np.array(row["code"])) for row in rows]
+    points = [TrainingPoint.from_study(row) for row in rows]
+    x, y = training_points(space, points)
+    tested = np.array([row.trained for row in rows])
+    archs = [space.decode(np.array(row.code)) for row in rows]
     share_of_se = [[float(np.mean([block.se_ratio > 0 for block in arch.blocks]))] for arch in archs]
     predicted = {
         "as_it_is": leave_one_out_predictions(x, y),
-        "without_the_widths": leave_one_out(space, rows, without="mean log width"),
-        "without_inherited": leave_one_out(space, rows, without="inherited accuracy"),
+        "without_the_widths": leave_one_out(space, points, without="mean log width"),
+        "without_inherited": leave_one_out(space, points, without="inherited accuracy"),
         "with_se": leave_one_out_predictions(np.hstack([x, share_of_se]), y),
     }
     return {name: float(np.abs(each - tested).mean()) for name, each in predicted.items()}

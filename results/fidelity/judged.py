@@ -13,8 +13,9 @@ from make import SUPERNETS, opened, planned
 from ghostnet.arch import Arch
 from search.data.datasets import Data, resized
 from search.files import read_json, write_json
-from search.training.elastic import SUPERNET_FILE, load_inherited
+from search.training.elastic import load_inherited
 from search.training.evaluate import InheritedAccuracy
+from search.training.records import SUPERNET_FILE
 
 HERE = Path(__file__).parent
 

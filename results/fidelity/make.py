@@ -28,11 +28,13 @@ from unscaled import UnscaledPerRatioSupernet, UnscaledSupernet
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
 from search.accuracy.ranking_study import PLAN, RESULT, agreement, fidelity, study_networks, trainings
+from search.accuracy.study import StudyNetwork
 from search.data.datasets import Data, Split, load_data
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipes.schema import SupernetTraining, Training
-from search.training.elastic import SUPERNET_FILE, load_inherited, space_for, train_supernet
-from search.training.retrain import TRAINED_FILE as NETWORK_CARD
+from search.records import record_json
+from search.training.elastic import load_inherited, read_metadata, space_for, train_supernet
+from search.training.records import SUPERNET_FILE, TRAINED_FILE
 from search.training.retrain import retrain
 from spaces.space import Space
 
@@ -126,8 +128,8 @@ def trained_before(archs: dict[str, Arch], arguments: argparse.Namespace) -> Non
             continue
         jobs = trainings(row["arch"], archs[row["arch"]], arguments.work / "networks" / row["arch"], SEED, 99)
         for job, accuracy in zip(jobs, row.get("trained_by_seed", [row["trained"]]), strict=False):
-            if not (job.out / NETWORK_CARD).exists():
-                write_json(job.out / NETWORK_CARD, {"config": config, "seed": job.seed, "test_accuracy": accuracy})
+            if not (job.out / TRAINED_FILE).exists():
+                write_json(job.out / TRAINED_FILE, {"config": config, "seed": job.seed, "test_accuracy": accuracy})
 
 
 def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
@@ -160,11 +162,11 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
             device=torch.device(arguments.device),
             trained=arguments.work / "networks",
         )
-        trained = read_json(folder / SUPERNET_FILE)["training"]
+        trained = record_json(read_metadata(folder)[0].training)
         evaluate = load_inherited(folder, its_data, kind)
         evaluate.supernet.to(arguments.device)
         ends = {"largest": evaluate(space.largest), "smallest": evaluate(space.smallest)}
-        studies[name] = {"about": about, "supernet": trained | ends, **result.model_dump(mode="json", by_alias=True)}
+        studies[name] = {"about": about, "supernet": trained | ends, **record_json(result)}
         write_json(arguments.out / name / RESULT, studies[name])
         write_page(read_study(arguments.out / name / RESULT), arguments.out / name)
     write_text(arguments.out / "README.md", page(studies, {name: each[0] for name, each in SUPERNETS.items()}, space))
@@ -177,9 +179,10 @@ def ranked_anew(study: dict[str, Any], archs: dict[str, Arch], arguments: argpar
         jobs = trainings(
             row["arch"], archs[row["arch"]], arguments.work / "networks" / row["arch"], SEED, arguments.seeds
         )
-        by_seed = [read_json(job.out / NETWORK_CARD)["test_accuracy"] for job in jobs]
+        by_seed = [read_json(job.out / TRAINED_FILE)["test_accuracy"] for job in jobs]
         rows.append(row | {"trained": float(np.mean(by_seed)), "trained_by_seed": by_seed})
-    return study | {"seeds": arguments.seeds, **agreement(rows, 4, study["test_images"], SEED), "networks": rows}
+    ranking = agreement([StudyNetwork.model_validate(row) for row in rows], 4, study["test_images"], SEED)
+    return study | {"seeds": arguments.seeds, **record_json(ranking), "networks": rows}
 
 
 def main() -> None:

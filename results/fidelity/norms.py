@@ -56,7 +56,7 @@ def alone(space: Space, data: Data, name: str, work: Path) -> Iterator[dict[str,
             metadata = retrain(arch, data, ALONE, out, seed=seed, device=CPU)
             net, row = (
                 load_network(arch, out / WEIGHTS),
-                {"width": width, "seed": seed, "running": metadata["test_accuracy"]},
+                {"width": width, "seed": seed, "running": metadata.test_accuracy},
             )
             for way in WAYS:
                 again = copy.deepcopy(net)

@@ -1,12 +1,14 @@
 """The fidelity study's page: all supernets side by side, and what the experiments beside them found."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau
 
-from search.accuracy.ranking_study import agreement
+from search.accuracy.ranking_study import RankedNetwork, agreement
+from search.accuracy.study import Agreement
 from search.bootstrap import interval
 from search.files import read_json
 from spaces.space import Space
@@ -27,7 +29,7 @@ def page(study: dict[str, Any], about: dict[str, str], space: Space) -> str:
         rows.append(
             f"| [{name}]({name}/fidelity.md) | {about[name]} | {cost} | {ends} | {spread} | {ranged(r, 'kendall_tau')} "
             f"| {'' if name == 'short' else over(r, study['short'])} | {ranged(r, 'tau_within_bins')} "
-            f"| {100 * r['mean_regret']:.2f} |"
+            f"| {100 * r.mean_regret:.2f} |"
         )
     first = next(iter(study.values()))
     return PAGE.format(
@@ -91,12 +93,12 @@ def norms_in_supernets(found: dict[str, Any]) -> str:
     rows = []
     for row in read_json(HERE / "norms.json")["supernets"]:
         for way in ("clean", "augmented"):
-            nets = [net | {"inherited": row[way][net["arch"]]} for net in found["networks"]]
+            nets = ranked(found["networks"], row[way])
             r = agreement(nets, 4, found["test_images"], SEED)
-            mean = 100 * np.mean([net["inherited"] for net in nets])
+            mean = 100 * np.mean([net.inherited for net in nets])
             rows.append(
                 f"| {row['seed']} | {way} | {mean:.1f}% | {ranged(r, 'kendall_tau')} | {ranged(r, 'tau_within_bins')} "
-                f"| {100 * r['mean_regret']:.2f} |"
+                f"| {100 * r.mean_regret:.2f} |"
             )
     return "\n".join(rows)
 
@@ -123,12 +125,12 @@ def tuned(study: dict[str, Any]) -> str:
     }
     rows = []
     for name, accuracies in content["accuracy"].items():
-        nets = [row | {"inherited": accuracies[row["arch"]]} for row in study["networks"]]
+        nets = ranked(study["networks"], accuracies)
         r = agreement(nets, 4, study["test_images"], SEED)
-        values = 100 * np.array([net["inherited"] for net in nets])
+        values = 100 * np.array([net.inherited for net in nets])
         rows.append(
             f"| {names[name]} | {values.min():.1f}% to {values.max():.1f}% | {ranged(r, 'kendall_tau')} "
-            f"| {ranged(r, 'tau_within_bins')} | {100 * r['mean_regret']:.2f} |"
+            f"| {ranged(r, 'tau_within_bins')} | {100 * r.mean_regret:.2f} |"
         )
     return "\n".join(rows)
 
@@ -151,20 +153,34 @@ def judged(study: dict[str, Any]) -> str:
     """Rows of what `judged.py` found, beside the accuracies of the same networks."""
     rows = []
     for name, losses in read_json(HERE / "judged.json")["loss"].items():
-        nets = [row | {"inherited": -losses[row["arch"]]} for row in study[name]["networks"]]
+        nets = ranked(study[name]["networks"], {arch: -loss for arch, loss in losses.items()})
         r, by_accuracy = agreement(nets, 4, study[name]["test_images"], SEED), study[name]
         rows.append(
             f"| `{name}` | {by_accuracy['kendall_tau']:.2f} | {ranged(r, 'kendall_tau')} "
             f"| {by_accuracy['tau_within_bins']:.2f} | {ranged(r, 'tau_within_bins')} "
-            f"| {100 * by_accuracy['mean_regret']:.2f} | {100 * r['mean_regret']:.2f} |"
+            f"| {100 * by_accuracy['mean_regret']:.2f} | {100 * r.mean_regret:.2f} |"
         )
     return "\n".join(rows)
 
 
-def ranged(result: dict[str, Any], key: str) -> str:
+def ranked(networks: list[dict[str, Any]], scores: Mapping[str, float]) -> list[RankedNetwork]:
+    """Published networks, with other scores by their ids than what a supernet said of them."""
+    return [
+        RankedNetwork(
+            macs=net["macs"],
+            inherited=scores[net["arch"]],
+            trained=net["trained"],
+            trained_by_seed=net.get("trained_by_seed", ()),
+        )
+        for net in networks
+    ]
+
+
+def ranged(result: Agreement | dict[str, Any], key: str) -> str:
     """A figure with its interval."""
-    low, high = result[f"{key}_95"]
-    return f"{result[key]:.2f} ({low:.2f} to {high:.2f})"
+    values = result if isinstance(result, dict) else result.model_dump()
+    low, high = values[f"{key}_95"]
+    return f"{values[key]:.2f} ({low:.2f} to {high:.2f})"
 
 
 PAGE = """# Does the supernet rank networks as full training does?

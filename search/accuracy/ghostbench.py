@@ -24,7 +24,7 @@ from ghostnet.arch import Arch
 from search.errors import UserError
 from search.files import write_text
 from search.records import ArchId, Count, Milliseconds, Record, Seconds, Share, read_record
-from spaces.custom import parse_space
+from spaces.custom import SpaceRecord, parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
 from spaces.tables import macs_table, params_table
@@ -106,7 +106,7 @@ class BenchmarkFile(Record):
     """
 
     schema_: Literal["ghostnas.ghostbench/1"] = Field(default=SCHEMA, alias="schema")
-    space: str | dict[str, Any]
+    space: SpaceRecord
     data: str
     fingerprint: str
     training_images: Annotated[int, Field(ge=1)]

@@ -5,7 +5,7 @@ errs it errs alike on like networks (it flatters those that every step trains, s
 few full trainings take much of the error away, all the more if some are of networks that it would choose.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
-from search.accuracy.study import NORMS, read_study
+from search.accuracy.study import NORMS, StudyNetwork, read_study
 from search.errors import UserError
 from search.records import brief
 from search.training.metadata import read_metadata, supernet_id
@@ -28,7 +28,25 @@ if TYPE_CHECKING:  # torch is loaded by whoever evaluates
 LEAST = 8  # networks to fit on
 FEATURES = ("inherited accuracy", "log multiply-adds", "log parameters", "mean log width", "share of no ghosts")
 Floats = NDArray[np.float64]
-Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPoint:
+    """What a correction is fitted on: a network's code, its accuracy with the supernet's weights, and after full
+    training; both on the search split, as the test split is for the end."""
+
+    code: Sequence[int]
+    inherited: float
+    trained_on_search: float
+
+    @classmethod
+    def from_study(cls, network: StudyNetwork) -> "TrainingPoint":
+        """Raises:
+        ValueError: the study did not test it on the search split.
+        """
+        if network.trained_on_search is None or network.code is None:
+            raise ValueError(f"it has not tested network {network.arch} on the search split")
+        return cls(code=network.code, inherited=network.inherited, trained_on_search=network.trained_on_search)
 
 
 def features(space: Space, arch: Arch, inherited: float) -> list[float]:
@@ -53,13 +71,13 @@ def fit_ridge(x: Floats, y: Floats) -> Any:
     return make_pipeline(StandardScaler(), BayesianRidge()).fit(x, y)
 
 
-def leave_one_out(space: Space, rows: Sequence[Row], without: str | None = None) -> Floats:
-    """[n] the correction's prediction for each row's network if it is fitted on all others, for an unbiased error.
+def leave_one_out(space: Space, networks: Sequence[TrainingPoint], without: str | None = None) -> Floats:
+    """[n] the correction's prediction for each network if it is fitted on all others, for an unbiased error.
 
     Args:
         without: one of `FEATURES` that it shall lack.
     """
-    x, y = training_points(space, rows)
+    x, y = training_points(space, networks)
     return leave_one_out_predictions(x[:, [name != without for name in FEATURES]], y)
 
 
@@ -69,10 +87,10 @@ def leave_one_out_predictions(x: Floats, y: Floats) -> Floats:
     return np.array([fit_ridge(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
 
 
-def training_points(space: Space, rows: Sequence[Row]) -> tuple[Floats, Floats]:
+def training_points(space: Space, networks: Sequence[TrainingPoint]) -> tuple[Floats, Floats]:
     """What a correction is fitted on: `features` [n, k], and accuracies on the search split after training [n]."""
-    x = [features(space, space.decode(np.array(row["code"])), row["inherited"]) for row in rows]
-    return np.array(x), np.array([row["trained_on_search"] for row in rows])
+    x = [features(space, space.decode(np.array(each.code)), each.inherited) for each in networks]
+    return np.array(x), np.array([each.trained_on_search for each in networks])
 
 
 @dataclass(frozen=True)
@@ -83,14 +101,9 @@ class AccuracyCorrection:
     model: Any
 
     @classmethod
-    def fit(cls, space: Space, rows: Sequence[Row]) -> "AccuracyCorrection":
-        """From networks that were trained.
-
-        Args:
-            rows: `code`, `inherited`, and `trained_on_search`: accuracy on the search split after full training, as the
-                test split is for the end.
-        """
-        return cls(space, fit_ridge(*training_points(space, rows)))
+    def fit(cls, space: Space, networks: Sequence[TrainingPoint]) -> "AccuracyCorrection":
+        """From networks that were trained."""
+        return cls(space, fit_ridge(*training_points(space, networks)))
 
     @classmethod
     def load(cls, file: Path, supernet: Path) -> "AccuracyCorrection":
@@ -111,15 +124,15 @@ class AccuracyCorrection:
             raise UserError(f"{file} is of another supernet ({recorded_id}) than {supernet} ({asked})")
         if len(networks) < LEAST:
             raise UserError(f"a correction wants {LEAST} trained networks or more, {file} has {len(networks)}")
-        for network in networks:
-            if network.trained_on_search is None or network.code is None:
-                raise UserError(
-                    f"{file} is no fidelity study that a correction can go by, for it has not tested network "
-                    f"{network.arch} on the search split: `ghostnas fidelity` makes one, and keeps the networks it "
-                    "trained"
-                )
         try:
-            return cls.fit(space, [network.model_dump() for network in networks])
+            trained = [TrainingPoint.from_study(network) for network in networks]
+        except ValueError as error:
+            raise UserError(
+                f"{file} is no fidelity study that a correction can go by, for {error}: `ghostnas fidelity` makes one, "
+                "and keeps the networks it trained"
+            ) from None
+        try:
+            return cls.fit(space, trained)
         except SpaceError as error:
             raise UserError(f"{file} is of another space than {supernet}: {error}") from None
 

@@ -10,7 +10,7 @@ accuracies on the search split.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -22,8 +22,19 @@ from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
 from ghostnet.weights import load_network
-from search.accuracy.predictor import LEAST, leave_one_out
-from search.accuracy.study import NORMS, SCHEMA, Study, read_inherited, read_plan
+from search.accuracy.predictor import LEAST, TrainingPoint, leave_one_out
+from search.accuracy.study import (
+    NORMS,
+    SCHEMA,
+    Agreement,
+    Bin,
+    Corrected,
+    Epochs,
+    Study,
+    StudyNetwork,
+    read_inherited,
+    read_plan,
+)
 from search.bootstrap import interval
 from search.data.datasets import Data
 from search.errors import UserError
@@ -33,10 +44,11 @@ from search.identity import Identity, check_same
 from search.progress import bar
 from search.rank_correlation import KendallTau, SpearmanRho
 from search.recipes.schema import Training
-from search.records import parse_record
+from search.records import write_record
 from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.metadata import read_finished
-from search.training.retrain import TRAINED_FILE, WEIGHTS, Job, retrain, retraining_identity
+from search.training.records import TRAINED_FILE, TrainedMetadata, read_trained
+from search.training.retrain import WEIGHTS, Job, retrain, retraining_identity
 from spaces.population import sample_evenly
 from spaces.space import Space
 from spaces.tables import costs
@@ -45,6 +57,16 @@ RECORD, PLAN, INHERITED, NETWORKS = "study.json", "plan.json", "inherited.jsonl"
 RESULT = "fidelity.json"
 REDRAWN = 200
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedNetwork:
+    """A network as it is ranked: `inherited` is any score, `trained` the accuracy that it is to rank."""
+
+    macs: int
+    inherited: float
+    trained: float
+    trained_by_seed: Sequence[float] = ()
 
 
 class ParallelWorkers(Protocol):
@@ -107,10 +129,8 @@ def fidelity(
         archs = study_networks(space, count, seed, out / PLAN, front)
         trained = trained or out / NETWORKS
         jobs = [job for name, arch in archs.items() for job in trainings(name, arch, trained / name, seed, seeds)]
-        records = {
-            job: read_finished(job.out / TRAINED_FILE, retraining_identity(job.arch, data, config, job.seed))
-            for job in jobs
-        }
+        identities = {job: retraining_identity(job.arch, data, config, job.seed) for job in jobs}
+        records = {job: read_finished(job.out / TRAINED_FILE, TrainedMetadata, identities[job]) for job in jobs}
         unknown = [(name, arch) for name, arch in archs.items() if name not in inherited]
         whole = inherited_accuracy() if unknown else None
         write_json(out / RECORD, identity)  # now that everything is there that it takes
@@ -125,14 +145,15 @@ def fidelity(
         waiting = [job for job in jobs if not records[job]]
         if parallel and waiting:
             parallel.retrain(waiting, config)
-            records |= {job: read_json(job.out / TRAINED_FILE) for job in waiting}
+            records |= {job: read_trained(job.out / TRAINED_FILE) for job in waiting}
         else:
             for k, job in enumerate(waiting, 1):
                 title = f"network {k} of {len(waiting)}"
                 records[job] = retrain(job.arch, data, config, job.out, seed=job.seed, device=device, title=title)
-        result = _result(space, data, config, archs, records, inherited, identity, seeds, bins, device)
-        write_json(out / RESULT, result)
-    return parse_record(Study, result, str(out / RESULT))
+        accuracies = {job: metadata.test_accuracy for job, metadata in records.items() if metadata}
+        study = _result(space, data, config, archs, accuracies, inherited, identity, seeds, bins, device)
+        write_record(out / RESULT, study)
+    return study
 
 
 def _record(out: Path) -> Any:
@@ -145,53 +166,61 @@ def _result(
     data: Data,
     config: Training,
     archs: Mapping[str, Arch],
-    records: Mapping[Job, Any],
+    tested: Mapping[Job, float],
     inherited: Mapping[str, float],
     identity: Identity,
     seeds: int,
     bins: int,
     device: torch.device,
-) -> dict[str, Any]:
+) -> Study:
     """The study's figures; with a supernet that is known, also accuracies on the search split."""
     supernet_id, seed, chosen = identity["supernet"], identity["seed"], set(identity["front"])
     accuracies: dict[str, list[float]] = {name: [] for name in archs}
     on_search: dict[str, list[float]] = {name: [] for name in archs}
-    for job, metadata in records.items():
-        accuracies[job.name].append(metadata["test_accuracy"])
+    for job, test_accuracy in tested.items():
+        accuracies[job.name].append(test_accuracy)
         if supernet_id:
             net = load_network(job.arch, job.out / WEIGHTS).to(device)
             on_search[job.name].append(accuracy(net, data, data.search, job.arch.resolution))
-    rows = [
-        {
-            "arch": name,
-            "code": space.encode(arch).tolist(),
-            "kind": "front" if name in chosen else "spread",
-            **asdict(costs(space, space.encode(arch))),
-            "inherited": inherited[name],
-            "trained": float(np.mean(accuracies[name])),
-            "trained_by_seed": accuracies[name],
-            "trained_on_search": float(np.mean(on_search[name])) if supernet_id else None,
-        }
-        for name, arch in archs.items()
-    ]
-    corrected = leave_one_out(space, rows) if supernet_id and len(rows) >= LEAST else None
-    return {
-        "schema": SCHEMA,
-        "norms": NORMS,
-        "space": space.name,
-        "space_id": space.id,
-        "supernet_id": supernet_id,
-        "data": data.name,
-        "training_images": len(data.train),
-        "test_images": len(data.test),
-        "search_images": len(data.search),
-        "training": config.alone().model_dump(mode="json"),
-        "seed": seed,
-        "seeds": seeds,
-        **agreement(rows, bins, len(data.test), seed),
-        "corrected": None if corrected is None else _corrected(rows, corrected, bins),
-        "networks": rows,
-    }
+    networks = []
+    for name, arch in archs.items():
+        code = space.encode(arch)
+        known = costs(space, code)
+        networks.append(
+            StudyNetwork(
+                arch=name,
+                code=code.tolist(),
+                kind="front" if name in chosen else "spread",
+                macs=known.macs,
+                params=known.params,
+                inherited=inherited[name],
+                trained=float(np.mean(accuracies[name])),
+                trained_by_seed=accuracies[name],
+                trained_on_search=float(np.mean(on_search[name])) if supernet_id else None,
+            )
+        )
+    corrected = None
+    if supernet_id and len(networks) >= LEAST:
+        predicted = leave_one_out(space, [TrainingPoint.from_study(network) for network in networks])
+        corrected = _corrected(networks, predicted, bins)
+    ranking = agreement(networks, bins, len(data.test), seed)
+    return Study(
+        **{name: getattr(ranking, name) for name in Agreement.model_fields},
+        schema=SCHEMA,
+        norms=NORMS,
+        space=space.name,
+        space_id=space.id,
+        supernet_id=supernet_id,
+        data=data.name,
+        training_images=len(data.train),
+        test_images=len(data.test),
+        search_images=len(data.search),
+        training=Epochs(**config.alone().model_dump(mode="json")),
+        seed=seed,
+        seeds=seeds,
+        corrected=corrected,
+        networks=networks,
+    )
 
 
 def study_networks(space: Space, count: int, seed: int, path: Path, front: Sequence[Arch] = ()) -> dict[str, Arch]:
@@ -222,15 +251,17 @@ def _evaluate(
         yield name, evaluate(arch)
 
 
-def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int) -> dict[str, Any]:
-    """How well `inherited` ranks `trained`, over all rows and within `bins` bins of like `macs`.
+def agreement(networks: Sequence[RankedNetwork | StudyNetwork], bins: int, test_images: int, seed: int) -> Agreement:
+    """How well `inherited` ranks `trained`, over all networks and within `bins` bins of like `macs`.
 
     `ceiling_tau` and `ceiling_within_bins` are what an estimator would reach that knew each network's expected
     accuracy: the measured ones scatter about it by their seeds, where there are several, and by the test images.
     `seed_tau` is the tau between two seeds' accuracies, all pairs' mean.
     """
-    rows = sorted(rows, key=lambda row: row["macs"])
-    x, y, macs = (np.array([row[key] for row in rows], dtype=float) for key in ("inherited", "trained", "macs"))
+    rows = sorted(networks, key=lambda row: row.macs)
+    x, y, macs = (
+        np.array([getattr(row, key) for row in rows], dtype=float) for key in ("inherited", "trained", "macs")
+    )
     group = np.arange(len(rows)) * bins // len(rows)
     rng = np.random.default_rng(seed)
 
@@ -240,50 +271,51 @@ def agreement(rows: list[dict[str, Any]], bins: int, test_images: int, seed: int
         return np.stack([np.nan_to_num(each(picks)) for each in correlations], -1)
 
     tau_95, spearman_95, within_95 = interval(statistics, len(rows), rng, vectorized=True).T.tolist()
-    expected, error = _expected_accuracies([row.get("trained_by_seed", [row["trained"]]) for row in rows], test_images)
+    by_seed = [list(row.trained_by_seed) or [row.trained] for row in rows]
+    expected, error = _expected_accuracies(by_seed, test_images)
     redrawn = rng.normal(expected, error, size=(REDRAWN, len(y)))
     per_bin = []
     for k in range(bins):
         inside = group == k
         pick = y[inside][x[inside].argmax()]
         per_bin.append(
-            {
-                "macs": [rows[i]["macs"] for i in (np.flatnonzero(inside)[0], np.flatnonzero(inside)[-1])],
-                "networks": int(inside.sum()),
-                **_rank(x[inside], y[inside]),
-                "regret": float(y[inside].max() - pick),
-                "regret_of_a_random_pick": float(y[inside].max() - y[inside].mean()),
-            }
+            Bin(
+                macs=[rows[i].macs for i in (np.flatnonzero(inside)[0], np.flatnonzero(inside)[-1])],
+                networks=int(inside.sum()),
+                kendall_tau=_tau(x[inside], y[inside]),
+                spearman=_rho(x[inside], y[inside]),
+                regret=float(y[inside].max() - pick),
+                regret_of_a_random_pick=float(y[inside].max() - y[inside].mean()),
+            )
         )
-    overall = _rank(x, y)
-    return {
-        "kendall_tau": overall["kendall_tau"],
-        "kendall_tau_95": tau_95,
-        "spearman": overall["spearman"],
-        "spearman_95": spearman_95,
-        "tau_within_bins": within_bins(x, y, group),
-        "tau_within_bins_95": within_95,
-        "seed_tau": seed_tau([row.get("trained_by_seed", [row["trained"]]) for row in rows]),
-        "ceiling_tau": float(np.mean([_rank(expected, again)["kendall_tau"] for again in redrawn])),
-        "ceiling_within_bins": float(np.mean([within_bins(expected, again, group) for again in redrawn])),
-        "macs_tau": _rank(macs, y)["kendall_tau"],
-        "macs_within_bins": within_bins(macs, y, group),
-        "mean_regret": float(np.mean([b["regret"] for b in per_bin])),
-        "mean_regret_of_a_random_pick": float(np.mean([b["regret_of_a_random_pick"] for b in per_bin])),
-        "bins": per_bin,
-    }
+    return Agreement(
+        kendall_tau=_tau(x, y),
+        kendall_tau_95=tau_95,
+        spearman=_rho(x, y),
+        spearman_95=spearman_95,
+        tau_within_bins=within_bins(x, y, group),
+        tau_within_bins_95=within_95,
+        seed_tau=seed_tau(by_seed),
+        ceiling_tau=float(np.mean([_tau(expected, again) for again in redrawn])),
+        ceiling_within_bins=float(np.mean([within_bins(expected, again, group) for again in redrawn])),
+        macs_tau=_tau(macs, y),
+        macs_within_bins=within_bins(macs, y, group),
+        mean_regret=float(np.mean([b.regret for b in per_bin])),
+        mean_regret_of_a_random_pick=float(np.mean([b.regret_of_a_random_pick for b in per_bin])),
+        bins=per_bin,
+    )
 
 
-def _corrected(rows: list[dict[str, Any]], predicted: Floats, bins: int) -> dict[str, float]:
+def _corrected(networks: Sequence[StudyNetwork], predicted: Floats, bins: int) -> Corrected:
     """Ranking and error of the correction on each network, if it is fitted on the others."""
-    order = np.argsort([row["macs"] for row in rows], kind="stable")
-    x, y = predicted[order], np.array([rows[k]["trained"] for k in order])
-    group = np.arange(len(rows)) * bins // len(rows)
-    return {
-        "kendall_tau": _rank(x, y)["kendall_tau"],
-        "tau_within_bins": within_bins(x, y, group),
-        "error": float(np.abs(x - y).mean()),
-    }
+    order = np.argsort([network.macs for network in networks], kind="stable")
+    x, y = predicted[order], np.array([networks[k].trained for k in order])
+    group = np.arange(len(networks)) * bins // len(networks)
+    return Corrected(
+        kendall_tau=_tau(x, y),
+        tau_within_bins=within_bins(x, y, group),
+        error=float(np.abs(x - y).mean()),
+    )
 
 
 def _expected_accuracies(by_seed: list[list[float]], test_images: int) -> tuple[Floats, float]:
@@ -306,10 +338,14 @@ def within_bins(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
 def seed_tau(by_seed: list[list[float]]) -> float | None:
     """Kendall's tau between two seeds' accuracies [networks, seeds], the mean over all pairs; None for one seed."""
     pairs = list(combinations(np.array(by_seed).T, 2))
-    return float(np.mean([_rank(a, b)["kendall_tau"] for a, b in pairs])) if pairs else None
+    return float(np.mean([_tau(a, b) for a, b in pairs])) if pairs else None
 
 
-def _rank(x: Floats, y: Floats) -> dict[str, float]:
-    """Both correlations; 0 where one value ranks nothing."""
-    tau, rho = (float(np.nan_to_num(of(x, y)())) for of in (KendallTau, SpearmanRho))
-    return {"kendall_tau": tau, "spearman": rho}
+def _tau(x: Floats, y: Floats) -> float:
+    """Kendall's tau; 0 where one value ranks nothing."""
+    return float(np.nan_to_num(KendallTau(x, y)()))
+
+
+def _rho(x: Floats, y: Floats) -> float:
+    """Spearman's rho; 0 where one value ranks nothing."""
+    return float(np.nan_to_num(SpearmanRho(x, y)()))

@@ -55,6 +55,7 @@ class Bin(Record):
     macs: Annotated[list[Count], Field(min_length=2, max_length=2)]
     networks: Annotated[int, Field(ge=1)]
     kendall_tau: Rank
+    spearman: Rank | None = None
     regret: Annotated[float, Field(ge=0)]
     regret_of_a_random_pick: float
 
@@ -74,20 +75,10 @@ class Epochs(Record):
     epochs: Annotated[float, Field(gt=0)]
 
 
-class Study(Record):
-    """`fidelity.json`."""
+class Agreement(Record):
+    """How well one value of networks ranks another; `search.accuracy.ranking_study.agreement` says what is what."""
 
     model_config = ConfigDict(extra="allow")
-    schema_: Literal["ghostnas.fidelity/1"] = Field(alias="schema")
-    space: str
-    space_id: str = ""
-    norms: str | None = None
-    supernet_id: str | None = None
-    training_images: Count
-    test_images: Annotated[int, Field(ge=1)]
-    search_images: Count
-    training: Epochs
-    seeds: Annotated[int, Field(ge=1)]
     kendall_tau: Rank
     kendall_tau_95: Interval
     spearman: Rank
@@ -102,6 +93,23 @@ class Study(Record):
     mean_regret: float
     mean_regret_of_a_random_pick: float
     bins: Annotated[list[Bin], Field(min_length=1)]
+
+
+class Study(Agreement):
+    """`fidelity.json`."""
+
+    schema_: Literal["ghostnas.fidelity/1"] = Field(alias="schema")
+    space: str
+    space_id: str = ""
+    norms: str | None = None
+    supernet_id: str | None = None
+    data: str | None = None
+    training_images: Count
+    test_images: Annotated[int, Field(ge=1)]
+    search_images: Count
+    training: Epochs
+    seed: Count | None = None
+    seeds: Annotated[int, Field(ge=1)]
     corrected: Corrected | None = None
     networks: Annotated[list[StudyNetwork], Field(min_length=2)]
 

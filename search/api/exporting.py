@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ghostnet.arch import Arch
 from search.api import Place
@@ -10,11 +9,10 @@ from search.data.datasets import Data
 from search.errors import UserError
 from search.export.manifest import Manifest, known_metadata
 from search.export.network import export_trained
-from search.export.verify import verify
-from search.records import parse_record
+from search.export.verify import VerifiedFile, verify
 from spaces.find import find_arch
 
-__all__ = ["Manifest", "export_network", "verify_export"]
+__all__ = ["Manifest", "VerifiedFile", "export_network", "verify_export"]
 
 
 def export_network(
@@ -45,19 +43,10 @@ def export_network(
         weights = Path(network) / "weights.safetensors"
     metadata = known_metadata(None if isinstance(network, Arch) else Path(network), Path(weights))
     arch = network if isinstance(network, Arch) else find_arch(network)
-    manifest = export_trained(
-        arch,
-        Path(weights),
-        Path(out),
-        list(formats),
-        metadata,
-        data=data,
-        timed=timed,
-    )
-    return parse_record(Manifest, manifest, str(out))
+    return export_trained(arch, Path(weights), Path(out), list(formats), metadata, data=data, timed=timed)
 
 
-def verify_export(folder: Place) -> dict[str, dict[str, Any]]:
+def verify_export(folder: Place) -> dict[str, VerifiedFile]:
     """Checks an export again, here: every file there, unchanged, with the outputs and multiply-adds it should have.
 
     Returns the differences and agreements found, by file.

@@ -6,7 +6,6 @@ from typing import Literal
 from ghostnet.arch import Arch
 from search.api import Place
 from search.data.datasets import Data
-from search.files import read_json
 from search.parallel import workers as side_by_side
 from search.pipeline.retrain_stage import train_all
 from search.recipes.schema import (
@@ -15,14 +14,12 @@ from search.recipes.schema import (
     load_retraining,
     supernet_part,
 )
-from search.records import parse_record
 from search.training.distributed import World, best_device
 from search.training.evaluate import InheritedAccuracy
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import SUPERNET_FILE, read_metadata, space_for, usual_teacher
-from search.training.records import SupernetMetadata, TrainedMetadata
+from search.training.metadata import read_metadata, space_for, usual_teacher
+from search.training.records import TRAINED_FILE, SupernetMetadata, TrainedMetadata, read_trained
 from search.training.result_warnings import print_warnings
-from search.training.retrain import TRAINED_FILE as TRAINED
 from search.training.retrain import Job
 from search.training.supernets import make_supernet
 from spaces.find import find_arch
@@ -71,6 +68,7 @@ def train_supernet(
     if epochs:
         config = config.with_epochs(epochs)
     fitted, seconds = space_for(space, data.num_classes, data.in_chs), _seconds(minutes)
+    written: SupernetMetadata | None
     if workers > 1 or address:
         written = side_by_side.train_supernet(
             fitted, data, config, out, seed=seed, seconds=seconds, workers=workers, address=address
@@ -78,8 +76,7 @@ def train_supernet(
     else:
         written = make_supernet(fitted, data, config, out, seed=seed, device=best_device(), seconds=seconds)
     World.current().wait()
-    path = out / SUPERNET_FILE  # of torchrun's processes, one has written it
-    metadata = parse_record(SupernetMetadata, written, str(path)) if written else read_metadata(out)[0]
+    metadata = written or read_metadata(out)[0]  # of torchrun's processes, one has written it
     if World.current().is_main_process:
         print_warnings("supernet", metadata.warnings)
     return metadata
@@ -144,7 +141,7 @@ def retrain_network(
         teacher=usual_teacher(teacher, init),
     )
     World.current().wait()
-    return parse_record(TrainedMetadata, records[0] or read_json(out / TRAINED), str(out))
+    return records[0] if records else read_trained(out / TRAINED_FILE)
 
 
 def _seconds(minutes: float | None) -> float | None:

@@ -1,5 +1,6 @@
 """Exports a network, and verifies an export."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,7 @@ def export(
     """
     from search.data import names as sources
     from search.export.formats import check_formats, needs_images
+    from search.records import record_json
     from spaces.find import find_arch
 
     network, formats = find_arch(arch), [name.strip() for name in to.split(",")]
@@ -43,7 +45,7 @@ def export(
     check_output(out, False, "manifest.json")
     loaded = _images(data, weights, network.resolution, must=data is not None or needs_images(formats) is not None)
     manifest = api.export_network(arch, out, formats, weights=weights, data=loaded, timed=latency)
-    print_result(manifest.model_dump(mode="json", by_alias=True), f"{', '.join(manifest.files)}: {out}", as_json)
+    print_result(record_json(manifest), f"{', '.join(manifest.files)}: {out}", as_json)
 
 
 def verify(
@@ -55,10 +57,9 @@ def verify(
 
     read_manifest(folder)  # what is no export is told before anything is loaded
     verified = api.verify_export(folder)
-    message = "; ".join(f"{name} differs by {file['largest_difference']:.2g}" for name, file in verified.items())
-    print_result(
-        {"verified": verified}, f"{folder} is what its manifest says: {message or 'no file that runs'}", as_json
-    )
+    message = "; ".join(f"{name} differs by {file.largest_difference:.2g}" for name, file in verified.items())
+    result = {"verified": {name: asdict(file) for name, file in verified.items()}}
+    print_result(result, f"{folder} is what its manifest says: {message or 'no file that runs'}", as_json)
 
 
 def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Data | None":

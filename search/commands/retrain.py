@@ -68,6 +68,7 @@ def retrain(
     from search.files import write_json
     from search.folders import locked
     from search.recipes.schema import default_recipe, load_retraining
+    from search.records import record_json
     from search.training.metadata import usual_teacher
 
     named = _archs_by_name(archs)
@@ -98,13 +99,12 @@ def retrain(
         init=init,
         teacher=taught,
     )
-    if not all(records):  # another process of torchrun's speaks
+    if records is None:  # another process of torchrun's speaks
         return
     if len(jobs) == 1:
         metadata = records[0]
-        print_result(
-            metadata, f"{metadata['test_accuracy']:.2%} on {metadata['test_images']} test images: {out}", as_json
-        )
+        message = f"{metadata.test_accuracy:.2%} on {metadata.test_images} test images: {out}"
+        print_result(record_json(metadata), message, as_json)
         return
     summary = summarise_seeds(jobs, records)
     with locked(out):

@@ -49,6 +49,7 @@ def train(
     """
     from search.data import names as sources
     from search.recipes.schema import default_recipe, load_recipe, supernet_part
+    from search.records import record_json
     from spaces.custom import load_space
 
     check_has_recipe(data, recipe, space)
@@ -69,8 +70,7 @@ def train(
         workers=workers,
         address=address,
     )
-    written = metadata.model_dump(mode="json", by_alias=True)
     message = f"{metadata.training.epochs:g} epochs in {metadata.training.seconds:.0f} s: {out}"
-    if parent := written.get("parent"):
-        message = f"parent {parent['arch']}: {parent['test_accuracy']:.2%} on the test split; {message}"
-    print_result(written, message, as_json)
+    if parent := metadata.parent:
+        message = f"parent {parent.arch}: {parent.test_accuracy:.2%} on the test split; {message}"
+    print_result(record_json(metadata), message, as_json)

@@ -5,13 +5,11 @@ counted on its own graph; a difference beyond what float32 explains is an error,
 goes into `manifest.json`, with the SHA-256 of each file. `search.export.verify` checks a folder again.
 """
 
-import hashlib
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +21,23 @@ from search.errors import UserError
 from search.export import formats as known
 from search.export import proof as proving
 from search.export.formats import Session, Source, check_formats
-from search.export.manifest import ARCH, MANIFEST, SCHEMA
+from search.export.manifest import (
+    ARCH,
+    MANIFEST,
+    SCHEMA,
+    ExportedFile,
+    Machine,
+    Manifest,
+    NetworkMetadata,
+    ProofSummary,
+    QuantisedAccuracy,
+)
 from search.export.proof import Proof
-from search.files import write_json, write_text
+from search.files import write_text
 from search.folders import filled_folder, locked
 from search.graphs.onnx_builder import OPSET
 from search.progress import best_effort
+from search.records import write_record
 
 Timer = Callable[[Mapping[str, Session]], dict[str, float]]  # sessions by name -> milliseconds an image
 
@@ -54,16 +63,16 @@ def export(
     out: Path,
     formats: list[str],
     images: Tensor,
-    metadata: dict[str, Any],
+    metadata: NetworkMetadata | None = None,
     *,
     held_out: HeldOut | None = None,
     timer: Timer | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Writes `net` to the folder `out` in the given formats, with `arch.json`, `proof.safetensors` and `manifest.json`.
 
     Args:
         images: real, normalised images [B, C, H, W] that every file is tried on, beside random ones.
-        metadata: what is known of the network (accuracy, latency, data, ...); goes into the manifest.
+        metadata: what is known of the network, for the manifest.
         timer: times what was written on this machine; None leaves latencies out, and the manifest says so.
 
     Raises:
@@ -74,7 +83,7 @@ def export(
     net = net.cpu().eval()
     proof = Proof.from_network(net, images.cpu().numpy())
     with locked(out), filled_folder(out, last=MANIFEST) as scratch:
-        return _fill(scratch, net, formats, proof, metadata, held_out, timer)
+        return _fill(scratch, net, formats, proof, metadata or NetworkMetadata(), held_out, timer)
 
 
 def _fill(
@@ -82,83 +91,89 @@ def _fill(
     net: GhostNet,
     formats: list[str],
     proof: Proof,
-    metadata: dict[str, Any],
+    metadata: NetworkMetadata,
     held_out: HeldOut | None,
     timer: Timer | None,
-) -> dict[str, Any]:
+) -> Manifest:
     write_text(folder / ARCH, net.arch.to_json())
     proof.save(folder)
-    files: dict[str, dict[str, Any]] = {name: file_record(folder / name) for name in (ARCH, proving.FILE)}
-    total = cost(net.arch, net.num_classes, net.in_chs)
-    manifest: dict[str, Any] = {
-        "schema": SCHEMA,
-        "arch": net.arch.id,
-        "macs": total.macs,
-        "params": total.params,
-        "resolution": net.arch.resolution,
-        "num_classes": net.num_classes,
-        "in_chs": net.in_chs,
-        "space_id": None,
-        **metadata,
-        "onnx_opset": OPSET,
-        "tried_on": {
-            "random_images": proving.RANDOM_IMAGES,
-            "random_seed": proving.SEED,
-            "real_images": len(proof.images) - proving.RANDOM_IMAGES,
-            "tolerance": proving.TOLERANCE,
-            "float32_error": proof.float32_error,
-            "allowed_difference": proof.allowed,
-        },
-        "files": files,
-    }
+    manifest = _describe(net, proof, metadata)
+    files = {name: ExportedFile.from_path(folder / name) for name in (ARCH, proving.FILE)}
     calibration = held_out.calibration.numpy() if held_out else np.empty((0, *proof.images.shape[1:]), np.float32)
-    source = Source(net=net, calibration=calibration, metadata=manifest)
     waiting: dict[str, Session] = {}  # to be timed side by side
     for name in sorted(formats, key=lambda name: name == "hub"):  # last: its card tells of the others
         if name == "hub":
-            _time_files(waiting, files, timer)
+            files |= _timed(waiting, files, timer)
+            waiting.clear()
         kind = known.get(name)
+        source = Source(net=net, calibration=calibration, manifest=manifest.model_copy(update={"files": files}))
         kind.write(source, folder)
-        for file in kind.FILES:
-            files[file] = file_record(folder / file)
+        files |= {file: ExportedFile.from_path(folder / file) for file in kind.FILES}
         main = kind.FILES[0]
         waiting[main] = session = kind.load_session(folder)
-        files[main] |= {"format": name, **asdict(proof.try_on(main, session(proof.images), kind.EXACT))}
-        files[main]["macs"] = checked_macs(main, kind.macs(folder), total.macs)
+        agreement = proof.try_on(main, session(proof.images), kind.EXACT)
+        macs = checked_macs(main, kind.macs(folder), manifest.macs)
+        compared = {"format": name, **asdict(agreement), "macs": macs}
         if not kind.EXACT and held_out:
-            files[main]["accuracy"] = _before_and_after(net, session, held_out)
-    _time_files(waiting, files, timer)
+            compared["accuracy"] = _before_and_after(net, session, held_out)
+        files[main] = files[main].model_copy(update=compared)
+    files |= _timed(waiting, files, timer)
     packages = {package for name in formats for package in known.get(name).PACKAGES}
-    manifest["latency_measured"] = _describe_timing(metadata, any(file.get("latency_ms") for file in files.values()))
-    manifest["machine"] = {"system": platform.platform(), "processor": platform.processor() or platform.machine()}
-    manifest["versions"] = {"python": platform.python_version()} | versions({"torch"} | packages)
-    write_json(folder / MANIFEST, manifest)
+    manifest = manifest.model_copy(
+        update={
+            "files": files,
+            "latency_measured": _describe_timing(metadata, any(file.latency_ms for file in files.values())),
+            "machine": Machine(system=platform.platform(), processor=platform.processor() or platform.machine()),
+            "versions": {"python": platform.python_version()} | versions({"torch"} | packages),
+        }
+    )
+    write_record(folder / MANIFEST, manifest)
     return manifest
 
 
-def _time_files(waiting: dict[str, Session], files: dict[str, dict[str, Any]], timer: Timer | None) -> None:
-    """Adds the latencies of the waiting files; none without a timer."""
+def _describe(net: GhostNet, proof: Proof, metadata: NetworkMetadata) -> Manifest:
+    """A manifest that has no files yet."""
+    total = cost(net.arch, net.num_classes, net.in_chs)
+    known_of_it = {name: getattr(metadata, name) for name in metadata.model_fields_set}
+    return Manifest(
+        schema=SCHEMA,
+        arch=net.arch.id,
+        macs=total.macs,
+        params=total.params,
+        resolution=net.arch.resolution,
+        num_classes=net.num_classes,
+        in_chs=net.in_chs,
+        **{"space_id": None} | known_of_it,
+        onnx_opset=OPSET,
+        tried_on=ProofSummary(
+            random_images=proving.RANDOM_IMAGES,
+            random_seed=proving.SEED,
+            real_images=len(proof.images) - proving.RANDOM_IMAGES,
+            tolerance=proving.TOLERANCE,
+            float32_error=proof.float32_error,
+            allowed_difference=proof.allowed,
+        ),
+        files={},
+    )
+
+
+def _timed(
+    waiting: Mapping[str, Session], files: Mapping[str, ExportedFile], timer: Timer | None
+) -> dict[str, ExportedFile]:
+    """The waiting files with their latencies; these are None without a timer."""
     latencies: dict[str, float] = {}
     if timer and waiting:
         with best_effort("the latencies of the exported files"):
             latencies = timer(waiting)
-    for main in waiting:
-        files[main]["latency_ms"] = latencies.get(main)
-    waiting.clear()
+    return {main: files[main].model_copy(update={"latency_ms": latencies.get(main)}) for main in waiting}
 
 
-def _describe_timing(metadata: dict[str, Any], here: bool) -> str:
+def _describe_timing(metadata: NetworkMetadata, here: bool) -> str:
     if here:
         return "each file on this machine, one thread, batch 1"
-    if (metadata.get("latency") or {}).get("measured_ms") is not None:
+    if metadata.latency and metadata.latency.measured_ms is not None:
         return "the network on the searched-for device, see `latency`; the files were run, but not timed"
     return "no: the files were run, but not timed"
-
-
-def file_record(path: Path) -> dict[str, Any]:
-    """SHA-256 and size of a file."""
-    content = path.read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 def checked_macs(file: str, counted: int | None, expected: int) -> int | None:
@@ -182,10 +197,10 @@ def versions(packages: set[str]) -> dict[str, str]:
 
 
 @torch.no_grad()
-def _before_and_after(net: GhostNet, session: Session, held_out: HeldOut) -> dict[str, Any]:
+def _before_and_after(net: GhostNet, session: Session, held_out: HeldOut) -> QuantisedAccuracy:
     right = [0, 0]
     for images, labels in zip(held_out.images.split(250), held_out.labels.split(250), strict=True):
         for k, outputs in enumerate((net(images), torch.from_numpy(session(images.numpy())))):
             right[k] += int((outputs.argmax(1) == labels).sum())
     count = len(held_out.labels)
-    return {"before": right[0] / count, "after": right[1] / count, "images": count, "split": held_out.name}
+    return QuantisedAccuracy(before=right[0] / count, after=right[1] / count, images=count, split=held_out.name)

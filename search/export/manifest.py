@@ -2,25 +2,87 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ConfigDict, Field
 
 from search.errors import UserError
 from search.files import read_json
-from search.records import ArchId, Count, Member, Record, Sha256, parse_record
-from search.training.records import TRAINED_FILE, read_trained
+from search.identity import Identity
+from search.records import ArchId, Count, Member, Record, Sha256, Share, parse_record
+from search.training.records import TRAINED_FILE, Outcome, TrainedMetadata, read_trained
 
 if TYPE_CHECKING:
-    from search.identity import Identity
     from search.latency.predictor import Prediction
     from search.latency.table import LatencyTable
-    from search.training.records import TrainedMetadata
     from spaces.space import Space
 
 SCHEMA: Literal["ghostnas.manifest/1"] = "ghostnas.manifest/1"
 MANIFEST, ARCH = "manifest.json", "arch.json"
+
+
+class Accuracy(Record):
+    """Top-1 accuracies of a trained network."""
+
+    model_config = ConfigDict(extra="allow")
+    test: Share | None = None
+    test_images: Count | None = None
+    inherited_on_search_split: Share | None = None
+
+
+class SearchedLatency(Record):
+    """A network's latency on the device that a search was for, in milliseconds: by the table, and timed."""
+
+    model_config = ConfigDict(extra="allow")
+    runtime: str | None = None
+    runtime_version: str | None = None
+    threads: int = 1
+    device: str | None = None
+    predicted_ms: float | None = None
+    predicted_low_ms: float | None = None
+    predicted_high_ms: float | None = None
+    measured_ms: float | None = None
+
+
+class NetworkMetadata(Record):
+    """What is known of a network before it is exported. A field that is not given is not in the file."""
+
+    accuracy: Accuracy | None = None
+    latency: SearchedLatency | None = None
+    data: str | None = None
+    classes: list[str] | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    seed: Count | None = None
+    training: Outcome | None = None
+    space: str | None = None
+    space_id: str | None = None
+    identity: Identity | None = None
+
+    @classmethod
+    def from_training(cls, trained: TrainedMetadata, accuracy: Accuracy) -> NetworkMetadata:
+        """What a full training says of its network."""
+        return cls(
+            accuracy=accuracy,
+            data=trained.data,
+            classes=trained.classes,
+            mean=trained.mean,
+            std=trained.std,
+            seed=trained.seed,
+            training=trained.training,
+        )
+
+
+class QuantisedAccuracy(Record):
+    """The accuracy of a network, and of the file that it was quantised to, on the same images."""
+
+    before: Share
+    after: Share
+    images: Count
+    split: str
 
 
 class ExportedFile(Record):
@@ -30,25 +92,55 @@ class ExportedFile(Record):
     sha256: Sha256
     bytes: Count | None = None
     format: str | None = None
-    macs: Count | None = None
-    top1_agreement: float | None = Field(default=None, ge=0, le=1)
     largest_difference: float | None = Field(default=None, ge=0)
+    top1_agreement: float | None = Field(default=None, ge=0, le=1)
+    on_random: Share | None = None
+    on_real: Share | None = None
+    macs: Count | None = None
+    accuracy: QuantisedAccuracy | None = None
     latency_ms: float | None = Field(default=None, ge=0)
 
+    @classmethod
+    def from_path(cls, path: Path) -> ExportedFile:
+        """A file that lies on the disk, by its SHA-256 and size."""
+        content = path.read_bytes()
+        return cls(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
-class Manifest(Record):
-    """What an export is: an architecture, its costs, and every file, by its path in the folder."""
+
+class ProofSummary(Record):
+    """The images on which every file was tried, and how far its outputs may be from the network's."""
+
+    random_images: Count
+    random_seed: Count
+    real_images: Count
+    tolerance: float
+    float32_error: float
+    allowed_difference: float
+
+
+class Machine(Record):
+    """Where an export was written."""
+
+    system: str
+    processor: str
+
+
+class Manifest(NetworkMetadata):
+    """What an export is: an architecture, its costs, what is known of it, and every file, by its path in the folder."""
 
     model_config = ConfigDict(extra="allow")
     schema_: Literal["ghostnas.manifest/1"] = Field(alias="schema")
     arch: ArchId
     macs: Count
+    params: Count | None = None
+    resolution: Count | None = None
     num_classes: Count
     in_chs: int = Field(ge=1)
-    space: str | None = None
-    space_id: str | None = None
-    identity: dict[str, Any] | None = None
-    files: dict[Member, ExportedFile]
+    onnx_opset: Count | None = None
+    tried_on: ProofSummary | None = None
+    files: Mapping[Member, ExportedFile]
+    latency_measured: str | None = None
+    machine: Machine | None = None
     versions: dict[str, str] = Field(default_factory=dict)
 
 
@@ -69,20 +161,21 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def known_metadata(arch: Path | None, weights: Path) -> dict[str, Any]:
-    """What files beside the weights and the architecture say of a network, for its manifest.
+def known_metadata(arch: Path | None, weights: Path) -> NetworkMetadata:
+    """What files beside the weights and the architecture say of a network.
 
     Raises:
         UserError: one of them breaks a rule.
     """
-    metadata: dict[str, Any] = {}
-    if arch and (arch / MANIFEST).exists():  # the architecture comes from an export of a run
-        exported = read_manifest(arch)
-        metadata |= exported.model_dump(include={"space", "space_id"}, exclude_none=True)
+    metadata = NetworkMetadata()
     if (file := weights.with_name(TRAINED_FILE)).exists():
         trained = read_trained(file)
-        accuracy = {"test": trained.test_accuracy, "test_images": trained.test_images}
-        metadata |= {"accuracy": accuracy, **trained.for_manifest()}
+        accuracy = Accuracy(test=trained.test_accuracy, test_images=trained.test_images)
+        metadata = NetworkMetadata.from_training(trained, accuracy)
+    if arch and (arch / MANIFEST).exists():  # the architecture comes from an export of a run
+        exported = read_manifest(arch)
+        space = exported.model_dump(include={"space", "space_id"}, exclude_none=True)
+        metadata = metadata.model_copy(update=space)
     return metadata
 
 
@@ -95,8 +188,8 @@ def searched_metadata(
     measured_ms: float,
     inherited: float,
     identity: Identity,
-) -> dict[str, Any]:
-    """What a run knows of a network that it chose and trained, for its manifest.
+) -> NetworkMetadata:
+    """What a run knows of a network that it chose and trained.
 
     Args:
         predicted: the network's latency by the table.
@@ -104,24 +197,20 @@ def searched_metadata(
         inherited: its accuracy on the search split, with the supernet's weights.
         identity: what makes two exports the same.
     """
-    return {
-        "accuracy": {
-            "test": trained.test_accuracy,
-            "test_images": trained.test_images,
-            "inherited_on_search_split": inherited,
-        },
-        "latency": {
-            "runtime": table.setting.runtime,
-            "runtime_version": table.setting.runtime_version,
-            "threads": table.setting.threads,
-            "device": table.device.cpu,
-            "predicted_ms": float(predicted.latency_ms[0]),
-            "predicted_low_ms": float(predicted.low_ms[0]),
-            "predicted_high_ms": float(predicted.high_ms[0]),
-            "measured_ms": measured_ms,
-        },
-        **trained.for_manifest(),
-        "space": space.name,
-        "space_id": space.id,
-        "identity": identity,
-    }
+    accuracy = Accuracy(
+        test=trained.test_accuracy, test_images=trained.test_images, inherited_on_search_split=inherited
+    )
+    latency = SearchedLatency(
+        runtime=table.setting.runtime,
+        runtime_version=table.setting.runtime_version,
+        threads=table.setting.threads,
+        device=table.device.cpu,
+        predicted_ms=float(predicted.latency_ms[0]),
+        predicted_low_ms=float(predicted.low_ms[0]),
+        predicted_high_ms=float(predicted.high_ms[0]),
+        measured_ms=measured_ms,
+    )
+    known = NetworkMetadata.from_training(trained, accuracy)
+    return known.model_copy(
+        update={"latency": latency, "space": space.name, "space_id": space.id, "identity": identity}
+    )

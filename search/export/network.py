@@ -2,7 +2,6 @@
 images, timed on this machine."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.export.export import HeldOut, Timer, export
 from search.export.formats import needs_images
+from search.export.manifest import Manifest, NetworkMetadata
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.time_networks import measure_sessions
 
@@ -25,15 +25,15 @@ def export_trained(
     weights: Path,
     out: Path,
     formats: list[str],
-    metadata: dict[str, Any],
+    metadata: NetworkMetadata,
     *,
     data: Data | None,
     timed: bool,
-) -> dict[str, Any]:
+) -> Manifest:
     """Exports a network whose weights lie in a file, and returns the manifest.
 
     Args:
-        metadata: what is known of it, for the manifest; see `search.export.manifest`.
+        metadata: what is known of it, for the manifest.
         data: of real images to try it on; None: random ones alone.
         timed: whether each file is timed here, on one thread, an image at a time.
 

@@ -1,18 +1,24 @@
 """`config.json` as timm reads it: what builds the network again, and how its images are prepared."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from ghostnet.network import GhostNet
 
 
-def timm_config(net: GhostNet, metadata: dict[str, Any]) -> dict[str, Any]:
+def timm_config(
+    net: GhostNet,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
+) -> dict[str, object]:
     """What `timm.create_model("local-dir:FOLDER")` needs, after `import ghostnet.timm_model`.
 
     Args:
-        metadata: `mean`, `std` and `classes` of the data, where they are known.
+        mean, std: by which the data's pixels are normalised, a channel each.
+        classes: the names of the data's classes, where they are known.
     """
     side, channels = net.arch.resolution, net.in_chs
-    mean, std = (list(metadata.get(key) or [value] * channels) for key, value in (("mean", 0.0), ("std", 1.0)))
     return {
         "architecture": "ghostnas",
         "num_classes": net.num_classes,
@@ -24,11 +30,11 @@ def timm_config(net: GhostNet, metadata: dict[str, Any]) -> dict[str, Any]:
             "interpolation": "bilinear",
             "crop_pct": 0.875 if side >= 96 else 1.0,  # as this data set's images were cropped in training and tests
             "crop_mode": "center",
-            "mean": mean,
-            "std": std,
+            "mean": list(mean or [0.0] * channels),
+            "std": list(std or [1.0] * channels),
             "num_classes": net.num_classes,
             "first_conv": "conv_stem",
             "classifier": "classifier",
-            **({"label_names": list(metadata["classes"])} if metadata.get("classes") else {}),
+            **({"label_names": list(classes)} if classes else {}),
         },
     }

@@ -2,9 +2,8 @@
 
 import hashlib
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ghostnet.arch import Arch, ArchError
 from ghostnet.cost import cost
@@ -13,13 +12,20 @@ from search.export import formats as known
 from search.export.export import checked_macs
 from search.export.formats import check_formats
 from search.export.manifest import ARCH, MANIFEST, ExportedFile, Manifest, read_manifest
-from search.export.proof import Proof
+from search.export.proof import Agreement, Proof
 from search.files import read_bytes, write_bytes
 
 AGREEMENT = 0.05  # how far a quantised network's answers may be from what its manifest says, as a share of images
 
 
-def verify(folder: Path) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedFile(Agreement):
+    """How far a file's outputs are from the network's, here, and the file's SHA-256."""
+
+    sha256: str
+
+
+def verify(folder: Path) -> dict[str, VerifiedFile]:
     """Runs and counts every file of an export; the differences and agreements found, by file.
 
     The folder may come from anybody. Each file that the manifest lists is read once; what has the right fingerprint is
@@ -50,7 +56,7 @@ def copy_listed(folder: Path, name: str, sha256: str, to: Path) -> None:
     write_bytes(to / name, content)
 
 
-def _verify(copied: Path, folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
+def _verify(copied: Path, folder: Path, manifest: Manifest) -> dict[str, VerifiedFile]:
     arch = Arch.load(copied / ARCH)
     if arch.id != manifest.arch:
         raise UserError(f"{folder / ARCH} is architecture {arch.id}, but {MANIFEST} says {manifest.arch}")
@@ -63,7 +69,7 @@ def _verify(copied: Path, folder: Path, manifest: Manifest) -> dict[str, dict[st
     return {name: _verify_file(copied, name, recorded, proof, total.macs) for name, recorded in mains.items()}
 
 
-def _verify_file(folder: Path, name: str, recorded: ExportedFile, proof: Proof, macs: int) -> dict[str, Any]:
+def _verify_file(folder: Path, name: str, recorded: ExportedFile, proof: Proof, macs: int) -> VerifiedFile:
     kind = known.get(recorded.format or "")
     if kind.FILES[0] != name:
         raise UserError(f"{MANIFEST} says that {name} is {recorded.format}, which is {kind.FILES[0]}")
@@ -82,4 +88,4 @@ def _verify_file(folder: Path, name: str, recorded: ExportedFile, proof: Proof, 
             f"{name} keeps the network's answer on {agreement.top1_agreement:.1%} of the images here, but on "
             f"{then:.1%} where it was exported"
         )
-    return {"sha256": recorded.sha256, **asdict(agreement)}
+    return VerifiedFile(sha256=recorded.sha256, **asdict(agreement))

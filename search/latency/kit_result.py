@@ -15,7 +15,7 @@ from search.latency.table import Device, LatencyTable, Setting
 from search.latency.timing.standalone import SCHEMA
 from search.latency.transfer import check_counts, check_source
 from search.records import ArchId, Count, Record, parse_record
-from spaces.custom import parse_space
+from spaces.custom import SpaceRecord, parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
 
@@ -33,7 +33,7 @@ class Header(Record):
     batch: Annotated[int, Field(ge=1)]
     dtype: Literal["float32", "int8"]
     lowering: str
-    space: str | dict[str, Any]
+    space: SpaceRecord
     space_id: ArchId
     num_classes: Count
     in_chs: Annotated[int, Field(ge=1)]

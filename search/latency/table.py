@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from search.errors import UserError
 from search.files import read_json, write_text
 from search.records import parse_record
+from spaces.custom import SpaceRecord
 
 SCHEMA: Literal["ghostnas.latency/3"] = "ghostnas.latency/3"
 SCHEMA_FILE = Path(__file__).with_name("table.schema.json")
@@ -50,7 +51,7 @@ class Setting(_Model):
     batch: int = Field(description="images in one run; latencies are of a run")
     dtype: str
     lowering: str = Field(description="of the cheap op: search/graphs/lowering.py")
-    space: str | dict[str, Any] = Field(description="a preset's name, or the table of a space of the user's own")
+    space: SpaceRecord = Field(description="a preset's name, or the table of a space of the user's own")
     space_id: str
     resolution: int
     num_classes: int

@@ -17,12 +17,12 @@ from ghostnet.arch import Arch
 from ghostnet.source import WeightSource
 from search.data.datasets import Data
 from search.errors import UserError
-from search.files import read_json
 from search.progress import bar
 from search.recipes.schema import SupernetPart, Training
 from search.training.distributed import best_device
 from search.training.evaluate import InheritedAccuracy
-from search.training.metadata import SUPERNET_FILE
+from search.training.metadata import read_metadata
+from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
 from search.training.retrain import TRAINED_FILE, Job, retrain
 from search.training.supernets import make_supernet
 from spaces.space import Space
@@ -174,26 +174,26 @@ def train_supernet(
     workers: int,
     address: str | None = None,
     **options: Any,
-) -> dict[str, Any]:
+) -> SupernetMetadata:
     """`search.training.supernets.make_supernet` on several of Ray Train's workers.
 
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
     _train_together(_share_supernet, (space, config, out.absolute(), options), data, workers, address)
-    return read_json(out / SUPERNET_FILE)
+    return read_metadata(out)[0]
 
 
 def train_network(
     arch: Arch, data: Data, config: Training, out: Path, *, workers: int, address: str | None = None, **options: Any
-) -> dict[str, Any]:
+) -> TrainedMetadata:
     """`search.training.retrain.retrain` on several of Ray Train's workers.
 
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
     _train_together(_share_network, (arch, config, out.absolute(), options), data, workers, address)
-    return read_json(out / TRAINED_FILE)
+    return read_trained(out / TRAINED_FILE)
 
 
 def _train_together(

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from search.data.datasets import Data
-from search.files import read_json
 from search.parallel.workers import RayWorkers, train_network
 from search.recipes.schema import Training
 from search.training.distributed import best_device
 from search.training.metadata import read_finished
+from search.training.records import TRAINED_FILE, TrainedMetadata, read_trained
 from search.training.result_warnings import print_warnings
-from search.training.retrain import TRAINED_FILE, Job, retrain, retraining_identity
+from search.training.retrain import Job, retrain, retraining_identity
 
 
 def train_all(
@@ -27,24 +27,28 @@ def train_all(
     address: str | None = None,
     init: Path | None = None,
     teacher: str | None = None,
-) -> list[dict[str, Any]]:
+) -> list[TrainedMetadata] | None:
     """The metadata of all jobs, also of those finished before; a time box is divided among the others. What
-    makes a result doubtful is said.
+    makes a result doubtful is said. None in those of torchrun's processes that write nothing.
 
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
     """
     origin: dict[str, Any] = {"init": init.absolute() if init else None, "teacher": teacher}
     before = {
-        job: read_finished(job.out / TRAINED_FILE, retraining_identity(job.arch, data, config, job.seed, **origin))
+        job: read_finished(
+            job.out / TRAINED_FILE,
+            TrainedMetadata,
+            retraining_identity(job.arch, data, config, job.seed, **origin),
+        )
         for job in jobs
     }
-    records = {job: metadata for job, metadata in before.items() if metadata is not None}
+    records: dict[Job, TrainedMetadata | None] = {job: metadata for job, metadata in before.items() if metadata}
     waiting = [job for job in jobs if job not in records]
     if len(waiting) > 1 and (workers > 1 or address):
         share = None if seconds is None else seconds * min(workers, len(waiting)) / len(waiting)
         RayWorkers(data, workers, address).retrain(waiting, config, seconds=share, **origin)
-        records |= {job: read_json(job.out / TRAINED_FILE) for job in waiting}
+        records |= {job: read_trained(job.out / TRAINED_FILE) for job in waiting}
         waiting = []
     deadline = None if seconds is None else time.monotonic() + seconds
     for k, job in enumerate(waiting):
@@ -55,9 +59,12 @@ def train_all(
         else:
             title = f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}"
             records[job] = retrain(job.arch, data, config, job.out, device=best_device(), title=title, **here)
-    for job, metadata in records.items():
-        print_warnings(f"{job.name} seed {job.seed}", metadata.get("warnings", []))
-    return [records[job] for job in jobs]
+    done = [metadata for job in jobs if (metadata := records[job])]
+    if len(done) < len(jobs):
+        return None
+    for job, metadata in zip(jobs, done, strict=True):
+        print_warnings(f"{job.name} seed {job.seed}", metadata.warnings)
+    return done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,21 +86,22 @@ class SeedSummary:
     test_images: int
 
 
-def summarise_seeds(jobs: Sequence[Job], records: Sequence[dict[str, Any]]) -> dict[str, SeedSummary]:
+def summarise_seeds(jobs: Sequence[Job], records: Sequence[TrainedMetadata]) -> dict[str, SeedSummary]:
     """The trainings of each network, by its name."""
     summaries: dict[str, SeedSummary] = {}
     for name in dict.fromkeys(job.name for job in jobs):
         mine = [(job, metadata) for job, metadata in zip(jobs, records, strict=True) if job.name == name]
-        accuracies = [metadata["test_accuracy"] for _, metadata in mine]
+        first = mine[0][1]
+        accuracies = [metadata.test_accuracy for _, metadata in mine]
         summaries[name] = SeedSummary(
             arch=mine[0][0].arch.id,
-            macs=mine[0][1]["macs"],
-            params=mine[0][1]["params"],
+            macs=first.macs,
+            params=first.params,
             seeds=[job.seed for job, _ in mine],
             test_accuracy=accuracies,
             mean=statistics.mean(accuracies),
             spread=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-            test_images=mine[0][1]["test_images"],
+            test_images=first.test_images,
         )
     return summaries
 

@@ -70,9 +70,10 @@ def train(run: Run) -> None:
         device=run.device,
         seconds=run.seconds("train"),
     )
-    training = metadata["training"]
-    say(f"  {training['epochs']:g} of {training['planned_epochs']:g} epochs, loss {training['loss']:.3f}")
-    print_warnings("supernet", metadata.get("warnings", []))
+    assert metadata  # a run is one process
+    training = metadata.training
+    say(f"  {training.epochs:g} of {training.planned_epochs:g} epochs, loss {training.loss:.3f}")
+    print_warnings("supernet", metadata.warnings)
 
 
 def calibrate(run: Run) -> None:
@@ -211,6 +212,7 @@ def retrain(run: Run) -> None:
     ]
     begin = initial_weights(run.recipe, run.out / SUPERNET)
     records = train_all(jobs, run.data, config, seconds=run.seconds("retrain"), workers=config.workers, **begin)
+    assert records is not None  # a run is one process
     say(format_accuracies(summarise_seeds(jobs, records)))
     with best_effort("what the supernet says of the trained networks"):
         write_json(run.out / INHERITED, inherited(run, archs))

@@ -32,6 +32,7 @@ from search.errors import UserError
 from search.files import read_bytes
 from search.records import Name, brief
 from search.secrets import without_secrets
+from spaces.custom import SpaceRecord
 
 MOST_BYTES = 1 << 20  # of a recipe
 Positive = Annotated[float, Field(gt=0)]
@@ -313,7 +314,7 @@ class Recipe(_Model):
 
     name: Name = Field(description="of the run's folder, where none is given")
     data: str
-    space: str | dict[str, Any] = Field(description="a preset's name, or a table: see `spaces.custom`")
+    space: SpaceRecord = Field(description="a preset's name, or a table: see `spaces.custom`")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     threads: Count | None = Field(default=None, description="of training and evaluation; torch's choice where None")
     train_images: Annotated[int, Field(ge=10)] | None = None

@@ -4,10 +4,8 @@ In every step the largest network learns from the labels, and some random ones a
 detached predictions. Gradients of all accumulate into one update. Regularisation is on the largest only.
 """
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,17 +17,17 @@ from ghostnet.supernet import Supernet
 from ghostnet.weights import read_weights, to_bytes
 from search.data.datasets import Data, resized
 from search.errors import UserError
-from search.files import write_bytes, write_json
+from search.files import write_bytes
 from search.identity import Identity
 from search.progress import best_effort
 from search.recipes.schema import SupernetTraining
+from search.records import write_record
 from search.training.checkpoint import CHECKPOINT, Checkpoint
 from search.training.distillation import DIVERGENCES
 from search.training.distributed import World
 from search.training.evaluate import InheritedAccuracy
 from search.training.loop import fit
 from search.training.metadata import (
-    SUPERNET_FILE,
     WEIGHTS,
     read_finished,
     read_metadata,
@@ -38,6 +36,7 @@ from search.training.metadata import (
     supernet_metadata,
     training_identity,
 )
+from search.training.records import SUPERNET_FILE, SupernetMetadata
 from search.training.result_warnings import chance_warnings, schedule_warnings
 from spaces.population import sample
 from spaces.space import Space
@@ -58,11 +57,12 @@ def train_supernet(
     device: torch.device,
     seconds: float | None = None,
     kind: type[Supernet] = Supernet,
-) -> dict[str, Any]:
+) -> SupernetMetadata | None:
     """Trains a supernet of `space` on the training split and writes the folder `out`; resumes what is there, returns
     what is finished.
 
-    Returns the metadata that are also written: space, data and the result of the training.
+    Returns the metadata that are also written: space, data and the result of the training; None in those of torchrun's
+    processes that write nothing.
 
     Raises:
         UserError: the folder holds another training, another process is at work in it, or what the training loop
@@ -70,7 +70,7 @@ def train_supernet(
     """
     identity = training_identity({"space": space.id, "kind": kind.__name__}, data, config, seed)
     with World.current().locked(out):
-        return read_finished(out / SUPERNET_FILE, identity) or _train(
+        return read_finished(out / SUPERNET_FILE, SupernetMetadata, identity) or _train(
             space, data, config, out, identity, seed=seed, device=device, seconds=seconds, kind=kind
         )
 
@@ -86,7 +86,7 @@ def _train(
     device: torch.device,
     seconds: float | None,
     kind: type[Supernet],
-) -> dict[str, Any]:
+) -> SupernetMetadata | None:
     supernet = new_supernet(space, seed, kind).to(device).to(memory_format=torch.channels_last)
     supernet.drop_rate, supernet.drop_path = config.drop_rate, config.drop_path
     divergence = DIVERGENCES.get(config.divergence)  # none: they learn from the labels, too
@@ -125,19 +125,23 @@ def _train(
         probe=probe,
     )
     if not World.current().is_main_process:
-        return {}
+        return None
     doubts = schedule_warnings(trained.steps, trained.planned_steps)
     with best_effort("the largest network's accuracy"):
         largest = InheritedAccuracy(supernet, data, config)(space.largest)
         doubts += chance_warnings(largest, data.search.labels, "the largest network's accuracy")
-    metadata = {
-        **supernet_metadata(space, data, seed, identity),
-        "config": config.model_dump(mode="json"),
-        "training": asdict(trained),
-        "warnings": doubts,
-    }
+    metadata = supernet_metadata(
+        space,
+        data,
+        seed,
+        identity,
+        kind="elastic",
+        config=config.model_dump(mode="json"),
+        training=trained,
+        warnings=doubts,
+    )
     write_bytes(out / WEIGHTS, to_bytes(supernet))
-    write_json(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
+    write_record(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
     Checkpoint(out / CHECKPOINT, identity).remove()
     return metadata
 

@@ -8,7 +8,8 @@ from ghostnet.parent import load_parent
 from search.data.datasets import Data
 from search.errors import UserError
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import SUPERNET_FILE, read_metadata
+from search.training.metadata import read_metadata
+from search.training.records import SUPERNET_FILE
 from spaces.errors import SpaceError
 
 

@@ -8,7 +8,6 @@ clock is ahead of the steps, so that a time-boxed training also ends with its le
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from search.recipes.schema import Training
 from search.training.checkpoint import Checkpoint, check_form, check_optimizer
 from search.training.distributed import World
 from search.training.optimizer import create_optimizer, create_schedule
-from search.training.records import Progress
+from search.training.records import Outcome, Progress
 from search.training.scalars import Scalars
 
 SKIPS = 20  # steps in a row without a finite loss before a training gives up
@@ -40,20 +39,7 @@ Step = Callable[[Tensor, Tensor, np.random.Generator], float | Tensor]
 Probe = Callable[[nn.Module], dict[str, float]]  # what is worth watching of the weights, by name
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The result of a training."""
-
-    epochs: float
-    planned_epochs: float
-    steps: int
-    planned_steps: int
-    skipped_steps: int
-    seconds: float
-    loss: float
-
-
-UNTRAINED = Trained(
+UNTRAINED = Outcome(
     epochs=0.0, planned_epochs=0.0, steps=0, planned_steps=0, skipped_steps=0, seconds=0.0, loss=0.0
 )  # of weights that are taken as they are
 
@@ -71,7 +57,7 @@ def fit(
     title: str | None,
     seconds: float | None = None,
     probe: Probe | None = None,
-) -> Trained:
+) -> Outcome:
     """Trains `model` in place, on from `checkpoint` where there is one; removes nothing. Where the recipe averages
     weights, the model ends with the averaged ones.
 
@@ -182,7 +168,7 @@ def fit(
     if average:
         model.load_state_dict(average.module.state_dict())
     world.wait()
-    return Trained(
+    return Outcome(
         epochs=round(state.step / per_epoch, 3),
         planned_epochs=max(config.epochs, round(config.min_steps / per_epoch, 3)),
         steps=state.step,

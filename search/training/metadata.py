@@ -1,16 +1,17 @@
 """A supernet's metadata, `supernet.json`: its space and data. And the identity of a training. Read without
 torch."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from search.errors import UserError
 from search.files import read_json
 from search.identity import Identity, check_same, digest, file_digest
 from search.recipes.schema import Training
-from search.records import parse_record
-from search.training.records import SupernetMetadata, TrainedMetadata
+from search.records import parse_record, read_record
+from search.training.records import SUPERNET_FILE, SUPERNET_SCHEMA, Outcome, SupernetMetadata, TrainedMetadata
 from spaces.custom import parse_space, space_to_dict
 from spaces.errors import SpaceError
 from spaces.presets import named_space
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from search.data.datasets import Data
 
 T = TypeVar("T", bound=Training)
-SCHEMA, SUPERNET_FILE, WEIGHTS = "ghostnas.supernet/2", "supernet.json", "supernet.safetensors"
+M = TypeVar("M", SupernetMetadata, TrainedMetadata)
+WEIGHTS = "supernet.safetensors"
 PARENT = "parent"  # the folder of a transplanted supernet's parent in the supernet's
 PARENT_ARCH = f"{PARENT}/arch.json"
 PARENT_WEIGHTS = f"{PARENT}/weights.safetensors"  # what a transplanted supernet has in place of WEIGHTS
@@ -57,20 +59,31 @@ def read_metadata(folder: Path) -> tuple[SupernetMetadata, Space]:
 
 
 def supernet_metadata(
-    space: Space, data: "Data", seed: int, identity: Identity, kind: str = "elastic"
-) -> dict[str, Any]:
-    """The metadata that a supernet of either kind has: its space, data, seed and identity."""
-    return {
-        "schema": SCHEMA,
-        "kind": kind,
-        "space": space_to_dict(space),
-        "space_id": space.id,
-        "num_classes": space.num_classes,
-        "in_chs": space.in_chs,
-        "data": data.name,
-        "seed": seed,
-        "identity": identity,
-    }
+    space: Space,
+    data: "Data",
+    seed: int,
+    identity: Identity,
+    *,
+    kind: Literal["elastic", "transplant"],
+    config: Mapping[str, object],
+    training: Outcome,
+    warnings: list[str],
+) -> SupernetMetadata:
+    """The metadata that a supernet of either kind has."""
+    return SupernetMetadata(
+        schema=SUPERNET_SCHEMA,
+        kind=kind,
+        space=space_to_dict(space),
+        space_id=space.id,
+        num_classes=space.num_classes,
+        in_chs=space.in_chs,
+        data=data.name,
+        seed=seed,
+        identity=identity,
+        config=config,
+        training=training,
+        warnings=warnings,
+    )
 
 
 def space_for(space: Space | str, num_classes: int, in_chs: int) -> Space:
@@ -102,7 +115,7 @@ def training_identity(what: Identity, data: "Data", config: Training, seed: int)
     return {**what, "data": data.fingerprint, "training_images": len(data.train), "seed": seed, "recipe": recipe}
 
 
-def read_finished(path: Path, identity: Identity) -> dict[str, Any] | None:
+def read_finished(path: Path, kind: type[M], identity: Identity) -> M | None:
     """The metadata of a finished training; None where there is none.
 
     Raises:
@@ -110,9 +123,8 @@ def read_finished(path: Path, identity: Identity) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    metadata = read_json(path)
-    parse_record(SupernetMetadata if path.name == SUPERNET_FILE else TrainedMetadata, metadata, str(path))
-    check_same(metadata.get("identity"), identity, f"{path.parent} holds another training")
+    metadata = read_record(path, kind)
+    check_same(metadata.identity, identity, f"{path.parent} holds another training")
     return metadata
 
 

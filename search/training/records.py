@@ -1,13 +1,18 @@
 """The records that trainings write besides weights. They are read without torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from search.identity import Identity
 from search.records import ArchId, Count, Record, Seconds, Share, read_record
+from spaces.custom import SpaceRecord
 
-TRAINED_FILE = "trained.json"
+SUPERNET_FILE, TRAINED_FILE = "supernet.json", "trained.json"
+SUPERNET_SCHEMA: Literal["ghostnas.supernet/2"] = "ghostnas.supernet/2"
+TRAINED_SCHEMA: Literal["ghostnas.trained/1"] = "ghostnas.trained/1"
 Channels = Annotated[int, Field(ge=1, le=1 << 16)]
 Classes = Annotated[int, Field(ge=0, le=1 << 20)]
 
@@ -22,15 +27,26 @@ class Progress(Record):
 
 
 class Outcome(Record):
-    """The result of a training."""
+    """The result of a training. Files of earlier versions have no `planned_steps`."""
 
     model_config = ConfigDict(extra="allow")
     epochs: Annotated[float, Field(ge=0)]
     planned_epochs: Annotated[float, Field(ge=0)]
     steps: Count
+    planned_steps: Count = 0
     skipped_steps: Count
     seconds: Seconds
     loss: float
+
+
+class ParentMetadata(Record):
+    """The parent of a transplanted supernet: where its weights are from, its accuracy on the test split, its costs."""
+
+    arch: ArchId
+    origin: str | None = Field(default=None, validation_alias="from", serialization_alias="from")
+    test_accuracy: Share
+    macs: Count
+    params: Count
 
 
 class SupernetMetadata(Record):
@@ -39,15 +55,16 @@ class SupernetMetadata(Record):
     model_config = ConfigDict(extra="allow")
     schema_: Literal["ghostnas.supernet/2"] = Field(alias="schema")
     kind: Literal["elastic", "transplant"] = "elastic"
-    space: str | dict[str, Any]
+    space: SpaceRecord
     space_id: ArchId
     num_classes: Classes
     in_chs: Channels
     data: str
     seed: Count
+    identity: Identity | None = None
     images: Count | None = None  # that a transplanted one's networks are fitted to
-    config: dict[str, Any] | None = None
-    identity: dict[str, Any] | None = None
+    parent: ParentMetadata | None = None  # of a transplanted one
+    config: Mapping[str, object] | None = None
     training: Outcome
     warnings: list[str] = Field(default_factory=list)
 
@@ -68,16 +85,14 @@ class TrainedMetadata(Record):
     std: list[float]
     classes: list[str]
     seed: Count
-    config: dict[str, Any]
+    init: str | None = None
+    teacher: str | None = None
+    config: Mapping[str, object]
+    identity: Identity | None = None
     test_accuracy: Share
     test_images: Annotated[int, Field(ge=1)]
     training: Outcome
-    identity: dict[str, Any] | None = None
     warnings: list[str] = Field(default_factory=list)
-
-    def for_manifest(self) -> dict[str, Any]:
-        """The metadata that exports of the network keep: its data and its training."""
-        return self.model_dump(mode="json", include={"data", "classes", "mean", "std", "seed", "training"})
 
 
 def read_trained(file: Path) -> TrainedMetadata:

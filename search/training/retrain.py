@@ -1,8 +1,8 @@
 """Full training of one architecture, evaluated once on the test split at its end."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,22 +13,22 @@ from ghostnet.cost import cost
 from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
 from search.data.datasets import Data, resized
-from search.files import write_bytes, write_json, write_text
+from search.files import write_bytes, write_text
 from search.identity import Identity
 from search.recipes.schema import Training
+from search.records import write_record
 from search.training import teacher as teachers
 from search.training.checkpoint import CHECKPOINT, Checkpoint
 from search.training.distributed import World
 from search.training.evaluate import accuracy, recalibrate
 from search.training.initial_weights import inherit
-from search.training.loop import UNTRAINED, Trained, fit
+from search.training.loop import UNTRAINED, fit
 from search.training.losses import Loss
 from search.training.metadata import read_finished, teacher_id, training_identity, weights_id
 from search.training.mixing import Mixing
-from search.training.records import TRAINED_FILE
+from search.training.records import TRAINED_FILE, TRAINED_SCHEMA, Outcome, TrainedMetadata
 from search.training.result_warnings import chance_warnings, schedule_warnings
 
-SCHEMA = "ghostnas.trained/1"
 # Steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1.
 NORM_WARM_UP = 50
 ARCH, WEIGHTS = "arch.json", "weights.safetensors"
@@ -48,7 +48,7 @@ def retrain(
     init: Path | None = None,
     teacher: str | None = None,
     trainable: Trainable = "all",
-) -> dict[str, Any]:
+) -> TrainedMetadata | None:
     """Trains `arch` and writes the folder `out`; resumes what is there, returns what is finished.
 
     Args:
@@ -57,7 +57,8 @@ def retrain(
         trainable: what is trained of the weights of `init`: all, the classifier alone (norms included, the rest stays
             as it is), or nothing, so that they are tested and written.
 
-    Returns the metadata that are also written: costs, test accuracy and the result of the training.
+    Returns the metadata that are also written: costs, test accuracy and the result of the training; None in those of
+    torchrun's processes that write nothing.
 
     Raises:
         UserError: weights or a teacher that don't fit, a folder that holds another training or in which another process
@@ -67,7 +68,7 @@ def retrain(
     if trainable != "all":
         identity = {**identity, "trained": trainable == "head" and trainable}
     with World.current().locked(out):
-        return read_finished(out / TRAINED_FILE, identity) or _train(
+        return read_finished(out / TRAINED_FILE, TrainedMetadata, identity) or _train(
             arch,
             data,
             config.alone(),
@@ -105,7 +106,7 @@ def _train(
     init: Path | None,
     teacher: str | None,
     trainable: Trainable,
-) -> dict[str, Any]:
+) -> TrainedMetadata | None:
     net = fresh_network(arch, data, config, seed)
     if init:
         inherit(net, arch, init, data)
@@ -125,35 +126,37 @@ def _train(
             head_only=trainable == "head",
         )
     if not World.current().is_main_process:
-        return {}
+        return None
     tested = accuracy(net.to(device), data, data.test, arch.resolution)
-    metadata = {
-        "schema": SCHEMA,
-        "arch": arch.id,
-        **asdict(cost(arch, data.num_classes, data.in_chs)),
-        "resolution": arch.resolution,
-        "num_classes": data.num_classes,
-        "in_chs": data.in_chs,
-        "data": data.name,
-        "mean": data.mean,
-        "std": data.std,
-        "classes": data.classes,
-        "seed": seed,
-        "init": str(init) if init else None,
-        "teacher": teacher,
-        "config": config.model_dump(mode="json"),
-        "identity": identity,
-        "test_accuracy": tested,
-        "test_images": len(data.test),
-        "training": asdict(trained),
-        "warnings": [
+    costs = cost(arch, data.num_classes, data.in_chs)
+    metadata = TrainedMetadata(
+        schema=TRAINED_SCHEMA,
+        arch=arch.id,
+        macs=costs.macs,
+        params=costs.params,
+        resolution=arch.resolution,
+        num_classes=data.num_classes,
+        in_chs=data.in_chs,
+        data=data.name,
+        mean=list(data.mean),
+        std=list(data.std),
+        classes=list(data.classes),
+        seed=seed,
+        init=str(init) if init else None,
+        teacher=teacher,
+        config=config.model_dump(mode="json"),
+        identity=identity,
+        test_accuracy=tested,
+        test_images=len(data.test),
+        training=trained,
+        warnings=[
             *schedule_warnings(trained.steps, trained.planned_steps),
             *chance_warnings(tested, data.test.labels, "test accuracy"),
         ],
-    }
+    )
     write_text(out / ARCH, arch.to_json())
     write_bytes(out / WEIGHTS, to_bytes(net))
-    write_json(out / TRAINED_FILE, metadata)  # last: a folder with this file is a finished network
+    write_record(out / TRAINED_FILE, metadata)  # last: a folder with this file is a finished network
     Checkpoint(out / CHECKPOINT, identity).remove()
     return metadata
 
@@ -177,7 +180,7 @@ def train_network(
     title: str | None,
     seconds: float | None = None,
     head_only: bool = False,
-) -> Trained:
+) -> Outcome:
     """Trains a network in place, on labels and by a teacher; see `search.training.loop.fit`. After a training too short
     for them its norms are estimated once more.
 

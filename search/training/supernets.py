@@ -9,7 +9,6 @@ the widest GhostNet of the space is trained first.
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,13 +18,15 @@ from ghostnet.parent import load_parent
 from ghostnet.weights import to_bytes
 from search.data.datasets import Data
 from search.errors import UserError
-from search.files import write_bytes, write_json, write_text
+from search.files import write_bytes, write_text
 from search.identity import digest
 from search.recipes.schema import ParentTraining, SupernetTraining
+from search.records import write_record
 from search.training import retrain as full
 from search.training.distributed import World
 from search.training.elastic import train_supernet
-from search.training.metadata import PARENT, SUPERNET_FILE, read_finished, supernet_metadata, training_identity
+from search.training.metadata import PARENT, read_finished, supernet_metadata, training_identity
+from search.training.records import SUPERNET_FILE, ParentMetadata, SupernetMetadata
 from spaces.errors import SpaceError
 from spaces.space import Space
 
@@ -41,10 +42,10 @@ def make_supernet(
     seed: int = 0,
     device: torch.device,
     seconds: float | None = None,
-) -> dict[str, Any]:
+) -> SupernetMetadata | None:
     """Trains what a supernet of either kind needs and writes the folder `out`; resumes what is there.
 
-    Returns the metadata that is also written.
+    Returns the metadata that is also written; None in those of torchrun's processes that write nothing.
 
     Raises:
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
@@ -63,10 +64,10 @@ def train_parent(
     seed: int = 0,
     device: torch.device,
     seconds: float | None = None,
-) -> dict[str, Any]:
+) -> SupernetMetadata | None:
     """A transplanted supernet in the folder `out`: the parent is trained there, or brought there as it is.
 
-    Returns the metadata that is also written.
+    Returns the metadata that is also written; None in those of torchrun's processes that write nothing.
 
     Raises:
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
@@ -86,7 +87,7 @@ def train_parent(
     what |= {"parent": None if parent is None else digest(sha256(to_bytes(parent)).hexdigest())}
     identity = training_identity(what, data, config.model_copy(update={"parent": None}), seed)
     with World.current().locked(out):
-        if metadata := read_finished(out / SUPERNET_FILE, identity):
+        if metadata := read_finished(out / SUPERNET_FILE, SupernetMetadata, identity):
             return metadata
         init = None
         if parent is not None:
@@ -106,22 +107,26 @@ def train_parent(
             trainable=trainable,
         )
         if not trained:  # another process of torchrun's writes
-            return {}
-        metadata = {
-            **supernet_metadata(space, data, seed, identity, kind="transplant"),
-            "images": config.images,
-            "parent": {
-                "arch": arch.id,
-                "from": config.parent,
-                "test_accuracy": trained["test_accuracy"],
-                "macs": trained["macs"],
-                "params": trained["params"],
-            },
-            "config": trained["config"],
-            "training": trained["training"],
-            "warnings": trained["warnings"],
-        }
-        write_json(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
+            return None
+        known = supernet_metadata(
+            space,
+            data,
+            seed,
+            identity,
+            kind="transplant",
+            config=trained.config,
+            training=trained.training,
+            warnings=trained.warnings,
+        )
+        parent_metadata = ParentMetadata(
+            arch=arch.id,
+            origin=config.parent,
+            test_accuracy=trained.test_accuracy,
+            macs=trained.macs,
+            params=trained.params,
+        )
+        metadata = known.model_copy(update={"images": config.images, "parent": parent_metadata})
+        write_record(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
         return metadata
 
 

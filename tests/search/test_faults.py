@@ -70,7 +70,7 @@ def test_an_export_is_whole_or_absent(tmp_path, monkeypatch):
     images, out = torch.randn(3, 3, 15, 15), tmp_path / "out"
     failed = until_there_is_room(
         monkeypatch,
-        lambda: export(net, out, ["safetensors", "onnx"], images, {}),
+        lambda: export(net, out, ["safetensors", "onnx"], images),
         lambda: pytest.fail("something is left") if list(tmp_path.iterdir()) else None,
     )
     assert failed >= 5 and (out / "manifest.json").exists()

@@ -4,10 +4,10 @@ A module is loaded when its format is asked for; unknown formats and missing pac
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from search import extras
 from search.errors import UserError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ghostnet.network import GhostNet
+    from search.export.manifest import Manifest
 
 Session = Callable[["np.ndarray"], "np.ndarray"]  # images [B, C, H, W] -> outputs [B, classes], float32
 
@@ -27,12 +28,12 @@ class Source:
     Args:
         net: on the CPU, in evaluation mode.
         calibration: normalised images [N, C, H, W] that a quantisation is fitted to; may be empty.
-        metadata: what is known of the network, as in the manifest.
+        manifest: what is known of the network, and the files that were written before.
     """
 
     net: "GhostNet"
     calibration: "np.ndarray"
-    metadata: dict[str, Any] = field(default_factory=dict)
+    manifest: "Manifest"
 
 
 class Format(Protocol):

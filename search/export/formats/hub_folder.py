@@ -6,7 +6,6 @@ after `import ghostnet.timm_model`.
 
 import json
 from pathlib import Path
-from typing import Any
 
 from ghostnet import count as counting
 from ghostnet.arch import Arch
@@ -15,6 +14,7 @@ from ghostnet.weights import load_network, to_bytes
 from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.safetensors_file import run
+from search.export.manifest import Manifest
 from search.export.timm_config import timm_config
 from search.figures.architectures import arch_figure
 from search.figures.style import svg
@@ -28,14 +28,14 @@ EXACT = True
 
 
 def write(source: Source, folder: Path) -> None:
-    net, metadata = source.net, source.metadata
+    net, manifest = source.net, source.manifest
     there = folder / "hub"
     there.mkdir(parents=True, exist_ok=True)
     write_bytes(there / "model.safetensors", to_bytes(net))
-    write_json(there / "config.json", timm_config(net, metadata))
+    write_json(there / "config.json", timm_config(net, mean=manifest.mean, std=manifest.std, classes=manifest.classes))
     write_text(there / "arch.json", net.arch.to_json())
     write_text(there / "architecture.svg", svg(arch_figure({net.arch.id: net.arch})))
-    write_text(there / "README.md", model_card(net, metadata))
+    write_text(there / "README.md", model_card(net, manifest))
 
 
 def load_session(folder: Path) -> Session:
@@ -57,11 +57,10 @@ def _model(folder: Path) -> GhostNet:
     net = load_network(Arch.load(there / "arch.json"), there / "model.safetensors")
     config = read_json(there / "config.json")
     known = config.get("pretrained_cfg") if isinstance(config, dict) else None
-    about = {key: known.get(key) for key in ("mean", "std")} if isinstance(known, dict) else {}
-    if isinstance(known, dict):
-        about["classes"] = known.get("label_names")
+    names = {"mean": "mean", "std": "std", "classes": "label_names"}
+    about = {key: known.get(name) for key, name in names.items()} if isinstance(known, dict) else {}
     try:
-        expected = timm_config(net, about)
+        expected = timm_config(net, **about)
     except TypeError:
         expected = None
     if json.dumps(config, sort_keys=True) != json.dumps(expected, sort_keys=True):
@@ -69,18 +68,18 @@ def _model(folder: Path) -> GhostNet:
     return net
 
 
-def model_card(net: GhostNet, metadata: dict[str, Any]) -> str:
+def model_card(net: GhostNet, manifest: Manifest) -> str:
     """The model card: what is known of the network, and how it is used."""
-    accuracy, latency = metadata.get("accuracy") or {}, metadata.get("latency") or {}
+    accuracy = manifest.accuracy.test if manifest.accuracy else None
     rows = [
         ("architecture", f"`{net.arch.id}`"),
-        ("multiply-adds", f"{metadata['macs']:,} at {net.arch.resolution} x {net.arch.resolution}"),
-        ("parameters", f"{metadata['params']:,}"),
-        ("data", markdown(_data(metadata.get("data")))),
-        ("top-1 accuracy", f"{accuracy['test']:.2%} on the test split" if "test" in accuracy else "not measured"),
-        ("latency", _latency(latency, metadata.get("files", {}))),
-        ("training", _training(metadata)),
-        ("search space", markdown(metadata["space_id"]) if metadata.get("space_id") else "none: not found by a search"),
+        ("multiply-adds", f"{manifest.macs:,} at {net.arch.resolution} x {net.arch.resolution}"),
+        ("parameters", f"{manifest.params:,}"),
+        ("data", markdown(_data(manifest.data))),
+        ("top-1 accuracy", f"{accuracy:.2%} on the test split" if accuracy is not None else "not measured"),
+        ("latency", _latency(manifest)),
+        ("training", _training(manifest)),
+        ("search space", markdown(manifest.space_id) if manifest.space_id else "none: not found by a search"),
     ]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     return f"""---
@@ -117,17 +116,16 @@ def _data(name: str | None) -> str:
     return f"{kind}: {Path(path).name}" if path else kind
 
 
-def _latency(latency: dict[str, Any], files: dict[str, dict[str, Any]]) -> str:
+def _latency(manifest: Manifest) -> str:
     """Of the network where a run measured it, else of the files beside this folder where they were timed."""
-    ms = latency.get("measured_ms")
-    if ms is None:
-        timed = [f"{file['latency_ms']:.3f} ms `{name}`" for name, file in files.items() if file.get("latency_ms")]
+    latency = manifest.latency
+    if latency is None or latency.measured_ms is None:
+        timed = [f"{file.latency_ms:.3f} ms `{name}`" for name, file in manifest.files.items() if file.latency_ms]
         return f"{', '.join(timed)}, 1 thread, batch 1" if timed else "not measured"
-    threads = latency.get("threads", 1)
-    runtime = markdown(f"{latency.get('runtime')} {latency.get('runtime_version')}")
-    return f"{ms:.3f} ms, {runtime}, {threads} thread(s), batch 1"
+    runtime = markdown(f"{latency.runtime} {latency.runtime_version}")
+    return f"{latency.measured_ms:.3f} ms, {runtime}, {latency.threads} thread(s), batch 1"
 
 
-def _training(metadata: dict[str, Any]) -> str:
-    training = metadata.get("training")
-    return f"{training['epochs']:g} epochs, seed {metadata.get('seed')}" if training else "not known"
+def _training(manifest: Manifest) -> str:
+    training = manifest.training
+    return f"{training.epochs:g} epochs, seed {manifest.seed}" if training else "not known"

@@ -20,7 +20,8 @@ EXACT = True
 
 def write(source: Source, folder: Path) -> None:
     write_bytes(folder / FILES[0], to_bytes(source.net))
-    write_json(folder / FILES[1], timm_config(source.net, source.metadata))
+    known = source.manifest
+    write_json(folder / FILES[1], timm_config(source.net, mean=known.mean, std=known.std, classes=known.classes))
 
 
 def load_session(folder: Path) -> Session:

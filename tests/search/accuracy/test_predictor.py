@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import kendalltau
 
-from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy, leave_one_out
+from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy, TrainingPoint, leave_one_out
 from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load_data
 from search.errors import UserError
@@ -24,7 +25,7 @@ SPACE = space_for("digits", 10, 1)
 CPU = torch.device("cpu")
 
 
-def made_up(count: int, seed: int, bias: float, noise: float) -> list[dict]:
+def made_up(count: int, seed: int, bias: float, noise: float) -> list[TrainingPoint]:
     """Networks whose accuracy grows with multiply-adds and the share of primary features; a supernet that sees it but
     for a bias in favour of small ones."""
     rng = np.random.default_rng(seed)
@@ -35,7 +36,7 @@ def made_up(count: int, seed: int, bias: float, noise: float) -> list[dict]:
         own = 0.02 * rng.standard_normal()  # which only training shows, and the supernet
         trained = 0.6 + 0.08 * np.log(known.macs / 5e5) + 0.1 * primary + own
         inherited = trained - bias * np.log(known.macs / 5e5) + noise * rng.standard_normal()
-        rows.append({"code": code.tolist(), "inherited": inherited, "trained_on_search": trained})
+        rows.append(TrainingPoint(code=code.tolist(), inherited=inherited, trained_on_search=trained))
     return rows
 
 
@@ -43,16 +44,16 @@ def test_a_linear_law_is_found_again():
     rows = made_up(40, 0, bias=0.15, noise=0.0)
     correct = AccuracyCorrection.fit(SPACE, rows)
     for row in made_up(20, 1, bias=0.15, noise=0.0):
-        predicted = correct(SPACE.decode(np.array(row["code"])), row["inherited"])
-        assert predicted == pytest.approx(row["trained_on_search"], abs=2e-3)
+        predicted = correct(SPACE.decode(np.array(row.code)), row.inherited)
+        assert predicted == pytest.approx(row.trained_on_search, abs=2e-3)
 
 
 def test_a_bias_of_the_supernet_is_taken_away_for_networks_that_were_left_out():
     before, after = [], []
     for seed in range(8):
         rows = made_up(24, seed, bias=0.12, noise=0.005)
-        truth = [row["trained_on_search"] for row in rows]
-        before.append(kendalltau([row["inherited"] for row in rows], truth).statistic)
+        truth = [row.trained_on_search for row in rows]
+        before.append(kendalltau([row.inherited for row in rows], truth).statistic)
         after.append(kendalltau(leave_one_out(SPACE, rows), truth).statistic)
     assert np.mean(after) > np.mean(before) + 0.3
     assert np.mean(after) > 0.8
@@ -61,17 +62,17 @@ def test_a_bias_of_the_supernet_is_taken_away_for_networks_that_were_left_out():
 def test_a_supernet_that_says_nothing_is_not_believed():
     """Inherited accuracy as noise: what is said of a network that was left out still goes by its cost."""
     rows = made_up(24, 3, bias=0.0, noise=0.5)
-    truth = [row["trained_on_search"] for row in rows]
+    truth = [row.trained_on_search for row in rows]
     assert (
         kendalltau(leave_one_out(SPACE, rows), truth).statistic
-        > kendalltau([r["inherited"] for r in rows], truth).statistic
+        > kendalltau([r.inherited for r in rows], truth).statistic
     )
 
 
 def test_a_network_that_is_left_out_has_no_say_in_what_is_said_of_it():
     rows = made_up(12, 4, bias=0.1, noise=0.01)
     predicted = leave_one_out(SPACE, rows)
-    rows[5] = rows[5] | {"trained_on_search": 0.1}
+    rows[5] = replace(rows[5], trained_on_search=0.1)
     again = leave_one_out(SPACE, rows)
     assert again[5] == predicted[5]
     assert (np.delete(again, 5) != np.delete(predicted, 5)).all()

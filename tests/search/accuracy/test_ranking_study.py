@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import kendalltau
 
-from search.accuracy.ranking_study import agreement, fidelity, within_bins
+from search.accuracy.ranking_study import RankedNetwork, agreement, fidelity, within_bins
 from search.accuracy.study import read_inherited
 from search.data.datasets import load_data
 from search.errors import UserError
@@ -24,19 +25,18 @@ SPACE = space_for("digits", 10, 1)
 
 def rows(x, y):
     return [
-        {"arch": str(k), "macs": 1000 * (k + 1), "params": 1, "inherited": a, "trained": b}
-        for k, (a, b) in enumerate(zip(x, y, strict=True))
+        RankedNetwork(macs=1000 * (k + 1), inherited=a, trained=b) for k, (a, b) in enumerate(zip(x, y, strict=True))
     ]
 
 
 def test_a_perfect_and_a_reversed_ranking():
     y = np.linspace(0.2, 0.8, 16)
     perfect = agreement(rows(y, y), 4, 10_000, 0)
-    assert perfect["kendall_tau"] == perfect["spearman"] == perfect["tau_within_bins"] == 1
-    assert perfect["mean_regret"] == 0 < perfect["mean_regret_of_a_random_pick"]
+    assert perfect.kendall_tau == perfect.spearman == perfect.tau_within_bins == 1
+    assert perfect.mean_regret == 0 < perfect.mean_regret_of_a_random_pick
     reverse = agreement(rows(-y, y), 4, 10_000, 0)
-    assert reverse["kendall_tau"] == reverse["tau_within_bins"] == -1
-    assert reverse["mean_regret"] == pytest.approx(3 * (y[1] - y[0]))
+    assert reverse.kendall_tau == reverse.tau_within_bins == -1
+    assert reverse.mean_regret == pytest.approx(3 * (y[1] - y[0]))
 
 
 def test_tau_within_bins_counts_pairs_inside_bins_alone():
@@ -56,7 +56,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     for seed in range(60):
         a, b = np.random.default_rng(seed).standard_normal((2, 40))
         result = agreement(rows(a, np.clip(0.5 + 0.05 * (0.8 * a + 0.6 * b), 0, 1)), 2, 10_000, seed)
-        low, high = result["kendall_tau_95"]
+        low, high = result.kendall_tau_95
         covered += low <= truth <= high
     assert covered >= 48
 
@@ -69,12 +69,13 @@ def test_the_ceiling_is_what_knowing_the_expected_accuracies_would_reach(noise):
         rng = np.random.default_rng(seed)
         truth = 0.5 + 0.02 * rng.standard_normal(200)
         by_seed = truth[:, None] + noise * rng.standard_normal((200, 3))
-        networks = rows(truth, by_seed.mean(1))
-        for row, accuracies in zip(networks, by_seed.tolist(), strict=True):
-            row["trained_by_seed"] = accuracies
+        networks = [
+            replace(row, trained_by_seed=accuracies)
+            for row, accuracies in zip(rows(truth, by_seed.mean(1)), by_seed.tolist(), strict=True)
+        ]
         predicted = agreement(networks, 2, 10**6, seed)
-        result.append(predicted["ceiling_tau"])
-        reached.append(predicted["kendall_tau"])
+        result.append(predicted.ceiling_tau)
+        reached.append(predicted.kendall_tau)
     assert np.mean(result) == pytest.approx(np.mean(reached), abs=0.03)
 
 

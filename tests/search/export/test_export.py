@@ -21,9 +21,11 @@ from ghostnet import Arch, Backbone, GhostNet, cost, weights
 from search.errors import UserError
 from search.export import formats as known
 from search.export.export import HeldOut, export
-from search.export.formats import FORMATS, onnx_file
+from search.export.formats import FORMATS, onnx_file, onnx_int8
+from search.export.manifest import Accuracy, NetworkMetadata, read_manifest
 from search.export.proof import TOLERANCE, YARDSTICK, Proof
 from search.export.verify import verify
+from search.records import record_json
 from search.training.evaluate import estimate_norms
 from tests.helpers import randomise, small_arch
 from tests.search.command_line import ghostnas
@@ -49,32 +51,34 @@ def exported(tmp_path_factory):
     net = randomise(GhostNet(small_arch(), 5)).eval()
     folder = tmp_path_factory.mktemp("export") / "all"
     timer = lambda sessions: dict.fromkeys(sessions, 1.5)  # noqa: E731
-    metadata = {"accuracy": {"test": 0.5}, "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0], "data": "a test's"}
+    metadata = NetworkMetadata(accuracy=Accuracy(test=0.5), mean=[0.1, 0.2, 0.3], std=[1.0, 1.0, 2.0], data="a test's")
     manifest = export(net, folder, HERE, IMAGES, metadata, held_out=held_out(torch.randn(40, 3, 15, 15)), timer=timer)
     return net, folder, manifest
 
 
 def test_every_format_gives_the_networks_outputs_and_the_manifest_says_so(exported):
     net, folder, manifest = exported
-    assert manifest == json.loads((folder / "manifest.json").read_text())
+    content = json.loads((folder / "manifest.json").read_text())
+    assert manifest == read_manifest(folder) and content == record_json(manifest)
     assert Arch.load(folder / "arch.json") == net.arch
-    assert manifest["tried_on"]["real_images"] == 6 and manifest["accuracy"] == {"test": 0.5}
-    mains = {file["format"]: file for file in manifest["files"].values() if "format" in file}
+    assert manifest.tried_on.real_images == 6 and content["accuracy"] == {"test": 0.5}
+    mains = {file.format: file for file in manifest.files.values() if file.format}
     assert list(mains) == HERE
     for name, file in mains.items():
         if known.get(name).EXACT:
-            assert file["largest_difference"] < 1e-3 and file["top1_agreement"] == 1.0
-        assert file["macs"] == (None if name == "executorch" else cost(net.arch, 5).macs)
-        assert file["latency_ms"] == 1.5
-    assert set(mains["onnx-int8"]["accuracy"]) == {"before", "after", "images", "split"}
+            assert file.largest_difference < 1e-3 and file.top1_agreement == 1.0
+        assert file.macs == (None if name == "executorch" else cost(net.arch, 5).macs)
+        assert file.latency_ms == 1.5
+    assert set(content["files"][onnx_int8.FILES[0]]["accuracy"]) == {"before", "after", "images", "split"}
     listed = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert listed == {*manifest["files"], "manifest.json"}
+    assert listed == {*manifest.files, "manifest.json"}
 
 
 def test_files_that_are_sent_alone_say_what_they_take_and_give(net, tmp_path):
     file = {"classes": ["cat", "dog", 'a "b"', "é", "owl"], "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0]}
     formats = [name for name in ("onnx", "litert") if name in HERE]
-    export(net, tmp_path / "out", formats, IMAGES, {**file, "data": "imagefolder:/home/me", "space_id": "0123456789"})
+    metadata = NetworkMetadata(**file, data="imagefolder:/home/me", space_id="0123456789")
+    export(net, tmp_path / "out", formats, IMAGES, metadata)
     session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"])
     result = session.get_modelmeta().custom_metadata_map
     wanted = {"labels": file["classes"], "mean": file["mean"], "std": file["std"], "input": [3, 15, 15]}
@@ -127,7 +131,7 @@ def test_a_quantised_litert_file_computes_in_int8_and_is_close_to_the_network(ne
 def test_a_folder_is_verified_again_from_its_files_alone(exported, tmp_path):
     _, folder, manifest = exported
     result = verify(shutil.copytree(folder, tmp_path / "copy"))
-    assert set(result) == {name for name, file in manifest["files"].items() if "format" in file}
+    assert set(result) == {name for name, file in manifest.files.items() if file.format}
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "arch.json", "hub/README.md", "proof.safetensors"])
@@ -145,7 +149,7 @@ def test_another_network_under_a_right_fingerprint_is_an_error(exported, tmp_pat
     """Somebody who changes the manifest, too: the outputs tell."""
     net, folder, _ = exported
     folder = shutil.copytree(folder, tmp_path / "copy")
-    export(randomise(GhostNet(net.arch, 5), seed=9).eval(), tmp_path / "other", ["onnx"], NONE, {})
+    export(randomise(GhostNet(net.arch, 5), seed=9).eval(), tmp_path / "other", ["onnx"], NONE)
     shutil.copy(tmp_path / "other/model.onnx", folder / "model.onnx")
     manifest, other = (json.loads((place / "manifest.json").read_text()) for place in (folder, tmp_path / "other"))
     manifest["files"]["model.onnx"]["sha256"] = other["files"]["model.onnx"]["sha256"]
@@ -257,7 +261,7 @@ def program(tmp_path_factory):
     """An export as `.pt2` alone, and the archive's entries."""
     folder = tmp_path_factory.mktemp("pt2") / "export"
     net = randomise(GhostNet(small_arch(), 5)).eval()
-    export(net, folder, ["pt2"], IMAGES, {})
+    export(net, folder, ["pt2"], IMAGES)
     with zipfile.ZipFile(folder / "model.pt2") as archive:
         return net, folder, {name: archive.read(name) for name in archive.namelist()}
 
@@ -314,7 +318,7 @@ def test_only_files_that_the_manifest_lists_are_reached(tmp_path):
     import onnx
 
     folder = tmp_path / "export"
-    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ["onnx"], NONE, {})
+    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ["onnx"], NONE)
     model = onnx.load(folder / "model.onnx")
     tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
     side = tensor.raw_data
@@ -357,7 +361,7 @@ def test_multiply_adds_of_an_onnx_graph_that_has_more_are_an_error(net, tmp_path
 
     from search.export import onnx_macs
 
-    export(net, tmp_path, ["onnx"], NONE, {})
+    export(net, tmp_path, ["onnx"], NONE)
     model = onnx.load(tmp_path / "model.onnx")
     last = model.graph.node[-1]
     assert last.op_type == "Identity"
@@ -367,7 +371,7 @@ def test_multiply_adds_of_an_onnx_graph_that_has_more_are_an_error(net, tmp_path
         onnx_macs.count(tmp_path / "odd.onnx")
     monkeypatch.setattr(onnx_file, "to_onnx", lambda other, shape: _wider(net.arch, shape))
     with pytest.raises(UserError, match=r"model\.onnx (differs|has [\d,]+ multiply-adds)"):
-        export(net, tmp_path / "out", ["onnx"], NONE, {})
+        export(net, tmp_path / "out", ["onnx"], NONE)
 
 
 def _wider(arch, shape):
@@ -380,7 +384,7 @@ def test_a_file_that_differs_is_an_error_and_nothing_is_left(net, tmp_path, monk
     right = onnx_file.load_session
     monkeypatch.setattr(onnx_file, "load_session", lambda folder: lambda images: right(folder)(images) + 1)
     with pytest.raises(UserError, match=r"model\.onnx differs from the PyTorch network by"):
-        export(net, tmp_path / "out", ["safetensors", "onnx"], NONE, {})
+        export(net, tmp_path / "out", ["safetensors", "onnx"], NONE)
     assert not list(tmp_path.iterdir())
 
 
@@ -388,13 +392,13 @@ def test_an_export_takes_nothing_of_the_users_and_goes_into_the_folder_that_is_h
     (tmp_path / "model.tmp").mkdir()
     (tmp_path / "model.tmp/precious").write_text("theirs")
     with held(tmp_path / "model") as pid, pytest.raises(UserError, match=f"model is in use by process {pid}"):
-        export(net, tmp_path / "model", ["safetensors"], NONE, {})
-    export(net, tmp_path / "model", ["safetensors"], NONE, {})
+        export(net, tmp_path / "model", ["safetensors"], NONE)
+    export(net, tmp_path / "model", ["safetensors"], NONE)
     assert (tmp_path / "model.tmp/precious").read_text() == "theirs"
     (tmp_path / "here").mkdir()
     (tmp_path / "here/notes.txt").write_text("theirs")
     monkeypatch.chdir(tmp_path / "here")
-    export(net, Path(), ["safetensors"], NONE, {})
+    export(net, Path(), ["safetensors"], NONE)
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert {path.name for path in (tmp_path / "here").iterdir()} == names | {"notes.txt"}
     verify(tmp_path / "here")
@@ -402,27 +406,25 @@ def test_an_export_takes_nothing_of_the_users_and_goes_into_the_folder_that_is_h
 
 def test_formats_that_are_unknown_or_not_installed_are_refused(net, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"a format is one of onnx, safetensors, pt2, .*, not 'coffee'"):
-        export(net, tmp_path, ["coffee"], NONE, {})
+        export(net, tmp_path, ["coffee"], NONE)
     with pytest.raises(UserError, match="named once"):
-        export(net, tmp_path, ["onnx", "onnx"], NONE, {})
+        export(net, tmp_path, ["onnx", "onnx"], NONE)
     with pytest.raises(UserError, match="calibration images: --data"):
-        export(net, tmp_path, ["onnx-int8"], NONE, {})
+        export(net, tmp_path, ["onnx-int8"], NONE)
     if "litert-int8" in HERE:
         with pytest.raises(UserError, match="litert-int8 is fitted to calibration images: --data"):
-            export(net, tmp_path, ["litert-int8"], NONE, {})
+            export(net, tmp_path, ["litert-int8"], NONE)
     monkeypatch.setattr("search.extras.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"openvino is not installed: pip install 'ghostnas\[openvino\]'"):
-        export(net, tmp_path, ["openvino"], NONE, {})
+        export(net, tmp_path, ["openvino"], NONE)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_quantised_network_that_answers_otherwise_is_refused(net, tmp_path, monkeypatch):
-    from search.export.formats import onnx_int8
-
     right = onnx_int8.load_session
     monkeypatch.setattr(onnx_int8, "load_session", lambda folder: lambda images: -right(folder)(images))
     with pytest.raises(UserError, match="keeps the PyTorch network's answer on"):
-        export(net, tmp_path / "out", ["onnx-int8"], IMAGES, {}, held_out=held_out(IMAGES))
+        export(net, tmp_path / "out", ["onnx-int8"], IMAGES, held_out=held_out(IMAGES))
     assert not list(tmp_path.iterdir())
 
 
@@ -432,7 +434,7 @@ def test_the_model_card_is_one_and_says_what_is_known(exported):
     net, folder, manifest = exported
     model_card = ModelCard.load(folder / "hub/README.md")
     assert model_card.data.license == "apache-2.0" and model_card.data.library_name == "timm"
-    for message in (net.arch.id, f"{manifest['macs']:,}", f"{manifest['params']:,}", "50.00% on the test split"):
+    for message in (net.arch.id, f"{manifest.macs:,}", f"{manifest.params:,}", "50.00% on the test split"):
         assert message in model_card.text
     assert "latency | 1.500 ms `model.onnx`" in model_card.text and (folder / "hub/architecture.svg").exists()
 
@@ -542,9 +544,9 @@ def test_a_file_is_held_to_float64_by_the_measure_of_float32():
 
 def test_an_ill_conditioned_network_is_exported_and_verified(tmp_path):
     net = ill_conditioned()
-    manifest = export(net, tmp_path / "net", ["onnx", "safetensors"], IMAGES, {})
-    tried = manifest["tried_on"]
-    assert tried["allowed_difference"] == pytest.approx(YARDSTICK * tried["float32_error"])
+    manifest = export(net, tmp_path / "net", ["onnx", "safetensors"], IMAGES)
+    tried = manifest.tried_on
+    assert tried.allowed_difference == pytest.approx(YARDSTICK * tried.float32_error)
     assert set(verify(tmp_path / "net")) == {"model.onnx", "weights.safetensors"}
 
 

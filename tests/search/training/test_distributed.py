@@ -109,7 +109,7 @@ def test_a_killed_worker_is_started_again_and_the_training_ends_as_an_unbroken_o
     watcher.start()
     metadata = workers.train_supernet(SPACE, data, config, tmp_path / "net", seed=0, seconds=None, workers=2)
     watcher.join()
-    assert killed and metadata["training"]["steps"] == 30
+    assert killed and metadata.training.steps == 30
     alone = config.model_copy(update={"accumulate": 2})
     train_supernet(SPACE, data, alone, tmp_path / "alone", device=CPU)
     result, expected = weights(tmp_path / "net"), weights(tmp_path / "alone")

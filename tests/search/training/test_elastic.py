@@ -75,7 +75,7 @@ def stopped(data, tmp_path_factory):
 
 def test_a_resumed_supernet_equals_an_unbroken_one(data, whole, stopped, tmp_path):
     metadata = train_supernet(SPACE, data, SHORT, shutil.copytree(stopped, tmp_path / "killed"), device=CPU)
-    assert metadata["training"]["steps"] == 6
+    assert metadata.training.steps == 6
     killed = load_supernet(tmp_path / "killed").state_dict()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
@@ -90,20 +90,23 @@ def test_a_resumed_retraining_equals_an_unbroken_one_and_a_finished_one_is_kept(
     with pytest.raises(UserError, match="is of another training"):
         retrain(SPACE.largest, data, config, tmp_path / "killed", device=CPU)
     killed = retrain(arch, data, config, tmp_path / "killed", device=CPU)
-    strip = lambda metadata: metadata | {"training": metadata["training"] | {"seconds": 0}}  # noqa: E731
+
+    def strip(metadata):
+        return metadata.model_copy(update={"training": metadata.training.model_copy(update={"seconds": 0.0})})
+
     assert strip(whole) == strip(killed)
     files = [tmp_path / name / "weights.safetensors" for name in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert retrain(arch, data, config, tmp_path / "whole", device=CPU)["training"] == whole["training"]
+    assert retrain(arch, data, config, tmp_path / "whole", device=CPU).training == whole.training
 
 
 def test_training_learns_and_the_saved_network_is_the_one_tested(data, tmp_path):
     metadata = retrain(SPACE.uniform(0.5), data, Training(epochs=16, batch_size=32), tmp_path / "net", device=CPU)
-    assert metadata["test_accuracy"] > 0.5  # chance is 0.1
+    assert metadata.test_accuracy > 0.5  # chance is 0.1
     weights = tmp_path / "net" / "weights.safetensors"
     net = load_network(SPACE.uniform(0.5), weights)
     assert (net.num_classes, net.in_chs) == (10, 1)
-    assert accuracy(net, data, data.test) == metadata["test_accuracy"]
+    assert accuracy(net, data, data.test) == metadata.test_accuracy
     with pytest.raises(WeightsError, match=f"not weights of architecture {SPACE.smallest.id}"):
         load_network(SPACE.smallest, weights)
 
@@ -121,7 +124,7 @@ def test_a_time_box_ends_the_training_with_its_schedule(data, tmp_path, monkeypa
     monkeypatch.setattr(CosineLRScheduler, "step_update", spy)
     config = Training(epochs=100_000, batch_size=32, lr=0.1)
     metadata = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, seconds=4)
-    assert metadata["training"]["epochs"] < 1000 and metadata["training"]["seconds"] < 30
+    assert metadata.training.epochs < 1000 and metadata.training.seconds < 30
     assert max(rates) > 0.05 and rates[-1] < 0.02
 
 

@@ -79,7 +79,7 @@ def test_another_architecture_space_teacher_or_beginning_is_another_training(dat
 def test_what_leaves_the_weights_as_they_are_may_change(data, finished):
     for changes in ({}, {"checkpoint_seconds": 3.0}, {"probes": 1}):
         metadata = retrain(SPACE.smallest, data, ALONE.model_copy(update=changes), finished / "net", device=CPU)
-        assert metadata["config"] == ALONE.model_dump(mode="json")
+        assert metadata.config == ALONE.model_dump(mode="json")
 
 
 def test_ids_are_of_what_they_stand_for(data, finished, tmp_path):

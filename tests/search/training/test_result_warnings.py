@@ -46,20 +46,18 @@ def test_an_accuracy_is_held_against_guessing_the_most_frequent_class(counts):
 def test_networks_that_learned_nothing_say_so_in_their_files(data, tmp_path):
     nothing = replace(data, train=replace(data.train, labels=data.train.labels.flip(0)[torch.randperm(160)]))
     metadata = retrain(SPACE.smallest, nothing, QUICK.model_copy(update={"lr": 1e-6}), tmp_path / "net", device=CPU)
-    assert metadata["warnings"] == json.loads((tmp_path / "net/trained.json").read_text())["warnings"]
-    assert [message.split(",")[0] for message in metadata["warnings"]] == ["test accuracy"]
+    assert metadata.warnings == json.loads((tmp_path / "net/trained.json").read_text())["warnings"]
+    assert [message.split(",")[0] for message in metadata.warnings] == ["test accuracy"]
     config = SupernetTraining(epochs=1, batch_size=32, random=0, lr=1e-6)
     metadata = train_supernet(SPACE, nothing, config, tmp_path / "supernet", device=CPU)
-    assert [message.split(",")[0] for message in metadata["warnings"]] == ["the largest network's accuracy"]
+    assert [message.split(",")[0] for message in metadata.warnings] == ["the largest network's accuracy"]
 
 
 def test_a_time_box_that_trains_nothing_says_so(data, tmp_path):
     config = QUICK.model_copy(update={"epochs": 1000.0})
     metadata = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, seconds=0.001)
-    steps = metadata["training"]["steps"]
-    assert (
-        metadata["warnings"][0] == f"a time box left {steps} of the schedule's 5000 steps, which trains next to nothing"
-    )
+    steps = metadata.training.steps
+    assert metadata.warnings[0] == f"a time box left {steps} of the schedule's 5000 steps, which trains next to nothing"
 
 
 @pytest.mark.parametrize(("every", "refused"), [(5, True), (20, False)])

@@ -73,7 +73,7 @@ def test_a_training_with_everything_on_resumes_to_the_bit(data, supernet, tmp_pa
     with pytest.raises(UserError, match="is of another training"):
         retrain(SPACE.smallest, data, EVERYTHING, tmp_path / "killed", device=CPU, init=supernet)
     killed = retrain(SPACE.smallest, data, EVERYTHING, tmp_path / "killed", **options)
-    assert whole["test_accuracy"] == killed["test_accuracy"]
+    assert whole.test_accuracy == killed.test_accuracy
     files = [tmp_path / name / "weights.safetensors" for name in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -171,7 +171,7 @@ def test_teachers_see_images_as_they_were_taught_to(data, supernet, tmp_path):
     from search.export.timm_config import timm_config
     from search.files import write_json, write_text
 
-    write_json(tmp_path / "config.json", timm_config(net, {"mean": [0.5], "std": [0.25]}))
+    write_json(tmp_path / "config.json", timm_config(net, mean=[0.5], std=[0.25]))
     weights.save_weights(net, tmp_path / "model.safetensors")
     weights.save_weights(net, tmp_path / "weights.safetensors")
     write_text(tmp_path / "arch.json", arch.to_json())
@@ -210,7 +210,7 @@ def test_inherited_weights_are_the_supernets_slice(data, supernet, tmp_path):
 def test_half_precision_trains(amp, data, tmp_path):
     config = Training(epochs=2, batch_size=32, lr=0.05, amp=amp)
     metadata = retrain(SPACE.uniform(0.25), data, config, tmp_path / "net", device=CPU)
-    assert metadata["training"]["loss"] < 2.6 and metadata["training"]["skipped_steps"] < 5
+    assert metadata.training.loss < 2.6 and metadata.training.skipped_steps < 5
     net = load_network(SPACE.uniform(0.25), tmp_path / "net/weights.safetensors")
     assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in net.parameters())
 
@@ -312,7 +312,7 @@ def test_image_folders_train_with_augmentations_in_their_workers(tmp_path, monke
     loaded = load_data(f"imagefolder:{tmp_path / 'images'}", 16)
     config = Training(epochs=1, batch_size=8, rand_augment="rand-m9-mstd0.5", erasing=0.2, mixup=0.2)
     records = [retrain(SPACE.smallest, loaded, config, tmp_path / str(k), device=CPU) for k in range(2)]
-    assert records[0]["training"]["loss"] == records[1]["training"]["loss"]  # whichever worker drew it
+    assert records[0].training.loss == records[1].training.loss  # whichever worker drew it
     files = [tmp_path / str(k) / "weights.safetensors" for k in range(2)]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -341,8 +341,8 @@ def test_a_trained_network_is_tuned_for_other_classes_as_long_as_it_needs(data, 
     weights.save_weights(before, tmp_path / "trained.safetensors")
     config = load_retraining("finetune")[0].model_copy(update={"min_steps": 7, "epochs": 1.0, "lr": 1e-9, "ema": 0.0})
     metadata = retrain(arch, data, config, tmp_path / "out", device=CPU, init=tmp_path / "trained.safetensors")
-    assert (metadata["training"]["steps"], metadata["training"]["planned_steps"]) == (7, 7)
-    assert metadata["training"]["epochs"] == metadata["training"]["planned_epochs"] == pytest.approx(7 / 5)
+    assert (metadata.training.steps, metadata.training.planned_steps) == (7, 7)
+    assert metadata.training.epochs == metadata.training.planned_epochs == pytest.approx(7 / 5)
     assert config.with_epochs(2).steps(per_epoch=2) == 4, "who asks for epochs gets them, however few steps"
     after = load_network(arch, tmp_path / "out" / "weights.safetensors")
     assert after.num_classes == 10

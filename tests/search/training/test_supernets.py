@@ -38,12 +38,12 @@ def folder(data, tmp_path_factory):
 
 def test_the_parent_is_the_widest_ghostnet_of_the_space_and_comes_out_as_it_is(folder, data):
     metadata, space = read_metadata(folder)
-    assert space == SPACE and metadata.kind == "transplant" and metadata.parent["arch"] == SPACE.uniform(1.0).id
+    assert space == SPACE and metadata.kind == "transplant" and metadata.parent.arch == SPACE.uniform(1.0).id
     supernet, parent = inherited_accuracy(folder, data).supernet, read_parent(folder)
     again = supernet.extract(parent.arch)
     images = next(iter(data.batches(data.search)))[0]
     torch.testing.assert_close(again(images), parent(images), rtol=0, atol=5e-3)  # float32; 1e-10 in float64
-    assert metadata.parent["test_accuracy"] == accuracy(parent, data, data.test, parent.arch.resolution)
+    assert metadata.parent.test_accuracy == accuracy(parent, data, data.test, parent.arch.resolution)
 
 
 def test_networks_are_fitted_alike_wherever_they_are_asked_for(folder, data):
@@ -59,11 +59,11 @@ def test_networks_are_fitted_alike_wherever_they_are_asked_for(folder, data):
 def test_a_given_parent_is_taken_as_it_is_or_tuned(folder, data, tmp_path):
     given = str(folder / "parent")
     metadata = make_supernet(SPACE, data, SHORT.model_copy(update={"parent": given}), tmp_path / "as-is", device=CPU)
-    assert metadata["training"]["steps"] == 0 and metadata["parent"]["from"] == given
+    assert metadata.training.steps == 0 and metadata.parent.origin == given
     ours, theirs = read_parent(tmp_path / "as-is").state_dict(), read_parent(folder).state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     tuned = SHORT.model_copy(update={"parent": given, "tune": True, "epochs": 0.1})
-    assert make_supernet(SPACE, data, tuned, tmp_path / "tuned", device=CPU)["training"]["steps"] > 0
+    assert make_supernet(SPACE, data, tuned, tmp_path / "tuned", device=CPU).training.steps > 0
 
 
 def test_a_parent_of_other_classes_gets_a_new_head_and_is_trained(data, tmp_path):
@@ -74,7 +74,7 @@ def test_a_parent_of_other_classes_gets_a_new_head_and_is_trained(data, tmp_path
     (tmp_path / "other.safetensors").rename(tmp_path / "net/weights.safetensors")
     config = SHORT.model_copy(update={"parent": str(tmp_path / "net"), "epochs": 0.1})
     metadata = make_supernet(SPACE, data, config, tmp_path / "out", device=CPU)
-    assert metadata["training"]["steps"] > 0
+    assert metadata.training.steps > 0
     assert (read_parent(tmp_path / "out").num_classes, read_parent(tmp_path / "out").in_chs) == (10, 1)
 
 
@@ -106,7 +106,7 @@ def test_a_parent_that_saw_larger_images_is_shown_those_of_the_space(data, tmp_p
     config = SHORT.model_copy(update={"parent": str(tmp_path / "given"), "tune": True, "epochs": 0.5})
     metadata = make_supernet(SPACE, data, config, tmp_path / "out", device=CPU)
     assert read_parent(tmp_path / "out").arch == SPACE.uniform(0.5)
-    assert metadata["parent"]["arch"] == SPACE.uniform(0.5).id
+    assert metadata.parent.arch == SPACE.uniform(0.5).id
 
 
 def test_a_parent_of_another_shape_is_refused_before_anything_is_written(data, tmp_path):
