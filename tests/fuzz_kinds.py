@@ -100,11 +100,11 @@ def trials(folder: Path) -> tuple[Path, Read]:
 
     def read() -> None:
         for trial in read_trials(file):
-            assert _inside(folder, f"{trial['arch']}.json")
+            assert _inside(folder, f"{trial.arch}.json")
         with TrialLog(file, HEADER, task) as log:
             studies.rebuild(task, log, search_space, None)
             for trial in front(log.evaluated):
-                SPACE.decode(trial["code"])
+                SPACE.decode(np.array(trial.code))
 
     return file, read
 

@@ -84,7 +84,7 @@ def main() -> None:
     result = search(run, folder)
     best = choose_by_budget(list(result.inside.values()), config.chosen, fastest=False)
     chosen = dict(zip(map(str.lower, labels(len(best))), best, strict=True))
-    archs = {name: run.space.decode(np.array(trial["code"])) for name, trial in chosen.items()}
+    archs = {name: run.space.decode(np.array(trial.code)) for name, trial in chosen.items()}
     jobs = [
         Job(name=name, arch=arch, seed=seed, out=folder / NETWORKS / arch.id / f"seed-{seed}")
         for seed in range(run.recipe.seed, run.recipe.seed + (arguments.seeds or config.seeds))
@@ -110,7 +110,7 @@ def main() -> None:
         }
         for name, row in trained.items()
     ]
-    both = {t["arch"] for t in result.front} & set(read_json(run.out / RESULT)["front"])
+    both = {t.arch for t in result.front} & set(read_json(run.out / RESULT)["front"])
     write_json(
         arguments.out,
         {

@@ -121,7 +121,7 @@ def compare(summary: Summary) -> dict[str, Any]:
     pairs = list(zip(chosen, random_networks, strict=False))
     return {
         "found": [
-            compare_network(n, family, random_network, draws, tightest(n, summary.recipe["search"]["flops_budget"]))
+            compare_network(n, family, random_network, draws, tightest(n, summary.recipe.search.flops_budget))
             for n, random_network in zip_longest(chosen, random_networks[: len(chosen)], fillvalue=None)
             if n
         ],

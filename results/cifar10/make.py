@@ -21,6 +21,7 @@ from search.engine.front import front
 from search.figures.style import png, svg
 from search.files import write_bytes, write_json, write_text
 from search.latency.table import describe
+from search.records import record_json
 from search.report.fidelity import scatter
 from search.report.figures import fronts
 from search.report.sensitivity import effects
@@ -32,9 +33,9 @@ HERE = Path(__file__).parent
 
 def study(summary: Summary) -> dict[str, Any]:
     """Everything that the page says."""
-    space, training = summary.space, summary.supernet["training"] if summary.supernet else {}
+    space, training = summary.space, record_json(summary.supernet.training) if summary.supernet else {}
     best = front(summary.complete)
-    codes = space.canonical(np.array([t["code"] for t in best]))
+    codes = space.canonical(np.array([t.code for t in best]))
     shares = {}
     for kind in ("ghost", "se", "width"):
         genes = [k for k, gene in enumerate(space.genes) if gene.kind == kind]
@@ -45,7 +46,7 @@ def study(summary: Summary) -> dict[str, Any]:
                 for choice, share in zip(space.genes[k].choices, counts, strict=True)
             }
     return {
-        "recipe": summary.recipe,
+        "recipe": summary.recipe and summary.recipe.model_dump(mode="json"),
         "space_size": str(space.size),
         "supernet": training,
         "latency": describe(summary.table) if summary.table else None,

@@ -110,7 +110,7 @@ def over_first(
     n: TrainedNetwork, first: Sequence[StudyNetwork], latency: Iterable[float], summary: Summary
 ) -> float | None:
     """Points of a found network over the best that the supernet alone chose within its budget and its latency."""
-    budgets = summary.recipe["search"]["flops_budget"]
+    budgets = summary.recipe.search.flops_budget
     most = parse_windows(budgets)[tightest(n, budgets)].high
     within = [
         row.trained

@@ -13,6 +13,7 @@ import tempfile
 import time
 import tomllib
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,6 +30,7 @@ from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, LatencyObjective
 from search.engine.problem import Problem
 from search.engine.search_plan import SearchPlan
+from search.engine.trial import Trial
 from search.files import read_json, write_json, write_text
 from search.latency.predictor import Prediction
 from search.recipes.schema import Sampler
@@ -80,7 +82,7 @@ class Truth:
             budgets=NONE,
         )
 
-    def curve(self, trials: list[dict[str, Any]], reference: np.ndarray) -> list[float]:
+    def curve(self, trials: Sequence[Trial], reference: np.ndarray) -> list[float]:
         """Share of the true front's hypervolume after each evaluation."""
         whole = moocore.hypervolume(self.front, ref=reference, maximise=True)
         best, shares = np.empty((0, 2)), []

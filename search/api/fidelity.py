@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from ghostnet.arch import Arch
 from search.accuracy.ranking_study import fidelity as study_ranking
 from search.accuracy.study import Study
@@ -9,7 +11,7 @@ from search.api import Place
 from search.data.datasets import Data
 from search.engine.choose import choose as along_the_front
 from search.engine.log import read_trials
-from search.engine.problem import COMPLETE
+from search.engine.trial import COMPLETE
 from search.errors import UserError
 from search.files import JsonLines
 from search.folders import locked
@@ -94,5 +96,5 @@ def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
     """
     if (space_id := next(iter(JsonLines(log)), {}).get("space_id")) != space.id:
         raise UserError(f"{log} is of another space ({space_id}) than {space.name} ({space.id})")
-    complete = [trial for trial in read_trials(log, space) if trial["state"] == COMPLETE]
-    return [space.decode(trial["code"]) for trial in along_the_front(complete, count)]
+    complete = [trial for trial in read_trials(log, space) if trial.state == COMPLETE]
+    return [space.decode(np.array(trial.code)) for trial in along_the_front(complete, count)]

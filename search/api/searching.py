@@ -109,6 +109,6 @@ def run_search(
         )
         for each in result.warnings:
             warn(each)
-        for trial in {t["arch"]: t for front in (result.front, *result.fronts.values()) for t in front}.values():
-            write_text(out / "front" / f"{trial['arch']}.json", result.arch(trial).to_json())
+        for trial in {t.arch: t for front in (result.front, *result.fronts.values()) for t in front}.values():
+            write_text(out / "front" / f"{trial.arch}.json", result.arch(trial).to_json())
     return result

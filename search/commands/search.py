@@ -1,7 +1,8 @@
 """The search."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,9 @@ from search.commands.shared import (
 )
 from search.errors import UserError
 from search.terminal import show, show_table
+
+if TYPE_CHECKING:
+    from search.engine.trial import Trial
 
 
 def search(
@@ -170,13 +174,18 @@ def search(
         minutes=minutes,
     )
     fronts = result.fronts
-    output: dict[str, Any] = {"evaluated": len(result.trials), "front": result.front, "warnings": result.warnings}
+    output: dict[str, Any] = {
+        "evaluated": len(result.trials),
+        "front": _rows(result.front),
+        "warnings": result.warnings,
+    }
     if len(fronts) > 1:
-        output["fronts"] = fronts
+        output["fronts"] = {budget: _rows(trials_of) for budget, trials_of in fronts.items()}
     if choose:
         from search.pipeline.search_stage import write_chosen  # torch is there by now
 
-        output["chosen"] = write_chosen(result, choose, latency[0], out)
+        chosen = write_chosen(result, choose, latency[0], out)
+        output["chosen"] = _rows(chosen)
     if as_json:
         print_json(output)
         return
@@ -184,21 +193,27 @@ def search(
     for budget, trials_of in fronts.items():
         _print_front(trials_of, columns, f"within {budget}" if len(fronts) > 1 else None)
     if choose:
-        _print_front(output["chosen"], columns, "chosen")
+        _print_front(chosen, columns, "chosen")
     show(f"{len(result.trials)} networks evaluated; the front's architectures: {out / 'front'}")
 
 
-def _print_front(trials: list[dict[str, Any]], own: list[str], title: str | None) -> None:
+def _rows(trials: "Sequence[Trial]") -> list[dict[str, Any]]:
+    from search.records import record_json
+
+    return [record_json(trial) for trial in trials]
+
+
+def _print_front(trials: "Sequence[Trial]", own: list[str], title: str | None) -> None:
     from spaces.population import format_count
 
-    measured = any(t.get("measured_ms") for t in trials)
-    accuracy = "expected accuracy" if any("inherited" in t for t in trials) else "accuracy"
+    measured = any(getattr(t, "measured_ms", None) for t in trials)
+    accuracy = "expected accuracy" if any(t.inherited is not None for t in trials) else "accuracy"
     columns = ["architecture", accuracy, "predicted ms", *(["measured ms"] if measured else []), "MACs", "parameters"]
     columns += own
     rows = []
     for t in trials:
-        times = [t["latency_ms"], *([t["measured_ms"]] if measured else [])]
+        times = [t.latency_ms, *([getattr(t, "measured_ms", None)] if measured else [])]
         cells = ["" if ms is None else f"{ms:.3f}" for ms in times]
-        rows.append([t["arch"], f"{t['accuracy']:.2%}", *cells, format_count(t["macs"]), format_count(t["params"])])
+        rows.append([t.arch, f"{t['accuracy']:.2%}", *cells, format_count(t.macs), format_count(t.params)])
         rows[-1] += [f"{t[name]:.4g}" for name in own]
     show_table(columns, rows, title)

@@ -7,7 +7,7 @@ import numpy as np
 
 from search.engine.front import front, layers
 from search.engine.objectives import ACCURACY, USUAL, Objective, values
-from search.engine.problem import Trial
+from search.engine.trial import Trial
 from search.errors import UserError
 from spaces.population import Window
 
@@ -16,7 +16,7 @@ WAYS = "knee, even:3, 8ms, 60M (or 40M..60M), or an architecture's id"
 
 def _cost(trial: Trial) -> float:
     """Latency; multiply-adds where a search went without."""
-    return trial["latency_ms"] if "latency_ms" in trial else trial["macs"]
+    return trial["macs"] if trial.latency_ms is None else trial.latency_ms
 
 
 def choose(
@@ -50,13 +50,13 @@ def choose_by_budget(
     tighter: set[str] = set()
     for k, pool in enumerate(sorted(pools, key=len)):
         share = (count - len(chosen)) // (len(pools) - k)
-        mine = [t for t in front(pool, objectives) if t["arch"] not in tighter]
+        mine = [t for t in front(pool, objectives) if t.arch not in tighter]
         for some in (mine, pool):
-            left = [t for t in some if t["arch"] not in chosen]
+            left = [t for t in some if t.arch not in chosen]
             picked = choose(left, share, objectives, fastest=fastest)
-            chosen |= {t["arch"]: t for t in picked}
+            chosen |= {t.arch: t for t in picked}
             share -= len(picked)
-        tighter |= {t["arch"] for t in pool}
+        tighter |= {t.arch for t in pool}
     return sorted(chosen.values(), key=_cost)
 
 
@@ -81,7 +81,7 @@ def pick(trials: Sequence[Trial], ways: str, objectives: Sequence[Objective] = U
     chosen: dict[str, Trial] = {}
     for way in ways.split(","):
         for trial in _pick(trials, way.strip(), objectives):
-            chosen[trial["arch"]] = trial
+            chosen[trial.arch] = trial
     return list(chosen.values())
 
 
@@ -100,12 +100,12 @@ def _pick(trials: Sequence[Trial], way: str, objectives: Sequence[Objective]) ->
         return [knee(trials, objectives)]
     if way.startswith("even:"):
         return choose(trials, int(way.removeprefix("even:")), objectives)
-    if named := [t for t in trials if t["arch"] == way]:
+    if named := [t for t in trials if t.arch == way]:
         return named
     if re.fullmatch(r"[0-9a-f]{10}", way):
         raise UserError(f"no network {way} among those that were evaluated")
     if way.endswith("ms"):
-        inside = [t for t in trials if t.get("latency_high_ms", np.inf) <= float(way.removesuffix("ms"))]
+        inside = [t for t in trials if (t.metrics.get("latency_high_ms") or np.inf) <= float(way.removesuffix("ms"))]
     else:
         window = Window.parse(way)
         inside = [t for t in trials if window.low <= t["macs"] <= window.high]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engine.objectives import USUAL, Objective, values
-from search.engine.problem import Trial
+from search.engine.trial import Trial
 
 
 def front(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> list[Trial]:

@@ -1,89 +1,28 @@
 """The trial log, `trials.jsonl`: every network that a search proposed, in order. A search resumes from it alone, under
 any backend.
 
-A row has `number`, `state` (complete, repeated, infeasible, failed), `arch`, `code`, the objectives (`accuracy`,
-`latency_ms` with its interval), `macs`, `params`, `excess`, `seconds`, and `backend`: what the backend needs to go on.
-The first row is a header that says which search this is; another search is refused.
+A row is a `search.engine.trial.Trial`. The first row is a header that says which search this is; another search is
+refused.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from search.engine.problem import COMPLETE, FAILED, Problem, Trial
+from search.engine.problem import Problem
+from search.engine.trial import COMPLETE, FAILED, BackendState, Trial
 from search.errors import UserError
 from search.files import JsonLines
 from search.folders import locked
 from search.identity import check_same
-from search.records import ArchId, Count, Record, Seconds, first_error, parse_record
+from search.records import parse_record, record_json
 from spaces.space import Space
-
-LARGEST_INDEX = 1 << 20  # of a gene's choice
-
-
-def check_code(code: list[int]) -> list[int]:
-    """The code unchanged, if it may be one of some space.
-
-    Raises:
-        ValueError: it can't.
-    """
-    if not code or min(code) < 0 or max(code) > LARGEST_INDEX:
-        raise ValueError(f"a code must have indices from 0 to {LARGEST_INDEX}, but got {str(code)[:60]}")
-    return code
-
-
-class BackendState(Record):
-    """What a backend needs to go on; Optuna's genetic samplers the `generation`."""
-
-    model_config = ConfigDict(extra="allow")
-    generation: Count = 0
-
-
-class TrialRecord(Record):
-    """A row of the log. Further columns are objectives, and what an evaluator or a latency table says beside them."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float | str | None]
-    number: Count
-    state: Literal["complete", "repeated", "infeasible", "failed"]
-    arch: ArchId
-    code: Annotated[list[int], Field(min_length=1, max_length=10_000)]
-    macs: Count
-    params: Count
-    excess: Annotated[float, Field(ge=0)]
-    seconds: Seconds
-    backend: BackendState
-    accuracy: float | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> "TrialRecord":
-        check_code(self.code)
-        if self.backend.generation > self.number:
-            raise ValueError(f"trial {self.number} can't be of generation {self.backend.generation}")
-        if self.state == COMPLETE and None in (self.accuracy, *(self.__pydantic_extra__ or {}).values()):
-            raise ValueError("an evaluated network must have a number in every column, but got null")
-        return self
-
-    @classmethod
-    def check(cls, row: Trial) -> Trial:
-        """The row unchanged, if it is a valid trial.
-
-        Raises:
-            ValueError: it isn't.
-        """
-        try:
-            cls.model_validate(row)
-        except ValidationError as error:
-            raise ValueError(first_error(error)) from None
-        return row
 
 
 def check_trials(
-    lines: JsonLines, rows: Iterable[dict[str, Any]], space: Space | None = None, columns: Sequence[str] = ()
+    lines: JsonLines, rows: Iterable[Mapping[str, object]], space: Space | None = None, columns: Sequence[str] = ()
 ) -> list[Trial]:
     """The rows after a log's header, if they are whole trials in order.
 
@@ -98,26 +37,26 @@ def check_trials(
     numbers_before: set[str] | None = None
     for number, row in enumerate(rows):
         line = lines.line_name(number + 2)
-        parse_record(TrialRecord, row, line)
-        if row["number"] != number:
-            raise UserError(f"{line} is trial {row['number']}, where {number} must follow")
-        if missing := [name for name in columns if not _is_there(row, name)]:
-            raise UserError(f"{line}: a trial with the state {row['state']!r} has no number as `{missing[0]}`")
-        if space and (len(row["code"]) != len(space.choices) or not (np.array(row["code"]) < space.choices).all()):
-            raise UserError(f"{line}: {str(row['code'])[:60]} is no code of space {space.name}")
-        if row["state"] == COMPLETE:  # what an evaluator gives for one network, it gives for all
-            numbers = {name for name, value in row.items() if isinstance(value, int | float)}
+        trial = parse_record(Trial, row, line)
+        if trial.number != number:
+            raise UserError(f"{line} is trial {trial.number}, where {number} must follow")
+        if missing := [name for name in columns if not _is_there(trial, name)]:
+            raise UserError(f"{line}: a trial with the state {trial.state!r} has no number as `{missing[0]}`")
+        code = np.array(trial.code)
+        if space and (len(code) != len(space.choices) or not (code < space.choices).all()):
+            raise UserError(f"{line}: {str(trial.code)[:60]} is no code of space {space.name}")
+        if trial.state == COMPLETE:  # what an evaluator gives for one network, it gives for all
+            numbers = set(trial.metrics)
             if numbers_before is not None and numbers != numbers_before:
                 other = sorted(numbers ^ numbers_before)[0][:80]
                 raise UserError(f"{line}: one evaluated network has a number as {other!r}, another has none")
             numbers_before = numbers
-        trials.append(row)
+        trials.append(trial)
     return trials
 
 
-def _is_there(row: Trial, name: str) -> bool:
-    value = row.get(name, "")
-    return isinstance(value, int | float) or (value is None and row["state"] != COMPLETE)
+def _is_there(trial: Trial, name: str) -> bool:
+    return trial.metrics.get(name, ...) is not ... if trial.state != COMPLETE else trial.metrics.get(name) is not None
 
 
 class TrialLog:
@@ -131,14 +70,14 @@ class TrialLog:
         UserError: the file holds another search's trials or none, or another process is at work in its folder.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any], problem: Problem | None = None) -> None:
+    def __init__(self, path: Path, header: Mapping[str, object], problem: Problem | None = None) -> None:
         self.path, self.header = path, header
         self._lines, self._open = JsonLines(path), ExitStack()
         with ExitStack() as opened:
             opened.enter_context(locked(path.parent))
             rows = list(self._lines)
             if not rows:
-                self._lines.append(header)
+                self._lines.append(dict(header))
             else:
                 check_same(rows[0], header, f"{path} holds trials of another search")
             known = check_trials(self._lines, rows[1:], *((problem.space, _columns(problem)) if problem else ()))
@@ -159,17 +98,24 @@ class TrialLog:
         """Closes the log, so that another search may open it."""
         self._open.close()
 
-    def append(self, trial: Trial) -> None:
-        """Adds a trial; it is on the disk on return."""
-        self._lines.append(trial)
+    def append(self, trial: Trial, backend: Mapping[str, object] | None = None) -> Trial:
+        """Adds a trial, which gets the next number; it is on the disk on return.
+
+        Args:
+            backend: what the backend needs to go on from it.
+        """
+        state = BackendState.model_validate(backend or {})
+        trial = trial.model_copy(update={"number": len(self.trials), "backend": state})
+        self._lines.append(record_json(trial))
         self._remember(trial)
+        return trial
 
     def _remember(self, trial: Trial) -> None:
         self.trials.append(trial)
-        if trial["state"] == COMPLETE:
+        if trial.state == COMPLETE:
             self.evaluated.append(trial)
-        if trial["state"] in (COMPLETE, FAILED):
-            self.seen[trial["arch"]] = trial
+        if trial.state in (COMPLETE, FAILED):
+            self.seen[trial.arch] = trial
 
     @property
     def num_evaluated(self) -> int:

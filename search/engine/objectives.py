@@ -14,7 +14,7 @@ A new one is a small class:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,13 @@ class LatencyObjective(Objective):
         return {self.name: latency.latency_ms, self.low: latency.low_ms, self.high: latency.high_ms}
 
 
-def values(rows: Sequence[dict[str, Any]], objectives: Sequence[Objective]) -> NDArray[np.float64]:
+class Metrics(Protocol):
+    """Numbers by the names of the log's columns: an evaluated trial, or a mapping."""
+
+    def __getitem__(self, name: str, /) -> float: ...
+
+
+def values(rows: Sequence[Metrics], objectives: Sequence[Objective]) -> NDArray[np.float64]:
     """[n, objectives] of trials, all to be made large."""
     table = [[o.sign * row[o.name] for o in objectives] for row in rows]
     return np.array(table, dtype=np.float64).reshape(-1, len(objectives))

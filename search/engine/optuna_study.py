@@ -2,7 +2,7 @@
 storage of the user's where optuna-dashboard shows it."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.engine.log import TrialLog
 from search.engine.objectives import Objective
-from search.engine.problem import FAILED, REPEATED, Problem, Trial
+from search.engine.problem import Problem
+from search.engine.trial import FAILED, REPEATED, Trial
 from search.errors import UserError
 from search.secrets import without_secrets
 from spaces.space import Codes, Gene, Space
@@ -43,19 +44,24 @@ def params(space: Space, code: list[int]) -> dict[str, str | float]:
     return {gene.name: choice_labels(gene)[index] for gene, index in zip(space.genes, code, strict=True)}
 
 
-def code_from_params(space: Space, params: dict[str, Any]) -> Codes:
+def code_from_params(space: Space, params: Mapping[str, object]) -> Codes:
     """[genes]: as a sampler proposed it, which a resumed one must see again; not always canonical."""
     return np.array([choice_labels(gene).index(params[gene.name]) for gene in space.genes], dtype=np.int64)
 
 
 def failed(row: Trial) -> bool:
     """Whether a trial has no values, because it failed or repeats one that failed."""
-    return row["state"] == FAILED or (row["state"] == REPEATED and "error" in row)
+    return row.state == FAILED or (row.state == REPEATED and row.error is not None)
 
 
 def objective_values(row: Trial, objectives: tuple[Objective, ...]) -> list[float]:
     """The values that the sampler gets. An infeasible network counts by its violation, its accuracy is unknown."""
-    return [0.0 if row[o.name] is None else float(row[o.name]) for o in objectives]
+    return [float(row.metrics.get(o.name) or 0.0) for o in objectives]
+
+
+def shown_attributes(row: Trial) -> dict[str, str | int]:
+    """What a dashboard shows of a trial besides its values."""
+    return {"arch": row.arch, "macs": row.macs, "params": row.params, "state": row.state}
 
 
 def frozen_trial(row: Trial, problem: Problem, search_space: Distributions) -> FrozenTrial:
@@ -63,11 +69,11 @@ def frozen_trial(row: Trial, problem: Problem, search_space: Distributions) -> F
     return create_trial(
         state=TrialState.FAIL if failed(row) else TrialState.COMPLETE,
         values=None if failed(row) else objective_values(row, problem.sampler_objectives),
-        params=params(problem.space, row["code"]),
+        params=params(problem.space, row.code),
         distributions=search_space,
-        system_attrs=dict(row["backend"]),
-        constraints={"budget": row["excess"]},
-        user_attrs={key: row[key] for key in ("arch", "macs", "params", "state")},
+        system_attrs=row.backend.model_dump(exclude_unset=True),
+        constraints={"budget": row.excess},
+        user_attrs=shown_attributes(row),
     )
 
 

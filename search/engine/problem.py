@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +19,13 @@ from search.engine.budgets import Budget, Budgets
 from search.engine.limit import TimeLimit, time_limit
 from search.engine.objectives import MACS, Columns, Objective
 from search.engine.predicted_front import in_turn, predicted_front
+from search.engine.trial import COMPLETE, FAILED, INFEASIBLE, NAMED_METRICS, REPEATED, Candidate, Evaluation, Trial
 from spaces.population import mutate, sample
 from spaces.space import Codes, Space, SpaceError
 from spaces.tables import UnitTable, macs_table, params_table
 
-Trial = dict[str, Any]  # a row of the log; `engine.log` says what is in it
-COMPLETE, REPEATED, INFEASIBLE, FAILED = "complete", "repeated", "infeasible", "failed"
 Evaluate = Callable[[Arch], float | Mapping[str, float]]
+RESERVED = frozenset(Trial.model_fields) - {"macs", "params", *NAMED_METRICS}  # columns that no evaluator gives
 WALK = 400  # steps towards a budget in which nothing was drawn
 
 
@@ -128,57 +127,60 @@ class Problem:
             )
         return inside[np.arange(count) % len(inside)]
 
-    def known_metrics(self, code: Codes) -> Trial:
-        """What is known of a network without evaluating it. `excess` is the budget's violation, 0 where it is met."""
+    def candidate(self, code: Codes) -> Candidate:
+        """A network, and what is known of it without evaluating it."""
         columns = self.columns(code)
-        return {
-            "arch": self.space.decode(code).id,
-            "code": np.asarray(code).tolist(),
-            **{name: values[0].item() for name, values in columns.items()},
-            "excess": float(self.excess(columns)[0]),
-        }
+        return Candidate(
+            arch=self.space.decode(code).id,
+            code=np.asarray(code).tolist(),
+            metrics={name: values[0].item() for name, values in columns.items()},
+            excess=float(self.excess(columns)[0]),
+        )
 
-    def lookup(self, trial: Trial, seen: Mapping[str, Trial]) -> Trial | None:
-        """The row of a network that needs no evaluation, because it is outside the budgets or was seen before; else
+    def lookup(self, candidate: Candidate, seen: Mapping[str, Trial]) -> Trial | None:
+        """The trial of a network that needs no evaluation, because it is outside the budgets or was seen before; else
         None."""
-        unknown = {o.name: None for o in self.objectives if o.name not in trial}
-        if trial["excess"]:
-            return {**trial, **unknown, "state": INFEASIBLE, "seconds": 0.0}
-        if before := seen.get(trial["arch"]):
-            known = {key: value for key, value in before.items() if key not in ("number", "backend")}
-            return {**known, **trial, "state": REPEATED, "seconds": 0.0}
+        if candidate.excess:
+            return candidate.trial(INFEASIBLE, self._unknown(candidate))
+        if before := seen.get(candidate.arch):
+            return candidate.trial(REPEATED, before.metrics, error=before.error)
         return None
 
     def run(self, code: Codes, seen: Mapping[str, Trial]) -> Trial:
-        """The row of a network, which is evaluated only if that is needed.
+        """The trial of a network, which is evaluated only if that is needed.
 
         Args:
             seen: evaluated and failed trials by architecture.
         """
-        trial = self.known_metrics(code)
-        return self.lookup(trial, seen) or self.finish(trial, self.measure(self.space.decode(code)))
+        candidate = self.candidate(code)
+        return self.lookup(candidate, seen) or self.finish(candidate, self.measure(self.space.decode(code)))
 
-    def measure(self, arch: Arch) -> dict[str, Any]:
-        """Evaluates a network: its columns and `seconds`, or `error` in words. Raises nothing, whatever happens."""
+    def measure(self, arch: Arch) -> Evaluation:
+        """Evaluates a network. Raises nothing, whatever happens: its failure is the evaluation's `error`."""
         start = time.monotonic()
+        columns, error = {}, None
         try:
             with time_limit(self.trial_seconds):
                 value_or_columns = self.evaluate(arch)
-            columns = (
-                dict(value_or_columns) if isinstance(value_or_columns, Mapping) else {"accuracy": value_or_columns}
-            )
-            result: dict[str, Any] = {name: float(value) for name, value in columns.items()}
-            odd = [f"{name} is {value}" for name, value in result.items() if not math.isfinite(value)]
-            if odd:
-                result = {"error": odd[0]}
+            given = dict(value_or_columns) if isinstance(value_or_columns, Mapping) else {"accuracy": value_or_columns}
+            columns = {name: float(value) for name, value in given.items()}
+            odd = [f"{name} is {value}" for name, value in columns.items() if not math.isfinite(value)]
+            odd += [f"{name} is a column that a log has anyway" for name in columns if name in RESERVED]
+            error = odd[0] if odd else None
         except (Exception, TimeLimit) as exception:  # one network's failure must not end the search; it is in the log
-            result = {"error": f"{type(exception).__name__}: {exception}"}
-        return {**result, "seconds": round(time.monotonic() - start, 4)}
+            error = f"{type(exception).__name__}: {exception}"
+        return Evaluation(columns={} if error else columns, seconds=round(time.monotonic() - start, 4), error=error)
 
-    def finish(self, trial: Trial, result: Mapping[str, Any]) -> Trial:
-        """The row of a network from its known metrics and the result of its evaluation."""
-        unknown = {o.name: None for o in self.objectives if o.name not in trial}
-        missing = [name for name in unknown if name not in result]
-        if missing and "error" not in result:
-            result = {"error": f"the evaluator gave no {missing[0]}", "seconds": result["seconds"]}
-        return {**trial, **unknown, **result, "state": FAILED if "error" in result else COMPLETE}
+    def finish(self, candidate: Candidate, evaluation: Evaluation) -> Trial:
+        """The trial of a network from what is known of it and the result of its evaluation."""
+        unknown = self._unknown(candidate)
+        columns, error = evaluation.columns, evaluation.error
+        missing = [name for name in unknown if name not in columns]
+        if missing and error is None:
+            columns, error = {}, f"the evaluator gave no {missing[0]}"
+        state = COMPLETE if error is None else FAILED
+        return candidate.trial(state, {**unknown, **columns}, evaluation.seconds, error)
+
+    def _unknown(self, candidate: Candidate) -> dict[str, None]:
+        """The objectives that only an evaluation tells."""
+        return {o.name: None for o in self.objectives if o.name not in candidate.metrics}

@@ -19,8 +19,9 @@ from search.engine.custom import CustomEvaluation, CustomObjective
 from search.engine.front import front
 from search.engine.log import TrialLog
 from search.engine.objectives import Objective
-from search.engine.problem import Evaluate, Problem, Trial
+from search.engine.problem import Evaluate, Problem
 from search.engine.search_plan import SearchPlan
+from search.engine.trial import Trial
 from search.errors import UserError
 from search.files import write_json, write_text
 from search.identity import file_digest
@@ -30,6 +31,7 @@ from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
 from search.pipeline.search_problem import build_problem, header
 from search.recipes.schema import Search, Training
+from search.records import record_json
 from search.secrets import storage_address
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import check_data, read_metadata, supernet_config, usual_teacher
@@ -37,6 +39,12 @@ from search.training.result_warnings import chance_warnings
 from spaces.space import Space
 
 LEAST_TAU = 0.7  # of a latency table on networks that it never saw
+
+
+class ChosenTrial(Trial):
+    """A row of `chosen.json`: a trial, and its latency where this is the table's machine."""
+
+    measured_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class SearchOutcome:
 
     def arch(self, trial: Trial) -> Arch:
         """The architecture of a trial."""
-        return self.problem.space.decode(np.array(trial["code"]))
+        return self.problem.space.decode(np.array(trial.code))
 
     def choose(self, ways: str) -> list[Trial]:
         """Evaluated networks, such as `knee`, `even:3`, `8ms`, `60M` or an architecture's id; several with commas.
@@ -78,7 +86,7 @@ class SearchOutcome:
 
 
 def _excess(budget: budgets.Budget, trial: Trial) -> float:
-    columns = {k: np.array([v]) for k, v in trial.items() if isinstance(v, int | float)}
+    columns = {name: np.array([value]) for name, value in trial.metrics.items() if value is not None}
     return float(budgets.excess(budget, columns)[0])
 
 
@@ -180,7 +188,7 @@ def rank_warnings(tables: Sequence[Path]) -> list[str]:
 
 def accuracy_warnings(evaluated: Sequence[Trial], data: Data) -> list[str]:
     """A warning where the middle one of the evaluated networks is no better than chance."""
-    known = sorted(trial["accuracy"] for trial in evaluated if trial.get("accuracy") is not None)
+    known = sorted(trial.accuracy for trial in evaluated if trial.accuracy is not None)
     if not known:
         return []
     return chance_warnings(known[len(known) // 2], data.search.labels, "the evaluated networks' median accuracy")
@@ -195,7 +203,7 @@ def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[s
         return {}
     setting = latency_table.setting
     run = runtime(setting.runtime, setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
-    archs = [space.decode(np.array(trial["code"])) for trial in trials]
+    archs = [space.decode(np.array(trial.code)) for trial in trials]
     nets = {  # with any weights: they don't change the time
         arch.id: (GhostNet(arch, space.num_classes, space.in_chs).eval(), (space.in_chs, *(arch.resolution,) * 2))
         for arch in archs
@@ -203,7 +211,7 @@ def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[s
     return measure(run, nets, batch=setting.batch)
 
 
-def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> list[Trial]:
+def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> list[ChosenTrial]:
     """The networks that `--choose` asks for, each measured where this is the table's machine; also written as files.
 
     Raises:
@@ -212,7 +220,9 @@ def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> l
     chosen = outcome.choose(ways)
     times = measure_trials(chosen, outcome.problem.space, table)
     for trial in chosen:
-        write_text(out / "chosen" / f"{trial['arch']}.json", outcome.arch(trial).to_json())
-    rows = [{**trial, "measured_ms": times.get(trial["arch"])} for trial in chosen]
-    write_json(out / "chosen.json", rows)
-    return rows
+        write_text(out / "chosen" / f"{trial.arch}.json", outcome.arch(trial).to_json())
+    measured = [
+        ChosenTrial.model_validate(record_json(trial) | {"measured_ms": times.get(trial.arch)}) for trial in chosen
+    ]
+    write_json(out / "chosen.json", [record_json(trial) for trial in measured])
+    return measured

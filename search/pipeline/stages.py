@@ -12,7 +12,7 @@ from ghostnet.weights import load_network
 from search.accuracy.ranking_study import fidelity as measure_fidelity
 from search.data.datasets import resized
 from search.engine.choose import choose_by_budget
-from search.engine.problem import Trial
+from search.engine.trial import Trial
 from search.errors import UserError
 from search.export.export import MANIFEST
 from search.export.export import export as write_network
@@ -29,9 +29,10 @@ from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
 from search.pipeline.search_stage import SearchOutcome, search_networks
 from search.progress import best_effort, warn
+from search.records import write_record
 from search.report.fidelity import write_page
 from search.report.report import write_report
-from search.run_folder.result import SCHEMA, read_figures, read_result
+from search.run_folder.result import SCHEMA, Exported, SearchResult, read_figures, read_result
 from search.run_folder.run import (
     EXPORTS,
     FIDELITY,
@@ -107,7 +108,7 @@ def fidelity(run: Run) -> None:
     front: list[Arch] = []
     if config.front:
         inside = _search(run, FIRST_TRIALS, trials=config.trials).inside.values()
-        front = [run.space.decode(trial["code"]) for trial in choose_by_budget(list(inside), config.front)]
+        front = [run.space.decode(np.array(trial.code)) for trial in choose_by_budget(list(inside), config.front)]
     parallel = None
     if training.workers > 1:
         parallel = RayWorkers(run.data, training.workers, None)
@@ -143,20 +144,20 @@ def search(run: Run) -> None:
         raise UserError(f"the search evaluated no network: all failed, see {run.out / TRIALS}")
     best, count = searched.front, run.recipe.retrain.chosen
     chosen = choose_by_budget(list(searched.inside.values()), count, fastest=len(searched.inside) == 1)
-    result = {
-        "schema": SCHEMA,
-        "evaluated": len(trials),
-        "planned": config.trials,
-        "front": [t["arch"] for t in best],
-        "fronts": {budget: [t["arch"] for t in each] for budget, each in searched.fronts.items()},
-        "chosen": dict(zip(labels(len(chosen)), chosen, strict=True)),
-        "random": macs_matched_random(run, chosen),
-        "warnings": searched.warnings,
-    }
+    result = SearchResult(
+        schema=SCHEMA,
+        evaluated=len(trials),
+        planned=config.trials,
+        front=[t.arch for t in best],
+        fronts={budget: [t.arch for t in each] for budget, each in searched.fronts.items()},
+        chosen=dict(zip(labels(len(chosen)), chosen, strict=True)),
+        random=macs_matched_random(run, chosen),
+        warnings=searched.warnings,
+    )
     say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
     for each in searched.warnings:
         warn(each)
-    write_json(run.out / RESULT, result)
+    write_record(run.out / RESULT, result)
 
 
 def labels(count: int) -> list[str]:
@@ -186,7 +187,7 @@ def _search(run: Run, log: str, correction: Path | None = None, trials: int | No
 def networks(run: Run) -> dict[str, Arch]:
     """The chosen networks, the family's at some widths, and random ones, by the name of their folder."""
     result = read_result(run.out / RESULT)
-    archs = {label: run.space.decode(trial["code"]) for label, trial in result.chosen.items()}
+    archs = {label: run.space.decode(np.array(trial.code)) for label, trial in result.chosen.items()}
     archs |= {f"ghostnet-{width:g}x": run.space.uniform(width) for width in run.recipe.retrain.baseline_widths}
     return archs | {name: run.space.decode(np.array(code)) for name, code in result.random.items()}
 
@@ -196,7 +197,7 @@ def macs_matched_random(run: Run, chosen: list[Trial]) -> dict[str, list[int]]:
 
     rng, codes = np.random.default_rng([run.recipe.seed, 7]), {}
     for k in range(run.recipe.retrain.random):
-        macs = chosen[k % len(chosen)]["macs"]
+        macs = chosen[k % len(chosen)].macs
         window = Window(round((1 - MACS_TOLERANCE) * macs), round((1 + MACS_TOLERANCE) * macs))
         codes[f"random-{k + 1}"] = sample(run.space, rng, 1, window)[0].tolist()
     return codes
@@ -258,7 +259,7 @@ def export(run: Run) -> None:
             table,
             predict(run.space.encode(archs[label])),
             measured_ms=times[label],
-            inherited=trial.get("inherited", trial["accuracy"]),
+            inherited=trial.inherited_accuracy,
             identity=identity,
         )
         net = load_network(archs[label], folder / WEIGHTS)
@@ -270,7 +271,7 @@ def export(run: Run) -> None:
             left_out[label] = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())
             warn(f"{label} is not exported: {left_out[label]}")
     exported = [label for label in chosen if label not in left_out]
-    write_json(run.out / PRODUCTS["export"], {"exported": exported, "left_out": left_out})
+    write_record(run.out / PRODUCTS["export"], Exported(exported=exported, left_out=left_out))
 
 
 def report(run: Run) -> None:

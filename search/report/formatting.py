@@ -1,7 +1,7 @@
 """Architectures and trials as short texts, for tooltips."""
 
 from ghostnet.arch import Arch
-from search.engine.problem import Trial
+from search.engine.trial import Trial
 from spaces.population import format_count
 
 
@@ -21,10 +21,9 @@ def format_arch(arch: Arch) -> str:
 
 def format_trial(trial: Trial) -> str:
     """An evaluated network's figures, as its log has them."""
-    inherited = trial.get("inherited", trial["accuracy"])
-    expected = f", expected {trial['accuracy']:.2%}" if "inherited" in trial else ""
+    expected = "" if trial.inherited is None else f", expected {trial['accuracy']:.2%}"
     return (
-        f"{trial['arch']}: inherited {inherited:.2%}{expected}\npredicted {trial['latency_ms']:.3f} ms "
+        f"{trial.arch}: inherited {trial.inherited_accuracy:.2%}{expected}\npredicted {trial['latency_ms']:.3f} ms "
         f"({trial['latency_low_ms']:.3f} to {trial['latency_high_ms']:.3f})\n"
-        f"{format_count(trial['macs'])} multiply-adds, {format_count(trial['params'])} parameters"
+        f"{format_count(trial.macs)} multiply-adds, {format_count(trial.params)} parameters"
     )

@@ -113,7 +113,7 @@ def _repeat(summary: Summary) -> Section | None:
 def _front(summary: Summary) -> Section | None:
     if not summary.complete:
         return None
-    refused = sum(t["state"] == "infeasible" for t in summary.trials)
+    refused = sum(t.state == "infeasible" for t in summary.trials)
     text = (
         f"The search evaluated {len(summary.complete)} networks"
         + (f"; it refused {refused} others unevaluated, which were over the budget. " if refused else ". ")

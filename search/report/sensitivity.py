@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.linear_model import RidgeCV
 
 from search.bootstrap import interval
-from search.engine.problem import Trial
+from search.engine.trial import Trial
 from spaces.space import Space
 
 DRAWS = 200
@@ -36,7 +36,7 @@ def effects(space: Space, trials: list[Trial], seed: int = 0) -> list[Effect]:
     """Effects of all knobs that vary, by knob and place; none where there are too few networks."""
     if len(trials) < FEWEST:
         return []
-    x = space.features(np.array([t["code"] for t in trials]))
+    x = space.features(np.array([t.code for t in trials]))
     varied = np.flatnonzero(np.ptp(x, axis=0) > 0)
     x = (x[:, varied] - x[:, varied].min(0)) / np.ptp(x[:, varied], axis=0)
     targets = np.array([(100 * t["accuracy"], 100 * np.log(t["latency_ms"])) for t in trials])

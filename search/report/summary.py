@@ -1,14 +1,17 @@
 """What a run came to, read from its folder; as far as it goes."""
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from ghostnet.arch import Arch
 from search.engine.log import read_trials
-from search.engine.problem import Trial
+from search.engine.trial import Trial
 from search.errors import UserError
 from search.files import JsonLines, glob
 from search.latency.predictor import Predictor
@@ -89,7 +92,7 @@ class Summary:
     folder: Path
     recipe: Recipe | None
     estimate: Estimate | None
-    header: dict[str, Any]
+    header: Mapping[str, Any]
     supernet: SupernetMetadata | None
     table: LatencyTable | None
     space: Space
@@ -122,7 +125,7 @@ class Summary:
     @cached_property
     def complete(self) -> list[Trial]:
         """The networks that were evaluated."""
-        return [t for t in self.trials if t["state"] == "complete"]
+        return [t for t in self.trials if t.state == "complete"]
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -132,7 +135,7 @@ class Summary:
     @property
     def corrected(self) -> bool:
         """Whether the search went by accuracy expected after full training, not by what networks inherit."""
-        return any("inherited" in t for t in self.complete[:1])
+        return any(t.inherited is not None for t in self.complete[:1])
 
     @property
     def accuracy_meaning(self) -> str:
@@ -147,13 +150,13 @@ class Summary:
 
     def arch(self, trial: Trial) -> Arch:
         """The architecture of a trial."""
-        return self.space.decode(trial["code"])
+        return self.space.decode(np.array(trial.code))
 
     @cached_property
     def fidelity_seconds(self) -> float:
         """Time at work before the search on networks to correct the supernet by: a first search, and trainings."""
         folder = self.folder / "fidelity"
-        first = sum(t["seconds"] for t in _trials(folder / "trials.jsonl", self.space))
+        first = sum(t.seconds for t in _trials(folder / "trials.jsonl", self.space))
         return first + sum(read_trained(file).training.seconds for file in glob(folder, "networks/*/trained.json"))
 
     @property
@@ -167,7 +170,7 @@ class Summary:
         if fidelity := self.fidelity_seconds:
             seconds["fidelity"] = fidelity
         if self.trials:
-            seconds["search"] = sum(t["seconds"] for t in self.trials)
+            seconds["search"] = sum(t.seconds for t in self.trials)
         if self.networks:
             seconds["full training"] = sum(n.seconds for n in self.networks if n.kind != "parent")
         return seconds
@@ -204,7 +207,7 @@ def summarise(folder: Path) -> Summary:
     figures = (folder / name for name in (TIMES, INHERITED))
     times, inherited = (read_figures(file) if file.exists() else {} for file in figures)
     trials = _trials(folder / TRIALS, space)
-    evaluated = sum(t["state"] == "complete" for t in trials)
+    evaluated = sum(t.state == "complete" for t in trials)
     chosen = result.chosen if result else {} if recipe else _of_trials(folder, trials)
     networks = _networks(folder, chosen, result.random if result else {}, times, inherited, predict)
     return Summary(
@@ -257,7 +260,7 @@ def _trials(log: Path, space: Space) -> list[Trial]:
 
 def _of_trials(folder: Path, trials: list[Trial]) -> dict[str, Trial]:
     """Trained networks that a search evaluated, by the names of their folders: their rows of its log."""
-    known = {trial["arch"]: trial for trial in trials if trial["state"] == "complete"}
+    known = {trial.arch: trial for trial in trials if trial.state == "complete"}
     trained = {file.parent.name: read_trained(file).arch for file in glob(folder / "networks", "*/trained.json")}
     return {name: known[arch] for name, arch in trained.items() if arch in known}
 
@@ -299,8 +302,8 @@ def _networks(
                 seconds=sum(each.training.seconds for each in records),
                 measured_ms=times.get(name),
                 predicted_ms=_predicted(predict, arch),
-                inherited=trial.get("inherited", trial["accuracy"]) if trial else inherited.get(name),
-                expected=trial["accuracy"] if trial and "inherited" in trial else None,
+                inherited=trial.inherited_accuracy if trial else inherited.get(name),
+                expected=trial.accuracy if trial and trial.inherited is not None else None,
             )
         )
     return sorted(networks, key=lambda n: (KINDS.index(n.kind), n.name))

@@ -1,11 +1,11 @@
 """`result.json`: the result of a run's search, and which networks are trained fully."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
-from search.engine.log import TrialRecord, check_code
+from search.engine.trial import Trial, check_code
 from search.records import ArchId, Count, Name, Record, read_record
 
 SCHEMA: Literal["ghostnas.result/1"] = "ghostnas.result/1"
@@ -20,7 +20,7 @@ class SearchResult(Record):
     planned: Count
     front: list[ArchId]
     fronts: dict[str, list[ArchId]] = Field(default_factory=dict)
-    chosen: dict[Name, Annotated[dict[str, Any], AfterValidator(TrialRecord.check)]]
+    chosen: dict[Name, Trial]
     random: dict[Name, Annotated[list[int], AfterValidator(check_code)]] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
 

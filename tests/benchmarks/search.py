@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +23,7 @@ import numpy as np
 from search.engine.backends import backend
 from search.engine.log import TrialLog
 from search.engine.search_plan import SearchPlan
+from search.engine.trial import Trial
 from search.recipes.schema import Sampler
 from tests.search.searches import HEADER, accuracy_of, problem
 
@@ -73,9 +75,10 @@ def timed(plan: SearchPlan, name: str, evaluate: Any) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder, TrialLog(Path(folder) / "trials.jsonl", HEADER) as log:
         append = log.append
 
-        def marked(trial: dict[str, Any]) -> None:
-            append(trial)
+        def marked(trial: Trial, state: Mapping[str, object] | None = None) -> Trial:
+            written = append(trial, state)
             marks.append((time.perf_counter(), time.process_time()))
+            return written
 
         log.append = marked  # type: ignore[method-assign]
         backend(name)(problem(evaluate, flops="1G"), log, plan)  # type: ignore[arg-type]

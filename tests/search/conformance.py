@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from search.engine.log import read_trials
+from search.engine.trial import Trial
 from tests.search.searches import accuracy_of, bare, problem, run, slowly, some_fail
 
 
@@ -30,7 +31,7 @@ class Conformance:
     exact: bool = True
     plan: dict[str, Any] = {}  # noqa: RUF012
 
-    def run(self, folder: Path, trials: int, evaluate: Any = accuracy_of, **changes: Any) -> list[dict[str, Any]]:
+    def run(self, folder: Path, trials: int, evaluate: Any = accuracy_of, **changes: Any) -> list[Trial]:
         return run(problem(evaluate, **changes), folder, self.name, trials=trials, **self.plan)
 
     def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_counted_twice(self, tmp_path):
@@ -55,7 +56,7 @@ class Conformance:
             assert whole.startswith(kept), "a finished trial was lost"
             kept = whole
         killed = self.run(log.parent, trials, slowly)
-        finished = [t["arch"] for t in killed if t["state"] == "complete"]
+        finished = [t.arch for t in killed if t.state == "complete"]
         assert len(finished) == len(set(finished)) == trials
         assert log.read_bytes().startswith(kept)
         assert killed == bare(read_trials(log))
@@ -64,27 +65,27 @@ class Conformance:
 
     def test_what_raises_hangs_or_is_no_number_has_failed_and_the_search_goes_on(self, tmp_path):
         rows = self.run(tmp_path, 20, some_fail, trial_seconds=0.3)
-        states = Counter(t["state"] for t in rows)
+        states = Counter(t.state for t in rows)
         assert states["failed"] + states["complete"] == 20 and states["failed"] and states["complete"]
-        errors = {t["error"] for t in rows if t["state"] == "failed"}
+        errors = {t.error for t in rows if t.state == "failed"}
         assert errors <= {"RuntimeError: boom", "TimeLimit: took over 0.3 s", "accuracy is nan"} and len(errors) > 1
         for t in rows:
-            if t["state"] == "complete":
-                assert t["accuracy"] == int(t["arch"], 16) % 1000 / 1000
+            if t.state == "complete":
+                assert t["accuracy"] == int(t.arch, 16) % 1000 / 1000
 
     def test_only_new_networks_inside_the_budget_are_evaluated(self, tmp_path):
         rows = self.run(tmp_path, 30, flops="300k..500k", latency_budget_ms=0.45)
-        done = [t for t in rows if t["state"] == "complete"]
-        assert len({t["arch"] for t in done}) == len(done) == 30
+        done = [t for t in rows if t.state == "complete"]
+        assert len({t.arch for t in done}) == len(done) == 30
         for t in rows:
             inside = 300_000 <= t["macs"] <= 500_000 and t["latency_high_ms"] <= 0.45
-            assert inside == (t["excess"] == 0) == (t["state"] != "infeasible")
-            assert (t["accuracy"] is None) == (not inside)
+            assert inside == (t.excess == 0) == (t.state != "infeasible")
+            assert (t.accuracy is None) == (not inside)
 
     def test_a_search_begun_under_optuna_goes_on_and_back(self, tmp_path):
         begun = run(problem(), tmp_path, "optuna", trials=15)
         gone_on = self.run(tmp_path, 25)
         ended = run(problem(), tmp_path, "optuna", trials=32)
         assert gone_on[: len(begun)] == begun and ended[: len(gone_on)] == gone_on
-        assert [t["number"] for t in ended] == list(range(len(ended)))
-        assert sum(t["state"] == "complete" for t in ended) == 32
+        assert [t.number for t in ended] == list(range(len(ended)))
+        assert sum(t.state == "complete" for t in ended) == 32

@@ -9,9 +9,11 @@ from ghostnet import cost
 from search.data.names import data_source
 from search.engine.choose import choose
 from search.engine.front import front
+from search.engine.trial import Trial
 from search.latency.table import LatencyTable
 from search.pipeline.stages import labels
 from search.recipes.schema import load_recipe
+from search.records import record_json
 from search.training.elastic import space_for
 from spaces.custom import space_to_dict
 from spaces.population import sample
@@ -55,12 +57,22 @@ def made_up_run(folder: Path, upto: str | None = "retrain", trials: int = 60, se
         log = folder / "search/trials.jsonl"
         log.parent.mkdir(parents=True)
         log.write_text("".join(json.dumps(row) + "\n" for row in [header, *rows]))
-    chosen = dict(zip(labels(3), choose(rows, 3), strict=True))
+    evaluated = [Trial.model_validate(row) for row in rows]
+    chosen = dict(zip(labels(3), choose(evaluated, 3), strict=True))
     if "search" in done:
-        best = [t["arch"] for t in front(rows)]
-        _write(folder / "search/result.json", {"evaluated": trials, "planned": 200, "front": best, "chosen": chosen})
+        best = [t.arch for t in front(evaluated)]
+        rows_of_chosen = {label: record_json(trial) for label, trial in chosen.items()}
+        _write(
+            folder / "search/result.json",
+            {
+                "evaluated": trials,
+                "planned": 200,
+                "front": best,
+                "chosen": rows_of_chosen,
+            },
+        )
     if "retrain" in done:
-        archs = {label: SPACE.decode(trial["code"]) for label, trial in chosen.items()}
+        archs = {label: SPACE.decode(np.array(trial.code)) for label, trial in chosen.items()}
         archs |= {f"ghostnet-{width:g}x": SPACE.uniform(width) for width in (0.25, 0.5, 0.75)}
         for name, arch in archs.items():
             total = cost(arch, 10, 1)

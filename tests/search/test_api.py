@@ -67,7 +67,7 @@ def test_the_documented_lines_do_all_of_it(tmp_path, monkeypatch):
         and "Reproducing the run" not in page
     )
     assert search.verify_export("mine/export/A").keys() == {"model.onnx", "weights.safetensors"}
-    assert {file.stem for file in Path("mine/search/front").iterdir()} == {trial["arch"] for trial in result.front}
+    assert {file.stem for file in Path("mine/search/front").iterdir()} == {trial.arch for trial in result.front}
 
 
 def test_it_is_listed_before_anything_is_loaded():

@@ -35,7 +35,7 @@ from search.terminal import os_error
 from tests.helpers import randomise, small_arch
 from tests.search.fake_runtime import FakeRuntime
 from tests.search.runs import made_up_run
-from tests.search.searches import HEADER, problem
+from tests.search.searches import HEADER, bare, problem
 
 
 class FullAt:
@@ -104,10 +104,7 @@ def test_a_search_on_a_disk_that_fills_up_again_and_again_equals_an_unbroken_one
                 break
             except OSError as error:
                 assert os_error(error).startswith(f"{broken}: No space left")
-    once, again = (
-        [{k: v for k, v in t.items() if k != "seconds"} for t in read_trials(log)]
-        for log in (tmp_path / "unbroken", broken)
-    )
+    once, again = (bare(read_trials(log)) for log in (tmp_path / "unbroken", broken))
     assert once == again
 
 

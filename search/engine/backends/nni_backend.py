@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from search.engine.log import TrialLog
-from search.engine.problem import Problem, Trial
+from search.engine.problem import Problem
 from search.engine.search_plan import SearchPlan
+from search.engine.trial import Trial
 from search.errors import UserError
 from search.progress import Bar, bar
 from search.recipes.schema import Sampler, check_sampler
@@ -116,22 +117,21 @@ class _TrialServer:
             except (OSError, ValueError, AttributeError):
                 return
 
-    def evaluate(self, params: dict[str, int]) -> dict[str, Any]:
+    def evaluate(self, params: dict[str, int]) -> dict[str, float | str | None]:
         """Runs a trial and returns its score."""
         code = np.array([params[gene.name] for gene in self.problem.space.genes], dtype=np.int64)
         row = self.problem.run(code, self.log.seen)
-        backend = {"tuner": self.tuner, "target": self.target}
-        self.log.append({**row, "number": len(self.log.trials), "backend": backend})
+        self.log.append(row, {"tuner": self.tuner, "target": self.target})
         self.progress.update(self.log.num_evaluated)
-        return {"score": self.score(row), "error": row.get("error")}
+        return {"score": self.score(row), "error": row.error}
 
     def score(self, row: Trial) -> float | None:
         """The score to maximise: the first objective, less what the cost is over its target; below -1 outside
         budgets."""
         first = self.problem.objectives[0]
-        if row["excess"]:
-            return -1.0 - row["excess"]
-        if row[first.name] is None:
+        if row.excess:
+            return -1.0 - row.excess
+        if row.metrics.get(first.name) is None:
             return None
         return float(first.sign * row[first.name] - max(row[self.cost] / self.target - 1, 0))
 

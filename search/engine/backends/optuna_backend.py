@@ -13,10 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from search.engine import optuna_study as studies
 from search.engine.front import Front
 from search.engine.log import TrialLog
-from search.engine.problem import Problem, Trial
+from search.engine.problem import Problem
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
 from search.engine.search_plan import SearchPlan
+from search.engine.trial import Trial
 from search.progress import bar
 
 
@@ -47,12 +48,12 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
             row = problem.run(studies.code_from_params(problem.space, asked.params), log.seen)
             with studies.using(plan.storage):
                 if plan.storage:
-                    for key in ("arch", "macs", "params", "state"):
-                        asked.set_user_attr(key, row[key])
-                asked.set_constraint("budget", row["excess"])
+                    for key, value in studies.shown_attributes(row).items():
+                        asked.set_user_attr(key, value)
+                asked.set_constraint("budget", row.excess)
                 trial = finish_trial(study, asked, row, problem)
-            log.append({"number": number, **row, "backend": backend_state(trial)})
-            best.add(log.evaluated[-1:] if row["state"] == "complete" else [])
+            log.append(row, backend_state(trial))
+            best.add(log.evaluated[-1:] if row.state == "complete" else [])
             progress.update(log.num_evaluated, f"front {len(best)}")
 
 

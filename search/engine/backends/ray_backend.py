@@ -10,8 +10,9 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ from search.engine import optuna_study as studies
 from search.engine.backends.optuna_backend import backend_state, finish_trial, silence_optuna
 from search.engine.front import Front
 from search.engine.log import TrialLog
-from search.engine.problem import COMPLETE, Problem, Trial
+from search.engine.problem import Problem
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
 from search.engine.search_plan import SearchPlan
+from search.engine.trial import COMPLETE, Candidate, Evaluation, Trial
 from search.errors import UserError
 from search.parallel.workers import connect
 from search.progress import Bar, bar
@@ -53,7 +55,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     with bar("search", plan.trials) as progress, tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch:
         searcher = LoggedSearch(problem, log, plan, progress)
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(Evaluation, problem=problem), needs),
+            tune.with_resources(tune.with_parameters(EvaluationWorker, problem=problem), needs),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,
@@ -73,7 +75,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
             raise searcher.error
 
 
-class Evaluation(tune.Trainable):
+class EvaluationWorker(tune.Trainable):
     """A worker: one network a trial."""
 
     def setup(self, config: dict[str, Any], problem: Problem) -> None:  # type: ignore[override]
@@ -89,8 +91,8 @@ class Evaluation(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Evaluates the network. Only its own failure is logged as one; after a worker's death Ray starts it again."""
         result = self.problem.measure(self.problem.space.decode(np.array(self.code)))
-        metrics = {o.name: result.get(o.name, 0.0) for o in self.problem.sampler_objectives}
-        return {**metrics, RESULT: result, "done": True}
+        metrics = {o.name: result.columns.get(o.name, 0.0) for o in self.problem.sampler_objectives}
+        return {**metrics, RESULT: asdict(result), "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """There is nothing to keep."""
@@ -104,7 +106,7 @@ class LoggedSearch(OptunaSearch):
 
     def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan, progress: Bar) -> None:
         self.problem, self.log, self.plan, self.progress = problem, log, plan, progress
-        self.waiting: dict[str, Trial] = {}  # by Ray's trial
+        self.waiting: dict[str, Candidate] = {}  # by Ray's trial
         self.error: UserError | OSError | None = None  # what ends the search
         self.deaths: Counter[str] = Counter()
         self.best = Front(problem.objectives)
@@ -129,7 +131,7 @@ class LoggedSearch(OptunaSearch):
         space = self.problem.space
         params = {gene.name: trial.suggest_categorical(gene.name, studies.choice_labels(gene)) for gene in space.genes}
         code = studies.code_from_params(space, params)
-        trial.set_constraint("budget", self.problem.known_metrics(code)["excess"])
+        trial.set_constraint("budget", self.problem.candidate(code).excess)
 
     @contextmanager
     def _ends(self) -> Iterator[None]:
@@ -163,46 +165,46 @@ class LoggedSearch(OptunaSearch):
                 params = super().suggest(trial_id)
             assert isinstance(params, dict)
             code = studies.code_from_params(self.problem.space, params)
-            trial = self.problem.known_metrics(code)
-            known = self.problem.lookup(trial, self.log.seen)
-            if known is None and trial["arch"] in (t["arch"] for t in self.waiting.values()):
+            candidate = self.problem.candidate(code)
+            known = self.problem.lookup(candidate, self.log.seen)
+            if known is None and candidate.arch in (each.arch for each in self.waiting.values()):
                 asked = self._ot_trials.pop(trial_id)  # is on its way already
                 with studies.using(self.plan.storage):
                     study.tell(asked, state=TrialState.FAIL)
             elif known is None:
-                self.waiting[trial_id] = trial
+                self.waiting[trial_id] = candidate
                 return {"code": code.tolist()}
             else:
                 self._write(self._ot_trials.pop(trial_id), known)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Nothing to do: the result is handled when the trial is complete."""
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trial, asked = self.waiting.pop(trial_id, None), self._ot_trials.pop(trial_id, None)
-        if trial is None or asked is None or self.error:
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        candidate, asked = self.waiting.pop(trial_id, None), self._ot_trials.pop(trial_id, None)
+        if candidate is None or asked is None or self.error:
             return
         with self._ends():
-            self._complete(trial, asked, result)
+            self._complete(candidate, asked, result)
 
-    def _complete(self, trial: Trial, asked: Any, result: dict[str, Any] | None) -> None:
-        prefix = f"{RESULT}/"  # Ray flattens what a trial gives
-        measured = {k.removeprefix(prefix): v for k, v in (result or {}).items() if k.startswith(prefix)}
-        if not measured:  # no fault of the network, as far as is known: a dying node takes several workers with it
-            self.deaths[trial["arch"]] += 1
-            if self.deaths[trial["arch"]] < DEATHS:
+    def _complete(self, candidate: Candidate, asked: Any, result: Mapping[str, Any] | None) -> None:
+        evaluation = _evaluation(result or {})
+        if evaluation is None:  # no fault of the network's, as far as is known: a dying node takes several along
+            self.deaths[candidate.arch] += 1
+            if self.deaths[candidate.arch] < DEATHS:
                 with studies.using(self.plan.storage):
                     self.study.tell(asked, state=TrialState.FAIL)
-                    self.study.enqueue_trial(studies.params(self.problem.space, trial["code"]))
+                    self.study.enqueue_trial(studies.params(self.problem.space, candidate.code))
                 return
-            measured = {"error": f"its workers died in {DEATHS} trials of {RETRIES + 1} starts", "seconds": 0.0}
-        self._write(asked, self.problem.finish(trial, measured))
+            reason = f"its workers died in {DEATHS} trials of {RETRIES + 1} starts"
+            evaluation = Evaluation(columns={}, seconds=0.0, error=reason)
+        self._write(asked, self.problem.finish(candidate, evaluation))
 
     def _write(self, asked: Any, row: Trial) -> None:
         with studies.using(self.plan.storage):
             trial = finish_trial(self.study, asked, row, self.problem)
-        self.log.append({"number": len(self.log.trials), **row, "backend": backend_state(trial)})
-        if row["state"] == COMPLETE:
+        self.log.append(row, backend_state(trial))
+        if row.state == COMPLETE:
             self.best.add([row])
         self.progress.update(self.log.num_evaluated, f"front {len(self.best)}")
 
@@ -220,3 +222,12 @@ class LoggedSearch(OptunaSearch):
 
     def restore(self, checkpoint_path: str) -> None:
         """From the log, when it was opened."""
+
+
+def _evaluation(result: Mapping[str, Any]) -> Evaluation | None:
+    """What a worker gave, which Ray flattens; None where it gave nothing."""
+    given = {key.removeprefix(f"{RESULT}/"): value for key, value in result.items() if key.startswith(f"{RESULT}/")}
+    if not given:
+        return None
+    columns = {key.removeprefix("columns/"): value for key, value in given.items() if key.startswith("columns/")}
+    return Evaluation(columns=columns, seconds=given["seconds"], error=given.get("error"))

@@ -8,8 +8,9 @@ import numpy as np
 
 from search.engine.log import TrialLog
 from search.engine.objectives import values
-from search.engine.problem import COMPLETE, Problem
+from search.engine.problem import Problem
 from search.engine.samplers.proposer import Proposer
+from search.engine.trial import COMPLETE
 from spaces.population import crossover, mutate
 from spaces.space import Codes
 
@@ -27,10 +28,10 @@ class Evolution(Proposer):
     def propose(self, number: int) -> Codes:
         """The code for a trial, [genes]."""
         space, rng = self.problem.space, np.random.default_rng([self.seed, 5, number])
-        young = [t for t in self.log.trials[-2 * self.population :] if t["state"] == COMPLETE][-self.population :]
+        young = [t for t in self.log.trials[-2 * self.population :] if t.state == COMPLETE][-self.population :]
         if len(young) < 2:
             return self.problem.initial(rng, 1)[0]
-        points, codes = values(young, self.problem.objectives), space.canonical(np.array([t["code"] for t in young]))
+        points, codes = values(young, self.problem.objectives), space.canonical(np.array([t.code for t in young]))
         for _ in range(TRIES):
             parents = np.stack([codes[self._best(rng, points)] for _ in range(2)])
             child = crossover(space, rng, parents[:1], parents[1:]) if rng.random() < 0.5 else parents[:1]

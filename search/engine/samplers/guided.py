@@ -5,18 +5,17 @@ Then the model is fitted again.
 A batch depends on the trials before it and the seed alone, so a resumed search proposes what an unbroken one does.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from search.engine import budgets
 from search.engine.front import layers
 from search.engine.log import TrialLog
-from search.engine.problem import COMPLETE, Problem, Trial
+from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
 from search.engine.samplers.proposer import Proposer
 from search.engine.samplers.surrogate import NUM_SAMPLES, GaussianProcess
+from search.engine.trial import COMPLETE, Trial
 from spaces.population import crossover, mutate
 from spaces.space import Codes, Space
 
@@ -51,7 +50,7 @@ class Guided(Proposer):
         """A batch of new networks, from what is known of the trials before it: [count, genes]"""
         space, rng = self.problem.space, np.random.default_rng([self.seed, 3, self.start])
         before = self.log.trials[: self.start]
-        rows = [t for t in before if t["state"] == COMPLETE]
+        rows = [t for t in before if t.state == COMPLETE]
         seen = self.proposed | set(map(tuple, _codes(space, before).tolist()))
         batch: list[tuple[int, ...]] = []
         if rows:
@@ -80,7 +79,7 @@ def _first(groups: list[list[Trial]], count: int) -> list[Trial]:
 
 def _codes(space: Space, trials: list[Trial]) -> Codes:
     """[n, genes]: canonical."""
-    return space.canonical(np.array([t["code"] for t in trials]).reshape(-1, len(space.genes)))
+    return space.canonical(np.array([t.code for t in trials]).reshape(-1, len(space.genes)))
 
 
 class _AcquisitionOptimizer:
@@ -89,14 +88,12 @@ class _AcquisitionOptimizer:
     def __init__(
         self,
         problem: Problem,
-        rows: list[dict[str, Any]],
+        rows: list[Trial],
         processes: dict[str, GaussianProcess],
         rng: np.random.Generator,
     ) -> None:
         self.problem, self.processes, self.rng = problem, processes, rng
-        columns = {
-            name: np.array([t[name] for t in rows]) for name in rows[0] if isinstance(rows[0][name], int | float)
-        }
+        columns = {name: np.array([t[name] for t in rows]) for name in rows[0].metrics}
         self.improvements: list[tuple[budgets.Budget, HypervolumeImprovement]] = []
         elite: list[Codes] = []
         for budget in problem.budgets.values():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engine.objectives import Columns, Objective, values
-from search.engine.problem import Trial
+from search.engine.trial import Trial
 
 Floats = NDArray[np.float64]
 DIRECTIONS = 256

@@ -5,8 +5,9 @@ new."""
 import numpy as np
 
 from search.engine.log import TrialLog
-from search.engine.problem import INFEASIBLE, REPEATED, Problem
+from search.engine.problem import Problem
 from search.engine.search_plan import SearchPlan
+from search.engine.trial import INFEASIBLE, REPEATED
 from spaces.space import Codes
 
 STUCK = 5  # trials in a row that needed no evaluation
@@ -34,7 +35,7 @@ class InitialSampler:
         if number < len(self.first):
             return self.first[number]
         last = self.log.trials[-STUCK:]
-        if len(last) < STUCK or any(trial["state"] not in (REPEATED, INFEASIBLE) for trial in last):
+        if len(last) < STUCK or any(trial.state not in (REPEATED, INFEASIBLE) for trial in last):
             return None
         budgets = len(self.problem.budgets)
         return self.problem.initial(np.random.default_rng([self.seed, 2, number]), budgets)[number % budgets]

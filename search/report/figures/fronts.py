@@ -7,7 +7,7 @@ from matplotlib.transforms import Bbox
 
 from search.engine.budgets import parse_counts, parse_milliseconds
 from search.engine.front import front
-from search.engine.problem import Trial
+from search.engine.trial import Trial
 from search.figures.style import (
     BASELINE,
     CHOSEN,

@@ -74,7 +74,7 @@ def test_a_search_begins_with_the_front_that_losses_predict(supernet, data, tmp_
     made_up_table(np.random.default_rng(0), SPACE).save(table)
     config = Search(flops_budget="600k", trials=12, sampler="exact", population=4)
     outcome = search_networks(supernet, [table], tmp_path / "trials.jsonl", lambda: data, config, seed=0)
-    losses = unit_losses(supernet, data).total(np.array([trial["code"] for trial in outcome.trials]))
+    losses = unit_losses(supernet, data).total(np.array([trial.code for trial in outcome.trials]))
     assert len(outcome.trials) == 12 and all(trial["macs"] <= 600_000 for trial in outcome.trials)
     ends = [outcome.trials[k] for k in (0, 1)]
     assert ends[0]["latency_ms"] < ends[1]["latency_ms"] and losses[0] > losses[1], "its two ends first"

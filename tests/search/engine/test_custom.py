@@ -36,10 +36,10 @@ def task(*own):
 def test_it_is_a_column_computed_from_the_metrics_known_by_then(tmp_path):
     own = [objective_of(depth), objective_of(efficiency), Blocks()]
     assert [(each.name, each.maximise) for each in own] == [("depth", False), ("efficiency", True), ("blocks", False)]
-    rows = [row for row in run(task(*own), tmp_path, trials=6, population=4) if row["state"] == "complete"]
+    rows = [row for row in run(task(*own), tmp_path, trials=6, population=4) if row.state == "complete"]
     assert len(rows) == 6
     for row in rows:
-        arch = SPACE.decode(np.array(row["code"]))
+        arch = SPACE.decode(np.array(row.code))
         assert row["depth"] == row["blocks"] == len(arch.blocks)
         assert row["efficiency"] == accuracy_of(arch) / row["macs"]
 
@@ -65,12 +65,12 @@ def test_one_that_raises_or_is_no_number_is_a_failed_network(tmp_path):
         return 1 / (int(arch.id, 16) % 2) if int(arch.id, 16) % 3 else float("nan")
 
     rows = run(task(objective_of(broken)), tmp_path, trials=8, population=8)
-    states = {row["state"]: row for row in rows}
+    states = {row.state: row for row in rows}
     assert states.keys() >= {"failed", "complete"}
     for row in rows:
-        number = int(row["arch"], 16)
-        if row["state"] in ("failed", "complete"):
-            assert (row["state"] == "complete") == (number % 2 == 1 and number % 3 != 0), row
+        number = int(row.arch, 16)
+        if row.state in ("failed", "complete"):
+            assert (row.state == "complete") == (number % 2 == 1 and number % 3 != 0), row
 
 
 def test_a_module_of_the_users_is_found_in_the_current_folder(tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def test_a_search_that_is_stopped_and_resumed_anywhere_equals_an_unbroken_one(tm
     for stop in (*stops, count):
         resumed = run(problem(), tmp_path / "resumed", trials=stop, **about)
     assert whole == resumed
-    assert sum(t["state"] == "complete" for t in whole) == count
+    assert sum(t.state == "complete" for t in whole) == count
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS[:-1])
@@ -46,7 +46,7 @@ def test_samplers_learn(tmp_path, sampler):
     """On accuracy that grows with the multiply-adds: later networks are nearer to the front than the first, drawn
     uniformly. Random search isn't."""
     rows = run(problem(lambda arch: _macs(arch) / 1e6), tmp_path, trials=120, sampler=sampler, population=30)
-    done = [t for t in rows if t["state"] == "complete"]
+    done = [t for t in rows if t.state == "complete"]
     lead = np.array([t["accuracy"] / t["latency_ms"] for t in done])
     early, late = lead[:30].mean(), lead[-40:].mean()
     assert late > 1.05 * early if sampler != "random" else late < 1.05 * early
@@ -62,7 +62,7 @@ class Stubborn(optuna.samplers.RandomSampler):
 def test_a_sampler_that_proposes_nothing_new_is_helped_on(tmp_path, monkeypatch):
     monkeypatch.setattr(optuna.samplers, "RandomSampler", Stubborn)
     rows = run(problem(), tmp_path / "whole", trials=14, sampler="random", population=4)
-    paid = [k for k, row in enumerate(rows) if row["state"] == "complete"]
+    paid = [k for k, row in enumerate(rows) if row.state == "complete"]
     assert len(paid) == 14 and max(np.diff(paid)) == STUCK + 1
     for trials in (9, 14):
         resumed = run(problem(), tmp_path / "resumed", trials=trials, sampler="random", population=4)
@@ -102,13 +102,13 @@ def test_a_storage_shows_the_whole_study_and_the_log_says_the_same(tmp_path, kin
     study = optuna.load_study(study_name=name, storage=where)
     assert study.metric_names == ["accuracy", "latency_ms"]
     shown = [(t.user_attrs["arch"], t.state.name, t.values) for t in study.trials]
-    expected = [(t["arch"], "COMPLETE", [t["accuracy"] or 0.0, t["latency_ms"]]) for t in rows]
+    expected = [(t.arch, "COMPLETE", [t.accuracy or 0.0, t["latency_ms"]]) for t in rows]
     assert shown == expected
     choices = study.trials[0].distributions["blocks.0.0.ghost"].choices  # type: ignore[attr-defined]
     assert {"s=1", "s=2 d=3"} <= set(choices), "a dashboard shows what a choice means, not its number"
     space = problem().space
     for trial, row in zip(study.trials, rows, strict=True):
-        ghosts = [block for stage in space.decode(np.array(row["code"])).stages for block in stage]
+        ghosts = [block for stage in space.decode(np.array(row.code)).stages for block in stage]
         message = [trial.params[gene.name] for gene in space.genes if gene.kind == "ghost"]
         assert [int(word[2]) for word in message] == [block.ratio for block in ghosts]
     assert rows == run(problem(), tmp_path / "bare", trials=16, population=6)

@@ -141,7 +141,7 @@ def test_a_search_with_true_losses_has_the_true_front_from_its_first_networks(bu
         wanted |= set(map(tuple, nondominated(sums[window.holds(sums[:, 1])]).tolist()))
     assert len(wanted) > 2
     trials = searched(problem, tmp_path, len(problem.predicted_front))
-    result = np.array([trial["code"] for trial in trials])
+    result = np.array([trial.code for trial in trials])
     points = {tuple(row) for row in sums[(codes[:, None] == result).all(2).any(1)].tolist()}
     assert points == wanted
     assert len(searched(problem, tmp_path, len(result) + 12)) == len(result) + 12, "and goes on, guided"

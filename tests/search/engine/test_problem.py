@@ -17,10 +17,11 @@ from search.engine.log import TrialLog, read_trials
 from search.engine.objectives import ACCURACY, LATENCY, MACS, USUAL, Objective
 from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
+from search.engine.trial import Trial
 from search.errors import UserError
 from search.pipeline.search_stage import SearchOutcome
 from spaces import SpaceError
-from tests.search.searches import HEADER, SPACE, FakePredictor, accuracy_of, bare, problem, run
+from tests.search.searches import HEADER, SPACE, FakePredictor, accuracy_of, bare, complete_trial, problem, run
 
 
 def test_a_new_objective_and_a_new_evaluator_are_one_small_class_each(tmp_path):
@@ -36,19 +37,19 @@ def test_a_new_objective_and_a_new_evaluator_are_one_small_class_each(tmp_path):
 
     task = problem(Twice(), objectives=(ACCURACY, Objective("robustness", maximise=True), Blocks("blocks"), MACS))
     rows = run(task, tmp_path, trials=40, sampler="guided")
-    best = front([t for t in rows if t["state"] == "complete"], task.objectives)
-    assert best and all({"accuracy", "robustness", "blocks", "macs", "params"} <= t.keys() for t in rows)
+    best = front([t for t in rows if t.state == "complete"], task.objectives)
+    assert best and all({"accuracy", "robustness", "blocks", "macs", "params"} <= t.metrics.keys() for t in rows)
     for t in best:
-        assert t["blocks"] == sum(block.se_ratio > 0 for block in SPACE.decode(t["code"]).blocks)
+        assert t["blocks"] == sum(block.se_ratio > 0 for block in SPACE.decode(np.array(t.code)).blocks)
     dear = run(problem(lambda arch: {"other": 1.0}), tmp_path / "other", trials=3)
-    assert {t["error"] for t in dear if t["state"] == "failed"} == {"the evaluator gave no accuracy"}
+    assert {t.error for t in dear if t.state == "failed"} == {"the evaluator gave no accuracy"}
 
 
 def test_several_budgets_have_a_front_each_from_shared_evaluations(tmp_path):
     for sampler in ("nsga2", "guided"):
         task = problem(flops="200k,300k..400k,600k")
         rows = run(task, tmp_path / sampler, trials=60, sampler=sampler)
-        done = [t for t in rows if t["state"] == "complete"]
+        done = [t for t in rows if t.state == "complete"]
         fronts = SearchOutcome(task, done, []).fronts
         windows = {"200k": (0, 200_000), "300k..400k": (300_000, 400_000), "600k": (0, 600_000)}
         assert list(fronts) == list(windows)
@@ -56,7 +57,7 @@ def test_several_budgets_have_a_front_each_from_shared_evaluations(tmp_path):
             inside = [t for t in done if low <= t["macs"] <= high]
             assert len(inside) >= 5 and fronts[name] == front(inside)
         assert {t["macs"] > 600_000 for t in rows} >= {False}
-        assert all((t["macs"] > 600_000) == (t["excess"] > 0) for t in rows)
+        assert all((t["macs"] > 600_000) == (t.excess > 0) for t in rows)
 
 
 def test_impossible_budgets_are_answered_with_the_range_and_the_nearest():
@@ -106,9 +107,9 @@ def test_a_network_that_failed_is_not_tried_again():
     task: Problem = problem(evaluate)
     code = task.initial(np.random.default_rng(0), 1)[0]
     first = task.run(code, {})
-    again = task.run(code, {first["arch"]: first})
-    assert (first["state"], again["state"], len(tried)) == ("failed", "repeated", 1)
-    assert again["accuracy"] is None
+    again = task.run(code, {first.arch: first})
+    assert (first.state, again.state, len(tried)) == ("failed", "repeated", 1)
+    assert again.accuracy is None
 
 
 def test_a_torn_last_line_is_dropped_and_another_search_is_refused(tmp_path):
@@ -119,7 +120,7 @@ def test_a_torn_last_line_is_dropped_and_another_search_is_refused(tmp_path):
     torn = read_trials(path)
     assert len(torn) == len(content.splitlines()) - 2
     again = run(problem(), tmp_path, trials=10)
-    assert again == bare([json.loads(line) for line in content.splitlines()[1:]])
+    assert again == bare([Trial.model_validate_json(line) for line in content.splitlines()[1:]])
     with pytest.raises(UserError, match=r"another search: search is of the tests, not another$"):
         TrialLog(path, {"search": "another"})
     TrialLog(path, HEADER).close()  # which the refusal did not keep
@@ -155,15 +156,9 @@ def test_a_second_search_in_a_folder_is_refused_until_the_first_dies(tmp_path):
     assert len(run(problem(), tmp_path, trials=5)) >= 5
 
 
-def trials_at(values: np.ndarray) -> list[dict]:
+def trials_at(values: np.ndarray) -> list[Trial]:
     return [
-        {
-            "accuracy": float(a),
-            "latency_ms": float(ms),
-            "latency_high_ms": 1.1 * float(ms),
-            "macs": 1,
-            "arch": f"{k:010x}",
-        }
+        complete_trial(k, accuracy=float(a), latency_ms=float(ms), latency_high_ms=1.1 * float(ms))
         for k, (a, ms) in enumerate(values)
     ]
 
@@ -193,7 +188,7 @@ def test_gain_is_hypervolume_but_for_a_factor(objectives):
     import search.engine.samplers.hypervolume_improvement as module
 
     rng, count = np.random.default_rng(0), len(objectives)
-    rows = [t | {"third": float(rng.random())} for t in trials_at(rng.random((12, 2)))]
+    rows = [t.metrics | {"third": float(rng.random())} for t in trials_at(rng.random((12, 2)))]
     was, module.DIRECTIONS = module.DIRECTIONS, 20_000
     try:
         gain = HypervolumeImprovement(objectives, rows, 1, rng)
@@ -238,7 +233,7 @@ def test_every_budget_gets_its_share_of_the_chosen_and_of_its_own():
     assert choose_by_budget([line], 3) == choose(line, 3)
     beaten = trials_at(np.array([[0.9, 0.1], *([k / 10, 1.0 + k] for k in range(1, 5))]))  # one is the front of both
     picked = choose_by_budget([beaten[:2], beaten], 4)
-    assert len({t["arch"] for t in picked}) == 4 and beaten[0] in picked
+    assert len({t.arch for t in picked}) == 4 and beaten[0] in picked
 
 
 def test_choosing_by_knee_budget_and_id():

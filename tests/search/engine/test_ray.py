@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from tests.search.test_faults import FullAt
 
 ray = pytest.importorskip("ray")
 from ray.tune.search import Searcher  # noqa: E402
+from ray.tune.utils import flatten_dict  # noqa: E402
 
 from search.engine.backends.ray_backend import RESULT, LoggedSearch  # noqa: E402
 
@@ -55,7 +57,7 @@ def test_a_storage_or_a_log_that_fails_in_mid_search_ends_it_in_one_line(kind, b
         def evaluate(name: str) -> None:
             code = searcher.suggest(name)["code"]
             result = task.measure(task.space.decode(np.array(code)))
-            searcher.on_trial_complete(name, {f"{RESULT}/{key}": value for key, value in result.items()})
+            searcher.on_trial_complete(name, flatten_dict({RESULT: asdict(result)}))
 
         for k in range(4):
             evaluate(str(k))
@@ -87,7 +89,7 @@ def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
     log, before = tmp_path / "trials.jsonl", []
 
     def lose() -> None:
-        while not log.exists() or sum(t["state"] == "complete" for t in read_trials(log)) < 8:
+        while not log.exists() or sum(t.state == "complete" for t in read_trials(log)) < 8:
             time.sleep(0.1)
         before.extend(read_trials(log))
         cluster.remove_node(second, allow_graceful=False)
@@ -109,9 +111,9 @@ def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
         cluster.shutdown()
     rows = read_trials(log)
     assert before and rows[: len(before)] == before
-    states = Counter(t["state"] for t in rows)
+    states = Counter(t.state for t in rows)
     assert states["complete"] == 30 and not states["failed"]
-    assert len({t["arch"] for t in rows if t["state"] == "complete"}) == 30
+    assert len({t.arch for t in rows if t.state == "complete"}) == 30
 
 
 def test_a_cluster_that_we_start_takes_nobody_without_its_token():

@@ -94,7 +94,7 @@ def test_a_memory_budget_is_settled_before_any_network_is_evaluated(files, tmp_p
     bounded = {"memory_budget": "30k", "objectives": ("accuracy", "latency_ms", "weights"), "trials": 4}
     result = search(files, tmp_path, CONFIG.model_copy(update=bounded))
     for trial in result.trials:
-        known = memory(SPACE.decode(trial["code"]), 10, 1)
+        known = memory(SPACE.decode(trial.code), 10, 1)
         assert (trial["memory"], trial["weights"]) == (known.activations, known.weights) and trial["memory"] <= 30_000
     assert len(result.trials) == 4 and list(result.fronts) == ["600k 30k memory"]
     with pytest.raises(SpaceError, match="no network of space digits has at most 1k bytes of activations: the nearest"):

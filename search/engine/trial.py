@@ -1,0 +1,123 @@
+"""A trial: a network that a search proposed, and what became of it. It is a row of the log."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from search.records import ArchId, Count, Record, Seconds
+
+State = Literal["complete", "repeated", "infeasible", "failed"]
+COMPLETE: State = "complete"
+REPEATED: State = "repeated"
+INFEASIBLE: State = "infeasible"
+FAILED: State = "failed"
+LARGEST_INDEX = 1 << 20  # of a gene's choice
+NAMED_METRICS = ("accuracy", "latency_ms", "inherited")  # beside multiply-adds and parameters, which all have
+
+
+def check_code(code: list[int]) -> list[int]:
+    """The code unchanged, if it may be one of some space.
+
+    Raises:
+        ValueError: it can't.
+    """
+    if not code or min(code) < 0 or max(code) > LARGEST_INDEX:
+        raise ValueError(f"a code must have indices from 0 to {LARGEST_INDEX}, but got {str(code)[:60]}")
+    return code
+
+
+class BackendState(Record):
+    """What a backend needs to go on; Optuna's genetic samplers the `generation`."""
+
+    model_config = ConfigDict(extra="allow")
+    generation: Count = 0
+
+
+class Trial(Record):
+    """A network that a search proposed: `trial["macs"]` is a metric by its name, an objective's for instance.
+
+    Further columns than the fields are metrics: objectives, and what an evaluator or a latency table says beside them.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, int | float | str | None]
+    number: Count
+    state: State
+    arch: ArchId
+    code: Annotated[list[int], Field(min_length=1, max_length=10_000)]
+    macs: Count
+    params: Count
+    excess: Annotated[float, Field(ge=0)]
+    seconds: Seconds
+    backend: BackendState
+    accuracy: float | None = None
+    latency_ms: float | None = None
+    inherited: float | None = None
+    error: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Trial":
+        check_code(self.code)
+        if self.backend.generation > self.number:
+            raise ValueError(f"trial {self.number} can't be of generation {self.backend.generation}")
+        if self.state == COMPLETE and None in (self.accuracy, *self.metrics.values()):
+            raise ValueError("an evaluated network must have a number in every column, but got null")
+        return self
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """What is known of the network, by the names of the log's columns; None for what was not measured."""
+        named = {name: getattr(self, name) for name in NAMED_METRICS if name in self.model_fields_set}
+        others = {name: value for name, value in (self.__pydantic_extra__ or {}).items() if not isinstance(value, str)}
+        return {"macs": self.macs, "params": self.params, **named, **others}
+
+    def __getitem__(self, metric: str) -> float:
+        """Raises:
+        KeyError: there is no such metric, or it was not measured.
+        """
+        value = self.metrics[metric]
+        if value is None:
+            raise KeyError(metric)
+        return value
+
+    @property
+    def inherited_accuracy(self) -> float:
+        """With the supernet's weights: what the search went by, or corrected."""
+        return self["accuracy"] if self.inherited is None else self.inherited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What evaluating a network gave: columns by name, or the reason why there are none."""
+
+    columns: Mapping[str, float]
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A network and what is known of it without evaluating it.
+
+    Args:
+        arch: its id.
+        metrics: by the names of the log's columns.
+        excess: how far it is outside the nearest budget; 0 inside one.
+    """
+
+    arch: str
+    code: list[int]
+    metrics: Mapping[str, float]
+    excess: float
+
+    def trial(
+        self, state: State, metrics: Mapping[str, float | None], seconds: float = 0.0, error: str | None = None
+    ) -> Trial:
+        """What became of it. The log gives it its number, the backend its own state."""
+        about = {"number": 0, "state": state, "arch": self.arch, "code": self.code, "excess": self.excess}
+        failure = {} if error is None else {"error": error}
+        return Trial.model_validate(
+            {**metrics, **self.metrics, **about, **failure, "seconds": seconds, "backend": BackendState()}
+        )
