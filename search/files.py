@@ -6,7 +6,7 @@ in it.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from search.errors import UserError
 
 __all__ = [
     "JsonLines",
+    "JsonObject",
     "check_writable",
     "glob",
     "parse_json",
@@ -109,13 +110,16 @@ def check_writable(folder: Path) -> None:
     raise UserError(f"{folder} is no folder that can be written to: --out names another place")
 
 
+JsonObject = dict[str, Any]  # as it is read or written, before or after a type of `search.records`
+
+
 class JsonLines:
     """An append-only log, one JSON object a line. A line is on the disk when `append` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[JsonObject]:
         """The complete lines, in order. A last line that was cut short by a kill is ignored.
 
         Raises:
@@ -132,10 +136,10 @@ class JsonLines:
         """How a message names a line; the first is number 1."""
         return f"{self.path}, line {number}"
 
-    def append(self, row: dict[str, Any]) -> None:
+    def append(self, row: Mapping[str, Any]) -> None:
         self.extend([row])
 
-    def extend(self, rows: list[dict[str, Any]]) -> None:
+    def extend(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows, after dropping what a kill left of a last line."""
         with naming(self.path), self.path.open("a+b") as file:
             end = file.seek(0, os.SEEK_END)
@@ -144,7 +148,7 @@ class JsonLines:
                 if file.read(1) != b"\n":
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows))
+            file.write(b"".join(json.dumps(dict(row), allow_nan=False).encode() + b"\n" for row in rows))
             file.flush()
             os.fsync(file.fileno())
         if not end:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from search.errors import UserError
-from search.files import read_json, write_json
+from search.files import JsonObject, read_json, write_json
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -93,7 +93,7 @@ def parse_record(kind: type[R], value: Any, source: str) -> R:
         raise UserError(f"{source}: {first_error(error)}") from None
 
 
-def record_json(record: BaseModel) -> dict[str, Any]:
+def record_json(record: BaseModel) -> JsonObject:
     """A record as JSON has it: the fields that were given, by their keys; the schema first."""
     content = record.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return {key: content[key] for key in ("schema",) if key in content} | content

@@ -45,6 +45,7 @@ from search.files import JsonLines
 from search.latency import bench
 from search.latency.calibrate import read_measurements
 from search.latency.kit_result import read_result
+from search.latency.measurements import Measurement
 from search.latency.predictor import Predictor, table_space
 from search.latency.table import LatencyTable, _sealed
 from search.latency.timing.device import this_device
@@ -299,9 +300,9 @@ def made_up_visits(space: Space) -> tuple[dict, list[dict]]:
     """The plan of a calibration, and two visits to each of its items."""
     planned = bench.measurement_plan(space, fit_networks=8, held_out=8, rounds=2, threads=1, batch=1, seed=0)
     rows: list[dict] = [{"turn": 0, "mhz": 2000.0}, {"settled": {"units": 9, "rounds": 2}}]
-    for k, item in enumerate(planned["items"][:40]):
+    for k, item in enumerate(planned.items[:40]):
         for visit in range(2):
-            row = {"item": item["name"], "visit": visit, "at_s": round(0.1 * len(rows), 1), "seconds": 0.01}
+            row = {"item": item.name, "visit": visit, "at_s": round(0.1 * len(rows), 1), "seconds": 0.01}
             row |= {"min_ms": 0.1 + 0.01 * k, "median_ms": 0.2, "p90_ms": 0.3, "runs": 9, "reference_ms": 0.1}
             rows.append(row)
     return planned, rows
@@ -310,14 +311,14 @@ def made_up_visits(space: Space) -> tuple[dict, list[dict]]:
 @kind("visits.jsonl", fuzz.of_lines)
 def visits(folder: Path) -> tuple[Path, Read]:
     planned, rows_ = made_up_visits(tiny_space())
-    log, header = JsonLines(folder / "t.lat.json.visits.jsonl"), {"space_id": planned["space_id"], "seed": 0}
+    log, header = JsonLines(folder / "t.lat.json.visits.jsonl"), {"space_id": planned.space_id, "seed": 0}
     log.extend([header, *rows_])
-    items = {item["name"] for item in planned["items"]}
+    items = {item.name for item in planned.items}
 
     def read() -> None:
         for row in read_measurements(log, header, items) or []:
-            if "item" in row:
-                assert row["item"] in items and row["visit"] >= 0 and 0 < row["min_ms"] < 1e9 and row["at_s"] >= 0
+            if isinstance(row, Measurement):
+                assert row.item in items and row.visit >= 0 and 0 < row.min_ms < 1e9 and row.at_s >= 0
 
     return log.path, read
 
@@ -326,7 +327,7 @@ def visits(folder: Path) -> tuple[Path, Read]:
 def kit_result(folder: Path) -> tuple[Path, Read]:
     space = tiny_space()
     planned, rows_ = made_up_visits(space)
-    header = {key: value for key, value in planned.items() if key != "items"}
+    header = {key: value for key, value in planned.to_json().items() if key != "items"}
     header |= {"schema": "ghostnas.kit-result/1", "space": space_to_dict(space), "num_classes": space.num_classes}
     header |= {"in_chs": space.in_chs, "dtype": "float32", "lowering": "mixed", "runtime": "onnxruntime"}
     header |= {"runtime_version": "1", "device": this_device(), "plan_sha256": "0" * 64}

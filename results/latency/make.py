@@ -45,9 +45,9 @@ def compile_all(arguments: argparse.Namespace) -> None:
         seed=0,
     )
     bench = Bench(space, planned, arguments.work / STORE)
-    with bar("compile", len(planned["items"])) as progress:
-        for item in planned["items"]:
-            bench.compiled(run, item["name"])
+    with bar("compile", len(planned.items)) as progress:
+        for item in planned.items:
+            bench.compiled(run, item.name)
             progress.advance()
 
 

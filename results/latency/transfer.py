@@ -26,7 +26,8 @@ from search.files import JsonLines, write_json, write_text
 from search.latency.bench import all_units, measurement_plan
 from search.latency.calibrate import calibrate, measurements_log
 from search.latency.fallback import fit as fit_fallback
-from search.latency.fitting import MeasurementRow, fit_table
+from search.latency.fitting import fit_table
+from search.latency.measurements import Measurement
 from search.latency.predictor import Predictor, Units
 from search.latency.runtimes import Dtype, runtime
 from search.latency.table import Entry, LatencyTable
@@ -114,15 +115,15 @@ class Measured:
             batch=setting.batch,
             seed=0,
         )
-        self.codes = np.array(plan["networks"])
-        units = [item["name"] for item in plan["items"] if item["kind"] == "unit"]
+        self.codes = np.array(plan.networks)
+        units = [item.name for item in plan.items if item.kind == "unit"]
         self.order = list(dict.fromkeys([*pilot_units(units), *units]))
-        self.rows: dict[str, list[MeasurementRow]] = defaultdict(list)
+        self.rows: dict[str, list[Measurement]] = defaultdict(list)
         for row in JsonLines(measurements_log(path)):
             if "item" in row:
-                self.rows[row["item"]].append(row)
+                self.rows[row["item"]].append(Measurement.model_validate(row))
 
-    def share(self, networks: int, seconds: float) -> tuple[np.ndarray, dict[str, list[MeasurementRow]], float]:
+    def share(self, networks: int, seconds: float) -> tuple[np.ndarray, dict[str, list[Measurement]], float]:
         """What a time box holds with so many networks: their codes and those held out, the measurements, the seconds.
 
         The networks held out keep all of their measurements, which they judge by; the box has room for a few of them.
@@ -130,23 +131,23 @@ class Measured:
         spread = np.linspace(0, max(NETWORKS) - 1, networks).round().astype(int)
         first = {f"network {k}": self._first(f"network {number}") for k, number in enumerate(spread)}
         held = {f"network {networks + k}": self.rows[f"network {max(NETWORKS) + k}"] for k in range(HELD_OUT)}
-        spent = sum(row["seconds"] for rows in first.values() for row in rows)
+        spent = sum(row.seconds for rows in first.values() for row in rows)
         judges = np.linspace(0, HELD_OUT - 1, JUDGES).round().astype(int)
-        spent += sum(row["seconds"] for k in judges for row in self._first(f"network {max(NETWORKS) + k}"))
-        units: dict[str, list[MeasurementRow]] = {}
+        spent += sum(row.seconds for k in judges for row in self._first(f"network {max(NETWORKS) + k}"))
+        units: dict[str, list[Measurement]] = {}
         for key in self.order:
             if not (rows := self.rows.get(key)):
                 continue
-            row = min(rows, key=lambda each: each["visit"])
-            if spent + row["seconds"] > seconds and len(units) >= len(pilot_units(self.order)):
+            row = min(rows, key=lambda each: each.visit)
+            if spent + row.seconds > seconds and len(units) >= len(pilot_units(self.order)):
                 break
-            units[key], spent = [row], spent + row["seconds"]
+            units[key], spent = [row], spent + row.seconds
         codes = np.concatenate([self.codes[spread], self.codes[max(NETWORKS) :]])
         return codes, first | held | units, spent
 
-    def _first(self, name: str) -> list[MeasurementRow]:
+    def _first(self, name: str) -> list[Measurement]:
         """The measurements of a network's first round."""
-        return [row for row in self.rows[name] if row["visit"] < NETWORK_MEASUREMENTS]
+        return [row for row in self.rows[name] if row.visit < NETWORK_MEASUREMENTS]
 
 
 def pair(source: Measured, target: Measured, networks: int, seconds: float) -> dict[str, Any]:

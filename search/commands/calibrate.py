@@ -1,6 +1,6 @@
 """Latency tables: of this machine, of a device without PyTorch, and whether one is still true."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -200,7 +200,7 @@ def check(
     )
     if verdict.state == SHIFTED:
         message += "; the table was rescaled" if rescale else "; --rescale puts that into the table"
-    print_result(verdict.to_dict(), "\n".join([message, *verdict.notes]), as_json)
+    print_result(asdict(verdict), "\n".join([message, *verdict.notes]), as_json)
     raise typer.Exit(0 if rescale and verdict.state == SHIFTED else EXIT_CODES[verdict.state])
 
 

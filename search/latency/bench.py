@@ -6,8 +6,10 @@ doesn't depend on them, and compiled networks shrink to nothing while they wait.
 
 import hashlib
 import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from torch import nn
 from ghostnet.files import write_bytes
 from ghostnet.network import GhostNet, unit_module
 from ghostnet.units import Unit
+from search.files import JsonObject
+from search.identity import Identity
 from search.latency.fallback import terms
 from search.latency.runtimes import Runtime, Session, Shape
 from spaces.population import sample, sample_evenly
@@ -34,15 +38,54 @@ def all_units(space: Space) -> dict[str, Unit]:
     return {unit.key: unit for units in space_units(space) for unit in units.flat if unit}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanItem:
+    """What is timed: a network, `network 0` and so on, or a unit by its key; by the shape of its input, batch first."""
+
+    name: str
+    kind: Literal["network", "unit"]
+    shape: list[int]
+
+    @classmethod
+    def of(cls, name: str, shape: Sequence[int]) -> "PlanItem":
+        """The item of a name."""
+        return cls(name=name, kind="network" if name.startswith("network ") else "unit", shape=list(shape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementPlan:
+    """What is to be timed: whole networks, then units by probability, a few of them first that have every kind of layer
+    between them.
+
+    Args:
+        networks: codes: those to fit on come first and between them cover what is probable; those held out are spread
+            evenly over multiply-adds.
+    """
+
+    space_id: str
+    seed: int
+    rounds: int
+    threads: int
+    batch: int
+    fit_networks: int
+    networks: list[list[int]]
+    items: list[PlanItem]
+
+    def to_json(self) -> JsonObject:
+        """The plan as plain data, which is what `search.latency.timing` takes, and a kit's `plan.json`."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @property
+    def identity(self) -> Identity:
+        """What makes two plans the same, without their length."""
+        rest = {key: value for key, value in self.to_json().items() if key not in ("networks", "items")}
+        return {**rest, "network_count": len(self.networks)}
+
+
 def measurement_plan(
     space: Space, *, fit_networks: int, held_out: int, rounds: int, threads: int, batch: int, seed: int
-) -> dict:
-    """What is to be timed, as plain data (`search.latency.timing.rounds`): whole networks, then units by probability,
-    a few of them first that have every kind of layer between them.
-
-    `networks` has the codes: those to fit on come first and between them cover what is probable; those held out are
-    spread evenly over multiply-adds.
-    """
+) -> MeasurementPlan:
+    """The plan of a calibration."""
     rng = np.random.default_rng([seed, 0])
     keys = sorted(all_units(space))
     numbers = {key: k for k, key in enumerate(keys, 1)}  # 0 is no unit, where the depth drops the block
@@ -54,24 +97,17 @@ def measurement_plan(
     covering = _covering(rng, sample_evenly(space, rng, fit_networks * CANDIDATES), number, counts, fit_networks)
     codes = np.concatenate([covering, held])
     shapes, probable = _shapes(space, codes), [keys[k] for k in np.argsort(-counts[1:], kind="stable")]
-    return {
-        "schema": SCHEMA,
-        "space_id": space.id,
-        "seed": seed,
-        "rounds": rounds,
-        "threads": threads,
-        "batch": batch,
-        "fit_networks": fit_networks,
-        "networks": codes.tolist(),
-        "items": [
-            {
-                "name": name,
-                "kind": "network" if name.startswith("network ") else "unit",
-                "shape": [batch, *shapes[name]],
-            }
-            for name in [*(f"network {k}" for k in range(len(codes))), *_kinds_first(probable, all_units(space))]
-        ],
-    }
+    names = [*(f"network {k}" for k in range(len(codes))), *_kinds_first(probable, all_units(space))]
+    return MeasurementPlan(
+        space_id=space.id,
+        seed=seed,
+        rounds=rounds,
+        threads=threads,
+        batch=batch,
+        fit_networks=fit_networks,
+        networks=codes.tolist(),
+        items=[PlanItem.of(name, [batch, *shapes[name]]) for name in names],
+    )
 
 
 class Bench:
@@ -81,11 +117,13 @@ class Bench:
         store: a folder that keeps what was compiled from one process to the next, for runtimes whose compiler is slow.
     """
 
-    def __init__(self, space: Space, plan: dict[str, Any], store: Path | None = None) -> None:
-        self.space, self.batch, self.store = space, plan["batch"], store
-        self.archs = {f"network {k}": space.decode(code) for k, code in enumerate(plan["networks"])}
+    def __init__(self, space: Space, plan: MeasurementPlan, store: Path | None = None) -> None:
+        self.space, self.batch, self.store = space, plan.batch, store
+        self.archs = {f"network {k}": space.decode(np.array(code)) for k, code in enumerate(plan.networks)}
         self.units = all_units(space)
-        self.shapes: dict[str, Shape] = {item["name"]: tuple(item["shape"][1:]) for item in plan["items"]}
+        self.shapes: dict[str, Shape] = {
+            item.name: (item.shape[1], item.shape[2], item.shape[3]) for item in plan.items
+        }
         self._compiled: dict[str, bytes] = {}
 
     def session(self, run: Runtime, item: str) -> Session:

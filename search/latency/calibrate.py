@@ -5,23 +5,21 @@ nothing twice.
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from search.errors import UserError
-from search.files import JsonLines
+from search.files import JsonLines, JsonObject
 from search.folders import locked
-from search.identity import check_same
-from search.latency.bench import Bench, all_units, measurement_plan, reference
+from search.identity import Identity, check_same
+from search.latency.bench import Bench, MeasurementPlan, all_units, measurement_plan, reference
 from search.latency.fallback import FEWEST
-from search.latency.fitting import MeasurementRow, fit_table
-from search.latency.measurements import check_measurements
+from search.latency.fitting import fit_table
+from search.latency.measurements import Line, Measurement, OtherLine, by_item, parse_measurements
 from search.latency.runtimes import Dtype, Runtime, runtime
 from search.latency.table import Device, LatencyTable, Protocol, Setting
 from search.latency.timing.device import now, this_device
@@ -29,6 +27,7 @@ from search.latency.timing.interference import quiet_time
 from search.latency.timing.rounds import Rounds
 from search.latency.transfer import SAME_DEVICE, check_counts, check_source
 from search.progress import bar, best_effort
+from search.records import record_json
 from spaces.custom import space_to_dict
 from spaces.space import Space
 
@@ -77,23 +76,24 @@ def calibrate(
         batch=batch,
         seed=seed,
     )
-    setting, device = table_setting(space, run, batch), this_device()
+    setting, device = table_setting(space, run, batch), Device.model_validate(this_device())
     if source is not None:
-        check_source(source, space, setting, Device.model_validate(device))
-    header = _identity(planned) | {"runtime": run.name, "runtime_version": run.version()}
+        check_source(source, space, setting, device)
+    header = {**planned.identity, "runtime": run.name, "runtime_version": run.version()}
     header |= {"dtype": run.dtype, "lowering": run.lowering}
-    header |= {key: device[key] for key in SAME_DEVICE}
+    header |= {key: getattr(device, key) for key in SAME_DEVICE}
     header |= {} if source is None else {"source": source.digest}
+    items = {item.name for item in planned.items}
     with locked(out.parent, only=out.name):
         log = JsonLines(measurements_log(out))
-        rows = read_measurements(log, header, {item["name"] for item in planned["items"]})
-        if rows is None and out.exists():
+        lines = read_measurements(log, header, items)
+        if lines is None and out.exists():
             setting_there = LatencyTable.load(out).setting
             check_same(
                 setting_there.model_dump(mode="json"), setting.model_dump(mode="json"), f"{out} is another table"
             )
         compare_with = reference(run)
-        if rows is None:
+        if lines is None:
             log.append(header)  # now that everything is there that it takes
         bench, live = Bench(space, planned, store), _RunningEstimate(space, planned)
         with bar("calibrate", 1) as progress:
@@ -103,9 +103,14 @@ def calibrate(
                 # A transfer takes seconds to fit, which its short time box doesn't have.
                 progress.update(done, live.message(work.measurements) if source is None else "")
 
-            work = Rounds(planned, partial(bench.session, run), compare_with, rows or [], log.extend, deadline, tell)
+            before = [record_json(line) for line in lines or []]
+            sessions = partial(bench.session, run)
+            work = Rounds(planned.to_json(), sessions, compare_with, before, log.extend, deadline, tell)
             work.run()
-        table = build_table(space, planned, list(log)[1:], setting, Device.model_validate(device), source)
+        lines = read_measurements(log, header, items) or []
+        table = build_table(
+            space, planned.networks, planned.fit_networks, lines, setting, device, seed=seed, source=source
+        )
         table.save(out)
     return table
 
@@ -127,7 +132,7 @@ def measurements_log(out: Path) -> Path:
     return out.with_name(out.name + ".visits.jsonl")
 
 
-def read_measurements(log: JsonLines, header: dict[str, Any], items: Collection[str]) -> list[dict[str, Any]] | None:
+def read_measurements(log: JsonLines, header: Identity, items: Collection[str]) -> list[Line] | None:
     """The lines of a calibration's log after its header; None where there is no log yet.
 
     Raises:
@@ -137,35 +142,41 @@ def read_measurements(log: JsonLines, header: dict[str, Any], items: Collection[
     if not rows:
         return None
     check_same(rows[0], header, f"{log.path} holds visits of another calibration")
-    return check_measurements(((log.line_name(number), row) for number, row in enumerate(rows[1:], 2)), items)
+    return parse_measurements(((log.line_name(number), row) for number, row in enumerate(rows[1:], 2)), items)
 
 
 def build_table(
     space: Space,
-    planned: dict[str, Any],
-    rows: list[dict[str, Any]],
+    networks: Sequence[Sequence[int]],
+    fit_networks: int,
+    lines: Sequence[Line],
     setting: Setting,
     device: Device,
+    *,
+    seed: int,
     source: LatencyTable | None = None,
 ) -> LatencyTable:
-    """The table that a log's rows come to, wherever they were made."""
-    measurements: dict[str, list[MeasurementRow]] = defaultdict(list)
-    for row in rows:
-        if "item" in row:
-            measurements[row["item"]].append(row)
-    fitted = fit_table(space, np.array(planned["networks"]), planned["fit_networks"], measurements, source=source)
-    every = [row for item_rows in measurements.values() for row in item_rows]
+    """The table that a log's lines come to, wherever they were made.
+
+    Args:
+        networks: codes of the whole networks; the first `fit_networks` are fitted, the others held out.
+        seed: of the plan.
+    """
+    measurements = by_item(lines)
+    fitted = fit_table(space, np.array(networks), fit_networks, measurements, source=source)
+    every = [measurement for each in measurements.values() for measurement in each]
+    rounds = [line.settled.rounds for line in lines if isinstance(line, OtherLine) and line.settled]
     return LatencyTable(
         device=device,
         setting=setting,
         protocol=Protocol(
             visits=len(every),
             disturbed=fitted.disturbed,
-            rounds=next((row["settled"]["rounds"] for row in rows if "settled" in row), 1),
+            rounds=rounds[0] if rounds else 1,
             units_in_space=len(all_units(space)),
-            reference_ms=quiet_time([row["reference_ms"] for row in every]),
-            seconds=max(row["at_s"] for row in every),
-            seed=planned["seed"],
+            reference_ms=quiet_time([measurement.reference_ms for measurement in every]),
+            seconds=max(measurement.at_s for measurement in every),
+            seed=seed,
             finished=now(),
         ),
         transfer=fitted.transfer,
@@ -193,25 +204,20 @@ def table_setting(space: Space, run: Runtime, batch: int) -> Setting:
     )
 
 
-def _identity(planned: dict[str, Any]) -> dict[str, Any]:
-    """What makes two plans the same, without their length."""
-    rest = {key: value for key, value in planned.items() if key not in ("networks", "items")}
-    return {**rest, "network_count": len(planned["networks"])}
-
-
 class _RunningEstimate:
     """The current estimate of the error on networks that are not fitted, anew every few seconds."""
 
-    def __init__(self, space: Space, planned: dict[str, Any]) -> None:
+    def __init__(self, space: Space, planned: MeasurementPlan) -> None:
         self.space, self.planned, self.text, self.updated = space, planned, "", time.monotonic()
-        self.enough = len(planned["networks"]) + min(FEWEST, len(planned["items"]) - len(planned["networks"]))
+        self.enough = len(planned.networks) + min(FEWEST, len(planned.items) - len(planned.networks))
 
-    def message(self, measurements: dict[str, list[MeasurementRow]]) -> str:
-        if time.monotonic() - self.updated > ESTIMATE_EVERY_S and len(measurements) >= self.enough:
-            codes = np.array(self.planned["networks"])
+    def message(self, rows: Mapping[str, Sequence[JsonObject]]) -> str:
+        if time.monotonic() - self.updated > ESTIMATE_EVERY_S and len(rows) >= self.enough:
+            codes = np.array(self.planned.networks)
             # A unit may have no like of its own among those that were timed so far: nothing is known then.
             with best_effort("the error on the way"), suppress(UserError):
-                fitted = fit_table(self.space, codes, self.planned["fit_networks"], measurements, quick=True)
+                measurements = {name: [Measurement.model_validate(row) for row in each] for name, each in rows.items()}
+                fitted = fit_table(self.space, codes, self.planned.fit_networks, measurements, quick=True)
                 self.text = f"error {fitted.validation.mape:.1%}, {fitted.disturbed:.0%} disturbed"
             self.updated = time.monotonic()
         return self.text

@@ -3,14 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from ghostnet.units import Unit, units
-from search.latency.bench import Bench, reference
+from search.latency.bench import Bench, MeasurementPlan, PlanItem, reference
 from search.latency.predictor import table_space
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
@@ -48,9 +47,6 @@ class Verdict:
     seconds: float
     notes: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | None = None) -> Verdict:
     """Times some of what the table holds again.
@@ -67,24 +63,30 @@ def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | No
     run = runtime(setting.runtime, threads or setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
     space = table_space(table)
     then = dict(_items(table, space))
-    planned = {
-        "batch": setting.batch,
-        "networks": [network.code for network in table.validation.held_out],
-        "items": [{"name": name, "shape": shape} for name, (_, shape) in then.items()],
-    }
+    planned = MeasurementPlan(
+        space_id=space.id,
+        seed=0,
+        rounds=MEASUREMENTS,
+        threads=run.threads,
+        batch=setting.batch,
+        fit_networks=0,
+        networks=[list(network.code) for network in table.validation.held_out],
+        items=[PlanItem.of(name, shape) for name, (_, shape) in then.items()],
+    )
     session = partial(Bench(space, planned).session, run)
     interference = InterferenceFilter(*reference(run), run.threads)
-    measurements: dict[str, list[dict[str, Any]]] = {name: [] for name in then}
+    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in then}
     rng = np.random.default_rng(0)
     with bar("check", MEASUREMENTS * len(then)) as progress:
         for turn in range(MEASUREMENTS):
             for name in rng.permutation(list(then)).tolist():
                 if turn and time.monotonic() - start > seconds:
                     break
-                measurements[name].append(take_measurement(interference, session(name), then[name][1]))
+                taken = take_measurement(interference, session(name), then[name][1])
+                timings[name].append((taken["min_ms"], taken["reference_ms"]))
                 progress.advance()
     interference.close()
-    now = {name: score(quiet_minima(rows, interference.quiet_ms)) for name, rows in measurements.items()}
+    now = {name: score(quiet_minima(each, interference.quiet_ms)) for name, each in timings.items()}
     ratios = np.array([now[name] / ms for name, (ms, _) in then.items()])
     shift = float(np.median(ratios))
     spread = float(np.median(np.abs(ratios / shift - 1)))

@@ -14,6 +14,7 @@ from search import bootstrap
 from search.latency import fallback
 from search.latency.bench import all_units
 from search.latency.drift import without_drift
+from search.latency.measurements import Measurement
 from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear, sigma
 from search.latency.table import (
     Agreement,
@@ -35,7 +36,6 @@ from spaces.tables import Floats, macs_table
 
 FEWEST_NETWORKS = 8
 BOOTSTRAPS = 1000
-MeasurementRow = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def fit_table(
     space: Space,
     codes: Codes,
     fit_networks: int,
-    measurements: Mapping[str, Sequence[MeasurementRow]],
+    measurements: Mapping[str, Sequence[Measurement]],
     *,
     quick: bool = False,
     source: LatencyTable | None = None,
@@ -67,13 +67,15 @@ def fit_table(
         quick: without bootstrap intervals, for an estimate during the calibration.
         source: a table of another target, from which the units come that were not measured.
     """
-    quiet_ms = quiet_time([row["reference_ms"] for rows in measurements.values() for row in rows])
+    quiet_ms = quiet_time([row.reference_ms for rows in measurements.values() for row in rows])
     num_quiet = {name: len(_quiet(rows, quiet_ms)) for name, rows in measurements.items()}
-    minima = {name: quiet_minima(rows, quiet_ms) for name, rows in measurements.items() if rows}
-    names = [f"network {k}" for k in range(len(codes))]
-    at = {
-        name: [(row["at_s"], row["min_ms"]) for row in _quiet(measurements.get(name, ()), quiet_ms)] for name in names
+    minima = {
+        name: quiet_minima([(row.min_ms, row.reference_ms) for row in rows], quiet_ms)
+        for name, rows in measurements.items()
+        if rows
     }
+    names = [f"network {k}" for k in range(len(codes))]
+    at = {name: [(row.at_s, row.min_ms) for row in _quiet(measurements.get(name, ()), quiet_ms)] for name in names}
     minima |= without_drift({name: item_rows for name, item_rows in at.items() if item_rows})
     # A whole network without a quiet measurement is neither fitted nor held out, unless that leaves too few.
     steady = np.array([num_quiet.get(name, 0) > 0 for name in names])
@@ -119,8 +121,8 @@ def fit_table(
     )
 
 
-def _quiet(rows: Sequence[MeasurementRow], quiet_ms: float) -> list[MeasurementRow]:
-    return [row for row in rows if quiet(row["reference_ms"], quiet_ms)]
+def _quiet(rows: Sequence[Measurement], quiet_ms: float) -> list[Measurement]:
+    return [row for row in rows if quiet(row.reference_ms, quiet_ms)]
 
 
 def _entry(minima: list[float], quick: bool) -> Entry:

@@ -4,9 +4,9 @@
 The networks are ONNX files whose weights are made when they are loaded, a few kilobytes each."""
 
 import re
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from search.files import check_writable, write_json, write_text
 from search.folders import filled_folder, is_empty, locked
 from search.graphs.lowering import Lowering
 from search.graphs.onnx_graph import to_onnx
-from search.latency.bench import Bench, all_units, measurement_plan, reference_module
+from search.latency.bench import Bench, MeasurementPlan, all_units, measurement_plan, reference_module
 from search.latency.calibrate import check_plan
 from search.latency.fallback import FEWEST
 from search.latency.timing.standalone import PLAN
@@ -75,22 +75,24 @@ def write_kit(
         planned = measurement_plan(
             space, fit_networks=fit_networks, held_out=held_out, rounds=rounds, threads=1, batch=batch, seed=seed
         )
-        planned["items"] = planned["items"][: fit_networks + held_out + most_units]
+        planned = replace(planned, items=planned.items[: fit_networks + held_out + most_units])
         _fill(building, space, planned, batch)
-    return len(planned["items"])
+    return len(planned.items)
 
 
-def _fill(folder: Path, space: Space, planned: dict[str, Any], batch: int) -> None:
-    bench = Bench(space, planned)
-    with bar("write the kit", len(planned["items"])) as progress:
-        for k, item in enumerate(planned["items"]):
-            item["file"] = f"{MODELS}/{k:05d}.onnx"
-            model = to_onnx(bench.module(item["name"]), bench.shapes[item["name"]], batch, LOWERING)
-            write_bytes(folder / item["file"], strip_weights(model).SerializeToString())
+def _fill(folder: Path, space: Space, planned: MeasurementPlan, batch: int) -> None:
+    bench, items = Bench(space, planned), []
+    with bar("write the kit", len(planned.items)) as progress:
+        for k, item in enumerate(planned.items):
+            file = f"{MODELS}/{k:05d}.onnx"
+            model = to_onnx(bench.module(item.name), bench.shapes[item.name], batch, LOWERING)
+            write_bytes(folder / file, strip_weights(model).SerializeToString())
+            items.append({**asdict(item), "file": file})
             progress.advance()
     net, shape = reference_module()
     write_bytes(folder / REFERENCE, strip_weights(to_onnx(net, shape, 1, LOWERING)).SerializeToString())
-    planned |= {
+    content = planned.to_json() | {
+        "items": items,
         "space": space_to_dict(space),
         "num_classes": space.num_classes,
         "in_chs": space.in_chs,
@@ -98,9 +100,9 @@ def _fill(folder: Path, space: Space, planned: dict[str, Any], batch: int) -> No
         "lowering": LOWERING,
         "reference": {"file": REFERENCE, "shape": [1, *shape]},
     }
-    write_json(folder / PLAN, planned)
+    write_json(folder / PLAN, content)
     write_text(folder / SCRIPT, script())
-    write_text(folder / "README.md", README.format(space=space.name, count=len(planned["items"])))
+    write_text(folder / "README.md", README.format(space=space.name, count=len(items)))
 
 
 def script() -> str:

@@ -1,16 +1,16 @@
 """From what a kit measured to a table. A damaged, truncated or foreign file is refused by name and line."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from search.errors import UserError
-from search.files import parse_json, read_bytes
+from search.files import JsonObject, parse_json, read_bytes
 from search.latency.bench import all_units
 from search.latency.calibrate import build_table
-from search.latency.measurements import check_measurements
+from search.latency.measurements import Line, Measurement, parse_measurements
 from search.latency.table import Device, LatencyTable, Setting
 from search.latency.timing.standalone import SCHEMA
 from search.latency.transfer import check_counts, check_source
@@ -52,20 +52,21 @@ def import_result(path: Path, out: Path, source: LatencyTable | None = None) -> 
         UserError: the file is damaged, cut short or no kit's result; names the line. Or the source is of another space,
             or there are too few networks to transfer it.
     """
-    header, space, rows = read_result(path)
+    header, space, lines = read_result(path)
     setting = Setting(
         space_id=header.space_id, resolution=space.resolution, **{key: getattr(header, key) for key in FROM_HEADER}
     )
     if source is not None:
         check_source(source, space, setting, header.device)
         check_counts(header.fit_networks, len(header.networks) - header.fit_networks)
-    planned = {"networks": header.networks, "fit_networks": header.fit_networks, "seed": header.seed}
-    table = build_table(space, planned, rows, setting, header.device, source)
+    table = build_table(
+        space, header.networks, header.fit_networks, lines, setting, header.device, seed=header.seed, source=source
+    )
     table.save(out)
     return table
 
 
-def read_result(path: Path) -> tuple[Header, Space, list[dict[str, Any]]]:
+def read_result(path: Path) -> tuple[Header, Space, list[Line]]:
     """The header of a kit's result, its space, and the other lines: a whole calibration of that space.
 
     Raises:
@@ -87,8 +88,9 @@ def read_result(path: Path) -> tuple[Header, Space, list[dict[str, Any]]]:
     if not header.fit_networks <= len(codes) - 2:
         raise UserError(f"{path}, line 1: `fit_networks` must leave two of {len(codes)}, but got {header.fit_networks}")
     known = set(all_units(space)) | {f"network {k}" for k in range(len(codes))}
-    check_measurements(((f"{path}, line {number}", row) for number, row in enumerate(rows[1:], 2)), known)
-    visited = [row["item"] for row in rows[1:] if "item" in row]
+    numbered = ((f"{path}, line {number}", row) for number, row in enumerate(rows[1:], 2))
+    lines = parse_measurements(numbered, known)
+    visited = [line.item for line in lines if isinstance(line, Measurement)]
     if rows[-1].get("visits") != len(visited):
         raise UserError(
             f"{path} ends at line {len(rows)}, before the calibration was finished: "
@@ -96,10 +98,10 @@ def read_result(path: Path) -> tuple[Header, Space, list[dict[str, Any]]]:
         )
     if missing := {f"network {k}" for k in range(len(codes))} - set(visited):
         raise UserError(f"{path} has no visit to {min(missing)}")
-    return header, space, rows[1:]
+    return header, space, lines
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[JsonObject]:
     try:
         lines = read_bytes(path).split(b"\n")
     except OSError as error:

@@ -1,12 +1,14 @@
 """The lines of a calibration's log, wherever it was made: measurements of items, and how many units and rounds
 fitted."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
 from search.errors import UserError
+from search.files import JsonObject
 from search.records import Count, Milliseconds, Record, Seconds, parse_record
 
 
@@ -38,8 +40,11 @@ class OtherLine(Record):
     settled: RoundsPlan | None = None
 
 
-def check_measurements(lines: Iterable[tuple[str, dict[str, Any]]], items: Collection[str]) -> list[dict[str, Any]]:
-    """The lines again, if they are a calibration's, each measurement once.
+Line = Measurement | OtherLine
+
+
+def parse_measurements(lines: Iterable[tuple[str, JsonObject]], items: Collection[str]) -> list[Line]:
+    """The lines of a calibration, if they are that, each measurement once.
 
     Args:
         lines: each with its place, for the message.
@@ -48,15 +53,26 @@ def check_measurements(lines: Iterable[tuple[str, dict[str, Any]]], items: Colle
     Raises:
         UserError: a line is something else.
     """
-    rows: list[dict[str, Any]] = []
+    parsed: list[Line] = []
     seen: set[tuple[str, int]] = set()
     for line, row in lines:
-        parse_record(Measurement if "item" in row else OtherLine, row, line)
-        if "item" in row:
-            if row["item"] not in items:
-                raise UserError(f"{line}: the space has no {row['item'][:80]!r}")
-            if (which := (row["item"], row["visit"])) in seen:
-                raise UserError(f"{line}: visit {row['visit']} to {row['item']!r} stands there twice")
-            seen.add(which)
-        rows.append(row)
-    return rows
+        if "item" not in row:
+            parsed.append(parse_record(OtherLine, row, line))
+            continue
+        measurement = parse_record(Measurement, row, line)
+        if measurement.item not in items:
+            raise UserError(f"{line}: the space has no {measurement.item[:80]!r}")
+        if (which := (measurement.item, measurement.visit)) in seen:
+            raise UserError(f"{line}: visit {measurement.visit} to {measurement.item!r} stands there twice")
+        seen.add(which)
+        parsed.append(measurement)
+    return parsed
+
+
+def by_item(lines: Iterable[Line]) -> dict[str, list[Measurement]]:
+    """The measurements of each item, in order."""
+    measurements: dict[str, list[Measurement]] = defaultdict(list)
+    for line in lines:
+        if isinstance(line, Measurement):
+            measurements[line.item].append(line)
+    return dict(measurements)

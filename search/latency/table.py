@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from search.errors import UserError
-from search.files import read_json, write_text
+from search.files import JsonObject, read_json, write_text
 from search.records import parse_record
 from spaces.custom import SpaceRecord
 
@@ -177,7 +177,7 @@ class LatencyTable(_Model):
         """The hash of the content, also of a table that was not saved yet."""
         return self.content_sha256 or _sealed(self._content())["content_sha256"]
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> JsonObject:
         content = self.model_dump(mode="json", by_alias=True)
         if self.transfer is None:
             del content["transfer"]
@@ -214,13 +214,13 @@ class LatencyTable(_Model):
         return table
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> JsonObject:
     """The JSON Schema of a table, as it is shipped in `table.schema.json`."""
     schema = LatencyTable.model_json_schema(by_alias=True, mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _sealed(content: dict[str, Any]) -> dict[str, Any]:
+def _sealed(content: JsonObject) -> JsonObject:
     """The content with the hash of all the rest."""
     rest = _rounded({key: value for key, value in content.items() if key != "content_sha256"})
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
@@ -235,7 +235,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(each) for each in value] if isinstance(value, list) else value
 
 
-def _text(content: dict[str, Any]) -> str:
+def _text(content: JsonObject) -> str:
     """JSON whose `entries` and `held_out` stand one a line."""
     lines = [f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in content["entries"].items()]
     networks = [f"   {json.dumps(network)}" for network in content["validation"]["held_out"]]
@@ -251,7 +251,7 @@ def _text(content: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-def describe(table: LatencyTable) -> dict[str, Any]:
+def describe(table: LatencyTable) -> JsonObject:
     """The headline of a table, for people and `--json`."""
     v, s = table.validation, table.setting
     return {

@@ -39,7 +39,7 @@ def measure_sessions(
     After so many seconds no new round begins, but for the first."""
     interference = InterferenceFilter(*reference(run), run.threads)
     rng, start = np.random.default_rng(seed), time.monotonic()
-    rows: dict[str, list[dict]] = {name: [] for name in sessions}
+    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in sessions}
     with bar("time on this machine", MEASUREMENTS * len(sessions)) as progress:
         for turn in range(MAX_MEASUREMENTS):
             if turn and time.monotonic() - start > seconds:
@@ -47,11 +47,12 @@ def measure_sessions(
             waiting = [
                 name
                 for name in sessions
-                if sum(interference.is_quiet(v["reference_ms"]) for v in rows[name]) < MEASUREMENTS
+                if sum(interference.is_quiet(reference_ms) for _, reference_ms in timings[name]) < MEASUREMENTS
             ]
             for name in rng.permutation(waiting).tolist():
                 session, shape = sessions[name]
-                rows[name].append(take_measurement(interference, session, (batch, *shape)))
+                taken = take_measurement(interference, session, (batch, *shape))
+                timings[name].append((taken["min_ms"], taken["reference_ms"]))
             progress.update(MEASUREMENTS * (len(sessions) - len(waiting)))
     interference.close()
-    return {name: score(quiet_minima(measurements, interference.quiet_ms)) for name, measurements in rows.items()}
+    return {name: score(quiet_minima(each, interference.quiet_ms)) for name, each in timings.items()}

@@ -146,7 +146,8 @@ class Rounds:
         return self.deadline is not None and time.monotonic() > self.deadline
 
     def _unsure(self, name: str) -> bool:
-        low, high = interval(quiet_minima(self.measurements[name], self.filter.quiet_ms))
+        timings = [(row["min_ms"], row["reference_ms"]) for row in self.measurements[name]]
+        low, high = interval(quiet_minima(timings, self.filter.quiet_ms))
         return not high - low <= SURE * (high + low)
 
 

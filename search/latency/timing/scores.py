@@ -22,9 +22,10 @@ def pseudo_median(minima_ms):
 
 
 def quiet_minima(measurements, quiet_ms: float) -> list:
-    """The minima of the quiet measurements, `quiet_ms` being the reference's time in quiet moments.
+    """The minima of the quiet measurements, each of (min_ms, reference_ms), `quiet_ms` being the reference's time in
+    quiet moments.
 
     Where none was quiet, those of all, divided by how much the reference was slowed: an approximation, and counted as
     disturbed."""
-    minima = [row["min_ms"] for row in measurements if quiet(row["reference_ms"], quiet_ms)]
-    return minima or [row["min_ms"] * quiet_ms / row["reference_ms"] for row in measurements]
+    minima = [min_ms for min_ms, reference_ms in measurements if quiet(reference_ms, quiet_ms)]
+    return minima or [min_ms * quiet_ms / reference_ms for min_ms, reference_ms in measurements]

@@ -157,10 +157,10 @@ def test_the_script_is_one_file_of_python_3_8():
 def test_a_light_model_computes_the_same():
     planned = measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
     bench = Bench(SPACE, planned)
-    for item in planned["items"][:8]:
-        model = to_onnx(bench.module(item["name"]), bench.shapes[item["name"]], 1)
+    for item in planned.items[:8]:
+        model = to_onnx(bench.module(item.name), bench.shapes[item.name], 1)
         whole = model.SerializeToString()
-        images = np.random.default_rng(0).standard_normal(item["shape"], dtype=np.float32)
+        images = np.random.default_rng(0).standard_normal(item.shape, dtype=np.float32)
         small = strip_weights(onnx.load_from_string(whole)).SerializeToString()
         outputs = [
             onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"input": images})[0]

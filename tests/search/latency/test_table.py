@@ -189,8 +189,8 @@ def test_the_look_at_the_error_waits_for_units_without_a_like(capsys):
     planned = measurement_plan(space, fit_networks=8, held_out=8, rounds=2, threads=1, batch=1, seed=0)
     row = {"visit": 0, "seconds": 0.1, "reference_ms": 0.1}
     measurements = {
-        item["name"]: [row | {"item": item["name"], "at_s": float(k), "min_ms": 0.1 + k * 1e-4}]
-        for k, item in enumerate(planned["items"])
+        item.name: [row | {"item": item.name, "at_s": float(k), "min_ms": 0.1 + k * 1e-4}]
+        for k, item in enumerate(planned.items)
     }
     without = {name: built for name, built in measurements.items() if not name.startswith("stem ")}
     live = _RunningEstimate(space, planned)
@@ -207,7 +207,7 @@ def test_the_look_at_the_error_waits_for_units_without_a_like(capsys):
 def test_the_units_that_are_timed_in_any_case_have_every_kind_of_layer(name):
     space = named_space(name)
     planned = measurement_plan(space, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
-    known, first = all_units(space), [item["name"] for item in planned["items"][4 : 4 + FIRST]]
+    known, first = all_units(space), [item.name for item in planned.items[4 : 4 + FIRST]]
     kinds = [set().union(*(fallback.terms(known[key]) for key in keys)) for keys in (first, known)]
     assert kinds[0] == kinds[1]
 
@@ -225,20 +225,20 @@ def test_a_log_of_another_calibration_is_refused_by_what_differs(law, tmp_path):
 
 def test_what_was_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):
     planned = measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
-    run, names = FakeRuntime(1), [item["name"] for item in planned["items"][:6]]
+    run, names = FakeRuntime(1), [item.name for item in planned.items[:6]]
     first = [Bench(SPACE, planned, tmp_path).compiled(run, name) for name in names]
     monkeypatch.setattr(FakeRuntime, "compile", None)
     assert [Bench(SPACE, planned, tmp_path).compiled(run, name) for name in names] == first
     with pytest.raises(TypeError):  # of another batch there is none
-        Bench(SPACE, planned | {"batch": 2}, tmp_path).compiled(run, names[0])
+        Bench(SPACE, replace(planned, batch=2), tmp_path).compiled(run, names[0])
 
 
 def test_the_plan_covers_what_is_probable_and_holds_out_a_spread():
     space = named_space("digits")
     built = measurement_plan(space, fit_networks=16, held_out=8, rounds=3, threads=1, batch=1, seed=0)
-    names = [item["name"] for item in built["items"]]
+    names = [item.name for item in built.items]
     assert names[:24] == [f"network {k}" for k in range(24)] and set(names[24:]) == set(all_units(space))
-    chains = [units(space.decode(code), space.num_classes, space.in_chs) for code in built["networks"][:16]]
+    chains = [units(space.decode(np.array(code)), space.num_classes, space.in_chs) for code in built.networks[:16]]
     covered = {unit.key for chain in chains for unit in chain}
     sampled = [
         units(space.decode(c), space.num_classes, space.in_chs) for c in sample(space, np.random.default_rng(0), 16)

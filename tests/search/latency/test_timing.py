@@ -34,7 +34,7 @@ class Scripted(InterferenceFilter):
 
 
 def test_disturbed_visits_dont_count_where_calm_ones_exist():
-    rows = [{"min_ms": 5.0, "reference_ms": 2.0}, {"min_ms": 3.0, "reference_ms": 1.05}]
+    rows = [(5.0, 2.0), (3.0, 1.05)]
     assert quiet_minima(rows, Scripted().quiet_ms) == [3.0]
     assert quiet_minima(rows[:1], 1.0) == [2.5]
 

@@ -15,6 +15,7 @@ from search.latency import bench, fallback, fitting
 from search.latency.bench import all_units, measurement_plan
 from search.latency.calibrate import build_table, calibrate, measurements_log
 from search.latency.check import _items
+from search.latency.measurements import Measurement
 from search.latency.predictor import Predictor, Units, table_space
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import Device, LatencyTable, Setting
@@ -71,16 +72,22 @@ def table_of(
     planned = measurement_plan(
         space, fit_networks=fit_networks, held_out=held_out, rounds=1, threads=1, batch=1, seed=seed
     )
-    known, names = all_units(space), [item["name"] for item in planned["items"]]
-    networks = network_ms(space, law, np.array(planned["networks"]))
+    known, names = all_units(space), [item.name for item in planned.items]
+    networks = network_ms(space, law, np.array(planned.networks))
     ms: Mapping[str, float] = {f"network {k}": t for k, t in enumerate(networks)} | {
         k: law(u) for k, u in known.items()
     }
     in_order = names[len(networks) :]
     kept = names[: len(networks)] + list(dict.fromkeys([*rounds.pilot_units(in_order), *in_order]))[:units]
     rows = [
-        {"item": name, "visit": 0, "at_s": 10.0 * k, "seconds": 0.1, "reference_ms": 0.1}
-        | {"min_ms": ms[name] * float(np.exp(noise * rng.standard_normal()))}
+        Measurement(
+            item=name,
+            visit=0,
+            at_s=10.0 * k,
+            seconds=0.1,
+            reference_ms=0.1,
+            min_ms=ms[name] * float(np.exp(noise * rng.standard_normal())),
+        )
         for k, name in enumerate(kept)
     ]
     setting = Setting(
@@ -88,7 +95,8 @@ def table_of(
         space=space_to_dict(space), space_id=space.id, resolution=space.resolution, num_classes=space.num_classes,
         in_chs=space.in_chs,
     )  # fmt: skip
-    return build_table(space, planned, rows, setting, Device.model_validate(this_device()), source)
+    device = Device.model_validate(this_device())
+    return build_table(space, planned.networks, fit_networks, rows, setting, device, seed=seed, source=source)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -178,7 +186,7 @@ def test_published_tables_are_transferred_far_better_than_by_one_scale():
     )
     space = table_space(there)
     plan = measurement_plan(space, fit_networks=8, held_out=9, rounds=1, threads=1, batch=1, seed=0)
-    keys = [item["name"] for item in plan["items"] if item["kind"] == "unit"][:200]
+    keys = [item.name for item in plan.items if item.kind == "unit"][:200]
     moved = transfer_units(space, there, {key: here.entries[key] for key in keys}).entries
     rest = sorted(set(here.entries) - set(keys))
     log = {name: np.log([table[key].ms for key in rest]) for name, table in (("here", here.entries), ("moved", moved))}
