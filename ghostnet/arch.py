@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ghostnet.files import parse_json, read_bytes
+from ghostnet.files import JsonObject, parse_json, read_bytes
 
 T = TypeVar("T")
 SCHEMA = "ghostnas.arch/1"
@@ -137,7 +137,7 @@ class Arch:
         content = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:10]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The architecture as plain JSON values, schema first."""
         body = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stages"}
         stages = [[asdict(block) for block in stage] for stage in self.stages]

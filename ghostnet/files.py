@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 1 << 28  # of a text file: the longest of ours, logs of many thousand trials, have some 10 MB
+JsonObject = dict[str, Any]  # as it is read or written, before or after a type says what is in it
+TomlDocument = dict[str, Any]
 DEEPEST = 32  # lists and objects in each other; ours have 8
 
 
@@ -99,7 +101,7 @@ def parse_json(content: bytes) -> Any:
     return value
 
 
-def parse_toml(text: str) -> dict[str, Any]:
+def parse_toml(text: str) -> TomlDocument:
     """The table of TOML text that may come from anybody, under the rules of `parse_json`.
 
     Raises:
@@ -113,8 +115,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values: dict[str, object] = {}
     for key, value in pairs:
         if key in values:
             raise ValueError(f"the key {key[:80]!r} is there twice")

@@ -2,11 +2,11 @@
 or channels. Its architecture is inferred from the tensors' shapes where no `arch.json` gives it."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ghostnet.arch import Arch, Block
+from ghostnet.files import JsonObject
 from ghostnet.network import GhostNet
 from ghostnet.published import TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
@@ -48,7 +48,7 @@ def load_parent(
         WeightsError: no such file or model, or no GhostNet's weights.
         ArchError: a folder's `arch.json` is none.
     """
-    about: dict[str, Any] = {}
+    about: JsonObject = {}
     if not is_path(source):
         state = _timm(str(source).removeprefix(TIMM))
     else:

@@ -134,7 +134,7 @@ class TimmGhostNet(GhostNet):
             raise ValueError(f"a feature map is one of 0 to {count - 1} (or counted from the end), not {indices!r}")
         return taken
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
         """Layers in groups for layer-wise learning rates, as timm's GhostNet has them."""
         blocks = r"^blocks\.(\d+)" if coarse else r"^blocks\.(\d+)\.(\d+)"
         return {"stem": r"^conv_stem|bn1", "blocks": [(blocks, None), (r"conv_head", (99999,))]}

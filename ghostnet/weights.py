@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostnet.arch import GHOST_ORDER, Arch, ArchError
-from ghostnet.files import parse_json, write_bytes
+from ghostnet.files import JsonObject, parse_json, write_bytes
 from ghostnet.network import GhostNet
 from ghostnet.units import Bottleneck, intrinsic_chs, units
 
@@ -98,7 +98,7 @@ def to_bytes(net: nn.Module) -> bytes:
     return dump(tensors, {"ghostnas": json.dumps(about)})  # one entry: safetensors writes several in any order
 
 
-def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
+def read_weights(path: str | Path) -> tuple[State, JsonObject]:
     """The tensors of a checkpoint on the CPU, and what a file of ours says of itself.
 
     Averaged weights are taken where a file has both; what wrappers (`DataParallel`, `torch.compile`) put before the
@@ -116,7 +116,7 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
     return _safetensors(path) if path.suffix == ".safetensors" else (_tensors(path), {})
 
 
-def _safetensors(path: Path) -> tuple[State, dict[str, Any]]:
+def _safetensors(path: Path) -> tuple[State, JsonObject]:
     from safetensors import SafetensorError, safe_open
 
     try:

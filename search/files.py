@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ghostnet.files
-from ghostnet.files import MOST_BYTES, naming, sync_folder, write_bytes
+from ghostnet.files import MOST_BYTES, JsonObject, naming, sync_folder, write_bytes
 from search.errors import UserError
 
 __all__ = [
@@ -108,9 +108,6 @@ def check_writable(folder: Path) -> None:
             return
         break
     raise UserError(f"{folder} is no folder that can be written to: --out names another place")
-
-
-JsonObject = dict[str, Any]  # as it is read or written, before or after a type of `search.records`
 
 
 class JsonLines:

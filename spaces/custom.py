@@ -15,7 +15,7 @@ from dataclasses import MISSING, astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ghostnet.files import parse_toml, read_bytes
+from ghostnet.files import TomlDocument, parse_toml, read_bytes
 from ghostnet.published import Row
 from spaces.checks import to_text
 from spaces.errors import SpaceError
@@ -122,7 +122,7 @@ def _base(name: Any) -> Space:
     return PRESETS[name]
 
 
-def _fitted(base: Space, values: dict[str, Any]) -> dict[str, Any]:
+def _fitted(base: Space, values: TomlDocument) -> TomlDocument:
     """The overrides, and what of the base they leave no room for: depths of other rows, another resolution."""
     if "rows" in values:
         values = {"depths": None, "baseline_depths": None} | values

@@ -4,7 +4,7 @@ depends on the units before it alone."""
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -70,7 +70,7 @@ class Beginnings(Generic[T]):
             if key[:k] in self._kept:
                 self._kept.move_to_end(key[:k])
 
-    def __getstate__(self) -> dict[str, Any]:  # other processes fit their own
+    def __getstate__(self) -> dict[str, object]:  # other processes fit their own
         return {"memory": self.memory, "bytes": 0, "_kept": OrderedDict()}
 
 

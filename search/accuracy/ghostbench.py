@@ -12,10 +12,10 @@ makes the file, and says what is in it.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -112,8 +112,8 @@ class BenchmarkFile(Record):
     training_images: Annotated[int, Field(ge=1)]
     search_images: Annotated[int, Field(ge=1)]
     test_images: Annotated[int, Field(ge=1)]
-    fresh: dict[str, Any]
-    tuned: dict[str, Any]
+    fresh: Mapping[str, object]
+    tuned: Mapping[str, object]
     parent: BenchmarkParent | None = None
     latency: str | None = None
     networks: Annotated[list[BenchmarkNetwork], Field(min_length=1)]

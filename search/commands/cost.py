@@ -1,12 +1,13 @@
 """What architectures cost."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search.commands.shared import Json, print_result
+from search.files import JsonObject
 from search.terminal import show
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def cost(
     from spaces.find import find_arch
 
     network = find_arch(arch)
-    result: dict[str, Any] = {"arch": network.id}
+    result: JsonObject = {"arch": network.id}
+    blocks: list[UnitLatency] = []
     if latency:
         table = LatencyTable.load(latency)
         classes, in_chs = table.setting.num_classes, table.setting.in_chs
@@ -46,7 +48,8 @@ def cost(
             "latency_source": predicted.source[0],
         }
         if by_layer:
-            result["blocks"] = _blocks(network, classes, in_chs, predict.per_unit(network), table)
+            blocks = _blocks(network, classes, in_chs, predict.per_unit(network), table)
+            result["blocks"] = [asdict(block) for block in blocks]
     total = network_cost(network, classes, in_chs)
     result |= {"macs": total.macs, "params": total.params, "resolution": network.resolution}
     result |= {"num_classes": classes, "in_chs": in_chs}
@@ -67,38 +70,44 @@ def cost(
         )
     if by_layer and not as_json:
         _show_layers(parts, total)
-        _show_blocks(result.get("blocks", []))
+        _show_blocks(blocks)
     print_result(result, message, as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitLatency:
+    """The predicted milliseconds of a unit, timed or estimated; or the rest that belongs to the network as a whole."""
+
+    name: str
+    latency_ms: float
+    macs: int
+    timed: bool
 
 
 def _blocks(
     network: "Arch", classes: int, in_chs: int, milliseconds: dict[str, float], table: "LatencyTable"
-) -> list[dict[str, Any]]:
-    """The predicted milliseconds of each unit, and the rest that belongs to the network as a whole."""
+) -> list[UnitLatency]:
     from ghostnet.cost import unit_cost
     from ghostnet.units import chain
 
     rows = [
-        {
-            "name": name,
-            "latency_ms": milliseconds[name],
-            "macs": unit_cost(unit).macs,
-            "timed": unit.key in table.entries,
-        }
+        UnitLatency(
+            name=name, latency_ms=milliseconds[name], macs=unit_cost(unit).macs, timed=unit.key in table.entries
+        )
         for name, unit in chain(network, classes, in_chs).named.items()
     ]
-    return [*rows, {"name": "between them", "latency_ms": table.correction.intercept_ms, "macs": 0, "timed": True}]
+    rest = table.correction.intercept_ms
+    return [*rows, UnitLatency(name="between them", latency_ms=rest, macs=0, timed=True)]
 
 
-def _show_blocks(blocks: list[dict[str, Any]]) -> None:
+def _show_blocks(blocks: list[UnitLatency]) -> None:
     if not blocks:
         return
-    total = sum(block["latency_ms"] for block in blocks)
+    total = sum(block.latency_ms for block in blocks)
     lines = [f"{'unit':14}{'ms':>9}{'share':>8}{'MACs':>13}"]
     for b in blocks:
-        estimated = "" if b["timed"] else "  estimated"
-        share = b["latency_ms"] / total
-        lines.append(f"{b['name']:14}{b['latency_ms']:9.3f}{share:8.1%}{b['macs']:13,}{estimated}")
+        estimated = "" if b.timed else "  estimated"
+        lines.append(f"{b.name:14}{b.latency_ms:9.3f}{b.latency_ms / total:8.1%}{b.macs:13,}{estimated}")
     show("\n".join(lines) + "\n")
 
 

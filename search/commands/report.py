@@ -1,5 +1,6 @@
 """A run's report, or several runs compared."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,9 +33,9 @@ def report(
 
     page, rows = write_comparison(folders, out)
     if as_json:
-        print_json({"report": str(page), "runs": rows})
+        print_json({"report": str(page), "runs": [asdict(row) for row in rows]})
         return
-    cells = [[row["run"], str(row["evaluated"]), str(row["front"]), f"{row['hypervolume']:.4g}"] for row in rows]
+    cells = [[row.run, str(row.evaluated), str(row.front), f"{row.hypervolume:.4g}"] for row in rows]
     show_table(["run", "evaluated", "on the front", "hypervolume"], cells)
     show(f"Report: {page}")
 
@@ -46,24 +47,23 @@ def print_run(summary: "Summary", as_json: bool) -> None:
     from spaces.population import format_count
 
     page = summary.folder / REPORT
-    if as_json:
-        print_json(
-            {"folder": str(summary.folder), "report": str(page), "networks": rows(summary), "notes": summary.notes}
-        )
-        return
     networks = rows(summary)
+    if as_json:
+        listed = [asdict(network) for network in networks]
+        print_json({"folder": str(summary.folder), "report": str(page), "networks": listed, "notes": summary.notes})
+        return
     cells = [
         [
-            n["network"],
-            f"{n['test_accuracy']:.2%}",
-            format_count(n["macs"]),
-            format_count(n["params"]),
-            "" if n["predicted_ms"] is None else f"{n['predicted_ms']:.3f}",
-            "" if n["measured_ms"] is None else f"{n['measured_ms']:.3f}",
+            n.network,
+            f"{n.test_accuracy:.2%}",
+            format_count(n.macs),
+            format_count(n.params),
+            "" if n.predicted_ms is None else f"{n.predicted_ms:.3f}",
+            "" if n.measured_ms is None else f"{n.measured_ms:.3f}",
         ]
         for n in networks
     ]
-    chosen = [number for number, n in enumerate(networks) if n["chosen"]]
+    chosen = [number for number, n in enumerate(networks) if n.chosen]
     show_table(["network", "test", "MACs", "params", "predicted ms", "measured ms"], cells, bold=chosen)
     for note in summary.notes:
         show(note, "yellow")

@@ -1,7 +1,7 @@
 """A whole run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from search.terminal import show, show_table
 
 if TYPE_CHECKING:
     from search.recipes.schema import Recipe
+    from search.run_folder.estimate import StageEstimate
 
 NOT_EXPORTED = 1  # exit code of a run that is complete but for networks that could not be exported
 
@@ -75,23 +76,24 @@ def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool) -> None:
     if out:
         with locked(out):
             write_estimate(out, result)
-    values = {**result.model_dump(mode="json", exclude={"schema_"}), "total": result.total}
+    total = result.total
     if as_json:
-        print_json(values)
+        stages = result.model_dump(mode="json", exclude={"schema_"})
+        print_json({**stages, "total": total.model_dump(mode="json", exclude={"stage", "networks"})})
         return
-    rows = [_row(each["stage"], each) for each in values["stages"]] + [_row("all", {"networks": 0, **values["total"]})]
+    rows = [_row(each) for each in (*result.stages, total)]
     show_table(["stage", "networks", "steps", "images", "minutes", "disk", "memory"], rows, bold=[len(rows) - 1])
     kept = f"kept in {out / ESTIMATE}, for the report" if out else "nothing is written"
     show(f"Minutes are for this machine as it is now, from a few timed steps; {kept}.")
 
 
-def _row(name: str, of: dict[str, Any]) -> list[str]:
-    counts = [f"{of[key]:,}" if of[key] else "" for key in ("networks", "steps", "images")]
-    disk, memory = of["disk"] / 1e6, of["memory"] / 1e9
+def _row(stage: "StageEstimate") -> list[str]:
+    counts = [f"{count:,}" if count else "" for count in (stage.networks, stage.steps, stage.images)]
+    disk, memory = stage.disk / 1e6, stage.memory / 1e9
     return [
-        name,
+        stage.stage,
         *counts,
-        f"{of['minutes']:.1f}",
+        f"{stage.minutes:.1f}",
         f"{disk:.1f} MB" if disk else "",
         f"{memory:.1f} GB" if memory else "",
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ from search.commands.shared import (
     print_json,
 )
 from search.errors import UserError
+from search.files import JsonObject
 from search.terminal import show, show_table
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def search(
         minutes=minutes,
     )
     fronts = result.fronts
-    output: dict[str, Any] = {
+    output: JsonObject = {
         "evaluated": len(result.trials),
         "front": _rows(result.front),
         "warnings": result.warnings,
@@ -197,7 +198,7 @@ def search(
     show(f"{len(result.trials)} networks evaluated; the front's architectures: {out / 'front'}")
 
 
-def _rows(trials: "Sequence[Trial]") -> list[dict[str, Any]]:
+def _rows(trials: "Sequence[Trial]") -> list[JsonObject]:
     from search.records import record_json
 
     return [record_json(trial) for trial in trials]

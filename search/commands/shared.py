@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -85,7 +86,7 @@ def check_output(folder: Path, resume: bool, product: str) -> None:
         )
 
 
-def print_result(result: dict[str, Any], message: str, as_json: bool) -> None:
+def print_result(result: Mapping[str, Any], message: str, as_json: bool) -> None:
     """Prints what a command came to; of torchrun's processes one does."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
         return

@@ -1,5 +1,6 @@
 """What a space holds."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -16,4 +17,4 @@ def space(
     from spaces.custom import load_space
 
     description = describe_space(load_space(name))
-    print_result(description, format_space(description), as_json)
+    print_result(asdict(description), format_space(description), as_json)

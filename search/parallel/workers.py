@@ -5,7 +5,7 @@ import math
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,14 @@ from search.recipes.schema import SupernetPart, Training
 from search.training.distributed import best_device
 from search.training.evaluate import InheritedAccuracy
 from search.training.metadata import read_metadata
-from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
+from search.training.records import Origin, SupernetMetadata, TrainedMetadata, read_trained
 from search.training.retrain import TRAINED_FILE, Job, retrain
 from search.training.supernets import make_supernet
 from spaces.space import Space
 
 T = TypeVar("T")
 R = TypeVar("R")
+PartOfTraining = Callable[..., object]  # of data and a device
 TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
 
 
@@ -43,10 +44,15 @@ def connect(workers: int, address: str | None) -> None:
     except ModuleNotFoundError:
         raise UserError("several workers need Ray: pip install 'ray[tune]'") from None
     if not ray.is_initialized():
-        options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
         try:
             with nullcontext() if address else secured():
-                ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+                ray.init(
+                    address=address,
+                    num_cpus=None if address else workers,
+                    include_dashboard=None if address else False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
 
@@ -81,18 +87,23 @@ class RayWorkers:
 
         self.ray, self.workers, self.data = ray, workers, ray.put(data)
         gpus = ray.cluster_resources().get("GPU", 0)
-        share = math.floor(100 * gpus / max(workers, gpus)) / 100 if gpus else 0
-        self.needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": share}
+        self.gpus = math.floor(100 * gpus / max(workers, gpus)) / 100 if gpus else 0  # of each process
 
-    def retrain(self, jobs: list[Job], config: Training, **options: Any) -> None:
-        """Trains networks fully, with options of `search.training.retrain.retrain`; one whose worker dies goes on from
-        its checkpoint.
+    def retrain(
+        self, jobs: list[Job], config: Training, *, origin: Origin | None = None, seconds: float | None = None
+    ) -> None:
+        """Trains networks fully; one whose worker dies goes on from its checkpoint.
+
+        Args:
+            origin: what all of them begin with; fresh weights where None.
+            seconds: a time box for each.
 
         Raises:
             UserError: what a training refuses; the others are stopped and resume.
         """
-        task = self.ray.remote(max_retries=TRIES, **self.needs)(_train)
-        left = [task.remote(job.arch, self.data, config, job.out.absolute(), job.seed, options) for job in jobs]
+        task = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=TRIES)(_train_alone)
+        trainings = [_full_training(job, config, origin or Origin(), seconds) for job in jobs]
+        left = [task.remote(train, self.data) for train in trainings]
         with bar("networks", len(left)) as progress:
             while left:
                 done, left = self.ray.wait(left)
@@ -121,7 +132,7 @@ class RayWorkers:
         from ray.util import ActorPool
 
         shared = self.ray.put(function)
-        kind = self.ray.remote(max_restarts=TRIES, max_task_retries=TRIES, **self.needs)
+        kind = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_restarts=TRIES, max_task_retries=TRIES)
         actors: list[Any] = [kind(_Caller).remote(shared, self.data) for _ in range(min(self.workers, len(items)))]
         pool: Any = ActorPool(actors)
         try:
@@ -173,33 +184,53 @@ def train_supernet(
     *,
     workers: int,
     address: str | None = None,
-    **options: Any,
+    seed: int = 0,
+    seconds: float | None = None,
 ) -> SupernetMetadata:
     """`search.training.supernets.make_supernet` on several of Ray Train's workers.
 
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
-    _train_together(_share_supernet, (space, config, out.absolute(), options), data, workers, address)
+    train = partial(make_supernet, space, config=config, out=out.absolute(), seed=seed, seconds=seconds)
+    _train_together(train, data, workers, address)
     return read_metadata(out)[0]
 
 
 def train_network(
-    arch: Arch, data: Data, config: Training, out: Path, *, workers: int, address: str | None = None, **options: Any
+    job: Job,
+    data: Data,
+    config: Training,
+    origin: Origin,
+    *,
+    workers: int,
+    address: str | None = None,
+    seconds: float | None = None,
 ) -> TrainedMetadata:
     """`search.training.retrain.retrain` on several of Ray Train's workers.
 
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
-    _train_together(_share_network, (arch, config, out.absolute(), options), data, workers, address)
-    return read_trained(out / TRAINED_FILE)
+    _train_together(_full_training(job, config, origin, seconds), data, workers, address)
+    return read_trained(job.out / TRAINED_FILE)
 
 
-def _train_together(
-    share: Callable[[dict[str, Any]], None], job: tuple[Any, ...], data: Data, workers: int, address: str | None
-) -> None:
-    """Runs `share` in each of several workers, which have a share of every batch. A worker that dies is started again
+def _full_training(job: Job, config: Training, origin: Origin, seconds: float | None) -> PartOfTraining:
+    return partial(
+        retrain,
+        job.arch,
+        config=config,
+        out=job.out.absolute(),
+        seed=job.seed,
+        seconds=seconds,
+        init=origin.init,
+        teacher=origin.teacher,
+    )
+
+
+def _train_together(train: PartOfTraining, data: Data, workers: int, address: str | None) -> None:
+    """Runs `train` in each of several workers, which have a share of every batch. A worker that dies is started again
     with the others, and training goes on from the checkpoint; so its folder must be one that all of them see."""
     connect(workers + 1, address)  # one more holds the others together
     import ray
@@ -209,8 +240,8 @@ def _train_together(
     gpu = ray.cluster_resources().get("GPU", 0) > 0
     with tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch:
         trainer = TorchTrainer(
-            share,
-            train_loop_config={"job": job, "data": ray.put(data)},
+            _train_part,
+            train_loop_config={"train": train, "data": ray.put(data)},
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
             run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=TRIES)),
@@ -221,22 +252,13 @@ def _train_together(
             raise UserError(f"training on {workers} workers failed: {_last_line(error)}") from error
 
 
-def _share_supernet(config: dict[str, Any]) -> None:
+def _train_part(config: Mapping[str, Any]) -> None:
+    """What Ray Train runs in a worker."""
     import ray
     from ray.train.torch import get_device
 
     torch.set_num_threads(1)
-    space, training, out, options = config["job"]
-    make_supernet(space, ray.get(config["data"]), training, out, device=get_device(), **options)
-
-
-def _share_network(config: dict[str, Any]) -> None:
-    import ray
-    from ray.train.torch import get_device
-
-    torch.set_num_threads(1)
-    arch, training, out, options = config["job"]
-    retrain(arch, ray.get(config["data"]), training, out, device=get_device(), **options)
+    config["train"](data=ray.get(config["data"]), device=get_device())
 
 
 def _last_line(error: BaseException) -> str:
@@ -245,7 +267,6 @@ def _last_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _train(arch: Arch, data: Data, config: Training, out: Path, seed: int, options: dict[str, Any]) -> None:
+def _train_alone(train: PartOfTraining, data: Data) -> None:
     torch.set_num_threads(1)
-    device = best_device()
-    retrain(arch, data, config, out, seed=seed, device=device, **options)
+    train(data=data, device=best_device())

@@ -1,7 +1,7 @@
 """A recipe for pictures that nobody has written one for: a space by their size and the budget, trainings by their
 number."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ import tomli_w
 
 from ghostnet.arch import Arch
 from ghostnet.cost import cost
+from search.files import JsonObject
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS
 from spaces.quantities import Window, format_count
@@ -119,7 +120,7 @@ def propose(
     space, table = fit.space, macs_table(fit.space)
     low, high = (int(table.total(table.extreme(largest))[0]) for largest in (False, True))
     budget = budget or format_count(1.01 * cost(space.uniform(1.0), space.num_classes, space.in_chs).macs)
-    trained = _trainings(round((1 - HELD_OUT) * sum(survey.train)), parent is not None)
+    parents, networks = _trainings(round((1 - HELD_OUT) * sum(survey.train)), parent is not None)
     images = next(count for least, count in FITTED.items() if side >= least)
     begins = (
         f"{_key('parent', parent)}\ntune = true             # it is fine-tuned on the pictures first"
@@ -144,7 +145,7 @@ in_chs = 3                # grey pictures are shown with three equal channels
 [supernet]                # one GhostNet, to which every network of the space is fitted
 kind = "transplant"
 {begins}
-{_training(trained["supernet"])}
+{_training(parents)}
 images = {images}            # training images, at most, that layers are fitted on
 
 [latency]                 # of this machine; a device without PyTorch: `ghostnas calibrate kit`
@@ -159,7 +160,7 @@ trials = 150
 population = 40
 
 [retrain]                 # fine-tuning of the chosen: begins with the transplants and learns from their parent, too
-{_training(trained["retrain"])}
+{_training(networks)}
 chosen = 3
 {_key("baseline_widths", list(fit.within[-2:]))}   # GhostNets inside the budget, trained alike for comparison
 """
@@ -173,17 +174,32 @@ def _stem(fit: Fit) -> str:
     )
 
 
-def _trainings(images: int, has_parent: bool) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedTraining:
+    """What a recipe says of a training; what is None stays the default."""
+
+    batch_size: int
+    warmup_epochs: float = 1.0
+    lr: float
+    epochs: float
+    min_steps: int
+    ema: float | None = None
+    weight_decay: float | None = None
+
+
+def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, ProposedTraining]:
     """How a parent is trained, and how networks that begin with its transplants are, by the number of images."""
     batch = 64 if images >= FEW else 32 if images >= 128 else 16
     few = images < SOME
-    shared: dict[str, Any] = {"batch_size": batch, "warmup_epochs": 1.0}
-    tuned = shared | {"lr": 0.02, "epochs": 10.0, "min_steps": 600, "ema": 0.99}
-    fresh = shared | {"lr": 0.1 * batch / 64, "epochs": 40.0 if few else 30.0, "min_steps": 2000, "weight_decay": 5e-4}
-    return {"supernet": tuned if has_parent else fresh, "retrain": tuned}
+    tuned = ProposedTraining(batch_size=batch, lr=0.02, epochs=10.0, min_steps=600, ema=0.99)
+    fresh = ProposedTraining(
+        batch_size=batch, lr=0.1 * batch / 64, epochs=40.0 if few else 30.0, min_steps=2000, weight_decay=5e-4
+    )
+    return tuned if has_parent else fresh, tuned
 
 
-def _training(values: dict[str, Any]) -> str:
+def _training(training: ProposedTraining) -> str:
+    values = {key: value for key, value in asdict(training).items() if value is not None}
     lines = [(_key(key, value), NOTES.get(key)) for key, value in values.items()]
     return "\n".join(f"{line:26}# {note}" if note else line for line, note in lines)
 
@@ -212,8 +228,8 @@ def _split(survey: "Survey") -> str:
     )
 
 
-def summary(survey: "Survey", recipe: Path) -> dict[str, Any]:
-    """What was seen and written, as plain values."""
+def summary(survey: "Survey", recipe: Path) -> JsonObject:
+    """What was seen and written, for `--json`."""
     return {
         "recipe": str(recipe),
         "data": survey.name,

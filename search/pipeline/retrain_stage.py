@@ -5,14 +5,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from search.data.datasets import Data
 from search.parallel.workers import RayWorkers, train_network
 from search.recipes.schema import Training
 from search.training.distributed import best_device
 from search.training.metadata import read_finished
-from search.training.records import TRAINED_FILE, TrainedMetadata, read_trained
+from search.training.records import TRAINED_FILE, Origin, TrainedMetadata, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import Job, retrain, retraining_identity
 
@@ -34,12 +33,12 @@ def train_all(
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
     """
-    origin: dict[str, Any] = {"init": init.absolute() if init else None, "teacher": teacher}
+    origin = Origin(init=init.absolute() if init else None, teacher=teacher)
     before = {
         job: read_finished(
             job.out / TRAINED_FILE,
             TrainedMetadata,
-            retraining_identity(job.arch, data, config, job.seed, **origin),
+            retraining_identity(job.arch, data, config, job.seed, origin.init, origin.teacher),
         )
         for job in jobs
     }
@@ -47,18 +46,28 @@ def train_all(
     waiting = [job for job in jobs if job not in records]
     if len(waiting) > 1 and (workers > 1 or address):
         share = None if seconds is None else seconds * min(workers, len(waiting)) / len(waiting)
-        RayWorkers(data, workers, address).retrain(waiting, config, seconds=share, **origin)
+        RayWorkers(data, workers, address).retrain(waiting, config, seconds=share, origin=origin)
         records |= {job: read_trained(job.out / TRAINED_FILE) for job in waiting}
         waiting = []
     deadline = None if seconds is None else time.monotonic() + seconds
     for k, job in enumerate(waiting):
         left = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
-        here = {"seed": job.seed, "seconds": left, **origin}
         if workers > 1 or address:
-            records[job] = train_network(job.arch, data, config, job.out, workers=workers, address=address, **here)
+            records[job] = train_network(job, data, config, origin, workers=workers, address=address, seconds=left)
         else:
             title = f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}"
-            records[job] = retrain(job.arch, data, config, job.out, device=best_device(), title=title, **here)
+            records[job] = retrain(
+                job.arch,
+                data,
+                config,
+                job.out,
+                seed=job.seed,
+                device=best_device(),
+                seconds=left,
+                title=title,
+                init=origin.init,
+                teacher=origin.teacher,
+            )
     done = [metadata for job in jobs if (metadata := records[job])]
     if len(done) < len(jobs):
         return None

@@ -4,15 +4,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ghostnet.memory import value_bytes
 from search.data import names as sources
 from search.engine.budgets import parse_counts, parse_milliseconds
 from search.errors import UserError
-from search.files import check_writable, read_json, write_json
+from search.files import JsonObject, check_writable, read_json, write_json
 from search.folders import is_empty, locked
-from search.identity import check_same
+from search.identity import Identity, check_same
 from search.latency.runtimes import runtime
 from search.recipes.schema import ParentTraining, Recipe
 from search.run_folder.estimate import ESTIMATE
@@ -82,7 +82,7 @@ def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "R
     return run
 
 
-def _identity(recorded: dict[str, Any]) -> dict[str, Any]:
+def _identity(recorded: JsonObject) -> Identity:
     """What makes two runs the same: the recipe, the data by what it is rather than by where it lies."""
     return {**recorded, "recipe": {key: value for key, value in recorded["recipe"].items() if key != "data"}}
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ghostnet.arch import Arch
 from ghostnet.memory import value_bytes
@@ -15,6 +14,7 @@ from search.engine.objectives import ACCURACY, MACS, PARAMS, LatencyObjective, O
 from search.engine.optuna_study import open_storage
 from search.engine.problem import Problem
 from search.errors import UserError
+from search.files import JsonObject
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
@@ -120,7 +120,7 @@ def header(
     config: Search,
     problem: Problem,
     seed: int,
-) -> dict[str, Any]:
+) -> JsonObject:
     """What makes a log's trials comparable, and a resumed search the same; the backend may change."""
     return {
         "schema": "ghostnas.trials/3",

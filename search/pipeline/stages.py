@@ -212,7 +212,15 @@ def retrain(run: Run) -> None:
         for name, arch in archs.items()
     ]
     begin = initial_weights(run.recipe, run.out / SUPERNET)
-    records = train_all(jobs, run.data, config, seconds=run.seconds("retrain"), workers=config.workers, **begin)
+    records = train_all(
+        jobs,
+        run.data,
+        config,
+        seconds=run.seconds("retrain"),
+        workers=config.workers,
+        init=begin.init,
+        teacher=begin.teacher,
+    )
     assert records is not None  # a run is one process
     say(format_accuracies(summarise_seeds(jobs, records)))
     with best_effort("what the supernet says of the trained networks"):

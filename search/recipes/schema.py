@@ -29,7 +29,7 @@ from pydantic import (
 
 from ghostnet.files import parse_toml
 from search.errors import UserError
-from search.files import read_bytes
+from search.files import JsonObject, read_bytes
 from search.records import Name, brief
 from search.secrets import without_secrets
 from spaces.custom import SpaceRecord
@@ -131,7 +131,7 @@ class Training(_Model):
     )
 
     @model_serializer(mode="wrap")
-    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> JsonObject:
         """Keys that came later stand where they say something, so that what is finished stays what it is."""
         values = serialise(self)
         return {key: value for key, value in values.items() if key not in ADDED_LATER or value}

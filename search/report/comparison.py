@@ -1,7 +1,7 @@
 """Several runs on one page: their fronts overlaid, with hypervolumes against one common corner."""
 
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 from search.engine.front import front, hypervolume
 from search.errors import UserError
@@ -14,7 +14,24 @@ from search.report.report import PAGE, render
 from search.report.summary import Summary, summarise
 
 
-def write_comparison(folders: list[Path], out: Path) -> tuple[Path, list[dict[str, Any]]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run beside others, for people and `--json`."""
+
+    run: str
+    evaluated: int
+    front: int
+    hypervolume: float
+    best_accuracy: float | None
+    fastest_ms: float | None
+    budget: str
+    seed: int | None
+    data: str
+    space_id: str
+    device: str | None
+
+
+def write_comparison(folders: list[Path], out: Path) -> tuple[Path, list[RunRow]]:
     """Writes a page and its figures into `out`; the page, and a row a run.
 
     Raises:
@@ -31,13 +48,11 @@ def write_comparison(folders: list[Path], out: Path) -> tuple[Path, list[dict[st
     return out / PAGE, table
 
 
-def _write(
-    out: Path, named: dict[str, Summary], rows: list[dict[str, Any]], pictures: dict[str, CaptionedFigure]
-) -> None:
+def _write(out: Path, named: dict[str, Summary], rows: list[RunRow], pictures: dict[str, CaptionedFigure]) -> None:
     svgs = render(pictures, out)
     head = ["run", "evaluated", "on the front", "hypervolume", "best accuracy", "fastest ms", "budget", "seed"]
     head += ["data", "space", "device"]
-    cells: list[page.Row] = [("", [_cell(row[key]) for key in KEYS]) for row in rows]
+    cells: list[page.Row] = [("", [_cell(value) for value in astuple(row)]) for row in rows]
     parts = [
         "<h1>GhostNAS: runs compared</h1>",
         *(page.paragraph(note, "note") for note in notes(named)),
@@ -54,13 +69,7 @@ def _write(
     write_text(out / PAGE, page.page("GhostNAS: runs compared", parts, pictures))  # last
 
 
-KEYS = (
-    *("run", "evaluated", "front", "hypervolume", "best_accuracy", "fastest_ms", "budget", "seed", "data", "space_id"),
-    "device",
-)
-
-
-def rows(named: dict[str, Summary]) -> list[dict[str, Any]]:
+def rows(named: dict[str, Summary]) -> list[RunRow]:
     """A row a run; hypervolumes against one corner."""
     worst = max((t["latency_ms"] for summary in named.values() for t in summary.complete), default=0.0)
     table = []
@@ -68,19 +77,19 @@ def rows(named: dict[str, Summary]) -> list[dict[str, Any]]:
         trials = summary.complete
         device = summary.table.device.cpu if summary.table else None
         table.append(
-            {
-                "run": name,
-                "evaluated": len(trials),
-                "front": len(front(trials)),
-                "hypervolume": hypervolume(trials, worst),
-                "best_accuracy": max((t["accuracy"] for t in trials), default=None),
-                "fastest_ms": min((t["latency_ms"] for t in trials), default=None),
-                "budget": summary.budget,
-                "seed": summary.seed,
-                "data": summary.data,
-                "space_id": summary.space.id,
-                "device": device,
-            }
+            RunRow(
+                run=name,
+                evaluated=len(trials),
+                front=len(front(trials)),
+                hypervolume=hypervolume(trials, worst),
+                best_accuracy=max((t["accuracy"] for t in trials), default=None),
+                fastest_ms=min((t["latency_ms"] for t in trials), default=None),
+                budget=summary.budget,
+                seed=summary.seed,
+                data=summary.data,
+                space_id=summary.space.id,
+                device=device,
+            )
         )
     return table
 
@@ -106,5 +115,5 @@ def _names(folders: list[Path]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from statistics import stdev
-from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -35,20 +34,30 @@ def scatter(study: Study) -> Figure:
         dots = axes.scatter(x, y, c=colours, cmap="viridis", s=42, edgecolors="white", linewidths=0.6, zorder=3)
         if searched := [net for net in nets if net.kind == "front"]:
             x, y = [100 * net.inherited for net in searched], [100 * net.trained for net in searched]
-            look: dict[str, Any] = {"marker": "D", "facecolors": "none", "edgecolors": "#374151", "linewidths": 1.0}
-            axes.scatter(x, y, s=90, label="on a search's front", zorder=3, **look)
+            axes.scatter(
+                x,
+                y,
+                s=90,
+                marker="D",
+                facecolors="none",
+                edgecolors="#374151",
+                linewidths=1.0,
+                zorder=3,
+                label="on a search's front",
+            )
         for bin_ in study.bins:
             inside = [net for net in nets if bin_.macs[0] <= net.macs <= bin_.macs[1]]
             pick = max(inside, key=lambda net: net.inherited)
-            ring: dict[str, Any] = {
-                "s": 120,
-                "facecolors": "none",
-                "edgecolors": CHOSEN,
-                "linewidths": 1.4,
-                "zorder": 4,
-            }
-            label = "picked in its bin" if bin_ is study.bins[0] else None
-            axes.scatter(100 * pick.inherited, 100 * pick.trained, label=label, **ring)
+            axes.scatter(
+                100 * pick.inherited,
+                100 * pick.trained,
+                s=120,
+                facecolors="none",
+                edgecolors=CHOSEN,
+                linewidths=1.4,
+                zorder=4,
+                label="picked in its bin" if bin_ is study.bins[0] else None,
+            )
         figure.colorbar(dots, label="million multiply-adds")
         axes.set_xlabel("accuracy with the supernet's weights (%)")
         axes.set_ylabel("accuracy after full training (%)")

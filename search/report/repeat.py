@@ -4,6 +4,7 @@ Commands are for a shell in the page's folder, which has the recipe.
 """
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from shlex import join
 from typing import Any
@@ -27,7 +28,7 @@ def section(summary: Summary) -> str:
     """The recipe in full, and what it ran on."""
     assert summary.recipe
     command = ["ghostnas", "run", RECIPE, "--data", _data(summary), "--out", f"results/{summary.recipe.name}"]
-    table_rows: dict[str, Any] = {"seed": summary.recipe.seed, "space id": summary.space.id}
+    table_rows: dict[str, object] = {"seed": summary.recipe.seed, "space id": summary.space.id}
     if table := summary.table:
         device, setting = table.device, table.setting
         table_rows |= {
@@ -64,7 +65,7 @@ def commands(summary: Summary, network: TrainedNetwork) -> list[str]:
     if summary.recipe and network.kind != "parent":
         seeds = ["--seeds" if len(network.seeds) > 1 else "--seed", ",".join(map(str, network.seeds))]
         begin = initial_weights(summary.recipe, Path("..") / SUPERNET)
-        options = [text for key, value in begin.items() if value for text in (f"--{key}", str(value))]
+        options = [text for key, value in asdict(begin).items() if value for text in (f"--{key}", str(value))]
         words = [folder, "--data", _data(summary), "--recipe", RECIPE, *seeds, *options]
         lines.append(join(["ghostnas", "retrain", *words, "--out", f"results/{network.name}-again"]))
     words = [folder, "--weights", f"{folder}/{WEIGHTS}", "--to", "onnx,safetensors"]

@@ -1,5 +1,6 @@
 """Describes a space, as text and as JSON: dimensions, exact size, extremes, and the distribution of costs."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,47 @@ DIMENSIONS = {
 PER_BLOCK = ("ratio", "cheap_kernel", "se", "expansion", "kernel")
 
 
-def describe_space(space: Space, networks: int = NETWORKS, seed: int = 0) -> dict[str, Any]:
-    """The description of a space as plain JSON values.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dimension:
+    """Choices, and the parts of the network `of` which they are; of the whole where there is one empty name."""
+
+    choices: list[Any]
+    of: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Counts of networks by their multiply-adds, whose edges are `macs`."""
+
+    networks: int
+    macs: list[float]
+    counts: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceDescription:
+    """What a space has, for people and `--json`.
+
+    Args:
+        macs, params: the least and the most.
+        dimensions: by the kinds of genes.
+        genes: choices of each.
+    """
+
+    space: str
+    id: str
+    size: int
+    macs: list[int]
+    params: list[int]
+    resolution: int
+    align: int
+    dimensions: dict[str, list[Dimension]]
+    genes: dict[str, list[Any]]
+    histogram: Histogram
+
+
+def describe_space(space: Space, networks: int = NETWORKS, seed: int = 0) -> SpaceDescription:
+    """The description of a space.
 
     Args:
         networks: drawn uniformly, for the histogram of multiply-adds.
@@ -34,41 +74,38 @@ def describe_space(space: Space, networks: int = NETWORKS, seed: int = 0) -> dic
     macs, params = macs_table(space), params_table(space)
     sampled_macs = macs.total(sample(space, np.random.default_rng(seed), networks))
     counts, edges = np.histogram(sampled_macs, bins=BINS)
-    return {
-        "space": space.name,
-        "id": space.id,
-        "size": space.size,
-        "macs": _ends(macs),
-        "params": _ends(params),
-        "resolution": space.resolution,
-        "align": space.align,
-        "dimensions": _dimensions(space),
-        "genes": {gene.name: list(gene.choices) for gene in space.genes},
-        "histogram": {"networks": networks, "macs": edges.tolist(), "counts": counts.tolist()},
-    }
+    return SpaceDescription(
+        space=space.name,
+        id=space.id,
+        size=space.size,
+        macs=_ends(macs),
+        params=_ends(params),
+        resolution=space.resolution,
+        align=space.align,
+        dimensions=_dimensions(space),
+        genes={gene.name: list(gene.choices) for gene in space.genes},
+        histogram=Histogram(networks=networks, macs=edges.tolist(), counts=counts.tolist()),
+    )
 
 
-def format_space(description: dict[str, Any]) -> str:
+def format_space(description: SpaceDescription) -> str:
     """The same as text."""
-    size, macs, params = description["size"], description["macs"], description["params"]
-    lines = [f"{description['space']}: {size:,} networks ({size:.2g}), {len(description['genes'])} genes", ""]
-    for kind, dimension in description["dimensions"].items():
+    d, histogram = description, description.histogram
+    lines = [f"{d.space}: {d.size:,} networks ({d.size:.2g}), {len(d.genes)} genes", ""]
+    for kind, dimension in d.dimensions.items():
         title = DIMENSIONS[kind]
         for each in dimension:
-            choices = ", ".join(map(str, each["choices"])) if kind != "se" else "no, yes"
-            lines.append(f"  {title:24}{choices}" + (f"  ({_places(kind, each['of'])})" if each["of"] != [""] else ""))
+            choices = ", ".join(map(str, each.choices)) if kind != "se" else "no, yes"
+            lines.append(f"  {title:24}{choices}" + (f"  ({_places(kind, each.of)})" if each.of != [""] else ""))
             title = ""
-    if description["align"] > 1:
-        lines.append(f"  {'intrinsic widths':24}multiples of {description['align']}")
-    for title, k in (("smallest", 0), ("largest", 1)):
-        lines.append(
-            f"  {title:24}{format_count(macs[k])} multiply-adds ({macs[k]:,}); {format_count(params[k])} parameters"
-        )
-    histogram = description["histogram"]
-    lines += ["", f"  multiply-adds of {histogram['networks']:,} networks, drawn uniformly"]
-    most = max(histogram["counts"])
-    for start, count in zip(histogram["macs"], histogram["counts"], strict=False):
-        lines.append(f"  {format_count(start):>7} {_bar(count / most):{WIDTH}} {count / histogram['networks']:6.1%}")
+    if d.align > 1:
+        lines.append(f"  {'intrinsic widths':24}multiples of {d.align}")
+    for title, macs, params in zip(("smallest", "largest"), d.macs, d.params, strict=True):
+        lines.append(f"  {title:24}{format_count(macs)} multiply-adds ({macs:,}); {format_count(params)} parameters")
+    lines += ["", f"  multiply-adds of {histogram.networks:,} networks, drawn uniformly"]
+    most = max(histogram.counts)
+    for start, count in zip(histogram.macs, histogram.counts, strict=False):
+        lines.append(f"  {format_count(start):>7} {_bar(count / most):{WIDTH}} {count / histogram.networks:6.1%}")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -77,14 +114,14 @@ def _ends(table: UnitTable) -> list[int]:
     return [int(table.total(table.extreme(largest))[0]) for largest in (False, True)]
 
 
-def _dimensions(space: Space) -> dict[str, list[dict[str, Any]]]:
+def _dimensions(space: Space) -> dict[str, list[Dimension]]:
     """For each dimension that has a choice somewhere, its choices, and which parts of the network have them."""
     choices_by_kind: dict[str, dict[tuple[Any, ...], list[str]]] = {kind: {} for kind in DIMENSIONS}
     for gene in space.genes:
         for kind, choices in gene.dimensions.items():
             choices_by_kind[kind].setdefault(choices, []).append(gene.part)
     return {
-        kind: [{"choices": list(choices), "of": places} for choices, places in same.items() if choices]
+        kind: [Dimension(choices=list(choices), of=places) for choices, places in same.items() if choices]
         for kind, same in choices_by_kind.items()
         if any(len(choices) > 1 for choices in same)
     }

@@ -25,7 +25,8 @@ from search.training.records import SupernetMetadata, TrainedMetadata, read_trai
 from spaces.custom import parse_space
 from spaces.space import Space
 
-KINDS = ("chosen", "parent", "family", "random")
+NetworkKind = Literal["chosen", "parent", "family", "random"]
+KINDS: tuple[NetworkKind, ...] = ("chosen", "parent", "family", "random")
 COLUMNS = ("accuracy", "latency_ms", "latency_low_ms", "latency_high_ms")  # of every run's log
 ROUGH = 0.05  # mean relative error of a latency table, above which a report warns of it
 
@@ -43,7 +44,7 @@ class TrainedNetwork:
     """
 
     name: str
-    kind: Literal["chosen", "parent", "family", "random"]
+    kind: NetworkKind
     folder: Path
     arch: Arch
     macs: int
@@ -276,9 +277,11 @@ def _networks(
     networks = []
     parent = folder / "supernet/parent/trained.json"
     trained = glob(folder / "networks", "*/trained.json")
-    kinds: dict[str, Any] = (
-        dict.fromkeys(chosen, "chosen") | dict.fromkeys(random_networks, "random") | {"parent": "parent"}
-    )
+    kinds: dict[str, NetworkKind] = {
+        **dict.fromkeys(chosen, "chosen"),
+        **dict.fromkeys(random_networks, "random"),
+        "parent": "parent",
+    }
     for metadata_file in [parent, *trained] if parent.exists() else trained:
         name, metadata = metadata_file.parent.name, read_trained(metadata_file)
         records = [
@@ -357,21 +360,43 @@ def _notes(
     return notes
 
 
-def rows(summary: Summary) -> list[dict[str, Any]]:
-    """The closing table, one row a fully trained network, for people and `--json`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRow:
+    """A row of the closing table, for people and `--json`: a fully trained network.
+
+    Args:
+        test_accuracy: the mean over seeds.
+        spread: the sample's standard deviation, where there are two seeds or more.
+    """
+
+    network: str
+    arch: str
+    chosen: bool
+    kind: NetworkKind
+    test_accuracy: float
+    seeds: int
+    spread: float | None
+    macs: int
+    params: int
+    predicted_ms: float | None
+    measured_ms: float | None
+
+
+def rows(summary: Summary) -> list[NetworkRow]:
+    """The closing table."""
     return [
-        {
-            "network": n.name,
-            "arch": n.arch.id,
-            "chosen": n.chosen,
-            "kind": n.kind,
-            "test_accuracy": n.accuracy,
-            "seeds": len(n.accuracies),
-            "spread": statistics.stdev(n.accuracies) if len(n.accuracies) > 1 else None,
-            "macs": n.macs,
-            "params": n.params,
-            "predicted_ms": n.predicted_ms,
-            "measured_ms": n.measured_ms,
-        }
+        NetworkRow(
+            network=n.name,
+            arch=n.arch.id,
+            chosen=n.chosen,
+            kind=n.kind,
+            test_accuracy=n.accuracy,
+            seeds=len(n.accuracies),
+            spread=statistics.stdev(n.accuracies) if len(n.accuracies) > 1 else None,
+            macs=n.macs,
+            params=n.params,
+            predicted_ms=n.predicted_ms,
+            measured_ms=n.measured_ms,
+        )
         for n in summary.networks
     ]

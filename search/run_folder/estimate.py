@@ -1,7 +1,7 @@
 """`estimate.json`: what a run was expected to take, before it was begun."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -33,12 +33,16 @@ class Estimate(Record):
     stages: tuple[StageEstimate, ...]
 
     @property
-    def total(self) -> dict[str, Any]:
-        """The sums over the stages; of memory the most."""
-        sums = {
-            key: sum(getattr(stage, key) for stage in self.stages) for key in ("minutes", "steps", "images", "disk")
-        }
-        return sums | {"memory": max((stage.memory for stage in self.stages), default=0)}
+    def total(self) -> StageEstimate:
+        """The sums over the stages, but for the networks, which several stages have; of memory the most."""
+        return StageEstimate(
+            stage="all",
+            minutes=sum(stage.minutes for stage in self.stages),
+            steps=sum(stage.steps for stage in self.stages),
+            images=sum(stage.images for stage in self.stages),
+            disk=sum(stage.disk for stage in self.stages),
+            memory=max((stage.memory for stage in self.stages), default=0),
+        )
 
 
 def read_estimate(folder: Path) -> Estimate | None:

@@ -6,12 +6,13 @@ Stages hand each other plain files.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from search.recipes.schema import Recipe
 from search.records import Record, read_record
+from search.training.records import Origin
 
 SCHEMA = "ghostnas.run/1"
 RUN, SUPERNET, TABLE, TRIALS = "run.json", "supernet", "latency/table.lat.json", "search/trials.jsonl"
@@ -46,10 +47,10 @@ def recorded_recipe(out: Path) -> Recipe:
     return read_record(out / RUN, RunRecord).recipe
 
 
-def initial_weights(recipe: Recipe, supernet: Path) -> dict[str, Any]:
-    """The initial weights (`init`) and the `teacher` of full trainings, as `ghostnas retrain` takes them: where
+def initial_weights(recipe: Recipe, supernet: Path) -> Origin:
+    """The initial weights and the teacher of full trainings, as `ghostnas retrain` takes them: where
     networks are transplants, these and their parent, unless the recipe says otherwise."""
     transplanted, config = recipe.supernet.kind == "transplant", recipe.retrain
     inherits = config.init == "supernet" or (config.init == "auto" and transplanted)
     taught = config.teacher == "supernet" or (config.teacher == "auto" and transplanted and inherits)
-    return {"init": supernet if inherits else None, "teacher": f"supernet:{supernet}" if taught else None}
+    return Origin(init=supernet if inherits else None, teacher=f"supernet:{supernet}" if taught else None)

@@ -17,6 +17,7 @@ from search.identity import Identity, check_same
 from search.terminal import say
 
 CHECKPOINT = "checkpoint.pt"  # in a training's folder
+State = dict[str, Any]  # what PyTorch keeps of a model, an optimizer or a group of its parameters
 
 
 class Checkpoint:
@@ -30,7 +31,7 @@ class Checkpoint:
         self.path, self.identity = path, identity
         self.previous = path.with_name(f"previous-{path.name}")
 
-    def save(self, values: dict[str, Any]) -> None:
+    def save(self, values: State) -> None:
         """Writes a new checkpoint; the newest so far becomes the previous one."""
         content = io.BytesIO()
         torch.save({"of": dict(self.identity), **values}, content)
@@ -38,7 +39,7 @@ class Checkpoint:
             self.path.replace(self.previous)
         write_bytes(self.path, content.getvalue())
 
-    def load(self, check: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
+    def load(self, check: Callable[[State], None]) -> State | None:
         """The newest undamaged checkpoint; None where there is none.
 
         Args:
@@ -117,17 +118,17 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
         check_form(values, full, f"state.{number}")
 
 
-def _options(group: dict[str, Any]) -> dict[str, Any]:
+def _options(group: State) -> State:
     """An optimizer's group without what timm's lamb counts in it."""
     return {name: value for name, value in group.items() if name != "step"}
 
 
-def _constants(group: dict[str, Any]) -> dict[str, Any]:
+def _constants(group: State) -> State:
     """An optimizer's group without what changes while it trains."""
     return {name: value for name, value in _options(group).items() if name != "lr"}
 
 
-def _state_keys(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _state_keys(optimizer: torch.optim.Optimizer) -> State:
     """What an optimizer keeps of a parameter of one value, after a step."""
     known = inspect.signature(type(optimizer)).parameters
     parameter = nn.Parameter(torch.zeros(1))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from search.errors import UserError
 from search.identity import Identity
 from search.progress import bar, best_effort
 from search.recipes.schema import Training
-from search.training.checkpoint import Checkpoint, check_form, check_optimizer
+from search.training.checkpoint import Checkpoint, State, check_form, check_optimizer
 from search.training.distributed import World
 from search.training.optimizer import create_optimizer, create_schedule
 from search.training.records import Outcome, Progress
@@ -185,6 +185,13 @@ def autocast_dtype(config: Training, device: torch.device) -> torch.dtype | None
     return {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
 
 
+class Stateful(Protocol):
+    """A model, an optimizer or a scaler."""
+
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State, /) -> object: ...
+
+
 class _State:
     """The state from which a training resumes."""
 
@@ -192,13 +199,13 @@ class _State:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        scaler: Any,
+        scaler: torch.amp.GradScaler,
         average: nn.Module | None,
         path: Path | None,
         identity: Identity,
         steps: int,
     ) -> None:
-        self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scaler": scaler}
+        self.parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "scaler": scaler}
         self.parts |= {"average": average} if average else {}
         self.checkpoint = Checkpoint(path, identity) if path else None
         self.step, self.skipped, self.seconds, self.loss = 0, 0, 0.0, 0.0
@@ -208,7 +215,7 @@ class _State:
             self.step, self.skipped = saved["step"], saved["skipped"]
             self.seconds, self.loss = saved["seconds"], saved["loss"]
 
-    def _check(self, steps: int, saved: dict[str, Any]) -> None:
+    def _check(self, steps: int, saved: State) -> None:
         """Raises:
         ValueError: the values are no state of this training.
         """

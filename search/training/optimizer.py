@@ -1,7 +1,7 @@
 """A recipe's optimizer and learning-rate schedule, from timm."""
 
 import math
-from typing import Any
+from typing import Any, TypedDict
 
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler, StepLRScheduler
@@ -10,9 +10,16 @@ from torch import nn, optim
 from search.recipes.schema import Training
 
 
+class OptimizerOptions(TypedDict, total=False):
+    """What an optimizer is given where it has that."""
+
+    eps: float
+    fused: bool
+
+
 def create_optimizer(model: nn.Module, config: Training) -> optim.Optimizer:
     """No weight decay on norms and biases."""
-    options: dict[str, Any] = {} if config.eps is None else {"eps": config.eps}
+    options: OptimizerOptions = {} if config.eps is None else {"eps": config.eps}
     if config.optimizer in ("sgd", "adamw"):  # PyTorch's own; a small network's step is mostly calls
         options["fused"] = True
     return create_optimizer_v2(
@@ -20,10 +27,19 @@ def create_optimizer(model: nn.Module, config: Training) -> optim.Optimizer:
     )
 
 
+class WarmUp(TypedDict):
+    """timm's linear warm-up, in steps."""
+
+    warmup_t: int
+    warmup_lr_init: float
+    t_in_epochs: bool
+    warmup_prefix: bool
+
+
 def create_schedule(optimizer: optim.Optimizer, config: Training, total: int, per_epoch: int) -> Any:
     """A linear warm-up, then a cosine to zero or steps; `step_update(k)` sets the rate of step k of `total`."""
     epoch = max(float(per_epoch), config.min_steps / config.epochs)  # in steps, stretched to the least there are
-    warmup: dict[str, Any] = {
+    warmup: WarmUp = {
         "warmup_t": min(math.ceil(config.warmup_epochs * epoch), total // 5),
         "warmup_lr_init": config.lr / 100,
         "t_in_epochs": False,

@@ -1,6 +1,7 @@
 """The records that trainings write besides weights. They are read without torch."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,14 @@ SUPERNET_SCHEMA: Literal["ghostnas.supernet/2"] = "ghostnas.supernet/2"
 TRAINED_SCHEMA: Literal["ghostnas.trained/1"] = "ghostnas.trained/1"
 Channels = Annotated[int, Field(ge=1, le=1 << 16)]
 Classes = Annotated[int, Field(ge=0, le=1 << 20)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """What a full training begins with: a folder with weights, and who it also learns from."""
+
+    init: Path | None = None
+    teacher: str | None = None
 
 
 class Progress(Record):

@@ -18,6 +18,7 @@ from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
+from search.files import JsonObject
 from search.progress import bar
 
 
@@ -70,7 +71,7 @@ def silence_optuna() -> None:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def backend_state(trial: FrozenTrial) -> dict[str, Any]:
+def backend_state(trial: FrozenTrial) -> JsonObject:
     """The sampler's own attributes of a trial, such as its generation, without those that the row has already."""
     known = ("fixed_params", "constraints", "tpe:relative_params")
     return {k: v for k, v in trial._system_attrs.items() if not k.startswith(known)}

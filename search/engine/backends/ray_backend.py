@@ -78,17 +78,17 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
 class EvaluationWorker(tune.Trainable):
     """A worker: one network a trial."""
 
-    def setup(self, config: dict[str, Any], problem: Problem) -> None:  # type: ignore[override]
+    def setup(self, config: Mapping[str, list[int]], problem: Problem) -> None:  # type: ignore[override]
         torch.set_num_threads(1)
         self.problem, self.code = problem, config["code"]
         if prepare := getattr(problem.evaluate, "prepare", None):
             prepare()
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: Mapping[str, list[int]]) -> bool:
         self.code = new_config["code"]
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, object]:
         """Evaluates the network. Only its own failure is logged as one; after a worker's death Ray starts it again."""
         result = self.problem.measure(self.problem.space.decode(np.array(self.code)))
         metrics = {o.name: result.columns.get(o.name, 0.0) for o in self.problem.sampler_objectives}

@@ -22,7 +22,7 @@ class _FixedSpaceSampler(BaseSampler):
 
     distributions: Distributions
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
         return {name: each for name, each in self.distributions.items() if not each.single()}
 
 

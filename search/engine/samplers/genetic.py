@@ -7,7 +7,6 @@ their own: a resumed search selects the same.
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 import optuna
 from optuna.samplers import NSGAIIISampler, NSGAIISampler
@@ -97,8 +96,7 @@ def genetic(
     """
 
     def make(numbers: tuple[int, ...]) -> Indexed:
-        settings: dict[str, Any] = {"population_size": population, "seed": seed_from(numbers)}
-        sampler = kind(**settings)
+        sampler = kind(population_size=population, seed=seed_from(numbers))  # type: ignore[call-arg]
         sampler.generations, sampler.distributions = generations, search_space
         return sampler
 

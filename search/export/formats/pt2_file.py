@@ -11,7 +11,6 @@ import zipfile
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,7 +20,7 @@ from ghostnet.network import GhostNet
 from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.safetensors_file import run
-from search.files import parse_json, read_bytes, write_bytes
+from search.files import JsonObject, parse_json, read_bytes, write_bytes
 
 FILES = ("model.pt2",)
 PACKAGES = ("torch",)
@@ -160,7 +159,7 @@ def _data(name: str, content: bytes, path: Path) -> str | bytes:
     return json.dumps(value, sort_keys=True)
 
 
-def _nodes(value: dict[str, Any]) -> list[dict[str, Any]]:
+def _nodes(value: JsonObject) -> list[JsonObject]:
     try:
         return [node for node in value["graph_module"]["graph"]["nodes"] if isinstance(node, dict)]
     except (KeyError, TypeError):

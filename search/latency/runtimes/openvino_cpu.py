@@ -45,7 +45,7 @@ class OpenVino(Adapter):
 
         return CpuSession(run)
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, str | int]:
         return {
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": 1,

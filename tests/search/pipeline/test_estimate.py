@@ -63,7 +63,7 @@ def test_every_stage_is_counted(kind, tmp_path, monkeypatch):
     assert (stages["search"].networks, stages["search"].images) == (20, 20 * 287)
     assert stages["calibrate"].minutes == 3 and all(each.minutes > 0 for each in stages.values())
     total = expected.total
-    assert total["steps"] == 12 + 200 + 150 and total["memory"] == max(each.memory for each in stages.values())
+    assert total.steps == 12 + 200 + 150 and total.memory == max(each.memory for each in stages.values())
     assert not list(tmp_path.iterdir())
     write_estimate(tmp_path, expected)
     assert read_estimate(tmp_path) == expected and read_estimate(tmp_path / "other") is None

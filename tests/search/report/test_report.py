@@ -265,12 +265,12 @@ def test_runs_are_compared_by_hypervolumes_with_one_corner(tmp_path):
     trials = {name: summarise(tmp_path / name).complete for name in "ab"}
     worst = max(t["latency_ms"] for each in trials.values() for t in each)
     for row in rows:
-        steps = sorted((t["latency_ms"], t["accuracy"]) for t in trials[row["run"]])
+        steps = sorted((t["latency_ms"], t["accuracy"]) for t in trials[row.run])
         edges, best, area = [ms for ms, _ in steps] + [worst], 0.0, 0.0
         for k, (_, accuracy) in enumerate(steps):
             best = max(best, accuracy)
             area += best * (edges[k + 1] - edges[k])
-        assert row["hypervolume"] == pytest.approx(area)
+        assert row.hypervolume == pytest.approx(area)
     text = page.read_text()
     assert "b: The search is not finished" in text and text.count("<figure") == 1
     with pytest.raises(UserError, match="named twice"):
