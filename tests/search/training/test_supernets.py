@@ -94,7 +94,7 @@ def test_of_a_parent_of_other_classes_the_classifier_alone_may_be_trained(data, 
     ours = read_parent(tmp_path / "out").state_dict()
     changed = {key for key, value in theirs.state_dict().items() if not torch.equal(ours[key], value)}
     assert changed == {"classifier.weight", "classifier.bias"}, "norms included, whose statistics stay, too"
-    assert metadata["parent"]["test_accuracy"] > 0.5, "chance is 0.1; features of the same digits"
+    assert metadata.parent.test_accuracy > 0.5, "chance is 0.1; features of the same digits"
 
 
 def test_a_parent_that_saw_larger_images_is_shown_those_of_the_space(data, tmp_path):
