@@ -24,6 +24,7 @@ from search.terminal import show, show_table
 
 if TYPE_CHECKING:
     from search.engine.trial import Trial
+    from search.pipeline.search_stage import SearchOutcome
 
 
 def search(
@@ -87,42 +88,19 @@ def search(
 ) -> None:
     """Search: accuracy against predicted latency, under a budget of multiply-adds."""
     from functools import cache
-    from typing import get_args
 
     from search.data import names as sources
     from search.engine.budgets import parse_milliseconds
     from search.engine.choose import check_ways
     from search.engine.custom import load_objective
     from search.pipeline.search_problem import check_search
-    from search.recipes.schema import (
-        Backend,
-        Sampler,
-        Search,
-        check_evaluation,
-        check_sampler,
-        default_recipe,
-        load_retraining,
-    )
-    from search.secrets import STORAGE, without_secrets
+    from search.recipes.schema import Search, default_recipe, load_retraining
     from search.training.metadata import read_metadata
 
-    for kind, name, names in (("the backend", backend, get_args(Backend)), ("a sampler", sampler, get_args(Sampler))):
-        if name not in names:
-            raise UserError(f"{kind} is one of {', '.join(names)}, not {name!r}")
-    check_sampler(backend, sampler)
-    if (workers > 1 or address or gpus) and backend != "ray":
-        raise UserError("--workers, --address and --gpus go with --backend ray")
-    if storage and backend == "nni":
-        raise UserError("--storage is Optuna's: it goes with --backend optuna or ray")
-    if storage and backend == "ray" and without_secrets(storage) != storage:
-        raise UserError(f"Ray shows the command line to its whole cluster: {STORAGE} is the place of {storage}")
+    _check_backend(backend, sampler, storage, elsewhere=workers > 1 or address is not None or gpus > 0)
     for text in latency_budget or []:
         parse_milliseconds(text)
-    check_evaluation(evaluate)
-    if evaluate == "inherited" and recipe:
-        raise UserError("--recipe says how networks are trained: it goes with --evaluate tuned:E or trained:E")
-    if evaluate != "inherited" and fidelity:
-        raise UserError(f"--fidelity corrects inherited accuracy: it doesn't go with --evaluate {evaluate}")
+    _check_evaluation(evaluate, recipe, fidelity)
     if choose:
         check_ways(choose)
     own = [load_objective(path) for path in objective or []]
@@ -162,10 +140,10 @@ def search(
         evaluate=evaluate,
         training=training,
         trials=trials,
-        sampler=sampler,  # type: ignore[arg-type]
+        sampler=config.sampler,
         population=population,
         trial_seconds=trial_seconds,
-        backend=backend,  # type: ignore[arg-type]
+        backend=config.backend,
         workers=workers,
         address=address,
         gpus=gpus,
@@ -174,28 +152,63 @@ def search(
         seed=seed,
         minutes=minutes,
     )
+    chosen: Sequence[Trial] | None = None
+    if choose:
+        from search.pipeline.search_stage import write_chosen  # torch is there by now
+
+        chosen = write_chosen(result, choose, latency[0], out)
+    if as_json:
+        print_json(_output(result, chosen))
+        return
+    columns = [each.name for each in own]
     fronts = result.fronts
+    for budget, trials_of in fronts.items():
+        _print_front(trials_of, columns, f"within {budget}" if len(fronts) > 1 else None)
+    if chosen is not None:
+        _print_front(chosen, columns, "chosen")
+    show(f"{len(result.trials)} networks evaluated; the front's architectures: {out / 'front'}")
+
+
+def _check_backend(backend: str, sampler: str, storage: str | None, *, elsewhere: bool) -> None:
+    """Whether a backend is one, and has the sampler, the storage, and work `elsewhere` than in this process."""
+    from typing import get_args
+
+    from search.recipes.schema import Backend, Sampler, check_sampler
+    from search.secrets import STORAGE, without_secrets
+
+    for kind, name, names in (("the backend", backend, get_args(Backend)), ("a sampler", sampler, get_args(Sampler))):
+        if name not in names:
+            raise UserError(f"{kind} is one of {', '.join(names)}, not {name!r}")
+    check_sampler(backend, sampler)
+    if elsewhere and backend != "ray":
+        raise UserError("--workers, --address and --gpus go with --backend ray")
+    if storage and backend == "nni":
+        raise UserError("--storage is Optuna's: it goes with --backend optuna or ray")
+    if storage and backend == "ray" and without_secrets(storage) != storage:
+        raise UserError(f"Ray shows the command line to its whole cluster: {STORAGE} is the place of {storage}")
+
+
+def _check_evaluation(evaluate: str, recipe: str | None, fidelity: Path | None) -> None:
+    """Whether networks can be evaluated so, and the recipe and the correction go with it."""
+    from search.recipes.schema import check_evaluation
+
+    check_evaluation(evaluate)
+    if evaluate == "inherited" and recipe:
+        raise UserError("--recipe says how networks are trained: it goes with --evaluate tuned:E or trained:E")
+    if evaluate != "inherited" and fidelity:
+        raise UserError(f"--fidelity corrects inherited accuracy: it doesn't go with --evaluate {evaluate}")
+
+
+def _output(result: "SearchOutcome", chosen: "Sequence[Trial] | None") -> JsonObject:
+    """What `--json` prints."""
     output: JsonObject = {
         "evaluated": len(result.trials),
         "front": _rows(result.front),
         "warnings": result.warnings,
     }
-    if len(fronts) > 1:
-        output["fronts"] = {budget: _rows(trials_of) for budget, trials_of in fronts.items()}
-    if choose:
-        from search.pipeline.search_stage import write_chosen  # torch is there by now
-
-        chosen = write_chosen(result, choose, latency[0], out)
-        output["chosen"] = _rows(chosen)
-    if as_json:
-        print_json(output)
-        return
-    columns = [each.name for each in own]
-    for budget, trials_of in fronts.items():
-        _print_front(trials_of, columns, f"within {budget}" if len(fronts) > 1 else None)
-    if choose:
-        _print_front(chosen, columns, "chosen")
-    show(f"{len(result.trials)} networks evaluated; the front's architectures: {out / 'front'}")
+    if len(fronts := result.fronts) > 1:
+        output["fronts"] = {budget: _rows(trials) for budget, trials in fronts.items()}
+    return output if chosen is None else output | {"chosen": _rows(chosen)}
 
 
 def _rows(trials: "Sequence[Trial]") -> list[JsonObject]:

@@ -7,7 +7,7 @@ clock is ahead of the steps, so that a time-boxed training also ends with its le
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -80,93 +80,55 @@ def fit(
     parts = world.parts(config.batch_size, config.accumulate, len(train))
     per_epoch = max(1, len(train) // config.batch_size)
     total = config.steps(per_epoch)
-    optimizer = create_optimizer(model, config)
-    schedule = create_schedule(optimizer, config, total, per_epoch)
-    precision = autocast_dtype(config, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
-    average = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
-    state = _State(model, optimizer, scaler, average, checkpoint, identity, total)
+    updates = _Updates(model, config, step, device, total, per_epoch)
+    state = _State(model, updates.optimizer, updates.scaler, updates.average, checkpoint, identity, total)
     curves = checkpoint.with_name("tensorboard") if checkpoint and world.is_main_process else None
-    scalars = Scalars(curves, state.step)
-    num_probes = config.probes if probe and not seconds else 0  # a time box is for training
-    probes = {math.ceil(total * (k + 1) / config.probes) for k in range(num_probes)}
+    watch = _Watch(Scalars(curves, state.step), config, total, None if seconds else probe)
     started = time.monotonic() - state.seconds
     saved = time.monotonic()
-    skipped_in_row = 0
-    first = at = state.step  # `at`: how far the schedule is, in steps
-
-    def batches() -> Iterator[tuple[Tensor, int]]:
-        """From the step at which the training stands: this process's parts in turn, as indices and a seed."""
-        for k in range(first, total):
-            epoch, batch_number = divmod(k, per_epoch)
-            if batch_number == 0 or k == first:
-                order = np.random.default_rng([seed, epoch, 1]).permutation(len(train))
-            batch = torch.from_numpy(order[batch_number * config.batch_size :][: config.batch_size])
-            for part, where in parts:
-                yield batch[where], int(np.random.SeedSequence([seed, k, part]).generate_state(1)[0])
-
-    stream = train.stream(batches())
+    at = state.step  # how far the schedule is, in steps
+    stream = train.stream(_batches(parts, config.batch_size, len(train), range(state.step, total), seed))
     with bar(title, total) as progress:
         progress.update(at)
         while at < total:
-            schedule.step_update(at)
-            optimizer.zero_grad(set_to_none=True)
+            updates.begin(at)
             loss = 0.0
             for _ in parts:
                 images, labels, batch_seed = next(stream)
                 torch.manual_seed(batch_seed)  # dropout and drop-path, which take no generator
                 images = augment(images, batch_seed).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(device.type, precision, enabled=precision is not None):
-                    part_loss = step(images, labels, np.random.default_rng([seed, state.step]))
-                if isinstance(part_loss, Tensor):
-                    scaler.scale(part_loss).backward()
-                loss += float(part_loss.detach() if isinstance(part_loss, Tensor) else part_loss)
+                loss += updates.backward(images, labels, np.random.default_rng([seed, state.step]))
             by_clock = total * (time.monotonic() - started) / seconds if seconds else 0.0
             shared = world.average(
                 model.parameters(),
                 config.accumulate,
                 torch.tensor([loss / config.accumulate, by_clock * world.is_main_process], device=device),
             )
-            scaler.unscale_(optimizer)
             loss, by_clock = float(shared[0]) / world.size, float(shared[1])
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
-            state.step += 1
-            if math.isfinite(loss) and bool(torch.isfinite(norm)):
-                scaler.step(optimizer)
-                if average:
-                    average.update(model, state.step)
-                skipped_in_row = 0
-                state.loss = loss if state.step - state.skipped == 1 else 0.98 * state.loss + 0.02 * loss
-            else:
-                skipped_in_row += 1
-                state.skipped += 1
-                if skipped_in_row == SKIPS:
-                    raise UserError(f"{name}: no finite loss in {SKIPS} steps; a lower `lr` than {config.lr} may help")
-            if scaler.is_enabled():
-                scaler.update()
-            at = max(state.step, math.floor(by_clock))
-            if probe and not probes.isdisjoint(range(state.step, at + 1)) and world.is_main_process:
-                probes -= set(range(at + 1))
-                with best_effort("the probes of a training"):
-                    scalars.add(state.step, probe(average.module if average else model))
+            state.count(loss, updates.apply(loss, state.step + 1))
+            if state.skipped_in_row == SKIPS:
+                raise UserError(f"{name}: no finite loss in {SKIPS} steps; a lower `lr` than {config.lr} may help")
+            before, at = at, max(state.step, math.floor(by_clock))
+            if world.is_main_process and watch.is_due(before, at):
+                watch.probe(state.step, updates.average.module if updates.average else model)
                 model.train()
             if state.step % max(1, per_epoch // 10) == 0:
-                scalars.add(state.step, {"loss": state.loss, "lr": optimizer.param_groups[0]["lr"]})
+                watch.scalars.add(state.step, {"loss": state.loss, "lr": updates.optimizer.param_groups[0]["lr"]})
             late = checkpoint is not None and time.monotonic() - saved > config.checkpoint_seconds
-            if late and not skipped_in_row and world.is_main_process:
+            if late and not state.skipped_in_row and world.is_main_process:
                 saved = time.monotonic()
                 state.seconds = saved - started
                 state.save()
-                scalars.flush()
+                watch.scalars.flush()
             progress.update(at, f"loss {state.loss:.3f}")
-    scalars.close()
-    if state.skipped > SKIPPED_SHARE * state.step + SCALE_STEPS * scaler.is_enabled():
+    watch.scalars.close()
+    if state.skipped > SKIPPED_SHARE * state.step + SCALE_STEPS * updates.scaler.is_enabled():
         raise UserError(
             f"{name}: the loss or its gradient was not finite in {state.skipped} of {state.step} steps, at most "
             f"{SKIPPED_SHARE:.0%} are passed over; a lower `lr` than {config.lr} may help"
         )
-    if average:
-        model.load_state_dict(average.module.state_dict())
+    if updates.average:
+        model.load_state_dict(updates.average.module.state_dict())
     world.wait()
     return Outcome(
         epochs=round(state.step / per_epoch, 3),
@@ -177,6 +139,81 @@ def fit(
         seconds=round(time.monotonic() - started, 3),
         loss=state.loss,
     )
+
+
+def _batches(
+    parts: Sequence[tuple[int, slice]], batch_size: int, images: int, steps: range, seed: int
+) -> Iterator[tuple[Tensor, int]]:
+    """Of each step this process's parts in turn, as indices and a seed."""
+    per_epoch = max(1, images // batch_size)
+    for k in steps:
+        epoch, batch_number = divmod(k, per_epoch)
+        if batch_number == 0 or k == steps.start:
+            order = np.random.default_rng([seed, epoch, 1]).permutation(images)
+        batch = torch.from_numpy(order[batch_number * batch_size :][:batch_size])
+        for part, where in parts:
+            yield batch[where], int(np.random.SeedSequence([seed, k, part]).generate_state(1)[0])
+
+
+class _Updates:
+    """The updates of a model: backward passes, and the optimizer's step where all is finite."""
+
+    def __init__(
+        self, model: nn.Module, config: Training, step: Step, device: torch.device, total: int, per_epoch: int
+    ) -> None:
+        self.model, self.step, self.device = model, step, device
+        self.clip_norm = config.clip_norm or math.inf
+        self.optimizer = create_optimizer(model, config)
+        self.schedule = create_schedule(self.optimizer, config, total, per_epoch)
+        self.precision = autocast_dtype(config, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
+        self.average = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
+
+    def begin(self, at: int) -> None:
+        """Begins an update, at the learning rate of step `at` of the schedule."""
+        self.schedule.step_update(at)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def backward(self, images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
+        """The loss of a part of a batch, whose gradients are added."""
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+            loss = self.step(images, labels, rng)
+        if not isinstance(loss, Tensor):
+            return float(loss)
+        self.scaler.scale(loss).backward()
+        return float(loss.detach())
+
+    def apply(self, loss: float, number: int) -> bool:
+        """Takes step `number` by the gradients; leaves it out where they or the loss are not finite. Whether it did."""
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        finite = math.isfinite(loss) and bool(torch.isfinite(norm))
+        if finite:
+            self.scaler.step(self.optimizer)
+            if self.average:
+                self.average.update(self.model, number)
+        if self.scaler.is_enabled():
+            self.scaler.update()
+        return finite
+
+
+class _Watch:
+    """Curves for TensorBoard, and probes of the weights, evenly over the schedule; none where `probe` is None."""
+
+    def __init__(self, scalars: Scalars, config: Training, total: int, probe: Probe | None) -> None:
+        self.scalars, self._probe = scalars, probe
+        count = config.probes if probe else 0
+        self._places = {math.ceil(total * (k + 1) / count) for k in range(count)}
+
+    def is_due(self, before: int, at: int) -> bool:
+        """Whether a probe has its place between two steps of the schedule, the second one included."""
+        return not self._places.isdisjoint(range(before + 1, at + 1))
+
+    def probe(self, step: int, model: nn.Module) -> None:
+        """Keeps what a probe says of the weights."""
+        assert self._probe
+        with best_effort("the probes of a training"):
+            self.scalars.add(step, self._probe(model))
 
 
 def autocast_dtype(config: Training, device: torch.device) -> torch.dtype | None:
@@ -209,6 +246,7 @@ class _State:
         self.parts |= {"average": average} if average else {}
         self.checkpoint = Checkpoint(path, identity) if path else None
         self.step, self.skipped, self.seconds, self.loss = 0, 0, 0.0, 0.0
+        self.skipped_in_row = 0
         if self.checkpoint and (saved := self.checkpoint.load(partial(self._check, steps))):
             for name, part in self.parts.items():
                 part.load_state_dict(saved[name])
@@ -229,6 +267,16 @@ class _State:
                 check_optimizer(saved[name], part)
             else:
                 check_form(saved[name], part.state_dict(), name)
+
+    def count(self, loss: float, updated: bool) -> None:
+        """Counts a step, with its loss where it updated the weights."""
+        self.step += 1
+        if updated:
+            self.skipped_in_row = 0
+            self.loss = loss if self.step - self.skipped == 1 else 0.98 * self.loss + 0.02 * loss
+        else:
+            self.skipped += 1
+            self.skipped_in_row += 1
 
     def save(self) -> None:
         assert self.checkpoint

@@ -99,7 +99,7 @@ def test_a_quantised_litert_file_computes_in_int8_and_is_close_to_the_network(ne
 
     images = torch.randn(60, 3, 15, 15, generator=torch.Generator().manual_seed(2))
     estimate_norms(net, [images])
-    metadata = {"classes": [*"abcde"]}
+    metadata = NetworkMetadata(classes=[*"abcde"])
     export(net, tmp_path / "out", ["litert", "litert-int8"], images[:16], metadata, held_out=held_out(images))
     sessions = [known.get(name).load_session(tmp_path / "out") for name in ("litert", "litert-int8")]
     exact, rounded = (session(images.numpy()) for session in sessions)

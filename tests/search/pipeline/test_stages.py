@@ -18,6 +18,7 @@ from search.report.summary import summarise
 from search.run_folder.run import PRODUCTS, recorded_recipe
 from tests.search.command_line import ghostnas
 from tests.search.runs import made_up_run
+from tests.search.searches import complete_trial
 
 LEFT_OUT = "model.onnx differs from the PyTorch network by 3; at most 1 is allowed"
 
@@ -74,7 +75,7 @@ def test_what_a_table_ranks_poorly_is_warned_of(tmp_path):
 
 def test_a_search_among_networks_at_chance_is_warned_of():
     data = load_data("digits", 16)
-    at_chance, able = ([{"accuracy": 0.1 + k * step} for k in range(9)] for step in (0.0, 0.1))
+    at_chance, able = ([complete_trial(k, accuracy=0.1 + k * step) for k in range(9)] for step in (0.0, 0.1))
     assert "median accuracy, 10.00% on" in accuracy_warnings(at_chance, data)[0]
     assert accuracy_warnings(able, data) == accuracy_warnings([], data) == []
 
