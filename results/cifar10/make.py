@@ -49,7 +49,7 @@ def study(summary: Summary) -> dict[str, Any]:
         "recipe": summary.recipe and summary.recipe.model_dump(mode="json"),
         "space_size": str(space.size),
         "supernet": training,
-        "latency": describe(summary.table) if summary.table else None,
+        "latency": record_json(describe(summary.table)) if summary.table else None,
         "seconds": summary.seconds,
         "evaluated": len(summary.complete),
         "front": len(best),

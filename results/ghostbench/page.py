@@ -89,7 +89,7 @@ def assemble(work: Path, latency: Path | None) -> BenchmarkFile:
         fresh=headers.get("fresh", {}).get("recipe", {}),
         tuned=headers.get("transplanted", {}).get("recipe", {}),
         parent=headers.get("transplanted", {}).get("parent"),
-        latency=described and f"{described['runtime']}, {described['device']}",
+        latency=described and f"{described.runtime}, {described.device}",
         networks=networks,
     )
 

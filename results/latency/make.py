@@ -23,6 +23,7 @@ from search.latency.calibrate import calibrate, measurements_log
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable, describe
 from search.progress import bar
+from search.records import record_json
 from spaces.presets import named_space
 
 HERE = Path(__file__).parent
@@ -72,7 +73,7 @@ def calibrate_and_validate(arguments: argparse.Namespace) -> None:
     judging, judges, networks = held_out_share(path)
     write_json(
         arguments.out / f"{name}.json",
-        describe(table)
+        record_json(describe(table))
         | {"minutes": table.protocol.seconds / 60, "of_which_for_the_judges": judging, "visits_to_a_judge": judges}
         | {"visits_to_a_network": networks, "simpler": {k: a.model_dump() for k, a in table.validation.simpler.items()}}
         | table.validation.model_dump(mode="json", include={"mape_95", "kendall_tau_95", "covered"}),

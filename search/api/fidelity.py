@@ -10,10 +10,9 @@ from search.accuracy.study import Study
 from search.api import Place
 from search.data.datasets import Data
 from search.engine.choose import choose as along_the_front
-from search.engine.log import read_trials
+from search.engine.log import read_header, read_trials
 from search.engine.trial import COMPLETE
 from search.errors import UserError
-from search.files import JsonLines
 from search.folders import locked
 from search.parallel import workers as side_by_side
 from search.progress import best_effort
@@ -94,7 +93,7 @@ def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
     Raises:
         UserError: the log is of another space, or of no search.
     """
-    if (space_id := next(iter(JsonLines(log)), {}).get("space_id")) != space.id:
+    if (space_id := read_header(log).space_id) != space.id:
         raise UserError(f"{log} is of another space ({space_id}) than {space.name} ({space.id})")
     complete = [trial for trial in read_trials(log, space) if trial.state == COMPLETE]
     return [space.decode(np.array(trial.code)) for trial in along_the_front(complete, count)]

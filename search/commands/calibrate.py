@@ -212,13 +212,14 @@ def report(
 ) -> None:
     """How good a table is, in words and as a page."""
     from search.latency.table import LatencyTable, describe
+    from search.records import record_json
     from search.report.latency_page import format_table, write_page
 
     loaded = LatencyTable.load(table)
     page = out or table.with_name(table.name.removesuffix(".json").removesuffix(".lat") + ".lat.html")
     write_page(loaded, page)
     if as_json:
-        print_json(describe(loaded) | {"page": str(page)})
+        print_json(record_json(describe(loaded)) | {"page": str(page)})
         return
     show(format_table(loaded))
     show(f"Page: {page}")
@@ -248,13 +249,14 @@ def _space(name: str, resolution: int | None) -> "Space":
 
 def _print_table_summary(table: "LatencyTable", out: Path, as_json: bool) -> None:
     from search.latency.table import describe
+    from search.records import record_json
 
     summary = describe(table)
     transferred = ", the others transferred" if table.transfer else ""
     message = (
-        f"{out}: {summary['entries']} of {summary['units_in_space']} units{transferred}; on "
-        f"{summary['held_out_networks']} networks it never saw: error {summary['mape_percent']} % on average, "
-        f"{summary['max_percent']} % at most, Kendall tau {summary['kendall_tau']}; {summary['disturbed_percent']} % "
+        f"{out}: {summary.entries} of {summary.units_in_space} units{transferred}; on "
+        f"{summary.held_out_networks} networks it never saw: error {summary.mape_percent} % on average, "
+        f"{summary.max_percent} % at most, Kendall tau {summary.kendall_tau}; {summary.disturbed_percent} % "
         f"of the visits were disturbed"
     )
-    print_result(summary, message, as_json)
+    print_result(record_json(summary), message, as_json)

@@ -11,6 +11,8 @@ from search.files import JsonObject
 from search.terminal import show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ghostnet.arch import Arch
     from ghostnet.cost import Cost, Layer
     from search.latency.table import LatencyTable
@@ -33,45 +35,83 @@ def cost(
     from spaces.find import find_arch
 
     network = find_arch(arch)
-    result: JsonObject = {"arch": network.id}
-    blocks: list[UnitLatency] = []
-    if latency:
-        table = LatencyTable.load(latency)
-        classes, in_chs = table.setting.num_classes, table.setting.in_chs
-        space = table_space(table)
-        predict, code = Predictor(table, space), space.encode(network)
-        predicted = predict(code)
-        result |= {
-            "latency_ms": float(predicted.latency_ms[0]),
-            "latency_low_ms": float(predicted.low_ms[0]),
-            "latency_high_ms": float(predicted.high_ms[0]),
-            "latency_source": predicted.source[0],
-        }
-        if by_layer:
-            blocks = _blocks(network, classes, in_chs, predict.per_unit(network), table)
-            result["blocks"] = [asdict(block) for block in blocks]
+    table = LatencyTable.load(latency) if latency else None
+    batch, dtype, predicted, blocks = 1, "float32", None, None
+    if table:
+        setting, space = table.setting, table_space(table)
+        classes, in_chs, batch, dtype = setting.num_classes, setting.in_chs, setting.batch, setting.dtype
+        predict = Predictor(table, space)
+        predicted = predict(space.encode(network))
+        blocks = _blocks(network, classes, in_chs, predict.per_unit(network), table) if by_layer else None
     total = network_cost(network, classes, in_chs)
-    result |= {"macs": total.macs, "params": total.params, "resolution": network.resolution}
-    result |= {"num_classes": classes, "in_chs": in_chs}
-    batch, dtype = (table.setting.batch, table.setting.dtype) if latency else (1, "float32")
     bytes_of = network_memory(network, classes, in_chs, batch, dtype)
-    result |= {"memory": bytes_of.activations, "weights": bytes_of.weights, "batch": batch, "dtype": dtype}
-    parts = network_layers(network, classes, in_chs) if by_layer else ()
-    if by_layer:
-        result["layers"] = [asdict(layer) | {"macs": layer.cost.macs, "params": layer.cost.params} for layer in parts]
-    message = (
-        f"{total.macs:,} multiply-adds at {network.resolution} x {network.resolution}, "
-        f"{total.params:,} parameters, {classes} classes; activations {bytes_of.activations:,} and weights "
-        f"{bytes_of.weights:,} bytes ({dtype}, batch {batch})"
+    layers = network_layers(network, classes, in_chs) if by_layer else None
+    result = NetworkCosts(
+        arch=network.id,
+        macs=total.macs,
+        params=total.params,
+        resolution=network.resolution,
+        num_classes=classes,
+        in_chs=in_chs,
+        memory=bytes_of.activations,
+        weights=bytes_of.weights,
+        batch=batch,
+        dtype=dtype,
+        latency_ms=None if predicted is None else float(predicted.latency_ms[0]),
+        latency_low_ms=None if predicted is None else float(predicted.low_ms[0]),
+        latency_high_ms=None if predicted is None else float(predicted.high_ms[0]),
+        latency_source=None if predicted is None else predicted.source[0],
     )
-    if latency:
-        message += (
-            f", {result['latency_ms']:.3f} ms ({result['latency_low_ms']:.3f} to {result['latency_high_ms']:.3f})"
+    if not as_json:
+        _show_layers(layers or (), total)
+        _show_blocks(blocks or [])
+    print_result(result.to_json(layers, blocks), result.message, as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCosts:
+    """What a network costs; its latency where there is a table.
+
+    Args:
+        memory: bytes of activations at their peak, for the whole batch.
+        weights: bytes.
+    """
+
+    arch: str
+    macs: int
+    params: int
+    resolution: int
+    num_classes: int
+    in_chs: int
+    memory: int
+    weights: int
+    batch: int
+    dtype: str
+    latency_ms: float | None
+    latency_low_ms: float | None
+    latency_high_ms: float | None
+    latency_source: str | None
+
+    @property
+    def message(self) -> str:
+        """A line for people."""
+        message = (
+            f"{self.macs:,} multiply-adds at {self.resolution} x {self.resolution}, {self.params:,} parameters, "
+            f"{self.num_classes} classes; activations {self.memory:,} and weights {self.weights:,} bytes "
+            f"({self.dtype}, batch {self.batch})"
         )
-    if by_layer and not as_json:
-        _show_layers(parts, total)
-        _show_blocks(blocks)
-    print_result(result, message, as_json)
+        if self.latency_ms is None:
+            return message
+        return f"{message}, {self.latency_ms:.3f} ms ({self.latency_low_ms:.3f} to {self.latency_high_ms:.3f})"
+
+    def to_json(self, layers: "Sequence[Layer] | None", blocks: "list[UnitLatency] | None") -> JsonObject:
+        """What is known of them, with their layers and blocks."""
+        values: JsonObject = {key: value for key, value in asdict(self).items() if value is not None}
+        if blocks is not None:
+            values["blocks"] = [asdict(block) for block in blocks]
+        if layers is not None:
+            values["layers"] = [asdict(layer) | asdict(layer.cost) for layer in layers]
+        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +151,9 @@ def _show_blocks(blocks: list[UnitLatency]) -> None:
     show("\n".join(lines) + "\n")
 
 
-def _show_layers(parts: "tuple[Layer, ...]", total: "Cost") -> None:
+def _show_layers(parts: "Sequence[Layer]", total: "Cost") -> None:
+    if not parts:
+        return
     name_width = max(len(part.name) for part in parts)
     lines = [f"{'layer':{name_width}}  {'convolution':36} {'MACs':>12} {'share':>6} {'params':>10}"]
     for p in parts:

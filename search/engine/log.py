@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from search.engine.problem import Problem
 from search.engine.trial import COMPLETE, FAILED, BackendState, Trial
@@ -17,7 +18,7 @@ from search.errors import UserError
 from search.files import JsonLines
 from search.folders import locked
 from search.identity import check_same
-from search.records import parse_record, record_json
+from search.records import Count, Record, parse_record, record_json
 from spaces.space import Space
 
 
@@ -57,6 +58,26 @@ def check_trials(
 
 def _is_there(trial: Trial, name: str) -> bool:
     return trial.metrics.get(name, ...) is not ... if trial.state != COMPLETE else trial.metrics.get(name) is not None
+
+
+class LogHeader(Record):
+    """The first line of a log, of any version, as far as it is read: the rest only tells one search from another."""
+
+    space_id: str | None = None
+    budgets: list[str] = Field(default_factory=list)
+    seed: Count | None = None
+    evaluate: str = "inherited"
+    evaluator: str | None = None
+
+
+def read_header(path: Path) -> LogHeader:
+    """The header of a log; an empty one where there is no log.
+
+    Raises:
+        UserError: the first line is something else.
+    """
+    lines = JsonLines(path)
+    return parse_record(LogHeader, next(iter(lines), {}), lines.line_name(1))
 
 
 class TrialLog:

@@ -251,25 +251,46 @@ def _text(content: JsonObject) -> str:
     )  # fmt: skip
 
 
-def describe(table: LatencyTable) -> JsonObject:
+class Headline(_Model):
     """The headline of a table, for people and `--json`."""
+
+    space: str
+    runtime: str
+    device: str
+    entries: int
+    units_in_space: int
+    held_out_networks: int
+    mape_percent: float
+    max_percent: float
+    within_5_percent: float
+    within_10_percent: float
+    kendall_tau: float
+    ruler_mape_percent: float | None
+    ruler_kendall_tau: float | None
+    disturbed_percent: float
+    transferred_from: str | None = None  # not given where all was measured on this target
+
+
+def describe(table: LatencyTable) -> Headline:
+    """The headline of a table."""
     v, s = table.validation, table.setting
-    return {
-        "space": table.space_name,
-        "runtime": _target(s),
-        "device": table.device.cpu,
-        "entries": table.units_timed,
-        "units_in_space": table.protocol.units_in_space,
-        "held_out_networks": v.networks,
-        "mape_percent": round(100 * v.mape, 2),
-        "max_percent": round(100 * v.max, 2),
-        "within_5_percent": round(100 * v.within_5, 1),
-        "within_10_percent": round(100 * v.within_10, 1),
-        "kendall_tau": round(v.kendall_tau, 3),
-        "ruler_mape_percent": None if v.ruler is None else round(100 * v.ruler.mape, 2),
-        "ruler_kendall_tau": None if v.ruler is None else round(v.ruler.kendall_tau, 3),
-        "disturbed_percent": round(100 * table.protocol.disturbed, 1),
-    } | ({} if table.transfer is None else {"transferred_from": source_name(table.transfer)})
+    return Headline(
+        space=table.space_name,
+        runtime=_target(s),
+        device=table.device.cpu,
+        entries=table.units_timed,
+        units_in_space=table.protocol.units_in_space,
+        held_out_networks=v.networks,
+        mape_percent=round(100 * v.mape, 2),
+        max_percent=round(100 * v.max, 2),
+        within_5_percent=round(100 * v.within_5, 1),
+        within_10_percent=round(100 * v.within_10, 1),
+        kendall_tau=round(v.kendall_tau, 3),
+        ruler_mape_percent=None if v.ruler is None else round(100 * v.ruler.mape, 2),
+        ruler_kendall_tau=None if v.ruler is None else round(v.ruler.kendall_tau, 3),
+        disturbed_percent=round(100 * table.protocol.disturbed, 1),
+        **({} if table.transfer is None else {"transferred_from": source_name(table.transfer)}),
+    )
 
 
 def source_name(transfer: Transfer) -> str:

@@ -1,19 +1,18 @@
 """What a run came to, read from its folder; as far as it goes."""
 
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from ghostnet.arch import Arch
-from search.engine.log import read_trials
+from search.engine.log import LogHeader, read_header, read_trials
 from search.engine.trial import Trial
 from search.errors import UserError
-from search.files import JsonLines, glob
+from search.files import glob
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.recipes.schema import Recipe
@@ -93,7 +92,7 @@ class Summary:
     folder: Path
     recipe: Recipe | None
     estimate: Estimate | None
-    header: Mapping[str, Any]
+    header: LogHeader
     supernet: SupernetMetadata | None
     table: LatencyTable | None
     space: Space
@@ -116,12 +115,12 @@ class Summary:
     @property
     def seed(self) -> int | None:
         """The run's, or the search's."""
-        return self.recipe.seed if self.recipe else self.header.get("seed")
+        return self.recipe.seed if self.recipe else self.header.seed
 
     @property
     def budget(self) -> str:
         """What networks may cost, in the user's words."""
-        return self.recipe.search.flops_budget if self.recipe else ", ".join(map(str, self.header.get("budgets", [])))
+        return self.recipe.search.flops_budget if self.recipe else ", ".join(self.header.budgets)
 
     @cached_property
     def complete(self) -> list[Trial]:
@@ -143,9 +142,9 @@ class Summary:
         """Which accuracy the search went by."""
         if self.corrected:
             return "expected after full training"
-        if "evaluator" in self.header:
+        if self.header.evaluator is not None:
             return "as the user's own function gives it"
-        way, _, epochs = self.header.get("evaluate", "inherited").partition(":")
+        way, _, epochs = self.header.evaluate.partition(":")
         ways = {"tuned": f"after {epochs} epochs from the supernet's weights", "trained": f"after {epochs} epochs"}
         return ways.get(way, "with the supernet's weights")
 
@@ -215,7 +214,7 @@ def summarise(folder: Path) -> Summary:
         folder=folder,
         recipe=recipe,
         estimate=read_estimate(folder),
-        header=next(iter(JsonLines(folder / TRIALS)), {}),
+        header=read_header(folder / TRIALS),
         supernet=supernet,
         table=table,
         space=space,
