@@ -31,7 +31,7 @@ from search.engine.backends import backend
 from search.engine.choose import choose_by_budget
 from search.engine.log import TrialLog
 from search.engine.search_plan import SearchPlan
-from search.files import read_json, write_json
+from search.files import write_json
 from search.latency.runtimes import runtime
 from search.latency.time_networks import measure
 from search.pipeline.current_run import Run
@@ -39,6 +39,7 @@ from search.pipeline.retrain_stage import summarise_seeds, train_all
 from search.pipeline.search_problem import build_problem, header
 from search.pipeline.search_stage import SearchOutcome
 from search.pipeline.stages import labels, networks
+from search.run_folder.result import read_result
 from search.run_folder.run import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, recorded_recipe
 from search.training.retrain import WEIGHTS, Job
 
@@ -93,7 +94,7 @@ def main() -> None:
     trained = summarise_seeds(jobs, train_all(jobs, run.data, config, workers=config.workers))
 
     files = {name: folder / NETWORKS / arch.id / f"seed-{run.recipe.seed}" / WEIGHTS for name, arch in archs.items()}
-    chosen_archs = {name: arch for name, arch in networks(run).items() if name in read_json(run.out / RESULT)["chosen"]}
+    chosen_archs = {name: arch for name, arch in networks(run).items() if name in read_result(run.out / RESULT).chosen}
     files |= {name: run.out / NETWORKS / name / WEIGHTS for name in chosen_archs}
     nets = {name: load_network(arch, files[name]) for name, arch in {**archs, **chosen_archs}.items()}
     shapes = {name: (net, (run.data.in_chs, net.arch.resolution, net.arch.resolution)) for name, net in nets.items()}
@@ -103,14 +104,14 @@ def main() -> None:
         {
             **asdict(row),
             "name": name,
-            "code": chosen[name]["code"],
+            "code": chosen[name].code,
             "expected": chosen[name]["accuracy"],
             "predicted_ms": chosen[name]["latency_ms"],
             "measured_ms": times[name],
         }
         for name, row in trained.items()
     ]
-    both = {t.arch for t in result.front} & set(read_json(run.out / RESULT)["front"])
+    both = {t.arch for t in result.front} & set(read_result(run.out / RESULT).front)
     write_json(
         arguments.out,
         {
