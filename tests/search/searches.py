@@ -79,7 +79,7 @@ def bare(trials: Sequence[Trial]) -> list[Trial]:
     return [trial.model_copy(update={"seconds": 0.0}) for trial in trials]
 
 
-def complete_trial(number: int, **metrics: float) -> Trial:
+def complete_trial(number: int, code: Sequence[int] = (0,), **metrics: float) -> Trial:
     """An evaluated network that there isn't."""
-    about = {"number": number, "arch": f"{number:010x}", "code": [0], "seconds": 0.0, "excess": 0.0, "backend": {}}
-    return Trial.model_validate({"state": COMPLETE, "macs": 1, "params": 1, **about, **metrics})
+    about = {"number": number, "arch": f"{number:010x}", "code": list(code), "seconds": 0.0, "excess": 0.0}
+    return Trial.model_validate({"state": COMPLETE, "macs": 1, "params": 1, "backend": {}, **about, **metrics})

@@ -32,6 +32,7 @@ from search.run_folder.estimate import Estimate, StageEstimate, write_estimate
 from spaces.population import sample
 from tests.search.command_line import ghostnas
 from tests.search.runs import SPACE, made_up_run
+from tests.search.searches import complete_trial
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 FIGURES = {
@@ -233,8 +234,8 @@ def test_planted_effects_are_found_and_others_are_not():
     accuracy = 0.5 + 0.04 * scaled[:, width] + rng.normal(0, 0.01, 400)
     latency = np.exp(-0.3 * scaled[:, ratio] + rng.normal(0, 0.01, 400))
     trials = [
-        {"code": code.tolist(), "accuracy": a, "latency_ms": ms}
-        for code, a, ms in zip(codes, accuracy, latency, strict=True)
+        complete_trial(k, code, accuracy=a, latency_ms=ms)
+        for k, (code, a, ms) in enumerate(zip(codes.tolist(), accuracy, latency, strict=True))
     ]
     result = {(e.part, e.knob): e for e in effects(SPACE, trials)}
     assert len(result) == len(names)
