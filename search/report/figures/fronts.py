@@ -1,7 +1,7 @@
 """Figures of the evaluated networks, the front, and the networks after full training."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.transforms import Bbox
 
@@ -26,7 +26,16 @@ from search.report.formatting import format_arch, format_trial
 from search.report.summary import Summary, TrainedNetwork
 from spaces.population import format_count
 
-Named = tuple[str, float, float, str]  # a name, where its mark is, and its colour
+
+class Named(NamedTuple):
+    """A name, where its mark is, and its colour."""
+
+    name: str
+    x: float
+    y: float
+    colour: str
+
+
 MARK = 8.0  # pixels across
 CORNERS = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 3), (-1, 3))  # of a mark, the preferred first
 
@@ -82,7 +91,7 @@ def trained(summary: Summary) -> CaptionedFigure:
             axes.scatter(x, y, s=50, marker=marker, color=colour, label=label, gid=f"trained-{label.split(',')[0]}")
             tips[f"trained-{label.split(',')[0]}"] = [_network_tip(n) for n in nets]
             for n in nets if kind != "random" else ():
-                names.append((n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour))
+                names.append(Named(n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour))
         axes.margins(0.14)
         axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%)")
         mark_chance(axes, summary.space.num_classes)
@@ -147,7 +156,7 @@ def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "l
 
 def _chosen(summary: Summary, key: str, scale: float) -> list[Named]:
     chosen: dict[str, Trial] = summary.result.chosen if summary.result else {}
-    return [(label, trial[key] * scale, 100 * trial["accuracy"], CHOSEN) for label, trial in chosen.items()]
+    return [Named(label, trial[key] * scale, 100 * trial["accuracy"], CHOSEN) for label, trial in chosen.items()]
 
 
 def _trial_tip(summary: Summary, trial: Trial) -> str:
@@ -181,19 +190,19 @@ def _names(axes: Any, marks: Sequence[Named]) -> None:
     """Writes each name beside its mark, at the first corner where it covers no other name and no other mark. Comes
     last, when the axes have their scale and place."""
     axes.figure.draw_without_rendering()
-    places = [axes.transData.transform((x, y)) for _, x, y, _ in marks]
+    places = [axes.transData.transform((mark.x, mark.y)) for mark in marks]
     taken = [Bbox.from_bounds(x - MARK / 2, y - MARK / 2, MARK, MARK) for x, y in places]
-    for k, (text, x, y, colour) in enumerate(marks):
+    for k, mark in enumerate(marks):
         others = taken[:k] + taken[k + 1 :]
         for right, up in CORNERS:
             name = axes.annotate(
-                legend_label(text),
-                (x, y),
+                legend_label(mark.name),
+                (mark.x, mark.y),
                 xytext=(6 * right, 7 * up),
                 textcoords="offset points",
                 ha="left" if right > 0 else "right",
                 va="baseline" if up > 0 else "top",
-                color=colour,
+                color=mark.colour,
                 fontsize=10,
                 weight="bold",
                 gid=f"name-{k}",
