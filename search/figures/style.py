@@ -89,22 +89,33 @@ def legend_above(axes: Any, **options: Any) -> None:
     axes.legend(**{"loc": "lower left", "bbox_to_anchor": (0, 1.0), "ncols": 3, "columnspacing": 1.2} | options)
 
 
-def axes_frame(figure: Figure) -> dict[str, Any]:
-    """Where the first axes lie in the figure's SVG, as it was last drawn.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxesFrame:
+    """Where axes lie in a figure's SVG.
 
-    Returns:
-        `box`: left, top, right and bottom in the SVG's units; `x`, `y`: the values at its ends; `names`: the values of
-        the marks that annotations with the gids `name-0`, `name-1`, ... stand beside.
+    Args:
+        box: left, top, right and bottom in the SVG's units.
+        x, y: the values at its ends.
+        names: the values of the marks that annotations with the gids `name-0`, `name-1`, ... stand beside.
     """
+
+    box: list[float]
+    x: list[float]
+    y: list[float]
+    names: list[list[float]]
+
+
+def axes_frame(figure: Figure) -> AxesFrame:
+    """The frame of the first axes, as the figure was last drawn."""
     axes = figure.axes[0]
     (width, height), box = 72 * figure.get_size_inches(), axes.get_position()
     texts: list[Any] = [text for text in axes.texts if str(text.get_gid()).startswith("name-")]
-    return {
-        "box": [float(v) for v in (box.x0 * width, (1 - box.y1) * height, box.x1 * width, (1 - box.y0) * height)],
-        "x": [float(v) for v in axes.get_xlim()],
-        "y": [float(v) for v in axes.get_ylim()],
-        "names": [[float(v) for v in text.xy] for text in texts],
-    }
+    return AxesFrame(
+        box=[float(v) for v in (box.x0 * width, (1 - box.y1) * height, box.x1 * width, (1 - box.y0) * height)],
+        x=[float(v) for v in axes.get_xlim()],
+        y=[float(v) for v in axes.get_ylim()],
+        names=[[float(v) for v in text.xy] for text in texts],
+    )
 
 
 def svg(figure: Figure) -> str:

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
@@ -25,7 +26,7 @@ def page(title: str, parts: Iterable[str], pictures: Mapping[str, CaptionedFigur
     style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     tips = {f"{name}-{gid}": texts for name, each in pictures.items() for gid, texts in each.tips.items()}
     shown = {gid: [printable(text) for text in texts] for gid, texts in tips.items()}
-    frames = {name: axes_frame(each.figure) for name, each in pictures.items() if each.tips}
+    frames = {name: asdict(axes_frame(each.figure)) for name, each in pictures.items() if each.tips}
     data = f"const TIPS = {_script(shown)};\nconst FRAMES = {_script(frames)};"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
