@@ -17,14 +17,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from elastic_start import begun, train_taught, with_ratio
+from transplants import agreement, trained_networks
 from ways_page import page
-from ways_summary import FAMILY_MS, Network, Pair, Parent, Table, Way, Ways, family_scale
+from ways_summary import FAMILY_MS, Network, Pair, Parent, Supernet, Table, Way, Ways, family_scale
 
 from ghostnet import Arch, GhostNet, cost
 from ghostnet.count import count
@@ -40,8 +42,8 @@ from search.latency.time_networks import measure
 from search.pipeline.search_stage import SearchOutcome, search_networks
 from search.recipes.schema import ParentTraining, Sampler, Search, SupernetTraining, Training, load_recipe
 from search.records import read_record
-from search.training.evaluate import accuracy
-from search.training.inherited import inherited_accuracy
+from search.training.evaluate import InheritedAccuracy, accuracy
+from search.training.inherited import fitting_images, inherited_accuracy, read_parent
 from search.training.retrain import WEIGHTS, retrain, train_network
 from search.training.supernets import make_supernet
 from search.training.teacher import load_teacher
@@ -72,6 +74,10 @@ TUNED = Training(
     warmup_epochs=0.2,
 )
 FITTING_IMAGES = 4096
+ELASTIC = load_recipe("cifar10-small").supernet
+BEGUN = SupernetTraining(
+    **TUNED.model_dump(exclude={"epochs", "batch_size", "lr"}), epochs=ELASTIC.epochs, batch_size=64, lr=0.002
+)
 
 
 class TimeIsOver(Exception):
@@ -270,10 +276,8 @@ def pruned(study: Study) -> Way:
 
 def elastic(study: Study) -> Way:
     """5. An elastic supernet is trained and searched, the chosen networks trained from fresh weights."""
-    config = load_recipe("cifar10-small").supernet
-    assert isinstance(config, SupernetTraining)
     with study.clock.step("supernet"):
-        make_supernet(study.space, study.data, config, study.out / "supernet", seed=study.seed, device=CPU)
+        make_supernet(study.space, study.data, ELASTIC, study.out / "supernet", seed=study.seed, device=CPU)
     outcome = study.search(study.out / "supernet", trials=INHERITED)
     networks = [study.train(a.id, a, FRESH, transplant=False, taught=False) for a in study.chosen(outcome)]
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
@@ -296,15 +300,6 @@ def grown(study: Study) -> Way:
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{GROWN_EPOCHS} epochs")
 
 
-def with_ratio(arch: Arch, ratio: int) -> Arch:
-    """The same network with another s in every block."""
-    content = arch.to_dict()
-    for stage in content["stages"]:
-        for block in stage:
-            block["ratio"] = ratio
-    return Arch.from_dict(content)
-
-
 def pairs(study: Study) -> list[Pair]:
     """Random networks tuned from transplants, and trained from fresh weights with and without the same teacher."""
     rng = np.random.default_rng([study.seed, PAIRS])
@@ -322,6 +317,44 @@ def pairs(study: Study) -> list[Pair]:
     return found
 
 
+def supernets(study: Study) -> dict[str, Supernet]:
+    """Elastic supernets by equal epochs: as the recipe has them, and begun from the parent and taught by it."""
+    fresh_folder = study.out / "fresh"
+    with study.clock.step("fresh"):
+        make_supernet(study.space, study.data, ELASTIC, fresh_folder, seed=study.seed, device=CPU)
+    file = study.out / "begun.safetensors"
+    images = fitting_images(study.data, FITTING_IMAGES, TUNED)
+    net = begun(study.space, read_parent(study.supernet), images, torch.Generator().manual_seed(study.seed))
+    with study.clock.step("begun"):
+        if file.exists():
+            net.load_state_dict(read_weights(file)[0])
+        else:
+            teacher = load_teacher(study.teacher, study.data, CPU)
+            train_taught(net, study.space, study.data, BEGUN, teacher, study.seed)
+            write_bytes(file, to_bytes(net))
+    judged = replace(study.data, search=study.data.test)
+    kinds = {"fresh": inherited_accuracy(fresh_folder, judged), "begun": InheritedAccuracy(net.eval(), judged, BEGUN)}
+    found = {}
+    for name, inherited in kinds.items():
+        rows = [
+            {
+                "macs": row["macs"],
+                "trained": float(np.mean(row["test_accuracy"])),
+                "fitted": inherited(study.space.decode(np.array(row["code"]))),
+                "cpu_seconds": 0.0,
+            }
+            for row in trained_networks().values()
+        ]
+        known = agreement(rows)
+        found[name] = Supernet(
+            mean=known["mean"],
+            kendall_tau=known["kendall_tau"],
+            residual_tau=known["residual_tau"],
+            cpu_seconds=study.clock.seconds[name],
+        )
+    return found
+
+
 WAYS: dict[str, Callable[[Study], Way]] = {
     "transplants": transplants,
     "family": family,
@@ -332,7 +365,7 @@ WAYS: dict[str, Callable[[Study], Way]] = {
     "tpe": tpe,
     "fresh-long": fresh_long,
 }
-PARTS = [*list(WAYS)[:4], "measure", "pairs", *list(WAYS)[4:]]
+PARTS = [*list(WAYS)[:4], "measure", "pairs", "grown", "supernets", *list(WAYS)[5:]]
 
 
 def shape(study: Study, net: GhostNet) -> tuple[int, int, int]:
@@ -442,6 +475,9 @@ def done(part: str, study: Study, content: Ways) -> Ways:
     if part == "pairs":
         if seed not in content.pairs:
             content.pairs[seed] = pairs(study)
+    elif part == "supernets":
+        if seed not in content.supernets:
+            content.supernets[seed] = supernets(study)
     elif seed not in content.ways.setdefault(part, {}):
         content.ways[part][seed] = WAYS[part](study)
     return content

@@ -13,6 +13,10 @@ NAMES = {
     "elastic": "elastic supernet, search ({notes}), best four from fresh weights",
     "tpe": "Optuna's TPE over trainings of 3 epochs ({notes}), best four from fresh weights",
 }
+SUPERNETS = {
+    "fresh": "as the recipe has it, from fresh weights",
+    "begun": "begun from the parent: own weights for each ratio, channels by importance, taught by the parent",
+}
 INTRODUCTION = """\
 # From one trained GhostNet to all of them
 
@@ -40,7 +44,14 @@ def page(content: Ways) -> str:
         error=table.error,
         tau=table.kendall_tau,
     )
-    sections = [_table(content), _goals(content), _pruned(content), _pairs(content), _grown(content)]
+    sections = [
+        _table(content),
+        _goals(content),
+        _pruned(content),
+        _pairs(content),
+        _grown(content),
+        _supernets(content),
+    ]
     end = "The command: `ways.py`; all figures: `ways.json`.\n"
     return "\n".join([about, *("\n".join([*lines, ""]) for lines in sections if lines), end])
 
@@ -172,5 +183,24 @@ def _grown(content: Ways) -> list[str]:
         "",
         "| seed | network | multiply-adds | as transplanted, % (search split) | tuned, % (test) |",
         "|---|---|---|---|---|",
+        *lines,
+    ]
+
+
+def _supernets(content: Ways) -> list[str]:
+    lines = []
+    for seed, kinds in sorted(content.supernets.items()):
+        for name, known in kinds.items():
+            cells = [f"{100 * known.mean:.1f}", f"{known.kendall_tau:.2f}", f"{known.residual_tau:.2f}"]
+            lines.append(f"| {SUPERNETS[name]} | {seed} | {known.cpu_seconds / 60:.1f} | {' | '.join(cells)} |")
+    if not lines:
+        return []
+    return [
+        "## Elastic supernets",
+        "",
+        "The 26 networks of `transplants.md` as they come out, on the test images, after equal epochs of training.",
+        "",
+        "| supernet | seed | core-minutes of training | mean, % | tau | residual tau |",
+        "|---|---|---|---|---|---|",
         *lines,
     ]

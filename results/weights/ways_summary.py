@@ -53,6 +53,15 @@ class Pair(Record):
     accuracy: dict[str, Share]
 
 
+class Supernet(Record):
+    """A supernet's networks as they come out, on the test split: the 26 that were trained fully elsewhere."""
+
+    mean: Share
+    kendall_tau: float
+    residual_tau: float
+    cpu_seconds: Seconds
+
+
 class Table(Record):
     """The latency table that searches went by, how far it is off, and what brings its milliseconds to the issue's."""
 
@@ -83,6 +92,7 @@ class Ways(Record):
     scales: dict[Seed, float] = Field(default_factory=dict)  # what brings measured milliseconds to the issue's
     ways: dict[str, dict[Seed, Way]] = Field(default_factory=dict)
     pairs: dict[Seed, list[Pair]] = Field(default_factory=dict)
+    supernets: dict[Seed, dict[str, Supernet]] = Field(default_factory=dict)
 
 
 def family_scale(ms: Mapping[float, float]) -> float:
