@@ -44,6 +44,7 @@ def train_supernet(
     kind: Literal["transplant", "elastic"] | None = None,
     parent: str | None = None,
     epochs: float | None = None,
+    lr: float | None = None,
     seed: int = 0,
     minutes: float | None = None,
     workers: int = 1,
@@ -57,6 +58,7 @@ def train_supernet(
             fitted to; an elastic one shares its weights.
         parent: a transplanted one's: a checkpoint, a folder or timm:NAME; None trains the space's widest.
         epochs: others than the recipe's, and than its `min_steps`.
+        lr: another rate than the recipe's.
         minutes: a time box for what is still to do.
         workers, address: processes of Ray's, and the cluster that they are on; None: this machine.
 
@@ -65,8 +67,7 @@ def train_supernet(
             the training refuses.
     """
     config, out = supernet_part(load_recipe(recipe or default_recipe(data.name)).supernet, kind, parent), Path(out)
-    if epochs:
-        config = config.with_epochs(epochs)
+    config = config.changed(epochs, lr)
     fitted, seconds = space_for(space, data.num_classes, data.in_chs), _seconds(minutes)
     written: SupernetMetadata | None
     if workers > 1 or address:
@@ -99,6 +100,7 @@ def retrain_network(
     *,
     recipe: str | None = None,
     epochs: float | None = None,
+    lr: float | None = None,
     init: Place | None = None,
     teacher: str | None = None,
     seed: int = 0,
@@ -112,6 +114,7 @@ def retrain_network(
         arch: an architecture, its file or folder, or a name such as `ghostnet-1.0`.
         recipe: whose `[retrain]` part it is: a name of ours or a .toml file; None: by data.
         epochs: others than the recipe's, and than its `min_steps`.
+        lr: another rate than the recipe's.
         init: a supernet's or a network's folder whose weights it begins with; None: fresh ones.
         teacher: who is learned from, too: `supernet:FOLDER`, `network:FOLDER`, `timm:NAME`, or `none`; None: the
             parent, where it begins as a transplant.
@@ -128,8 +131,7 @@ def retrain_network(
         None if init is None else Path(init),
     )
     config, _ = load_retraining(recipe or default_recipe(data.name))
-    if epochs:
-        config = config.with_epochs(epochs)
+    config = config.changed(epochs, lr)
     records = train_all(
         [Job(name=out.name, arch=arch, seed=seed, out=out)],
         data,

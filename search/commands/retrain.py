@@ -10,9 +10,11 @@ from search.commands.shared import (
     ARCH,
     Address,
     DataName,
+    Epochs,
     Json,
     Minutes,
     Out,
+    Rate,
     Resume,
     Seed,
     Workers,
@@ -35,10 +37,8 @@ def retrain(
             "--recipe", help="digits, cifar10, cifar10-fast, finetune, imagenet, imagenet-timm, or a .toml (by data)."
         ),
     ] = None,
-    epochs: Annotated[
-        float | None, typer.Option("--epochs", min=0.01, help="Others than the recipe's, however few steps.")
-    ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", min=1e-9, help="Another rate than the recipe's.")] = None,
+    epochs: Epochs = None,
+    lr: Rate = None,
     seed: Seed = 0,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Several, such as 0,1,2: mean and spread.")] = None,
     init: Annotated[
@@ -73,8 +73,7 @@ def retrain(
 
     named = _archs_by_name(archs)
     config, limit = load_retraining(recipe or default_recipe(data))
-    config = config.with_epochs(epochs) if epochs else config
-    config = config.model_copy(update={"lr": lr}) if lr else config
+    config = config.changed(epochs, lr)
     seed_list = _seeds(seeds) if seeds else [seed]
     sources.check_data_name(data)
     if init and not init.exists():

@@ -25,6 +25,10 @@ SpaceName = Annotated[str, typer.Option("--space", help="digits, cifar, imagenet
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes side by side, through Ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of a Ray cluster; default: this machine.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")]
+Epochs = Annotated[
+    float | None, typer.Option("--epochs", min=0.01, help="Others than the recipe's, however few steps.")
+]
+Rate = Annotated[float | None, typer.Option("--lr", min=1e-9, help="Another rate than the recipe's.")]
 RecipeName = Annotated[
     str | None, typer.Option("--recipe", help="A recipe of ours, or a .toml file (default: by data).")
 ]

@@ -152,6 +152,11 @@ class Training(_Model):
         """The same training for so many epochs, however few steps these have."""
         return self.model_copy(update={"epochs": epochs, "min_steps": 0})
 
+    def changed(self, epochs: float | None, lr: float | None) -> Self:
+        """The same training with other epochs or another rate, as far as they are given."""
+        config = self.with_epochs(epochs) if epochs else self
+        return config.model_copy(update={"lr": lr}) if lr else config
+
 
 class ParentTraining(Training):
     """A transplanted supernet: the training of its parent, the GhostNet that every network of the space is fitted to.

@@ -151,9 +151,12 @@ def test_train_and_retrain_on_the_command_line(folder, tmp_path):
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert not (tmp_path / "results").exists()
     done = ghostnas(
-        "train", "--kind", "transplant", "--init", str(folder / "parent"), "--out", "net", "--json", cwd=tmp_path
-    )
-    assert json.loads(done.stdout)["parent"]["from"] == str(folder / "parent"), done.stderr
+        "train", "--kind", "transplant", "--init", str(folder / "parent"), "--epochs", "3", "--lr", "0.01",
+        "--out", "net", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    metadata = json.loads(done.stdout)
+    assert metadata["parent"]["from"] == str(folder / "parent"), done.stderr
+    assert (metadata["config"]["epochs"], metadata["config"]["lr"]) == (3.0, 0.01)
     done = ghostnas(
         "retrain", "digits:0.25x", "--init", "net", "--epochs", "1", "--out", "tuned", "--json", cwd=tmp_path
     )
