@@ -20,6 +20,7 @@ from ghostnet.network import GhostNet
 from search.errors import UserError
 from search.export import formats as known
 from search.export import proof as proving
+from search.export.agreement import RANDOM_IMAGES, SEED, TOLERANCE
 from search.export.formats import Session, Source, check_formats
 from search.export.manifest import (
     ARCH,
@@ -38,7 +39,10 @@ from search.folders import filled_folder, locked
 from search.graphs.onnx_builder import OPSET
 from search.progress import best_effort
 from search.records import write_record
+from search.single_file import single_file
 
+VERIFIER, PARTS = "verify.py", ("agreement", "standalone")  # a script of these modules travels with the files
+NEEDS = "numpy, and onnxruntime or ai-edge-litert"
 Timer = Callable[[Mapping[str, Session]], dict[str, float]]  # sessions by name -> milliseconds an image
 
 
@@ -68,7 +72,8 @@ def export(
     held_out: HeldOut | None = None,
     timer: Timer | None = None,
 ) -> Manifest:
-    """Writes `net` to the folder `out` in the given formats, with `arch.json`, `proof.safetensors` and `manifest.json`.
+    """Writes `net` to the folder `out` in the given formats, with `arch.json`, `proof.safetensors`, `verify.py` and
+    `manifest.json`.
 
     Args:
         images: real, normalised images [B, C, H, W] that every file is tried on, beside random ones.
@@ -97,8 +102,9 @@ def _fill(
 ) -> Manifest:
     write_text(folder / ARCH, net.arch.to_json())
     proof.save(folder)
+    write_text(folder / VERIFIER, single_file(__package__, PARTS, "ghostnas export", NEEDS))
     manifest = _describe(net, proof, metadata)
-    files = {name: ExportedFile.from_path(folder / name) for name in (ARCH, proving.FILE)}
+    files = {name: ExportedFile.from_path(folder / name) for name in (ARCH, proving.FILE, VERIFIER)}
     calibration = held_out.calibration.numpy() if held_out else np.empty((0, *proof.images.shape[1:]), np.float32)
     waiting: dict[str, Session] = {}  # to be timed side by side
     for name in sorted(formats, key=lambda name: name == "hub"):  # last: its card tells of the others
@@ -146,10 +152,10 @@ def _describe(net: GhostNet, proof: Proof, metadata: NetworkMetadata) -> Manifes
         **{"space_id": None} | known_of_it,
         onnx_opset=OPSET,
         tried_on=ProofSummary(
-            random_images=proving.RANDOM_IMAGES,
-            random_seed=proving.SEED,
-            real_images=len(proof.images) - proving.RANDOM_IMAGES,
-            tolerance=proving.TOLERANCE,
+            random_images=RANDOM_IMAGES,
+            random_seed=SEED,
+            real_images=len(proof.images) - RANDOM_IMAGES,
+            tolerance=TOLERANCE,
             float32_error=proof.float32_error,
             allowed_difference=proof.allowed,
         ),

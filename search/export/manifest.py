@@ -12,7 +12,9 @@ from pydantic import ConfigDict, Field
 from search.errors import UserError
 from search.files import read_json
 from search.identity import Identity
+from search.progress import best_effort
 from search.records import ArchId, Count, Member, Record, Sha256, Share, parse_record
+from search.run_folder.source_run import SourceRun, source_run
 from search.training.records import TRAINED_FILE, Outcome, TrainedMetadata, read_trained
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class NetworkMetadata(Record):
     space: str | None = None
     space_id: str | None = None
     identity: Identity | None = None
+    run: SourceRun | None = None
 
     @classmethod
     def from_training(cls, trained: TrainedMetadata, accuracy: Accuracy) -> NetworkMetadata:
@@ -174,8 +177,12 @@ def known_metadata(arch: Path | None, weights: Path) -> NetworkMetadata:
         metadata = NetworkMetadata.from_training(trained, accuracy)
     if arch and (arch / MANIFEST).exists():  # the architecture comes from an export of a run
         exported = read_manifest(arch)
-        space = exported.model_dump(include={"space", "space_id"}, exclude_none=True)
-        metadata = metadata.model_copy(update=space)
+        known = ("space", "space_id", "run")
+        metadata = metadata.model_copy(update={key: value for key in known if (value := getattr(exported, key))})
+    with best_effort("the run that the network came from"):
+        if run := source_run(weights):
+            update = {"run": run, "space": run.space, "space_id": run.space_id}
+            metadata = metadata.model_copy(update=update)
     return metadata
 
 
@@ -188,6 +195,7 @@ def searched_metadata(
     measured_ms: float,
     inherited: float,
     identity: Identity,
+    run: SourceRun | None,
 ) -> NetworkMetadata:
     """What a run knows of a network that it chose and trained.
 
@@ -212,5 +220,11 @@ def searched_metadata(
     )
     known = NetworkMetadata.from_training(trained, accuracy)
     return known.model_copy(
-        update={"latency": latency, "space": space.name, "space_id": space.id, "identity": identity}
+        update={
+            "latency": latency,
+            "space": space.name,
+            "space_id": space.id,
+            "identity": identity,
+            "run": run,
+        }
     )

@@ -9,13 +9,12 @@ from ghostnet.arch import Arch, ArchError
 from ghostnet.cost import cost
 from search.errors import UserError
 from search.export import formats as known
+from search.export.agreement import drift
 from search.export.export import checked_macs
 from search.export.formats import check_formats
 from search.export.manifest import ARCH, MANIFEST, ExportedFile, Manifest, read_manifest
 from search.export.proof import Agreement, Proof
 from search.files import read_bytes, write_bytes
-
-AGREEMENT = 0.05  # how far a quantised network's answers may be from what its manifest says, as a share of images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +81,6 @@ def _verify_file(folder: Path, name: str, recorded: ExportedFile, proof: Proof, 
         raise UserError(f"{name} can't be run as {recorded.format}: {reason}") from None
     agreement = proof.try_on(name, outputs, kind.EXACT)
     checked_macs(name, counted, macs)
-    then = recorded.top1_agreement or 0.0
-    if not kind.EXACT and agreement.top1_agreement < then - AGREEMENT:
-        raise UserError(
-            f"{name} keeps the network's answer on {agreement.top1_agreement:.1%} of the images here, but on "
-            f"{then:.1%} where it was exported"
-        )
+    if not kind.EXACT and (drifted := drift(agreement.top1_agreement, recorded.top1_agreement or 0.0)):
+        raise UserError(f"{name} {drifted}")
     return VerifiedFile(sha256=recorded.sha256, **asdict(agreement))

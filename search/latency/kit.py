@@ -3,9 +3,7 @@
 `calibrate.py` in it is `search/latency/timing`, its files joined into one, so that a kit times as this machine does.
 The networks are ONNX files whose weights are made when they are loaded, a few kilobytes each."""
 
-import re
 from dataclasses import asdict, replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from search.latency.calibrate import check_plan
 from search.latency.fallback import FEWEST
 from search.latency.timing.standalone import PLAN
 from search.progress import bar
+from search.single_file import single_file
 from spaces.custom import space_to_dict
 from spaces.space import Space
 
@@ -107,15 +106,7 @@ def _fill(folder: Path, space: Space, planned: MeasurementPlan, batch: int) -> N
 
 def script() -> str:
     """The ruler as one file for Python 3.8."""
-    parts = []
-    for name in PARTS:
-        text = files("search.latency.timing").joinpath(f"{name}.py").read_text(encoding="utf-8")
-        lines = [line for line in text.splitlines() if not re.match(r"from (search\.|__future__)", line)]
-        parts.append("\n".join(lines))
-    head = "# Made by `ghostnas calibrate kit`. Needs Python 3.8, numpy and onnxruntime.\n"
-    head += "from __future__ import annotations\n"
-    tail = 'if __name__ == "__main__":\n    sys.exit(main(Path(__file__).resolve().parent))\n'
-    return "\n\n".join([head, *parts, tail])
+    return single_file("search.latency.timing", PARTS, "ghostnas calibrate kit", "numpy and onnxruntime")
 
 
 def strip_weights(model: onnx.ModelProto) -> onnx.ModelProto:

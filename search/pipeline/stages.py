@@ -47,10 +47,11 @@ from search.run_folder.run import (
     TRIALS,
     initial_weights,
 )
+from search.run_folder.source_run import read_source_run
 from search.terminal import say
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import PARENT, supernet_id
-from search.training.records import read_trained
+from search.training.metadata import supernet_id
+from search.training.records import PARENT, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import ARCH, TRAINED_FILE, WEIGHTS, Job
 from search.training.supernets import make_supernet
@@ -269,6 +270,7 @@ def export(run: Run) -> None:
             measured_ms=times[label],
             inherited=trial.inherited_accuracy,
             identity=identity,
+            run=read_source_run(run.out, label),
         )
         net = load_network(archs[label], folder / WEIGHTS)
         try:

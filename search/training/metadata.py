@@ -11,7 +11,7 @@ from search.files import read_json
 from search.identity import Identity, check_same, digest, file_digest
 from search.recipes.schema import Training
 from search.records import parse_record, read_record
-from search.training.records import SUPERNET_FILE, SUPERNET_SCHEMA, Outcome, SupernetMetadata, TrainedMetadata
+from search.training.records import PARENT, SUPERNET_FILE, SUPERNET_SCHEMA, Outcome, SupernetMetadata, TrainedMetadata
 from spaces.custom import parse_space, space_to_dict
 from spaces.errors import SpaceError
 from spaces.presets import named_space
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Training)
 M = TypeVar("M", SupernetMetadata, TrainedMetadata)
 WEIGHTS = "supernet.safetensors"
-PARENT = "parent"  # the folder of a transplanted supernet's parent in the supernet's
 PARENT_ARCH = f"{PARENT}/arch.json"
 PARENT_WEIGHTS = f"{PARENT}/weights.safetensors"  # what a transplanted supernet has in place of WEIGHTS
 WITHOUT_EFFECT = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without

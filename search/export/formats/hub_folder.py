@@ -19,6 +19,7 @@ from search.export.timm_config import timm_config
 from search.figures.architectures import arch_figure
 from search.figures.style import svg
 from search.files import read_json, write_bytes, write_json, write_text
+from search.run_folder.source_run import SourceRun, last_part
 from search.terminal import markdown
 
 _NAMES = ("model.safetensors", "config.json", "arch.json", "architecture.svg", "README.md")
@@ -75,12 +76,14 @@ def model_card(net: GhostNet, manifest: Manifest) -> str:
         ("architecture", f"`{net.arch.id}`"),
         ("multiply-adds", f"{manifest.macs:,} at {net.arch.resolution} x {net.arch.resolution}"),
         ("parameters", f"{manifest.params:,}"),
-        ("data", markdown(_data(manifest.data))),
+        ("data", markdown(last_part(manifest.data)) if manifest.data else "not known"),
         ("top-1 accuracy", f"{accuracy:.2%} on the test split" if accuracy is not None else "not measured"),
         ("latency", _latency(manifest)),
         ("training", _training(manifest)),
-        ("search space", markdown(manifest.space_id) if manifest.space_id else "none: not found by a search"),
+        ("search space", _space(manifest)),
+        *(_run_rows(manifest.run) if manifest.run else []),
     ]
+    role = ROLES[manifest.run.role] if manifest.run else ""
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     return f"""---
 license: apache-2.0
@@ -91,8 +94,7 @@ tags: [image-classification, timm, ghostnet, ghostnas]
 
 # GhostNet {net.arch.id}
 
-A GhostNet ([Han et al., CVPR 2020](https://arxiv.org/abs/1911.11907)) whose ratios s, cheap kernels d,
-squeeze-and-excitations and widths GhostNAS chose.
+A GhostNet ([Han et al., CVPR 2020](https://arxiv.org/abs/1911.11907)){role}. Exported by GhostNAS.
 
 | | |
 |---|---|
@@ -110,10 +112,30 @@ backbone = timm.create_model("hf-hub:<this repository>", pretrained=True, featur
 """
 
 
-def _data(name: str | None) -> str:
-    """A data set's name; of a path only its last part."""
-    kind, _, path = (name or "not known").partition(":")
-    return f"{kind}: {Path(path).name}" if path else kind
+ROLES = {
+    "chosen": ", whose ratios s, cheap kernels d, squeeze-and-excitations and widths a search chose",
+    "parent": ", the parent whose weights the networks of a search were fitted to",
+    "random": ", drawn at random as a baseline of a search",
+    "family": " of one width throughout, a baseline of a search",
+}
+
+
+def _run_rows(run: SourceRun) -> list[tuple[str, str]]:
+    """The run that the network came from."""
+    rows = [("run", f"recipe `{run.recipe}`, seed {run.seed}, network `{run.network}`")]
+    if run.role == "chosen":
+        budgets = [f"{key.replace('_', ' ')} {value}" for key, value in run.budgets.items()]
+        rows.append(("search", markdown(f"{run.evaluated:,} networks evaluated; {', '.join(budgets)}")))
+    if run.parent:
+        reached = "" if run.parent_accuracy is None else f", {run.parent_accuracy:.2%} on the test split"
+        rows.append(("parent", markdown(f"{run.parent}{reached}")))
+    return rows
+
+
+def _space(manifest: Manifest) -> str:
+    if not manifest.space_id:
+        return "not known"
+    return markdown(" ".join(filter(None, (manifest.space, manifest.space_id))))
 
 
 def _latency(manifest: Manifest) -> str:

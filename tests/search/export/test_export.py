@@ -18,17 +18,21 @@ import pytest
 import torch
 
 from ghostnet import Arch, Backbone, GhostNet, cost, weights
+from search.api.exporting import export_network
 from search.errors import UserError
 from search.export import formats as known
+from search.export.agreement import TOLERANCE, YARDSTICK
 from search.export.export import HeldOut, export
 from search.export.formats import FORMATS, onnx_file, onnx_int8
 from search.export.manifest import Accuracy, NetworkMetadata, read_manifest
-from search.export.proof import TOLERANCE, YARDSTICK, Proof
+from search.export.proof import Proof
 from search.export.verify import verify
 from search.records import record_json
+from search.run_folder.source_run import read_source_run
 from search.training.evaluate import estimate_norms
 from tests.helpers import randomise, small_arch
 from tests.search.command_line import ghostnas
+from tests.search.runs import SPACE, made_up_run
 from tests.search.test_folders import held
 
 HERE = [name for name, entry in FORMATS.items() if find_spec(entry.package)]
@@ -436,7 +440,41 @@ def test_the_model_card_is_one_and_says_what_is_known(exported):
     assert model_card.data.license == "apache-2.0" and model_card.data.library_name == "timm"
     for message in (net.arch.id, f"{manifest.macs:,}", f"{manifest.params:,}", "50.00% on the test split"):
         assert message in model_card.text
+    assert "search space | not known" in model_card.text and "| run |" not in model_card.text
     assert "latency | 1.500 ms `model.onnx`" in model_card.text and (folder / "hub/architecture.svg").exists()
+
+
+def test_the_model_card_knows_the_run_that_the_network_came_from(tmp_path):
+    """By where the weights lie, or by the manifest of a run's export that was taken elsewhere."""
+    folder = made_up_run(tmp_path / "run")
+    recorded = json.loads((folder / "run.json").read_text())
+    recorded["recipe"] |= {"data": "imagefolder:/home/me/birds", "seed": 3}
+    recorded["recipe"]["supernet"]["parent"] = "/home/me/old.pth"
+    (folder / "run.json").write_text(json.dumps(recorded))
+    shutil.copytree(folder / "networks/ghostnet-0.5x", folder / "supernet/parent")
+    said = {}
+    for name in ("networks/A", "networks/ghostnet-0.25x", "supernet/parent"):
+        trained = GhostNet(Arch.load(folder / name / "arch.json"), 10, 1)
+        weights.save_weights(randomise(trained), folder / name / "weights.safetensors")
+        done = tmp_path / f"out/{name}"
+        manifest = export_network(folder / name, done, ["safetensors", "hub"], timed=False)
+        assert manifest.run == read_source_run(folder, Path(name).name)
+        said[name] = (done / "hub/README.md").read_text()
+        assert "/home" not in manifest.run.model_dump_json() + said[name]
+    for text in said.values():
+        assert "recipe `digits`, seed 3, network `" in text and "| parent | old.pth, 90.00% on the test split" in text
+        assert f"digits {SPACE.id}" in text and "| top-1 accuracy | 90.00% on the test split" in text
+    assert "a search chose" in said["networks/A"] and "60 networks evaluated" in said["networks/A"]
+    assert "flops budget 400k" in said["networks/A"] and "latency budget 0.15ms" in said["networks/A"]
+    assert "a search chose" not in said["networks/ghostnet-0.25x"] + said["supernet/parent"]
+    assert "of one width throughout" in said["networks/ghostnet-0.25x"]
+    assert "the parent whose weights" in said["supernet/parent"]
+    moved = shutil.copytree(tmp_path / "out/networks/A", tmp_path / "moved")
+    again = export_network(moved, tmp_path / "again", ["hub"], weights=moved / "weights.safetensors", timed=False)
+    assert again.run == read_source_run(folder, "A")
+    shutil.rmtree(folder / "search")
+    alone = export_network(folder / "networks/A", tmp_path / "alone", ["hub"], timed=False)
+    assert alone.run is None
 
 
 def test_timm_builds_the_exported_network_from_its_hub_folder(exported):

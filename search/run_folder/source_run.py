@@ -1,0 +1,98 @@
+"""The run that a network came from, for what is said of the network elsewhere. Read without torch."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from search.records import Count, Name, Record, read_record
+from search.run_folder.result import read_result
+from search.run_folder.run import EXPORTS, NETWORKS, RESULT, RUN, SUPERNET, recorded_recipe
+from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, read_trained
+from spaces.custom import parse_space
+
+BUDGETS = ("flops_budget", "latency_budget", "params_budget", "memory_budget")
+Text = Annotated[str, Field(max_length=1000)]
+
+
+class SourceRun(Record):
+    """A network's run, without any path of the machine that it ran on.
+
+    Args:
+        recipe: its name.
+        data: the data set's name; of a path only its last part.
+        network: the name of the network's folder.
+        role: chosen by the search, the parent that others were fitted to, a random one, or the family's at some width.
+        budgets: that the search had to keep, by the recipe's keys.
+        evaluated: networks that the search evaluated.
+        parent: of a transplanted supernet: where it came from, or that the run trained it.
+        parent_accuracy: on the test split, where the run trained it.
+    """
+
+    recipe: Name
+    data: Text
+    seed: Count
+    network: Name
+    role: Literal["chosen", "parent", "random", "family"]
+    budgets: dict[Text, Text] = Field(default_factory=dict)
+    evaluated: Count
+    parent: Text | None = None
+    parent_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    space: Text
+    space_id: Text
+
+
+def source_run(weights: Path) -> SourceRun | None:
+    """The run in whose folder a network's weights lie; None where they lie elsewhere, or its search is not finished.
+
+    Raises:
+        UserError: a file of the run breaks a rule.
+    """
+    for folder in weights.absolute().parents:
+        if (folder / RUN).exists():
+            place = weights.absolute().relative_to(folder).parts
+            if place[:2] == (SUPERNET, PARENT):
+                return read_source_run(folder, PARENT)
+            return read_source_run(folder, place[1]) if place[0] in (NETWORKS, EXPORTS) and len(place) > 2 else None
+    return None
+
+
+def read_source_run(folder: Path, network: str) -> SourceRun | None:
+    """What a run says of one of its networks; None before its search is finished.
+
+    Raises:
+        UserError: a file of the run breaks a rule.
+    """
+    if not (folder / RESULT).exists():
+        return None
+    recipe, result = recorded_recipe(folder), read_result(folder / RESULT)
+    supernet = read_record(folder / SUPERNET / "supernet.json", SupernetMetadata)
+    roles = dict.fromkeys(result.chosen, "chosen") | dict.fromkeys(result.random, "random") | {PARENT: "parent"}
+    trained = folder / SUPERNET / PARENT / TRAINED_FILE
+    return SourceRun(
+        recipe=recipe.name,
+        data=last_part(recipe.data),
+        seed=recipe.seed,
+        network=network,
+        role=roles.get(network, "family"),  # type: ignore[arg-type]  # one of them, as pydantic checks
+        budgets={key: value for key in BUDGETS if (value := getattr(recipe.search, key))},
+        evaluated=result.evaluated,
+        parent=_parent(recipe.supernet),
+        parent_accuracy=read_trained(trained).test_accuracy if trained.exists() else None,
+        space=parse_space(supernet.space).name,
+        space_id=supernet.space_id,
+    )
+
+
+def last_part(name: str) -> str:
+    """A name of data or of weights, of a path its last part: `imagefolder:/home/me/birds` as `imagefolder: birds`."""
+    kind, colon, path = name.partition(":")
+    return f"{kind}: {Path(path).name}" if colon else Path(name).name
+
+
+def _parent(supernet: object) -> str | None:
+    """Of a transplanted supernet."""
+    if getattr(supernet, "kind", None) != "transplant":
+        return None
+    given = getattr(supernet, "parent", None)
+    return last_part(given) if given else "trained by the run"
