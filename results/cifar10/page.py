@@ -65,6 +65,7 @@ def page(study: dict[str, Any]) -> str:
     again = f["one_seed_against_another_tau"]
     before, gap = read_json(BEFORE), study["judged"]["trained_less_inherited"]
     return PAGE.format(
+        answer=answer(a),
         networks="\n".join(rows),
         found="\n".join(comparisons),
         others="\n".join(others),
@@ -119,6 +120,23 @@ def page(study: dict[str, Any]) -> str:
         law=without_supernet(study["without_supernet"]),
         notes="".join(f"\n- {note}" for note in study["notes"]),
     )
+
+
+def answer(figures: dict[str, Any]) -> str:
+    """The page in three sentences."""
+    saved = [f["latency_saved_at_equal_accuracy"] for f in figures["found"]]
+    gained = [f["points_at_equal_latency"] for f in figures["found"]]
+    met = [f["network"] for f, each in zip(figures["found"], saved, strict=True) if each and each["value"] >= 0.25]
+    shares = [100 * each["value"] for each in saved if each and each["value"] >= 0.25]
+    points = [each["value"] for each in gained if each]
+    text = (
+        f"In part: {len(met)} of {len(figures['found'])} found networks ({', '.join(met)}) need {min(shares):.0f} to "
+        f"{max(shares):.0f} % less latency than GhostNet scaled in width at equal accuracy, one or more under every "
+        f"budget. The others are {-max(points):.1f} to {-min(points):.1f} points less accurate than the family at "
+        "equal latency: above GhostNet 1.0x nothing better was found. All of this is of an elastic supernet; what "
+        "networks fitted to one trained GhostNet do on this space stands in [`../weights/`](../weights/README.md)."
+    )
+    return textwrap.fill(text, 120)
 
 
 def alone(first: list[dict[str, Any]]) -> str:

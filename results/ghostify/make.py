@@ -140,12 +140,25 @@ def page(report: dict) -> str:
         errors = f"{r['layer_error']:.2f} | {r['logit_error']:.2f}"
         after = f"{r['accuracy_before']:.1%} | {r['accuracy_after_one_epoch']:.1%}"
         rows.append(f"| {r['ratio']} | {r['weights']} | {cost} | {errors} | {after} |")
+    at_once = {(r["ratio"], r["weights"]): r["accuracy_before"] for r in report["rows"]}
+    after = {(r["ratio"], r["weights"]): r["accuracy_after_one_epoch"] for r in report["rows"]}
     return PAGE.format(
-        **report, kilo=report["params"] / 1e3, mega=report["macs"] / 1e6, seen=SEEN, table="\n".join(rows)
+        **report,
+        at_once={way: at_once[2, way] for way in ("fresh", "filters", "outputs")},
+        after={way: after[2, way] for way in ("fresh", "outputs")},
+        kilo=report["params"] / 1e3,
+        mega=report["macs"] / 1e6,
+        seen=SEEN,
+        table="\n".join(rows),
     )
 
 
 PAGE = """# Ghost modules in place of trained convolutions
+
+A trained {network} whose features are half made by cheap operations (s = 2) has {at_once[outputs]:.1%} of {images}
+images right at once, where it had {accuracy:.1%}, if its Ghost modules are fitted to what the convolutions put out.
+Fitted to the convolutions' filters alone it has {at_once[filters]:.1%}, with fresh modules {at_once[fresh]:.1%}. After
+one epoch of training the fitted ones have {after[outputs]:.1%} and the fresh one {after[fresh]:.1%}.
 
 `ghostify(model, init=...)` on a trained network: all convolutions but the first become Ghost modules with d = 3.
 *filters* fits them to the convolutions' filters alone, *outputs* to what the convolutions put out for {seen}

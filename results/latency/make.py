@@ -14,8 +14,11 @@ beforehand, on a machine that may be busy, so that the time box is spent on timi
 """
 
 import argparse
+import textwrap
 import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from search.files import JsonLines, read_json, write_json, write_text
 from search.latency.bench import Bench, measurement_plan
@@ -99,10 +102,9 @@ def held_out_share(path: Path) -> tuple[float, float, float]:
 def page(arguments: argparse.Namespace) -> None:
     """All runtimes side by side."""
     rows = []
-    for file in sorted(arguments.out.glob("*-b*.json")):
-        if file.name.endswith(".lat.json"):
-            continue
-        f = read_json(file)
+    paths = [path for path in sorted(arguments.out.glob("*-b*.json")) if not path.name.endswith(".lat.json")]
+    files = {path: read_json(path) for path in paths}
+    for file, f in files.items():
         rows.append(
             f"| [{f['space']}, {f['runtime']}]({file.stem}.lat.json), {f['device']} "
             f"| {f['minutes'] * (1 - f['of_which_for_the_judges']):.1f} min, {f['disturbed_percent']} % "
@@ -114,7 +116,28 @@ def page(arguments: argparse.Namespace) -> None:
         )
         for simple, a in f["simpler"].items():
             rows.append(f"| &nbsp;&nbsp;{simple} | | | {a['mape']:.2%} | | | | {a['kendall_tau']:.3f} | | |")
-    write_text(arguments.out / "README.md", PAGE.format(rows="\n".join(rows), fit=FIT_NETWORKS))
+    text = PAGE.format(rows="\n".join(rows), fit=FIT_NETWORKS, answer=answer(files.values()))
+    write_text(arguments.out / "README.md", text)
+
+
+def answer(tables: Collection[Any]) -> str:
+    """The page in three sentences."""
+
+    def between(values: Iterable[float], form: str) -> str:
+        ordered = sorted(values)
+        return f"{ordered[0]:{form}} to {ordered[-1]:{form}}"
+
+    simple = [table["simpler"]["macs alone, affine"] for table in tables]
+    minutes = between((t["minutes"] * (1 - t["of_which_for_the_judges"]) for t in tables), ".1f")
+    text = (
+        f"Tables made in {minutes} minutes predict networks that they never saw to "
+        f"{between((t['mape_percent'] for t in tables), '.1f')} % on average, and rank them with a Kendall tau of "
+        f"{between((t['kendall_tau'] for t in tables), '.2f')}. Two measurements of the same networks differ by "
+        f"{between((t['ruler_mape_percent'] for t in tables), '.1f')} %, so a table is about as good as a measurement. "
+        f"Multiply-adds, which are often taken instead, miss by {between((100 * s['mape'] for s in simple), '.0f')} %, "
+        f"with a tau of {between((s['kendall_tau'] for s in simple), '.2f')}."
+    )
+    return textwrap.fill(text, 120)
 
 
 def percent(ends: list[float]) -> str:
@@ -122,6 +145,8 @@ def percent(ends: list[float]) -> str:
 
 
 PAGE = """# How good is a latency table?
+
+{answer}
 
 Spaces at their own resolution (`imagenet`: 224 x 224), on two shared cores; {fit} networks and the units of all others
 in the minutes shown, by `ghostnas calibrate`'s own code. In the same rounds, and on top of those minutes, the judges:

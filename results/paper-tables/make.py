@@ -89,8 +89,13 @@ VGG_BY_S = ((3, "5.2M", "107M", True), (4, "4.0M", "80M", False), (5, "3.3M", "6
 
 def page(study: list[Row]) -> str:
     """The tables as Markdown."""
+    agreeing = sum(_agrees(row) for row in study)
     lines = [
         "# The paper's cost columns, printed beside computed",
+        "",
+        f"{agreeing} of {len(study)} printed pairs of weights and FLOPs come out as printed.",
+        "The others are named in their row, with what is known of the reason.",
+        "So what this code counts is what the paper counts.",
         "",
         "FLOPs are multiply-adds. A value agrees if it rounds, or is cut off, to what is printed: the paper does both.",
         "Networks are built, ghostified and counted by torch's own flop counter; GhostNet by the closed form.",
@@ -104,6 +109,10 @@ def page(study: list[Row]) -> str:
             printed, computed = f"{row.printed_params} / {row.printed_macs}", f"{row.params:,} / {row.macs:,}"
             lines.append(f"| {row.network} | {printed} | {computed} | {text} |")
     return "\n".join([*lines, "", "Made by `python results/paper-tables/make.py`.", ""])
+
+
+def _agrees(row: Row) -> bool:
+    return agrees(row.printed_params, row.params) and agrees(row.printed_macs, row.macs)
 
 
 def main() -> None:

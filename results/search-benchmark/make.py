@@ -10,6 +10,7 @@ import argparse
 import csv
 import gzip
 import tempfile
+import textwrap
 import time
 import tomllib
 from collections import defaultdict
@@ -151,9 +152,28 @@ def report() -> None:
     write_json(HERE / "benchmark.json", report)
     tables = "\n\n".join(_table(name, each) for name, each in report.items())
     readme = (HERE / "README.md").read_text()
-    head, _, rest = readme.partition("<!-- table -->\n")
-    tail = rest.partition("<!-- end -->\n")[2]
-    write_text(HERE / "README.md", f"{head}<!-- table -->\n{tables}\n<!-- end -->\n{tail}")
+    for mark, text in (("answer", answer(report)), ("table", tables)):
+        head, _, rest = readme.partition(f"<!-- {mark} -->\n")
+        readme = f"{head}<!-- {mark} -->\n{text}\n<!-- end -->\n{rest.partition('<!-- end -->' + chr(10))[2]}"
+    write_text(HERE / "README.md", readme)
+
+
+def answer(report: dict[str, Any]) -> str:
+    """The page in three sentences."""
+    spaces = report.values()
+    guided, chance, gp = ([space["samplers"][name] for space in spaces] for name in ("guided", "random", "gp"))
+    needed = [" and ".join(f"{s['nadir']['median_evaluations_to_99']:g}" for s in each) for each in (guided, gp)]
+    reached, seeds = (sum(s["nadir"][key] for s in guided) for key in ("reached_99", "seeds"))
+    times = [g["cpu_ms_per_trial"] / s["cpu_ms_per_trial"] for g, s in zip(gp, guided, strict=True)]
+    by_chance = sum(s["nadir"]["reached_99"] for s in chance)
+    text = (
+        f"The default sampler, `guided`, reaches 99 % of the true front's hypervolume with {reached} of {seeds} seeds, "
+        f"after {needed[0]} evaluations in the median of the two spaces, of {next(iter(spaces))['networks']:,} "
+        f"networks each. Random search reaches it with {by_chance} seeds. Optuna's Gaussian "
+        f"process needs fewer evaluations ({needed[1]}), and for each {min(times):.0f} to {max(times):.0f} times the "
+        "time."
+    )
+    return textwrap.fill(text, 120)
 
 
 def _figures(runs: list[dict[str, Any]], chance: list[dict[str, Any]], which: str) -> dict[str, Any]:
