@@ -179,8 +179,8 @@ def rank_warnings(tables: Sequence[Path]) -> list[str]:
     """A warning for each latency table that ranks networks poorly."""
     taus = {table: LatencyTable.load(table).validation.kendall_tau for table in tables}
     return [
-        f"{table.name} ranks networks that it never saw to a Kendall tau of {tau:.2f}, below {LEAST_TAU}: its front "
-        "may be another's; a longer calibration on a quieter machine ranks better"
+        f"{table.name} ranks networks that it never saw to a Kendall tau of {tau:.2f}, below {LEAST_TAU}: other "
+        "networks than these may be the best; a longer calibration on a quieter machine ranks better"
         for table, tau in taus.items()
         if tau < LEAST_TAU
     ]

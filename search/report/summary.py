@@ -350,12 +350,11 @@ def _notes(
         notes.append(f"{len(networks)} of {expected} networks are fully trained.")
     if table and table.validation.mape > ROUGH:
         notes.append(
-            f"A rough latency table: its mean error on networks that it never saw is {table.validation.mape:.1%}."
+            "Predicted latencies are rough: on networks that the table was not fitted to, their mean error is "
+            f"{table.validation.mape:.1%}."
         )
     if table and table.protocol.disturbed > 0.1:
-        notes.append(
-            f"Noisy machine: {table.protocol.disturbed:.0%} of the latency visits were disturbed by other work."
-        )
+        notes.append(f"Noisy machine: other work disturbed {table.protocol.disturbed:.0%} of the latency measurements.")
     return notes
 
 
