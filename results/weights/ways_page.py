@@ -91,6 +91,10 @@ def _goals(content: Ways) -> list[str]:
             met = _met(volume >= GOAL_HYPERVOLUME and minutes <= 13)
             goal = f"Hypervolume {GOAL_HYPERVOLUME} at 13 core-minutes"
             lines.append(f"- {goal}, seed {seed}: {volume:.3f} at {minutes:.1f}, {met}.")
+            ceiling = scaled_hypervolume([(min(ms for ms, _ in known), content.parent.accuracy)])
+            lines.append(
+                f"  One network as fast as the fastest and as accurate as the parent would have {ceiling:.3f}."
+            )
         if margins := _margins(content, seed):
             beaten = [m is not None and m > 0 for m in margins]
             goal = "Every pruned network beaten at equal latency"
