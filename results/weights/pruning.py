@@ -28,10 +28,11 @@ class Pruner:
 
     Args:
         config: how the parent was trained; by images like those its norms are estimated again after pruning.
+        multiple: the numbers of channels that are left are multiples of it.
     """
 
-    def __init__(self, parent: GhostNet, data: Data, config: Training) -> None:
-        self.parent, self.data, self.config = parent.eval(), data, config
+    def __init__(self, parent: GhostNet, data: Data, config: Training, multiple: int) -> None:
+        self.parent, self.data, self.config, self.multiple = parent.eval(), data, config, multiple
         side = parent.arch.resolution
         self.shape = (data.in_chs, side, side)
 
@@ -62,6 +63,7 @@ class Pruner:
             global_pruning=over_all,
             pruning_ratio=MOST,
             max_pruning_ratio=MOST,
+            round_to=self.multiple,
             iterative_steps=STEPS,
             ignored_layers=[net.classifier],
         )

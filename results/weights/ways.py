@@ -56,6 +56,7 @@ RESULT, PAGE = "ways.json", "ways.md"
 CPU = torch.device("cpu")
 BUDGET = "1.2M"  # multiply-adds
 CHOSEN = 4
+ALIGNED = 4  # channels
 PRUNED = "pruned to "  # and the width whose multiply-adds it has
 EPOCHS, LONG_EPOCHS, GROWN_EPOCHS = 10, 40, 25
 TRANSPLANTS, INHERITED, TRAINED = 150, 600, 36  # trials: as many as fit about the same CPU time
@@ -229,13 +230,13 @@ def fresh_long(study: Study) -> Way:
     return fresh(study, LONG_EPOCHS)
 
 
-def pruned(study: Study) -> Way:
+def pruned(study: Study, multiple: int = 1) -> Way:
     """4. Torch-Pruning takes the parent to the multiply-adds of GhostNet's widths; tuned as transplants are."""
     from pruning import Pruner
 
     from ghostnet.parent import load_parent
 
-    pruner = Pruner(load_parent(study.parent), study.data, FRESH)
+    pruner = Pruner(load_parent(study.parent), study.data, FRESH, multiple)
     sizes = {name: cost(arch, study.data.num_classes, study.data.in_chs).macs for name, arch in study.family.items()}
     largest_first = sorted(sizes, key=lambda name: -sizes[name])
     with study.clock.step("prune"):
@@ -272,6 +273,11 @@ def pruned(study: Study) -> Way:
         networks=networks,
         notes="channels compete " + ("over all layers" if over_all else "in each layer"),
     )
+
+
+def pruned_aligned(study: Study) -> Way:
+    """4, with numbers of channels that runtimes like."""
+    return pruned(study, ALIGNED)
 
 
 def elastic(study: Study) -> Way:
@@ -362,12 +368,13 @@ WAYS: dict[str, Callable[[Study], Way]] = {
     "family": family,
     "fresh": fresh,
     "pruned": pruned,
+    "pruned-aligned": pruned_aligned,
     "grown": grown,
     "elastic": elastic,
     "tpe": tpe,
     "fresh-long": fresh_long,
 }
-PARTS = [*list(WAYS)[:4], "measure", "pairs", "grown", "supernets", *list(WAYS)[5:]]
+PARTS = [*list(WAYS)[:5], "measure", "pairs", "grown", "supernets", *list(WAYS)[6:]]
 
 
 def shape(study: Study, net: GhostNet) -> tuple[int, int, int]:
@@ -389,15 +396,15 @@ def measured(study: Study, content: Ways, folder: Path) -> Ways:
     mine = {way: rows[seed] for way, rows in content.ways.items() if seed in rows}
     for way, row in mine.items():
         for network in row.networks:
-            if network.arch and network.code:
-                nets[network.arch] = GhostNet(study.space.decode(np.array(network.code)), classes, channels).eval()
+            if network.code:
+                net = GhostNet(study.space.decode(np.array(network.code)), classes, channels).eval()
             else:
-                name = network.name.removeprefix(PRUNED)
-                nets[network.name] = pickle.loads((folder / way / name / "net.pickle").read_bytes())
+                net = pickle.loads((folder / way / network.name.removeprefix(PRUNED) / "net.pickle").read_bytes())
+            nets[network.arch or f"{way} {network.name}"] = net
     times = measure(run, {name: (net, shape(study, net)) for name, net in nets.items()}, seed=study.seed)
     for way, row in mine.items():
-        networks = [n.model_copy(update={"measured_ms": times[n.arch or n.name]}) for n in row.networks]
-        content.ways[way][seed] = row.model_copy(update={"networks": networks})
+        timed = [n.model_copy(update={"measured_ms": times[n.arch or f"{way} {n.name}"]}) for n in row.networks]
+        content.ways[way][seed] = row.model_copy(update={"networks": timed})
     content.scales[seed] = family_scale({width: times[study.space.uniform(width).id] for width in FAMILY_MS})
     return content
 
