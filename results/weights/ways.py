@@ -426,7 +426,7 @@ def opened(arguments: argparse.Namespace, space: Space) -> tuple[Ways, Data]:
     codes = np.stack([space.encode(space.uniform(width)) for width in FAMILY_MS])
     ms = Predictor(table, space)(codes).latency_ms
     about = Table(
-        setting=describe(table)["runtime"],
+        setting=describe(table).runtime,
         error=table.validation.mape,
         kendall_tau=table.validation.kendall_tau,
         scale=family_scale(dict(zip(FAMILY_MS, map(float, ms), strict=True))),
