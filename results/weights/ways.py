@@ -181,7 +181,7 @@ class Study:
                 init=self.supernet if transplant else None,
                 teacher=self.teacher if taught else None,
             )
-        return self.network(name, arch, start, metadata["test_accuracy"])
+        return self.network(name, arch, start, metadata.test_accuracy)
 
     def network(self, name: str, arch: Arch, start: float | None, tested: float) -> Network:
         code, costs = self.space.encode(arch), cost(arch, self.data.num_classes, self.data.in_chs)
