@@ -17,6 +17,7 @@ from search.latency.timing.interference import InterferenceFilter
 from search.latency.timing.measurement import take_measurement
 from search.latency.timing.scores import pseudo_median, quiet_minima
 
+FEWEST = 8  # networks to fit on, and to hold out, that are measured whatever the deadline: a table needs them
 ATTEMPTS = 6  # at a quiet measurement in one round, before a noisy one is taken
 NETWORK_MEASUREMENTS = 3  # to a whole network in each round, since a few of those must correct and judge all the rest
 PILOT = 48  # units that tell how long one takes, and what others take that are never timed
@@ -36,8 +37,8 @@ class Rounds:
         reference: session and input shape of the reference network.
         rows: what the log holds from before.
         append: puts rows on the disk.
-        deadline: `time.monotonic()` after which no measurement begins, but for the networks' first ones and a pilot of
-            units; None makes every planned round and no other.
+        deadline: `time.monotonic()` after which no measurement begins, but for one of each of the fewest networks and
+            units that a table needs; None makes every planned round and no other.
         tell: is called with the numbers of measurements made and planned.
     """
 
@@ -65,8 +66,15 @@ class Rounds:
         """Makes all rounds that fit."""
         try:
             pilot = pilot_units(self.units)
-            self._turn(0, self.networks, must=True)
-            self._turn(0, pilot, must=True)
+            if self.deadline is not None:
+                few = fewest_networks(self.networks, self.plan["fit_networks"])
+                self._turn(0, few, must=True, visits=1, until=self._half_way())
+                self._turn(0, pilot, must=True, until=self._half_way())
+                # A network takes long to compile: with little time all of them would leave none for the units.
+                self._turn(0, self.networks, until=self._half_way())
+            else:
+                self._turn(0, self.networks)
+                self._turn(0, pilot)
             if self.rounds_plan is None:
                 self.rounds_plan = self._plan_rounds(len(pilot))
                 self.append([{"settled": self.rounds_plan}])
@@ -87,7 +95,8 @@ class Rounds:
         if self.deadline is None:
             return {"units": count, "rounds": rounds}
         unit = np.mean([row["seconds"] for name in self.units for row in self.measurements.get(name, [])] or [0.0])
-        networks = sum(row["seconds"] for name in self.networks for row in self.measurements[name])
+        measured = [sum(row["seconds"] for row in rows) for name in self.networks if (rows := self.measurements[name])]
+        networks = len(self.networks) * np.mean(measured)
         left = MARGIN * (self.deadline - time.monotonic())
         for fewer in range(rounds, 1, -1):
             if (fewer - 1) * networks + fewer * count * unit <= left:
@@ -95,24 +104,33 @@ class Rounds:
         fit = int(left / max(unit, 1e-9))
         return {"units": min(max(fit, pilot), count), "rounds": 1}
 
-    def _turn(self, turn: int, names, must: bool = False) -> None:
-        """The measurements of one round, in a new order each time, so that a slow minute touches all alike."""
+    def _half_way(self):
+        return (time.monotonic() + self.deadline) / 2
+
+    def _turn(self, turn: int, names, must: bool = False, visits: int = NETWORK_MEASUREMENTS, until=None) -> None:
+        """The measurements of one round, in a new order each time, so that a slow minute touches all alike.
+
+        Args:
+            must: whatever the deadline.
+            visits: to each network.
+            until: an earlier deadline; of what must be, for another try at what was noisy.
+        """
         whole = set(self.networks)
         planned = [
             (name, turn * per + k)
             for name in names
             for per in (NETWORK_MEASUREMENTS if name in whole else 1,)
-            for k in range(per)
+            for k in range(min(per, visits))
         ]
         planned = [each for each in planned if each not in self.done]
         order = np.random.default_rng([self.plan["seed"], 1, turn]).permutation(len(planned))
         queue = deque((planned[k][0], planned[k][1], ATTEMPTS) for k in order)
         unsaved, saved = [{"turn": turn, **machine_state()}], time.monotonic()
-        while queue and (must or not self._late()):
+        while queue and (must or not self._late(until)):
             name, number, attempts = queue.popleft()
             started = time.monotonic()
             row = take_measurement(self.filter, self.open_session(name), self.shapes[name])
-            if attempts > 1 and not self.filter.is_quiet(row["reference_ms"]) and not self._late():
+            if attempts > 1 and not self.filter.is_quiet(row["reference_ms"]) and not self._late(until):
                 queue.append((name, number, attempts - 1))  # once more, when the rest has been seen
                 continue
             at = time.monotonic()
@@ -142,13 +160,23 @@ class Rounds:
         fitting = done + int(max(self.deadline - now, 0) * done / (now - self.start))
         return max(done, min((rounds_plan["rounds"] + EXTRA_ROUNDS) * a_round, fitting))
 
-    def _late(self) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
+    def _late(self, until=None) -> bool:
+        ends = [each for each in (self.deadline, until) if each is not None]
+        return bool(ends) and time.monotonic() > min(ends)
 
     def _unsure(self, name: str) -> bool:
         timings = [(row["min_ms"], row["reference_ms"]) for row in self.measurements[name]]
         low, high = interval(quiet_minima(timings, self.filter.quiet_ms))
         return not high - low <= SURE * (high + low)
+
+
+def fewest_networks(networks: list, fit: int) -> list:
+    """The networks measured in any case, evenly from those to fit on and from those held out; all where few."""
+    chosen = []
+    for part in (networks[:fit], networks[fit:]):
+        count = min(FEWEST, len(part))
+        chosen += [part[k * len(part) // count] for k in range(count)]
+    return chosen
 
 
 def pilot_units(units: list) -> list:

@@ -16,12 +16,13 @@ from search.latency import fallback
 from search.latency.bench import Bench, all_units, measurement_plan
 from search.latency.calibrate import _RunningEstimate, calibrate, measurements_log
 from search.latency.drift import without_drift
+from search.latency.fallback import terms
 from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import SCHEMA_FILE, Entry, LatencyTable, json_schema
 from search.latency.timing import interference as gates
 from search.latency.timing import measurement, rounds
-from search.latency.timing.rounds import FIRST, NETWORK_MEASUREMENTS
+from search.latency.timing.rounds import FEWEST, FIRST
 from search.latency.timing.scores import score
 from spaces import named_space
 from spaces.population import sample
@@ -177,10 +178,12 @@ def test_a_calibration_that_cannot_begin_leaves_no_log(law, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-def test_a_deadline_still_visits_every_network_and_a_pilot_of_units(law, tmp_path):
+def test_a_deadline_still_visits_the_fewest_networks_and_every_kind_of_layer(law, tmp_path):
     table = calibrate(SPACE, tmp_path / "t.lat.json", **(law | {"rounds": 50}), deadline=0.0)
     assert all(entry.visits == 1 for entry in table.entries.values()) and len(table.entries) >= 40
-    assert table.protocol.visits == len(table.entries) + NETWORK_MEASUREMENTS * 24
+    assert table.protocol.visits == len(table.entries) + 2 * FEWEST
+    kinds = {kind for unit in all_units(SPACE).values() for kind in terms(unit)}
+    assert kinds == {kind for key in table.entries for kind in terms(all_units(SPACE)[key])}
 
 
 def test_the_look_at_the_error_waits_for_units_without_a_like(capsys):

@@ -3,6 +3,7 @@
 import os
 import statistics
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,6 +86,7 @@ PLAN = {
     "seed": 3,
     "rounds": 3,
     "threads": 1,
+    "fit_networks": 4,
     "items": [
         *({"name": f"network {k}", "kind": "network", "shape": [1, 1, 8, 8]} for k in range(6)),
         *({"name": f"unit {k}", "kind": "unit", "shape": [1, 1, 8, 8]} for k in range(100)),
@@ -120,13 +122,65 @@ def test_without_a_deadline_every_item_is_visited_as_planned():
     assert sorted(second) == sorted(third) and second != third  # a new order in every round
 
 
+@pytest.mark.parametrize(("fit", "held"), [(8, 8), (24, 16), (48, 32), (9, 3)])
+def test_the_fewest_networks_are_spread_over_both_parts(fit, held):
+    networks = [f"network {k}" for k in range(fit + held)]
+    few = rounds.fewest_networks(networks, fit)
+    assert len(few) == len(set(few)) == min(fit, rounds.FEWEST) + min(held, rounds.FEWEST)
+    assert sum(name in networks[:fit] for name in few) == min(fit, rounds.FEWEST)
+    places = [networks.index(name) for name in few if name in networks[:fit]]
+    gaps = np.diff(places)
+    assert places[0] == 0 and gaps.max() - gaps.min() <= 1
+
+
+# Of the recipes that ship: the box, networks to fit on and held out, units, and seconds of a network's compilation.
+@pytest.mark.parametrize(
+    ("box", "fit", "held", "units", "compile_s"),
+    [(30, 24, 16, 800, 0.1), (600, 64, 48, 1000, 0.6), (600, 48, 32, 2000, 0.8), (1200, 48, 32, 2000, 1.5)],
+)
+def test_a_calibration_beside_other_work_ends_within_its_time_box(box, fit, held, units, compile_s, monkeypatch):
+    """50 machines of chance by a stand-in clock, 10 of the slower recipes: a neighbour makes everything two to four
+    times slower for spells of many seconds, and most of the visits noisy."""
+    names = [f"network {k}" for k in range(fit + held)], [f"unit {k}" for k in range(units)]
+    items = [{"name": n, "kind": n.split()[0], "shape": [1, 1, 8, 8]} for part in names for n in part]
+    plan = {"seed": 0, "rounds": 3, "threads": 1, "fit_networks": fit, "items": items}
+    for seed in range(50 if units < 1000 else 10):
+        rng, now, compiled, longest = np.random.default_rng(seed), [0.0], set(), [0.0]
+        slow = [1.0, 0.0]  # how much, until when
+
+        def take(seconds, rng=rng, now=now, slow=slow, longest=longest):
+            if now[0] >= slow[1]:
+                slow[:] = [float(rng.choice([1.0, 2.0, 4.0])), now[0] + float(rng.exponential(20))]
+            now[0] += seconds * slow[0]
+            longest[0] = max(longest[0], seconds * slow[0])
+
+        def open_session(name, take=take, compiled=compiled):
+            take((compile_s if name.startswith("network") else compile_s / 20) if name not in compiled else 0.005)
+            compiled.add(name)
+
+        def measured(interference, session, shape, take=take, slow=slow, rng=rng):
+            take(box / 1000)
+            return {"min_ms": 1.0, "reference_ms": 1.0 if slow[0] == 1.0 or rng.random() < 0.2 else 2.0}
+
+        monkeypatch.setattr(rounds, "time", SimpleNamespace(monotonic=lambda now=now: now[0]))
+        monkeypatch.setattr(rounds, "take_measurement", measured)
+        log = []
+        work = Rounds(plan, open_session, REFERENCE, [], log.extend, deadline=box)
+        work.filter.quiet_ms = 1.0
+        work.run()
+        assert now[0] <= box + 2 * longest[0], f"seed {seed}"
+        visited = {name for name, _ in made(log)}
+        assert set(rounds.pilot_units(names[1])) <= visited
+        assert all(len(visited & set(part)) >= rounds.FEWEST for part in (names[0][:fit], names[0][fit:]))
+
+
 def test_a_tight_box_keeps_the_probable_units():
     log = []
     calibration(log, time.monotonic() + 0.3).run()
     settled = next(row["settled"] for row in log if "settled" in row)
     names = {name for name, _ in made(log)}
     assert settled["rounds"] == 1 and rounds.PILOT <= settled["units"] < 100
-    assert {f"network {k}" for k in range(6)} <= names
+    assert {f"network {k}" for k in range(6)} <= names  # so few that all are needed
     chosen = {f"unit {k}" for k in range(settled["units"])} | set(rounds.pilot_units([f"unit {k}" for k in range(100)]))
     assert names - {f"network {k}" for k in range(6)} <= chosen
 
