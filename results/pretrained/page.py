@@ -1,0 +1,232 @@
+"""The study's figures and page, from what `make.py` has trained so far: `study.json`, `front.png`, `README.md`.
+
+python results/pretrained/page.py --work results/pretrained/work
+"""
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ghostnet import Arch
+from search.figures.style import SERIES, WIDTH, canvas, png
+from search.files import JsonLines, glob, read_json, write_bytes, write_json, write_text
+from search.latency.predictor import Predictor
+from search.latency.table import LatencyTable, describe
+from search.recipes.schema import load_recipe
+from search.run_folder.run import SUPERNET
+from search.training.metadata import PARENT
+from search.training.records import TRAINED_FILE, read_trained
+from search.training.retrain import ARCH
+from spaces.custom import parse_space
+from spaces.quantities import format_count
+
+HERE = Path(__file__).parent
+WAYS = ("pretrained", "head", "scratch", "elastic")
+STAGES = ("train", "search", "retrain")
+FAMILY, FRESH = "ghostnets", "ghostnets-fresh"
+PAGE = (HERE / "page.md").read_text(encoding="utf-8")
+TABLE = HERE / "onnxruntime-1t.lat.json"
+LABELS = {
+    "pretrained": "found, from a pretrained parent",
+    "head": "found, its classifier alone trained",
+    "scratch": "found, from scratch",
+    "elastic": "found, elastic supernet",
+    FAMILY: "GhostNets, pretrained",
+    FRESH: "GhostNets, from scratch",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A network of a seed.
+
+    Args:
+        way: that it is of: one of WAYS, or a family of GhostNets.
+        latency_ms: measured side by side with all the others.
+        test_accuracy: in [0, 1], on the 1,000 test pictures.
+    """
+
+    seed: int
+    way: str
+    name: str
+    arch: str
+    macs: int
+    predicted_ms: float
+    latency_ms: float
+    test_accuracy: float
+
+
+class Collector:
+    """Rows from the folders that make.py writes."""
+
+    def __init__(self, work: Path) -> None:
+        self.work, self.measured = work, read_json(HERE / "measured.json")
+        space = parse_space(load_recipe(str(HERE / "pretrained.toml")).space)
+        self.space, self.predict = space, Predictor(LatencyTable.load(TABLE), space)
+
+    def row(self, seed: int, way: str, name: str, folder: Path) -> Row:
+        trained, arch = read_trained(folder / TRAINED_FILE), Arch.load(folder / ARCH)
+        predicted = round(float(self.predict(self.space.encode(arch)).latency_ms[0]), 4)
+        measured = self.measured[arch.id]
+        return Row(seed, way, name, arch.id, trained.macs, predicted, measured, trained.test_accuracy)
+
+    def rows(self) -> Iterable[Row]:
+        for file in glob(self.work, f"*/networks/*/{TRAINED_FILE}"):
+            way, _, seed = file.parents[2].name.rpartition("-")
+            name = file.parent.name
+            yield self.row(int(seed), FAMILY if name.startswith("ghostnet") else way, name, file.parent)
+        for folder in glob(self.work, f"*/{SUPERNET}/{PARENT}"):
+            way, _, seed = folder.parents[1].name.rpartition("-")
+            if (folder / TRAINED_FILE).exists():
+                families = {"pretrained": FAMILY, "scratch": FRESH}
+                yield self.row(int(seed), families.get(way, "parents"), f"parent-{way}", folder)
+        for file in glob(self.work, f"ghostnets-*/*/{TRAINED_FILE}"):
+            seed, name = int(file.parents[1].name.rpartition("-")[2]), file.parent.name
+            yield self.row(seed, FRESH if name.startswith("fresh") else FAMILY, name, file.parent)
+
+
+def line(rows: Sequence[Row]) -> tuple[Any, Any]:
+    """The networks that no faster one of them beats: logarithms of latency, and accuracies, both rising."""
+    points: list[tuple[float, float]] = []
+    for row in sorted(rows, key=lambda row: row.latency_ms):
+        if not points or row.test_accuracy > points[-1][1]:
+            points.append((float(np.log(row.latency_ms)), row.test_accuracy))
+    return tuple(np.array(points).T)
+
+
+def points_above(rows: Sequence[Row], others: Sequence[Row]) -> float | None:
+    """How many points networks lie above the line of others at their own latency, on average; those that are faster
+    than all others count for nothing. Above the slowest, the line is level."""
+    x, y = line(others)
+    mine = np.array([(np.log(row.latency_ms), row.test_accuracy) for row in rows])
+    above = mine[:, 1] - np.interp(mine[:, 0], x, y, left=np.nan)
+    return None if np.isnan(above).all() else 100 * float(np.nanmean(above))
+
+
+def compare(rows: Sequence[Row], way: str, other: str) -> dict[str, Any] | None:
+    """`points_above`, seed by seed, and their mean; None where no seed has both."""
+    by_seed: dict[int, float] = {}
+    for seed in sorted({row.seed for row in rows}):
+        mine, others = ([row for row in rows if row.seed == seed and row.way == each] for each in (way, other))
+        if mine and others and (points := points_above(mine, others)) is not None:
+            by_seed[seed] = round(points, 2)
+    if not by_seed:
+        return None
+    return {"way": way, "other": other, "seeds": by_seed, "mean": round(statistics.mean(by_seed.values()), 2)}
+
+
+def spent_minutes(work: Path) -> dict[str, dict[str, float]]:
+    """Of the processor, by way and seed, stage by stage."""
+    spent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for entry in JsonLines(work / "seconds.jsonl"):
+        what = [str(each) for each in entry["what"]]
+        spent["-".join(what[:2])][what[2] if len(what) > 2 else what[0]] += entry["seconds"] / 60
+    return {key: {stage: round(value, 2) for stage, value in stages.items()} for key, stages in spent.items()}
+
+
+def study(work: Path) -> dict[str, Any]:
+    """The figures, as they are committed."""
+    rows = sorted(Collector(work).rows(), key=lambda row: (row.seed, row.way, row.latency_ms))
+    pairs = [(WAYS[0], other) for other in (*WAYS[1:], FAMILY, FRESH)] + [("head", "scratch"), (FAMILY, FRESH)]
+    pretrained = {file.parent.name: read_trained(file) for file in glob(work, f"pretrained/*/{TRAINED_FILE}")}
+    return {
+        "pretraining": {name: each.test_accuracy for name, each in pretrained.items()},
+        "networks": [asdict(row) for row in rows],
+        "comparisons": [found for pair in pairs if (found := compare(rows, *pair))],
+        "minutes": spent_minutes(work),
+    }
+
+
+def draw(rows: Sequence[Row]) -> bytes:
+    """Each seed's fronts and GhostNets, side by side."""
+    seeds = sorted({row.seed for row in rows})
+    with canvas(4.2, max(WIDTH, 3.4 * len(seeds) + 0.6), ncols=len(seeds), sharey=True, squeeze=False) as (
+        figure,
+        all_axes,
+    ):
+        for axes, seed in zip(all_axes[0], seeds, strict=True):
+            for way, colour in zip((*WAYS, FAMILY, FRESH), SERIES, strict=False):
+                mine = [row for row in rows if row.seed == seed and row.way == way]
+                if not mine:
+                    continue
+                axes.plot(
+                    [row.latency_ms for row in mine],
+                    [100 * row.test_accuracy for row in mine],
+                    "o",
+                    color=colour,
+                    ms=4,
+                    label=LABELS[way],
+                )
+                x, y = line(mine)
+                axes.plot(np.exp(x), 100 * y, color=colour, lw=1, ls="--" if way in (FAMILY, FRESH) else "-")
+            axes.set(xlabel="measured ms", title=f"seed {seed}")
+        all_axes[0][0].set_ylabel("test accuracy, %")
+        figure.legend(*all_axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        return png(figure)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(each)} |" for each in lines)
+
+
+def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
+    """The page's text, `page.md` with the figures in it."""
+    networks = []
+    for row in rows:
+        cells = [str(row.seed), LABELS.get(row.way, row.way), row.name, format_count(row.macs)]
+        numbers = [f"{row.predicted_ms:.3f}", f"{row.latency_ms:.3f}", f"{100 * row.test_accuracy:.1f}"]
+        networks.append([*cells, *numbers])
+    compared, points = [], {}
+    for each in figures["comparisons"]:
+        mean = points[f"{each['way']}_{each['other']}".replace("-", "_")] = f"{each['mean']:+.1f}"
+        seeds = ", ".join(f"{value:+.1f}" for value in each["seeds"].values())
+        compared.append([LABELS[each["way"]], LABELS[each["other"]], f"**{mean}**", seeds])
+    spent = []
+    for way in WAYS:
+        mine = [stages for key, stages in figures["minutes"].items() if key.rpartition("-")[0] == way]
+        if mine:
+            means = [statistics.mean(each.get(stage, 0.0) for each in mine) for stage in STAGES]
+            spent.append([LABELS[way], *(f"{value:.1f}" for value in [*means, sum(means)])])
+    pretraining = [sum(stages.values()) for key, stages in figures["minutes"].items() if key.startswith("pretrain-")]
+    return PAGE.format(
+        pretraining=", ".join(f"{100 * value:.1f} % ({name})" for name, value in figures["pretraining"].items()),
+        pretraining_minutes=f"{sum(pretraining):.0f}",
+        networks=table(
+            ("seed", "way", "network", "multiply-adds", "predicted ms", "measured ms", "test accuracy, %"), networks
+        ),
+        compared=table(("networks", "beside", "points at equal latency", "seed by seed"), compared),
+        spent=table(("way", "weights", "search", "full trainings", "all"), spent),
+        latency=describe_table(),
+        **points,
+    )
+
+
+def describe_table() -> str:
+    table, validation = LatencyTable.load(TABLE), LatencyTable.load(TABLE).validation
+    described = describe(table)
+    return (
+        f"{described.runtime}, {described.device}; its error on {validation.networks} networks that it never saw "
+        f"is {validation.mape:.1%}, its Kendall tau {validation.kendall_tau:.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=HERE / "work")
+    figures = study(parser.parse_args().work)
+    write_json(HERE / "study.json", figures)
+    rows = [Row(**row) for row in figures["networks"]]
+    write_bytes(HERE / "front.png", draw(rows))
+    write_text(HERE / "README.md", page(figures, rows))
+
+
+if __name__ == "__main__":
+    main()
