@@ -40,14 +40,22 @@ PRETRAINED = (1.3, 1.0, 0.5)  # widths
 PARENT_WIDTH, BASELINES = 1.3, (1.0, 0.5)
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
-Way = Literal["pretrained", "scratch", "elastic", "head"]
-ONCE, EACH_SEED = ("pretrain", "latency"), ("pretrained", "scratch", "ghostnets", "elastic", "head", "fresh")
+Way = Literal["pretrained", "brief", "scratch", "elastic", "head"]
+ONCE, EACH_SEED = ("pretrain", "latency"), ("pretrained", "brief", "scratch", "ghostnets", "elastic", "head", "fresh")
 LAST = "measure"
 SEEDS = (0, 1, 2)
+BRIEF = {
+    "epochs": 10.0,
+    "min_steps": 300,
+    "lr": 0.02,
+    "weight_decay": 1e-4,
+    "ema": 0.99,
+}  # of a parent, a gentle tuning
 SANDWICHES = 420  # steps of an elastic supernet, which take as long as those of a parent
-# The full trainings of the ways other than `pretrained`, which also trains GhostNets that are no member of PRETRAINED.
+# The full trainings of each way: two also train a GhostNet that is no member of PRETRAINED.
 RETRAIN: dict[Way, dict[str, Any]] = {
     "pretrained": {},
+    "brief": {},
     "scratch": {"baseline_widths": ()},
     "elastic": {"baseline_widths": (), "init": "supernet"},
     "head": {"baseline_widths": ()},
@@ -146,6 +154,8 @@ class Study:
         given = config.model_copy(update={"parent": str(self.pretrained(PARENT_WIDTH))})
         if way == "pretrained":
             return given
+        if way == "brief":
+            return given.model_copy(update=BRIEF)
         if way == "head":
             return given.model_copy(update={"tune": "head", "lr": 0.1})
         if way == "scratch":

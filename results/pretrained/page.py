@@ -7,7 +7,7 @@ import argparse
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from search.files import JsonLines, glob, read_json, write_bytes, write_json, wr
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
 from search.recipes.schema import load_recipe
-from search.run_folder.run import SUPERNET
+from search.run_folder.run import SUPERNET, TIMES
 from search.training.metadata import PARENT
 from search.training.records import TRAINED_FILE, read_trained
 from search.training.retrain import ARCH
@@ -27,13 +27,15 @@ from spaces.custom import parse_space
 from spaces.quantities import format_count
 
 HERE = Path(__file__).parent
-WAYS = ("pretrained", "head", "scratch", "elastic")
+WAYS = ("pretrained", "brief", "head", "scratch", "elastic")
 STAGES = ("train", "search", "retrain")
 FAMILY, FRESH = "ghostnets", "ghostnets-fresh"
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
+MEASURED = HERE / "measured.json"
 TABLE = HERE / "onnxruntime-1t.lat.json"
 LABELS = {
     "pretrained": "found, from a pretrained parent",
+    "brief": "found, from a briefly tuned one",
     "head": "found, its classifier alone trained",
     "scratch": "found, from scratch",
     "elastic": "found, elastic supernet",
@@ -48,7 +50,7 @@ class Row:
 
     Args:
         way: that it is of: one of WAYS, or a family of GhostNets.
-        latency_ms: measured side by side with all the others.
+        measured_ms: side by side with all the others; None: not yet.
         test_accuracy: in [0, 1], on the 1,000 test pictures.
     """
 
@@ -58,33 +60,39 @@ class Row:
     arch: str
     macs: int
     predicted_ms: float
-    latency_ms: float
+    measured_ms: float | None
     test_accuracy: float
+
+    @property
+    def latency_ms(self) -> float:
+        return self.measured_ms or self.predicted_ms
 
 
 class Collector:
     """Rows from the folders that make.py writes."""
 
     def __init__(self, work: Path) -> None:
-        self.work, self.measured = work, read_json(HERE / "measured.json")
+        self.work, self.measured = work, read_json(MEASURED) if MEASURED.exists() else {}
         space = parse_space(load_recipe(str(HERE / "pretrained.toml")).space)
         self.space, self.predict = space, Predictor(LatencyTable.load(TABLE), space)
 
     def row(self, seed: int, way: str, name: str, folder: Path) -> Row:
         trained, arch = read_trained(folder / TRAINED_FILE), Arch.load(folder / ARCH)
         predicted = round(float(self.predict(self.space.encode(arch)).latency_ms[0]), 4)
-        measured = self.measured[arch.id]
+        measured = self.measured.get(arch.id)
         return Row(seed, way, name, arch.id, trained.macs, predicted, measured, trained.test_accuracy)
 
     def rows(self) -> Iterable[Row]:
         for file in glob(self.work, f"*/networks/*/{TRAINED_FILE}"):
+            if not (file.parents[2] / TIMES).exists():  # of a front that is not whole yet
+                continue
             way, _, seed = file.parents[2].name.rpartition("-")
             name = file.parent.name
             yield self.row(int(seed), FAMILY if name.startswith("ghostnet") else way, name, file.parent)
         for folder in glob(self.work, f"*/{SUPERNET}/{PARENT}"):
             way, _, seed = folder.parents[1].name.rpartition("-")
             if (folder / TRAINED_FILE).exists():
-                families = {"pretrained": FAMILY, "scratch": FRESH}
+                families = {"pretrained": FAMILY, "brief": FAMILY, "scratch": FRESH}
                 yield self.row(int(seed), families.get(way, "parents"), f"parent-{way}", folder)
         for file in glob(self.work, f"ghostnets-*/*/{TRAINED_FILE}"):
             seed, name = int(file.parents[1].name.rpartition("-")[2]), file.parent.name
@@ -132,8 +140,16 @@ def spent_minutes(work: Path) -> dict[str, dict[str, float]]:
 
 def study(work: Path) -> dict[str, Any]:
     """The figures, as they are committed."""
-    rows = sorted(Collector(work).rows(), key=lambda row: (row.seed, row.way, row.latency_ms))
-    pairs = [(WAYS[0], other) for other in (*WAYS[1:], FAMILY, FRESH)] + [("head", "scratch"), (FAMILY, FRESH)]
+    rows = list(Collector(work).rows())
+    if not all(row.measured_ms for row in rows):  # then all by the table
+        rows = [replace(row, measured_ms=None) for row in rows]
+    rows.sort(key=lambda row: (row.seed, row.way, row.latency_ms))
+    pairs = [(WAYS[0], other) for other in (*WAYS[1:], FAMILY, FRESH)] + [
+        ("brief", "scratch"),
+        ("brief", FAMILY),
+        ("head", "scratch"),
+        (FAMILY, FRESH),
+    ]
     pretrained = {file.parent.name: read_trained(file) for file in glob(work, f"pretrained/*/{TRAINED_FILE}")}
     return {
         "pretraining": {name: each.test_accuracy for name, each in pretrained.items()},
@@ -165,7 +181,7 @@ def draw(rows: Sequence[Row]) -> bytes:
                 )
                 x, y = line(mine)
                 axes.plot(np.exp(x), 100 * y, color=colour, lw=1, ls="--" if way in (FAMILY, FRESH) else "-")
-            axes.set(xlabel="measured ms", title=f"seed {seed}")
+            axes.set(xlabel="ms", title=f"seed {seed}")
         all_axes[0][0].set_ylabel("test accuracy, %")
         figure.legend(*all_axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return png(figure)
@@ -182,7 +198,8 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
     networks = []
     for row in rows:
         cells = [str(row.seed), LABELS.get(row.way, row.way), row.name, format_count(row.macs)]
-        numbers = [f"{row.predicted_ms:.3f}", f"{row.latency_ms:.3f}", f"{100 * row.test_accuracy:.1f}"]
+        measured = f"{row.measured_ms:.3f}" if row.measured_ms else "-"
+        numbers = [f"{row.predicted_ms:.3f}", measured, f"{100 * row.test_accuracy:.1f}"]
         networks.append([*cells, *numbers])
     compared, points = [], {}
     for each in figures["comparisons"]:
@@ -192,6 +209,7 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
     spent = []
     for way in WAYS:
         mine = [stages for key, stages in figures["minutes"].items() if key.rpartition("-")[0] == way]
+        mine = [stages for stages in mine if set(STAGES) <= stages.keys()]  # of whole ways
         if mine:
             means = [statistics.mean(each.get(stage, 0.0) for each in mine) for stage in STAGES]
             spent.append([LABELS[way], *(f"{value:.1f}" for value in [*means, sum(means)])])
