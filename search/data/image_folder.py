@@ -49,7 +49,10 @@ def _read(part: Path, classes: tuple[str, ...]) -> Labelled:
         sources += map(ImageSource, images)
         labels += [label] * len(images)
     if skipped:
-        say(f"{part}: {skipped.total()} files skipped, which are no images by their names: {_counts(skipped)}")
+        what = "1 file skipped, no image by its name"
+        if skipped.total() > 1:
+            what = f"{skipped.total()} files skipped, which are no images by their names"
+        say(f"{part}: {what}: {_counts(skipped)}")
     return tuple(sources), torch.tensor(labels)
 
 

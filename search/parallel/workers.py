@@ -47,7 +47,7 @@ def connect(workers: int, address: str | None) -> None:
         try:
             with nullcontext() if address else secured():
                 ray.init(
-                    address=address,
+                    address=address or "local",  # never a cluster that somebody else began here
                     num_cpus=None if address else workers,
                     include_dashboard=None if address else False,
                     logging_level=logging.ERROR,
