@@ -90,7 +90,7 @@ def search(
     from functools import cache
 
     from search.data import names as sources
-    from search.engine.budgets import parse_milliseconds
+    from search.engine.budgets import parse_milliseconds, parse_windows
     from search.engine.choose import check_ways
     from search.engine.custom import load_objective
     from search.pipeline.search_problem import check_search
@@ -100,6 +100,9 @@ def search(
     _check_backend(backend, sampler, storage, elsewhere=workers > 1 or address is not None or gpus > 0)
     for text in latency_budget or []:
         parse_milliseconds(text)
+    parse_windows(flops_budget)
+    parse_windows(params_budget, "params")
+    parse_windows(memory_budget, "memory")
     _check_evaluation(evaluate, recipe, fidelity)
     if choose:
         check_ways(choose)

@@ -50,8 +50,9 @@ def test_the_documented_lines_do_all_of_it(tmp_path, monkeypatch):
     result = own["found"]
     complete = [row for row in rows if row["state"] == "complete"]
     assert len(complete) == 8
+    trials = {trial.number: trial for trial in result.trials}
     for row in complete:
-        arch = result.arch(row)
+        arch = result.arch(trials[row["number"]])
         assert row["accuracy"] == hashed(arch)["accuracy"] and row["depth"] == len(arch.blocks)
         assert row["efficiency"] == row["accuracy"] / row["macs"]
     for a in result.front:  # no other is as good in all and better in one

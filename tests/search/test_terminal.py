@@ -131,6 +131,7 @@ def test_text_in_markdown_is_shown_and_is_no_markdown():
 def test_names_are_escaped_in_the_pages_that_are_markdown():
     from search.accuracy.study import Study
     from search.export.formats.hub_folder import model_card
+    from search.export.manifest import Manifest
     from search.records import parse_record
     from search.report.fidelity import page
     from tests.fuzz_kinds import made_up_study
@@ -141,5 +142,6 @@ def test_names_are_escaped_in_the_pages_that_are_markdown():
     latency = {"measured_ms": 1.0, "runtime": name, "runtime_version": name}
     study = parse_record(Study, made_up_study("x") | {"space": name}, "made up")
     facts = {"macs": 1, "params": 1, "data": f"imagefolder:{name}", "space_id": name, "latency": latency}
-    for text in (model_card(net, facts), page(study)):
+    known = {"schema": "ghostnas.manifest/1", "arch": net.arch.id, "num_classes": 5, "in_chs": 3, "files": {}}
+    for text in (model_card(net, parse_record(Manifest, known | facts, "made up")), page(study)):
         assert markdown("y](") in text and not re.search(r"(?<!\\)(<script|\[y\])", text)

@@ -70,7 +70,8 @@ def test_a_whole_run_has_every_figure_and_nothing_from_a_network(reported):
 
 def test_names_of_neighbours_cover_neither_each_other_nor_a_mark():
     """The parent and GhostNet 0.75x may have one latency and one accuracy, to within a pixel."""
-    marks = [("parent", 0.08, 99.7, "k"), ("0.75x", 0.0802, 99.72, "k"), ("A", 0.02, 98, "k"), ("B", 0.022, 98, "k")]
+    places = (("parent", 0.08, 99.7), ("0.75x", 0.0802, 99.72), ("A", 0.02, 98), ("B", 0.022, 98))
+    marks = [fronts.Named(*place, "k") for place in places]
     with canvas() as (figure, axes):
         axes.scatter([x for _, x, _, _ in marks], [y for _, _, y, _ in marks])
         axes.margins(0.14)
