@@ -34,11 +34,12 @@ def fidelity(
     from search.files import check_writable
     from search.recipes.schema import default_recipe, load_recipe
     from search.training.metadata import read_metadata
+    from search.training.records import SUPERNET_FILE
 
     if count < 2 * bins:
         raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got --count {count}")
     check_writable(out)
-    for path in (supernet / "supernet.json", *([trials] if trials else [])):
+    for path in (supernet / SUPERNET_FILE, *([trials] if trials else [])):
         if not path.exists():
             raise UserError(f"no file {path}")
     metadata, space = read_metadata(supernet)

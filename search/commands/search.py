@@ -90,30 +90,17 @@ def search(
     from functools import cache
 
     from search.data import names as sources
-    from search.engine.budgets import parse_milliseconds, parse_windows
+    from search.engine.budgets import parse_counts, parse_milliseconds
     from search.engine.choose import check_ways
     from search.engine.custom import load_objective
     from search.pipeline.search_problem import check_search
     from search.recipes.schema import Search, default_recipe, load_retraining
     from search.training.metadata import read_metadata
+    from search.training.records import SUPERNET_FILE
 
     _check_backend(backend, sampler, storage, elsewhere=workers > 1 or address is not None or gpus > 0)
     for text in latency_budget or []:
         parse_milliseconds(text)
-    parse_windows(flops_budget)
-    parse_windows(params_budget, "params")
-    parse_windows(memory_budget, "memory")
-    _check_evaluation(evaluate, recipe, fidelity)
-    if choose:
-        check_ways(choose)
-    own = [load_objective(path) for path in objective or []]
-    for path in (supernet / "supernet.json", *latency, *([fidelity] if fidelity else [])):
-        if not path.exists():
-            raise UserError(f"no file {path}")
-    metadata, space = read_metadata(supernet)
-    name = data or metadata.data
-    sources.check_data_name(name)
-    training = None if evaluate == "inherited" else load_retraining(recipe or default_recipe(name))[0]
     config = Search(
         flops_budget=flops_budget,
         params_budget=params_budget,
@@ -127,6 +114,18 @@ def search(
         workers=workers,
         storage=storage,
     )
+    parse_counts(config)
+    _check_evaluation(evaluate, recipe, fidelity)
+    if choose:
+        check_ways(choose)
+    own = [load_objective(path) for path in objective or []]
+    for path in (supernet / SUPERNET_FILE, *latency, *([fidelity] if fidelity else [])):
+        if not path.exists():
+            raise UserError(f"no file {path}")
+    metadata, space = read_metadata(supernet)
+    name = data or metadata.data
+    sources.check_data_name(name)
+    training = None if evaluate == "inherited" else load_retraining(recipe or default_recipe(name))[0]
     # What is impossible is answered here, before anything is loaded or written.
     check_search(supernet, latency, config, latency_budget or [], own, fidelity)
     check_output(out, resume, "trials.jsonl")

@@ -54,13 +54,14 @@ def train(
     from search.data import names as sources
     from search.recipes.schema import default_recipe, load_recipe, supernet_part
     from search.records import record_json
+    from search.training.records import SUPERNET_FILE
     from spaces.custom import load_space
 
     check_has_recipe(data, recipe, space)
     loaded_recipe, chosen = load_recipe(recipe or default_recipe(data)), load_space(space or "digits")
     supernet_part(loaded_recipe.supernet, kind, init)
     sources.check_data_name(data)
-    check_output(out, resume, "supernet.json")
+    check_output(out, resume, SUPERNET_FILE)
     loaded = api.load_data(data, chosen.resolution_choices[-1], loaded_recipe.train_images)
     metadata = api.train_supernet(
         chosen,

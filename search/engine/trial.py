@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -66,7 +67,7 @@ class Trial(Record):
             raise ValueError("an evaluated network must have a number in every column, but got null")
         return self
 
-    @property
+    @cached_property
     def metrics(self) -> dict[str, float | None]:
         """What is known of the network, by the names of the log's columns; None for what was not measured."""
         named = {name: getattr(self, name) for name in NAMED_METRICS if name in self.model_fields_set}

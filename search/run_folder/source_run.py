@@ -8,7 +8,7 @@ from pydantic import Field
 from search.records import Count, Name, Record, read_record
 from search.run_folder.result import read_result
 from search.run_folder.run import EXPORTS, NETWORKS, RESULT, RUN, SUPERNET, recorded_recipe
-from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, read_trained
+from search.training.records import PARENT, SUPERNET_FILE, TRAINED_FILE, SupernetMetadata, read_trained
 from spaces.custom import parse_space
 
 BUDGETS = ("flops_budget", "latency_budget", "params_budget", "memory_budget")
@@ -66,7 +66,7 @@ def read_source_run(folder: Path, network: str) -> SourceRun | None:
     if not (folder / RESULT).exists():
         return None
     recipe, result = recorded_recipe(folder), read_result(folder / RESULT)
-    supernet = read_record(folder / SUPERNET / "supernet.json", SupernetMetadata)
+    supernet = read_record(folder / SUPERNET / SUPERNET_FILE, SupernetMetadata)
     roles = dict.fromkeys(result.chosen, "chosen") | dict.fromkeys(result.random, "random") | {PARENT: "parent"}
     trained = folder / SUPERNET / PARENT / TRAINED_FILE
     return SourceRun(
