@@ -26,67 +26,99 @@ if not is_command() and (_fault := fault()):
 
 if TYPE_CHECKING:
     __version__: str
+    from search.api.costs import NetworkCosts, describe_space, network_costs
     from search.api.data import Arch, Data, Space, find_arch, from_datasets, load_data, load_space
     from search.api.exporting import Manifest, export_network, verify_export
     from search.api.fidelity import Study, measure_fidelity
-    from search.api.latency import LatencyTable, calibrate
-    from search.api.running import Recipe, Summary, UserError, run_recipe, write_report
-    from search.api.searching import Objective, SearchOutcome, run_search
+    from search.api.latency import (
+        LatencyTable,
+        Verdict,
+        calibrate,
+        check_table,
+        import_kit,
+        write_kit,
+        write_latency_page,
+    )
+    from search.api.proposing import (
+        Estimate,
+        Proposal,
+        estimate_run,
+        propose_recipe,
+    )
+    from search.api.running import Recipe, Summary, UserError, compare_runs, run_recipe, write_report
+    from search.api.searching import ChosenTrial, Objective, SearchOutcome, choose_networks, run_search
     from search.api.training import (
         InheritedAccuracy,
+        SeedSummary,
         SupernetMetadata,
         TrainedMetadata,
         open_supernet,
         retrain_network,
+        retrain_networks,
         train_supernet,
     )
 
 __all__ = [
     "Arch",
+    "ChosenTrial",
     "Data",
+    "Estimate",
     "InheritedAccuracy",
     "LatencyTable",
     "Manifest",
+    "NetworkCosts",
     "Objective",
+    "Proposal",
     "Recipe",
     "SearchOutcome",
+    "SeedSummary",
     "Space",
     "Study",
     "Summary",
     "SupernetMetadata",
     "TrainedMetadata",
     "UserError",
+    "Verdict",
     "__version__",
     "calibrate",
+    "check_table",
+    "choose_networks",
+    "compare_runs",
+    "describe_space",
+    "estimate_run",
     "export_network",
     "find_arch",
     "from_datasets",
+    "import_kit",
     "load_data",
     "load_space",
     "measure_fidelity",
+    "network_costs",
     "open_supernet",
+    "propose_recipe",
     "retrain_network",
+    "retrain_networks",
     "run_recipe",
     "run_search",
     "train_supernet",
     "verify_export",
+    "write_kit",
+    "write_latency_page",
     "write_report",
 ]
-_HOMES = {
-    "search.api.data": ("Arch", "Data", "Space", "find_arch", "from_datasets", "load_data", "load_space"),
+_HOMES = {  # modules, and the names that come from them
+    "search.api.costs": "NetworkCosts describe_space network_costs",
+    "search.api.data": "Arch Data Space find_arch from_datasets load_data load_space",
+    "search.api.exporting": "Manifest export_network verify_export",
+    "search.api.fidelity": "Study measure_fidelity",
+    "search.api.latency": "LatencyTable Verdict calibrate check_table import_kit write_kit write_latency_page",
+    "search.api.proposing": "Estimate Proposal estimate_run propose_recipe",
+    "search.api.running": "Recipe Summary UserError compare_runs run_recipe write_report",
+    "search.api.searching": "ChosenTrial Objective SearchOutcome choose_networks run_search",
     "search.api.training": (
-        "InheritedAccuracy",
-        "SupernetMetadata",
-        "TrainedMetadata",
-        "open_supernet",
-        "retrain_network",
-        "train_supernet",
+        "InheritedAccuracy SeedSummary SupernetMetadata TrainedMetadata open_supernet retrain_network "
+        "retrain_networks train_supernet"
     ),
-    "search.api.latency": ("LatencyTable", "calibrate"),
-    "search.api.searching": ("Objective", "SearchOutcome", "run_search"),
-    "search.api.exporting": ("Manifest", "export_network", "verify_export"),
-    "search.api.fidelity": ("Study", "measure_fidelity"),
-    "search.api.running": ("Recipe", "Summary", "UserError", "run_recipe", "write_report"),
 }
 
 
@@ -94,7 +126,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
     for home, names in _HOMES.items():
-        if name in names:
+        if name in names.split():
             value = globals()[name] = getattr(import_module(home), name)
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

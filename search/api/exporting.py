@@ -9,10 +9,10 @@ from search.data.datasets import Data
 from search.errors import UserError
 from search.export.manifest import Manifest, known_metadata
 from search.export.network import export_trained
-from search.export.verify import VerifiedFile, verify
+from search.export.verify import Verification, verify
 from spaces.find import find_arch
 
-__all__ = ["Manifest", "VerifiedFile", "export_network", "verify_export"]
+__all__ = ["Manifest", "Verification", "export_network", "verify_export"]
 
 
 def export_network(
@@ -46,12 +46,12 @@ def export_network(
     return export_trained(arch, Path(weights), Path(out), list(formats), metadata, data=data, timed=timed)
 
 
-def verify_export(folder: Place) -> dict[str, VerifiedFile]:
+def verify_export(folder: Place) -> Verification:
     """Checks an export again, here: every file there, unchanged, with the outputs and multiply-adds it should have.
 
-    Returns the differences and agreements found, by file.
+    Returns the differences and agreements found, by file, and why a file could not be run here.
 
     Raises:
-        UserError: no export, a file that is missing or changed, or gives something else.
+        UserError: no export, a file that is missing or changed, or gives something else; or none can be run here.
     """
     return verify(Path(folder))

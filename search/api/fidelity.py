@@ -61,7 +61,7 @@ def measure_fidelity(
         UserError: a supernet or trials that don't fit, or a folder that holds another study.
     """
     supernet, out, space = Path(supernet), Path(out), read_metadata(Path(supernet))[1]
-    config = load_recipe(recipe or default_recipe(data.name)).retrain.changed(epochs, None)
+    config = load_recipe(recipe or default_recipe(data.name)).retrain.changed(epochs=epochs)
     chosen = _front_networks(Path(trials), space, front) if trials else []
     check_data(supernet, data)
     study = study_ranking(

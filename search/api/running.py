@@ -1,5 +1,6 @@
-"""A whole run, and its report."""
+"""A whole run, its report, and several runs compared."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from search.api import Place
@@ -9,10 +10,18 @@ from search.recipes.schema import (
     Recipe,
     load_recipe,
 )
+from search.report.comparison import RunRow, write_comparison
 from search.report.report import write_report as write_page_of_run
 from search.report.summary import Summary, summarise
 
-__all__ = ["Recipe", "Summary", "UserError", "run_recipe", "write_report"]
+__all__ = [
+    "Recipe",
+    "Summary",
+    "UserError",
+    "compare_runs",
+    "run_recipe",
+    "write_report",
+]
 
 
 def run_recipe(
@@ -46,3 +55,12 @@ def write_report(folder: Place) -> Path:
         UserError: the folder holds no run and no supernet, or another process is writing its report.
     """
     return write_page_of_run(Path(folder))
+
+
+def compare_runs(folders: Sequence[Place], out: Place = "results/comparison") -> tuple[Path, list[RunRow]]:
+    """The fronts of several runs overlaid, in the folder `out`. Returns the page and a row for each run.
+
+    Raises:
+        UserError: a folder that holds no finished search.
+    """
+    return write_comparison([Path(folder) for folder in folders], Path(out))

@@ -12,11 +12,11 @@ from search.engine.objectives import Objective
 from search.engine.problem import Evaluate
 from search.files import write_text
 from search.folders import locked
-from search.pipeline.search_stage import SearchOutcome, search_networks
+from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_chosen
 from search.progress import warn
 from search.recipes.schema import Backend, Sampler, Search, Training, check_evaluation
 
-__all__ = ["Objective", "SearchOutcome", "run_search"]
+__all__ = ["ChosenTrial", "Objective", "SearchOutcome", "choose_networks", "run_search"]
 
 OwnObjective = Objective | Callable[[Arch, Metrics], float]
 
@@ -112,3 +112,16 @@ def run_search(
         for trial in {t.arch: t for front in (result.front, *result.fronts.values()) for t in front}.values():
             write_text(out / "front" / f"{trial.arch}.json", result.arch(trial).to_json())
     return result
+
+
+def choose_networks(found: SearchOutcome, ways: str, latency: Place, out: Place) -> list[ChosenTrial]:
+    """The networks that are chosen of a search, each timed where this is the table's machine; also written to `out`:
+    `chosen.json`, and architectures in `chosen/`.
+
+    Args:
+        ways: such as `knee`, `even:3`, `8ms`, `60M` or an architecture's id; several with commas.
+
+    Raises:
+        UserError: a way that is none, or that no network answers.
+    """
+    return write_chosen(found, ways, Path(latency), Path(out))

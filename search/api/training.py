@@ -1,19 +1,24 @@
-"""Supernets, and full training of one network."""
+"""Supernets, and full training of networks."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from ghostnet.arch import Arch
 from search.api import Place
 from search.data.datasets import Data
+from search.files import write_json
+from search.folders import locked
 from search.parallel import workers as side_by_side
-from search.pipeline.retrain_stage import train_all
+from search.pipeline.retrain_stage import SeedSummary, summarise_seeds, train_all
 from search.recipes.schema import (
     default_recipe,
     load_recipe,
     load_retraining,
     supernet_part,
 )
+from search.run_folder.run import retrained_folders
 from search.training.distributed import World, best_device
 from search.training.evaluate import InheritedAccuracy
 from search.training.inherited import inherited_accuracy
@@ -27,10 +32,12 @@ from spaces.space import Space
 
 __all__ = [
     "InheritedAccuracy",
+    "SeedSummary",
     "SupernetMetadata",
     "TrainedMetadata",
     "open_supernet",
     "retrain_network",
+    "retrain_networks",
     "train_supernet",
 ]
 
@@ -67,7 +74,7 @@ def train_supernet(
             the training refuses.
     """
     config, out = supernet_part(load_recipe(recipe or default_recipe(data.name)).supernet, kind, parent), Path(out)
-    config = config.changed(epochs, lr)
+    config = config.changed(epochs=epochs, lr=lr)
     fitted, seconds = space_for(space, data.num_classes, data.in_chs), _seconds(minutes)
     written: SupernetMetadata | None
     if workers > 1 or address:
@@ -125,25 +132,77 @@ def retrain_network(
         UserError: weights or a teacher that don't fit, a folder that holds another training, or what the training
             refuses.
     """
-    arch, out, init = (
-        arch if isinstance(arch, Arch) else find_arch(arch),
-        Path(out),
-        None if init is None else Path(init),
-    )
-    config, _ = load_retraining(recipe or default_recipe(data.name))
-    config = config.changed(epochs, lr)
-    records = train_all(
+    arch, out = arch if isinstance(arch, Arch) else find_arch(arch), Path(out)
+    _train(
         [Job(name=out.name, arch=arch, seed=seed, out=out)],
+        data, recipe, epochs, lr, init, teacher, minutes, workers, address,
+    )  # fmt: skip
+    return read_trained(out / TRAINED_FILE)
+
+
+def retrain_networks(
+    archs: Mapping[str, Arch],
+    data: Data,
+    out: Place,
+    *,
+    recipe: str | None = None,
+    epochs: float | None = None,
+    lr: float | None = None,
+    init: Place | None = None,
+    teacher: str | None = None,
+    seeds: Sequence[int] = (0,),
+    minutes: float | None = None,
+    workers: int = 1,
+    address: str | None = None,
+) -> dict[str, SeedSummary]:
+    """Trains several architectures fully, each by every seed, into `out/NAME/seed-K`; where there is one of either,
+    without its folder. Several workers train several networks side by side.
+
+    Returns accuracies, their mean and spread by the networks' names; they also stand in `summary.json`.
+
+    Args:
+        archs: by the names of their folders. The others are those of `retrain_network`.
+
+    Raises:
+        UserError: what `retrain_network` refuses.
+    """
+    out = Path(out)
+    folders = retrained_folders(out, list(archs), seeds)
+    jobs = [Job(name=name, arch=archs[name], seed=seed, out=folder) for (name, seed), folder in folders.items()]
+    _train(jobs, data, recipe, epochs, lr, init, teacher, minutes, workers, address)
+    summary = summarise_seeds(jobs, [read_trained(job.out / TRAINED_FILE) for job in jobs])
+    if World.current().is_main_process:
+        with locked(out):
+            write_json(out / "summary.json", {name: asdict(each) for name, each in summary.items()})
+    return summary
+
+
+def _train(
+    jobs: Sequence[Job],
+    data: Data,
+    recipe: str | None,
+    epochs: float | None,
+    lr: float | None,
+    init: Place | None,
+    teacher: str | None,
+    minutes: float | None,
+    workers: int,
+    address: str | None,
+) -> None:
+    """Trains all jobs; when it returns, they are finished in all of torchrun's processes."""
+    config, _ = load_retraining(recipe or default_recipe(data.name))
+    begin = None if init is None else Path(init)
+    train_all(
+        jobs,
         data,
-        config,
+        config.changed(epochs=epochs, lr=lr),
         seconds=_seconds(minutes),
         workers=workers,
         address=address,
-        init=init,
-        teacher=usual_teacher(teacher, init),
+        init=begin,
+        teacher=usual_teacher(teacher, begin),
     )
     World.current().wait()
-    return records[0] if records else read_trained(out / TRAINED_FILE)
 
 
 def _seconds(minutes: float | None) -> float | None:

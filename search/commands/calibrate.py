@@ -141,11 +141,8 @@ def kit(
     as_json: Json = False,
 ) -> None:
     """Write a folder that calibrates a device without PyTorch."""
-    chosen = _space(space, resolution)
-    from search.latency.kit import write_kit
-
-    count = write_kit(
-        chosen,
+    count = api.write_kit(
+        _space(space, resolution),
         out,
         batch=batch,
         rounds=rounds,
@@ -173,9 +170,7 @@ def import_(
     from search.latency.table import LatencyTable
 
     source = None if prior is None else LatencyTable.load(prior)
-    from search.latency.kit_result import import_result
-
-    _print_table_summary(import_result(result, out, source), out, as_json)
+    _print_table_summary(api.import_kit(result, out, source), out, as_json)
 
 
 @app.command()
@@ -186,14 +181,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Is a table still true of this machine? Exit code 0: valid, 3: shifted, 4: stale."""
-    from search.latency.check import EXIT_CODES, SHIFTED, rescale_table
-    from search.latency.check import check_table as look
-    from search.latency.table import LatencyTable
+    from search.latency.check import EXIT_CODES, SHIFTED
 
-    loaded = LatencyTable.load(table)
-    verdict = look(loaded, threads=threads)
-    if rescale and verdict.state == SHIFTED:
-        rescale_table(loaded, verdict.shift).save(table)
+    verdict = api.check_table(table, threads=threads, rescale=rescale)
     message = (
         f"{verdict.state}: {verdict.items} items take {verdict.shift:.3f} of their time then, and differ from that by "
         f"{verdict.spread:.1%} (allowed: {verdict.allowed_spread:.1%})"
@@ -213,11 +203,11 @@ def report(
     """How good a table is, in words and as a page."""
     from search.latency.table import LatencyTable, describe
     from search.records import record_json
-    from search.report.latency_page import format_table, write_page
+    from search.report.latency_page import format_table
 
     loaded = LatencyTable.load(table)
     page = out or table.with_name(table.name.removesuffix(".json").removesuffix(".lat") + ".lat.html")
-    write_page(loaded, page)
+    api.write_latency_page(loaded, page)
     if as_json:
         print_json(record_json(describe(loaded)) | {"page": str(page)})
         return

@@ -56,10 +56,13 @@ def verify(
     from search.export.manifest import read_manifest
 
     read_manifest(folder)  # what is no export is told before anything is loaded
-    verified = api.verify_export(folder)
-    message = "; ".join(f"{name} differs by {file.largest_difference:.2g}" for name, file in verified.items())
-    result = {"verified": {name: asdict(file) for name, file in verified.items()}}
-    print_result(result, f"{folder} is what its manifest says: {message or 'no file that runs'}", as_json)
+    found = api.verify_export(folder)
+    lines = "; ".join(f"{name} differs by {file.largest_difference:.2g}" for name, file in found.files.items())
+    message = f"{folder} is what its manifest says: {lines or 'no file that runs'}"
+    for name, reason in found.not_run.items():
+        message += f"\n{name} is unchanged, but was not run: {reason}"
+    result = asdict(found)
+    print_result({"verified": result["files"], "not_run": result["not_run"]}, message, as_json)
 
 
 def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Data | None":

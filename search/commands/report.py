@@ -29,9 +29,7 @@ def report(
         api.write_report(folders[0])
         print_run(summarise(folders[0]), as_json)
         return
-    from search.report.comparison import write_comparison
-
-    page, rows = write_comparison(folders, out)
+    page, rows = api.compare_runs(folders, out)
     if as_json:
         print_json({"report": str(page), "runs": [asdict(row) for row in rows]})
         return

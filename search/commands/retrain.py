@@ -1,7 +1,7 @@
 """Full training: one architecture or several, by one seed or several."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,50 +65,43 @@ def retrain(
     from dataclasses import asdict
 
     from search.data import names as sources
-    from search.files import write_json
-    from search.folders import locked
     from search.recipes.schema import default_recipe, load_retraining
     from search.records import record_json
+    from search.run_folder.run import retrained_folders
     from search.training.metadata import usual_teacher
 
     named = _archs_by_name(archs)
     config, limit = load_retraining(recipe or default_recipe(data))
-    config = config.changed(epochs, lr)
+    config.changed(epochs=epochs, lr=lr)
     seed_list = _seeds(seeds) if seeds else [seed]
     sources.check_data_name(data)
     if init and not init.exists():
         raise UserError(f"no folder or file {init}")
     if taught := usual_teacher(teacher, init):
         sources.check_teacher(taught)
-    folders = {(name, k): _output_folder(out, name, k, len(named), len(seed_list)) for name in named for k in seed_list}
-    for folder in folders.values():
+    for folder in retrained_folders(out, list(named), seed_list).values():
         check_output(folder, resume, "trained.json")
     loaded = api.load_data(data, max(arch.resolution for arch in named.values()), limit)
-    from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all  # torch is there by now
-    from search.training.retrain import Job
+    from search.pipeline.retrain_stage import format_accuracies  # torch is there by now
 
-    jobs = [Job(name=name, arch=named[name], seed=k, out=folder) for (name, k), folder in folders.items()]
-    records = train_all(
-        jobs,
-        loaded,
-        config,
-        seconds=None if minutes is None else 60 * minutes,
-        workers=workers,
-        address=address,
-        init=init,
-        teacher=taught,
-    )
-    if records is None:  # another process of torchrun's speaks
-        return
-    if len(jobs) == 1:
-        metadata = records[0]
+    settings: Any = {
+        "recipe": recipe,
+        "epochs": epochs,
+        "lr": lr,
+        "init": init,
+        "teacher": teacher,
+        "minutes": minutes,
+        "workers": workers,
+        "address": address,
+    }
+    if len(named) == len(seed_list) == 1:
+        (arch,) = named.values()
+        metadata = api.retrain_network(arch, loaded, out, seed=seed_list[0], **settings)
         message = f"{metadata.test_accuracy:.2%} on {metadata.test_images} test images: {out}"
         print_result(record_json(metadata), message, as_json)
         return
-    summary = summarise_seeds(jobs, records)
-    with locked(out):
-        networks = {name: asdict(each) for name, each in summary.items()}
-        write_json(out / "summary.json", networks)
+    summary = api.retrain_networks(named, loaded, out, seeds=seed_list, **settings)
+    networks = {name: asdict(each) for name, each in summary.items()}
     print_result({"networks": networks}, f"{format_accuracies(summary)}\n{out}", as_json)
 
 
@@ -140,9 +133,3 @@ def _seeds(text: str) -> list[int]:
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds are different whole numbers from 0 with commas, such as 0,1,2, not {text!r}")
     return seeds
-
-
-def _output_folder(out: Path, name: str, seed: int, archs: int, seeds: int) -> Path:
-    """Where a network goes: `out` itself if it is the only one, else a folder for each network and seed."""
-    folder = out / name if archs > 1 else out
-    return folder / f"seed-{seed}" if seeds > 1 else folder

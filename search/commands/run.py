@@ -65,17 +65,9 @@ def run(
 
 def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool) -> None:
     """What a run will take, stage by stage; also written where its folder is named."""
-    from search.files import check_writable
-    from search.folders import locked
-    from search.pipeline.estimate import estimate
-    from search.run_folder.estimate import ESTIMATE, write_estimate
+    from search.run_folder.estimate import ESTIMATE
 
-    if out:
-        check_writable(out)
-    result = estimate(recipe)
-    if out:
-        with locked(out):
-            write_estimate(out, result)
+    result = api.estimate_run(recipe, out)
     total = result.total
     if as_json:
         stages = result.model_dump(mode="json", exclude={"schema_"})

@@ -156,9 +156,7 @@ def search(
     )
     chosen: Sequence[Trial] | None = None
     if choose:
-        from search.pipeline.search_stage import write_chosen  # torch is there by now
-
-        chosen = write_chosen(result, choose, latency[0], out)
+        chosen = api.choose_networks(result, choose, latency[0], out)
     if as_json:
         print_json(_output(result, chosen))
         return

@@ -15,13 +15,14 @@ from search.files import check_writable
 from search.terminal import output, say, show
 
 ARCH = "An arch.json, a folder with one, ghostnet-1.0, or cifar:0.75x (a space's own GhostNet of that width)."
+SPACE = "digits, cifar, imagenet, each also with -plus or -aligned; or a .toml file."
 
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DataName = Annotated[str, typer.Option("--data", help="digits, cifar10, imagefolder:PATH or parquet:PATH.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time box for what is still to do.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Source of all randomness.")]
-SpaceName = Annotated[str, typer.Option("--space", help="digits, cifar, imagenet, their -plus, -aligned; or a .toml.")]
+SpaceName = Annotated[str, typer.Option("--space", help=SPACE)]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes side by side, through Ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of a Ray cluster; default: this machine.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")]

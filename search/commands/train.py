@@ -7,6 +7,7 @@ import typer
 
 import search as api
 from search.commands.shared import (
+    SPACE,
     Address,
     DataName,
     Epochs,
@@ -25,9 +26,7 @@ from search.commands.shared import (
 
 
 def train(
-    space: Annotated[
-        str | None, typer.Option("--space", help="A preset (digits, cifar, imagenet; -plus) or a .toml file.")
-    ] = None,
+    space: Annotated[str | None, typer.Option("--space", help=SPACE)] = None,
     data: DataName = "digits",
     out: Out = Path("results/supernet"),
     kind: Annotated[

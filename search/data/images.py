@@ -8,10 +8,10 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from torchvision.transforms.v2 import functional as F
 from search.errors import UserError
 from search.progress import bar
 
+T = TypeVar("T")
+R = TypeVar("R")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow reads more, some by running other programs
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of a decompression bomb
 LARGE = 96  # pixels; from this resolution on, an image's border is left out, as 224 of 256 are for ImageNet
@@ -72,9 +74,16 @@ def check_header(source: ImageSource) -> None:
 
 
 def check_headers(sources: Sequence[ImageSource]) -> None:
-    """`check_header` of all, several at a time."""
-    with ThreadPoolExecutor(workers()) as pool, bar("check images", len(sources)) as progress:
-        for _ in pool.map(check_header, sources):
+    """`check_header` of all."""
+    for _ in for_each(sources, check_header, "check images"):
+        pass
+
+
+def for_each(items: Sequence[T], work: Callable[[T], R], title: str) -> Iterator[R]:
+    """`work` of each image, in order, several at a time, with progress. The first that raises ends it."""
+    with ThreadPoolExecutor(workers()) as pool, bar(title, len(items)) as progress:
+        for done in pool.map(work, items):
+            yield done
             progress.advance()
 
 
@@ -99,10 +108,8 @@ def decode_all(sources: Sequence[ImageSource], resolution: int) -> Tensor:
         return F.pil_to_tensor(centre_crop(decode(source), resolution))
 
     images = torch.empty(len(sources), 3, resolution, resolution, dtype=torch.uint8)
-    with ThreadPoolExecutor(workers()) as pool, bar("read images", len(sources)) as progress:
-        for into, image in zip(images, pool.map(one, sources), strict=True):
-            into.copy_(image)
-            progress.advance()
+    for into, image in zip(images, for_each(sources, one, "read images"), strict=True):
+        into.copy_(image)
     return images
 
 

@@ -1,7 +1,6 @@
 """A first look at pictures in files: their classes, how many there are, how large they are, and which can't be read."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search.data.images import ImageSource, check_header, decode, workers
+from search.data.images import ImageSource, check_header, decode, for_each
 from search.data.labels import check_sizes
 from search.data.layouts import FILE_LAYOUTS
 from search.data.layouts.base import ImageFiles
 from search.data.names import image_files
 from search.data.splits import stratified
 from search.errors import UserError
-from search.progress import bar
 
 HELD_OUT = 0.2  # of every class, for testing, where the data have no test part
 DECODED = 20_000  # images that are read whole; of more, so many and the beginnings of the others
@@ -125,11 +123,7 @@ def _look(sources: Sequence[ImageSource]) -> _Look:
         small = np.asarray(image.resize((32, 32)), dtype=np.int16)
         return (image.height, image.width), int(np.ptp(small, axis=2).max()) <= GREY
 
-    seen = []
-    with ThreadPoolExecutor(workers()) as pool, bar("look at images", len(sources)) as progress:
-        for each in pool.map(one, range(len(sources))):
-            seen.append(each)
-            progress.advance()
+    seen = list(for_each(range(len(sources)), one, "look at images"))
     known = [each for each in seen if not isinstance(each, UserError)]
     return _Look(
         readable=[not isinstance(each, UserError) for each in seen],

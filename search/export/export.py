@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
-from search.errors import UserError
 from search.export import formats as known
 from search.export import proof as proving
 from search.export.agreement import RANDOM_IMAGES, SEED, TOLERANCE
@@ -116,12 +115,11 @@ def _fill(
         kind.write(source, folder)
         files |= {file: ExportedFile.from_path(folder / file) for file in kind.FILES}
         main = kind.FILES[0]
-        waiting[main] = session = kind.load_session(folder)
-        agreement = proof.try_on(main, session(proof.images), kind.EXACT)
-        macs = checked_macs(main, kind.macs(folder), manifest.macs)
-        compared = {"format": name, **asdict(agreement), "macs": macs}
+        tried = proof.try_format(kind, folder, manifest.macs)
+        waiting[main] = tried.session
+        compared = {"format": name, **asdict(tried.agreement), "macs": tried.macs}
         if not kind.EXACT and held_out:
-            compared["accuracy"] = _before_and_after(net, session, held_out)
+            compared["accuracy"] = _before_and_after(net, tried.session, held_out)
         files[main] = files[main].model_copy(update=compared)
     files |= _timed(waiting, files, timer)
     packages = {package for name in formats for package in known.get(name).PACKAGES}
@@ -180,15 +178,6 @@ def _describe_timing(metadata: NetworkMetadata, here: bool) -> str:
     if metadata.latency and metadata.latency.measured_ms is not None:
         return "the network on the searched-for device, see `latency`; the files were run, but not timed"
     return "no: the files were run, but not timed"
-
-
-def checked_macs(file: str, counted: int | None, expected: int) -> int | None:
-    """Raises:
-    UserError: a file's graph has other multiply-adds than the architecture.
-    """
-    if counted is not None and counted != expected:
-        raise UserError(f"{file} has {counted:,} multiply-adds, but its architecture {expected:,}")
-    return counted
 
 
 def versions(packages: set[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from search.export.agreement import (
     top1_agreement,
     unusable,
 )
+from search.export.formats import Format, Session
 from search.files import write_bytes
 
 if TYPE_CHECKING:
@@ -46,6 +47,19 @@ class Agreement:
     top1_agreement: float
     on_random: float
     on_real: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A format's file that was run.
+
+    Args:
+        macs: counted on it, for one image; None where its graph can't be read.
+    """
+
+    session: Session
+    agreement: Agreement
+    macs: int | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +141,21 @@ class Proof:
             on_random=self._agreement(got, slice(0, RANDOM_IMAGES)),
             on_real=self._agreement(got, slice(RANDOM_IMAGES, None)) if len(self.images) > RANDOM_IMAGES else None,
         )
+
+    def try_format(self, kind: Format, folder: Path, macs: int) -> Tried:
+        """Runs what a format wrote into a folder, and counts its multiply-adds.
+
+        Args:
+            macs: of the architecture.
+
+        Raises:
+            UserError: other outputs than the network's, or other multiply-adds.
+        """
+        name, session = kind.FILES[0], kind.load_session(folder)
+        agreement, counted = self.try_on(name, session(self.images), kind.EXACT), kind.macs(folder)
+        if counted is not None and counted != macs:
+            raise UserError(f"{name} has {counted:,} multiply-adds, but its architecture {macs:,}")
+        return Tried(session, agreement, counted)
 
     def _agreement(self, got: np.ndarray, part: slice) -> float:
         return top1_agreement(self.expected[part], got[part], self.float32_error)

@@ -1,4 +1,5 @@
-"""Checks an export's folder again, on this machine or another: every file there, unchanged, and still the network."""
+"""Checks an export's folder again, on this machine or another: every file there, unchanged, and still the network. What
+needs a package that is not here is not run, and said so."""
 
 import hashlib
 import tempfile
@@ -10,8 +11,7 @@ from ghostnet.cost import cost
 from search.errors import UserError
 from search.export import formats as known
 from search.export.agreement import drift
-from search.export.export import checked_macs
-from search.export.formats import check_formats
+from search.export.formats import check_installed, check_names
 from search.export.manifest import ARCH, MANIFEST, ExportedFile, Manifest, read_manifest
 from search.export.proof import Agreement, Proof
 from search.files import read_bytes, write_bytes
@@ -24,14 +24,28 @@ class VerifiedFile(Agreement):
     sha256: str
 
 
-def verify(folder: Path) -> dict[str, VerifiedFile]:
-    """Runs and counts every file of an export; the differences and agreements found, by file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was found of an export whose files are all there and unchanged.
+
+    Args:
+        files: what was run and is the network, by file.
+        not_run: why a file could not be run here, by file.
+    """
+
+    files: dict[str, VerifiedFile]
+    not_run: dict[str, str]
+
+
+def verify(folder: Path) -> Verification:
+    """Runs and counts every file of an export that can be run here; the differences and agreements found.
 
     The folder may come from anybody. Each file that the manifest lists is read once; what has the right fingerprint is
     copied to a folder of our own, and only there anything is loaded: no file that isn't listed can be reached.
 
     Raises:
-        UserError: no export, a file that is missing or changed, other outputs or multiply-adds than it should have.
+        UserError: no export, a file that is missing or changed, other outputs or multiply-adds than it should have; or
+            none of them can be run here.
         ArchError: its architecture can't be read.
     """
     manifest = read_manifest(folder)
@@ -55,7 +69,7 @@ def copy_listed(folder: Path, name: str, sha256: str, to: Path) -> None:
     write_bytes(to / name, content)
 
 
-def _verify(copied: Path, folder: Path, manifest: Manifest) -> dict[str, VerifiedFile]:
+def _verify(copied: Path, folder: Path, manifest: Manifest) -> Verification:
     arch = Arch.load(copied / ARCH)
     if arch.id != manifest.arch:
         raise UserError(f"{folder / ARCH} is architecture {arch.id}, but {MANIFEST} says {manifest.arch}")
@@ -63,9 +77,20 @@ def _verify(copied: Path, folder: Path, manifest: Manifest) -> dict[str, Verifie
     if total.macs != manifest.macs:
         raise UserError(f"{MANIFEST} says {manifest.macs:,} multiply-adds, but {arch.id} has {total.macs:,}")
     mains = {name: recorded for name, recorded in manifest.files.items() if recorded.format is not None}
-    check_formats([recorded.format or "" for recorded in mains.values()])
+    check_names([recorded.format or "" for recorded in mains.values()])
     proof = Proof.load(copied, manifest.in_chs, arch.resolution)
-    return {name: _verify_file(copied, name, recorded, proof, total.macs) for name, recorded in mains.items()}
+    files: dict[str, VerifiedFile] = {}
+    not_run: dict[str, str] = {}
+    for name, recorded in mains.items():
+        try:
+            check_installed(recorded.format or "")
+        except UserError as error:
+            not_run[name] = str(error)
+        else:
+            files[name] = _verify_file(copied, name, recorded, proof, total.macs)
+    if not_run and not files:
+        raise UserError(f"nothing of {folder} can be run here: {'; '.join(dict.fromkeys(not_run.values()))}")
+    return Verification(files=files, not_run=not_run)
 
 
 def _verify_file(folder: Path, name: str, recorded: ExportedFile, proof: Proof, macs: int) -> VerifiedFile:
@@ -73,14 +98,12 @@ def _verify_file(folder: Path, name: str, recorded: ExportedFile, proof: Proof, 
     if kind.FILES[0] != name:
         raise UserError(f"{MANIFEST} says that {name} is {recorded.format}, which is {kind.FILES[0]}")
     try:
-        outputs, counted = kind.load_session(folder)(proof.images), kind.macs(folder)
+        agreement = proof.try_format(kind, folder, macs).agreement
     except (UserError, ArchError) as error:
         raise UserError(str(error).replace(f"{folder}/", "")) from None
     except Exception as error:  # a runtime fails in its own way on a file that it can't read
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(f"{folder}/", "")
         raise UserError(f"{name} can't be run as {recorded.format}: {reason}") from None
-    agreement = proof.try_on(name, outputs, kind.EXACT)
-    checked_macs(name, counted, macs)
     if not kind.EXACT and (drifted := drift(agreement.top1_agreement, recorded.top1_agreement or 0.0)):
         raise UserError(f"{name} {drifted}")
     return VerifiedFile(sha256=recorded.sha256, **asdict(agreement))

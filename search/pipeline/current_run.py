@@ -1,4 +1,5 @@
-"""One run at work in its folder: its recipe, its data, and what is left of its time box."""
+"""One run at work in its folder: its recipe, its data, which stages it still has to do, and how these share its time
+box."""
 
 import time
 from dataclasses import dataclass, field
@@ -8,13 +9,15 @@ from pathlib import Path
 import torch
 
 from search.data.datasets import Data, load_data
-from search.pipeline.time_box import SHARES, share_of_time
 from search.recipes.schema import Recipe
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
 from spaces.custom import parse_space
 from spaces.space import Space
+
+# What stages get of a time box, relative to those that are still to come. Fidelity is not part of a run with one.
+SHARES = {"train": 0.42, "calibrate": 0.12, "search": 0.13, "retrain": 0.30, "export": 0.02, "report": 0.01}
 
 
 @dataclass
@@ -52,17 +55,22 @@ class Run:
     def done(self, stage: str) -> bool:
         return (self.out / PRODUCTS[stage]).exists()
 
-    def wanted(self, stage: str) -> bool:
-        """Whether this run has the stage, finished or not: fidelity is for recipes that ask for it, without a time box,
-        and comes before the search or not at all."""
-        if stage != "fidelity":
-            return True
+    @property
+    def stages(self) -> list[str]:
+        """All stages of this run in order, done or not. Fidelity is one where the recipe asks for it, there is no time
+        box, and the search is still to come; or where it is done."""
         to_come = not self.minutes and not self.done("search")
-        return bool(self.recipe.fidelity.networks) and (self.done("fidelity") or to_come)
+        fidelity = bool(self.recipe.fidelity.networks) and (self.done("fidelity") or to_come)
+        return [stage for stage in PRODUCTS if stage != "fidelity" or fidelity]
+
+    @property
+    def to_come(self) -> list[str]:
+        """The stages that are still to be done, in order."""
+        return [stage for stage in self.stages if not self.done(stage)]
 
     def seconds(self, stage: str) -> float | None:
         """What is left of the time box for a stage, the later ones' shares set aside."""
         if self.minutes is None:
             return None
         left = self.minutes * 60 - (time.monotonic() - self.started)
-        return max(left, 1.0) * share_of_time(stage, [each for each in SHARES if not self.done(each)])
+        return max(left, 1.0) * SHARES[stage] / sum(SHARES[each] for each in self.to_come)

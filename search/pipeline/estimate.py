@@ -24,6 +24,7 @@ from search.engine.budgets import parse_counts
 from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, Recipe, SupernetTraining, Training
 from search.run_folder.estimate import Estimate, StageEstimate
+from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.loop import autocast_dtype
 from search.training.metadata import space_for
@@ -53,8 +54,7 @@ def estimate(recipe: Recipe) -> Estimate:
     sizes = split_sizes(recipe.data, recipe.train_images)
     space = space_for(parse_space(recipe.space), sizes.num_classes, sizes.in_chs)
     estimator = _Estimator(recipe, space, sizes, best_device())
-    stages = [estimator.train(), estimator.calibrate(), estimator.fidelity(), estimator.search()]
-    stages += [estimator.retrain(), estimator.export(), estimator.report()]
+    stages: list[StageEstimate | None] = [getattr(estimator, stage)() for stage in PRODUCTS]
     return Estimate(stages=tuple(stage for stage in stages if stage))
 
 

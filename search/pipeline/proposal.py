@@ -3,13 +3,17 @@ number."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from ghostnet.arch import Arch
 from ghostnet.cost import cost
-from search.files import JsonObject
+from search.data.names import image_files
+from search.errors import UserError
+from search.files import JsonObject, check_writable
+from search.recipes.schema import Recipe
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS
 from spaces.quantities import Window, format_count
@@ -31,6 +35,8 @@ FAMILY = ("rows", "stem_chs", "tail_chs", "head_chs")  # of a preset, what its n
 FITTED = {96: 512, 48: 1024, 8: 2048}  # images that layers are fitted on, by the least side: larger ones say more
 HELD_OUT = 0.3  # of the training images: a fifth for the search, a tenth for norms
 FEW, SOME = 1_000, 10_000  # training images
+FEW_OF_A_CLASS = 20  # training images, below which a class is named
+SHOWN = 5  # files or classes that are named
 NOTES = {"min_steps": "however few images there are", "ema": "averaged weights are kept"}
 
 
@@ -228,16 +234,85 @@ def _split(survey: "Survey") -> str:
     )
 
 
-def summary(survey: "Survey", recipe: Path) -> JsonObject:
-    """What was seen and written, for `--json`."""
-    return {
-        "recipe": str(recipe),
-        "data": survey.name,
-        "classes": {
-            name: {"train": train, "test": test}
-            for name, train, test in zip(survey.classes, survey.train, survey.test, strict=True)
-        },
-        "channels": survey.channels,
-        "shorter_sides": dict(zip(("least", "median", "most"), survey.shorter_sides, strict=True)),
-        "unreadable": survey.unreadable,
-    }
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A recipe that was written for some pictures, and what was seen of them.
+
+    Args:
+        path: of the recipe.
+        side: of the images in the networks, in pixels.
+    """
+
+    path: Path
+    recipe: Recipe
+    survey: "Survey"
+    side: int
+
+    @property
+    def message(self) -> str:
+        """The pictures, and what is done with them, in lines."""
+        survey = self.survey
+        least, middle, most = survey.shorter_sides
+        lines = [
+            f"{sum(survey.train)} training and {sum(survey.test)} test pictures of {len(survey.classes)} classes, "
+            f"{min(survey.train)} to {max(survey.train)} training pictures a class",
+            f"{survey.channels}; shorter sides from {least} to {most} pixels, the middle one {middle}; networks see "
+            f"{self.side}",
+        ]
+        if survey.test_share:
+            lines.append(f"no test part: {survey.test_share:.0%} of every class are held out, always the same pictures")
+        lines.append(f"{self.path}: `ghostnas run {quote(str(self.path))}` does the rest")
+        return "\n".join(lines)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What may come in the way."""
+        survey, warnings = self.survey, []
+        if survey.unreadable:
+            named = "; ".join(list(survey.unreadable.values())[:SHOWN])
+            warnings.append(f"a run needs what can't be read mended or gone, {len(survey.unreadable)} in all: {named}")
+        few = [f"{name} ({n})" for name, n in zip(survey.classes, survey.train, strict=True) if n < FEW_OF_A_CLASS]
+        if few:
+            more = f" and {len(few) - SHOWN} more classes" if len(few) > SHOWN else ""
+            warnings.append(f"fewer than {FEW_OF_A_CLASS} training pictures: {', '.join(few[:SHOWN])}{more}")
+        if survey.shorter_sides[1] < self.side:
+            warnings.append(f"half of the pictures are smaller than {self.side} pixels and are enlarged")
+        return warnings
+
+    def to_json(self) -> JsonObject:
+        """What was seen and written."""
+        survey = self.survey
+        return {
+            "recipe": str(self.path),
+            "data": survey.name,
+            "classes": {
+                name: {"train": train, "test": test}
+                for name, train, test in zip(survey.classes, survey.train, survey.test, strict=True)
+            },
+            "channels": survey.channels,
+            "shorter_sides": dict(zip(("least", "median", "most"), survey.shorter_sides, strict=True)),
+            "unreadable": survey.unreadable,
+        }
+
+
+def recipe_path(data: str, out: Path | None, budget: str | None) -> Path:
+    """Where the recipe for pictures goes: a new file, by default named after their folder. What can be wrong is said
+    before any picture is read.
+
+    Raises:
+        UserError, SpaceError: there is no such folder, the file can't be written or is there already, or the budget is
+            none.
+    """
+    source = image_files(data)
+    folder = source.folder if source else Path(data)
+    if not folder.is_dir():
+        raise UserError(f"init looks at a folder of pictures; there is no folder {str(folder)!r}")
+    path = out or Path(f"{folder.resolve().name}.toml")
+    if path.suffix != ".toml":
+        raise UserError(f"a recipe's file ends in .toml, not {str(path)!r}")
+    if path.exists():
+        raise UserError(f"{path} is there already: --out names another file")
+    check_writable(path.parent)
+    if budget:
+        Window.parse(budget)
+    return path

@@ -23,8 +23,6 @@ from spaces.custom import parse_space
 if TYPE_CHECKING:  # torch is loaded once the recipe is known to be right
     from search.pipeline.current_run import Run
 
-STAGES = ("train", "calibrate", "fidelity", "search", "retrain", "export", "report")
-
 
 def check(recipe: Recipe) -> None:
     """Everything that can be known to be wrong before anything is written or torch is loaded.
@@ -91,12 +89,12 @@ def run(run: "Run") -> None:
     """Runs every stage whose product is missing, in order."""
     from search.pipeline import stages
 
-    wanted = [name for name in STAGES if run.wanted(name)]
-    for number, name in enumerate(wanted, 1):
+    names = run.stages
+    for number, name in enumerate(names, 1):
         if run.done(name):
-            say(f"{number}/{len(wanted)} {name}: done before", "dim")
+            say(f"{number}/{len(names)} {name}: done before", "dim")
             continue
-        say(f"{number}/{len(wanted)} {name}", "bold")
+        say(f"{number}/{len(names)} {name}", "bold")
         started = time.monotonic()
         getattr(stages, name)(run)
         say(f"  done in {time.monotonic() - started:.0f} s")

@@ -61,7 +61,6 @@ MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to
 
 
 def train(run: Run) -> None:
-
     config, seed = run.recipe.supernet, run.recipe.seed
     metadata = make_supernet(
         run.space,
@@ -79,7 +78,6 @@ def train(run: Run) -> None:
 
 
 def calibrate(run: Run) -> None:
-
     config, limit = run.recipe.latency, run.seconds("calibrate")
     seconds = min(60 * config.minutes, limit or float("inf"))
     table = make_table(
@@ -137,7 +135,6 @@ def fidelity(run: Run) -> None:
 
 
 def search(run: Run) -> None:
-
     config = run.recipe.search
     searched = _search(run, TRIALS, run.out / FIDELITY if run.done("fidelity") else None)
     trials = searched.trials
@@ -169,7 +166,6 @@ def labels(count: int) -> list[str]:
 
 
 def _search(run: Run, log: str, correction: Path | None = None, trials: int | None = None) -> SearchOutcome:
-
     config, limit = run.recipe.search, run.seconds("search")
     return search_networks(
         run.out / SUPERNET,
@@ -205,7 +201,6 @@ def macs_matched_random(run: Run, chosen: list[Trial]) -> dict[str, list[int]]:
 
 
 def retrain(run: Run) -> None:
-
     archs, config, first = networks(run), run.recipe.retrain, run.recipe.seed
     jobs = [
         Job(name=name, arch=arch, seed=first + k, out=run.out / NETWORKS / name / (f"seed-{first + k}" if k else ""))
@@ -285,5 +280,4 @@ def export(run: Run) -> None:
 
 
 def report(run: Run) -> None:
-
     write_report(run.out)

@@ -30,7 +30,7 @@ from pydantic import (
 from ghostnet.files import parse_toml
 from search.errors import UserError
 from search.files import JsonObject, read_bytes
-from search.records import Name, brief
+from search.records import Name, brief, first_error
 from search.secrets import without_secrets
 from spaces.custom import SpaceRecord
 
@@ -152,10 +152,20 @@ class Training(_Model):
         """The same training for so many epochs, however few steps these have."""
         return self.model_copy(update={"epochs": epochs, "min_steps": 0})
 
-    def changed(self, epochs: float | None, lr: float | None) -> Self:
-        """The same training with other epochs or another rate, as far as they are given."""
-        config = self.with_epochs(epochs) if epochs else self
-        return config.model_copy(update={"lr": lr}) if lr else config
+    def changed(self, **given: object) -> Self:
+        """The same training with other values of some keys; those that are None stay. Other epochs hold however few
+        steps they have.
+
+        Raises:
+            UserError: a value breaks its key's rule.
+        """
+        values = {key: value for key, value in given.items() if value is not None}
+        if "epochs" in values:
+            values = {"min_steps": 0} | values
+        try:
+            return type(self).model_validate(self.model_dump() | values) if values else self
+        except ValidationError as error:
+            raise UserError(first_error(error)) from None
 
 
 class ParentTraining(Training):

@@ -5,6 +5,7 @@ killed anywhere goes on from the first product that is missing, and each stage r
 Stages hand each other plain files.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -54,3 +55,12 @@ def initial_weights(recipe: Recipe, supernet: Path) -> Origin:
     inherits = config.init == "supernet" or (config.init == "auto" and transplanted)
     taught = config.teacher == "supernet" or (config.teacher == "auto" and transplanted and inherits)
     return Origin(init=supernet if inherits else None, teacher=f"supernet:{supernet}" if taught else None)
+
+
+def retrained_folders(out: Path, names: Sequence[str], seeds: Sequence[int]) -> dict[tuple[str, int], Path]:
+    """Where `ghostnas retrain` puts a network by a seed: `out` itself if it is the only one, else a folder for each."""
+    return {
+        (name, seed): (out / name if len(names) > 1 else out) / (f"seed-{seed}" if len(seeds) > 1 else "")
+        for name in names
+        for seed in seeds
+    }

@@ -1,5 +1,6 @@
 """The Python API: listed without loading anything, and whole in ten lines; mypy reads `own_code.py`."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_the_documented_lines_do_all_of_it(tmp_path, monkeypatch):
         and "Fully trained" in page
         and "Reproducing the run" not in page
     )
-    assert search.verify_export("mine/export/A").keys() == {"model.onnx", "weights.safetensors"}
+    assert search.verify_export("mine/export/A").files.keys() == {"model.onnx", "weights.safetensors"}
     assert {file.stem for file in Path("mine/search/front").iterdir()} == {trial.arch for trial in result.front}
 
 
@@ -85,7 +86,7 @@ def test_the_command_line_knows_its_options_without_numpy_or_pydantic():
 
 
 def test_every_name_is_there_and_says_what_it_does():
-    homes = [name for names in search._HOMES.values() for name in names]
+    homes = [name for names in search._HOMES.values() for name in names.split()]
     assert sorted([*homes, "__version__"]) == sorted(search.__all__)
     for name in homes:
         value = getattr(search, name)
@@ -93,6 +94,22 @@ def test_every_name_is_there_and_says_what_it_does():
     assert isinstance(search.__version__, str)
     with pytest.raises(AttributeError, match="has no attribute 'train_everything'"):
         _ = search.train_everything
+
+
+COMMANDS = sorted(
+    path for path in (ROOT / "search" / "commands").glob("*.py") if path.stem not in ("__init__", "shared")
+)
+
+
+@pytest.mark.parametrize("file", COMMANDS, ids=lambda path: path.stem)
+def test_every_command_is_a_function_of_the_api(file):
+    """What is typed and what is called from a notebook is the same."""
+    tree = ast.parse(file.read_text())
+    calls = [
+        node.func for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    called = {call.attr for call in calls if isinstance(call.value, ast.Name) and call.value.id == "api"}
+    assert called - {"load_data", "load_space"} and called <= set(search.__all__), called
 
 
 def pairs(images, labels):

@@ -79,12 +79,27 @@ def check_formats(names: list[str]) -> None:
     """Raises:
     UserError: one of them is unknown, or named twice, or its package is not installed.
     """
+    check_names(names)
+    for name in names:
+        check_installed(name)
+
+
+def check_names(names: list[str]) -> None:
+    """Raises:
+    UserError: one of them is unknown, or named twice.
+    """
     for name in names:
         if name not in FORMATS:
             raise UserError(f"a format is one of {', '.join(FORMATS)}, not {name!r}")
         if names.count(name) > 1:
             raise UserError(f"a format is named once, but {name!r} is there {names.count(name)} times")
-        extras.check_extra(FORMATS[name].package, FORMATS[name].extra)
+
+
+def check_installed(name: str) -> None:
+    """Raises:
+    UserError: the package of this format is not installed.
+    """
+    extras.check_extra(FORMATS[name].package, FORMATS[name].extra)
 
 
 def needs_images(names: list[str]) -> str | None:

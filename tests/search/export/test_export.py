@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import warnings
 import zipfile
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def test_a_quantised_litert_file_computes_in_int8_and_is_close_to_the_network(ne
 
 def test_a_folder_is_verified_again_from_its_files_alone(exported, tmp_path):
     _, folder, manifest = exported
-    result = verify(shutil.copytree(folder, tmp_path / "copy"))
+    result = verify(shutil.copytree(folder, tmp_path / "copy")).files
     assert set(result) == {name for name, file in manifest.files.items() if file.format}
 
 
@@ -272,7 +273,7 @@ def program(tmp_path_factory):
 
 def test_a_program_of_ours_is_what_torch_loads_too(program):
     net, folder, entries = program
-    assert set(verify(folder)) == {"model.pt2"}
+    assert set(verify(folder).files) == {"model.pt2"}
     theirs = torch.export.load(folder / "model.pt2").module()
     with torch.no_grad():
         assert torch.equal(theirs(IMAGES), net(IMAGES))
@@ -337,6 +338,21 @@ def test_only_files_that_the_manifest_lists_are_reached(tmp_path):
         with pytest.raises(UserError, match=r"model\.onnx can't be run as onnx: ") as caught:
             verify(folder)
         assert "\n" not in str(caught.value)
+
+
+def test_what_needs_a_package_that_is_not_here_is_said_and_the_rest_is_verified(program, tmp_path, monkeypatch):
+    net, folder, _ = program
+    both = tmp_path / "both"
+    export(net, both, ["safetensors", "pt2"], IMAGES)
+    monkeypatch.setitem(FORMATS, "pt2", replace(FORMATS["pt2"], package="no_such_package", extra="tools"))
+    found = verify(both)
+    assert set(found.files) == {"weights.safetensors"}
+    assert found.not_run == {"model.pt2": "no_such_package is not installed: pip install 'ghostnas[tools]'"}
+    (both / "model.pt2").write_bytes(b"changed")
+    with pytest.raises(UserError, match="was changed"):
+        verify(both)
+    with pytest.raises(UserError, match=r"nothing of .* can be run here: no_such_package is not installed"):
+        verify(folder)
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "weights.safetensors", "model.xml", "hub/config.json", "model.pte"])
@@ -585,7 +601,7 @@ def test_an_ill_conditioned_network_is_exported_and_verified(tmp_path):
     manifest = export(net, tmp_path / "net", ["onnx", "safetensors"], IMAGES)
     tried = manifest.tried_on
     assert tried.allowed_difference == pytest.approx(YARDSTICK * tried.float32_error)
-    assert set(verify(tmp_path / "net")) == {"model.onnx", "weights.safetensors"}
+    assert set(verify(tmp_path / "net").files) == {"model.onnx", "weights.safetensors"}
 
 
 @pytest.mark.parametrize(

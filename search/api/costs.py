@@ -1,0 +1,140 @@
+"""What a space holds and an architecture costs, with a latency table also its predicted milliseconds; without torch."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ghostnet.arch import Arch
+from ghostnet.cost import Layer, unit_cost
+from ghostnet.cost import cost as network_cost
+from ghostnet.cost import layers as network_layers
+from ghostnet.memory import memory as network_memory
+from ghostnet.units import chain
+from search.api import Place
+from search.files import JsonObject
+from search.latency.predictor import Predictor, table_space
+from search.latency.table import LatencyTable
+from search.report.space import describe_space
+from spaces.find import find_arch
+
+__all__ = ["NetworkCosts", "UnitLatency", "describe_space", "network_costs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitLatency:
+    """The predicted milliseconds of a unit, timed or estimated; or the rest that belongs to the network as a whole."""
+
+    name: str
+    latency_ms: float
+    macs: int
+    timed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCosts:
+    """What a network costs; its latency where there is a table.
+
+    Args:
+        memory: bytes of activations at their peak, for the whole batch.
+        weights: bytes.
+        layers: every convolution's and linear layer's cost.
+        blocks: every unit's predicted latency.
+    """
+
+    arch: str
+    macs: int
+    params: int
+    resolution: int
+    num_classes: int
+    in_chs: int
+    memory: int
+    weights: int
+    batch: int
+    dtype: str
+    layers: tuple[Layer, ...]
+    latency_ms: float | None = None
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
+    latency_source: str | None = None
+    blocks: tuple[UnitLatency, ...] = ()
+
+    @property
+    def message(self) -> str:
+        """A line for people."""
+        message = (
+            f"{self.macs:,} multiply-adds at {self.resolution} x {self.resolution}, {self.params:,} parameters, "
+            f"{self.num_classes} classes; activations {self.memory:,} and weights {self.weights:,} bytes "
+            f"({self.dtype}, batch {self.batch})"
+        )
+        if self.latency_ms is None:
+            return message
+        return f"{message}, {self.latency_ms:.3f} ms ({self.latency_low_ms:.3f} to {self.latency_high_ms:.3f})"
+
+    def to_json(self, by_layer: bool = False) -> JsonObject:
+        """What is known, with its layers and blocks if they are asked for."""
+        values: JsonObject = {key: value for key, value in asdict(self).items() if value is not None}
+        del values["layers"], values["blocks"]
+        if by_layer:
+            values["layers"] = [asdict(layer) | asdict(layer.cost) for layer in self.layers]
+            if self.blocks:
+                values["blocks"] = [asdict(block) for block in self.blocks]
+        return values
+
+
+def network_costs(
+    arch: Arch | Place, *, classes: int = 1000, in_chs: int = 3, latency: LatencyTable | Place | None = None
+) -> NetworkCosts:
+    """Multiply-adds, parameters, bytes, and with a latency table milliseconds.
+
+    Args:
+        arch: an architecture, its file or folder, or a name such as `ghostnet-1.0`.
+        classes, in_chs: of the network; a table has its own.
+        latency: a table, or its file.
+
+    Raises:
+        UserError, ArchError: no such architecture or table, or a table of networks with other units.
+    """
+    network = arch if isinstance(arch, Arch) else find_arch(arch)
+    table = latency if isinstance(latency, LatencyTable | None) else LatencyTable.load(Path(latency))
+    if table is None:
+        return _costs(network, classes, in_chs, 1, "float32")
+    setting, predict = table.setting, Predictor(table, space := table_space(table))
+    classes, in_chs = setting.num_classes, setting.in_chs
+    predicted = predict(space.encode(network))
+    return replace(
+        _costs(network, classes, in_chs, setting.batch, setting.dtype),
+        latency_ms=float(predicted.latency_ms[0]),
+        latency_low_ms=float(predicted.low_ms[0]),
+        latency_high_ms=float(predicted.high_ms[0]),
+        latency_source=predicted.source[0],
+        blocks=_blocks(network, classes, in_chs, predict.per_unit(network), table),
+    )
+
+
+def _costs(arch: Arch, classes: int, in_chs: int, batch: int, dtype: str) -> NetworkCosts:
+    total, bytes_of = network_cost(arch, classes, in_chs), network_memory(arch, classes, in_chs, batch, dtype)
+    return NetworkCosts(
+        arch=arch.id,
+        macs=total.macs,
+        params=total.params,
+        resolution=arch.resolution,
+        num_classes=classes,
+        in_chs=in_chs,
+        memory=bytes_of.activations,
+        weights=bytes_of.weights,
+        batch=batch,
+        dtype=dtype,
+        layers=tuple(network_layers(arch, classes, in_chs)),
+    )
+
+
+def _blocks(
+    arch: Arch, classes: int, in_chs: int, milliseconds: dict[str, float], table: LatencyTable
+) -> tuple[UnitLatency, ...]:
+    rows = [
+        UnitLatency(
+            name=name, latency_ms=milliseconds[name], macs=unit_cost(unit).macs, timed=unit.key in table.entries
+        )
+        for name, unit in chain(arch, classes, in_chs).named.items()
+    ]
+    rest = table.correction.intercept_ms
+    return (*rows, UnitLatency(name="between them", latency_ms=rest, macs=0, timed=True))
