@@ -104,3 +104,15 @@ def test_a_recipe_as_windows_saves_it_is_the_same(tmp_path):
     (tmp_path / "digits.toml").write_bytes(b"\xef\xbb\xbf" + ours.replace("\n", "\r\n").encode())
     assert load_recipe(str(tmp_path / "digits.toml")) == load_recipe("digits")
     assert load_space(tmp_path / "digits.toml") == load_space("digits")
+
+
+def test_any_key_of_a_training_can_be_given_in_place_of_the_recipes_and_is_held_to_its_rule():
+    recipe = parse_recipe(GOOD + "min_steps = 90\nlabel_smoothing = 0.1\n", "mine").retrain
+    assert recipe.changed(epochs=None, lr=None) == recipe
+    changed = recipe.changed(epochs=0.5, label_smoothing=0.0, ema=0.9)
+    assert (changed.epochs, changed.min_steps, changed.label_smoothing, changed.ema) == (0.5, 0, 0.0, 0.9)
+    assert changed.lr == recipe.lr and type(changed) is type(recipe)
+    for given, key in (({"lr": -1.0}, "lr"), ({"label_smoothing": 1.5}, "label_smoothing"), ({"rate": 1.0}, "rate")):
+        with pytest.raises(UserError, match=f"^{key}: ") as refused:
+            recipe.changed(**given)
+        assert "\n" not in str(refused.value)
