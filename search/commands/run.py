@@ -50,10 +50,7 @@ def run(
         check_has_recipe(data, recipe)
     again = resume and recipe is None and out is not None and (out / RUN).exists()
     loaded = recorded_recipe(out) if out and again else load_recipe(recipe or "digits")
-    loaded = loaded.model_copy(
-        update={k: v for k, v in (("data", data), ("seed", seed)) if v is not None}
-        | ({"search": loaded.search.model_copy(update={"flops_budget": flops_budget})} if flops_budget else {})
-    )
+    loaded = loaded.changed(data=data, seed=seed, search=loaded.search.changed(flops_budget=flops_budget))
     if estimate:
         show_estimate(loaded, out, as_json)
         return

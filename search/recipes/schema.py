@@ -74,6 +74,18 @@ def _evaluation(text: str) -> str:
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    def changed(self, **given: object) -> Self:
+        """The same with other values of some keys; those that are None stay.
+
+        Raises:
+            UserError: a value breaks its key's rule.
+        """
+        values = {key: value for key, value in given.items() if value is not None}
+        try:
+            return type(self).model_validate(self.model_dump() | values, strict=False) if values else self
+        except ValidationError as error:
+            raise UserError(first_error(error)) from None
+
 
 ADDED_LATER = ("min_steps",)  # keys of a training that recipes of earlier versions lack
 M = TypeVar("M", bound=_Model)
@@ -153,19 +165,8 @@ class Training(_Model):
         return self.model_copy(update={"epochs": epochs, "min_steps": 0})
 
     def changed(self, **given: object) -> Self:
-        """The same training with other values of some keys; those that are None stay. Other epochs hold however few
-        steps they have.
-
-        Raises:
-            UserError: a value breaks its key's rule.
-        """
-        values = {key: value for key, value in given.items() if value is not None}
-        if "epochs" in values:
-            values = {"min_steps": 0} | values
-        try:
-            return type(self).model_validate(self.model_dump() | values) if values else self
-        except ValidationError as error:
-            raise UserError(first_error(error)) from None
+        """As of every part of a recipe; other epochs hold however few steps they have."""
+        return super().changed(**({} if given.get("epochs") is None else {"min_steps": 0}) | given)
 
 
 class ParentTraining(Training):
