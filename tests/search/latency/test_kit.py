@@ -97,7 +97,8 @@ def test_a_result_of_few_units_is_a_whole_table_with_a_prior(kit, tmp_path, monk
     (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = import_result(tmp_path / "few.jsonl", tmp_path / "t.lat.json", prior)
     assert set(table.entries) == set(all_units(SPACE)) and table.units_timed == table.transfer.units == len(units)
-    assert (table.transfer.setting, table.transfer.networks) == (prior.setting, 12)
+    assert table.transfer.setting == prior.setting
+    assert 8 <= table.transfer.networks <= 12  # those that had a quiet moment are fitted, unless they are too few
     rows[0] |= {"fit_networks": 6}
     (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match="a transfer needs 8 networks to fit"):
