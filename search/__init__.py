@@ -28,24 +28,20 @@ if TYPE_CHECKING:
     __version__: str
     from search.api.costs import NetworkCosts, describe_space, network_costs
     from search.api.data import Arch, Data, Space, find_arch, from_datasets, load_data, load_space
+    from search.api.estimating import Estimate, estimate_run
     from search.api.exporting import Manifest, export_network, verify_export
     from search.api.fidelity import Study, measure_fidelity
-    from search.api.latency import (
-        LatencyTable,
-        Verdict,
-        calibrate,
-        check_table,
-        import_kit,
-        write_kit,
+    from search.api.latency import LatencyTable, Verdict, calibrate, check_table, import_kit, write_kit
+    from search.api.proposing import Proposal, propose_recipe
+    from search.api.running import (
+        Recipe,
+        Summary,
+        UserError,
+        compare_runs,
+        run_recipe,
         write_latency_page,
+        write_report,
     )
-    from search.api.proposing import (
-        Estimate,
-        Proposal,
-        estimate_run,
-        propose_recipe,
-    )
-    from search.api.running import Recipe, Summary, UserError, compare_runs, run_recipe, write_report
     from search.api.searching import ChosenTrial, Objective, SearchOutcome, choose_networks, run_search
     from search.api.training import (
         InheritedAccuracy,
@@ -109,11 +105,12 @@ __all__ = [
 _HOMES = {  # modules, and the names that come from them
     "search.api.costs": "NetworkCosts describe_space network_costs",
     "search.api.data": "Arch Data Space find_arch from_datasets load_data load_space",
+    "search.api.estimating": "Estimate estimate_run",
     "search.api.exporting": "Manifest export_network verify_export",
     "search.api.fidelity": "Study measure_fidelity",
-    "search.api.latency": "LatencyTable Verdict calibrate check_table import_kit write_kit write_latency_page",
-    "search.api.proposing": "Estimate Proposal estimate_run propose_recipe",
-    "search.api.running": "Recipe Summary UserError compare_runs run_recipe write_report",
+    "search.api.latency": "LatencyTable Verdict calibrate check_table import_kit write_kit",
+    "search.api.proposing": "Proposal propose_recipe",
+    "search.api.running": "Recipe Summary UserError compare_runs run_recipe write_latency_page write_report",
     "search.api.searching": "ChosenTrial Objective SearchOutcome choose_networks run_search",
     "search.api.training": (
         "InheritedAccuracy SeedSummary SupernetMetadata TrainedMetadata open_supernet retrain_network "

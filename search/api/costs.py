@@ -1,6 +1,6 @@
 """What a space holds and an architecture costs, with a latency table also its predicted milliseconds; without torch."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ghostnet.arch import Arch
@@ -71,8 +71,8 @@ class NetworkCosts:
 
     def to_json(self, by_layer: bool = False) -> JsonObject:
         """What is known, with its layers and blocks if they are asked for."""
-        values: JsonObject = {key: value for key, value in asdict(self).items() if value is not None}
-        del values["layers"], values["blocks"]
+        own = [field.name for field in fields(self) if field.name not in ("layers", "blocks")]
+        values: JsonObject = {name: value for name in own if (value := getattr(self, name)) is not None}
         if by_layer:
             values["layers"] = [asdict(layer) | asdict(layer.cost) for layer in self.layers]
             if self.blocks:

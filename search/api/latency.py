@@ -7,14 +7,14 @@ from search.api import Place
 from search.latency.calibrate import calibrate as calibrate_until
 from search.latency.check import SHIFTED, Verdict, rescale_table
 from search.latency.check import check_table as look_again
+from search.latency.kit import MOST_UNITS
 from search.latency.kit import write_kit as write_kit_to
 from search.latency.kit_result import import_result
 from search.latency.runtimes import Dtype
 from search.latency.table import LatencyTable
-from search.report.latency_page import write_page
 from spaces.space import Space
 
-__all__ = ["LatencyTable", "Verdict", "calibrate", "check_table", "import_kit", "write_kit", "write_latency_page"]
+__all__ = ["LatencyTable", "Verdict", "calibrate", "check_table", "import_kit", "write_kit"]
 
 
 def calibrate(
@@ -70,7 +70,7 @@ def write_kit(
     rounds: int = 3,
     fit_networks: int = 48,
     held_out: int = 32,
-    most_units: int = 4000,
+    most_units: int = MOST_UNITS,
     seed: int = 0,
 ) -> int:
     """A folder that calibrates a device without PyTorch; its README says how. Returns how many networks and units it
@@ -124,9 +124,3 @@ def check_table(table: Place, *, threads: int | None = None, rescale: bool = Fal
     if rescale and verdict.state == SHIFTED:
         rescale_table(loaded, verdict.shift).save(path)
     return verdict
-
-
-def write_latency_page(table: LatencyTable, out: Place) -> Path:
-    """How good a table is, as one HTML page in the file `out`."""
-    write_page(table, Path(out))
-    return Path(out)

@@ -1,4 +1,4 @@
-"""What is known before a run: a recipe for pictures that nobody has written one for, and what a run will take."""
+"""A recipe for pictures that nobody has written one for."""
 
 from pathlib import Path
 
@@ -7,14 +7,11 @@ from ghostnet.weights import WeightsError
 from search.api import Place
 from search.data.survey import survey
 from search.errors import UserError
-from search.files import check_writable, write_text
-from search.folders import locked
-from search.pipeline.estimate import estimate
+from search.files import write_text
 from search.pipeline.proposal import Proposal, propose, proposed_side, recipe_path
-from search.recipes.schema import Recipe, load_recipe, parse_recipe
-from search.run_folder.estimate import Estimate, write_estimate
+from search.recipes.schema import parse_recipe
 
-__all__ = ["Estimate", "Proposal", "estimate_run", "propose_recipe"]
+__all__ = ["Proposal", "propose_recipe"]
 
 
 def propose_recipe(
@@ -52,22 +49,3 @@ def propose_recipe(
     recipe = parse_recipe(text, path.stem)
     write_text(path, text)
     return Proposal(path, recipe, pictures, side)
-
-
-def estimate_run(recipe: str | Recipe = "digits", out: Place | None = None) -> Estimate:
-    """What each stage of a run will take here: steps, images, minutes from a few timed steps, bytes of disk and memory.
-
-    Args:
-        recipe: a name of ours, a .toml file, or a `Recipe`.
-        out: the run's folder, where the estimate is kept for the report; None: nothing is written.
-
-    Raises:
-        UserError, SpaceError: what a run would refuse.
-    """
-    if out:
-        check_writable(Path(out))
-    known = estimate(recipe if isinstance(recipe, Recipe) else load_recipe(recipe))
-    if out:
-        with locked(Path(out)):
-            write_estimate(Path(out), known)
-    return known

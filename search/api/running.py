@@ -1,16 +1,18 @@
-"""A whole run, its report, and several runs compared."""
+"""A whole run, and pages: its report, several runs compared, a latency table."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from search.api import Place
 from search.errors import UserError
+from search.latency.table import LatencyTable
 from search.pipeline import run as pipeline
 from search.recipes.schema import (
     Recipe,
     load_recipe,
 )
 from search.report.comparison import RunRow, write_comparison
+from search.report.latency_page import write_page as write_page_of_table
 from search.report.report import write_report as write_page_of_run
 from search.report.summary import Summary, summarise
 
@@ -20,6 +22,7 @@ __all__ = [
     "UserError",
     "compare_runs",
     "run_recipe",
+    "write_latency_page",
     "write_report",
 ]
 
@@ -64,3 +67,9 @@ def compare_runs(folders: Sequence[Place], out: Place = "results/comparison") ->
         UserError: a folder that holds no finished search.
     """
     return write_comparison([Path(folder) for folder in folders], Path(out))
+
+
+def write_latency_page(table: LatencyTable, out: Place) -> Path:
+    """How good a table is, as one HTML page in the file `out`."""
+    write_page_of_table(table, Path(out))
+    return Path(out)

@@ -135,8 +135,16 @@ def retrain_network(
     arch, out = arch if isinstance(arch, Arch) else find_arch(arch), Path(out)
     _train(
         [Job(name=out.name, arch=arch, seed=seed, out=out)],
-        data, recipe, epochs, lr, init, teacher, minutes, workers, address,
-    )  # fmt: skip
+        data,
+        recipe=recipe,
+        epochs=epochs,
+        lr=lr,
+        init=init,
+        teacher=teacher,
+        minutes=minutes,
+        workers=workers,
+        address=address,
+    )
     return read_trained(out / TRAINED_FILE)
 
 
@@ -169,7 +177,18 @@ def retrain_networks(
     out = Path(out)
     folders = retrained_folders(out, list(archs), seeds)
     jobs = [Job(name=name, arch=archs[name], seed=seed, out=folder) for (name, seed), folder in folders.items()]
-    _train(jobs, data, recipe, epochs, lr, init, teacher, minutes, workers, address)
+    _train(
+        jobs,
+        data,
+        recipe=recipe,
+        epochs=epochs,
+        lr=lr,
+        init=init,
+        teacher=teacher,
+        minutes=minutes,
+        workers=workers,
+        address=address,
+    )
     summary = summarise_seeds(jobs, [read_trained(job.out / TRAINED_FILE) for job in jobs])
     if World.current().is_main_process:
         with locked(out):
@@ -180,6 +199,7 @@ def retrain_networks(
 def _train(
     jobs: Sequence[Job],
     data: Data,
+    *,
     recipe: str | None,
     epochs: float | None,
     lr: float | None,

@@ -158,11 +158,7 @@ class Training(_Model):
 
     def shortened(self, epochs: float) -> "Training":
         """One network's training for so many epochs, however few steps these have."""
-        return self.alone().with_epochs(epochs)
-
-    def with_epochs(self, epochs: float) -> Self:
-        """The same training for so many epochs, however few steps these have."""
-        return self.model_copy(update={"epochs": epochs, "min_steps": 0})
+        return self.alone().changed(epochs=epochs)
 
     def changed(self, **given: object) -> Self:
         """As of every part of a recipe; other epochs hold however few steps they have."""

@@ -96,10 +96,11 @@ def test_a_resumed_run_counts_its_stages_as_the_unbroken_one(tmp_path):
         "mine",
     )
     counts = []
-    for stage in PRODUCTS:
+    stages = ["train", "calibrate", "fidelity", "search", "retrain", "export", "report"]
+    for k, stage in enumerate(stages):
         run = Run(recipe, tmp_path)
         counts.append(len(run.stages))
-        assert run.to_come == run.stages[len(counts) - 1 :]
+        assert run.stages == stages and run.to_come == stages[k:]
         (tmp_path / PRODUCTS[stage]).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / PRODUCTS[stage]).touch()
     assert counts == [len(PRODUCTS)] * len(PRODUCTS)

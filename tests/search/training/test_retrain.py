@@ -343,7 +343,7 @@ def test_a_trained_network_is_tuned_for_other_classes_as_long_as_it_needs(data, 
     metadata = retrain(arch, data, config, tmp_path / "out", device=CPU, init=tmp_path / "trained.safetensors")
     assert (metadata.training.steps, metadata.training.planned_steps) == (7, 7)
     assert metadata.training.epochs == metadata.training.planned_epochs == pytest.approx(7 / 5)
-    assert config.with_epochs(2).steps(per_epoch=2) == 4, "who asks for epochs gets them, however few steps"
+    assert config.changed(epochs=2.0).steps(per_epoch=2) == 4, "who asks for epochs gets them, however few steps"
     after = load_network(arch, tmp_path / "out" / "weights.safetensors")
     assert after.num_classes == 10
     learned = {name: value for name, value in before.named_parameters() if not name.startswith("classifier.")}

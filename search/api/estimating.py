@@ -1,0 +1,31 @@
+"""What a run will take, before it begins."""
+
+from pathlib import Path
+
+from search.api import Place
+from search.files import check_writable
+from search.folders import locked
+from search.pipeline.estimate import estimate
+from search.recipes.schema import Recipe, load_recipe
+from search.run_folder.estimate import Estimate, write_estimate
+
+__all__ = ["Estimate", "estimate_run"]
+
+
+def estimate_run(recipe: str | Recipe = "digits", out: Place | None = None) -> Estimate:
+    """What each stage of a run will take here: steps, images, minutes from a few timed steps, bytes of disk and memory.
+
+    Args:
+        recipe: a name of ours, a .toml file, or a `Recipe`.
+        out: the run's folder, where the estimate is kept for the report; None: nothing is written.
+
+    Raises:
+        UserError, SpaceError: what a run would refuse.
+    """
+    if out:
+        check_writable(Path(out))
+    known = estimate(recipe if isinstance(recipe, Recipe) else load_recipe(recipe))
+    if out:
+        with locked(Path(out)):
+            write_estimate(Path(out), known)
+    return known
