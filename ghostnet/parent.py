@@ -52,7 +52,7 @@ def load_parent(
     if not is_path(source):
         state = _timm(str(source).removeprefix(TIMM))
     else:
-        path = Path(source)
+        path = Path(source).expanduser()
         if path.is_dir():
             arch = arch or Arch.load(path / ARCH)
             path = path / WEIGHTS

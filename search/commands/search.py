@@ -166,7 +166,8 @@ def search(
         _print_front(trials_of, columns, f"within {budget}" if len(fronts) > 1 else None)
     if chosen is not None:
         _print_front(chosen, columns, "chosen")
-    show(f"{len(result.trials)} networks evaluated; the front's architectures: {out / 'front'}")
+    why = "" if result.ended == "trials" else f" (then: {result.ended})"
+    show(f"{len(result.trials)} networks evaluated{why}; the front's architectures: {out / 'front'}")
 
 
 def _check_backend(backend: str, sampler: str, storage: str | None, *, elsewhere: bool) -> None:
@@ -203,6 +204,7 @@ def _output(result: "SearchOutcome", chosen: "Sequence[Trial] | None") -> JsonOb
     """What `--json` prints."""
     output: JsonObject = {
         "evaluated": len(result.trials),
+        "ended": result.ended,
         "front": _rows(result.front),
         "warnings": result.warnings,
     }

@@ -73,7 +73,7 @@ def check_has_recipe(data: str | None, *given: str | None) -> None:
     from search.data.names import image_files
 
     source = image_files(data) if data else None
-    if data and source and source.folder.is_dir() and not any(given):
+    if data and source and source.folder.exists() and not any(given):
         raise UserError(f"no recipe for {data}: `ghostnas init {quote(data)}` writes one that fits the pictures")
 
 

@@ -8,10 +8,13 @@ holds out that share of every class, always the same images; the classes may the
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from search.data.layouts import LAYOUTS
 from search.data.layouts.base import DataSource, ImageFiles
 from search.errors import UserError
+
+LOCAL = "local-dir:"  # before a folder in which timm finds a model
 
 
 def data_source(name: str) -> DataSource:
@@ -44,15 +47,33 @@ def check_data_name(name: str) -> None:
     data_source(name).check()
 
 
-def check_teacher(name: str) -> None:
-    """Whether something is a teacher's name: `supernet:FOLDER`, `network:FOLDER` or `timm:NAME`.
+class TeacherSource(NamedTuple):
+    """What a teacher's name stands for: its kind, and the folder or, of one that timm downloads, the model."""
+
+    kind: str
+    folder: Path | None
+    model: str
+
+
+def teacher_source(name: str) -> TeacherSource:
+    """The teacher of a name, which need not be there: `supernet:FOLDER`, `network:FOLDER` or `timm:NAME`.
 
     Raises:
-        UserError: it is none, or its folder is not there.
+        UserError: it is no such name.
     """
-    kind, _, what = name.partition(":")
-    if kind not in ("supernet", "network", "timm") or not what:
+    kind, _, model = name.partition(":")
+    if kind not in ("supernet", "network", "timm") or not model:
         raise UserError(f"a teacher is supernet:FOLDER, network:FOLDER or timm:NAME, not {name!r}")
-    local = kind != "timm" or what.startswith("local-dir:")
-    if local and not Path(what.removeprefix("local-dir:")).is_dir():
-        raise UserError(f"no folder {what.removeprefix('local-dir:')!r} for the teacher {name!r}")
+    if kind == "timm" and not model.startswith(LOCAL):
+        return TeacherSource(kind, None, model)
+    folder = Path(model.removeprefix(LOCAL)).expanduser()
+    return TeacherSource(kind, folder, f"{LOCAL}{folder}")
+
+
+def check_teacher(name: str) -> None:
+    """Raises:
+    UserError: something is no teacher's name, or its folder is not there.
+    """
+    folder = teacher_source(name).folder
+    if folder and not folder.is_dir():
+        raise UserError(f"no folder {str(folder)!r} for the teacher {name!r}")

@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from search.engine.log import TrialLog
 from search.recipes.schema import Sampler
 
 PROPOSALS = 50  # a trial, before the search ends for want of new networks
+SearchEnd = Literal["trials", "time box", "no new networks"]  # what ended a search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +36,17 @@ class SearchPlan:
     address: str | None = None
     gpus: float = 0.0
 
-    def should_stop(self, log: TrialLog, num_proposed: int | None = None) -> bool:
-        """Whether the search ends with the trials of a log.
+    def end_reason(self, log: TrialLog, num_proposed: int | None = None) -> SearchEnd | None:
+        """Why the search ends with the trials of a log; None: it goes on.
 
         Args:
             num_proposed: networks proposed so far, where the log doesn't have them all yet.
         """
         evaluated = log.num_evaluated
         proposed = len(log.trials) if num_proposed is None else num_proposed
+        if evaluated >= self.trials:
+            return "trials"
+        if proposed >= PROPOSALS * self.trials:
+            return "no new networks"
         late = self.deadline is not None and time.monotonic() > self.deadline and evaluated >= self.at_least
-        return late or evaluated >= self.trials or proposed >= PROPOSALS * self.trials
+        return "time box" if late else None

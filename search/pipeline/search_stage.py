@@ -1,7 +1,7 @@
 """The search stage: files become a problem, a backend searches it, the trials become fronts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from search.engine.front import front
 from search.engine.log import TrialLog
 from search.engine.objectives import Objective
 from search.engine.problem import Evaluate, Problem
-from search.engine.search_plan import SearchPlan
+from search.engine.search_plan import SearchEnd, SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.files import write_json, write_text
@@ -49,11 +49,12 @@ class ChosenTrial(Trial):
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """The result of a search: the evaluated trials, a front for each budget, and warnings."""
+    """The result of a search: the evaluated trials, a front for each budget, warnings, and what ended it."""
 
     problem: Problem
     trials: list[Trial]
-    warnings: list[str]
+    warnings: list[str] = field(default_factory=list)
+    ended: SearchEnd = "trials"
 
     @property
     def front(self) -> list[Trial]:
@@ -157,7 +158,10 @@ def search_networks(
             getattr(evaluate, "prepare", lambda: None)()
         backend(config.backend)(replace(problem, evaluate=evaluate), trials, plan)
         return SearchOutcome(
-            problem, trials.evaluated, [*rank_warnings(tables), *accuracy_warnings(trials.evaluated, data())]
+            problem,
+            trials.evaluated,
+            [*rank_warnings(tables), *accuracy_warnings(trials.evaluated, data())],
+            ended=plan.end_reason(trials) or "no new networks",  # of Ray's proposals some never reach the log
         )
 
 

@@ -146,6 +146,7 @@ def search(run: Run) -> None:
         schema=SCHEMA,
         evaluated=len(trials),
         planned=config.trials,
+        ended=searched.ended,
         front=[t.arch for t in best],
         fronts={budget: [t.arch for t in each] for budget, each in searched.fronts.items()},
         chosen=dict(zip(labels(len(chosen)), chosen, strict=True)),

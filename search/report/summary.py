@@ -10,6 +10,7 @@ import numpy as np
 
 from ghostnet.arch import Arch
 from search.engine.log import LogHeader, read_header, read_trials
+from search.engine.search_plan import SearchEnd
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.files import glob
@@ -20,13 +21,19 @@ from search.records import R, read_record
 from search.run_folder.estimate import Estimate, read_estimate
 from search.run_folder.result import Exported, SearchResult, read_figures
 from search.run_folder.run import INHERITED, PRODUCTS, RESULT, RUN, TABLE, TIMES, TRIALS, recorded_recipe
-from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
+from search.training.records import SupernetMetadata, TrainedMetadata, TrainingEnd, read_trained
 from spaces.custom import parse_space
 from spaces.space import Space
 
 NetworkKind = Literal["chosen", "parent", "family", "random"]
 KINDS: tuple[NetworkKind, ...] = ("chosen", "parent", "family", "random")
 COLUMNS = ("accuracy", "latency_ms", "latency_low_ms", "latency_high_ms")  # of every run's log
+EARLY_ENDS: dict[TrainingEnd, str] = {"time box": "Time-boxed"}
+SEARCH_ENDS: dict[SearchEnd, str] = {
+    "time box": "Time-boxed",
+    "no new networks": "The sampler had no new networks",
+    "trials": "Some evaluations failed",
+}
 ROUGH = 0.05  # mean relative error of a latency table, above which a report warns of it
 
 
@@ -53,6 +60,7 @@ class TrainedNetwork:
     test_images: int
     epochs: float
     planned_epochs: float
+    ended: TrainingEnd
     seconds: float
     measured_ms: float | None
     predicted_ms: float | None
@@ -287,6 +295,7 @@ def _networks(
             metadata,
             *(read_trained(other) for other in glob(metadata_file.parent, "seed-*/trained.json")),
         ]
+        shortest = min((each.training for each in records), key=lambda each: (each.ended == "schedule", each.epochs))
         trial, arch = chosen.get(name), Arch.load(metadata_file.parent / "arch.json")
         networks.append(
             TrainedNetwork(
@@ -299,8 +308,9 @@ def _networks(
                 accuracies=tuple(each.test_accuracy for each in records),
                 seeds=tuple(each.seed for each in records),
                 test_images=metadata.test_images,
-                epochs=metadata.training.epochs,
-                planned_epochs=metadata.training.planned_epochs,
+                epochs=shortest.epochs,
+                planned_epochs=shortest.planned_epochs,
+                ended=shortest.ended,
                 seconds=sum(each.training.seconds for each in records),
                 measured_ms=times.get(name),
                 predicted_ms=_predicted(predict, arch),
@@ -337,13 +347,16 @@ def _notes(
         notes.append("No network is evaluated.")
     if not networks:
         notes.append("No network is fully trained.")
-    if supernet and (training := supernet.training).epochs < 0.99 * training.planned_epochs:
-        notes.append(f"Time-boxed: the supernet had {training.epochs:g} of {training.planned_epochs:g} epochs.")
+    if supernet and (training := supernet.training).ended != "schedule":
+        epochs = f"{training.epochs:g} of {training.planned_epochs:g} epochs"
+        notes.append(f"{EARLY_ENDS[training.ended]}: the supernet had {epochs}.")
     if result and result.evaluated < result.planned:
-        notes.append(f"Time-boxed: {result.evaluated} of {result.planned} networks were evaluated.")
-    if short := [n for n in networks if n.epochs < 0.99 * n.planned_epochs]:
-        most = max(n.epochs for n in short)
-        notes.append(f"Time-boxed: full training had at most {most:g} of {short[0].planned_epochs:g} epochs.")
+        why = SEARCH_ENDS[result.ended]
+        notes.append(f"{why}: {result.evaluated} of {result.planned} networks were evaluated.")
+    for end, text in EARLY_ENDS.items():
+        if short := [n for n in networks if n.ended == end]:
+            most = max(n.epochs for n in short)
+            notes.append(f"{text}: full training had at most {most:g} of {short[0].planned_epochs:g} epochs.")
     expected = len(recipe.retrain.baseline_widths) if recipe else 0
     expected += len(result.chosen) + len(result.random) if result else 0
     if result and 0 < len(networks) < expected:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
+from search.engine.search_plan import SearchEnd
 from search.engine.trial import Trial, check_code
 from search.records import ArchId, Count, Name, Record, read_record
 
@@ -13,11 +14,15 @@ SCHEMA: Literal["ghostnas.result/1"] = "ghostnas.result/1"
 
 class SearchResult(Record):
     """The front and, by the names of their folders, the networks to train: `chosen` ones, each with its row of the log,
-    and `random` ones by their codes. `planned` is how many networks were to be evaluated."""
+    and `random` ones by their codes. `planned` is how many networks were to be evaluated, `ended` why no more were: of
+    files of earlier versions, the time box where fewer were."""
 
     schema_: Literal["ghostnas.result/1"] = Field(default=SCHEMA, alias="schema")
     evaluated: Count
     planned: Count
+    ended: SearchEnd = Field(
+        default_factory=lambda data: "time box" if data["evaluated"] < data["planned"] else "trials"
+    )
     front: list[ArchId]
     fronts: dict[str, list[ArchId]] = Field(default_factory=dict)
     chosen: dict[Name, Trial]

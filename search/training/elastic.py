@@ -126,7 +126,7 @@ def _train(
     )
     if not World.current().is_main_process:
         return None
-    doubts = schedule_warnings(trained.steps, trained.planned_steps)
+    doubts = schedule_warnings(trained)
     with best_effort("the largest network's accuracy"):
         largest = InheritedAccuracy(supernet, data, config)(space.largest)
         doubts += chance_warnings(largest, data.search.labels, "the largest network's accuracy")

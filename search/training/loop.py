@@ -138,6 +138,7 @@ def fit(
         skipped_steps=state.skipped,
         seconds=round(time.monotonic() - started, 3),
         loss=state.loss,
+        ended="schedule" if state.step == total else "time box",
     )
 
 

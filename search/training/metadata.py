@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from search.data.names import teacher_source
 from search.errors import UserError
 from search.files import read_json
 from search.identity import Identity, check_same, digest, file_digest
@@ -157,10 +158,8 @@ def weights_id(folder: Path) -> str:
 
 def teacher_id(name: str) -> str:
     """A teacher by its weights, where they lie in a folder; by its name otherwise."""
-    kind, _, what = name.partition(":")
-    if kind == "timm" and not what.startswith("local-dir:"):
-        return name
-    return f"{kind}:{weights_id(Path(what.removeprefix('local-dir:')))}"
+    source = teacher_source(name)
+    return f"{source.kind}:{weights_id(source.folder)}" if source.folder else name
 
 
 def usual_teacher(teacher: str | None, init: Path | None) -> str | None:

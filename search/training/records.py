@@ -36,8 +36,12 @@ class Progress(Record):
     loss: float
 
 
+TrainingEnd = Literal["schedule", "time box"]
+
+
 class Outcome(Record):
-    """The result of a training. Files of earlier versions have no `planned_steps`."""
+    """The result of a training, and what ended it. Files of earlier versions have no `planned_steps`, and the time box
+    alone ended a training of theirs early."""
 
     model_config = ConfigDict(extra="allow")
     epochs: Annotated[float, Field(ge=0)]
@@ -47,6 +51,9 @@ class Outcome(Record):
     skipped_steps: Count
     seconds: Seconds
     loss: float
+    ended: TrainingEnd = Field(
+        default_factory=lambda data: "time box" if data["epochs"] < 0.99 * data["planned_epochs"] else "schedule"
+    )
 
 
 class ParentMetadata(Record):

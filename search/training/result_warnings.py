@@ -6,16 +6,20 @@ import torch
 from torch import Tensor
 
 from search.progress import warn
+from search.training.records import Outcome
 
 LEAST_SHARE = 0.1  # of a schedule's steps
 STANDARD_ERRORS = 2.0  # above guessing
 
 
-def schedule_warnings(steps: int, planned_steps: int) -> list[str]:
-    """A warning where a training had under a tenth of its steps; none otherwise."""
-    if steps >= LEAST_SHARE * planned_steps:
+def schedule_warnings(training: Outcome) -> list[str]:
+    """A warning where a training ended before it had a tenth of its steps; none otherwise."""
+    if training.ended == "schedule" or training.steps >= LEAST_SHARE * training.planned_steps:
         return []
-    return [f"a time box left {steps} of the schedule's {planned_steps} steps, which trains next to nothing"]
+    return [
+        f"a {training.ended} left {training.steps} of the schedule's {training.planned_steps} steps, which trains next "
+        "to nothing"
+    ]
 
 
 def chance_warnings(accuracy: float, labels: Tensor, what: str) -> list[str]:

@@ -150,7 +150,7 @@ def _train(
         test_images=len(data.test),
         training=trained,
         warnings=[
-            *schedule_warnings(trained.steps, trained.planned_steps),
+            *schedule_warnings(trained),
             *chance_warnings(tested, data.test.labels, "test accuracy"),
         ],
     )

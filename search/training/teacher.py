@@ -15,7 +15,7 @@ from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.weights import load_network
 from search.data.datasets import Data, resized
-from search.data.names import check_teacher
+from search.data.names import check_teacher, teacher_source
 from search.errors import UserError
 from search.training.inherited import inherited_accuracy, read_parent
 from search.training.metadata import read_metadata
@@ -30,10 +30,11 @@ def load_teacher(name: str, data: Data, device: torch.device) -> Teacher:
         UserError: it can't be had, or has other classes or channels than the data.
     """
     check_teacher(name)
-    kind, _, what = name.partition(":")
-    if kind == "timm":
-        return _Frozen(*_timm(what, data), data, device)
-    net, side = _supernet(Path(what), data) if kind == "supernet" else _network(Path(what))
+    source = teacher_source(name)
+    if source.kind == "timm":
+        return _Frozen(*_timm(source.model, data), data, device)
+    assert source.folder
+    net, side = _supernet(source.folder, data) if source.kind == "supernet" else _network(source.folder)
     if (net.num_classes, net.in_chs) != (data.num_classes, data.in_chs):
         raise UserError(
             f"the teacher {name} has {net.num_classes} classes and {net.in_chs} channels, the data {data.num_classes} "

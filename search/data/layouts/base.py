@@ -109,7 +109,7 @@ class ImageFiles(DataSource):
             return None
         folder, query, text = path.rpartition(TEST_SHARE)
         if not query:
-            return cls(name, Path(path))
+            return cls(name, Path(path).expanduser())
         try:
             share = float(text)
         except ValueError:
@@ -118,7 +118,7 @@ class ImageFiles(DataSource):
             raise UserError(
                 f"the share of images held out for testing goes from 0.01 to 0.9, not {text!r} as in {name!r}"
             )
-        return cls(name, Path(folder), share)
+        return cls(name, Path(folder).expanduser(), share)
 
     def check(self) -> None:
         if not self.folder.is_dir():

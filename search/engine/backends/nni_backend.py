@@ -84,7 +84,7 @@ class _TrialServer:
 
     def done(self) -> bool:
         """Whether this target has had its trials, or the search is over."""
-        return self.log.num_evaluated >= self.until or self.plan.should_stop(self.log)
+        return self.log.num_evaluated >= self.until or self.plan.end_reason(self.log) is not None
 
     def serve_trials(self, server: socket.socket, experiment: Any) -> str | None:
         """Serves trials until this target is done. If the experiment ends before that, returns the reason."""

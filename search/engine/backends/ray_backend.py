@@ -152,7 +152,7 @@ class LoggedSearch(OptunaSearch):
         study = self.study
         while True:
             running = len(self.waiting)
-            if self.plan.should_stop(self.log, self.proposed):
+            if self.plan.end_reason(self.log, self.proposed):
                 return Searcher.FINISHED
             if self.log.num_evaluated + running >= self.plan.trials:
                 return None  # whether there is more to do, those that run will tell

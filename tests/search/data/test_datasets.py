@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from search.commands.shared import check_has_recipe
 from search.data import layouts
 from search.data.datasets import load_data, statistics
 from search.data.encoded import EncodedSplit
 from search.data.layouts.base import ImageFiles
-from search.data.names import check_data_name
+from search.data.names import check_data_name, image_files, teacher_source
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import Training
@@ -114,6 +115,19 @@ def test_parquet_without_a_test_part_is_divided_and_one_with_a_test_part_is_not(
     (tmp_path / "test.parquet").unlink()
     data = load_data(f"parquet:{tmp_path}?test=0.25", 8)
     assert data.test.labels.bincount().tolist() == [10, 10, 10] and len(data.train) == 63
+
+
+def test_a_folder_may_be_named_from_home(tmp_path, monkeypatch):
+    """No shell expands `~` after a colon."""
+    image_folder(tmp_path / "birds", a=10, b=10)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in (image_files("imagefolder:~/birds"), image_files("imagefolder:~/birds?test=0.2")):
+        assert source and source.folder == tmp_path / "birds"
+    assert teacher_source("network:~/birds").folder == tmp_path / "birds"
+    assert teacher_source("timm:local-dir:~/birds").model == f"local-dir:{tmp_path}/birds"
+    assert teacher_source("timm:ghostnet_100").folder is None
+    with pytest.raises(UserError, match="no recipe for imagefolder:~/birds"):  # not searched by the digits' recipe
+        check_has_recipe("imagefolder:~/birds", None)
 
 
 def test_what_is_refused(tmp_path):

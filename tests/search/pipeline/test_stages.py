@@ -89,6 +89,23 @@ def test_doubts_of_every_file_stand_in_the_notes(tmp_path):
     assert wanted <= set(summarise(folder).notes)
 
 
+@pytest.mark.parametrize(
+    ("ended", "note"),
+    [
+        ("time box", "Time-boxed: 3 of 9 networks were evaluated."),
+        ("no new networks", "The sampler had no new networks: 3 of 9 networks were evaluated."),
+        ("trials", "Some evaluations failed: 3 of 9 networks were evaluated."),
+        (None, "Time-boxed: 3 of 9 networks were evaluated."),  # of an earlier version, which doesn't say
+    ],
+)
+def test_a_search_of_fewer_networks_than_planned_says_what_ended_it(tmp_path, ended, note):
+    folder = made_up_run(tmp_path)
+    file = folder / "search/result.json"
+    record = json.loads(file.read_text()) | {"evaluated": 3, "planned": 9, "ended": ended}
+    file.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
+    assert [each for each in summarise(folder).notes if "3 of 9" in each] == [note]
+
+
 def test_a_resumed_run_counts_its_stages_as_the_unbroken_one(tmp_path):
     recipe = parse_recipe(
         'data = "digits"\nspace = "digits"\n[supernet]\nepochs = 1\n[search]\nflops_budget = "1M"\n'

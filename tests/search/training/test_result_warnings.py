@@ -14,6 +14,7 @@ from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.training.elastic import space_for, train_supernet
 from search.training.loop import fit
+from search.training.records import Outcome
 from search.training.result_warnings import chance_warnings, schedule_warnings
 from search.training.retrain import NORM_WARM_UP, retrain
 
@@ -27,9 +28,29 @@ def data():
     return load_data("digits", 16, limit=160)
 
 
+def outcome(steps: int, planned: int, **more) -> Outcome:
+    return Outcome(
+        epochs=steps / 10,
+        planned_epochs=planned / 10,
+        steps=steps,
+        planned_steps=planned,
+        skipped_steps=0,
+        seconds=1.0,
+        loss=1.0,
+        **more,
+    )
+
+
 def test_a_schedule_of_under_a_tenth_is_doubtful():
-    assert schedule_warnings(9, 100) == ["a time box left 9 of the schedule's 100 steps, which trains next to nothing"]
-    assert schedule_warnings(10, 100) == schedule_warnings(1, 1) == []
+    doubt = "a time box left 9 of the schedule's 100 steps, which trains next to nothing"
+    assert schedule_warnings(outcome(9, 100)) == [doubt]
+    assert schedule_warnings(outcome(10, 100)) == schedule_warnings(outcome(1, 1)) == []
+
+
+def test_what_ended_a_training_is_recorded_and_in_files_of_earlier_versions_a_time_box_where_it_was_short():
+    assert outcome(9, 100).ended == "time box"
+    assert outcome(100, 100).ended == "schedule"
+    assert outcome(9, 100, ended="schedule").ended == "schedule"
 
 
 @pytest.mark.parametrize("counts", [(100, 100, 100), (250, 30, 20)])
