@@ -160,8 +160,9 @@ class Study:
             return given.model_copy(update={"tune": "head", "lr": 0.1})
         if way == "scratch":
             return config.model_copy(update={"tune": False})
-        shorter = {"epochs": 10.0, "min_steps": SANDWICHES}
-        return SupernetTraining(**config.alone().model_copy(update=shorter).model_dump())
+        changes = {"epochs": 10.0, "min_steps": SANDWICHES}
+        of_full_training = {"mixup", "cutmix", "distill", "temperature", "compile"}
+        return SupernetTraining(**config.alone().model_dump(exclude=of_full_training) | changes)
 
     def ghostnets(self, seed: int) -> None:
         """GhostNets of some widths, fine-tuned from equal pretraining for as long as the parent, with and without it as

@@ -42,7 +42,7 @@ def propose_recipe(
         except WeightsError as error:
             raise UserError(str(error)) from None
         if is_path(parent):
-            parent = str(Path(parent).expanduser().resolve())  # so that the recipe runs from anywhere, as with the pictures
+            parent = str(Path(parent).expanduser().resolve())  # so that the recipe runs from anywhere
     pictures = survey(data)
     side = size or proposed_side(pictures.shorter_sides[1])
     text = propose(pictures, side, flops_budget, parent, arch)

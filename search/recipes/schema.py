@@ -199,8 +199,8 @@ class SupernetTraining(Training):
     @model_validator(mode="after")
     def _only_its_own(self) -> "SupernetTraining":
         """In a sandwich the small networks learn from the largest, whose labels must be plain."""
-        for key in ("mixup", "cutmix", "compile"):
-            if getattr(self, key):
+        for key in ("mixup", "cutmix", "distill", "temperature", "compile"):
+            if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"`{key}` is of full training, not of a supernet's")
         if self.amp == "fp16":
             raise ValueError("`amp` of a supernet's training is auto, none or bf16")

@@ -245,8 +245,9 @@ def test_a_broken_recipe_of_full_training_is_told(tmp_path):
         (tmp_path / "bad.toml").write_text(text)
         with pytest.raises(UserError, match=f"recipe bad: retrain.{message}"):
             load_retraining(str(tmp_path / "bad.toml"))
-    with pytest.raises(ValueError, match="of full training"):
-        SupernetTraining(epochs=1, mixup=0.2)
+    for key in ({"mixup": 0.2}, {"distill": 0.9}, {"temperature": 2.0}):  # which would do nothing there
+        with pytest.raises(ValueError, match="of full training"):
+            SupernetTraining(epochs=1, **key)
 
 
 OWN = """
