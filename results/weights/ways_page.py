@@ -1,8 +1,12 @@
 """`ways.md`, from `ways.json` as far as that is filled."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 from ways_summary import Point, Ways, margin, points, scaled_hypervolume
 
+TRANSPLANTS = Path(__file__).with_name("transplants.json")
 GOAL_HYPERVOLUME, GOAL_GROWN = 0.25, 0.01
 NAMES = {
     "transplants": "**transplants searched (guided, {notes}), best four, tuned with the parent as teacher**",
@@ -206,6 +210,10 @@ def _supernets(content: Ways) -> list[str]:
             lines.append(f"| {SUPERNETS[name]} | {seed} | {known.cpu_seconds / 60:.1f} | {' | '.join(cells)} |")
     if not lines:
         return []
+    transplants = json.loads(TRANSPLANTS.read_text())["fitters"]["ghostnas"]["summary"]
+    cells = [f"{100 * transplants['mean']:.1f}", f"{transplants['kendall_tau']:.2f}"]
+    cells.append(f"{transplants['residual_tau']:.2f}")
+    lines.append(f"| transplants of the same parent, none trained (`transplants.md`) | - | - | {' | '.join(cells)} |")
     return [
         "## Elastic supernets",
         "",
