@@ -4,13 +4,24 @@ What only informs (progress, probes, event files, figures) never ends the work: 
 """
 
 import logging
+import math
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from search.terminal import console, printable, say
 
@@ -50,8 +61,8 @@ def best_effort(what: str) -> Iterator[None]:
 class Bar:
     """One task's progress. `advance` and `update` also show a short status, such as the current loss."""
 
-    def __init__(self, progress: Progress | None, title: str, total: float) -> None:
-        self._progress, self._title, self._total = progress, title, total
+    def __init__(self, progress: Progress | None, title: str, total: float, until: float | None = None) -> None:
+        self._progress, self._title, self._total, self._until = progress, title, total, until
         self._task = progress.add_task(printable(title), total=total, word="") if progress else None
         self._done, self._start, self._printed = 0.0, time.monotonic(), time.monotonic()
         self._first: float | None = None
@@ -75,8 +86,26 @@ class Bar:
             self._progress.update(self._task, completed=done, word=word)
         elif time.monotonic() - self._printed > PLAIN_EVERY_S and self._first < done < self._total:
             self._printed = time.monotonic()
-            left = (self._printed - self._start) * (self._total - done) / (done - self._first)
-            say(f"  {self._title} {done / self._total:.0%}, {left:.0f} s left {word}".rstrip())
+            left = _within((self._printed - self._start) * (self._total - done) / (done - self._first), self._until)
+            say(f"  {self._title} {done / self._total:.0%}, {left:.0f} s left{f', {word}' if word else ''}")
+
+
+def _within(left: float, until: float | None) -> float:
+    """Seconds that are left, or those of a time box where they are fewer."""
+    return left if until is None else min(left, max(0.0, until - time.monotonic()))
+
+
+class _TimeLeft(ProgressColumn):
+    """The time that is left, as far as it is known."""
+
+    def __init__(self, until: float | None) -> None:
+        super().__init__()
+        self._until = until
+
+    def render(self, task: Task) -> Text:
+        left = _within(math.inf if task.time_remaining is None else task.time_remaining, self._until)
+        text = "-:--:--" if left == math.inf else str(timedelta(seconds=int(left)))
+        return Text(text, style="progress.remaining")
 
 
 class _NoBar(Bar):
@@ -87,13 +116,17 @@ class _NoBar(Bar):
 
 
 @contextmanager
-def bar(title: str | None, total: float) -> Iterator[Bar]:
-    """A progress bar on the terminal's error stream, with the time that is left; none where there is no title."""
+def bar(title: str | None, total: float, until: float | None = None) -> Iterator[Bar]:
+    """A progress bar on the terminal's error stream, with the time that is left; none where there is no title.
+
+    Args:
+        until: by `time.monotonic()`, when a time box ends the work whatever is left of it.
+    """
     if title is None:
         yield _NoBar(None, "", total)
         return
     if not console.is_terminal:
-        yield Bar(None, title, total)
+        yield Bar(None, title, total, until)
         return
     columns = (
         TextColumn("  {task.description}", markup=False),
@@ -101,7 +134,7 @@ def bar(title: str | None, total: float) -> Iterator[Bar]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        _TimeLeft(until),
         TextColumn("{task.fields[word]}", markup=False),
     )
     progress = Progress(*columns, console=console)

@@ -52,7 +52,7 @@ def run(
     loaded = recorded_recipe(out) if out and again else load_recipe(recipe or "digits")
     loaded = loaded.changed(data=data, seed=seed, search=loaded.search.changed(flops_budget=flops_budget))
     if estimate:
-        show_estimate(loaded, out, as_json)
+        show_estimate(loaded, out, as_json, minutes)
         return
     summary = api.run_recipe(loaded, out, minutes=minutes, resume=resume)
     print_run(summary, as_json)
@@ -60,19 +60,27 @@ def run(
         raise typer.Exit(NOT_EXPORTED)
 
 
-def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool) -> None:
-    """What a run will take, stage by stage; also written where its folder is named."""
+def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: float | None = None) -> None:
+    """What a run will take, stage by stage, and what a time box gives each; also written where its folder is named."""
+    from search.pipeline.current_run import SHARES, time_box
     from search.run_folder.estimate import ESTIMATE
 
     result = api.estimate_run(recipe, out)
     total = result.total
+    given = time_box(minutes, [each.stage for each in result.stages if each.stage in SHARES]) if minutes else {}
     if as_json:
         stages = result.model_dump(mode="json", exclude={"schema_"})
-        print_json({**stages, "total": total.model_dump(mode="json", exclude={"stage", "networks"})})
+        boxed = {"time_box": given} if given else {}
+        print_json({**stages, "total": total.model_dump(mode="json", exclude={"stage", "networks"}), **boxed})
         return
     rows = [_row(each) for each in (*result.stages, total)]
     show_table(["stage", "networks", "steps", "images", "minutes", "disk", "memory"], rows, bold=[len(rows) - 1])
     kept = f"kept in {out / ESTIMATE}, for the report" if out else "nothing is written"
+    if given:
+        parts = [f"{each.stage} {min(given.get(each.stage, 0.0), each.minutes):.1f}" for each in result.stages]
+        show(
+            f"Of these a time box of {minutes:g} minutes gives {', '.join(parts)}; what a stage leaves, later ones get."
+        )
     show(f"Minutes are for this machine as it is now, from a few timed steps; {kept}.")
 
 

@@ -5,15 +5,16 @@ evaluation. All are drawn from the training set but `test`, by class, with a see
 `search.data.names` says how a data set is named.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from search.data.encoded import EncodedSplit
-from search.data.images import centre_crop, check_headers, decode_all
-from search.data.labels import check_sizes
+from search.data.images import UnreadableImages, centre_crop, check_headers, decode_all
+from search.data.labels import check_sizes, most_frequent_share
 from search.data.names import data_source
 from search.data.splits import Split, order_by_class
 from search.errors import UserError
@@ -53,6 +54,11 @@ class Data:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def chance(self) -> float:
+        """The share of the images held out for the search that a guess gets right: that of the most frequent class."""
+        return most_frequent_share(self.search.labels)
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float32, zero mean and unit variance over the training split"""
@@ -117,8 +123,17 @@ def split_up(
     check_sizes(name, classes, train.labels, test.labels)
     search, calibration, rest = _parts(train.labels)
     shown = train.take(rest)
-    whole = _load_split(shown, resolution)
-    calibrated, searched = (_decode_split(train.take(part), resolution) for part in (calibration, search))
+    whole: Split | EncodedSplit
+    tested: Split | EncodedSplit
+    calibrated: Split
+    searched: Split
+    whole, calibrated, searched, tested = _read_all(
+        (_load_split, shown),
+        (_decode_split, train.take(calibration)),
+        (_decode_split, train.take(search)),
+        (_load_split, test),
+        resolution=resolution,
+    )
     if isinstance(whole, Split):
         mean, std = statistics(whole.images)
         whole = replace(whole, encoded=shown if isinstance(shown, EncodedSplit) else None)
@@ -135,7 +150,7 @@ def split_up(
         train=whole if limit is None else whole.take(torch.arange(min(limit, len(whole)))),
         calibration=calibrated,
         search=searched,
-        test=_load_split(test, resolution),
+        test=tested,
         mean=mean,
         std=std,
         flip=flip,
@@ -187,6 +202,20 @@ def _parts(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     to_search, to_calibrate = _held_out(len(labels))
     order = order_by_class(labels)
     return order[:to_search], order[to_search:][:to_calibrate], order[to_search + to_calibrate :]
+
+
+def _read_all(*parts: tuple[Callable[..., Any], Split | EncodedSplit], resolution: int) -> list[Any]:
+    """Each split, read by its function. Images that can't be read are refused together, whichever split has them."""
+    read: list[Any] = []
+    reasons: list[str] = []
+    for load, split in parts:
+        try:
+            read.append(load(split, resolution))
+        except UnreadableImages as error:
+            reasons += error.reasons
+    if reasons:
+        raise UnreadableImages(sorted(reasons))
+    return read
 
 
 def _load_split(split: Split | EncodedSplit, resolution: int) -> Split | EncodedSplit:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ R = TypeVar("R")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow reads more, some by running other programs
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of a decompression bomb
 LARGE = 96  # pixels; from this resolution on, an image's border is left out, as 224 of 256 are for ImageNet
+NAMED = 5  # images that a message names
 GROUND = (124, 116, 104)  # the mean colour of ImageNet's images, on which transparent pixels lie
 
 # Pillow's warnings (damaged EXIF data, large images) would stand between the lines of a progress bar. What matters of
@@ -45,6 +46,20 @@ class ImageSource:
 
     name: str
     content: bytes | None = None
+
+
+class UnreadableImages(UserError):
+    """Images that can't be read: a few of them with the reason, and how many more there are.
+
+    Args:
+        reasons: why an image can't be read, with its name; one or more.
+    """
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        more = len(self.reasons) - NAMED
+        rest = f"; and {more} more {'image' if more == 1 else 'images'}" if more > 0 else ""
+        super().__init__("; ".join(self.reasons[:NAMED]) + rest)
 
 
 def decode(source: ImageSource) -> Image.Image:
@@ -74,8 +89,12 @@ def check_header(source: ImageSource) -> None:
 
 
 def check_headers(sources: Sequence[ImageSource]) -> None:
-    """`check_header` of all."""
-    for _ in for_each(sources, check_header, "check images"):
+    """`check_header` of all.
+
+    Raises:
+        UnreadableImages: all that can't be read.
+    """
+    for _ in _each_readable(sources, check_header, "check images"):
         pass
 
 
@@ -85,6 +104,25 @@ def for_each(items: Sequence[T], work: Callable[[T], R], title: str) -> Iterator
         for done in pool.map(work, items):
             yield done
             progress.advance()
+
+
+def _each_readable(sources: Sequence[ImageSource], work: Callable[[ImageSource], R], title: str) -> Iterator[R]:
+    """`for_each`, which goes through all images before it refuses those that can't be read: whoever has to mend them
+    wants to know all."""
+    reasons: list[str] = []
+
+    def one(source: ImageSource) -> R | None:
+        try:
+            return work(source)
+        except UserError as error:
+            reasons.append(str(error))
+            return None
+
+    for done in for_each(sources, one, title):
+        if not reasons:
+            yield cast(R, done)
+    if reasons:
+        raise UnreadableImages(sorted(reasons))
 
 
 def centre_crop(image: Any, resolution: int) -> Any:
@@ -102,13 +140,17 @@ def centre_crop(image: Any, resolution: int) -> Any:
 
 
 def decode_all(sources: Sequence[ImageSource], resolution: int) -> Tensor:
-    """The middles of images, uint8 [N, 3, resolution, resolution], several decoded at a time."""
+    """The middles of images, uint8 [N, 3, resolution, resolution], several decoded at a time.
+
+    Raises:
+        UnreadableImages: all that can't be read.
+    """
 
     def one(source: ImageSource) -> Tensor:
         return F.pil_to_tensor(centre_crop(decode(source), resolution))
 
     images = torch.empty(len(sources), 3, resolution, resolution, dtype=torch.uint8)
-    for into, image in zip(images, for_each(sources, one, "read images"), strict=True):
+    for into, image in zip(images, _each_readable(sources, one, "read images"), strict=True):
         into.copy_(image)
     return images
 

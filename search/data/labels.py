@@ -54,6 +54,11 @@ def resolve(column: Any, names: Sequence[str] | None, where: Where) -> tuple[Ten
     return labels, check_names(tuple(names or map(str, range(high + 1))))
 
 
+def most_frequent_share(labels: Tensor) -> float:
+    """The share of labels [N], int64, that the most frequent class has: how often a guess is right."""
+    return float(torch.bincount(labels.cpu()).max()) / len(labels)
+
+
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Raises:
     UserError: too many classes, or two of one name.

@@ -184,8 +184,9 @@ def fit(per_unit: Floats, params: Floats, measured: Floats, *, by_position: bool
     slots = np.zeros(per_unit.shape[1])
     if by_position:
         rest = measured - slope * per_unit.sum(1) - each * params.sum(1) - base
-        spread, limit = per_unit.std(0) + 1e-12, 3 * np.median(np.abs(rest)) / 0.6745
-        scaled = (per_unit - per_unit.mean(0)) / spread
+        differs = np.ptp(per_unit, 0) > 0  # a unit that is the same in all networks, such as the stem, tells nothing
+        spread, limit = np.where(differs, per_unit.std(0), 1.0), 3 * np.median(np.abs(rest)) / 0.6745
+        scaled = differs * (per_unit - per_unit.mean(0)) / spread
         weights = 1 / measured**2  # relative errors
         ridge = RidgeCV(alphas=RIDGES, fit_intercept=False)
         slots = ridge.fit(scaled, rest.clip(-limit, limit), sample_weight=weights / weights.mean()).coef_ / spread

@@ -2,6 +2,7 @@
 box."""
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,12 @@ from spaces.space import Space
 
 # What stages get of a time box, relative to those that are still to come. Fidelity is not part of a run with one.
 SHARES = {"train": 0.42, "calibrate": 0.12, "search": 0.13, "retrain": 0.30, "export": 0.02, "report": 0.01}
+
+
+def time_box(minutes: float, stages: Collection[str]) -> dict[str, float]:
+    """How the stages that are still to come share minutes; one that needs fewer leaves the rest to those after it."""
+    total = sum(SHARES[stage] for stage in stages)
+    return {stage: minutes * SHARES[stage] / total for stage in stages}
 
 
 @dataclass
@@ -73,4 +80,4 @@ class Run:
         if self.minutes is None:
             return None
         left = self.minutes * 60 - (time.monotonic() - self.started)
-        return max(left, 1.0) * SHARES[stage] / sum(SHARES[each] for each in self.to_come)
+        return time_box(max(left, 1.0), self.to_come)[stage]

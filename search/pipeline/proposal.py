@@ -168,8 +168,17 @@ population = 40
 [retrain]                 # fine-tuning of the chosen: begins with the transplants and learns from their parent, too
 {_training(networks)}
 chosen = 3
-{_key("baseline_widths", list(fit.within[-2:]))}   # GhostNets inside the budget, trained alike for comparison
+{_baselines(fit)}
 """
+
+
+def _baselines(fit: Fit) -> str:
+    """The line of the GhostNets that networks are compared with."""
+    if fit.within:
+        widths, which = fit.within[-2:], "GhostNets inside the budget"
+    else:
+        widths, which = fit.space.widths[:1], "the narrowest GhostNet, which is above the budget"
+    return f"{_key('baseline_widths', list(widths))}   # {which}, trained alike for comparison"
 
 
 def _stem(fit: Fit) -> str:

@@ -182,7 +182,7 @@ def _process(summary: Summary) -> Section | None:
     if summary.table:
         figures["predictor"] = lambda: curves.predictor(summary)
     if scalars := {k: v for k, v in run_scalars(summary.folder).items() if v.get("loss")}:
-        figures["training"] = lambda: curves.training(scalars, summary.space.num_classes)
+        figures["training"] = lambda: curves.training(scalars, summary.chance)
     if summary.seconds:
         figures["time"] = lambda: curves.stage_times(summary.seconds)
     return (_draw(figures), _process_text(summary)) if figures else None

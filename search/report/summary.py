@@ -130,6 +130,12 @@ class Summary:
         """What networks may cost, in the user's words."""
         return self.recipe.search.flops_budget if self.recipe else ", ".join(self.header.budgets)
 
+    @property
+    def chance(self) -> float:
+        """The share of images that a guess gets right: that of the most frequent class, as far as it is known."""
+        known = self.supernet.chance if self.supernet else None
+        return known or 1 / max(1, self.space.num_classes)
+
     @cached_property
     def complete(self) -> list[Trial]:
         """The networks that were evaluated."""

@@ -78,6 +78,7 @@ def supernet_metadata(
         num_classes=space.num_classes,
         in_chs=space.in_chs,
         data=data.name,
+        chance=data.chance,
         seed=seed,
         identity=identity,
         config=config,

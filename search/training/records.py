@@ -77,6 +77,7 @@ class SupernetMetadata(Record):
     num_classes: Classes
     in_chs: Channels
     data: str
+    chance: Share | None = None  # of the most frequent class among the images held out for the search
     seed: Count
     identity: Identity | None = None
     images: Count | None = None  # that a transplanted one's networks are fitted to

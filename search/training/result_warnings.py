@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from search.data.labels import most_frequent_share
 from search.progress import warn
 from search.training.records import Outcome
 
@@ -30,7 +30,7 @@ def chance_warnings(accuracy: float, labels: Tensor, what: str) -> list[str]:
         labels: [N], int64.
         what: the accuracy that this is, for the message.
     """
-    guess = float(torch.bincount(labels.cpu()).max()) / len(labels)
+    guess = most_frequent_share(labels)
     error = (guess * (1 - guess) / len(labels)) ** 0.5
     if accuracy > guess + STANDARD_ERRORS * error:
         return []

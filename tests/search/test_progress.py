@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import time
 
 import pytest
 import torch
@@ -29,6 +30,24 @@ def test_a_log_never_reads_more_than_all_of_it(first, capsys):
             shown.update(done)
     shares = [int(share) for share in re.findall(r"(\d+)%, \d+ s left", capsys.readouterr().err)]
     assert shares == [share for share in (50, 90) if 10 * first < share]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_more_time_is_left_than_a_time_box_has(terminal, capsys, monkeypatch):
+    """The first of 150 networks took a minute, and the time box has ten seconds."""
+    now = time.monotonic()
+    if terminal:
+        monkeypatch.setattr(progress, "console", Console(file=sys.stderr, force_terminal=True, width=100))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    for until, wanted in ((None, "left .*-:--:--" if terminal else "8940 s"), (now + 70, "10 s|0:00:10")):
+        with bar("search", 150, until) as shown:
+            shown.update(0)
+            monkeypatch.setattr(progress.time, "monotonic", lambda: now + 60)
+            shown.update(1, "front 1")
+        text = capsys.readouterr().err
+        monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+        assert re.search(wanted, text) and "front 1" in text
+        assert terminal or text.endswith("s left, front 1\n")
 
 
 def test_a_total_of_nothing_is_no_division(capsys):

@@ -36,7 +36,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     sampler_for = samplers(problem, log, plan)
     best = Front(problem.objectives)
     best.add(log.evaluated)
-    with bar("search", plan.trials) as progress:
+    with bar("search", plan.trials, plan.deadline) as progress:
         progress.update(log.num_evaluated)
         while plan.end_reason(log) is None:
             number = len(log.trials)

@@ -52,7 +52,10 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     needs = {"cpu": 1, **({"gpu": plan.gpus} if plan.gpus else {})}
-    with bar("search", plan.trials) as progress, tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch:
+    with (
+        bar("search", plan.trials, plan.deadline) as progress,
+        tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch,
+    ):
         searcher = LoggedSearch(problem, log, plan, progress)
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(EvaluationWorker, problem=problem), needs),

@@ -5,12 +5,16 @@ from typing import Any
 from search.figures.style import INK, SOFT
 
 
-def mark_chance(axes: Any, num_classes: int) -> None:
-    """Draws the accuracy of guessing among so many classes, in per cent: a line where it lies less than half the data's
-    span below them, else a note of it under the axis, which goes on starting where the data do."""
-    if num_classes < 2:
+def mark_chance(axes: Any, share: float) -> None:
+    """Draws the accuracy of guessing, in per cent: a line where it lies less than half the data's span below them, else
+    a note of it under the axis, which goes on starting where the data do.
+
+    Args:
+        share: of images that a guess gets right, in [0, 1]; at 1 there is nothing to guess, and nothing is drawn.
+    """
+    if share >= 1:
         return
-    chance = 100 / num_classes
+    chance = 100 * share
     label = f"chance ({chance:.3g} %)"
     low, high = axes.get_ylim()
     if chance > low - (high - low) / 2:

@@ -66,7 +66,7 @@ def _off(name: str, measured: float, predicted: float) -> str:
     return f"{name}\nmeasured {measured:.4f} ms\npredicted {predicted:.4f} ms ({predicted / measured - 1:+.1%})"
 
 
-def training(scalars: dict[str, dict[str, list[tuple[int, float]]]], num_classes: int) -> CaptionedFigure:
+def training(scalars: dict[str, dict[str, list[tuple[int, float]]]], chance: float) -> CaptionedFigure:
     """Losses of the supernet and of full training; the supernet's accuracies on the way, where it was probed."""
     accuracies = {k: v for k, v in scalars.get("supernet", {}).items() if k.startswith("accuracy/")}
     losses = {name: tags["loss"] for name, tags in scalars.items() if "loss" in tags}
@@ -85,7 +85,7 @@ def training(scalars: dict[str, dict[str, list[tuple[int, float]]]], num_classes
                     x, y, color=SERIES[k % len(SERIES)], marker=".", label=legend_label(name.partition("/")[2])
                 )
             rows[1, 0].set(xlabel="supernet step", ylabel="inherited accuracy (%)")
-            mark_chance(rows[1, 0], num_classes)
+            mark_chance(rows[1, 0], chance)
             legend_above(rows[1, 0], ncols=4, fontsize=8)
         for axes in rows[:, 0]:
             axes.margins(x=0)

@@ -46,7 +46,7 @@ def searched(summary: Summary) -> CaptionedFigure:
         tips = _cloud(axes, summary, "latency_ms", 1.0)
         _budgets(axes, parse_milliseconds(summary.recipe.search.latency_budget if summary.recipe else None))
         axes.set(xlabel="predicted latency (ms)", ylabel="accuracy on the search split (%)")
-        mark_chance(axes, summary.space.num_classes)
+        mark_chance(axes, summary.chance)
         legend_above(axes)
         _names(axes, _chosen(summary, "latency_ms", 1.0))
     caption = (
@@ -64,7 +64,7 @@ def by_macs(summary: Summary) -> CaptionedFigure:
         bounds = sorted({bound for window in windows for bound in (window.low, window.high)} - {0})
         _budgets(axes, {format_count(bound): bound / 1e6 for bound in bounds})
         axes.set(xlabel="multiply-adds (millions)", ylabel="accuracy on the search split (%)")
-        mark_chance(axes, summary.space.num_classes)
+        mark_chance(axes, summary.chance)
         legend_above(axes)
         _names(axes, _chosen(summary, "macs", 1e-6))
     return CaptionedFigure(
@@ -94,7 +94,7 @@ def trained(summary: Summary) -> CaptionedFigure:
                 names.append(Named(n.name.removeprefix("ghostnet-"), n.measured_ms or 0.0, 100 * n.accuracy, colour))
         axes.margins(0.14)
         axes.set(xlabel="measured latency (ms)", ylabel="test accuracy (%)")
-        mark_chance(axes, summary.space.num_classes)
+        mark_chance(axes, summary.chance)
         legend_above(axes)
         _names(axes, names)
     caption = (
@@ -121,8 +121,8 @@ def overlaid(named: dict[str, Summary]) -> CaptionedFigure:
             )
             tips[f"front-{k}"] = [f"{name}\n{_trial_tip(summary, t)}" for t in best]
         axes.set(xlabel="predicted latency (ms)", ylabel="accuracy on the search split (%)")
-        if len(classes := {summary.space.num_classes for summary in named.values()}) == 1:
-            mark_chance(axes, *classes)
+        if len(chances := {summary.chance for summary in named.values()}) == 1:
+            mark_chance(axes, *chances)
         legend_above(axes)
     meanings = " or ".join(sorted({summary.accuracy_meaning for summary in named.values()}))
     caption = f"The front of each run, over everything that it evaluated; accuracy {meanings}."

@@ -263,3 +263,20 @@ def test_a_dictionary_that_repeats_its_values_beyond_bounds_is_refused_before_me
     with pytest.raises(UserError, match=r"train\.parquet .* row group 0 must have at most [\d,]+ bytes, 16 times what"):
         read_parquet(tmp_path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 << 20  # kilobytes
+
+
+@pytest.mark.parametrize("limit", [datasets.IN_MEMORY, 0], ids=["in memory", "streamed"])
+def test_all_images_that_cant_be_read_are_named_at_once_whichever_split_has_them(limit, tmp_path, monkeypatch):
+    """One a part and a class: some are of the training split, some held out of it, some of the test part."""
+    monkeypatch.setattr(datasets, "IN_MEMORY", limit)
+    image_folder(tmp_path, train=20, val=6)
+    damaged = [tmp_path / part / label / "3.png" for part in ("train", "val") for label in ("cat", "dog")]
+    for file in damaged:
+        file.write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        load_data(f"imagefolder:{tmp_path}", 8)
+    assert str(caught.value) == "; ".join(f"{file} can't be read as an image: it is empty" for file in damaged)
+    for k in range(3, 13):
+        (tmp_path / "train/dog" / f"{k}.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"^([^;]*; ){5}and 8 more images$"):
+        load_data(f"imagefolder:{tmp_path}", 8)

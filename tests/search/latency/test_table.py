@@ -267,6 +267,21 @@ def test_the_fit_recovers_a_known_law_and_its_interval_covers():
     assert base == pytest.approx(2e-4, rel=0.02)
 
 
+def test_a_unit_that_is_the_same_in_all_networks_is_not_corrected_by_rounding():
+    """Such as the stem of a space with one width of it: the mean of many equal numbers is off by a bit, which no
+    correction may magnify into milliseconds."""
+    rng = np.random.default_rng(0)
+    per_unit = rng.uniform(0.05, 0.3, (40, 5))
+    per_unit[:, 0] = 0.0411
+    assert per_unit.mean(0)[0] != 0.0411
+    params = np.zeros_like(per_unit)
+    measured = (0.2 + per_unit.sum(1)) * rng.normal(1, 0.1, 40)
+    correction = fit(per_unit, params, measured)
+    assert correction.slots[0] == 0 and min(map(abs, correction.slots[1:])) > 0
+    others = fit(per_unit[:, 1:], params[:, 1:], measured)
+    assert apply(others, per_unit[:, 1:], params[:, 1:]) == pytest.approx(apply(correction, per_unit, params), rel=0.01)
+
+
 def test_a_robust_fit_that_finds_no_way_on_is_followed_by_least_squares(monkeypatch):
     def stuck(*_):
         raise ValueError("HuberRegressor convergence failed: ABNORMAL_TERMINATION_IN_LNSRCH")

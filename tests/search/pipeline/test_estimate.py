@@ -88,6 +88,15 @@ def test_an_estimate_is_kept_where_the_folder_is_named_and_the_run_begins_there(
     assert (tmp_path / "run/run.json").exists()
 
 
+def test_a_time_box_is_shared_among_the_stages_in_an_estimate(capsys):
+    show_estimate(recipe(), None, as_json=True, minutes=4)
+    given = json.loads(capsys.readouterr().out)["time_box"]
+    assert sum(given.values()) == pytest.approx(4) and given["train"] > given["search"] and "fidelity" not in given
+    show_estimate(recipe(), None, as_json=False, minutes=4)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Of these a time box of 4 minutes gives train " in text
+
+
 def test_sizes_are_those_of_the_loaded_splits(tmp_path):
     image_folder(tmp_path / "pictures", **{".": 40})
     parquet_folder(tmp_path / "table")

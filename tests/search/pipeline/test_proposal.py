@@ -56,6 +56,13 @@ def test_a_proposed_recipe_is_one_that_a_run_takes(side, budget, pictures):
     assert isinstance(recipe.supernet, ParentTraining) and recipe.data == pictures
 
 
+def test_below_every_ghostnet_the_narrowest_is_compared_with():
+    recipe = parse_recipe(propose(seen("imagefolder:x"), 48, "2M"), "mine")
+    narrow, *_ = parse_space(recipe.space).widths
+    assert list(recipe.retrain.baseline_widths) == [narrow] == [0.25]
+    assert cost(parse_space(recipe.space).uniform(narrow), 4, 3).macs > 2e6
+
+
 def test_the_widest_ghostnet_inside_the_budget_has_neighbours_on_both_sides():
     fit = fitting_space(96, 10, Window.parse("30M"))
     assert fit.within[-1] in fit.space.widths[1:-1]

@@ -376,12 +376,24 @@ def test_commands_say_what_a_network_began_with_and_where_its_images_lie_from_th
     assert by_name[hostile][0][2] == f"../networks/{hostile}"
 
 
+def test_a_guess_names_the_most_frequent_class(tmp_path):
+    folder = made_up_run(tmp_path)
+    assert summarise(folder).chance == 0.1  # of an earlier version's supernet, which doesn't say: digits have ten
+    file = folder / "supernet/supernet.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chance": 0.4}))
+    summary = summarise(folder)
+    with canvas() as (_, axes):
+        axes.plot([0, 1], [30, 60])
+        mark_chance(axes, summary.chance)
+        assert axes.lines[1].get_ydata()[0] == 40 and axes.lines[1].get_label() == "chance (40 %)"
+
+
 @pytest.mark.parametrize(("low", "high", "drawn"), [(30, 90, True), (12, 18, True), (8, 20, True), (86, 98, False)])
 def test_the_chance_level_is_drawn_where_it_does_not_squeeze_the_data(low, high, drawn):
     with canvas() as (_, axes):
         axes.plot([0, 1], [low, high])
         before = axes.get_ylim()
-        mark_chance(axes, 10)
+        mark_chance(axes, 0.1)
         assert [line.get_ydata()[0] for line in axes.lines[1:]] == ([10.0] if drawn else [])
         assert [text.get_text() for text in axes.texts] == ([] if drawn else ["\N{DOWNWARDS ARROW} chance (10 %)"])
         assert axes.get_ylim()[0] <= 10 if drawn else axes.get_ylim() == before
@@ -391,7 +403,7 @@ def test_axes_of_curves_start_and_end_with_the_data(tmp_path):
     summary = summarise(made_up_run(tmp_path))
     (axes,) = curves.progress(summary).figure.axes
     assert axes.get_xlim() == (1, len(summary.complete))
-    figure = curves.training({"A": {"loss": [(5, 2.5), (10, 2.0)]}}, 10).figure
+    figure = curves.training({"A": {"loss": [(5, 2.5), (10, 2.0)]}}, 0.1).figure
     (axes,) = figure.axes
     assert axes.get_xlim() == (0.5, 1) and 1.9 < axes.get_ylim()[0] < 2.0
 
