@@ -37,6 +37,7 @@ LAZY_PLACES = {
 LATE_PACKAGES = {
     *("ai_edge_litert", "ai_edge_quantizer", "executorch", "flatbuffers", "nni", "onnxruntime", "openvino", "ray"),
     "tensorboard",
+    "tflite_runtime",
     *("importlib", "scipy", "sklearn", "timm", "torch", "torchvision"),
 }
 

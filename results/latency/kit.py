@@ -3,7 +3,7 @@
     python results/latency/kit.py prepare
     python results/latency/kit.py measure
 
-`prepare` writes a kit and makes a virtual environment that holds onnxruntime, numpy and nothing of ours. `measure` runs
+`prepare` writes a kit and makes a virtual environment that holds its runtime, numpy and nothing of ours. `measure` runs
 the kit in it, kills it once in the middle, goes on and imports what came out; then it times networks that the kit never
 saw, with weights of their own, by the ruler of this process. Each goes on where it was stopped.
 """
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from scipy.stats import kendalltau
 
@@ -29,10 +28,10 @@ from search.files import JsonLines, read_json, write_bytes, write_json, write_te
 from search.latency.bench import reference
 from search.latency.drift import without_drift
 from search.latency.fitting import FEWEST_NETWORKS
-from search.latency.kit import LOWERING, SCRIPT, write_kit
+from search.latency.kit import SCRIPT, write_kit
 from search.latency.kit_result import import_result
 from search.latency.predictor import Predictor
-from search.latency.runtimes import runtime
+from search.latency.runtimes import kit_session, runtime
 from search.latency.table import LatencyTable
 from search.latency.timing.device import now
 from search.latency.timing.interference import QUIET_RATIO, quiet_time
@@ -49,11 +48,12 @@ BOOTSTRAPS = 2000
 
 def prepare(arguments: argparse.Namespace) -> None:
     if not (arguments.work / "kit").exists():
-        write_kit(named_space(arguments.space), arguments.work / "kit")
+        write_kit(named_space(arguments.space), arguments.work / "kit", runtime_name=arguments.runtime)
     if not (arguments.work / "packages.json").exists():
         venv.create(arguments.work / "venv", with_pip=True, clear=True)
         python = arguments.work / "venv/bin/python"
-        wanted = [f"onnxruntime=={onnxruntime.__version__}", f"numpy=={np.__version__}"]
+        session = kit_session(arguments.runtime, "float32")
+        wanted = [f"{session.package}=={session.version()}", f"numpy=={np.__version__}"]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
         listed = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True)
         write_json(arguments.work / "packages.json", listed.stdout.decode().split())
@@ -109,12 +109,12 @@ def fresh_networks(space: Space, count: int, known: list[list[int]]) -> Codes:
 
 def time_directly(space: Space, codes: Codes, arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Visits to each network, in interleaved rounds until the time is up; files of networks with random weights."""
-    run, folder = runtime("onnxruntime", 1, lowering=LOWERING), arguments.work / "networks"
+    run, folder = runtime(arguments.runtime, 1), arguments.work / "networks"
     shape = (space.in_chs, space.resolution, space.resolution)
     torch.manual_seed(SEED)
     for k, code in enumerate(codes):
         net = GhostNet(space.decode(code), space.num_classes, space.in_chs).eval()
-        if not (file := folder / f"network {k}.onnx").exists():
+        if not (file := folder / f"network {k}").exists():
             write_bytes(file, run.compile(net, shape))
     items = [{"name": f"network {k}", "kind": "network", "shape": [1, *shape]} for k in range(len(codes))]
     planned = {"items": items, "rounds": 3, "seed": SEED, "threads": 1}
@@ -123,7 +123,7 @@ def time_directly(space: Space, codes: Codes, arguments: argparse.Namespace) -> 
     elapsed = max((row["at_s"] for row in rows if "item" in row), default=0)
     work = Rounds(
         planned,
-        lambda name: run.load((folder / f"{name}.onnx").read_bytes()),
+        lambda name: run.load((folder / name).read_bytes()),
         reference(run),
         rows,
         log.extend,
@@ -150,7 +150,7 @@ def table_errors(
         np.array([score(item_rows[part]) for item_rows in minima.values()])
         for part in (slice(None), slice(None, None, 2), slice(1, None, 2))
     )
-    predicted = Predictor(table, space, runtime="onnxruntime", threads=1, batch=1, dtype="float32")(kept)
+    predicted = Predictor(table, space, threads=1, batch=1, dtype="float32")(kept)
     factor = float(np.median(measured / predicted.latency_ms))
     held = (predicted.low_ms <= measured) & (measured <= predicted.high_ms)
     return {
@@ -240,6 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("prepare", "measure", "page"))
     parser.add_argument("--space", default="imagenet")
+    parser.add_argument("--runtime", default="onnxruntime", help="with another: --work and --out of its own")
     parser.add_argument("--minutes", type=float, default=10, help="of the kit")
     parser.add_argument("--direct-minutes", type=float, default=5, help="of the networks timed directly")
     parser.add_argument("--networks", type=int, default=60)

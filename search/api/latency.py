@@ -66,6 +66,8 @@ def write_kit(
     space: Space,
     out: Place,
     *,
+    runtime: str = "onnxruntime",
+    dtype: Dtype = "float32",
     batch: int = 1,
     rounds: int = 3,
     fit_networks: int = 48,
@@ -77,15 +79,18 @@ def write_kit(
     times.
 
     Args:
+        runtime: onnxruntime, which also has the `dtype` int8, or litert.
         batch, rounds, fit_networks, held_out: as of `calibrate`.
         most_units: the most probable ones are in it, the rest of a larger space is estimated.
 
     Raises:
-        UserError: `out` is there already, or there is too little to fit.
+        UserError: `out` is there already, or there is too little to fit, or no kit for this runtime.
     """
     return write_kit_to(
         space,
         Path(out),
+        runtime_name=runtime,
+        dtype=dtype,
         batch=batch,
         rounds=rounds,
         fit_networks=fit_networks,

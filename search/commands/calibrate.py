@@ -131,7 +131,11 @@ def transfer(
 def kit(
     space: SpaceName = "digits",
     out: Out = Path("results/kit"),
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="onnxruntime or litert: what the device has.")
+    ] = "onnxruntime",
     batch: Batch = 1,
+    dtype: DtypeName = "float32",
     resolution: Resolution = None,
     rounds: Rounds = 3,
     fit_networks: Fit = 48,
@@ -140,10 +144,13 @@ def kit(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Write a folder that calibrates a device without PyTorch."""
+    """Write a folder that calibrates a device without PyTorch: a Raspberry Pi or a phone with Python, numpy and ONNX
+    Runtime or LiteRT."""
     count = api.write_kit(
         _space(space, resolution),
         out,
+        runtime=runtime,
+        dtype=dtype,  # type: ignore[arg-type]
         batch=batch,
         rounds=rounds,
         fit_networks=fit_networks,

@@ -1,24 +1,20 @@
 """The kit: a folder that calibrates a device without PyTorch. `kit_result` is the way back.
 
 `calibrate.py` in it is `search/latency/timing`, its files joined into one, so that a kit times as this machine does.
-The networks are ONNX files whose weights are made when they are loaded, a few kilobytes each."""
+The networks are files as they are exported for its runtime, packed by gzip: constant weights take a few kilobytes."""
 
+import gzip
 from dataclasses import asdict, replace
 from pathlib import Path
-
-import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
 from ghostnet.files import write_bytes
 from search.errors import UserError
 from search.files import check_writable, write_json, write_text
 from search.folders import filled_folder, is_empty, locked
-from search.graphs.lowering import Lowering
-from search.graphs.onnx_graph import to_onnx
 from search.latency.bench import Bench, MeasurementPlan, all_units, measurement_plan, reference_module
 from search.latency.calibrate import check_plan
 from search.latency.fallback import FEWEST
+from search.latency.runtimes import Dtype, Runtime, StandaloneSession, kit_session, runtime
 from search.latency.timing.standalone import PLAN
 from search.progress import bar
 from search.single_file import single_file
@@ -32,19 +28,18 @@ PARTS = (
     "scores",
     "measurement",
     "rounds",
-    "onnx_session",
     "standalone",
 )  # of `timing/`, each after those that it needs
-MODELS, REFERENCE = "models", "models/reference.onnx"
-LOWERING: Lowering = "mixed"  # as `model.onnx` has it
+MODELS = "models"
 MOST_UNITS = 4000
-LEAST_CONSTANT = 32  # values in a weight that is made when it is loaded
 
 
 def write_kit(
     space: Space,
     out: Path,
     *,
+    runtime_name: str = "onnxruntime",
+    dtype: Dtype = "float32",
     batch: int = 1,
     rounds: int = 3,
     fit_networks: int = 48,
@@ -58,8 +53,10 @@ def write_kit(
         most_units: the most probable ones are in it, the rest of a larger space is estimated.
 
     Raises:
-        UserError: `out` is there already, or there is too little to fit.
+        UserError: `out` is there already, or there is too little to fit, or there are no kits for this runtime.
     """
+    session = kit_session(runtime_name, dtype)
+    run = runtime(runtime_name, 1, dtype)
     check_plan(rounds, fit_networks, held_out, batch)
     if most_units < (fewest := min(FEWEST, len(all_units(space)))):
         raise UserError(
@@ -75,70 +72,61 @@ def write_kit(
             space, fit_networks=fit_networks, held_out=held_out, rounds=rounds, threads=1, batch=batch, seed=seed
         )
         planned = replace(planned, items=planned.items[: fit_networks + held_out + most_units])
-        _fill(building, space, planned, batch)
+        _fill(building, space, planned, run, session)
     return len(planned.items)
 
 
-def _fill(folder: Path, space: Space, planned: MeasurementPlan, batch: int) -> None:
+def _fill(folder: Path, space: Space, planned: MeasurementPlan, run: Runtime, session: type[StandaloneSession]) -> None:
     bench, items = Bench(space, planned), []
     with bar("write the kit", len(planned.items)) as progress:
         for k, item in enumerate(planned.items):
-            file = f"{MODELS}/{k:05d}.onnx"
-            model = to_onnx(bench.module(item.name), bench.shapes[item.name], batch, LOWERING)
-            write_bytes(folder / file, strip_weights(model).SerializeToString())
+            file = f"{MODELS}/{k:05d}.{session.suffix}.gz"
+            write_bytes(
+                folder / file, _packed(run.compile(bench.module(item.name), bench.shapes[item.name], bench.batch))
+            )
             items.append({**asdict(item), "file": file})
             progress.advance()
     net, shape = reference_module()
-    write_bytes(folder / REFERENCE, strip_weights(to_onnx(net, shape, 1, LOWERING)).SerializeToString())
+    reference = f"{MODELS}/reference.{session.suffix}.gz"
+    write_bytes(folder / reference, _packed(run.compile(net, shape)))
     content = planned.to_json() | {
         "items": items,
         "space": space_to_dict(space),
         "num_classes": space.num_classes,
         "in_chs": space.in_chs,
-        "dtype": "float32",
-        "lowering": LOWERING,
-        "reference": {"file": REFERENCE, "shape": [1, *shape]},
+        "dtype": run.dtype,
+        "lowering": run.lowering,
+        "reference": {"file": reference, "shape": [1, *shape]},
     }
     write_json(folder / PLAN, content)
-    write_text(folder / SCRIPT, script())
-    write_text(folder / "README.md", README.format(space=space.name, count=len(items)))
+    write_text(folder / SCRIPT, script(session))
+    about = {"space": space.name, "count": len(items), "runtime": run.name, "dtype": run.dtype}
+    write_text(folder / "README.md", README.format(**about, package=session.package, suffix=session.suffix))
 
 
-def script() -> str:
-    """The ruler as one file for Python 3.8."""
-    return single_file("search.latency.timing", PARTS, "ghostnas calibrate kit", "numpy and onnxruntime")
+def script(session: type[StandaloneSession]) -> str:
+    """The timing of a runtime as one file for Python 3.8."""
+    parts = (session.__module__.rpartition(".")[2], *PARTS)
+    needs = f"numpy and {session.package}"
+    return single_file("search.latency.timing", parts, "ghostnas calibrate kit", needs, session.__name__)
 
 
-def strip_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with constant weights made by nodes, which every runtime folds when it loads: the same fused graph from
-    a file of a few kilobytes."""
-    constants, weights = [], []
-    for weight in model.graph.initializer:
-        values = numpy_helper.to_array(weight)
-        if values.size < LEAST_CONSTANT or np.ptp(values) > 0:
-            weights.append(weight)
-            continue
-        shape = numpy_helper.from_array(np.array(values.shape, dtype=np.int64), f"{weight.name}_shape")
-        value = helper.make_tensor("value", weight.data_type, [1], values.reshape(-1)[:1])
-        weights.append(shape)
-        constants.append(helper.make_node("ConstantOfShape", [shape.name], [weight.name], value=value))
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(weights)
-    nodes = [*constants, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return model
+def _packed(model: bytes) -> bytes:
+    return gzip.compress(model, mtime=0)
 
 
-README = """# Latency kit for the space `{space}`
+README = """# Latency kit for the space `{space}`, runtime {runtime}, {dtype}
 
 {count} networks and parts of networks, to be timed on this device. Needs Python 3.8 or later:
 
-    pip install onnxruntime numpy
+    pip install {package} numpy
     python calibrate.py --minutes 10 --threads 1
 
 Close what else is running; plug a laptop in. Killed or stopped, the same command goes on and measures nothing twice.
 When it says it is finished, take `result.jsonl` home, to the machine with GhostNAS:
 
     ghostnas calibrate import result.jsonl --out device.lat.json
+
+`models/` has the graphs that `ghostnas export` writes for this runtime, with constant weights; `gunzip` makes
+`.{suffix}` files of them.
 """

@@ -8,9 +8,11 @@ from pydantic import Field
 
 from search.errors import UserError
 from search.files import JsonObject, parse_json, read_bytes
+from search.graphs.lowering import Lowering
 from search.latency.bench import all_units
 from search.latency.calibrate import build_table
 from search.latency.measurements import Line, Measurement, parse_measurements
+from search.latency.runtimes import Dtype, kit_session
 from search.latency.table import Device, LatencyTable, Setting
 from search.latency.timing.standalone import SCHEMA
 from search.latency.transfer import check_counts, check_source
@@ -31,8 +33,8 @@ class Header(Record):
     runtime_version: str
     threads: Annotated[int, Field(ge=1, le=4096)]
     batch: Annotated[int, Field(ge=1)]
-    dtype: Literal["float32", "int8"]
-    lowering: str
+    dtype: Dtype
+    lowering: Lowering
     space: SpaceRecord
     space_id: ArchId
     num_classes: Count
@@ -77,8 +79,9 @@ def read_result(path: Path) -> tuple[Header, Space, list[Line]]:
         raise UserError(f"{path}, line 1, is no header of a kit's result ({SCHEMA})")
     header = parse_record(Header, rows[0], f"{path}, line 1")
     try:
+        kit_session(header.runtime, header.dtype)
         space = parse_space(header.space)
-    except SpaceError as error:
+    except (SpaceError, UserError) as error:
         raise UserError(f"{path}, line 1: {error}") from None
     if space.id != header.space_id:
         raise UserError(f"{path}, line 1: the kit is of another space {space.name}: {header.space_id}, not {space.id}")

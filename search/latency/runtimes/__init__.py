@@ -1,6 +1,17 @@
 """What runs a network: one small adapter a runtime."""
 
-from search.latency.runtimes.base import CpuSession, Dtype, Runtime, Session, Shape
-from search.latency.runtimes.choice import RUNTIMES, installed, runtime
+from search.latency.runtimes.base import CpuSession, Dtype, Runtime, Session, Shape, StandaloneSession
+from search.latency.runtimes.choice import RUNTIMES, installed, kit_session, runtime
 
-__all__ = ["RUNTIMES", "CpuSession", "Dtype", "Runtime", "Session", "Shape", "installed", "runtime"]
+__all__ = [
+    "RUNTIMES",
+    "CpuSession",
+    "Dtype",
+    "Runtime",
+    "Session",
+    "Shape",
+    "StandaloneSession",
+    "installed",
+    "kit_session",
+    "runtime",
+]

@@ -29,6 +29,24 @@ class Session(Protocol):
         how many nanoseconds that took, by the host's clock or, on a GPU, between device events."""
 
 
+class StandaloneSession(Session, Protocol):
+    """A session that also works on a device without PyTorch: its file lies in `search/latency/timing`."""
+
+    runtime: str  # its name among the runtimes
+    package: str  # that `pip install` puts there
+    suffix: str  # of the files of its models
+
+    def __init__(self, model: bytes, threads: int) -> None: ...
+
+    @staticmethod
+    def version() -> str:
+        """The runtime's own version.
+
+        Raises:
+            ImportError: it is not installed.
+        """
+
+
 class Runtime(Protocol):
     """Builds networks for one runtime, on a fixed number of threads, in one data type."""
 
@@ -53,6 +71,7 @@ class Adapter:
     name: str
     package: ClassVar[str]  # the one that must be importable
     extra: ClassVar[str | None] = None  # the extra of ours that installs it
+    standalone: ClassVar[type[StandaloneSession] | None] = None  # the session that a kit takes to a device, if one can
     # The data types that it has, and the lowering that was measured to be fastest in each: results/latency/lowering.md
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split"}
 
@@ -70,12 +89,19 @@ class Adapter:
         return f"the runtime {cls.name} needs an extra: pip install 'ghostnas[{cls.extra}]'"
 
     @classmethod
+    def check_dtype(cls, dtype: Dtype) -> None:
+        """Raises:
+        UserError: it has no such data type.
+        """
+        if dtype not in cls.lowerings:
+            raise UserError(f"the data type of {cls.name} is one of {', '.join(cls.lowerings)}, not {dtype!r}")
+
+    @classmethod
     def check(cls, threads: int, dtype: Dtype) -> None:
         """Raises:
         UserError: it can't run here, or has no such data type.
         """
-        if dtype not in cls.lowerings:
-            raise UserError(f"the data type of {cls.name} is one of {', '.join(cls.lowerings)}, not {dtype!r}")
+        cls.check_dtype(dtype)
         if (why := cls.missing()) is not None:
             raise UserError(why)
 

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 from search.errors import UserError
-from search.latency.runtimes.base import Adapter, Dtype, Runtime
+from search.latency.runtimes.base import Adapter, Dtype, Runtime, StandaloneSession
 from search.latency.runtimes.eager import TorchCpu, TorchCuda
 from search.latency.runtimes.litert_cpu import LiteRt
 from search.latency.runtimes.openvino_cpu import OpenVino
@@ -34,6 +34,19 @@ def runtime(name: str, threads: int, dtype: Dtype = "float32", lowering: "Loweri
         raise UserError(f"threads must be from 1 to this machine's {cores}, but got {threads}")
     RUNTIMES[name].check(threads, dtype)
     return RUNTIMES[name](threads, dtype, lowering)  # type: ignore[return-value]
+
+
+def kit_session(name: str, dtype: Dtype) -> type[StandaloneSession]:
+    """What runs networks where only the runtime of that name is, not PyTorch.
+
+    Raises:
+        UserError: there is none for that runtime, or it has no such data type.
+    """
+    sessions = {name: adapter.standalone for name, adapter in RUNTIMES.items() if adapter.standalone}
+    if name not in sessions:
+        raise UserError(f"a kit's runtime is one of {', '.join(sessions)}, not {name[:80]!r}")
+    RUNTIMES[name].check_dtype(dtype)
+    return sessions[name]
 
 
 def installed() -> list[str]:

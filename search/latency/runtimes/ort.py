@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from search.latency.runtimes.base import Adapter, Dtype, Session, Shape
+from search.latency.runtimes.base import Adapter, Dtype, Session, Shape, StandaloneSession
 from search.latency.timing.onnx_session import OnnxSession, open_onnx
 
 if TYPE_CHECKING:
@@ -32,14 +32,13 @@ def onnx_file(run: Adapter, module: "nn.Module", shape: Shape, batch: int) -> by
 class OnnxRuntime(Adapter):
     """Graphs of ours, as they are exported, on the CPU."""
 
-    name = "onnxruntime"
+    name = OnnxSession.runtime
     package = "onnxruntime"
+    standalone: ClassVar[type[StandaloneSession] | None] = OnnxSession
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "mixed", "int8": "repeated"}
 
     def version(self) -> str:
-        import onnxruntime
-
-        return onnxruntime.__version__
+        return OnnxSession.version()
 
     def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
         """An ONNX file."""
@@ -53,6 +52,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
     """The same graphs on the first GPU, in true float32."""
 
     name = "onnxruntime-cuda"
+    standalone = None
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split"}
 
     @classmethod

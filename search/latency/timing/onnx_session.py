@@ -7,7 +7,7 @@ import time
 
 
 def open_onnx(model, threads, providers=("CPUExecutionProvider",)):
-    """ONNX Runtime's session of a file's path or content.
+    """ONNX Runtime's session of a file's content.
 
     Several threads spin, as ONNX Runtime has it by default: those that sleep must be woken in every layer, and two of
     them took longer than one. But they spin in a run only, to leave the cores to others between. Each has its own core.
@@ -30,13 +30,21 @@ class OnnxSession:
     """A network on the CPU, ready to run.
 
     Args:
-        model: an ONNX file's path or its content.
+        model: an ONNX file's content.
     """
 
-    def __init__(self, model, threads: int) -> None:
+    runtime, package, suffix = "onnxruntime", "onnxruntime", "onnx"
+
+    def __init__(self, model: bytes, threads: int) -> None:
         self._session = open_onnx(model, threads)
         self._input = self._session.get_inputs()[0].name
         self._cores = _cores() if threads > 1 and len(_cores()) >= threads else []
+
+    @staticmethod
+    def version() -> str:
+        import onnxruntime
+
+        return onnxruntime.__version__
 
     def __call__(self, images):
         """images [B, C, H, W] -> outputs"""

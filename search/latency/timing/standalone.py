@@ -1,8 +1,9 @@
-"""The kit's own part: a folder of .onnx files timed by ONNX Runtime, one JSON line a measurement."""
+"""The kit's own part: a folder of models timed by their runtime, one JSON line a measurement."""
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -13,7 +14,6 @@ from pathlib import Path
 from shlex import quote
 
 from search.latency.timing.device import now, this_device
-from search.latency.timing.onnx_session import OnnxSession
 from search.latency.timing.rounds import Rounds
 
 if sys.platform == "win32":
@@ -63,48 +63,69 @@ def locked(path):
     return file, None
 
 
-def main(folder: Path) -> int:
-    parser = argparse.ArgumentParser(description="Times this device's ONNX Runtime for GhostNAS; run again to go on.")
+class Refused(Exception):
+    """What a user is told in a line."""
+
+
+def main(folder: Path, session_type) -> int:
+    """The command of a kit.
+
+    Args:
+        session_type: of the kit's runtime, a `StandaloneSession`.
+    """
+    try:
+        return time_models(folder, session_type)
+    except (Refused, OSError) as error:
+        print(f"calibrate.py: {error}", file=sys.stderr)
+        return 2
+
+
+def time_models(folder: Path, session_type) -> int:
+    name, package = session_type.runtime, session_type.package
+    parser = argparse.ArgumentParser(description=f"Times this device's {name} for GhostNAS; run again to go on.")
     parser.add_argument("--minutes", type=float, default=10.0, help="time box (default: 10)")
-    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="that run a network (default: 1)")
     parser.add_argument("--out", type=Path, default=folder / "result.jsonl", help="where the visits go")
     arguments = parser.parse_args()
     if not 1 <= arguments.threads <= (os.cpu_count() or 1) or not arguments.minutes > 0:
-        return _refuse(f"--threads is from 1 to this device's {os.cpu_count()}, --minutes above zero")
+        raise Refused(f"--threads is from 1 to this device's {os.cpu_count()}, --minutes above zero")
     try:
-        import onnxruntime
-    except ImportError:
-        return _refuse("this needs onnxruntime and numpy: pip install onnxruntime numpy")
+        version = session_type.version()
+    except ImportError as error:
+        raise Refused(f"this needs {package} and numpy (pip install {package} numpy): {error}") from None
     text = (folder / PLAN).read_bytes()
     plan = dict(json.loads(text), threads=arguments.threads)
     header = {key: value for key, value in plan.items() if key not in ("items", "reference")}
     header.update(
         schema=SCHEMA,
         plan_sha256=hashlib.sha256(text).hexdigest(),
-        runtime="onnxruntime",
-        runtime_version=onnxruntime.__version__,
+        runtime=name,
+        runtime_version=version,
         device=this_device(),
     )
     lock, who = locked(arguments.out)
     if lock is None:
-        return _refuse(f"{arguments.out} is in use by {who}")
+        raise Refused(f"{arguments.out} is in use by {who}")
     try:
         log = Log(arguments.out)
     except ValueError as error:
-        return _refuse(f"{arguments.out} is damaged: {error}; --out names another file")
+        raise Refused(f"{arguments.out} is damaged: {error}; --out names another file") from None
     if log.rows and log.rows[0] != header:
-        return _refuse(f"{arguments.out} is of another kit, device or setting: --out names another file")
-    if not log.rows:
-        log.append([header])
-    elif "finished" in log.rows[-1]:
+        raise Refused(f"{arguments.out} is of another kit, device or setting: --out names another file")
+    if log.rows and "finished" in log.rows[-1]:
         print(f"{arguments.out} is finished; --out names another file")
         return 0
-    files = {item["name"]: folder / item["file"] for item in plan["items"]}
+    files = {item["name"]: item["file"] for item in plan["items"]}
 
-    def session(name):
-        return OnnxSession(str(files[name]), arguments.threads)
+    def opened(file):
+        try:
+            return session_type(gzip.decompress((folder / file).read_bytes()), arguments.threads)
+        except Exception as error:  # a runtime too old for it, a copy cut short: each raises something else
+            raise Refused(f"{name} {version} can't open {folder / file}: {str(error).strip()[:300]!r}") from None
 
-    reference = OnnxSession(str(folder / plan["reference"]["file"]), arguments.threads), plan["reference"]["shape"]
+    reference = opened(plan["reference"]["file"]), plan["reference"]["shape"]
+    if not log.rows:
+        log.append([header])  # now that the runtime is seen to work
     printed = [time.monotonic()]
 
     def tell(done, total) -> None:
@@ -114,7 +135,7 @@ def main(folder: Path) -> int:
             print(f"  {done} of {total} visits, at most {left:.1f} min left", flush=True)
 
     deadline = time.monotonic() + 60 * arguments.minutes
-    work = Rounds(plan, session, reference, log.rows[1:], log.append, deadline, tell)
+    work = Rounds(plan, lambda item: opened(files[item]), reference, log.rows[1:], log.append, deadline, tell)
     try:
         work.run()
     except KeyboardInterrupt:
@@ -124,8 +145,3 @@ def main(folder: Path) -> int:
     out = arguments.out
     print(f"finished; take home {out}: ghostnas calibrate import {quote(out.name)} --out table.lat.json")
     return 0
-
-
-def _refuse(message: str) -> int:
-    print(f"calibrate.py: {message}", file=sys.stderr)
-    return 2

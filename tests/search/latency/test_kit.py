@@ -1,27 +1,28 @@
 """Kits: one file for an old Python, killed and gone on with, and results that are refused by line."""
 
 import ast
+import gzip
 import json
+import shutil
 import socket
 import subprocess
 import sys
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
 from search.errors import UserError
 from search.files import JsonLines
-from search.graphs.onnx_graph import to_onnx
 from search.latency.bench import Bench, all_units, measurement_plan
-from search.latency.calibrate import calibrate
+from search.latency.calibrate import calibrate, table_setting
 from search.latency.fallback import FEWEST
-from search.latency.kit import script, strip_weights, write_kit
+from search.latency.kit import script, write_kit
 from search.latency.kit_result import import_result
 from search.latency.predictor import Predictor
-from search.latency.runtimes import RUNTIMES
+from search.latency.runtimes import RUNTIMES, kit_session, runtime
+from search.latency.table import Device
 from search.latency.timing import interference
+from search.latency.timing.device import this_device
 from spaces.population import sample
 from spaces.presets import named_space
 from tests.search.fake_runtime import FakeRuntime
@@ -29,13 +30,22 @@ from tests.search.test_folders import held
 from tests.spaces.test_spaces import tiny_space
 
 SPACE = tiny_space()
+KITS = [name for name, adapter in RUNTIMES.items() if adapter.standalone]
+
+
+@pytest.fixture(scope="module", params=KITS)
+def name(request):
+    """A runtime that there are kits for."""
+    if (why := RUNTIMES[request.param].missing()) is not None:
+        pytest.skip(why)
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def kit(tmp_path_factory):
+def kit(name, tmp_path_factory):
     """A kit whose calibration was killed once and then ended."""
     folder = tmp_path_factory.mktemp("kit") / "kit"
-    write_kit(SPACE, folder, fit_networks=12, held_out=12)
+    write_kit(SPACE, folder, runtime_name=name, fit_networks=12, held_out=12)
     command = [sys.executable, "-I", str(folder / "calibrate.py"), "--minutes", "0.15"]
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     result = folder / "result.jsonl"
@@ -75,11 +85,12 @@ def test_two_calibrations_of_one_result_are_not_at_work_at_once(kit, tmp_path):
     assert third.returncode == 0, third.stderr
 
 
-def test_its_table_predicts(kit, tmp_path):
+def test_its_table_predicts_and_is_for_what_a_calibration_here_is_for(name, kit, tmp_path):
     folder, _ = kit
     table = import_result(folder / "result.jsonl", tmp_path / "t.lat.json")
     assert set(table.entries) <= set(all_units(SPACE)) and len(table.entries) >= 40
-    assert table.setting.runtime == "onnxruntime" and table.device.cores >= 1
+    assert table.setting == table_setting(SPACE, runtime(name, 1), 1)
+    assert table.device == Device.model_validate(this_device())
     predicted = Predictor(table, SPACE)(sample(SPACE, np.random.default_rng(0), 20))
     assert (predicted.latency_ms > 0).all()
 
@@ -112,13 +123,21 @@ def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, 
     lines = (kit[0] / "result.jsonl").read_text().splitlines(keepends=True)
     visit = next(k for k, line in enumerate(lines) if '"item"' in line)
     row = json.loads(lines[visit])
-    other = dict(json.loads(lines[0]), space_id="0" * 10)
+    header = json.loads(lines[0])
+    other = header | {"space_id": "0" * 10}
 
     def changed(k, line):
         return "".join([*lines[:k], line, *lines[k + 1 :]])
 
     n = visit + 1
     cases = [
+        (changed(0, json.dumps(header | {"runtime": "abacus"}) + "\n"), "line 1: a kit's runtime is one of .*'abacus'"),
+        (changed(0, json.dumps(header | {"runtime": "openvino"}) + "\n"), "line 1: a kit's runtime is one of"),
+        (
+            changed(0, json.dumps(header | {"runtime": "litert", "dtype": "int8"}) + "\n"),
+            "line 1: the data type of litert",
+        ),
+        (changed(0, json.dumps(header | {"lowering": "x"}) + "\n"), "line 1: lowering: .* but got 'x'"),
         ("", "line 1, is no header"),
         ('{"schema": "else"}\n', "line 1, is no header"),
         (changed(0, json.dumps(other) + "\n"), "line 1: the kit is of another space"),
@@ -147,30 +166,56 @@ def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, 
         import_result(tmp_path / "none.jsonl", tmp_path / "t.lat.json")
 
 
-def test_the_script_is_one_file_of_python_3_8():
-    tree = ast.parse(script(), feature_version=(3, 8))
+@pytest.mark.parametrize("name", KITS)
+def test_the_script_is_one_file_of_python_3_8(name):
+    own = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert", "tflite_runtime"}}[name]
+    tree = ast.parse(script(kit_session(name, "float32")), feature_version=(3, 8))
     imported = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert imported - {"numpy", "onnxruntime"} <= sys.stdlib_module_names
+    assert imported - {"numpy", *own} <= sys.stdlib_module_names
 
 
-def test_a_light_model_computes_the_same():
-    planned = measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_its_models_are_those_that_a_calibration_here_times(name, dtype, tmp_path):
+    if dtype not in RUNTIMES[name].lowerings:
+        with pytest.raises(UserError, match=f"data type of {name} is one of float32, not 'int8'"):
+            write_kit(SPACE, tmp_path / "kit", runtime_name=name, dtype=dtype)
+        return
+    few = {"fit_networks": 2, "held_out": 2, "most_units": FEWEST}
+    write_kit(SPACE, tmp_path / "kit", runtime_name=name, dtype=dtype, batch=2, **few)
+    run, plan = runtime(name, 1, dtype), json.loads((tmp_path / "kit/plan.json").read_text())
+    assert (plan["dtype"], plan["lowering"], plan["batch"]) == (dtype, run.lowering, 2)
+    planned = measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=3, threads=1, batch=2, seed=0)
     bench = Bench(SPACE, planned)
-    for item in planned.items[:8]:
-        model = to_onnx(bench.module(item.name), bench.shapes[item.name], 1)
-        whole = model.SerializeToString()
-        images = np.random.default_rng(0).standard_normal(item.shape, dtype=np.float32)
-        small = strip_weights(onnx.load_from_string(whole)).SerializeToString()
-        outputs = [
-            onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"input": images})[0]
-            for content in (whole, small)
-        ]
-        np.testing.assert_array_equal(*outputs)
-        assert len(small) < len(whole)
+    assert [item["name"] for item in plan["items"]] == [item.name for item in planned.items[: 4 + FEWEST]]
+    for item in plan["items"][:8]:
+        images = np.random.default_rng(0).standard_normal(item["shape"], dtype=np.float32)
+        session = kit_session(name, dtype)(gzip.decompress((tmp_path / "kit" / item["file"]).read_bytes()), 1)
+        np.testing.assert_array_equal(session(images), bench.session(run, item["name"])(images))
+
+
+def test_a_kit_cut_short_or_without_its_runtime_says_so_in_a_line(name, kit, tmp_path):
+    folder = shutil.copytree(kit[0], tmp_path / "kit", ignore=shutil.ignore_patterns("*result*"))
+    reference, package = next(folder.glob("models/reference.*.gz")), kit_session(name, "float32").package
+    reference.write_bytes(reference.read_bytes()[:-20])
+    command = [sys.executable, "-I", str(folder / "calibrate.py"), "--minutes", "0.01"]
+    cut = subprocess.run(command, capture_output=True, text=True)
+    assert cut.returncode == 2 and cut.stderr.startswith(f"calibrate.py: {name} ") and cut.stderr.count("\n") == 1
+    assert str(reference) in cut.stderr and not (folder / "result.jsonl").exists()
+    bare = f"import sys; sys.modules[{RUNTIMES[name].package!r}] = None; import runpy; sys.argv = sys.argv[1:]; "
+    bare += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    missing = subprocess.run([sys.executable, "-I", "-c", bare, *command[2:]], capture_output=True, text=True)
+    assert missing.returncode == 2 and missing.stderr.count("\n") == 1
+    assert f"this needs {package} and numpy (pip install {package} numpy)" in missing.stderr
+
+
+def test_there_are_no_kits_for_other_runtimes(tmp_path):
+    with pytest.raises(UserError, match="a kit's runtime is one of onnxruntime, litert, not 'torch-cpu'"):
+        write_kit(SPACE, tmp_path / "kit", runtime_name="torch-cpu")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_kit_of_too_few_units_to_estimate_the_rest_by_is_refused(tmp_path):
@@ -180,9 +225,9 @@ def test_a_kit_of_too_few_units_to_estimate_the_rest_by_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_smallest_kit_makes_a_table_of_the_whole_space(tmp_path):
+def test_the_smallest_kit_makes_a_table_of_the_whole_space(name, tmp_path):
     space, folder = named_space("digits"), tmp_path / "kit"
-    write_kit(space, folder, fit_networks=8, held_out=8, most_units=FEWEST)
+    write_kit(space, folder, runtime_name=name, fit_networks=8, held_out=8, most_units=FEWEST)
     command = [sys.executable, "-I", str(folder / "calibrate.py"), "--minutes", "0.01"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -197,7 +242,7 @@ def test_a_kit_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     (tmp_path / "kit.building").mkdir()  # a user's, whatever it is called
     with pytest.raises(UserError, match="is there already"):
         write_kit(SPACE, tmp_path / "there")
-    monkeypatch.setattr("search.latency.kit.strip_weights", lambda model: 1 / 0)
+    monkeypatch.setattr("search.latency.kit.script", lambda session: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_kit(SPACE, tmp_path / "kit", fit_networks=2, held_out=2)
     assert {path.name for path in tmp_path.iterdir()} == {"there", "kit.building"}
