@@ -101,7 +101,7 @@ def _fill(folder: Path, space: Space, planned: MeasurementPlan, run: Runtime, se
     write_json(folder / PLAN, content)
     write_text(folder / SCRIPT, script(session))
     about = {"space": space.name, "count": len(items), "runtime": run.name, "dtype": run.dtype}
-    write_text(folder / "README.md", README.format(**about, package=session.package, suffix=session.suffix))
+    write_text(folder / "README.md", README.format(**about, install=session.install, suffix=session.suffix))
 
 
 def script(session: type[StandaloneSession]) -> str:
@@ -119,7 +119,7 @@ README = """# Latency kit for the space `{space}`, runtime {runtime}, {dtype}
 
 {count} networks and parts of networks, to be timed on this device. Needs Python 3.8 or later:
 
-    pip install {package} numpy
+    {install}
     python calibrate.py --minutes 10 --threads 1
 
 Close what else is running; plug a laptop in. Killed or stopped, the same command goes on and measures nothing twice.

@@ -9,6 +9,7 @@ from matplotlib.ticker import LogFormatter
 
 from search.figures.style import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, CaptionedFigure, svg
 from search.files import write_text
+from search.latency.runtimes import exported_as
 from search.latency.table import Agreement, LatencyTable, source_name
 from search.report import page
 
@@ -20,9 +21,11 @@ def format_table(table: LatencyTable) -> str:
     v, p, s, d = table.validation, table.protocol, table.setting, table.device
     timed = table.units_timed
     origin = "transferred" if table.transfer else "estimated from their layers"
+    file = exported_as(s.runtime, s.dtype, s.lowering)
+    exported = f": the graph that `export --to {file}` writes" if file else ""
     lines = [
         f"{table.space_name} at {s.resolution} x {s.resolution}, batch {s.batch}, {s.dtype}: {s.runtime} "
-        f"{s.runtime_version}, {s.threads} thread(s), cheap op lowered as {s.lowering}",
+        f"{s.runtime_version}, {s.threads} thread(s), cheap op lowered as {s.lowering}{exported}",
         f"{d.cpu}, {d.cores} cores, {d.system}, governor {d.governor}; {p.finished}, {p.seconds / 60:.1f} minutes",
         f"{p.visits} visits in {p.rounds} rounds, {p.disturbed:.1%} disturbed by other work; "
         f"{timed} units timed, {p.units_in_space - timed} {origin}",

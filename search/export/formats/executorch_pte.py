@@ -9,6 +9,7 @@ from search import extras
 from search.export.formats import Session, Source
 from search.files import write_bytes
 from search.graphs.lowering import lower_module
+from search.latency.runtimes.xnnpack import ExecuTorch
 
 FILES = ("model.pte",)
 PACKAGES = ("executorch",)
@@ -21,7 +22,7 @@ def write(source: Source, folder: Path) -> None:
     net = source.net
     example = torch.zeros(1, net.in_chs, net.arch.resolution, net.arch.resolution)
     # as they stand, XNNPACK leaves cheap ops to ExecuTorch's slow reference kernels
-    exported = torch.export.export(lower_module(net, "repeated"), (example,))
+    exported = torch.export.export(lower_module(net, ExecuTorch.lowerings["float32"]), (example,))
     program = lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
     write_bytes(folder / FILES[0], program.to_executorch().buffer)
 

@@ -11,6 +11,7 @@ from search.export.formats.embedded_metadata import labels_and_pixels
 from search.export.onnx_macs import count
 from search.files import write_bytes
 from search.graphs.onnx_graph import to_onnx
+from search.latency.runtimes.ort import OnnxRuntime
 
 FILES = ("model.onnx",)
 PACKAGES = ("onnx", "onnxruntime")
@@ -19,7 +20,8 @@ EXACT = True
 
 def write(source: Source, folder: Path) -> None:
     net = source.net
-    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution))
+    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
+    model = to_onnx(net, shape, lowering=OnnxRuntime.lowerings["float32"])
     add_metadata(model, source)
     onnx.checker.check_model(model, full_check=True)
     write_bytes(folder / FILES[0], model.SerializeToString())

@@ -9,6 +9,7 @@ from search.export.onnx_macs import count
 from search.files import write_bytes
 from search.graphs.onnx_graph import to_onnx
 from search.graphs.quantise import quantise_model
+from search.latency.runtimes.ort import OnnxRuntime
 
 FILES = ("model.int8.onnx",)
 PACKAGES = ("onnx", "onnxruntime")
@@ -23,7 +24,8 @@ def write(source: Source, folder: Path) -> None:
     images, net = source.calibration, source.net
     if not len(images):
         raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
-    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="repeated")
+    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
+    model = to_onnx(net, shape, lowering=OnnxRuntime.lowerings["int8"])
     batches = [images[k : k + BATCH] for k in range(0, len(images), BATCH)]
     smaller = quantise_model(model, batches)
     add_metadata(smaller, source)

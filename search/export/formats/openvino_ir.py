@@ -11,6 +11,7 @@ from search import extras
 from search.errors import UserError
 from search.export.formats import Session, Source
 from search.graphs.onnx_graph import to_onnx
+from search.latency.runtimes.openvino_cpu import OpenVino
 
 FILES = ("model.xml", "model.bin")
 PACKAGES = ("openvino",)
@@ -31,7 +32,8 @@ FREE = {
 def write(source: Source, folder: Path) -> None:
     openvino = extras.import_extra("openvino", "openvino")
     net = source.net
-    model = to_onnx(net, (net.in_chs, net.arch.resolution, net.arch.resolution), lowering="split")
+    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
+    model = to_onnx(net, shape, lowering=OpenVino.lowerings["float32"])
     converted = openvino.convert_model(io.BytesIO(model.SerializeToString()))
     try:
         openvino.save_model(converted, folder / FILES[0], compress_to_fp16=False)

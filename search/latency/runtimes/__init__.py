@@ -1,7 +1,7 @@
 """What runs a network: one small adapter a runtime."""
 
 from search.latency.runtimes.base import CpuSession, Dtype, Runtime, Session, Shape, StandaloneSession
-from search.latency.runtimes.choice import RUNTIMES, installed, kit_session, runtime
+from search.latency.runtimes.choice import RUNTIMES, exported_as, installed, kit_session, runtime
 
 __all__ = [
     "RUNTIMES",
@@ -11,6 +11,7 @@ __all__ = [
     "Session",
     "Shape",
     "StandaloneSession",
+    "exported_as",
     "installed",
     "kit_session",
     "runtime",

@@ -33,7 +33,8 @@ class StandaloneSession(Session, Protocol):
     """A session that also works on a device without PyTorch: its file lies in `search/latency/timing`."""
 
     runtime: str  # its name among the runtimes
-    package: str  # that `pip install` puts there
+    package: str  # by its name for pip
+    install: str  # the command that puts it and numpy there
     suffix: str  # of the files of its models
 
     def __init__(self, model: bytes, threads: int) -> None: ...
@@ -74,6 +75,7 @@ class Adapter:
     standalone: ClassVar[type[StandaloneSession] | None] = None  # the session that a kit takes to a device, if one can
     # The data types that it has, and the lowering that was measured to be fastest in each: results/latency/lowering.md
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split"}
+    exports: ClassVar[dict[Dtype, str]] = {}  # the format of `export` whose file is the graph that is timed, if one is
 
     def __init__(self, threads: int, dtype: Dtype = "float32", lowering: "Lowering | None" = None) -> None:
         self.threads, self.dtype = threads, dtype

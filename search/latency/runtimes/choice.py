@@ -49,6 +49,14 @@ def kit_session(name: str, dtype: Dtype) -> type[StandaloneSession]:
     return sessions[name]
 
 
+def exported_as(name: str, dtype: str, lowering: str) -> str | None:
+    """The format of `export` whose file is the graph that a runtime times in that data type and lowering, if one is."""
+    adapter = RUNTIMES.get(name)
+    if adapter is None or adapter.lowerings.get(dtype) != lowering:  # type: ignore[call-overload]
+        return None
+    return adapter.exports.get(dtype)  # type: ignore[call-overload]
+
+
 def installed() -> list[str]:
     """Names of the runtimes that can run here."""
     return [name for name, adapter in RUNTIMES.items() if adapter.missing() is None]

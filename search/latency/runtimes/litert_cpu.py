@@ -19,6 +19,7 @@ class LiteRt(Adapter):
     extra = "litert"
     standalone = LiteRtSession
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "repeated"}
+    exports: ClassVar[dict[Dtype, str]] = {"float32": "litert"}
 
     def version(self) -> str:
         return LiteRtSession.version()

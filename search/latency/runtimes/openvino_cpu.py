@@ -26,6 +26,7 @@ class OpenVino(Adapter):
     package = "openvino"
     extra = "openvino"
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "repeated", "int8": "repeated"}
+    exports: ClassVar[dict[Dtype, str]] = {"float32": "openvino", "int8": "onnx-int8"}
 
     def version(self) -> str:
         import openvino

@@ -36,6 +36,7 @@ class OnnxRuntime(Adapter):
     package = "onnxruntime"
     standalone: ClassVar[type[StandaloneSession] | None] = OnnxSession
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "mixed", "int8": "repeated"}
+    exports: ClassVar[dict[Dtype, str]] = {"float32": "onnx", "int8": "onnx-int8"}
 
     def version(self) -> str:
         return OnnxSession.version()
@@ -54,6 +55,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
     name = "onnxruntime-cuda"
     standalone = None
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split"}
+    exports: ClassVar[dict[Dtype, str]] = {}
 
     @classmethod
     def missing(cls) -> str | None:

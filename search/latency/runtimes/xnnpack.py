@@ -24,6 +24,7 @@ class ExecuTorch(Adapter):
     package = "executorch"
     extra = "executorch"
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "repeated"}
+    exports: ClassVar[dict[Dtype, str]] = {"float32": "executorch"}
 
     def version(self) -> str:
         from executorch.version import __version__

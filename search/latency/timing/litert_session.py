@@ -28,6 +28,7 @@ class LiteRtSession:
     """
 
     runtime, package, suffix = "litert", "ai-edge-litert", "tflite"
+    install = "pip install ai-edge-litert numpy  # where that has no wheel: pip install tflite-runtime 'numpy<2'"
 
     def __init__(self, model: bytes, threads: int) -> None:
         self._interpreter = litert()[1](model_content=model, num_threads=threads)

@@ -34,6 +34,7 @@ class OnnxSession:
     """
 
     runtime, package, suffix = "onnxruntime", "onnxruntime", "onnx"
+    install = "pip install onnxruntime numpy"
 
     def __init__(self, model: bytes, threads: int) -> None:
         self._session = open_onnx(model, threads)

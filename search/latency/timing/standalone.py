@@ -81,7 +81,7 @@ def main(folder: Path, session_type) -> int:
 
 
 def time_models(folder: Path, session_type) -> int:
-    name, package = session_type.runtime, session_type.package
+    name = session_type.runtime
     parser = argparse.ArgumentParser(description=f"Times this device's {name} for GhostNAS; run again to go on.")
     parser.add_argument("--minutes", type=float, default=10.0, help="time box (default: 10)")
     parser.add_argument("--threads", type=int, default=1, help="that run a network (default: 1)")
@@ -92,7 +92,7 @@ def time_models(folder: Path, session_type) -> int:
     try:
         version = session_type.version()
     except ImportError as error:
-        raise Refused(f"this needs {package} and numpy (pip install {package} numpy): {error}") from None
+        raise Refused(f"this needs {session_type.package} and numpy: {error}; {session_type.install}") from None
     text = (folder / PLAN).read_bytes()
     plan = dict(json.loads(text), threads=arguments.threads)
     header = {key: value for key, value in plan.items() if key not in ("items", "reference")}

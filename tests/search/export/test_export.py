@@ -28,6 +28,8 @@ from search.export.formats import FORMATS, onnx_file, onnx_int8
 from search.export.manifest import Accuracy, NetworkMetadata, read_manifest
 from search.export.proof import Proof
 from search.export.verify import verify
+from search.graphs import lowering, onnx_graph
+from search.latency.runtimes import RUNTIMES, runtime
 from search.records import record_json
 from search.run_folder.source_run import read_source_run
 from search.training.evaluate import estimate_norms
@@ -43,6 +45,9 @@ NONE = torch.empty(0, 3, 15, 15)
 
 def held_out(images: torch.Tensor) -> HeldOut:
     return HeldOut(calibration=images, images=images, labels=torch.zeros(len(images)).long(), name="a test's")
+
+
+TIMED = [(name, dtype) for name, adapter in RUNTIMES.items() for dtype in adapter.exports]
 
 
 @pytest.fixture
@@ -615,3 +620,19 @@ def test_an_ill_conditioned_network_is_exported_and_verified(tmp_path):
 def test_a_network_that_float32_cannot_hold_is_refused(outputs, error, words):
     with pytest.raises(UserError, match=words):
         Proof(np.zeros((1, 3, 2, 2), np.float32), np.array(outputs), error)
+
+
+@pytest.mark.parametrize(("name", "dtype"), TIMED, ids=map("-".join, TIMED))
+def test_a_format_lowers_the_cheap_op_as_the_calibration_that_it_stands_for(name, dtype, net, tmp_path, monkeypatch):
+    format_name = RUNTIMES[name].exports[dtype]
+    if (why := RUNTIMES[name].missing()) is not None:
+        pytest.skip(why)
+    lowerings = []
+    for module in (onnx_graph, lowering):
+        form = module.form
+        monkeypatch.setattr(module, "form", lambda conv, how, form=form: lowerings.append(how) or form(conv, how))
+    export(net, tmp_path / "export", [format_name], IMAGES, held_out=held_out(torch.randn(8, 3, 15, 15)))
+    exported, run = set(lowerings), runtime(name, 1, dtype)
+    lowerings.clear()
+    run.compile(net, IMAGES.shape[1:])
+    assert exported == set(lowerings) == {run.lowering}

@@ -23,6 +23,7 @@ from search.latency.runtimes import RUNTIMES, kit_session, runtime
 from search.latency.table import Device
 from search.latency.timing import interference
 from search.latency.timing.device import this_device
+from search.report.latency_page import format_table
 from spaces.population import sample
 from spaces.presets import named_space
 from tests.search.fake_runtime import FakeRuntime
@@ -91,6 +92,8 @@ def test_its_table_predicts_and_is_for_what_a_calibration_here_is_for(name, kit,
     assert set(table.entries) <= set(all_units(SPACE)) and len(table.entries) >= 40
     assert table.setting == table_setting(SPACE, runtime(name, 1), 1)
     assert table.device == Device.model_validate(this_device())
+    format_name = {"onnxruntime": "onnx", "litert": "litert"}[name]
+    assert f"the graph that `export --to {format_name}` writes" in format_table(table)
     predicted = Predictor(table, SPACE)(sample(SPACE, np.random.default_rng(0), 20))
     assert (predicted.latency_ms > 0).all()
 
@@ -209,7 +212,7 @@ def test_a_kit_cut_short_or_without_its_runtime_says_so_in_a_line(name, kit, tmp
     bare += "runpy.run_path(sys.argv[0], run_name='__main__')"
     missing = subprocess.run([sys.executable, "-I", "-c", bare, *command[2:]], capture_output=True, text=True)
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
-    assert f"this needs {package} and numpy (pip install {package} numpy)" in missing.stderr
+    assert f"this needs {package} and numpy: " in missing.stderr and f"pip install {package} numpy" in missing.stderr
 
 
 def test_there_are_no_kits_for_other_runtimes(tmp_path):
