@@ -10,13 +10,17 @@ from ghostnet.cost import layers as network_layers
 from ghostnet.memory import memory as network_memory
 from ghostnet.units import chain
 from search.api import Place
+from search.export.manifest import MANIFEST, read_manifest
 from search.files import JsonObject
 from search.latency.predictor import Predictor, table_space
 from search.latency.table import LatencyTable
 from search.report.space import describe_space
+from search.training.records import TRAINED_FILE, read_trained
 from spaces.find import find_arch
 
 __all__ = ["NetworkCosts", "UnitLatency", "describe_space", "network_costs"]
+
+IMAGENET = 1000, 3  # classes and channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +85,18 @@ class NetworkCosts:
 
 
 def network_costs(
-    arch: Arch | Place, *, classes: int = 1000, in_chs: int = 3, latency: LatencyTable | Place | None = None
+    arch: Arch | Place,
+    *,
+    classes: int | None = None,
+    in_chs: int | None = None,
+    latency: LatencyTable | Place | None = None,
 ) -> NetworkCosts:
     """Multiply-adds, parameters, bytes, and with a latency table milliseconds.
 
     Args:
         arch: an architecture, its file or folder, or a name such as `ghostnet-1.0`.
-        classes, in_chs: of the network; a table has its own.
+        classes, in_chs: of the network; None: those that it was trained for, where its folder says it, or ImageNet's.
+            A table has its own.
         latency: a table, or its file.
 
     Raises:
@@ -96,6 +105,8 @@ def network_costs(
     network = arch if isinstance(arch, Arch) else find_arch(arch)
     table = latency if isinstance(latency, LatencyTable | None) else LatencyTable.load(Path(latency))
     if table is None:
+        known = (IMAGENET if isinstance(arch, Arch) else _trained_for(Path(arch), network)) or IMAGENET
+        classes, in_chs = (known[k] if value is None else value for k, value in enumerate((classes, in_chs)))
         return _costs(network, classes, in_chs, 1, "float32")
     setting, predict = table.setting, Predictor(table, space := table_space(table))
     classes, in_chs = setting.num_classes, setting.in_chs
@@ -108,6 +119,15 @@ def network_costs(
         latency_source=predicted.source[0],
         blocks=_blocks(network, classes, in_chs, predict.per_unit(network), table),
     )
+
+
+def _trained_for(place: Path, arch: Arch) -> tuple[int, int] | None:
+    """The classes and channels of the network in a folder that a training or an export made; None of any other."""
+    folder = place if place.is_dir() else place.parent
+    for file, read in ((folder / TRAINED_FILE, read_trained), (folder / MANIFEST, lambda _: read_manifest(folder))):
+        if place.exists() and file.exists() and (metadata := read(file)).arch == arch.id:
+            return metadata.num_classes, metadata.in_chs
+    return None
 
 
 def _costs(arch: Arch, classes: int, in_chs: int, batch: int, dtype: str) -> NetworkCosts:

@@ -10,10 +10,14 @@ import search as api
 from search.commands.shared import ARCH, Json, Out, check_output, print_result
 from search.errors import UserError
 from search.export.formats import FORMATS
-from search.terminal import say
+from search.terminal import say, show_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from search.data.datasets import Data
+    from search.export.manifest import ExportedFile
+    from search.export.proof import Agreement
 
 
 def export(
@@ -45,6 +49,8 @@ def export(
     check_output(out, False, "manifest.json")
     loaded = _images(data, weights, network.resolution, must=data is not None or needs_images(formats) is not None)
     manifest = api.export_network(arch, out, formats, weights=weights, data=loaded, timed=latency)
+    if not as_json:
+        show_files(manifest.files)
     print_result(record_json(manifest), f"{', '.join(manifest.files)}: {out}", as_json)
 
 
@@ -55,14 +61,36 @@ def verify(
     """Check an export again, here: every file there, unchanged, with the outputs and multiply-adds it should have."""
     from search.export.manifest import read_manifest
 
-    read_manifest(folder)  # what is no export is told before anything is loaded
+    recorded = read_manifest(folder).files  # what is no export is told before anything is loaded
     found = api.verify_export(folder)
-    lines = "; ".join(f"{name} differs by {file.largest_difference:.2g}" for name, file in found.files.items())
+    lines = "; ".join(f"{name} {_outputs(recorded[name].format, file)}" for name, file in found.files.items())
     message = f"{folder} is what its manifest says: {lines or 'no file that runs'}"
     for name, reason in found.not_run.items():
         message += f"\n{name} is unchanged, but was not run: {reason}"
     result = asdict(found)
     print_result({"verified": result["files"], "not_run": result["not_run"]}, message, as_json)
+
+
+def _outputs(kind: str | None, file: "Agreement | ExportedFile") -> str:
+    """How near a file's outputs are to the network's; a quantised one's are judged by their top-1 class."""
+    from search.export.formats import get
+
+    if kind and get(kind).EXACT:
+        return f"differs by {file.largest_difference or 0.0:.2g}"
+    return f"has the same top-1 class on {file.top1_agreement or 0.0:.1%} of the images"
+
+
+def show_files(files: "Mapping[str, ExportedFile]") -> None:
+    """A row for each file that runs."""
+    rows = []
+    for name, file in files.items():
+        if file.format is not None:
+            of = file.accuracy
+            change = f"{of.before:.2%} > {of.after:.2%} of {of.images} images" if of else ""
+            ms = "" if file.latency_ms is None else f"{file.latency_ms:.3f}"
+            rows.append([name, f"{file.bytes or 0:,}", _outputs(file.format, file), change, ms])
+    if rows:
+        show_table(["file", "bytes", "outputs", "accuracy", "ms here"], rows)
 
 
 def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Data | None":

@@ -106,6 +106,13 @@ def notes(named: dict[str, Summary]) -> list[str]:
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{name} {value}" for name, value in values.items())
             lines.append(f"These runs are of different {what}: {listed}.")
+    tables = {name: s.table for name, s in named.items() if s.table}
+    if len({table.digest for table in tables.values()}) > 1:
+        listed = ", ".join(f"{name} {table.validation.mape:.1%}" for name, table in tables.items())
+        lines.append(
+            f"Each run's latencies are predicted by a table of its own, with mean errors of {listed}: fronts and "
+            "hypervolumes differ by these, too. Runs by one table compare better."
+        )
     return lines
 
 

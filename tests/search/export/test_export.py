@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import warnings
@@ -19,7 +20,9 @@ import pytest
 import torch
 
 from ghostnet import Arch, Backbone, GhostNet, cost, weights
+from search.api.costs import network_costs
 from search.api.exporting import export_network
+from search.commands.export import show_files
 from search.errors import UserError
 from search.export import formats as known
 from search.export.agreement import TOLERANCE, YARDSTICK
@@ -547,6 +550,24 @@ def test_a_timm_model_takes_timms_habits():
         timm.create_model("ghostnas", arch=small_arch(), features_only=True, out_indices=(7,))
 
 
+def test_what_became_of_each_file_is_shown(exported, capsys):
+    """Of a quantised file the largest difference tells nothing."""
+    *_, manifest = exported
+    quantised, exact = (manifest.files[kind.FILES[0]] for kind in (onnx_int8, onnx_file))
+    show_files({"model.int8.onnx": quantised, "model.onnx": exact, "arch.json": manifest.files["arch.json"]})
+    text = " ".join(re.sub(r"[│┃]", " ", capsys.readouterr().out).split())
+    assert "arch.json" not in text and f"differs by {exact.largest_difference:.2g}" in text and "1.500" in text
+    assert f"same top-1 class on {quantised.top1_agreement:.1%}" in text
+    assert f"{quantised.accuracy.before:.2%} > {quantised.accuracy.after:.2%}" in text
+
+
+def test_costs_of_an_exported_network_are_its_own_unless_others_are_asked_for(exported):
+    net, folder, manifest = exported
+    assert network_costs(folder).macs == network_costs(folder / "arch.json").macs == manifest.macs
+    assert network_costs(folder, classes=7).num_classes == 7
+    assert network_costs(net.arch).num_classes == 1000
+
+
 def test_export_and_verify_are_commands(tmp_path):
     net = randomise(GhostNet(small_arch(), 5)).eval()
     weights.save_weights(net, tmp_path / "net.safetensors")
@@ -561,7 +582,9 @@ def test_export_and_verify_are_commands(tmp_path):
     done = ghostnas("export", "larger.json", "--weights", "net.safetensors", "--out", "other", cwd=tmp_path)
     assert done.returncode == 2 and f"has the weights of architecture {net.arch.id}, not of" in done.stderr
     done = ghostnas("export", "verify", "there", cwd=tmp_path)
-    assert done.returncode == 0 and "there is what its manifest says" in done.stdout
+    assert done.returncode == 0 and "there is what its manifest says: model.onnx differs by " in done.stdout
+    done = ghostnas("cost", "there", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["macs"] == cost(net.arch, 5).macs  # not of the 1000 classes of ImageNet
     (tmp_path / "there/arch.json").write_text(small_arch(tail_chs=25).to_json())
     done = ghostnas("export", "verify", "there", cwd=tmp_path)
     assert done.returncode == 2 and "arch.json was changed" in done.stderr

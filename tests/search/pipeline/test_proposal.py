@@ -1,20 +1,21 @@
 """Proposed recipes: they load, their budget is inside their space, and what no space has is refused in a line."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ghostnet.cost import cost
 from ghostnet.published import published
 from search.data.survey import Survey
-from search.pipeline.proposal import fitting_space, propose, proposed_side
+from search.pipeline.proposal import Proposal, fitting_space, propose, proposed_side
 from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, parse_recipe
 from search.training.supernets import check_parent
 from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS
-from spaces.quantities import Window
+from spaces.quantities import Window, format_count
 from spaces.tables import macs_table
 
 
@@ -60,7 +61,12 @@ def test_below_every_ghostnet_the_narrowest_is_compared_with():
     recipe = parse_recipe(propose(seen("imagefolder:x"), 48, "2M"), "mine")
     narrow, *_ = parse_space(recipe.space).widths
     assert list(recipe.retrain.baseline_widths) == [narrow] == [0.25]
-    assert cost(parse_space(recipe.space).uniform(narrow), 4, 3).macs > 2e6
+    macs = cost(parse_space(recipe.space).uniform(narrow), 4, 3).macs
+    assert macs > 2e6
+    (warning,) = Proposal(Path("mine.toml"), recipe, seen("imagefolder:x"), 48).warnings
+    assert warning.startswith(f"the narrowest GhostNet of 48 pixels has {format_count(macs)} multiply-adds, above the ")
+    roomy = parse_recipe(propose(seen("imagefolder:x"), 48, "4M"), "mine")
+    assert Proposal(Path("mine.toml"), roomy, seen("imagefolder:x"), 48).warnings == []
 
 
 def test_the_widest_ghostnet_inside_the_budget_has_neighbours_on_both_sides():

@@ -275,6 +275,9 @@ def test_runs_are_compared_by_hypervolumes_with_one_corner(tmp_path):
         assert row.hypervolume == pytest.approx(area)
     text = page.read_text()
     assert "b: The search is not finished" in text and text.count("<figure") == 1
+    of_their_own = "latencies are predicted by a table of its own, with mean errors of a"
+    assert of_their_own in text
+    assert not any(of_their_own in note for note in comparison.notes({"a": summarise(a), "again": summarise(a)}))
     with pytest.raises(UserError, match="named twice"):
         write_comparison([a, tmp_path / "b/../a"], tmp_path / "out")
 
