@@ -22,6 +22,7 @@ from ghostnet.transplant import Transplants
 from search.data.datasets import SplitSizes, split_sizes
 from search.engine.budgets import parse_counts
 from search.pipeline.run import check
+from search.progress import bar
 from search.recipes.schema import ParentTraining, Recipe, SupernetTraining, Training
 from search.run_folder.estimate import Estimate, StageEstimate
 from search.run_folder.run import PRODUCTS
@@ -38,6 +39,7 @@ from spaces.tables import macs_table
 STEPS = 3  # that are timed, after one that is not
 TIMED_MACS = 2_000_000_000  # of the batch of a timed step, so that none takes long
 FITTED = 96  # images that the layers of a timed transplant are fitted on, at most
+FITS, FITS_S = 6, 10.0  # transplants that are timed at the most, and seconds after which no more are
 FLOAT = 4  # bytes
 EXPORT_S, REPORT_S = 8.0, 30.0  # of a network that is exported and proven; of a report: seen, not timed here
 
@@ -54,8 +56,13 @@ def estimate(recipe: Recipe) -> Estimate:
     sizes = split_sizes(recipe.data, recipe.train_images)
     space = space_for(parse_space(recipe.space), sizes.num_classes, sizes.in_chs)
     estimator = _Estimator(recipe, space, sizes, best_device())
-    stages: list[StageEstimate | None] = [getattr(estimator, stage)() for stage in PRODUCTS]
-    return Estimate(stages=tuple(stage for stage in stages if stage))
+    stages: list[StageEstimate] = []
+    with bar("time a few steps", len(PRODUCTS)) as progress:
+        for name in PRODUCTS:
+            if stage := getattr(estimator, name)():
+                stages.append(stage)
+            progress.advance(name)
+    return Estimate(stages=tuple(stages))
 
 
 class _Estimator:
@@ -177,9 +184,7 @@ class _Estimator:
             transplants = Transplants(parent, self._noise(fitted, given.resolution).contiguous())
             net = transplants.extract(arch)  # which also learns what depends on the parent alone
             shown += count - fitted  # regressions read as many positions of fewer images
-            start = time.monotonic()
-            transplants.extract(self.space.sample(np.random.default_rng(0)))
-            fit = time.monotonic() - start
+            fit = self._fit_seconds(transplants)
         else:
             net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
             shown += self.sizes.calibration
@@ -196,6 +201,15 @@ class _Estimator:
             stage="search", networks=config.trials, minutes=seconds / 60, images=config.trials * self.sizes.search,
             disk=1000 * config.trials, memory=self.memory,
         )  # fmt: skip
+
+    def _fit_seconds(self, transplants: Transplants) -> float:
+        """Of one network of the search on average. Later ones take less than the first: what is fitted is kept."""
+        rng, trials, times = np.random.default_rng(0), self.recipe.search.trials, list[float]()
+        while len(times) < min(FITS, trials) and sum(times) < FITS_S:
+            start = time.monotonic()
+            transplants.extract(self.space.sample(rng))
+            times.append(time.monotonic() - start)
+        return (sum(times) + (trials - len(times)) * times[-1]) / trials
 
     def retrain(self) -> StageEstimate:
         config = self.recipe.retrain

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from search.commands.run import show_estimate
-from search.data.datasets import load_data, split_sizes
+from search.data.datasets import SplitSizes, load_data, split_sizes
 from search.pipeline.estimate import _Estimator, estimate
 from search.pipeline.run import open_run
 from search.recipes.schema import Recipe, parse_recipe
 from search.run_folder.estimate import read_estimate, write_estimate
+from search.training.metadata import space_for
+from spaces.custom import parse_space
 from tests.search.data.test_datasets import image_folder, parquet_folder
 
 RECIPE = """
@@ -106,3 +108,19 @@ def test_sizes_are_those_of_the_loaded_splits(tmp_path):
         assert [sizes.train, sizes.calibration, sizes.search, sizes.test] == list(map(len, splits))
         assert (sizes.num_classes, sizes.in_chs) == (data.num_classes, data.in_chs)
     assert split_sizes("digits", 100).train == 100 and split_sizes("cifar10").train == 45_000
+
+
+@pytest.mark.parametrize(("seconds", "wanted"), [([4.0, 2.0, 1.0, 1.0, 1.0, 1.0], 24 / 20), ([12.0, 2.0], 12.0)])
+def test_a_search_is_estimated_by_what_later_networks_take(seconds, wanted, monkeypatch):
+    """The first has to fit what the others find fitted; one that takes long is not followed by more."""
+    clock, left = [0.0], iter(seconds)
+    monkeypatch.setattr("search.pipeline.estimate.time.monotonic", lambda: clock[0])
+
+    class Slow:
+        def extract(self, _: object) -> None:
+            clock[0] += next(left)
+
+    sizes = SplitSizes(train=200, calibration=30, search=60, test=60, num_classes=10, in_chs=1)
+    space = space_for(parse_space(recipe().space), 10, 1)
+    estimator = _Estimator(recipe(), space, sizes, torch.device("cpu"))
+    assert estimator._fit_seconds(Slow()) == pytest.approx(wanted)
