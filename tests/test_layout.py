@@ -192,6 +192,16 @@ def test_files_that_a_readme_links_to_are_there(readme):
     assert ours and all((readme.parent / link).exists() for link in ours), ours
 
 
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_that_a_readme_says_are_in_a_file_are_there(readme):
+    """`name`, `other` in [`file.py`](file.py)"""
+    names = r"((?:`[A-Za-z_][\w.]*`(?:, | and )?)+)"
+    for listed, link in re.findall(rf"{names} (?:in|of) \[`[^`]+`\]\(([^)#]+\.py)\)", readme.read_text()):
+        content = (readme.parent / link).read_text()
+        for name in re.findall(r"`([^`]+)`", listed):
+            assert name.split(".")[-1] in content, f"{name} is not in {link}"
+
+
 @pytest.mark.parametrize("readme", READMES[:-2], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_room_says_which_file_to_open(readme):
     assert "| I want to | I open |" in readme.read_text()

@@ -11,7 +11,7 @@ from search.recipes.schema import Training
 from search.training.distributed import best_device
 from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.retrain import fresh_network, train_network
-from search.training.teacher import Teacher, load_teacher
+from search.training.teacher import FrozenTeacher, load_teacher
 
 
 class ShortTraining:
@@ -29,17 +29,21 @@ class ShortTraining:
         self.data, self.config, self.begin, self.teacher_name, self.seed = data, config, begin, teacher, seed
 
     def prepare(self) -> None:
-        """Moves what gives the weights to this process's GPU, if it has one."""
+        """Moves what gives the weights, and the teacher, to this process's GPU, if it has one."""
         if self.begin:
             self.begin.prepare()
+        if self._teacher:
+            self._teacher.to(best_device())
 
     @cached_property
-    def _teacher(self) -> Teacher | None:
+    def _teacher(self) -> FrozenTeacher | None:
         return load_teacher(self.teacher_name, self.data, best_device()) if self.teacher_name else None
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the teacher, which other processes load for themselves."""
-        return {key: value for key, value in self.__dict__.items() if key != "_teacher"}
+        """With the teacher, on the CPU: other machines may have neither its folder nor a GPU."""
+        if self._teacher:
+            self._teacher.to(torch.device("cpu"))
+        return self.__dict__
 
     def __call__(self, arch: Arch) -> float:
         device = best_device()

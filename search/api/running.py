@@ -28,7 +28,13 @@ __all__ = [
 
 
 def run_recipe(
-    recipe: str | Recipe = "digits", out: Place | None = None, *, minutes: float | None = None, resume: bool = False
+    recipe: str | Recipe = "digits",
+    out: Place | None = None,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    address: str | None = None,
 ) -> Summary:
     """Everything that a recipe says: trains the supernet, calibrates latency, searches, retrains, exports, reports.
 
@@ -37,13 +43,15 @@ def run_recipe(
         out: the run's folder; None: `results/` and the recipe's name.
         minutes: a time box for all that is still to do.
         resume: go on with what is in the folder.
+        workers, address: processes of Ray's that train and search side by side, and the cluster that they are on; None:
+            what the recipe says, on this machine. Latency is calibrated here, wherever the workers are.
 
     Raises:
-        UserError, SpaceError: what is wrong with the recipe or the folder.
+        UserError, SpaceError: what is wrong with the recipe, the folder or the cluster.
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path("results") / plan.name if out is None else Path(out)
-    with pipeline.open_run(plan, folder, resume, minutes) as run:
+    with pipeline.open_run(plan, folder, resume, minutes, workers, address) as run:
         pipeline.run(run)
     return summarise(folder)
 

@@ -8,6 +8,7 @@ import typer
 import search as api
 from search.commands.report import print_run
 from search.commands.shared import (
+    Address,
     Json,
     Minutes,
     Resume,
@@ -34,6 +35,10 @@ def run(
     flops_budget: Annotated[str | None, typer.Option("--flops-budget", help="60M or 40M..60M.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed than the recipe's.")] = None,
     minutes: Minutes = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes that train and search side by side, through Ray.")
+    ] = None,
+    address: Address = None,
     estimate: Annotated[
         bool,
         typer.Option(
@@ -54,7 +59,7 @@ def run(
     if estimate:
         show_estimate(loaded, out, as_json, minutes)
         return
-    summary = api.run_recipe(loaded, out, minutes=minutes, resume=resume)
+    summary = api.run_recipe(loaded, out, minutes=minutes, resume=resume, workers=workers, address=address)
     print_run(summary, as_json)
     if summary.left_out:  # said in the notes
         raise typer.Exit(NOT_EXPORTED)

@@ -17,19 +17,21 @@ from ghostnet.arch import Arch
 from ghostnet.source import WeightSource
 from search.data.datasets import Data
 from search.errors import UserError
-from search.progress import bar
+from search.parallel.folders import SharedFiles, shared
+from search.progress import bar, warn
 from search.recipes.schema import SupernetPart, Training
-from search.training.distributed import best_device
+from search.training.distributed import World, best_device
 from search.training.evaluate import InheritedAccuracy
 from search.training.metadata import read_metadata
-from search.training.records import Origin, SupernetMetadata, TrainedMetadata, read_trained
+from search.training.origin import Origin
+from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
 from search.training.retrain import TRAINED_FILE, Job, retrain
 from search.training.supernets import make_supernet
 from spaces.space import Space
 
 T = TypeVar("T")
 R = TypeVar("R")
-PartOfTraining = Callable[..., object]  # of data and a device
+PartOfTraining = Callable[..., object]  # of data, a folder, where files lie, and a device
 TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
 
 
@@ -55,6 +57,11 @@ def connect(workers: int, address: str | None) -> None:
                 )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+    if address and (known := int(ray.cluster_resources().get("CPU", 0))) < workers:
+        warn(
+            f"the cluster at {address} has {known} processors for {workers} processes: a training that several share "
+            "waits until nodes join"
+        )
 
 
 @contextmanager
@@ -102,9 +109,15 @@ class RayWorkers:
             UserError: what a training refuses; the others are stopped and resume.
         """
         task = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=TRIES)(_train_alone)
-        trainings = [_full_training(job, config, origin or Origin(), seconds) for job in jobs]
-        left = [task.remote(train, self.data) for train in trainings]
-        with bar("networks", len(left)) as progress:
+        origin = origin or Origin()
+        with (
+            shared([job.out.absolute() for job in jobs], origin.sources) as files,
+            bar("networks", len(jobs)) as progress,
+        ):
+            left = [
+                task.remote(_full_training(job, config, origin, seconds), job.out.absolute(), files, self.data)
+                for job in jobs
+            ]
             while left:
                 done, left = self.ray.wait(left)
                 try:
@@ -192,8 +205,9 @@ def train_supernet(
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
-    train = partial(make_supernet, space, config=config, out=out.absolute(), seed=seed, seconds=seconds)
-    _train_together(train, data, workers, address)
+    train = partial(make_supernet, space, config=config, seed=seed, seconds=seconds)
+    parent = getattr(config, "parent", None)
+    _train_together(train, out, [Path(parent)] if parent else [], data, workers, address)
     return read_metadata(out)[0]
 
 
@@ -212,7 +226,8 @@ def train_network(
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
-    _train_together(_full_training(job, config, origin, seconds), data, workers, address)
+    train = _full_training(job, config, origin, seconds)
+    _train_together(train, job.out, origin.sources, data, workers, address)
     return read_trained(job.out / TRAINED_FILE)
 
 
@@ -221,7 +236,6 @@ def _full_training(job: Job, config: Training, origin: Origin, seconds: float | 
         retrain,
         job.arch,
         config=config,
-        out=job.out.absolute(),
         seed=job.seed,
         seconds=seconds,
         init=origin.init,
@@ -229,19 +243,22 @@ def _full_training(job: Job, config: Training, origin: Origin, seconds: float | 
     )
 
 
-def _train_together(train: PartOfTraining, data: Data, workers: int, address: str | None) -> None:
+def _train_together(
+    train: PartOfTraining, out: Path, readable: list[Path], data: Data, workers: int, address: str | None
+) -> None:
     """Runs `train` in each of several workers, which have a share of every batch. A worker that dies is started again
-    with the others, and training goes on from the checkpoint; so its folder must be one that all of them see."""
+    with the others, and training goes on from the checkpoint in `out`."""
     connect(workers + 1, address)  # one more holds the others together
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpu = ray.cluster_resources().get("GPU", 0) > 0
-    with tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch:
+    folder = out.absolute()
+    with tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch, shared([folder], readable) as files:
         trainer = TorchTrainer(
             _train_part,
-            train_loop_config={"train": train, "data": ray.put(data)},
+            train_loop_config={"train": train, "out": folder, "files": files, "data": ray.put(data)},
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
             run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=TRIES)),
@@ -258,7 +275,10 @@ def _train_part(config: Mapping[str, Any]) -> None:
     from ray.train.torch import get_device
 
     torch.set_num_threads(1)
-    config["train"](data=ray.get(config["data"]), device=get_device())
+    files: SharedFiles = config["files"]
+    writes = World.current().is_main_process
+    with files.located() as located, files.writing(config["out"], writes) as out:
+        config["train"](data=ray.get(config["data"]), out=out, located=located, device=get_device())
 
 
 def _last_line(error: BaseException) -> str:
@@ -267,6 +287,7 @@ def _last_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _train_alone(train: PartOfTraining, data: Data) -> None:
+def _train_alone(train: PartOfTraining, folder: Path, files: SharedFiles, data: Data) -> None:
     torch.set_num_threads(1)
-    train(data=data, device=best_device())
+    with files.located() as located, files.writing(folder) as out:
+        train(data=data, out=out, located=located, device=best_device())

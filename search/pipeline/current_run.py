@@ -33,11 +33,15 @@ class Run:
 
     Args:
         minutes: time box for all that is still to do; None runs every stage in full.
+        workers: processes side by side, through Ray; None: what the recipe says of each stage.
+        address: of the Ray cluster that they are on; None: this machine.
     """
 
     recipe: Recipe
     out: Path
     minutes: float | None = None
+    workers: int | None = None
+    address: str | None = None
     started: float = field(default_factory=time.monotonic)
 
     @cached_property
@@ -58,6 +62,11 @@ class Run:
         """Of torch in this process, where the recipe says how many."""
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether every stage but calibration and export is spread over workers."""
+        return (self.workers or 1) > 1 or self.address is not None
 
     def done(self, stage: str) -> bool:
         return (self.out / PRODUCTS[stage]).exists()

@@ -11,7 +11,8 @@ from search.parallel.workers import RayWorkers, train_network
 from search.recipes.schema import Training
 from search.training.distributed import best_device
 from search.training.metadata import read_finished
-from search.training.records import TRAINED_FILE, Origin, TrainedMetadata, read_trained
+from search.training.origin import Origin
+from search.training.records import TRAINED_FILE, TrainedMetadata, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import Job, retrain, retraining_identity
 

@@ -43,7 +43,14 @@ def check(recipe: Recipe) -> None:
 
 
 @contextmanager
-def open_run(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "Iterator[Run]":
+def open_run(
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    minutes: float | None,
+    workers: int | None = None,
+    address: str | None = None,
+) -> "Iterator[Run]":
     """The run in a folder, which no other process may write meanwhile. A data set may lie elsewhere than when the run
     began, as long as its content is the same.
 
@@ -54,10 +61,12 @@ def open_run(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> 
     check(recipe)
     check_writable(out)
     with locked(out):
-        yield _start(recipe, out, resume, minutes)
+        yield _start(recipe, out, resume, minutes, workers, address)
 
 
-def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "Run":
+def _start(
+    recipe: Recipe, out: Path, resume: bool, minutes: float | None, workers: int | None, address: str | None
+) -> "Run":
     identity = sources.data_source(recipe.data).fingerprint()
     recorded = {"schema": SCHEMA, "recipe": recipe.model_dump(mode="json"), "data": identity}
     if (out / RUN).exists():
@@ -70,7 +79,7 @@ def _start(recipe: Recipe, out: Path, resume: bool, minutes: float | None) -> "R
     from search.pipeline.current_run import Run
     from search.training.supernets import given_parent
 
-    run = Run(recipe, out, minutes)
+    run = Run(recipe, out, minutes, workers, address)
     run.set_threads()
     if not run.done("train"):
         _ = run.data  # what can't be loaded, or fitted to, is said before anything is written

@@ -24,11 +24,12 @@ from search.latency.predictor import Predictor
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
 from search.latency.time_networks import measure
-from search.parallel.workers import RayWorkers
+from search.parallel.workers import RayWorkers, train_supernet
 from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
 from search.pipeline.search_stage import SearchOutcome, search_networks
 from search.progress import best_effort, warn
+from search.recipes.schema import Training
 from search.records import write_record
 from search.report.fidelity import write_page
 from search.report.report import write_report
@@ -51,7 +52,7 @@ from search.run_folder.source_run import read_source_run
 from search.terminal import say
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import supernet_id
-from search.training.records import PARENT, read_trained
+from search.training.records import PARENT, SupernetMetadata, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import ARCH, TRAINED_FILE, WEIGHTS, Job
 from search.training.supernets import make_supernet
@@ -62,19 +63,30 @@ MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to
 
 def train(run: Run) -> None:
     config, seed = run.recipe.supernet, run.recipe.seed
-    metadata = make_supernet(
-        run.space,
-        run.data,
-        config,
-        run.out / SUPERNET,
-        seed=seed,
-        device=run.device,
-        seconds=run.seconds("train"),
-    )
+    folder, seconds = run.out / SUPERNET, run.seconds("train")
+    if run.is_spread:
+        metadata: SupernetMetadata | None = train_supernet(
+            run.space,
+            run.data,
+            config,
+            folder,
+            seed=seed,
+            seconds=seconds,
+            workers=sharing_workers(run.workers or 1, config),
+            address=run.address,
+        )
+    else:
+        metadata = make_supernet(run.space, run.data, config, folder, seed=seed, device=run.device, seconds=seconds)
     assert metadata  # a run is one process
     training = metadata.training
     say(f"  {training.epochs:g} of {training.planned_epochs:g} epochs, loss {training.loss:.3f}")
     print_warnings("supernet", metadata.warnings)
+
+
+def sharing_workers(workers: int, config: Training) -> int:
+    """How many of the workers can share a training: its batch divides into equal parts of two images or more."""
+    parts = config.batch_size // config.accumulate
+    return next(n for n in range(max(1, min(workers, parts // 2)), 0, -1) if parts % n == 0)
 
 
 def calibrate(run: Run) -> None:
@@ -108,9 +120,9 @@ def fidelity(run: Run) -> None:
     if config.front:
         inside = _search(run, FIRST_TRIALS, trials=config.trials).inside.values()
         front = [run.space.decode(np.array(trial.code)) for trial in choose_by_budget(list(inside), config.front)]
-    parallel = None
-    if training.workers > 1:
-        parallel = RayWorkers(run.data, training.workers, None)
+    parallel, workers = None, run.workers or training.workers
+    if workers > 1 or run.address:
+        parallel = RayWorkers(run.data, workers, run.address)
     out = (run.out / FIDELITY).parent
     study = measure_fidelity(
         lambda: inherited_accuracy(supernet, run.data),
@@ -168,6 +180,8 @@ def labels(count: int) -> list[str]:
 
 def _search(run: Run, log: str, correction: Path | None = None, trials: int | None = None) -> SearchOutcome:
     config, limit = run.recipe.search, run.seconds("search")
+    if run.is_spread:
+        config = config.model_copy(update={"backend": "ray", "workers": run.workers or 1})
     return search_networks(
         run.out / SUPERNET,
         [run.out / TABLE],
@@ -179,6 +193,7 @@ def _search(run: Run, log: str, correction: Path | None = None, trials: int | No
         at_least=3 * run.recipe.retrain.chosen,
         fidelity=correction,
         training=run.recipe.retrain,
+        address=run.address,
     )
 
 
@@ -214,7 +229,8 @@ def retrain(run: Run) -> None:
         run.data,
         config,
         seconds=run.seconds("retrain"),
-        workers=config.workers,
+        workers=run.workers or config.workers,
+        address=run.address,
         init=begin.init,
         teacher=begin.teacher,
     )

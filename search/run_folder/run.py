@@ -13,7 +13,7 @@ from pydantic import Field
 
 from search.recipes.schema import Recipe
 from search.records import Record, read_record
-from search.training.records import Origin
+from search.training.origin import Origin
 
 SCHEMA = "ghostnas.run/1"
 RUN, SUPERNET, TABLE, TRIALS = "run.json", "supernet", "latency/table.lat.json", "search/trials.jsonl"

@@ -1,7 +1,6 @@
 """The records that trainings write besides weights. They are read without torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,14 +16,6 @@ TRAINED_SCHEMA: Literal["ghostnas.trained/1"] = "ghostnas.trained/1"
 PARENT = "parent"  # the folder of a transplanted supernet's parent in the supernet's
 Channels = Annotated[int, Field(ge=1, le=1 << 16)]
 Classes = Annotated[int, Field(ge=0, le=1 << 20)]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
-    """What a full training begins with: a folder with weights, and who it also learns from."""
-
-    init: Path | None = None
-    teacher: str | None = None
 
 
 class Progress(Record):

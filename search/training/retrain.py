@@ -26,6 +26,7 @@ from search.training.loop import UNTRAINED, fit
 from search.training.losses import Loss
 from search.training.metadata import read_finished, teacher_id, training_identity, weights_id
 from search.training.mixing import Mixing
+from search.training.origin import AS_NAMED, Located, Origin
 from search.training.records import TRAINED_FILE, TRAINED_SCHEMA, Outcome, TrainedMetadata
 from search.training.result_warnings import chance_warnings, schedule_warnings
 
@@ -48,6 +49,7 @@ def retrain(
     init: Path | None = None,
     teacher: str | None = None,
     trainable: Trainable = "all",
+    located: Located = AS_NAMED,
 ) -> TrainedMetadata | None:
     """Trains `arch` and writes the folder `out`; resumes what is there, returns what is finished.
 
@@ -56,6 +58,7 @@ def retrain(
         teacher: what it also learns from; see `search.training.teacher`.
         trainable: what is trained of the weights of `init`: all, the classifier alone (norms included, the rest stays
             as it is), or nothing, so that they are tested and written.
+        located: where the files that `init` and `teacher` name lie on this machine, if elsewhere.
 
     Returns the metadata that are also written: costs, test accuracy and the result of the training; None in those of
     torchrun's processes that write nothing.
@@ -64,7 +67,8 @@ def retrain(
         UserError: weights or a teacher that don't fit, a folder that holds another training or in which another process
             is at work, or what the training loop refuses.
     """
-    identity = retraining_identity(arch, data, config, seed, init, teacher)
+    origin = Origin(init=init, teacher=teacher, located=located)
+    identity = retraining_identity(arch, data, config, seed, origin.init_here, origin.teacher_here)
     if trainable != "all":
         identity = {**identity, "trained": trainable == "head" and trainable}
     with World.current().locked(out):
@@ -78,8 +82,7 @@ def retrain(
             device=device,
             seconds=seconds,
             title=title,
-            init=init,
-            teacher=teacher,
+            origin=origin,
             trainable=trainable,
         )
 
@@ -103,20 +106,19 @@ def _train(
     device: torch.device,
     seconds: float | None,
     title: str | None,
-    init: Path | None,
-    teacher: str | None,
+    origin: Origin,
     trainable: Trainable,
 ) -> TrainedMetadata | None:
     net = fresh_network(arch, data, config, seed)
-    if init:
-        inherit(net, arch, init, data)
+    if origin.init_here:
+        inherit(net, arch, origin.init_here, data)
     trained = UNTRAINED
     if trainable != "none":
         trained = train_network(
             net,
             data,
             config,
-            teachers.load_teacher(teacher, data, device) if teacher else None,
+            teachers.load_teacher(origin.teacher_here, data, device) if origin.teacher_here else None,
             checkpoint=out / CHECKPOINT,
             identity=identity,
             seed=seed,
@@ -142,8 +144,8 @@ def _train(
         std=list(data.std),
         classes=list(data.classes),
         seed=seed,
-        init=str(init) if init else None,
-        teacher=teacher,
+        init=str(origin.init) if origin.init else None,
+        teacher=origin.teacher,
         config=config.model_dump(mode="json"),
         identity=identity,
         test_accuracy=tested,

@@ -26,6 +26,7 @@ from search.training import retrain as full
 from search.training.distributed import World
 from search.training.elastic import train_supernet
 from search.training.metadata import PARENT, read_finished, supernet_metadata, training_identity
+from search.training.origin import AS_NAMED, Located
 from search.training.records import SUPERNET_FILE, ParentMetadata, SupernetMetadata
 from spaces.errors import SpaceError
 from spaces.space import Space
@@ -42,8 +43,12 @@ def make_supernet(
     seed: int = 0,
     device: torch.device,
     seconds: float | None = None,
+    located: Located = AS_NAMED,
 ) -> SupernetMetadata | None:
     """Trains what a supernet of either kind needs and writes the folder `out`; resumes what is there.
+
+    Args:
+        located: where the given parent lies on this machine, by the path that names it, if elsewhere.
 
     Returns the metadata that is also written; None in those of torchrun's processes that write nothing.
 
@@ -51,7 +56,7 @@ def make_supernet(
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
     """
     if isinstance(config, ParentTraining):
-        return train_parent(space, data, config, out, seed=seed, device=device, seconds=seconds)
+        return train_parent(space, data, config, out, seed=seed, device=device, seconds=seconds, located=located)
     return train_supernet(space, data, config, out, seed=seed, device=device, seconds=seconds)
 
 
@@ -64,6 +69,7 @@ def train_parent(
     seed: int = 0,
     device: torch.device,
     seconds: float | None = None,
+    located: Located = AS_NAMED,
 ) -> SupernetMetadata | None:
     """A transplanted supernet in the folder `out`: the parent is trained there, or brought there as it is.
 
@@ -72,7 +78,7 @@ def train_parent(
     Raises:
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
     """
-    parent = given_parent(space, config)
+    parent = given_parent(space, config, located)
     arch = parent.arch if parent else widest(space)
     trainable: full.Trainable = "all"
     if parent and config.parent:
@@ -81,7 +87,8 @@ def train_parent(
         if not fits:
             new_head = torch.Generator().manual_seed(seed)
             classes, channels = data.num_classes, data.in_chs
-            parent = load_parent(config.parent, num_classes=classes, in_chs=channels, generator=new_head)
+            source = located.get(Path(config.parent), config.parent)
+            parent = load_parent(source, num_classes=classes, in_chs=channels, generator=new_head)
             parent.arch = arch
     what = {"space": space.id, "kind": "transplant", "images": config.images}
     what |= {"parent": None if parent is None else digest(sha256(to_bytes(parent)).hexdigest())}
@@ -130,8 +137,11 @@ def train_parent(
         return metadata
 
 
-def given_parent(space: Space, config: ParentTraining) -> GhostNet | None:
+def given_parent(space: Space, config: ParentTraining, located: Located = AS_NAMED) -> GhostNet | None:
     """The parent that a recipe names, at the resolution at which it is trained in a space; None where it names none.
+
+    Args:
+        located: where its file lies on this machine, if elsewhere.
 
     Raises:
         UserError: the space's networks can't be fitted to it, or there is none to train the classifier of.
@@ -141,7 +151,7 @@ def given_parent(space: Space, config: ParentTraining) -> GhostNet | None:
         if config.tune == "head":
             raise UserError("a parent whose classifier alone is trained is given: `tune` = 'head' goes with `parent`")
         return None
-    parent = load_parent(config.parent)
+    parent = load_parent(located.get(Path(config.parent), config.parent))
     parent.arch = shown_at(parent.arch, space)
     check_parent(parent.arch, space, config.parent)
     return parent

@@ -23,7 +23,7 @@ from search.training.metadata import read_metadata
 Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
 
 
-def load_teacher(name: str, data: Data, device: torch.device) -> Teacher:
+def load_teacher(name: str, data: Data, device: torch.device) -> "FrozenTeacher":
     """The teacher of that name, in evaluation mode.
 
     Raises:
@@ -32,7 +32,7 @@ def load_teacher(name: str, data: Data, device: torch.device) -> Teacher:
     check_teacher(name)
     source = teacher_source(name)
     if source.kind == "timm":
-        return _Frozen(*_timm(source.model, data), data, device)
+        return FrozenTeacher(*_timm(source.model, data), data, device)
     assert source.folder
     net, side = _supernet(source.folder, data) if source.kind == "supernet" else _network(source.folder)
     if (net.num_classes, net.in_chs) != (data.num_classes, data.in_chs):
@@ -40,10 +40,10 @@ def load_teacher(name: str, data: Data, device: torch.device) -> Teacher:
             f"the teacher {name} has {net.num_classes} classes and {net.in_chs} channels, the data {data.num_classes} "
             f"and {data.in_chs}"
         )
-    return _Frozen(net, side, data.mean, data.std, data, device)
+    return FrozenTeacher(net, side, data.mean, data.std, data, device)
 
 
-class _Frozen:
+class FrozenTeacher:
     """A network with its own resolution and normalisation, without gradients."""
 
     def __init__(
@@ -55,11 +55,17 @@ class _Frozen:
         data: Data,
         device: torch.device,
     ) -> None:
-        self.net, self.side = net.eval().to(device).to(memory_format=torch.channels_last), side
-        theirs, ours = (torch.tensor(v, device=device) for v in (std, data.std))
+        self.net, self.side = net.eval().to(memory_format=torch.channels_last), side
+        theirs, ours = (torch.tensor(v) for v in (std, data.std))
         self.scale = (ours / theirs)[:, None, None]  # (x ours + mean - their mean) / theirs
-        shift = torch.tensor(data.mean, device=device) - torch.tensor(mean, device=device)
+        shift = torch.tensor(data.mean) - torch.tensor(mean)
         self.shift = (shift / theirs)[:, None, None]
+        self.to(device)
+
+    def to(self, device: torch.device) -> None:
+        """Moves it, in place."""
+        self.net = self.net.to(device)
+        self.scale, self.shift = self.scale.to(device), self.shift.to(device)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
