@@ -11,7 +11,7 @@ from search.recipes.schema import (
     Recipe,
     load_recipe,
 )
-from search.report.comparison import RunRow, write_comparison
+from search.report.comparison import Comparison, write_comparison
 from search.report.latency_page import write_page as write_page_of_table
 from search.report.report import write_report as write_page_of_run
 from search.report.summary import Summary, summarise
@@ -68,8 +68,9 @@ def write_report(folder: Place) -> Path:
     return write_page_of_run(Path(folder))
 
 
-def compare_runs(folders: Sequence[Place], out: Place = "results/comparison") -> tuple[Path, list[RunRow]]:
-    """The fronts of several runs overlaid, in the folder `out`. Returns the page and a row for each run.
+def compare_runs(folders: Sequence[Place], out: Place = "results/comparison") -> Comparison:
+    """The fronts of several runs overlaid, in the folder `out`. Returns the page, a row for each run, and in what they
+    are not alike.
 
     Raises:
         UserError: a folder that holds no finished search.

@@ -29,12 +29,14 @@ def report(
         api.write_report(folders[0])
         print_run(summarise(folders[0]), as_json)
         return
-    page, rows = api.compare_runs(folders, out)
+    page, rows, notes = api.compare_runs(folders, out)
     if as_json:
-        print_json({"report": str(page), "runs": [asdict(row) for row in rows]})
+        print_json({"report": str(page), "runs": [asdict(row) for row in rows], "notes": notes})
         return
     cells = [[row.run, str(row.evaluated), str(row.front), f"{row.hypervolume:.4g}"] for row in rows]
     show_table(["run", "evaluated", "on the front", "hypervolume"], cells)
+    for note in notes:
+        show(note, "yellow")
     show(f"Report: {page}")
 
 

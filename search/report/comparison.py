@@ -2,6 +2,7 @@
 
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from search.engine.front import front, hypervolume
 from search.errors import UserError
@@ -31,8 +32,16 @@ class RunRow:
     device: str | None
 
 
-def write_comparison(folders: list[Path], out: Path) -> tuple[Path, list[RunRow]]:
-    """Writes a page and its figures into `out`; the page, and a row a run.
+class Comparison(NamedTuple):
+    """The page of runs compared, a row for each, and in what they are not alike."""
+
+    page: Path
+    rows: list[RunRow]
+    notes: list[str]
+
+
+def write_comparison(folders: list[Path], out: Path) -> Comparison:
+    """Writes a page and its figures into `out`.
 
     Raises:
         UserError: a folder holds no run, or is named twice.
@@ -41,21 +50,21 @@ def write_comparison(folders: list[Path], out: Path) -> tuple[Path, list[RunRow]
         raise UserError("runs that are compared must differ, but a folder is named twice")
     summaries = {str(folder): summarise(folder) for folder in folders}
     named = dict(zip(_names(folders), summaries.values(), strict=True))
-    table = rows(named)
+    compared = Comparison(out / PAGE, rows(named), notes(named))
     pictures = {"fronts": fronts.overlaid(named)}
     with locked(out):
-        _write(out, named, table, pictures)
-    return out / PAGE, table
+        _write(compared, pictures)
+    return compared
 
 
-def _write(out: Path, named: dict[str, Summary], rows: list[RunRow], pictures: dict[str, CaptionedFigure]) -> None:
-    svgs = render(pictures, out)
+def _write(compared: Comparison, pictures: dict[str, CaptionedFigure]) -> None:
+    svgs = render(pictures, compared.page.parent)
     head = ["run", "evaluated", "on the front", "hypervolume", "best accuracy", "fastest ms", "budget", "seed"]
     head += ["data", "space", "device"]
-    cells: list[page.Row] = [("", [_cell(value) for value in astuple(row)]) for row in rows]
+    cells: list[page.Row] = [("", [_cell(value) for value in astuple(row)]) for row in compared.rows]
     parts = [
         "<h1>GhostNAS: runs compared</h1>",
-        *(page.paragraph(note, "note") for note in notes(named)),
+        *(page.paragraph(note, "note") for note in compared.notes),
         page.figures(pictures, svgs),
         page.paragraph(page.HINT, "soft"),
         page.heading("Hypervolumes"),
@@ -66,7 +75,7 @@ def _write(out: Path, named: dict[str, Summary], rows: list[RunRow], pictures: d
         ),
         page.table(head, cells),
     ]
-    write_text(out / PAGE, page.page("GhostNAS: runs compared", parts, pictures))  # last
+    write_text(compared.page, page.page("GhostNAS: runs compared", parts, pictures))  # last
 
 
 def rows(named: dict[str, Summary]) -> list[RunRow]:

@@ -21,7 +21,7 @@ from search.records import R, read_record
 from search.run_folder.estimate import Estimate, read_estimate
 from search.run_folder.result import Exported, SearchResult, read_figures
 from search.run_folder.run import INHERITED, PRODUCTS, RESULT, RUN, TABLE, TIMES, TRIALS, recorded_recipe
-from search.training.records import SupernetMetadata, TrainedMetadata, TrainingEnd, read_trained
+from search.training.records import SupernetMetadata, TrainingEnd, read_trained
 from spaces.custom import parse_space
 from spaces.space import Space
 
@@ -253,14 +253,17 @@ def _left_out(folder: Path) -> dict[str, str]:
 
 def _warnings(folder: Path, supernet: SupernetMetadata | None, result: SearchResult | None) -> list[str]:
     """What its own files warn of."""
-    records: dict[str, SupernetMetadata | SearchResult | TrainedMetadata | None] = {
-        "Supernet": supernet,
-        "Search": result,
-    }
-    networks = folder / "networks"
+    records: dict[str, SupernetMetadata | SearchResult] = {}
+    records |= {"Supernet": supernet} if supernet else {}
+    records |= {"Search": result} if result else {}
+    lines = [f"{name}: {doubt}." for name, record in records.items() for doubt in record.warnings]
+    networks, doubted = folder / "networks", dict[str, list[str]]()  # networks by what is doubted of them
     for file in sorted([*glob(networks, "*/trained.json"), *glob(networks, "*/seed-*/trained.json")]):
-        records[f"Network {file.parent.relative_to(networks)}"] = read_trained(file)
-    return [f"{name}: {doubt}." for name, metadata in records.items() if metadata for doubt in metadata.warnings]
+        for doubt in read_trained(file).warnings:
+            doubted.setdefault(doubt, []).append(str(file.parent.relative_to(networks)))
+    for doubt, names in doubted.items():
+        lines.append(f"Network{'s' * (len(names) > 1)} {', '.join(names)}: {doubt}.")
+    return lines
 
 
 def _read(path: Path, kind: type[R]) -> R | None:

@@ -40,6 +40,21 @@ def chance_warnings(accuracy: float, labels: Tensor, what: str) -> list[str]:
     ]
 
 
+def tuning_warnings(before: float, after: float, images: int) -> list[str]:
+    """A warning where a network that was given got worse, by more than a standard error, as it was trained further.
+
+    Args:
+        before, after: accuracies in [0, 1], on so many images.
+    """
+    error = (before * (1 - before) / images) ** 0.5
+    if after >= before - error:
+        return []
+    return [
+        f"training it further took the given network from {before:.2%} to {after:.2%} of {images} held-out images: "
+        "`tune = false` keeps it as it is, a longer training or a lower `lr` may improve it"
+    ]
+
+
 def print_warnings(name: str, doubts: Sequence[str]) -> None:
     """Prints a result's warnings on the terminal."""
     for doubt in doubts:

@@ -15,7 +15,7 @@ import torch
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.parent import load_parent
-from ghostnet.weights import to_bytes
+from ghostnet.weights import load_network, to_bytes
 from search.data.datasets import Data
 from search.errors import UserError
 from search.files import write_bytes, write_text
@@ -25,9 +25,11 @@ from search.records import write_record
 from search.training import retrain as full
 from search.training.distributed import World
 from search.training.elastic import train_supernet
+from search.training.evaluate import accuracy
 from search.training.metadata import PARENT, read_finished, supernet_metadata, training_identity
 from search.training.origin import AS_NAMED, Located
 from search.training.records import SUPERNET_FILE, ParentMetadata, SupernetMetadata
+from search.training.result_warnings import tuning_warnings
 from spaces.errors import SpaceError
 from spaces.space import Space
 
@@ -81,6 +83,7 @@ def train_parent(
     parent = given_parent(space, config, located)
     arch = parent.arch if parent else widest(space)
     trainable: full.Trainable = "all"
+    fits = False
     if parent and config.parent:
         fits = (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs)
         trainable = "head" if config.tune == "head" else "none" if fits and not config.tune else "all"
@@ -115,6 +118,11 @@ def train_parent(
         )
         if not trained:  # another process of torchrun's writes
             return None
+        doubts = list(trained.warnings)
+        if parent and fits and trainable != "none":
+            tuned = load_network(arch, out / PARENT / full.WEIGHTS)
+            before, after = (accuracy(net.to(device), data, data.search, arch.resolution) for net in (parent, tuned))
+            doubts += tuning_warnings(before, after, len(data.search))
         known = supernet_metadata(
             space,
             data,
@@ -123,7 +131,7 @@ def train_parent(
             kind="transplant",
             config=trained.config,
             training=trained.training,
-            warnings=trained.warnings,
+            warnings=doubts,
         )
         parent_metadata = ParentMetadata(
             arch=arch.id,

@@ -82,11 +82,12 @@ def test_a_search_among_networks_at_chance_is_warned_of():
 
 def test_doubts_of_every_file_stand_in_the_notes(tmp_path):
     folder = made_up_run(tmp_path)
-    for name in ("supernet/supernet.json", "search/result.json", "networks/A/trained.json"):
+    for name in ("supernet/supernet.json", "search/result.json", "networks/A/trained.json", "networks/B/trained.json"):
         file = folder / name
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"warnings": [f"doubt of {file.stem}"]}))
-    wanted = {"Supernet: doubt of supernet.", "Search: doubt of result.", "Network A: doubt of trained."}
-    assert wanted <= set(summarise(folder).notes)
+        warnings = [f"doubt of {file.stem}", *["another"] * (file.parent.name == "B")]
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"warnings": warnings}))
+    wanted = {"Supernet: doubt of supernet.", "Search: doubt of result.", "Networks A, B: doubt of trained."}
+    assert wanted | {"Network B: another."} <= set(summarise(folder).notes)
 
 
 @pytest.mark.parametrize(

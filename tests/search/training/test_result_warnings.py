@@ -15,7 +15,7 @@ from search.recipes.schema import SupernetTraining, Training
 from search.training.elastic import space_for, train_supernet
 from search.training.loop import fit
 from search.training.records import Outcome
-from search.training.result_warnings import chance_warnings, schedule_warnings
+from search.training.result_warnings import chance_warnings, schedule_warnings, tuning_warnings
 from search.training.retrain import NORM_WARM_UP, retrain
 
 CPU = torch.device("cpu")
@@ -51,6 +51,12 @@ def test_what_ended_a_training_is_recorded_and_in_files_of_earlier_versions_a_ti
     assert outcome(9, 100).ended == "time box"
     assert outcome(100, 100).ended == "schedule"
     assert outcome(9, 100, ended="schedule").ended == "schedule"
+
+
+def test_a_network_that_got_worse_by_more_than_a_standard_error_is_doubtful():
+    assert tuning_warnings(0.8, 0.77, 100) == tuning_warnings(0.8, 0.9, 100) == []  # one standard error is .04
+    (doubt,) = tuning_warnings(0.8, 0.75, 10_000)
+    assert "from 80.00% to 75.00% of 10000 held-out images" in doubt
 
 
 @pytest.mark.parametrize("counts", [(100, 100, 100), (250, 30, 20)])

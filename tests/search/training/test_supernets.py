@@ -64,6 +64,8 @@ def test_a_given_parent_is_taken_as_it_is_or_tuned(folder, data, tmp_path):
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     tuned = SHORT.model_copy(update={"parent": given, "tune": True, "epochs": 0.1})
     assert make_supernet(SPACE, data, tuned, tmp_path / "tuned", device=CPU).training.steps > 0
+    spoilt = make_supernet(SPACE, data, tuned.model_copy(update={"lr": 3.0}), tmp_path / "spoilt", device=CPU)
+    assert any("took the given network from" in doubt for doubt in spoilt.warnings)
 
 
 def test_a_parent_of_other_classes_gets_a_new_head_and_is_trained(data, tmp_path):
