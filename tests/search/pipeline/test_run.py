@@ -264,7 +264,8 @@ def test_networks_are_timed_as_the_table_was(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "format_accuracies", lambda _: "")
     monkeypatch.setattr(stages, "runtime", lambda name, threads, dtype: asked.update(dtype=dtype))
     monkeypatch.setattr(stages, "measure", lambda run, networks, seed, batch: asked.update(batch=batch) or {})
-    stages.retrain(SimpleNamespace(recipe=recipe, out=tmp_path, minutes=None, data=None, seconds=lambda stage: None))
+    run = {"recipe": recipe, "out": tmp_path, "minutes": None, "data": None, "workers": None, "address": None}
+    stages.retrain(SimpleNamespace(**run, seconds=lambda stage: None))
     assert asked == {"dtype": "int8", "batch": 8}
 
 
