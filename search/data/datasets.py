@@ -214,7 +214,7 @@ def _read_all(*parts: tuple[Callable[..., Any], Split | EncodedSplit], resolutio
         except UnreadableImages as error:
             reasons += error.reasons
     if reasons:
-        raise UnreadableImages(sorted(reasons))
+        raise UnreadableImages(reasons)
     return read
 
 

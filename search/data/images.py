@@ -56,7 +56,7 @@ class UnreadableImages(UserError):
     """
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        self.reasons = tuple(reasons)
+        self.reasons = tuple(sorted(reasons))
         more = len(self.reasons) - NAMED
         rest = f"; and {more} more {'image' if more == 1 else 'images'}" if more > 0 else ""
         super().__init__("; ".join(self.reasons[:NAMED]) + rest)
@@ -122,7 +122,7 @@ def _each_readable(sources: Sequence[ImageSource], work: Callable[[ImageSource],
         if not reasons:
             yield cast(R, done)
     if reasons:
-        raise UnreadableImages(sorted(reasons))
+        raise UnreadableImages(reasons)
 
 
 def centre_crop(image: Any, resolution: int) -> Any:

@@ -134,7 +134,8 @@ def shared(writable: Sequence[Path], readable: Sequence[Path] = ()) -> Iterator[
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    named = {path: str(path.absolute()) for path in readable if path.exists()}
+    found = {path: path.expanduser().absolute() for path in readable}  # `~` is the driver's home
+    named = {path: str(place) for path, place in found.items() if place.exists()}
     places = list(dict.fromkeys([*map(str, writable), *named.values()]))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     desk: Any = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote(places)

@@ -42,7 +42,7 @@ class Conformance:
             before = len(kept.splitlines())
             process = context.Process(target=self.run, args=(log.parent, trials, slowly), daemon=False)
             process.start()
-            end, moment = time.monotonic() + 600, rng.uniform(0, 0.06)
+            end, moment = time.monotonic() + 120, rng.uniform(0, 0.06)
             while process.is_alive() and (
                 not log.exists() or log.read_bytes().count(b"\n") < before + rng.randint(1, 3)
             ):
