@@ -18,8 +18,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from rich.console import Console
 
 from ghostnet import Arch, Backbone, GhostNet, cost, weights
+from search import terminal
 from search.api.costs import network_costs
 from search.api.exporting import export_network
 from search.commands.export import show_files
@@ -552,7 +554,7 @@ def test_a_timm_model_takes_timms_habits():
 
 def test_what_became_of_each_file_is_shown(exported, capsys, monkeypatch):
     """Of a quantised file the largest difference tells nothing."""
-    monkeypatch.setenv("COLUMNS", "200")  # so that no cell is wrapped
+    monkeypatch.setattr(terminal, "stdout", Console(width=200))  # so that no cell is wrapped
     *_, manifest = exported
     quantised, exact = (manifest.files[kind.FILES[0]] for kind in (onnx_int8, onnx_file))
     show_files({"model.int8.onnx": quantised, "model.onnx": exact, "arch.json": manifest.files["arch.json"]})
