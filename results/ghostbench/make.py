@@ -1,8 +1,8 @@
 """GhostBench: 600 networks of `cifar16`, trained from fresh weights and transplanted, on 10,000 CIFAR-10 images.
 
-From the repository's root. It goes on where it was stopped, and a kill loses the trainings that are under way; what
-there is at any time is published by `page.py`. The parts may also be asked for one by one, and the two of the trainings
-may run at the same time:
+From the repository's root. It goes on where it was stopped, or from what is published, and a kill loses the trainings
+that are under way; what there is at any time is published by `page.py`. The parts may also be asked for one by one, and
+the two of the trainings may run at the same time:
 
     python results/ghostbench/make.py --data parquet:../shared/data/cifar10 --minutes 150 --workers 2
     python results/ghostbench/make.py --data parquet:../shared/data/cifar10 --part fresh
@@ -25,13 +25,14 @@ from networks import draw_networks, read_networks, write_networks
 from trainings import FITTING_IMAGES, FRESH, HERE, LIST, PARENT, LoggedRun, RunLog, Trainer, header, plan
 
 from ghostnet import Arch
-from search.accuracy.ghostbench import Start
+from search.accuracy.ghostbench import BenchmarkFile, Start
 from search.accuracy.unit_losses import unit_losses
 from search.data.datasets import Data, load_data
 from search.folders import locked
 from search.parallel.workers import RayWorkers
 from search.progress import bar
 from search.recipes.schema import ParentTraining, Training, load_recipe
+from search.records import read_record
 from search.training.retrain import retrain
 from search.training.supernets import make_supernet, widest
 from spaces.custom import parse_space
@@ -40,6 +41,7 @@ from spaces.space import Space
 CPU = torch.device("cpu")
 PARENT_RECIPE = Training(epochs=60, batch_size=64, lr=0.1, weight_decay=5e-4, warmup_epochs=2)
 TRAINING_IMAGES = 10_000
+PUBLISHED = HERE / "ghostbench.json"
 PARTS = ("parent", "networks", *get_args(Start))
 
 
@@ -59,7 +61,8 @@ def train(
         until: `time.time()` after which none begins.
     """
     with locked(out, only=f"{start}.jsonl"):
-        log = RunLog(out, start, header(start, space, data, parent))
+        published = read_record(PUBLISHED, BenchmarkFile) if PUBLISHED.exists() and parent == PARENT else None
+        log = RunLog(out, start, header(start, space, data, parent), published)
         planned = [each for each in plan(start, archs) if each.key not in log.keys]
         trainer = partial(Trainer, parent, until)
         runs: Iterable[LoggedRun | None]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ghostnet import Arch, GhostNet, Transplants
 from ghostnet.parent import load_parent
-from search.accuracy.ghostbench import BenchmarkRun, Start
+from search.accuracy.ghostbench import BenchmarkFile, BenchmarkRun, Start
 from search.data.datasets import Data
 from search.files import JsonLines
 from search.identity import Identity, check_same
@@ -37,7 +37,8 @@ HERE = Path(__file__).parent
 PARENT, LIST = HERE / "parent", HERE / "networks.json"
 FRESH_EPOCHS = 5
 TUNED_EPOCHS, LONG_EPOCHS = (0, 1, 3), 10
-LONG = SEVERAL = 100  # networks that are tuned for `LONG_EPOCHS`, and those that are trained by several seeds
+BLOCK, LONG_EVERY = 24, 6  # transplants that are tuned for one length after another; one in 6 for `LONG_EPOCHS`, too
+SEVERAL = 100  # networks that are trained by several seeds
 SEEDS = (0, 1, 2)
 FITTING_IMAGES = 2048
 NO_CHECKPOINTS = 1e9  # seconds between them: a training that is killed is done again
@@ -67,24 +68,48 @@ class LoggedRun(BenchmarkRun):
 
 
 class RunLog:
-    """The finished trainings with one start, in a file that begins with what they are of.
+    """The finished trainings with one start, in a file that begins with what they are of. A new one begins with those
+    that are published.
 
     Raises:
-        UserError: the file is of other trainings, or a line breaks a rule.
+        UserError: the file, or what is published, is of other trainings, or a line breaks a rule.
     """
 
-    def __init__(self, folder: Path, start: Start, of: Identity) -> None:
+    def __init__(self, folder: Path, start: Start, of: Identity, published: BenchmarkFile | None = None) -> None:
         self.lines = JsonLines(folder / f"{start}.jsonl")
         recorded, self.runs = read_log(folder, start)
         if recorded:
             check_same(recorded, of, f"{self.lines.path} is of other trainings")
         else:
             self.lines.append(dict(of))
+            for run in published_runs(published, start, of) if published else ():
+                self.append(run)
         self.keys = {run.planned_key for run in self.runs}
 
     def append(self, run: LoggedRun) -> None:
         """Adds a finished training; it is on the disk when this returns."""
         self.lines.append(run.model_dump(mode="json"))
+        self.runs.append(run)
+
+
+def published_runs(file: BenchmarkFile, start: Start, of: Identity) -> list[LoggedRun]:
+    """The trainings with a start in a published benchmark.
+
+    Raises:
+        UserError: they are of other data, another recipe or another parent.
+    """
+    runs = [
+        LoggedRun(arch=network.arch, **run.model_dump())
+        for network in file.networks
+        for run in network.runs
+        if run.start == start
+    ]
+    if runs:
+        known = file.model_dump(mode="json")
+        known["recipe"] = known["fresh" if start == "fresh" else "tuned"]
+        shared = {key: value for key, value in of.items() if key in known}
+        check_same({key: known[key] for key in shared}, shared, "the published benchmark is of other trainings")
+    return runs
 
 
 def read_log(folder: Path, start: Start) -> tuple[dict[str, Any], list[LoggedRun]]:
@@ -133,8 +158,8 @@ class Planned:
 
 
 def plan(start: Start, archs: Sequence[Arch]) -> Iterator[Planned]:
-    """All trainings with that start, in the order in which they are done: what is there at any time is of use. First
-    each network once, then longer trainings and other seeds, each over the networks in their order."""
+    """All trainings with that start, in the order in which they are done, so that what is there at any time is of use:
+    networks in their order, transplants in blocks of which each has all its lengths; other seeds at the end."""
     several = archs[:SEVERAL]
     if start == "fresh":
         for seed in SEEDS:
@@ -142,10 +167,12 @@ def plan(start: Start, archs: Sequence[Arch]) -> Iterator[Planned]:
                 yield Planned(arch, start, FRESH_EPOCHS, seed)
         return
     *short, longer = TUNED_EPOCHS
-    for arch in archs:
-        yield from (Planned(arch, start, epochs) for epochs in short)
-    yield from (Planned(arch, start, longer) for arch in archs)
-    yield from (Planned(arch, start, LONG_EPOCHS) for arch in archs[:LONG])
+    for begin in range(0, len(archs), BLOCK):
+        block = archs[begin : begin + BLOCK]
+        for arch in block:
+            yield from (Planned(arch, start, epochs) for epochs in short)
+        yield from (Planned(arch, start, longer) for arch in block)
+        yield from (Planned(arch, start, LONG_EPOCHS) for arch in block[::LONG_EVERY])
     for seed in SEEDS[1:]:
         for epochs in filter(None, TUNED_EPOCHS):  # a transplant as it is has no seed
             yield from (Planned(arch, start, epochs, seed) for arch in several)

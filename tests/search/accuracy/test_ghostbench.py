@@ -186,18 +186,20 @@ def test_the_list_is_of_different_networks_of_the_space_and_even_from_its_beginn
     assert len(archs) >= 600
 
 
-def test_the_plan_has_each_training_once_and_short_ones_first(study):
+def test_the_plan_has_each_training_once_and_blocks_of_all_lengths(study):
     module = study["trainings"]
     archs = [SPACE.decode(code) for code in SPACE.sample_codes(np.random.default_rng(0), 120)]
     for start in ("fresh", "transplanted"):
         planned = list(module.plan(start, archs))
         assert len({each.key for each in planned}) == len(planned)
-        assert {each.arch.id for each in islice(planned, 2 * len(archs))} == {arch.id for arch in archs}
     by_seed = [sum(each.seed == seed for each in module.plan("fresh", archs)) for seed in (0, 1, 2)]
     assert by_seed == [120, 100, 100]
-    epochs = [each.epochs for each in module.plan("transplanted", archs) if each.seed == 0]
-    assert {e: epochs.count(e) for e in set(epochs)} == {0: 120, 1: 120, 3: 120, 10: 100}
-    assert max(epochs[: 2 * len(archs)]) == 1
+    planned = [each for each in module.plan("transplanted", archs) if each.seed == 0]
+    epochs = [each.epochs for each in planned]
+    assert {e: epochs.count(e) for e in set(epochs)} == {0: 120, 1: 120, 3: 120, 10: 20}
+    whole = len(planned) // 5  # a block, which has all lengths of its networks
+    assert {each.arch.id for each in islice(planned, whole)} == {arch.id for arch in archs[:24]}
+    assert epochs[:whole] == [0, 1] * 24 + [3] * 24 + [10] * 4
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +231,13 @@ def test_killed_trainings_go_on_to_what_they_would_have_been(study, tiny, tmp_pa
     small = {"batch_size": 32}
     monkeypatch.setattr(trainings, "FRESH", trainings.FRESH.model_copy(update=small))
     monkeypatch.setattr(trainings, "TUNED", trainings.TUNED.model_copy(update=small))
-    for name, value in {"FRESH_EPOCHS": 2, "TUNED_EPOCHS": (0, 1), "LONG_EPOCHS": 2, "LONG": 1, "SEVERAL": 1}.items():
+    for name, value in {
+        "FRESH_EPOCHS": 2,
+        "TUNED_EPOCHS": (0, 1),
+        "LONG_EPOCHS": 2,
+        "LONG_EVERY": 2,
+        "SEVERAL": 1,
+    }.items():
         monkeypatch.setattr(trainings, name, value)
     monkeypatch.setattr(trainings, "SEEDS", (0, 1))
     archs = [space.decode(code) for code in space.sample_codes(np.random.default_rng(1), 2)]
@@ -265,9 +273,47 @@ def test_killed_trainings_go_on_to_what_they_would_have_been(study, tiny, tmp_pa
     assert [len(rows) for rows in whole.values()] == [4, 7]  # a header each
     assert train(tmp_path / "whole") == [0, 0] and measured(tmp_path / "whole") == whole
 
+    published = published_file(trainings, tmp_path / "whole", space, archs)  # by another machine, say
+    runs = {
+        start: trainings.RunLog(
+            tmp_path / "anew", start, trainings.read_log(tmp_path / "whole", start)[0], published
+        ).runs
+        for start in ("fresh", "transplanted")
+    }
+    assert measured(tmp_path / "anew") == {
+        start: whole[start][:1] + by_arch(whole[start][1:], archs) for start in whole
+    }
+    assert [len(each) for each in runs.values()] == [3, 6]
+    of = trainings.read_log(tmp_path / "whole", "fresh")[0] | {"fingerprint": "another"}
+    with pytest.raises(UserError, match="published benchmark is of other trainings: fingerprint is"):
+        trainings.RunLog(tmp_path / "other", "fresh", of, published)
+
     fewer = load_data("digits", 16, limit=64)
     with pytest.raises(UserError, match="other trainings: training_images is 96, not 64"):
         make.train("fresh", archs, space, fewer, parent, tmp_path / "whole", until=0.0, workers=1)
+
+
+def published_file(trainings, logs, space, archs):
+    """What `page.py` publishes of a folder's logs."""
+    (fresh, rows), (tuned, more) = (trainings.read_log(logs, start) for start in ("fresh", "transplanted"))
+    networks = [
+        {
+            "arch": arch.id,
+            "code": space.encode(arch).tolist(),
+            "kind": "even",
+            "macs": 1,
+            "params": 1,
+            "runs": [run.model_dump(exclude={"arch"}) for run in (*rows, *more) if run.arch == arch.id],
+        }
+        for arch in archs
+    ]
+    about = {key: fresh[key] for key in ("fingerprint", "training_images", "search_images", "test_images")}
+    recipes = {"fresh": fresh["recipe"], "tuned": tuned["recipe"], "parent": tuned["parent"]}
+    return BenchmarkFile(space=space_to_dict(space), data="digits", networks=networks, **about, **recipes)
+
+
+def by_arch(rows, archs):
+    return [row for arch in archs for row in rows if row["arch"] == arch.id]
 
 
 def test_a_teacher_is_asked_once_about_the_same_images(study):
@@ -303,6 +349,7 @@ def made_up_logs(study, folder, networks):
 def test_the_page_is_of_what_is_there_and_says_so(study, tmp_path, monkeypatch, networks):
     page = study["page"]
     monkeypatch.setattr(page, "DRAWS", 5)
+    monkeypatch.setattr(study["trainings"], "LONG_EVERY", 1)
     count = made_up_logs(study, tmp_path / "work", networks)
     file = tmp_path / "ghostbench.json"
     save_ghostbench(file, page.assemble(tmp_path / "work", None))
