@@ -8,8 +8,7 @@ from ghostnet.arch import Arch
 from search.api import Place
 from search.data.datasets import Data
 from search.engine.custom import Metrics, objective_of
-from search.engine.objectives import Objective
-from search.engine.problem import Evaluate
+from search.engine.objectives import Evaluate, Objective
 from search.files import write_text
 from search.folders import locked
 from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_chosen
@@ -62,8 +61,10 @@ def run_search(
         objectives: `accuracy` and of `latency_ms`, `macs`, `params`; next to them your own: a function (architecture,
             metrics known so far) -> number to make small, or large where it has the attribute `maximise = True`.
         evaluate: accuracy on the search split, `inherited` with the supernet's weights, `tuned:E` after E epochs from
-            these, `trained:E` after E epochs from fresh weights. Or your own: an architecture -> accuracy in [0, 1], or
-            several columns by name, `accuracy` among them.
+            these, `trained:E` after E epochs from fresh weights. Several with commas, such as
+            `inherited,tuned:1,tuned:3`, or `ladder` for these three, are a ladder: of the networks of a rung the best
+            third goes on to the next. Or your own: an architecture -> accuracy in [0, 1], or several columns by name,
+            `accuracy` among them.
         training: how networks are tuned or trained; None: as the supernet's own weights were.
         trials: networks to evaluate.
         fidelity: `fidelity.json`, by which inherited accuracy is corrected.

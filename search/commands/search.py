@@ -52,7 +52,9 @@ def search(
     evaluate: Annotated[
         str,
         typer.Option(
-            "--evaluate", help="inherited; or tuned:E or trained:E: after E epochs, from inherited or fresh weights."
+            "--evaluate",
+            help="inherited; tuned:E or trained:E: after E epochs, from inherited or fresh weights; several with "
+            "commas: the best third goes on to the next; ladder: inherited,tuned:1,tuned:3.",
         ),
     ] = "inherited",
     recipe: Annotated[

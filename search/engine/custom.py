@@ -17,12 +17,26 @@ from operator import attrgetter
 from typing import Any
 
 from ghostnet.arch import Arch
-from search.engine.objectives import Objective
-from search.engine.problem import Evaluate, Problem
+from search.engine.ladder import Ladder
+from search.engine.objectives import Evaluate, Objective
+from search.engine.problem import Problem
 from search.errors import UserError
 
 Metrics = Mapping[str, float]
-TAKEN = {"number", "state", "arch", "code", "macs", "params", "excess", "seconds", "accuracy", "inherited", "backend"}
+TAKEN = {
+    "number",
+    "state",
+    "arch",
+    "code",
+    "macs",
+    "params",
+    "excess",
+    "seconds",
+    "accuracy",
+    "inherited",
+    "backend",
+    "rungs",
+}
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,16 @@ def load_objective(path: str) -> Objective:
         reason = str(error).strip().splitlines()[:1]
         raise UserError(f"the objective {path!r}: {': '.join([type(error).__name__, *reason])}") from None
     return objective_of(value, f"the objective {path!r}")
+
+
+def with_objectives(problem: Problem, evaluate: Evaluate, objectives: Sequence[Objective]) -> Evaluate:
+    """An evaluator, or a ladder of several, that also gives the user's own objectives."""
+    own = [each for each in objectives if isinstance(each, CustomObjective)]
+    if not own:
+        return evaluate
+    if isinstance(evaluate, Ladder):
+        return Ladder({name: CustomEvaluation(problem, each, own) for name, each in evaluate.rungs.items()})
+    return CustomEvaluation(problem, evaluate, own)
 
 
 class CustomEvaluation:

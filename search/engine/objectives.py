@@ -12,18 +12,20 @@ A new one is a small class:
     Blocks("blocks")
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ghostnet.arch import Arch
 from search.latency.predictor import Prediction
 from spaces.space import Codes
 from spaces.tables import UnitTable
 
 Columns = dict[str, NDArray[Any]]  # each [n]
+Evaluate = Callable[[Arch], float | Mapping[str, float]]  # accuracy in [0, 1], or several columns by name
 
 
 @dataclass(frozen=True)

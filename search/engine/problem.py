@@ -6,8 +6,8 @@ network over budget is never evaluated, and the result of one that was seen befo
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,15 +16,25 @@ from numpy.typing import NDArray
 from ghostnet.arch import Arch
 from search.engine import budgets
 from search.engine.budgets import Budget, Budgets
+from search.engine.ladder import Ladder, climbs
 from search.engine.limit import TimeLimit, time_limit
-from search.engine.objectives import MACS, Columns, Objective
+from search.engine.objectives import ACCURACY, MACS, Columns, Evaluate, Objective
 from search.engine.predicted_front import in_turn, predicted_front
-from search.engine.trial import COMPLETE, FAILED, INFEASIBLE, NAMED_METRICS, REPEATED, Candidate, Evaluation, Trial
+from search.engine.trial import (
+    COMPLETE,
+    FAILED,
+    INFEASIBLE,
+    NAMED_METRICS,
+    REPEATED,
+    Candidate,
+    Evaluation,
+    Rung,
+    Trial,
+)
 from spaces.population import mutate, sample
 from spaces.space import Codes, Space, SpaceError
 from spaces.tables import UnitTable, macs_table, params_table
 
-Evaluate = Callable[[Arch], float | Mapping[str, float]]
 RESERVED = frozenset(Trial.model_fields) - {"macs", "params", *NAMED_METRICS}  # columns that no evaluator gives
 WALK = 400  # steps towards a budget in which nothing was drawn
 
@@ -34,7 +44,8 @@ class Problem:
     """Objectives over a space, inside at least one of the budgets.
 
     Args:
-        evaluate: architecture -> accuracy in [0, 1], or several columns by name; the only expensive part.
+        evaluate: architecture -> accuracy in [0, 1], or several columns by name; the only expensive part. A ladder of
+            several is climbed rung by rung.
         objectives: what to make large or small.
         also: further columns to log, or for budgets to go by.
         trial_seconds: an evaluation that takes longer has failed.
@@ -143,7 +154,7 @@ class Problem:
         if candidate.excess:
             return candidate.trial(INFEASIBLE, self._unknown(candidate))
         if before := seen.get(candidate.arch):
-            return candidate.trial(REPEATED, before.metrics, error=before.error)
+            return candidate.trial(REPEATED, before.metrics, Evaluation(error=before.error))
         return None
 
     def run(self, code: Codes, seen: Mapping[str, Trial]) -> Trial:
@@ -153,15 +164,52 @@ class Problem:
             seen: evaluated and failed trials by architecture.
         """
         candidate = self.candidate(code)
-        return self.lookup(candidate, seen) or self.finish(candidate, self.measure(self.space.decode(code)))
+        if known := self.lookup(candidate, seen):
+            return known
+        evaluation = self.measure(self.space.decode(code))
+        while self.climbs(candidate, evaluation, seen):
+            evaluation = self.measure(self.space.decode(code), evaluation.rungs)
+        return self.finish(candidate, evaluation)
 
-    def measure(self, arch: Arch) -> Evaluation:
-        """Evaluates a network. Raises nothing, whatever happens: its failure is the evaluation's `error`."""
+    def climbs(self, candidate: Candidate, evaluation: Evaluation, seen: Mapping[str, Trial]) -> bool:
+        """Whether a network is evaluated on a further rung.
+
+        Args:
+            evaluation: of the rungs so far.
+            seen: evaluated and failed trials by architecture.
+        """
+        if self.is_over(evaluation) or self.finish(candidate, evaluation).state == FAILED:
+            return False
+        before = [trial for trial in seen.values() if trial.state == COMPLETE]
+        metrics = {**evaluation.columns, **candidate.metrics}
+        return climbs(metrics, before, len(evaluation.rungs) - 1, self.sampler_objectives)
+
+    def is_over(self, evaluation: Evaluation) -> bool:
+        """Whether there is nothing left to evaluate: it failed, or was on the last rung."""
+        rungs = len(self.evaluate.rungs) if isinstance(self.evaluate, Ladder) else 0
+        return evaluation.error is not None or len(evaluation.rungs) >= rungs
+
+    def measure(self, arch: Arch, rungs: Sequence[Rung] = ()) -> Evaluation:
+        """Evaluates a network. Raises nothing, whatever happens: its failure is the evaluation's `error`.
+
+        Args:
+            rungs: of a ladder, those that it had; the next one follows.
+        """
+        if not isinstance(self.evaluate, Ladder):
+            return self._measure(self.evaluate, arch)
+        name, evaluate = [*self.evaluate.rungs.items()][len(rungs)]
+        result = self._measure(evaluate, arch)
+        seconds = round(result.seconds + sum(rung.seconds for rung in rungs), 4)
+        if ACCURACY.name in result.columns:
+            rungs = *rungs, Rung(evaluate=name, accuracy=result.columns[ACCURACY.name], seconds=result.seconds)
+        return replace(result, seconds=seconds, rungs=tuple(rungs))
+
+    def _measure(self, evaluate: Evaluate, arch: Arch) -> Evaluation:
         start = time.monotonic()
         columns, error = {}, None
         try:
             with time_limit(self.trial_seconds):
-                value_or_columns = self.evaluate(arch)
+                value_or_columns = evaluate(arch)
             given = dict(value_or_columns) if isinstance(value_or_columns, Mapping) else {"accuracy": value_or_columns}
             columns = {name: float(value) for name, value in given.items()}
             odd = [f"{name} is {value}" for name, value in columns.items() if not math.isfinite(value)]
@@ -179,7 +227,7 @@ class Problem:
         if missing and error is None:
             columns, error = {}, f"the evaluator gave no {missing[0]}"
         state = COMPLETE if error is None else FAILED
-        return candidate.trial(state, {**unknown, **columns}, evaluation.seconds, error)
+        return candidate.trial(state, {**unknown, **columns}, replace(evaluation, error=error))
 
     def _unknown(self, candidate: Candidate) -> dict[str, None]:
         """The objectives that only an evaluation tells."""

@@ -1,7 +1,7 @@
 """A trial: a network that a search proposed, and what became of it. It is a row of the log."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -29,6 +29,14 @@ def check_code(code: list[int]) -> list[int]:
     return code
 
 
+class Rung(Record):
+    """What one evaluation of several told of a network, and what it took."""
+
+    evaluate: str
+    accuracy: Annotated[float, Field(allow_inf_nan=False)]
+    seconds: Seconds
+
+
 class BackendState(Record):
     """What a backend needs to go on; Optuna's genetic samplers the `generation`."""
 
@@ -40,6 +48,7 @@ class Trial(Record):
     """A network that a search proposed: `trial["macs"]` is a metric by its name, an objective's for instance.
 
     Further columns than the fields are metrics: objectives, and what an evaluator or a latency table says beside them.
+    `rungs` are the evaluations that it had, where there may be several; `accuracy` is that of the last one.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -57,12 +66,18 @@ class Trial(Record):
     latency_ms: float | None = None
     inherited: float | None = None
     error: str | None = None
+    rungs: list[Rung] | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> "Trial":
         check_code(self.code)
         if self.backend.generation > self.number:
             raise ValueError(f"trial {self.number} can't be of generation {self.backend.generation}")
+        last = self.rungs[-1].accuracy if self.rungs else self.accuracy
+        if self.state == COMPLETE and last != self.accuracy:
+            raise ValueError(
+                f"an evaluated network's accuracy must be its last rung's, {last}, but got {self.accuracy}"
+            )
         if self.state == COMPLETE and None in (self.accuracy, *self.metrics.values()):
             raise ValueError("an evaluated network must have a number in every column, but got null")
         return self
@@ -91,11 +106,13 @@ class Trial(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What evaluating a network gave: columns by name, or the reason why there are none."""
+    """What evaluating a network gave: columns by name, or the reason why there are none; of a ladder those of its last
+    rung, and all rungs."""
 
-    columns: Mapping[str, float]
-    seconds: float
+    columns: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
     error: str | None = None
+    rungs: tuple[Rung, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +130,11 @@ class Candidate:
     metrics: Mapping[str, float]
     excess: float
 
-    def trial(
-        self, state: State, metrics: Mapping[str, float | None], seconds: float = 0.0, error: str | None = None
-    ) -> Trial:
+    def trial(self, state: State, metrics: Mapping[str, float | None], evaluation: Evaluation | None = None) -> Trial:
         """What became of it. The log gives it its number, the backend its own state."""
         about = {"number": 0, "state": state, "arch": self.arch, "code": self.code, "excess": self.excess}
-        failure = {} if error is None else {"error": error}
-        return Trial.model_validate(
-            {**metrics, **self.metrics, **about, **failure, "seconds": seconds, "backend": BackendState()}
-        )
+        evaluation = evaluation or Evaluation()
+        result: dict[str, object] = {"seconds": evaluation.seconds}
+        result |= {} if evaluation.error is None else {"error": evaluation.error}
+        result |= {"rungs": list(evaluation.rungs)} if evaluation.rungs else {}
+        return Trial.model_validate({**metrics, **self.metrics, **about, **result, "backend": BackendState()})

@@ -21,9 +21,17 @@ from ghostnet.network import GhostNet
 from ghostnet.transplant import Transplants
 from search.data.datasets import SplitSizes, split_sizes
 from search.engine.budgets import parse_counts
+from search.engine.ladder import REDUCTION
 from search.pipeline.run import check
 from search.progress import bar
-from search.recipes.schema import ParentTraining, Recipe, SupernetTraining, Training
+from search.recipes.schema import (
+    ParentTraining,
+    Recipe,
+    SupernetTraining,
+    Training,
+    evaluation_epochs,
+    split_evaluation,
+)
 from search.run_folder.estimate import Estimate, StageEstimate
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
@@ -191,11 +199,15 @@ class _Estimator:
         batch = max(1, min(250, TIMED_MACS // self.macs(arch)))
         images = self._noise(batch, arch.resolution)
         with torch.no_grad():
-            each = fit + self._seconds(lambda: net(images)) * shown / batch
-        way, _, epochs = config.evaluate.partition(":")
-        if way != "inherited":
-            short = self.recipe.retrain.shortened(float(epochs))
-            each += self.steps(short)[0] * self.step_seconds(arch, short)
+            look = fit + self._seconds(lambda: net(images)) * shown / batch
+        each, share = 0.0, 1.0  # of the networks, that come as far as a rung
+        for rung in split_evaluation(config.evaluate):
+            training = 0.0
+            if epochs := evaluation_epochs(rung):
+                short = self.recipe.retrain.shortened(epochs)
+                training = self.steps(short)[0] * self.step_seconds(arch, short)
+            each += share * (look + training)
+            share /= REDUCTION
         seconds = config.trials * each / (config.workers if config.backend == "ray" else 1)
         return StageEstimate(
             stage="search", networks=config.trials, minutes=seconds / 60, images=config.trials * self.sizes.search,

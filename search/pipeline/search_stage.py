@@ -15,11 +15,12 @@ from search.data.datasets import Data
 from search.engine import budgets
 from search.engine.backends import backend
 from search.engine.choose import pick
-from search.engine.custom import CustomEvaluation, CustomObjective
+from search.engine.custom import with_objectives
 from search.engine.front import front
+from search.engine.ladder import Ladder
 from search.engine.log import TrialLog
-from search.engine.objectives import Objective
-from search.engine.problem import Evaluate, Problem
+from search.engine.objectives import Evaluate, Objective
+from search.engine.problem import Problem
 from search.engine.search_plan import SearchEnd, SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
@@ -30,7 +31,7 @@ from search.latency.table import LatencyTable
 from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
 from search.pipeline.search_problem import build_problem, header
-from search.recipes.schema import Search, Training
+from search.recipes.schema import Search, Training, evaluation_epochs, split_evaluation
 from search.records import record_json
 from search.secrets import storage_address
 from search.training.inherited import inherited_accuracy
@@ -139,18 +140,21 @@ def search_networks(
     about = header(supernet, tables, data().fingerprint, config, problem, seed)
     if fidelity:
         about["fidelity"] = file_digest(fidelity)
-    if evaluate is None and config.evaluate != "inherited":
-        if correction:
-            raise UserError(f"a correction is of inherited accuracy, not of networks evaluated as {config.evaluate}")
-        evaluate = short_training(config.evaluate, supernet, data(), training, seed)
-        about |= {"evaluate": config.evaluate, "training": evaluate.config.model_dump(mode="json")}
-    elif evaluate is None:
+    if evaluate is not None:
+        about["evaluator"] = getattr(evaluate, "__qualname__", type(evaluate).__qualname__)
+    elif config.evaluate == "inherited":
         inherited = inherited_accuracy(supernet, data())
         evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
+    elif correction:
+        raise UserError(f"a correction is of inherited accuracy, not of networks evaluated as {config.evaluate}")
     else:
-        about["evaluator"] = getattr(evaluate, "__qualname__", type(evaluate).__qualname__)
-    if mine := [each for each in own if isinstance(each, CustomObjective)]:
-        evaluate = CustomEvaluation(problem, evaluate, mine)
+        training = training or supernet_config(read_metadata(supernet)[0], Training)
+        ways = split_evaluation(config.evaluate)
+        rungs = {way: make_evaluator(way, supernet, data(), training, seed) for way in ways}
+        evaluate = Ladder(rungs) if len(rungs) > 1 else rungs[ways[0]]
+        longest = max(evaluation_epochs(way) for way in ways)
+        about |= {"evaluate": ",".join(ways), "training": training.shortened(longest).model_dump(mode="json")}
+    evaluate = with_objectives(problem, evaluate, own)
     if config.sampler == "exact":
         problem = replace(problem, unit_losses=unit_losses(supernet, data()))
     with TrialLog(log, about) as trials:  # now that everything is read that it takes
@@ -165,16 +169,12 @@ def search_networks(
         )
 
 
-def short_training(how: str, supernet: Path, data: Data, training: Training | None, seed: int) -> ShortTraining:
-    """The evaluator that `tuned:E` or `trained:E` is.
-
-    Args:
-        training: E epochs of it; None: of the supernet's own.
-    """
-    way, _, epochs = how.partition(":")
-    config = training or supernet_config(read_metadata(supernet)[0], Training)
-    config = config.shortened(float(epochs))
-    if way == "trained":
+def make_evaluator(way: str, supernet: Path, data: Data, training: Training, seed: int) -> Evaluate:
+    """The evaluator that `inherited`, `tuned:E` or `trained:E` is: E epochs of that training."""
+    if way == "inherited":
+        return inherited_accuracy(supernet, data)
+    config = training.shortened(evaluation_epochs(way))
+    if way.startswith("trained"):
         return ShortTraining(data, config, None, None, seed)
     return ShortTraining(data, config, inherited_accuracy(supernet, data), usual_teacher(None, supernet), seed)
 

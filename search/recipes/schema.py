@@ -41,6 +41,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Backend = Literal["optuna", "ray", "nni"]
 Sampler = Literal["guided", "exact", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
 
+LADDER = "inherited,tuned:1,tuned:3"  # what `ladder` stands for
 NNI_SAMPLERS = ("tpe", "random", "evolution", "nsga2")  # those that one of its tuners is like
 
 
@@ -58,10 +59,27 @@ def check_evaluation(text: str) -> str:
     Raises:
         UserError: it is none of the ways.
     """
-    known = re.fullmatch(r"inherited|(tuned|trained):(\d{1,4}(\.\d{1,4})?)", text)
-    if not known or (known[2] and float(known[2]) == 0):
-        raise UserError(f"networks are evaluated as inherited, tuned:E or trained:E, E epochs, not {text[:40]!r}")
+    rungs = split_evaluation(text)
+    for rung in rungs:
+        known = re.fullmatch(r"inherited|(tuned|trained):(\d{1,4}(\.\d{1,4})?)", rung)
+        if not known or (known[2] and float(known[2]) == 0):
+            raise UserError(
+                f"networks are evaluated as inherited, tuned:E or trained:E, E epochs, or several of these with "
+                f"commas, or as ladder, not {rung[:40]!r}"
+            )
+    if len(set(rungs)) < len(rungs):
+        raise UserError(f"networks are evaluated in different ways one after the other, each once, not {text[:80]!r}")
     return text
+
+
+def split_evaluation(text: str) -> list[str]:
+    """The evaluations that every network may get, one after the other."""
+    return [rung.strip() for rung in (LADDER if text == "ladder" else text).split(",")]
+
+
+def evaluation_epochs(way: str) -> float:
+    """The epochs of an evaluation: 0 of one without a training."""
+    return float(way.partition(":")[2] or 0)
 
 
 def _evaluation(text: str) -> str:
@@ -284,7 +302,8 @@ class Search(_Model):
     evaluate: Annotated[str, AfterValidator(_evaluation)] = Field(
         default="inherited",
         description="accuracy on the search split: inherited, with the supernet's weights; tuned:E, after E epochs of "
-        "[retrain] from these; trained:E, after E epochs from fresh weights",
+        "[retrain] from these; trained:E, after E epochs from fresh weights; several with commas: of the networks of "
+        "each the best third goes on to the next; ladder: inherited,tuned:1,tuned:3",
     )
     trials: Count = 200
     sampler: Sampler = "guided"

@@ -16,7 +16,7 @@ from search.errors import UserError
 from search.files import glob
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.recipes.schema import Recipe
+from search.recipes.schema import Recipe, split_evaluation
 from search.records import R, read_record
 from search.run_folder.estimate import Estimate, read_estimate
 from search.run_folder.result import Exported, SearchResult, read_figures
@@ -158,9 +158,8 @@ class Summary:
             return "expected after full training"
         if self.header.evaluator is not None:
             return "as the user's own function gives it"
-        way, _, epochs = self.header.evaluate.partition(":")
-        ways = {"tuned": f"after {epochs} epochs from the supernet's weights", "trained": f"after {epochs} epochs"}
-        return ways.get(way, "with the supernet's weights")
+        *cheaper, last = map(_evaluation_meaning, split_evaluation(self.header.evaluate))
+        return f"{last}, of those that came so far, else {' or '.join(reversed(cheaper))}" if cheaper else last
 
     def arch(self, trial: Trial) -> Arch:
         """The architecture of a trial."""
@@ -243,6 +242,13 @@ def summarise(folder: Path) -> Summary:
             *(f"{label} is not exported: {reason}" for label, reason in _left_out(folder).items()),
         ],
     )
+
+
+def _evaluation_meaning(how: str) -> str:
+    """What an evaluation of a search measures."""
+    way, _, epochs = how.partition(":")
+    ways = {"tuned": f"after {epochs} epochs from the supernet's weights", "trained": f"after {epochs} epochs"}
+    return ways.get(way, "with the supernet's weights")
 
 
 def _left_out(folder: Path) -> dict[str, str]:

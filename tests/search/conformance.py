@@ -9,9 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from search.engine.log import read_trials
 from search.engine.trial import Trial
-from tests.search.searches import accuracy_of, bare, problem, run, slowly, some_fail
+from tests.search.searches import LADDER, SPACE, accuracy_of, bare, problem, run, slowly, some_fail
 
 
 class Conformance:
@@ -81,6 +83,22 @@ class Conformance:
             inside = 300_000 <= t["macs"] <= 500_000 and t["latency_high_ms"] <= 0.45
             assert inside == (t.excess == 0) == (t.state != "infeasible")
             assert (t.accuracy is None) == (not inside)
+
+    def test_the_best_networks_of_a_rung_go_on_to_the_next(self, tmp_path):
+        rows = [t for t in self.run(tmp_path, 40, LADDER) if t.state == "complete"]
+        steps = [*LADDER.rungs.items()]
+        heights = [len(t.rungs or ()) for t in rows]
+        for t, height in zip(rows, heights, strict=True):
+            arch = SPACE.decode(np.array(t.code))
+            assert [(r.evaluate, r.accuracy) for r in t.rungs or ()] == [(n, f(arch)) for n, f in steps[:height]]
+            assert t["accuracy"] == steps[height - 1][1](arch)
+        for k in range(2):
+            points = [(t.rungs[k].accuracy, -t["latency_ms"]) for t in rows if t.rungs and len(t.rungs) > k]
+            went = [height > k + 1 for height in heights if height > k]
+            assert 0 < sum(went) < len(went)
+            for (accuracy, speed), gone in zip(points, went, strict=True):  # who is on the front in the end always was
+                better = [a >= accuracy and s >= speed and (a, s) != (accuracy, speed) for a, s in points]
+                assert gone or any(better)
 
     def test_a_search_begun_under_optuna_goes_on_and_back(self, tmp_path):
         begun = run(problem(), tmp_path, "optuna", trials=15)

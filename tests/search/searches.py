@@ -9,9 +9,10 @@ import numpy as np
 
 from search.engine.backends import backend
 from search.engine.budgets import LatencyBudget, Within, combine_budgets, parse_windows
+from search.engine.ladder import Ladder
 from search.engine.log import TrialLog
-from search.engine.objectives import ACCURACY, LatencyObjective
-from search.engine.problem import Evaluate, Problem
+from search.engine.objectives import ACCURACY, Evaluate, LatencyObjective
+from search.engine.problem import Problem
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import COMPLETE, Trial
 from search.latency.predictor import Prediction
@@ -76,7 +77,23 @@ def run(task: Problem, folder: Path, name: str = "optuna", **plan: Any) -> list[
 
 
 def bare(trials: Sequence[Trial]) -> list[Trial]:
-    return [trial.model_copy(update={"seconds": 0.0}) for trial in trials]
+    return [trial.model_copy(update={"seconds": 0.0} | _bare_rungs(trial)) for trial in trials]
+
+
+def _bare_rungs(trial: Trial) -> dict[str, Any]:
+    rungs = trial.rungs and [rung.model_copy(update={"seconds": 0.0}) for rung in trial.rungs]
+    return {"rungs": rungs} if rungs else {}
+
+
+def half(arch) -> float:
+    return accuracy_of(arch) / 2
+
+
+def nearly(arch) -> float:
+    return 0.1 + 0.8 * accuracy_of(arch)
+
+
+LADDER = Ladder({"cheap": half, "dearer": nearly, "dearest": accuracy_of})
 
 
 def complete_trial(number: int, code: Sequence[int] = (0,), **metrics: float) -> Trial:

@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from optuna.trial import TrialState
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
+from ray.tune.utils.util import flatten_dict
 
 from search.engine import optuna_study as studies
 from search.engine.backends.optuna_backend import backend_state, finish_trial, silence_optuna
@@ -30,10 +32,11 @@ from search.engine.problem import Problem
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
 from search.engine.search_plan import SearchPlan
-from search.engine.trial import COMPLETE, Candidate, Evaluation, Trial
+from search.engine.trial import COMPLETE, Candidate, Evaluation, Rung, Trial
 from search.errors import UserError
 from search.parallel.workers import connect
 from search.progress import Bar, bar
+from search.records import record_json
 
 RETRIES = 3  # of a trial whose worker died
 DEATHS = 3  # trials of one network that end so, before it counts as failed
@@ -61,6 +64,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
             tune.with_resources(tune.with_parameters(EvaluationWorker, problem=problem), needs),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=RungScheduler(searcher),
                 num_samples=-1,
                 max_concurrent_trials=plan.workers,
                 reuse_actors=True,
@@ -83,25 +87,40 @@ class EvaluationWorker(tune.Trainable):
 
     def setup(self, config: Mapping[str, list[int]], problem: Problem) -> None:  # type: ignore[override]
         torch.set_num_threads(1)
-        self.problem, self.code = problem, config["code"]
+        self.problem, self.code, self.rungs = problem, config["code"], tuple[Rung, ...]()
         if prepare := getattr(problem.evaluate, "prepare", None):
             prepare()
 
     def reset_config(self, new_config: Mapping[str, list[int]]) -> bool:
-        self.code = new_config["code"]
+        self.code, self.rungs = new_config["code"], ()
         return True
 
     def step(self) -> dict[str, object]:
-        """Evaluates the network. Only its own failure is logged as one; after a worker's death Ray starts it again."""
-        result = self.problem.measure(self.problem.space.decode(np.array(self.code)))
+        """Evaluates the network, of a ladder on the next rung. Only its own failure is logged as one; after a worker's
+        death Ray starts it again."""
+        result = self.problem.measure(self.problem.space.decode(np.array(self.code)), self.rungs)
+        self.rungs = result.rungs
         metrics = {o.name: result.columns.get(o.name, 0.0) for o in self.problem.sampler_objectives}
-        return {**metrics, RESULT: asdict(result), "done": True}
+        rungs = [record_json(rung) for rung in result.rungs]
+        return {**metrics, RESULT: {**asdict(result), "rungs": rungs}, "done": self.problem.is_over(result)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """There is nothing to keep."""
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         """There is nothing to restore."""
+
+
+class RungScheduler(FIFOScheduler):
+    """After every rung of a ladder: whether a network goes on to the next."""
+
+    def __init__(self, search: "LoggedSearch") -> None:
+        super().__init__()
+        self.search = search
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        climbs = self.search.climbs(trial.trial_id, flatten_dict(result))
+        return TrialScheduler.CONTINUE if climbs else TrialScheduler.STOP
 
 
 class LoggedSearch(OptunaSearch):
@@ -183,6 +202,11 @@ class LoggedSearch(OptunaSearch):
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Nothing to do: the result is handled when the trial is complete."""
 
+    def climbs(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether a network is evaluated on a further rung."""
+        candidate, evaluation = self.waiting.get(trial_id), _evaluation(result)
+        return bool(candidate and evaluation and self.problem.climbs(candidate, evaluation, self.log.seen))
+
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         candidate, asked = self.waiting.pop(trial_id, None), self._ot_trials.pop(trial_id, None)
         if candidate is None or asked is None or self.error:
@@ -233,4 +257,5 @@ def _evaluation(result: Mapping[str, Any]) -> Evaluation | None:
     if not given:
         return None
     columns = {key.removeprefix("columns/"): value for key, value in given.items() if key.startswith("columns/")}
-    return Evaluation(columns=columns, seconds=given["seconds"], error=given.get("error"))
+    rungs = tuple(Rung.model_validate(rung) for rung in given["rungs"])
+    return Evaluation(columns=columns, seconds=given["seconds"], error=given.get("error"), rungs=rungs)

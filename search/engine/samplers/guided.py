@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from search.engine import budgets
 from search.engine.front import layers
+from search.engine.ladder import at_the_top
 from search.engine.log import TrialLog
 from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
@@ -50,7 +51,7 @@ class Guided(Proposer):
         """A batch of new networks, from what is known of the trials before it: [count, genes]"""
         space, rng = self.problem.space, np.random.default_rng([self.seed, 3, self.start])
         before = self.log.trials[: self.start]
-        rows = [t for t in before if t.state == COMPLETE]
+        rows = at_the_top([t for t in before if t.state == COMPLETE])
         seen = self.proposed | set(map(tuple, _codes(space, before).tolist()))
         batch: list[tuple[int, ...]] = []
         if rows:

@@ -15,8 +15,8 @@ from ghostnet.weights import load_network
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.files import JsonLines
-from search.pipeline.search_stage import search_networks, short_training
-from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation
+from search.pipeline.search_stage import make_evaluator, search_networks
+from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation, split_evaluation
 from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
 from search.training.retrain import retrain
@@ -127,7 +127,7 @@ def test_a_short_training_is_the_one_that_retrain_makes(files, way, tmp_path):
     """To the bit: the same network, read back from a finished training's folder, on the search split."""
     config = Training(epochs=5, batch_size=25, lr=0.05, warmup_epochs=0)
     short = config.model_copy(update={"epochs": 0.5})
-    evaluator = short_training(f"{way}:0.5", files / "net", DATA, config, seed=3)
+    evaluator = make_evaluator(f"{way}:0.5", files / "net", DATA, config, seed=3)
     assert evaluator.config == short
     arch = SPACE.sample(np.random.default_rng(5))
     generator = torch.get_rng_state()
@@ -158,7 +158,38 @@ def test_a_search_by_short_trainings_says_so_and_is_another_search(files, tmp_pa
         run(config, training.model_copy(update={"lr": 0.03}))
 
 
-@pytest.mark.parametrize("text", ["tuned", "tuned:", "tuned:0", "trained:0.0", "trained:-1", "units", "tuned:1e9", ""])
+def test_a_search_on_a_ladder_logs_every_rung(files, tmp_path):
+    """Each rung has what its evaluator gives alone, and the better networks have more of them."""
+    ways, training = ("inherited", "tuned:0.5", "tuned:1"), Training(epochs=9, batch_size=25, warmup_epochs=0)
+    config = CONFIG.model_copy(update={"evaluate": ",".join(ways), "trials": 7, "population": 4})
+    where = files / "net", [files / "t.lat.json"], tmp_path / "trials.jsonl", lambda: DATA
+    result = search_networks(*where, config, seed=0, training=training)
+    head = next(iter(JsonLines(tmp_path / "trials.jsonl")))
+    assert head["evaluate"] == config.evaluate and head["training"]["epochs"] == 1
+    evaluators = {way: make_evaluator(way, files / "net", DATA, training, 0) for way in ways}
+    heights = [len(trial.rungs) for trial in result.trials]
+    assert heights[0] == 3 and min(heights) < 3  # the first has no rival
+    for trial in result.trials:
+        arch = result.arch(trial)
+        assert [r.evaluate for r in trial.rungs] == [*ways][: len(trial.rungs)]
+        assert [r.accuracy for r in trial.rungs] == [evaluators[r.evaluate](arch) for r in trial.rungs]
+    again = search_networks(*where, config.model_copy(update={"trials": 9}), seed=0, training=training)
+    assert again.trials[:7] == result.trials and len(again.trials) == 9
+
+
+def test_what_ladder_stands_for():
+    assert split_evaluation("ladder") == split_evaluation("inherited, tuned:1,tuned:3")
+    assert split_evaluation("tuned:2") == ["tuned:2"]
+    with pytest.raises(UserError, match="each once, not 'tuned:1,tuned:1'"):
+        check_evaluation("tuned:1,tuned:1")
+
+
+@pytest.mark.parametrize(
+    "text", ["inherited,", "tuned", "tuned:", "tuned:0", "trained:0.0", "trained:-1", "units", "tuned:1e9", ""]
+)
 def test_other_ways_to_evaluate_are_refused(text):
-    with pytest.raises(UserError, match=re.escape(f"inherited, tuned:E or trained:E, E epochs, not {text!r}")):
+    wrong = text.rpartition(",")[2]
+    with pytest.raises(
+        UserError, match=f"inherited, tuned:E or trained:E.* or as ladder, not {re.escape(repr(wrong))}"
+    ):
         check_evaluation(text)

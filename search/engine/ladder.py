@@ -1,0 +1,107 @@
+"""A ladder of evaluations: each network gets the cheapest one, and those that are best by it the next, dearer one.
+
+This is successive halving as ASHA does it (Li et al., MLSys 2020), with fronts in place of one score (Schmucker et al.,
+2021): when a network's evaluation on a rung is over, it climbs if fewer than a third of the networks that came so far
+are better, and one is better that stands on a front before its own. So a network is judged at once, by those before it,
+and no worker waits for another. Optuna's pruners and Ray's schedulers know a single score, which a front is not.
+
+What two rungs say is not alike: training raises accuracy. `at_the_top` says what each network is expected to reach on
+the last rung, by those that went there.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from ghostnet.arch import Arch
+from search.accuracy.predictor import fit_ridge
+from search.engine.objectives import ACCURACY, Evaluate, Metrics, Objective, values
+from search.engine.trial import Trial
+from search.records import record_json
+
+REDUCTION = 3  # of the networks of a rung one in so many climbs, all of the best front included
+LEAST = 5  # networks that a fit from one rung to the next takes; fewer give their mean gain
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Evaluators by name, from the cheapest to the dearest. As an evaluator itself it is the last of them."""
+
+    rungs: Mapping[str, Evaluate]
+
+    def prepare(self) -> None:
+        """Gets all of them ready in this process."""
+        for evaluate in self.rungs.values():
+            getattr(evaluate, "prepare", lambda: None)()
+
+    def __call__(self, arch: Arch) -> float | Mapping[str, float]:
+        return [*self.rungs.values()][-1](arch)
+
+
+def climbs(metrics: Metrics, before: Sequence[Trial], rung: int, objectives: Sequence[Objective]) -> bool:
+    """Whether a network that was evaluated on a rung goes on to the next.
+
+    Args:
+        metrics: its own, as that rung has them.
+        before: evaluated networks.
+        rung: its number, from 0.
+    """
+    rivals = [_on_rung(trial, rung) for trial in before if trial.rungs and len(trial.rungs) > rung]
+    ranks = moocore.pareto_rank(values([*rivals, metrics], objectives), maximise=True)
+    return int((ranks < ranks[-1]).sum()) < max(1, len(ranks) / REDUCTION)
+
+
+def _on_rung(trial: Trial, rung: int) -> dict[str, float]:
+    assert trial.rungs
+    known = {name: value for name, value in trial.metrics.items() if value is not None}
+    return known | {ACCURACY.name: trial.rungs[rung].accuracy}
+
+
+def at_the_top(trials: Sequence[Trial]) -> list[Trial]:
+    """Evaluated networks with the accuracy that each is expected to have on the last rung that any of them reached;
+    unchanged where there is one rung."""
+    top = max((len(trial.rungs or ()) for trial in trials), default=0)
+    if top < 2:
+        return list(trials)
+    expected = np.array([trial["accuracy"] for trial in trials])
+    heights = np.array([len(trial.rungs or ()) for trial in trials])
+    for rung in range(top - 1):
+        went = [trial for trial in trials if len(trial.rungs or ()) > rung + 1]
+        stayed = [k for k, height in enumerate(heights) if height <= rung + 1]
+        if stayed:
+            step = _Step.fit(went, rung)
+            expected[stayed] = step(expected[stayed], [trials[k] for k in stayed])
+    return [
+        Trial.model_validate(record_json(trial) | {"accuracy": float(value), "rungs": None}) if height < top else trial
+        for trial, value, height in zip(trials, expected, heights, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """From accuracy on a rung to accuracy on the next: a ridge over it and multiply-adds, or a mean gain."""
+
+    gain: float
+    ridge: object = None
+
+    @classmethod
+    def fit(cls, trials: Sequence[Trial], rung: int) -> "_Step":
+        """From networks that were evaluated on both."""
+        low, high = (np.array([t.rungs[k].accuracy for t in trials if t.rungs]) for k in (rung, rung + 1))
+        gain = float((high - low).mean())
+        return cls(gain, fit_ridge(_features(low, trials), high) if len(trials) >= LEAST else None)
+
+    def __call__(self, accuracy: Floats, trials: Sequence[Trial]) -> Floats:
+        """[n] -> [n], in [0, 1]"""
+        if self.ridge is None:
+            return np.clip(accuracy + self.gain, 0, 1)
+        return np.clip(self.ridge.predict(_features(accuracy, trials)), 0, 1)  # type: ignore[attr-defined]
+
+
+def _features(accuracy: Floats, trials: Sequence[Trial]) -> Floats:
+    return np.stack([accuracy, [math.log(max(1, trial.macs)) for trial in trials]], 1)

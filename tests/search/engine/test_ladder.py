@@ -1,0 +1,114 @@
+"""A ladder of evaluations: who climbs, and what those who stayed are expected to have."""
+
+import pickle
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search.engine.ladder import REDUCTION, Ladder, at_the_top, climbs
+from search.engine.objectives import USUAL
+from search.engine.trial import Trial
+from search.records import record_json
+from tests.search.searches import LADDER, SPACE, accuracy_of, complete_trial, half, problem, run
+
+
+def rows(points, reached):
+    """Trials of two rungs at most, by (accuracy on the first, latency)."""
+    result = []
+    for number, ((accuracy, ms), height) in enumerate(zip(points, reached, strict=True)):
+        values = [accuracy, accuracy / 2 + 0.4][:height]
+        rungs = [{"evaluate": str(k), "accuracy": value, "seconds": 1.0} for k, value in enumerate(values)]
+        result.append(complete_trial(number, accuracy=values[-1], latency_ms=ms, macs=number + 1, rungs=rungs))
+    return result
+
+
+def depth(point, points):
+    """How many fronts stand before a point: the longest chain of points, each better than the next."""
+    better = [p for p in points if p != point and p[0] >= point[0] and p[1] <= point[1]]
+    return 1 + max((depth(p, better) for p in better), default=-1)
+
+
+POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), min_size=1, max_size=9, unique=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(POINTS)
+def test_a_network_climbs_if_fewer_than_a_third_stand_on_fronts_before_its_own(points):
+    points = [(accuracy / 8, float(ms)) for accuracy, ms in points]
+    *before, (accuracy, ms) = points
+    mine = depth((accuracy, ms), points)
+    better = sum(depth(p, points) < mine for p in before)
+    expected = better < max(1, len(points) / REDUCTION)
+    known = rows(before, [1] * len(before))
+    assert climbs({"accuracy": accuracy, "latency_ms": ms}, known, 0, USUAL) == expected
+
+
+def test_a_network_is_compared_on_its_rung_alone():
+    known = rows([(0.5, 1.0), (0.6, 1.0), (0.7, 1.0)], [1, 1, 2])  # the last one has 0.75 on the second rung
+    assert climbs({"accuracy": 0.72, "latency_ms": 1.0}, known, 0, USUAL)
+    assert climbs({"accuracy": 0.8, "latency_ms": 1.0}, known, 1, USUAL)
+    assert not climbs({"accuracy": 0.74, "latency_ms": 1.0}, known, 1, USUAL)
+
+
+def test_what_a_network_would_have_at_the_top_is_learned_from_those_that_went():
+    rng = np.random.default_rng(0)
+    points = [(float(a), 1.0) for a in rng.uniform(0, 1, 40)]
+    known = rows(points, [2 if k % 3 == 0 else 1 for k in range(40)])
+    for before, after in zip(known, at_the_top(known), strict=True):
+        assert after["accuracy"] == pytest.approx(before.rungs[0].accuracy / 2 + 0.4, abs=0.01)
+        assert after.code == before.code and after["latency_ms"] == before["latency_ms"]
+        if len(before.rungs) == 2:
+            assert after == before
+
+
+def test_few_networks_at_the_top_give_their_mean_gain_and_none_change_nothing():
+    two = rows([(0.2, 1.0), (0.4, 1.0), (0.3, 1.0)], [2, 2, 1])  # from .2 to .5 and from .4 to .6
+    assert [t["accuracy"] for t in at_the_top(two)] == pytest.approx([0.5, 0.6, 0.3 + 0.25])
+    one = rows([(0.2, 1.0), (0.4, 1.0)], [1, 1])
+    assert at_the_top(one) == one and at_the_top([]) == []
+    without = [complete_trial(0, accuracy=0.5, latency_ms=1.0)]
+    assert at_the_top(without) == without
+
+
+def test_a_search_on_a_ladder_that_is_resumed_equals_an_unbroken_one(tmp_path):
+    whole = run(problem(LADDER), tmp_path / "whole", trials=60)
+    for trials in (5, 17, 33, 60):
+        parts = run(problem(LADDER), tmp_path / "parts", trials=trials)
+    assert parts == whole
+    assert {len(t.rungs) for t in whole if t.state == "complete"} == {1, 2, 3}
+
+
+def test_a_rung_that_fails_is_told_with_those_before_it(tmp_path):
+    def fails(arch):
+        raise RuntimeError("boom")
+
+    (row,) = run(problem(Ladder({"cheap": half, "dearer": fails})), tmp_path, trials=1)
+    assert (row.state, row.error, row.accuracy) == ("failed", "RuntimeError: boom", None)
+    assert [rung.evaluate for rung in row.rungs] == ["cheap"]
+
+
+def test_each_rung_has_its_seconds_and_a_trial_their_sum():
+    def slow(arch):
+        time.sleep(0.05)
+        return accuracy_of(arch)
+
+    task = problem(Ladder({"cheap": half, "slow": slow}))
+    row = task.run(task.initial(np.random.default_rng(0), 1)[0], {})
+    first, second = row.rungs
+    assert second.seconds >= 0.05 > first.seconds
+    assert row.seconds == pytest.approx(first.seconds + second.seconds)
+
+
+def test_a_row_whose_accuracy_is_not_its_last_rungs_is_refused():
+    row = record_json(rows([(0.5, 1.0)], [2])[0])
+    with pytest.raises(ValueError, match=r"accuracy must be its last rung's, 0.65, but got 0.9"):
+        Trial.model_validate(row | {"accuracy": 0.9})
+
+
+def test_a_ladder_goes_to_other_processes_and_is_its_last_rung():
+    ladder = pickle.loads(pickle.dumps(LADDER))
+    arch = SPACE.sample(np.random.default_rng(1))
+    assert [*ladder.rungs] == [*LADDER.rungs] and ladder(arch) == accuracy_of(arch)
