@@ -95,6 +95,7 @@ def search(
     from search.engine.budgets import parse_counts, parse_milliseconds
     from search.engine.choose import check_ways
     from search.engine.custom import load_objective
+    from search.engine.ladder import rung_totals
     from search.pipeline.search_problem import check_search
     from search.recipes.schema import Search, default_recipe, load_retraining
     from search.training.metadata import read_metadata
@@ -168,6 +169,8 @@ def search(
         _print_front(trials_of, columns, f"within {budget}" if len(fronts) > 1 else None)
     if chosen is not None:
         _print_front(chosen, columns, "chosen")
+    for rung in rung_totals(result.trials):
+        show(f"{rung.evaluate}: {rung.networks} networks, {rung.seconds / rung.networks:.2f} s each")
     why = "" if result.ended == "trials" else f" (then: {result.ended})"
     show(f"{len(result.trials)} networks evaluated{why}; the front's architectures: {out / 'front'}")
 

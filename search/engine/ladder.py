@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ghostnet.arch import Arch
 from search.accuracy.predictor import fit_ridge
 from search.engine.objectives import ACCURACY, Evaluate, Metrics, Objective, values
-from search.engine.trial import Trial
+from search.engine.trial import COMPLETE, Trial
+from search.rank_correlation import KendallTau
 from search.records import record_json
 
 REDUCTION = 3  # of the networks of a rung one in so many climbs, all of the best front included
@@ -80,6 +81,48 @@ def at_the_top(trials: Sequence[Trial]) -> list[Trial]:
         Trial.model_validate(record_json(trial) | {"accuracy": float(value), "rungs": None}) if height < top else trial
         for trial, value, height in zip(trials, expected, heights, strict=True)
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungTotal:
+    """What a rung of a search took, and what it said.
+
+    Args:
+        networks: that were evaluated on it.
+        seconds: of all of them.
+        gain: mean accuracy less that on the rung before, of the same networks; None of the first rung.
+        tau: Kendall's tau with the rung before, of the same networks; None of the first rung, of fewer than three, or
+            where all are equal.
+    """
+
+    evaluate: str
+    networks: int
+    seconds: float
+    gain: float | None = None
+    tau: float | None = None
+
+
+def rung_totals(trials: Sequence[Trial]) -> list[RungTotal]:
+    """The rungs of a search, from the first to the last; none where there was no ladder."""
+    complete = [trial.rungs for trial in trials if trial.state == COMPLETE and trial.rungs]
+    totals = []
+    for k in range(max(map(len, complete), default=0)):
+        came = [rungs for rungs in complete if len(rungs) > k]
+        gain = tau = None
+        if k:
+            before, now = (np.array([rungs[j].accuracy for rungs in came]) for j in (k - 1, k))
+            gain = float((now - before).mean())
+            known = float(KendallTau(before, now)())
+            tau = known if len(came) > 2 and math.isfinite(known) else None
+        total = RungTotal(
+            evaluate=came[0][k].evaluate,
+            networks=len(came),
+            seconds=sum(rungs[k].seconds for rungs in came),
+            gain=gain,
+            tau=tau,
+        )
+        totals.append(total)
+    return totals
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.engine.ladder import REDUCTION, Ladder, at_the_top, climbs
+from search.engine.ladder import REDUCTION, Ladder, at_the_top, climbs, rung_totals
 from search.engine.objectives import USUAL
 from search.engine.trial import Trial
 from search.records import record_json
@@ -71,6 +71,16 @@ def test_few_networks_at_the_top_give_their_mean_gain_and_none_change_nothing():
     assert at_the_top(one) == one and at_the_top([]) == []
     without = [complete_trial(0, accuracy=0.5, latency_ms=1.0)]
     assert at_the_top(without) == without
+
+
+def test_totals_of_rungs_are_of_the_same_networks():
+    known = rows([(0.2, 1.0), (0.4, 1.0), (0.1, 1.0), (0.3, 1.0)], [2, 2, 1, 2])
+    first, second = rung_totals(known)
+    assert (first.evaluate, first.networks, first.seconds, first.gain, first.tau) == ("0", 4, 4.0, None, None)
+    assert (second.evaluate, second.networks, second.seconds) == ("1", 3, 3.0)
+    assert second.gain == pytest.approx(np.mean([0.3, 0.2, 0.25])) and second.tau == pytest.approx(1)
+    assert rung_totals(known[:2])[1].tau is None
+    assert rung_totals([complete_trial(0, accuracy=0.5, latency_ms=1.0)]) == rung_totals([]) == []
 
 
 def test_a_search_on_a_ladder_that_is_resumed_equals_an_unbroken_one(tmp_path):
