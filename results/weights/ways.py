@@ -33,6 +33,7 @@ from ghostnet.count import count
 from ghostnet.weights import read_weights, to_bytes
 from search.data.datasets import Data, load_data
 from search.engine.choose import choose_by_budget
+from search.engine.ladder import rung_totals
 from search.files import read_json, write_bytes, write_json, write_text
 from search.latency.calibrate import calibrate
 from search.latency.predictor import Predictor
@@ -59,7 +60,7 @@ CHOSEN = 4
 ALIGNED = 4  # channels
 PRUNED = "pruned to "  # and the width whose multiply-adds it has
 EPOCHS, LONG_EPOCHS, GROWN_EPOCHS = 10, 40, 25
-TRANSPLANTS, INHERITED, TRAINED = 150, 600, 36  # trials: as many as fit about the same CPU time
+TRANSPLANTS, LADDER, INHERITED, TRAINED = 150, 50, 600, 36  # trials: as many as fit about the same CPU time
 PAIRS = 10  # random networks
 # As GhostBench trains networks from fresh weights, and tunes transplants with the parent as teacher.
 FRESH = Training(epochs=EPOCHS, batch_size=128, lr=0.2, weight_decay=5e-4, warmup_epochs=0.5)
@@ -150,13 +151,17 @@ class Study:
     def teacher(self) -> str:
         return f"supernet:{self.supernet}"
 
-    def search(self, supernet: Path, **settings: object) -> SearchOutcome:
-        """A search under the budget, by accuracy and the table's latency."""
+    def search(self, supernet: Path, training: Training = FRESH, **settings: object) -> SearchOutcome:
+        """A search under the budget, by accuracy and the table's latency.
+
+        Args:
+            training: of networks that are evaluated after one.
+        """
         config = Search.model_validate({"flops_budget": BUDGET, **settings})
         with self.clock.step("search"):
             return search_networks(
                 supernet, [self.table_file], self.out / "trials.jsonl", lambda: self.data, config, seed=self.seed,
-                training=FRESH,
+                training=training,
             )  # fmt: skip
 
     def chosen(self, outcome: SearchOutcome) -> list[Arch]:
@@ -210,6 +215,14 @@ def transplants(study: Study) -> Way:
     outcome = study.search(study.supernet, trials=TRANSPLANTS)
     networks = [study.train(arch.id, arch, TUNED) for arch in study.chosen(outcome)]
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
+
+
+def ladder(study: Study) -> Way:
+    """1., but the better ones of fewer transplants are tuned 1 and 3 epochs before the four are chosen."""
+    outcome = study.search(study.supernet, TUNED, trials=LADDER, evaluate="ladder")
+    networks = [study.train(arch.id, arch, TUNED) for arch in study.chosen(outcome)]
+    rungs = ", ".join(f"{total.networks} {total.evaluate}" for total in rung_totals(outcome.trials))
+    return Way(cpu_seconds=study.clock.total, networks=networks, notes=rungs)
 
 
 def family(study: Study) -> Way:
@@ -373,6 +386,7 @@ WAYS: dict[str, Callable[[Study], Way]] = {
     "elastic": elastic,
     "tpe": tpe,
     "fresh-long": fresh_long,
+    "ladder": ladder,
 }
 PARTS = [*list(WAYS)[:5], "measure", "pairs", "grown", "supernets", *list(WAYS)[6:]]
 

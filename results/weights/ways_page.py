@@ -15,6 +15,7 @@ NAMES = {
     "fresh-long": "GhostNet .25 .5 .75 1.0x, fresh weights, four times the epochs, no teacher",
     "pruned": "GhostNet 1.3x by Torch-Pruning to four sizes ({notes}), tuned so",
     "pruned-aligned": "the same with channels in multiples of 4 ({notes}), tuned so",
+    "ladder": "transplants searched on a ladder ({notes}), best four, tuned so",
     "elastic": "elastic supernet, search ({notes}), best four from fresh weights",
     "tpe": "Optuna's TPE over trainings of 3 epochs ({notes}), best four from fresh weights",
 }
