@@ -19,7 +19,7 @@ from ghostnet import Arch, GhostNet, Transplants
 from ghostnet.supernet import Supernet, leading_slice
 from ghostnet.transplant.arrangement import Arrangement, Channels, stream_numbers
 from search.data.datasets import Data
-from search.recipes.schema import SupernetTraining
+from search.recipes.schema import SupernetTraining, Training
 from search.training.elastic import even
 from search.training.loop import fit
 from search.training.losses import Loss
@@ -137,14 +137,24 @@ def begun(space: Space, parent: GhostNet, images: Tensor, generator: torch.Gener
 
 
 def train_taught(
-    supernet: Supernet, space: Space, data: Data, config: SupernetTraining, teacher: Teacher, seed: int
+    supernet: Supernet,
+    space: Space,
+    data: Data,
+    config: SupernetTraining,
+    taught: Training,
+    teacher: Teacher,
+    seed: int,
 ) -> None:
     """Trains a supernet in place: in every step the largest network, the smallest and some random ones learn from the
-    labels and from the teacher, who is asked once."""
+    labels and from the teacher, who is asked once.
+
+    Args:
+        taught: how much of the loss is the teacher's, and at which temperature.
+    """
 
     def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float:
         known = teacher(images)
-        loss_of = Loss(config, lambda _: known)
+        loss_of = Loss(taught, lambda _: known)
         losses = []
         for arch in [space.largest, *even(space, config.random, rng), space.smallest]:
             loss = loss_of(supernet(images, arch), labels, images)

@@ -78,7 +78,10 @@ TUNED = Training(
 FITTING_IMAGES = 4096
 ELASTIC = load_recipe("cifar10-small").supernet
 BEGUN = SupernetTraining(
-    **TUNED.model_dump(exclude={"epochs", "batch_size", "lr"}), epochs=ELASTIC.epochs, batch_size=64, lr=0.002
+    **TUNED.model_dump(exclude={"epochs", "batch_size", "lr", "distill", "temperature"}),
+    epochs=ELASTIC.epochs,
+    batch_size=64,
+    lr=0.002,
 )
 
 
@@ -351,7 +354,7 @@ def supernets(study: Study) -> dict[str, Supernet]:
             net.load_state_dict(read_weights(file)[0])
         else:
             teacher = load_teacher(study.teacher, study.data, CPU)
-            train_taught(net, study.space, study.data, BEGUN, teacher, study.seed)
+            train_taught(net, study.space, study.data, BEGUN, TUNED, teacher, study.seed)
             write_bytes(file, to_bytes(net))
     judged = replace(study.data, search=study.data.test)
     kinds = {"fresh": inherited_accuracy(fresh_folder, judged), "begun": InheritedAccuracy(net.eval(), judged, BEGUN)}
