@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import numpy as np
+from evaluators import CHOSEN, FLOOR, ORDERS, Rung, complete, simulate
 from networks import MOST_MACS, read_networks
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
@@ -39,6 +40,7 @@ from spaces.custom import parse_space, space_to_dict
 from spaces.population import format_count
 from spaces.tables import macs_table, params_table
 
+BUDGETS = (2, 4, 8, 16)  # core-minutes
 BINS = 5
 DRAWS = 200  # of a bootstrap
 LEAST = 20  # networks that a rank correlation is given for
@@ -277,8 +279,39 @@ def page(bench: GhostBench) -> str:
             )
     if parts[-1] == "## What ranks them":
         parts.append(f"Fewer than {LEAST} networks are there yet.")
+    parts += judgement(bench)
     parts += ["![accuracy over multiply-adds](ghostbench.png)", "The command: `make.py`; this page: `page.py`.\n"]
     return "\n\n".join(parts)
+
+
+def judgement(bench: GhostBench) -> list[str]:
+    """What each way to judge networks reaches at equal compute."""
+    networks = complete(bench.record.networks)
+    if len(networks) < 2 * LEAST:
+        return []
+    shares = simulate(networks, BUDGETS)
+    rows = []
+    for way, by_budget in shares.items():
+        cells = []
+        for values in by_budget:
+            low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+            cells.append(f"{middle:.1%} ({low:.1%} to {high:.1%})" if middle else "-")
+        rows.append(f"| {way} | {' | '.join(cells)} |")
+    head = " | ".join(f"{minutes:g} core-min" for minutes in BUDGETS)
+    about = (
+        f"Ways to judge networks, simulated on the {len(networks)} networks that have all these trainings, {ORDERS} "
+        f"random orders each: a way evaluates networks in that order until its time is over, takes {CHOSEN} along the "
+        "front of what it saw, and trains these finally, transplants for 3 epochs, fresh weights for 5. Its seconds "
+        "count evaluations and final trainings, not the parent's training. The table has the hypervolume of the four's "
+        f"test accuracies (over {FLOOR:.0%}) and latencies, as a share of the best four's of all: the median and the "
+        "quartiles. No sampler is at work, and networks run out: of these, all are as they are judged transplants "
+        f"in {sum(Rung('tuned:0').seconds(n) for n in networks) / 60:.1f} core-minutes."
+    )
+    return [
+        "## What an evaluation buys",
+        paragraph(about),
+        "\n".join([f"| judged by | {head} |", "|---|" + "---|" * len(BUDGETS), *rows]),
+    ]
 
 
 def paragraph(text: str) -> str:

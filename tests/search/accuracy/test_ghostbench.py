@@ -156,14 +156,15 @@ def test_nothing_wrong_is_written(content, tmp_path):
 def study(monkeypatch):
     """The study's modules."""
     monkeypatch.syspath_prepend(str(STUDY))
-    names = ("networks", "trainings", "make", "page")
+    names = ("evaluators", "networks", "trainings", "make", "page")
     kept = {name: sys.modules.pop(name, None) for name in names}  # other studies have a `make`, too
+    import evaluators
     import make
     import networks
     import page
     import trainings
 
-    yield {"make": make, "networks": networks, "page": page, "trainings": trainings}
+    yield {"evaluators": evaluators, "make": make, "networks": networks, "page": page, "trainings": trainings}
     for name in names:
         sys.modules.pop(name)
         if kept[name]:
@@ -367,6 +368,49 @@ def test_the_page_is_of_what_is_there_and_says_so(study, tmp_path, monkeypatch, 
     known = page.noise(bench, "trained:5")
     assert (known is None) == (networks < page.LEAST)
     assert known is None or (known["tau"], known["inside"], known["points"]) == pytest.approx((1, 1, 0), abs=1e-6)
+
+
+@pytest.fixture
+def pool(study, tmp_path):
+    """Forty networks with all trainings, of which more multiply-adds are more accuracy."""
+    count = made_up_logs(study, tmp_path / "work", 40)
+    file = tmp_path / "pool.json"
+    save_ghostbench(file, study["page"].assemble(tmp_path / "work", None))
+    networks = study["evaluators"].complete(load_ghostbench(file).record.networks)
+    assert len(networks) == 40 < count
+    return networks
+
+
+def test_a_way_spends_what_it_has_and_no_more(study, pool):
+    """Each evaluation here takes 3.5 s and a look of 0.5 s, each final training 3.5 s."""
+    module = study["evaluators"]
+    ways = {way.name: way for way in module.WAYS}
+    taken = ways["transplanted, as it is"]
+    for seconds, seen in ((17.9, 0), (18.0, 1), (22.0, 2), (25.9, 2), (1000, 40)):
+        chosen = taken(pool, seconds)
+        assert {n.arch for n in chosen} <= {n.arch for n in pool[:seen]} and bool(chosen) == bool(seen)
+    assert ways["transplanted, tuned 3 epochs"](pool, 4.0) == [pool[0]]  # which is its own final training
+    assert len(ways["multiply-adds"](pool, 14.0)) == 4 and ways["multiply-adds"](pool, 13.9) == []
+
+
+def test_a_rung_goes_on_from_the_one_before_it(study, pool):
+    rung, first = study["evaluators"].Rung, study["evaluators"].Rung("trained:5", 1)
+    whole = rung("trained:5")
+    assert first.seconds(pool[0]) == pytest.approx(3.5 / 5 + 0.5)
+    assert first.seconds(pool[0]) + whole.seconds(pool[0], first) == pytest.approx(3.5 + 2 * 0.5)
+    assert whole.seconds(pool[0], rung("tuned:1")) == whole.seconds(pool[0]) == 4.0
+    assert first.accuracy(pool[0]) == pool[0].runs[0].search[0]
+
+
+def test_who_sees_everything_takes_the_best_and_nobody_more(study, pool, monkeypatch):
+    module = study["evaluators"]
+    monkeypatch.setattr(module, "ORDERS", 3)
+    monkeypatch.setattr(module, "FLOOR", 0.0)
+    shares = module.simulate(pool, [0.1, 100.0])
+    for few, many in shares.values():
+        assert max(few) <= 1 + 1e-9 and max(many) <= 1 + 1e-9
+        assert np.mean(many) >= np.mean(few)
+        assert min(many) > 0.7  # all fronts are whole: evenly along one is near the best four
 
 
 def test_the_published_benchmark_is_whole():
