@@ -6,7 +6,7 @@ the two of the trainings may run at the same time:
 
     python results/ghostbench/make.py --data parquet:../shared/data/cifar10 --minutes 150 --workers 2
     python results/ghostbench/make.py --data parquet:../shared/data/cifar10 --part fresh
-    python results/ghostbench/page.py --latency cifar16.lat.json
+    python results/ghostbench/page.py
 
 The parent and the list of networks are committed: `--part parent` trains a parent anew, in a folder that `--parent`
 names, and `--part networks` draws the list anew.

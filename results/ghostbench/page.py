@@ -1,6 +1,6 @@
 """Publishes what there is of the benchmark: ghostbench.json, README.md and ghostbench.png, from the logs of `make.py`.
 
-python results/ghostbench/page.py [--latency T.lat.json]
+python results/ghostbench/page.py
 """
 
 import argparse
@@ -353,7 +353,7 @@ def picture(bench: GhostBench) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=HERE / "work", help="the folder that `make.py` writes")
-    parser.add_argument("--latency", type=Path, help="a latency table of cifar16")
+    parser.add_argument("--latency", type=Path, default=HERE / "cifar16.lat.json", help="a latency table of cifar16")
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     file = arguments.out / "ghostbench.json"
