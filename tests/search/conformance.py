@@ -85,7 +85,7 @@ class Conformance:
             assert (t.accuracy is None) == (not inside)
 
     def test_the_best_networks_of_a_rung_go_on_to_the_next(self, tmp_path):
-        rows = [t for t in self.run(tmp_path, 40, LADDER) if t.state == "complete"]
+        rows = [t for t in self.run(tmp_path, 30, LADDER) if t.state == "complete"]
         steps = [*LADDER.rungs.items()]
         heights = [len(t.rungs or ()) for t in rows]
         for t, height in zip(rows, heights, strict=True):
