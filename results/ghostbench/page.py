@@ -13,6 +13,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 from evaluators import CHOSEN, FLOOR, ORDERS, Rung, complete, simulate
+from models import COUNTS, MODELS, SPLITS, judge
 from networks import MOST_MACS, read_networks
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
@@ -279,7 +280,7 @@ def page(bench: GhostBench) -> str:
             )
     if parts[-1] == "## What ranks them":
         parts.append(f"Fewer than {LEAST} networks are there yet.")
-    parts += judgement(bench)
+    parts += [*judgement(bench), *model_table(bench)]
     parts += ["![accuracy over multiply-adds](ghostbench.png)", "The command: `make.py`; this page: `page.py`.\n"]
     return "\n\n".join(parts)
 
@@ -311,6 +312,30 @@ def judgement(bench: GhostBench) -> list[str]:
         "## What an evaluation buys",
         paragraph(about),
         "\n".join([f"| judged by | {head} |", "|---|" + "---|" * len(BUDGETS), *rows]),
+    ]
+
+
+def model_table(bench: GhostBench) -> list[str]:
+    """What predicts the last rung of a ladder."""
+    networks = complete(bench.record.networks)
+    if len(networks) < max(COUNTS) + LEAST:
+        return []
+    about = (
+        f"Models of the accuracy after 3 epochs, fitted to some of the {len(networks)} networks and judged on the "
+        f"others, on average over {SPLITS} draws: the mean error in points, Kendall's tau, and the share of the others "
+        "inside the 95 % interval, by the number of networks that a model was fitted to. A search on a ladder goes by "
+        "such a model wherever it compares networks of different rungs."
+    )
+    head = " | ".join(f"{count} networks" for count in COUNTS)
+    rows = []
+    for model in MODELS:
+        judged = [judge(bench, networks, model, count) for count in COUNTS]
+        row = [f"{j.error:.1f}, tau {j.tau:.2f}, {j.covered:.0%}" for j in judged]
+        rows.append(f"| {model.name} | {' | '.join(row)} |")
+    return [
+        "## What predicts the end of a ladder",
+        paragraph(about),
+        "\n".join([f"| model | {head} |", "|---|" + "---|" * len(COUNTS), *rows]),
     ]
 
 

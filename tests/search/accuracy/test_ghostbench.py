@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -156,15 +157,10 @@ def test_nothing_wrong_is_written(content, tmp_path):
 def study(monkeypatch):
     """The study's modules."""
     monkeypatch.syspath_prepend(str(STUDY))
-    names = ("evaluators", "networks", "trainings", "make", "page")
+    names = ("evaluators", "models", "networks", "trainings", "make", "page")
     kept = {name: sys.modules.pop(name, None) for name in names}  # other studies have a `make`, too
-    import evaluators
-    import make
-    import networks
-    import page
-    import trainings
 
-    yield {"evaluators": evaluators, "make": make, "networks": networks, "page": page, "trainings": trainings}
+    yield {name: import_module(name) for name in names}
     for name in names:
         sys.modules.pop(name)
         if kept[name]:
@@ -411,6 +407,19 @@ def test_who_sees_everything_takes_the_best_and_nobody_more(study, pool, monkeyp
         assert max(few) <= 1 + 1e-9 and max(many) <= 1 + 1e-9
         assert np.mean(many) >= np.mean(few)
         assert min(many) > 0.7  # all fronts are whole: evenly along one is near the best four
+
+
+def test_a_model_is_judged_on_networks_that_it_was_not_fitted_to(study, pool, tmp_path, monkeypatch):
+    """Here accuracy after 3 epochs is a multiple of that as it is: a ridge finds it, with an interval; its rival that
+    adds a mean gain errs by what the slope is."""
+    module = study["models"]
+    monkeypatch.setattr(module, "SPLITS", 4)
+    bench = load_ghostbench(tmp_path / "pool.json")
+    models = {model.name: model for model in module.MODELS}
+    judged = {name: module.judge(bench, pool, models[name], 12) for name in models}
+    assert judged["as it is, ridge"].error < 0.1 and judged["as it is, ridge"].tau > 0.99
+    assert judged["as it is, mean gain"].error > 3 * judged["as it is, ridge"].error
+    assert all(0 <= each.covered <= 1 for each in judged.values())
 
 
 def test_the_published_benchmark_is_whole():
