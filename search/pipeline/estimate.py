@@ -5,50 +5,41 @@ or a busy machine's differ.
 """
 
 import resource
-import statistics
 import sys
 import time
-from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ghostnet.arch import Arch
-from ghostnet.cost import cost
 from ghostnet.network import GhostNet
 from ghostnet.transplant import Transplants
 from search.data.datasets import SplitSizes, split_sizes
 from search.engine.budgets import parse_counts
 from search.engine.ladder import REDUCTION
 from search.pipeline.run import check
+from search.pipeline.step_times import TIMED_MACS, StepTimes
 from search.progress import bar
 from search.recipes.schema import (
     ParentTraining,
     Recipe,
     SupernetTraining,
-    Training,
     evaluation_epochs,
     split_evaluation,
 )
 from search.run_folder.estimate import Estimate, StageEstimate
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
-from search.training.loop import autocast_dtype
 from search.training.metadata import space_for
-from search.training.optimizer import create_optimizer
 from search.training.supernets import given_parent, widest
 from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
 from spaces.tables import macs_table
 
-STEPS = 3  # that are timed, after one that is not
-TIMED_MACS = 2_000_000_000  # of the batch of a timed step, so that none takes long
 FITTED = 96  # images that the layers of a timed transplant are fitted on, at most
 FITS, FITS_S = 6, 10.0  # transplants that are timed at the most, and seconds after which no more are
-FLOAT = 4  # bytes
 EXPORT_S, REPORT_S = 8.0, 30.0  # of a network that is exported and proven; of a report: seen, not timed here
 
 
@@ -76,6 +67,7 @@ def estimate(recipe: Recipe) -> Estimate:
 class _Estimator:
     def __init__(self, recipe: Recipe, space: Space, sizes: SplitSizes, device: torch.device) -> None:
         self.recipe, self.space, self.sizes, self.device = recipe, space, sizes, device
+        self.times = StepTimes(sizes, device)
         self.windows = list(parse_counts(recipe.search)["macs"].values())
 
     @property
@@ -84,17 +76,6 @@ class _Estimator:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         most *= 1 if sys.platform == "darwin" else 1024
         return self.sizes.bytes_in_memory(self.space.resolution_choices[-1]) + most
-
-    def macs(self, arch: Arch) -> int:
-        return cost(arch, self.sizes.num_classes, self.sizes.in_chs).macs
-
-    def bytes(self, arch: Arch) -> int:
-        return FLOAT * cost(arch, self.sizes.num_classes, self.sizes.in_chs).params
-
-    def steps(self, config: Training) -> tuple[int, int]:
-        """Steps of one training, and the images that they show."""
-        steps = config.steps(max(1, self.sizes.train // config.batch_size))
-        return steps, steps * min(config.batch_size, self.sizes.train)
 
     @cached_property
     def parent(self) -> tuple[Arch, bool]:
@@ -105,53 +86,19 @@ class _Estimator:
         fits = (given.num_classes, given.in_chs) == (self.sizes.num_classes, self.sizes.in_chs)
         return given.arch, bool(config.tune) or not fits
 
-    def step_seconds(self, arch: Arch, config: Training) -> float:
-        """Of one step on one network, timed on fewer images where a batch takes long."""
-        whole = min(config.batch_size, self.sizes.train)
-        batch = max(2, min(whole, TIMED_MACS // (3 * self.macs(arch))))
-        net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device)
-        net = net.to(memory_format=torch.channels_last).train()
-        optimizer, precision = create_optimizer(net, config), autocast_dtype(config, self.device)
-        images = self._noise(batch, arch.resolution)
-        labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
-
-        def step() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.device.type, precision, enabled=precision is not None):
-                loss = F.cross_entropy(net(images), labels)
-            loss.backward()
-            optimizer.step()
-
-        return self._seconds(step) * whole / batch
-
-    def _noise(self, count: int, side: int) -> torch.Tensor:
-        images = torch.randn(count, self.sizes.in_chs, side, side, device=self.device)
-        return images.contiguous(memory_format=torch.channels_last)
-
-    def _seconds(self, work: Callable[[], object]) -> float:
-        """The middle of some, after one that warms up."""
-        times = []
-        for _ in range(STEPS + 1):
-            start = time.monotonic()
-            work()
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            times.append(time.monotonic() - start)
-        return statistics.median(times[1:])
-
     def train(self) -> StageEstimate:
         config = self.recipe.supernet
         if isinstance(config, SupernetTraining):
             largest = self.space.largest
             codes = self.space.sample_codes(np.random.default_rng(0), 1000)
-            mean, most = float(macs_table(self.space).total(codes).mean()), self.macs(largest)
-            share = (most + config.random * mean + self.macs(self.space.smallest)) / most
-            steps, images = self.steps(config)
-            seconds, size = steps * share * self.step_seconds(largest, config), self.bytes(largest)
+            mean, most = float(macs_table(self.space).total(codes).mean()), self.times.macs(largest)
+            share = (most + config.random * mean + self.times.macs(self.space.smallest)) / most
+            steps, images = self.times.steps(config)
+            seconds, size = steps * share * self.times.step_seconds(largest, config), self.times.bytes(largest)
         else:
             arch, trained = self.parent
-            steps, images = self.steps(config) if trained else (0, 0)
-            seconds, size = steps * self.step_seconds(arch, config) if steps else 0.0, self.bytes(arch)
+            steps, images = self.times.steps(config) if trained else (0, 0)
+            seconds, size = steps * self.times.step_seconds(arch, config) if steps else 0.0, self.times.bytes(arch)
             if config.tune == "head":  # a step without most of the backward pass
                 seconds /= 3
         copies = 3 + bool(config.ema)  # weights; on the way also the network, its momentum and average
@@ -167,13 +114,13 @@ class _Estimator:
     def typical(self) -> Arch:
         """The family's widest network inside the largest budget, or the smallest of the space: what is trained fully
         costs about as much."""
-        high = max((window.high for window in self.windows), default=self.macs(self.space.largest))
+        high = max((window.high for window in self.windows), default=self.times.macs(self.space.largest))
         for width in sorted(self.space.widths, reverse=True):
             try:
                 arch = self.space.uniform(width)
             except SpaceError:
                 continue
-            if self.macs(arch) <= high:
+            if self.times.macs(arch) <= high:
                 return arch
         return self.space.smallest
 
@@ -189,23 +136,23 @@ class _Estimator:
             parent = GhostNet(given, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
             count = min(supernet.images, self.sizes.train)
             fitted = min(count, FITTED)
-            transplants = Transplants(parent, self._noise(fitted, given.resolution).contiguous())
+            transplants = Transplants(parent, self.times.noise(fitted, given.resolution).contiguous())
             net = transplants.extract(arch)  # which also learns what depends on the parent alone
             shown += count - fitted  # regressions read as many positions of fewer images
             fit = self._fit_seconds(transplants)
         else:
             net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
             shown += self.sizes.calibration
-        batch = max(1, min(250, TIMED_MACS // self.macs(arch)))
-        images = self._noise(batch, arch.resolution)
+        batch = max(1, min(250, TIMED_MACS // self.times.macs(arch)))
+        images = self.times.noise(batch, arch.resolution)
         with torch.no_grad():
-            look = fit + self._seconds(lambda: net(images)) * shown / batch
+            look = fit + self.times.seconds(lambda: net(images)) * shown / batch
         each, share = 0.0, 1.0  # of the networks, that come as far as a rung
         for rung in split_evaluation(config.evaluate):
             training = 0.0
             if epochs := evaluation_epochs(rung):
                 short = self.recipe.retrain.shortened(epochs)
-                training = self.steps(short)[0] * self.step_seconds(arch, short)
+                training = self.times.steps(short)[0] * self.times.step_seconds(arch, short)
             each += share * (look + training)
             share /= REDUCTION
         seconds = config.trials * each / (config.workers if config.backend == "ray" else 1)
@@ -230,18 +177,17 @@ class _Estimator:
 
     def _trainings(self, stage: str, count: int, workers: int) -> StageEstimate:
         config, arch = self.recipe.retrain, self.typical()
-        steps, images = self.steps(config)
-        each = self.step_seconds(arch, config)
-        if self.recipe.supernet.kind == "transplant" and config.teacher == "auto":  # whose forward pass is a third
-            each *= 1 + self.macs(self.parent[0]) / (3 * self.macs(arch))
+        steps, images = self.times.steps(config)
+        taught = self.recipe.supernet.kind == "transplant" and config.teacher == "auto"
+        each = self.times.step_seconds(arch, config, self.parent[0] if taught else None)
         return StageEstimate(
             stage=stage, networks=count, minutes=count * steps * each / workers / 60, steps=count * steps,
-            images=count * images, disk=(count + 3) * self.bytes(arch), memory=self.memory,
+            images=count * images, disk=(count + 3) * self.times.bytes(arch), memory=self.memory,
         )  # fmt: skip
 
     def export(self) -> StageEstimate:
         count = self.recipe.retrain.chosen
-        disk = 2 * count * self.bytes(self.typical())
+        disk = 2 * count * self.times.bytes(self.typical())
         return StageEstimate(stage="export", networks=count, minutes=count * EXPORT_S / 60, disk=disk)
 
     def report(self) -> StageEstimate:

@@ -10,8 +10,9 @@ import numpy as np
 from ghostnet.arch import Arch
 from ghostnet.weights import load_network
 from search.accuracy.ranking_study import fidelity as measure_fidelity
-from search.data.datasets import resized
+from search.data.datasets import resized, split_sizes
 from search.engine.choose import choose_by_budget
+from search.engine.predicted_front import coarse_to_fine
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.export.export import MANIFEST
@@ -28,6 +29,7 @@ from search.parallel.workers import RayWorkers, train_supernet
 from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
 from search.pipeline.search_stage import SearchOutcome, search_networks
+from search.pipeline.step_times import StepTimes
 from search.progress import best_effort, warn
 from search.recipes.schema import Training
 from search.records import write_record
@@ -58,6 +60,7 @@ from search.training.retrain import ARCH, TRAINED_FILE, WEIGHTS, Job
 from search.training.supernets import make_supernet
 from spaces.population import Window, sample
 
+LEAST_STEPS = 100  # of a training in a time box, where a tenth of its schedule has more
 MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
 
 
@@ -218,12 +221,14 @@ def macs_matched_random(run: Run, chosen: list[Trial]) -> dict[str, list[int]]:
 
 def retrain(run: Run) -> None:
     archs, config, first = networks(run), run.recipe.retrain, run.recipe.seed
+    begin = initial_weights(run.recipe, run.out / SUPERNET)
+    if (seconds := run.seconds("retrain")) is not None:
+        archs = within_time_box(run, archs, seconds, taught=begin.teacher is not None)
     jobs = [
         Job(name=name, arch=arch, seed=first + k, out=run.out / NETWORKS / name / (f"seed-{first + k}" if k else ""))
         for k in range(1 if run.minutes else config.seeds)  # a time box trains every network once, as well as it can
         for name, arch in archs.items()
     ]
-    begin = initial_weights(run.recipe, run.out / SUPERNET)
     records = train_all(
         jobs,
         run.data,
@@ -250,6 +255,39 @@ def retrain(run: Run) -> None:
     write_json(run.out / TIMES, times)
 
 
+def within_time_box(run: Run, archs: dict[str, Arch], seconds: float, *, taught: bool) -> dict[str, Arch]:
+    """The networks that are trained in a time box: all, or as many as get a tenth of their steps, or `LEAST_STEPS`.
+
+    Random networks are left out first, then the family's, then chosen ones, so that those which stay are spread along
+    the front, the most accurate among them. What was trained before stays.
+    """
+    config = run.recipe.retrain
+    times = StepTimes(split_sizes(run.recipe.data, run.recipe.train_images), run.device)
+    parent = run.out / SUPERNET / PARENT / ARCH
+    teacher = Arch.load(parent) if taught and parent.exists() else None
+    least = min(times.steps(config)[0] / 10, LEAST_STEPS)
+    dearest = max(archs.values(), key=times.macs)
+    each = least * times.step_seconds(dearest, config, teacher) / (run.workers or config.workers)
+    finished = [name for name in archs if (run.out / NETWORKS / name / TRAINED_FILE).exists()]
+    waiting = by_importance([name for name in archs if name not in finished], read_result(run.out / RESULT))
+    kept = {*finished, *waiting[: max(1, int(seconds / each))]}
+    if left := [name for name in archs if name not in kept]:
+        warn(
+            f"in this time box {len(kept)} of {len(archs)} networks are trained, so that each gets {least:.0f} steps "
+            f"or more; not {', '.join(left)}"
+        )
+    return {name: arch for name, arch in archs.items() if name in kept}
+
+
+def by_importance(names: list[str], result: SearchResult) -> list[str]:
+    """Names of networks, those first that a run should rather train: the chosen ones, from the most accurate on and
+    from coarse to fine along the front, then the family's, then random ones."""
+    chosen = [name for name in result.chosen if name in names][::-1]
+    order = [chosen[k] for k in coarse_to_fine(len(chosen))]
+    order += [name for name in names if name not in result.chosen and name not in result.random]
+    return order + [name for name in names if name in result.random]
+
+
 def inherited(run: Run, archs: dict[str, Arch]) -> dict[str, float]:
     """The inherited accuracy of all networks that are trained fully, whether the search evaluated them or not."""
 
@@ -265,17 +303,17 @@ def export(run: Run) -> None:
     predict, times = Predictor(table, run.space), read_figures(run.out / TIMES)
     chosen, archs = read_result(run.out / RESULT).chosen, networks(run)
     images = run.data.normalise(run.data.search.images[:64])
+    trained = [label for label in chosen if (run.out / NETWORKS / label / TRAINED_FILE).exists()]  # in the time box
     left_out: dict[str, str] = {}
-    for label, trial in chosen.items():
-        folder = run.out / NETWORKS / label
+    for label in trained:
+        trial, folder = chosen[label], run.out / NETWORKS / label
         out = run.out / EXPORTS / label
         identity = {"arch": archs[label].id, "weights": file_digest(folder / WEIGHTS)}
         if (out / MANIFEST).exists():
             check_same(read_manifest(out).identity, identity, f"{out} is the export of another network")
             continue
-        trained = read_trained(folder / TRAINED_FILE)
         metadata = searched_metadata(
-            trained,
+            read_trained(folder / TRAINED_FILE),
             run.space,
             table,
             predict(run.space.encode(archs[label])),
@@ -292,7 +330,7 @@ def export(run: Run) -> None:
         except Exception as error:
             left_out[label] = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())
             warn(f"{label} is not exported: {left_out[label]}")
-    exported = [label for label in chosen if label not in left_out]
+    exported = [label for label in trained if label not in left_out]
     write_record(run.out / PRODUCTS["export"], Exported(exported=exported, left_out=left_out))
 
 

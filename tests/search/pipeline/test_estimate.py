@@ -10,6 +10,7 @@ from search.commands.run import show_estimate
 from search.data.datasets import SplitSizes, load_data, split_sizes
 from search.pipeline.estimate import _Estimator, estimate
 from search.pipeline.run import open_run
+from search.pipeline.step_times import StepTimes
 from search.recipes.schema import Recipe, parse_recipe
 from search.run_folder.estimate import read_estimate, write_estimate
 from search.training.metadata import space_for
@@ -72,8 +73,8 @@ def test_every_stage_is_counted(kind, tmp_path, monkeypatch):
 
 
 def test_short_trainings_of_a_search_are_counted(monkeypatch):
-    monkeypatch.setattr(_Estimator, "step_seconds", lambda *_: 1.0)
-    monkeypatch.setattr(_Estimator, "_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(StepTimes, "step_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(StepTimes, "seconds", lambda *_: 0.0)
     config = recipe("elastic")
     config = config.model_copy(update={"search": config.search.model_copy(update={"evaluate": "trained:2.5"})})
     stages = {each.stage: each for each in estimate(config).stages}

@@ -246,7 +246,7 @@ def test_a_time_box_ends_cleanly_and_says_what_it_cut(tmp_path):
     done = ghostnas("run", "long.toml", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert len(answer["networks"]) == 5
+    assert 1 <= len(answer["networks"]) <= 5
     assert any("supernet had" in note for note in answer["notes"])
     assert any("full training had" in note for note in answer["notes"])
 

@@ -12,13 +12,15 @@ from search.latency.table import LatencyTable
 from search.pipeline import stages
 from search.pipeline.current_run import Run
 from search.pipeline.search_stage import accuracy_warnings, rank_warnings
-from search.recipes.schema import parse_recipe
+from search.pipeline.step_times import StepTimes
+from search.recipes.schema import load_recipe, parse_recipe
 from search.report.report import write_report
 from search.report.summary import summarise
+from search.run_folder.result import read_result
 from search.run_folder.run import PRODUCTS, recorded_recipe
 from tests.search.command_line import ghostnas
 from tests.search.runs import made_up_run
-from tests.search.searches import complete_trial
+from tests.search.searches import SPACE, complete_trial
 
 LEFT_OUT = "model.onnx differs from the PyTorch network by 3; at most 1 is allowed"
 
@@ -122,3 +124,57 @@ def test_a_resumed_run_counts_its_stages_as_the_unbroken_one(tmp_path):
         (tmp_path / PRODUCTS[stage]).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / PRODUCTS[stage]).touch()
     assert counts == [len(PRODUCTS)] * len(PRODUCTS)
+
+
+def test_a_network_that_the_time_box_left_out_is_not_exported(tmp_path, monkeypatch):
+    folder = made_up_run(tmp_path / "run")
+    for name in ("A", "ghostnet-0.25x"):
+        (folder / "networks" / name / "trained.json").unlink()
+    assert exporting(monkeypatch, folder, UserError(LEFT_OUT)) == ["C"]
+    done = json.loads((folder / PRODUCTS["export"]).read_text())
+    assert done == {"exported": ["C"], "left_out": {"B": LEFT_OUT}}
+    assert "4 of 5 networks are fully trained." in write_report(folder).read_text()
+
+
+STEP_S = 0.01  # of every network
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"),
+    [
+        (1000.0, {"A", "B", "C", "ghostnet-0.25x", "random-1"}),
+        (5.0, {"A", "B", "C", "ghostnet-0.25x", "random-1"}),
+        (4.9, {"A", "B", "C", "ghostnet-0.25x"}),
+        (3.1, {"A", "B", "C"}),
+        (2.0, {"A", "C"}),
+        (0.1, {"C"}),
+    ],
+)
+def test_a_time_box_trains_as_many_networks_as_get_enough_steps(tmp_path, monkeypatch, capsys, seconds, wanted):
+    """A hundred steps each, which take a second here; the most accurate network first, random ones last."""
+    run = Run(load_recipe("digits"), made_up_run(tmp_path / "run", upto="search"), minutes=1)
+    archs = dict.fromkeys(("A", "B", "C", "ghostnet-0.25x", "random-1"), SPACE.largest)
+    result = json.loads((run.out / "search/result.json").read_text())
+    (run.out / "search/result.json").write_text(json.dumps(result | {"random": {"random-1": [0]}}))
+    monkeypatch.setattr(StepTimes, "step_seconds", lambda *_: STEP_S)
+    monkeypatch.setattr(StepTimes, "steps", lambda *_: (5000, 0))
+    kept = stages.within_time_box(run, archs, seconds, taught=True)
+    assert {*kept} == wanted and [*kept] == [name for name in archs if name in wanted]
+    said = capsys.readouterr().err
+    assert ("networks are trained, so that each gets 100 steps" in said) == (len(wanted) < 5)
+
+
+def test_a_time_box_leaves_no_trained_network_out(tmp_path, monkeypatch):
+    run = Run(load_recipe("digits"), made_up_run(tmp_path / "run"), minutes=1)
+    monkeypatch.setattr(StepTimes, "step_seconds", lambda *_: STEP_S)
+    archs = dict.fromkeys(("A", "B", "C", "ghostnet-0.25x"), SPACE.largest)
+    (run.out / "networks/B/trained.json").unlink()
+    assert {*stages.within_time_box(run, archs, 0.01, taught=False)} == {*archs}
+
+
+def test_which_networks_a_run_would_rather_train(tmp_path):
+    folder = made_up_run(tmp_path / "run", upto="search")
+    result = read_result(folder / "search/result.json")
+    names = ["A", "B", "C", "ghostnet-0.5x", "ghostnet-0.75x"]
+    assert stages.by_importance(names, result) == ["C", "A", "B", "ghostnet-0.5x", "ghostnet-0.75x"]
+    assert stages.by_importance(["A", "ghostnet-0.5x"], result) == ["A", "ghostnet-0.5x"]
