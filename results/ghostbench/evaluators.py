@@ -15,7 +15,7 @@ import numpy as np
 
 from search.accuracy.ghostbench import BenchmarkNetwork, BenchmarkRun, format_evaluator
 from search.engine.choose import choose
-from search.engine.ladder import climbs
+from search.engine.ladder import climbs, on_rung
 from search.engine.objectives import USUAL
 from search.engine.trial import COMPLETE, Trial
 
@@ -78,7 +78,8 @@ class Judging:
                 spent += price
                 accuracies.append(rung.accuracy(network))
                 metrics = {"accuracy": accuracies[-1], "latency_ms": latency(network)}
-                if k + 1 < len(self.rungs) and not climbs(metrics, known, k, USUAL):
+                rivals = [row for trial in known if (row := on_rung(trial, k))]
+                if k + 1 < len(self.rungs) and not climbs(metrics, rivals, USUAL):
                     break
             if not accuracies:
                 break

@@ -164,7 +164,8 @@ neighbours on a shared machine. All was compiled before the minutes shown, since
 of a second a network).
 
 Made by `make.py` beside this page. Beside it: [a kit's table against networks timed directly](kit.md),
-[how the cheap op is run](lowering.md) and [what aligned widths are worth](widths.md).
+[how the cheap op is run](lowering.md), [what aligned widths are worth](widths.md) and
+[whether found networks keep their latency budgets](budgets.md).
 """
 
 

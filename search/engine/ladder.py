@@ -2,8 +2,9 @@
 
 This is successive halving as ASHA does it (Li et al., MLSys 2020), with fronts in place of one score (Schmucker et al.,
 2021): when a network's evaluation on a rung is over, it climbs if fewer than a third of the networks that came so far
-are better, and one is better that stands on a front before its own. So a network is judged at once, by those before it,
-and no worker waits for another. Optuna's pruners and Ray's schedulers know a single score, which a front is not.
+are ahead of it. Ahead is who stands on a front before its own, and on its own front who adds more hypervolume to the
+others. So a network is judged at once, by those before it, and no worker waits for another. Optuna's pruners and Ray's
+schedulers know a single score, which a front is not.
 
 What two rungs say is not alike: training raises accuracy. `at_the_top` says what each network is expected to reach on
 the last rung, by those that went there.
@@ -24,7 +25,8 @@ from search.engine.trial import COMPLETE, Trial
 from search.rank_correlation import KendallTau
 from search.records import record_json
 
-REDUCTION = 3  # of the networks of a rung one in so many climbs, all of the best front included
+REDUCTION = 3  # of the networks of a rung one in so many climbs
+MARGIN = 0.1  # below the worst of a front, as a share of its length: so much its ends add
 LEAST = 5  # networks that a fit from one rung to the next takes; fewer give their mean gain
 Floats = NDArray[np.float64]
 
@@ -44,21 +46,31 @@ class Ladder:
         return [*self.rungs.values()][-1](arch)
 
 
-def climbs(metrics: Metrics, before: Sequence[Trial], rung: int, objectives: Sequence[Objective]) -> bool:
+def climbs(metrics: Metrics, rivals: Sequence[Metrics], objectives: Sequence[Objective]) -> bool:
     """Whether a network that was evaluated on a rung goes on to the next.
 
     Args:
         metrics: its own, as that rung has them.
-        before: evaluated networks.
-        rung: its number, from 0.
+        rivals: those of the networks that came to that rung before it.
     """
-    rivals = [_on_rung(trial, rung) for trial in before if trial.rungs and len(trial.rungs) > rung]
-    ranks = moocore.pareto_rank(values([*rivals, metrics], objectives), maximise=True)
-    return int((ranks < ranks[-1]).sum()) < max(1, len(ranks) / REDUCTION)
+    points = values([*rivals, metrics], objectives)
+    ranks = moocore.pareto_rank(points, maximise=True)
+    shares = contributions(points[ranks == ranks[-1]])
+    ahead = (ranks < ranks[-1]).sum() + (shares > shares[-1]).sum()
+    return int(ahead) < max(1, len(points) / REDUCTION)
 
 
-def _on_rung(trial: Trial, rung: int) -> dict[str, float]:
-    assert trial.rungs
+def contributions(points: Floats) -> Floats:
+    """[n, objectives] -> [n] the hypervolume that each of some points, none of which beats another, adds to that of the
+    others, on axes from 0 to 1 that begin `MARGIN` below the worst."""
+    scaled = (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-12)
+    return moocore.hv_contributions(scaled, ref=[-MARGIN] * points.shape[1], maximise=True)
+
+
+def on_rung(trial: Trial, rung: int) -> dict[str, float] | None:
+    """A trial's metrics as a rung has them; None where it never came there."""
+    if not trial.rungs or len(trial.rungs) <= rung:
+        return None
     known = {name: value for name, value in trial.metrics.items() if value is not None}
     return known | {ACCURACY.name: trial.rungs[rung].accuracy}
 

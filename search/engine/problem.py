@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ghostnet.arch import Arch
 from search.engine import budgets
 from search.engine.budgets import Budget, Budgets
-from search.engine.ladder import Ladder, climbs
+from search.engine.ladder import Ladder, climbs, on_rung
 from search.engine.limit import TimeLimit, time_limit
 from search.engine.objectives import ACCURACY, MACS, Columns, Evaluate, Objective
 from search.engine.predicted_front import in_turn, predicted_front
@@ -172,7 +172,7 @@ class Problem:
         return self.finish(candidate, evaluation)
 
     def climbs(self, candidate: Candidate, evaluation: Evaluation, seen: Mapping[str, Trial]) -> bool:
-        """Whether a network is evaluated on a further rung.
+        """Whether a network is evaluated on a further rung: of those inside some budget it is one of the best.
 
         Args:
             evaluation: of the rungs so far.
@@ -180,9 +180,15 @@ class Problem:
         """
         if self.is_over(evaluation) or self.finish(candidate, evaluation).state == FAILED:
             return False
-        before = [trial for trial in seen.values() if trial.state == COMPLETE]
-        metrics = {**evaluation.columns, **candidate.metrics}
-        return climbs(metrics, before, len(evaluation.rungs) - 1, self.sampler_objectives)
+        rung, mine = len(evaluation.rungs) - 1, {**evaluation.columns, **candidate.metrics}
+        complete = (on_rung(trial, rung) for trial in seen.values() if trial.state == COMPLETE)
+        before = [metrics for metrics in complete if metrics]
+        columns = {name: np.array([row[name] for row in (*before, mine)]) for name in candidate.metrics}
+        for budget in self.budgets.values():
+            *inside, me = budgets.excess(budget, columns) == 0
+            if me and climbs(mine, [row for row, kept in zip(before, inside, strict=True) if kept], self.objectives):
+                return True
+        return False
 
     def is_over(self, evaluation: Evaluation) -> bool:
         """Whether there is nothing left to evaluate: it failed, or was on the last rung."""

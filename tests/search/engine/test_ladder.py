@@ -2,15 +2,16 @@
 
 import pickle
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.engine.ladder import REDUCTION, Ladder, at_the_top, climbs, rung_totals
-from search.engine.objectives import USUAL
-from search.engine.trial import Trial
+from search.engine.ladder import REDUCTION, Ladder, at_the_top, climbs, contributions, on_rung, rung_totals
+from search.engine.objectives import USUAL, values
+from search.engine.trial import Evaluation, Rung, Trial
 from search.records import record_json
 from tests.search.searches import LADDER, SPACE, accuracy_of, complete_trial, half, problem, run
 
@@ -34,23 +35,76 @@ def depth(point, points):
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), min_size=1, max_size=9, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
+def area(points):
+    """What each point (accuracy up, ms down) adds to the area that the others dominate, on axes from 0 to 1 that begin
+    a tenth below the worst."""
+
+    def of(some, scale):
+        scaled = sorted((((m - scale[2]) / -scale[3], (a - scale[0]) / scale[1]) for a, m in some), reverse=True)
+        total = height = 0.0
+        for width, high in scaled:  # from the fastest on: each adds the part above the height that is there
+            if high + 0.1 > height:
+                total += (high + 0.1 - height) * (width + 0.1)
+                height = high + 0.1
+        return total
+
+    accuracies, times = zip(*points, strict=True)
+    lengths = [max(max(each) - min(each), 1e-12) for each in (accuracies, times)]
+    scale = (min(accuracies), lengths[0], max(times), lengths[1])
+    whole = of(points, scale)
+    return [whole - of([p for p in points if p != point], scale) for point in points]
+
+
+@settings(max_examples=100, deadline=None)
 @given(POINTS)
-def test_a_network_climbs_if_fewer_than_a_third_stand_on_fronts_before_its_own(points):
+def test_a_network_climbs_if_fewer_than_a_third_are_ahead_of_it(points):
     points = [(accuracy / 8, float(ms)) for accuracy, ms in points]
-    *before, (accuracy, ms) = points
-    mine = depth((accuracy, ms), points)
-    better = sum(depth(p, points) < mine for p in before)
-    expected = better < max(1, len(points) / REDUCTION)
-    known = rows(before, [1] * len(before))
-    assert climbs({"accuracy": accuracy, "latency_ms": ms}, known, 0, USUAL) == expected
+    *before, mine = points
+    depths = [depth(p, points) for p in points]
+    layer = [p for p, d in zip(points, depths, strict=True) if d == depths[-1]]
+    added = area(layer)
+    ahead = sum(d < depths[-1] for d in depths) + sum(each > added[-1] + 1e-9 for each in added)
+    known = [{"accuracy": accuracy, "latency_ms": ms} for accuracy, ms in before]
+    assert contributions(values([{"accuracy": a, "latency_ms": m} for a, m in layer], USUAL)) == pytest.approx(added)
+    if not any(abs(each - added[-1]) < 1e-9 for each in added[:-1]):  # equal but for rounding
+        expected = ahead < max(1, len(points) / REDUCTION)
+        assert climbs({"accuracy": mine[0], "latency_ms": mine[1]}, known, USUAL) == expected
 
 
 def test_a_network_is_compared_on_its_rung_alone():
     known = rows([(0.5, 1.0), (0.6, 1.0), (0.7, 1.0)], [1, 1, 2])  # the last one has 0.75 on the second rung
-    assert climbs({"accuracy": 0.72, "latency_ms": 1.0}, known, 0, USUAL)
-    assert climbs({"accuracy": 0.8, "latency_ms": 1.0}, known, 1, USUAL)
-    assert not climbs({"accuracy": 0.74, "latency_ms": 1.0}, known, 1, USUAL)
+    first, second = ([row for trial in known if (row := on_rung(trial, k))] for k in (0, 1))
+    assert [row["accuracy"] for row in first] == [0.5, 0.6, 0.7] and [row["accuracy"] for row in second] == [0.75]
+    assert climbs({"accuracy": 0.72, "latency_ms": 1.0}, first, USUAL)
+    assert climbs({"accuracy": 0.8, "latency_ms": 1.0}, second, USUAL)
+    assert not climbs({"accuracy": 0.74, "latency_ms": 1.0}, second, USUAL)
+
+
+def test_about_a_third_climbs_however_many_stand_on_the_front():
+    rng = np.random.default_rng(3)
+    known, went = [], 0
+    for ms in rng.uniform(1, 2, 90):  # all of them on one front
+        mine = {"accuracy": ms / 4, "latency_ms": ms}
+        went += climbs(mine, known, USUAL)
+        known.append(mine)
+    assert 20 <= went <= 40
+
+
+def test_a_network_that_is_best_inside_one_budget_climbs():
+    """Inside the tight budget the small network is the best of all, inside the wide one many are ahead of it."""
+    task = problem(LADDER, flops="300k,500k")
+    drawn = [task.candidate(code) for code in task.initial(np.random.default_rng(0), 40)]
+    candidate, *large = sorted(drawn, key=lambda each: each.metrics["macs"])
+    assert candidate.metrics["macs"] <= 300_000
+    seen = {}
+    for known in large:
+        if known.metrics["macs"] > 300_000:
+            faster = replace(known, metrics={**known.metrics, "latency_ms": candidate.metrics["latency_ms"] / 2})
+            rung = Rung(evaluate="cheap", accuracy=0.9, seconds=0.0)
+            seen[known.arch] = faster.trial("complete", {"accuracy": 0.9}, Evaluation(rungs=(rung,)))
+    evaluation = Evaluation(columns={"accuracy": 0.1}, rungs=(Rung(evaluate="cheap", accuracy=0.1, seconds=0.0),))
+    assert len(seen) > 3 and task.climbs(candidate, evaluation, seen)
+    assert not problem(LADDER, flops="500k").climbs(candidate, evaluation, seen)
 
 
 def test_what_a_network_would_have_at_the_top_is_learned_from_those_that_went():
