@@ -60,7 +60,7 @@ from search.run_folder.result import Exported
 from search.run_folder.run import NETWORKS, recorded_recipe
 from search.training.loop import _State
 from search.training.metadata import check_data, read_metadata, supernet_id
-from spaces.custom import load_space, parse_space, space_to_dict
+from spaces.custom import load_space, space_to_dict
 from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import costs
@@ -115,7 +115,7 @@ def run_json(folder: Path) -> tuple[Path, Read]:
     made_up_run(folder, "train")
 
     def read() -> None:
-        parse_space(recorded_recipe(folder).space)
+        _ = recorded_recipe(folder).search_space
         assert _inside(folder, recorded_recipe(folder).name)
         rows(summarise(folder))
 
@@ -395,7 +395,7 @@ def recipe(folder: Path) -> tuple[Path, Read]:
 
     def read() -> None:
         plan = recipes.load_recipe(str(file))
-        parse_space(plan.space)
+        _ = plan.search_space
         assert _inside(folder, plan.name)
 
     return file, read

@@ -35,7 +35,6 @@ from search.recipes.schema import ParentTraining, Training, load_recipe
 from search.records import read_record
 from search.training.retrain import retrain
 from search.training.supernets import make_supernet, widest
-from spaces.custom import parse_space
 from spaces.space import Space
 
 CPU = torch.device("cpu")
@@ -88,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     until = time.time() + 60 * arguments.minutes
     torch.set_num_threads(1)
-    space = parse_space(load_recipe("cifar10-small").space)
+    space = load_recipe("cifar10-small").search_space
     data = load_data(arguments.data, space.resolution, TRAINING_IMAGES)
     if arguments.part == "parent":
         retrain(widest(space), data, PARENT_RECIPE, arguments.parent, device=CPU)

@@ -37,7 +37,7 @@ from search.files import write_bytes, write_text
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
 from search.recipes.schema import load_recipe
-from spaces.custom import parse_space, space_to_dict
+from spaces.custom import space_to_dict
 from spaces.population import format_count
 from spaces.tables import macs_table, params_table
 
@@ -54,7 +54,7 @@ def assemble(work: Path, latency: Path | None) -> BenchmarkFile:
     Raises:
         UserError: there are no logs, or they are of different data.
     """
-    space = parse_space(load_recipe("cifar10-small").space)
+    space = load_recipe("cifar10-small").search_space
     logs = {start: read_log(work, start) for start in get_args(Start)}
     headers = {start: of for start, (of, _) in logs.items() if of}
     if not headers:

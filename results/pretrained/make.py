@@ -32,7 +32,6 @@ from search.recipes.schema import ParentTraining, SupernetTraining, load_recipe
 from search.run_folder.run import SUPERNET, TABLE
 from search.training.metadata import PARENT
 from search.training.retrain import ARCH, TRAINED_FILE, retrain
-from spaces.custom import parse_space
 
 HERE = Path(__file__).parent
 CLASSES, FEW = 20, 50  # classes that are pretrained on, and as many others; training pictures of each of the latter
@@ -73,7 +72,7 @@ class Study:
     def __init__(self, source: Path, out: Path) -> None:
         self.source, self.out = source, out
         self.recipe = load_recipe(str(HERE / "pretrained.toml"))
-        self.space = parse_space(self.recipe.space)
+        self.space = self.recipe.search_space
 
     def pictures(self, seed: int | None) -> str:
         """The first twenty classes (None), or a seed's pictures of the other twenty, by the name of the data set."""

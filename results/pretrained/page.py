@@ -23,7 +23,6 @@ from search.run_folder.run import SUPERNET, TIMES
 from search.training.metadata import PARENT
 from search.training.records import TRAINED_FILE, read_trained
 from search.training.retrain import ARCH
-from spaces.custom import parse_space
 from spaces.quantities import format_count
 
 HERE = Path(__file__).parent
@@ -73,7 +72,7 @@ class Collector:
 
     def __init__(self, work: Path) -> None:
         self.work, self.measured = work, read_json(MEASURED) if MEASURED.exists() else {}
-        space = parse_space(load_recipe(str(HERE / "pretrained.toml")).space)
+        space = load_recipe(str(HERE / "pretrained.toml")).search_space
         self.space, self.predict = space, Predictor(LatencyTable.load(TABLE), space)
 
     def row(self, seed: int, way: str, name: str, folder: Path) -> Row:

@@ -28,7 +28,6 @@ from search.files import read_json, write_json, write_text
 from search.recipes.schema import Training, load_recipe
 from search.training.evaluate import accuracy
 from search.training.inherited import fitting_images
-from spaces.custom import parse_space
 
 HERE = Path(__file__).parent
 RESULT = "transplants.json"
@@ -105,7 +104,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    space = parse_space(load_recipe("cifar10-small").space)
+    space = load_recipe("cifar10-small").search_space
     data = load_data(arguments.data, space.resolution, arguments.train_images)
     parent = load_parent(arguments.parent)
     images = fitting_images(data, arguments.images, Training(epochs=1))

@@ -48,7 +48,6 @@ from search.training.inherited import fitting_images, inherited_accuracy, read_p
 from search.training.retrain import WEIGHTS, retrain, train_network
 from search.training.supernets import make_supernet
 from search.training.teacher import load_teacher
-from spaces.custom import parse_space
 from spaces.population import Window, sample
 from spaces.space import Space
 
@@ -476,7 +475,7 @@ def main() -> None:
     until = time.time() + 60 * arguments.minutes
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clock counts
     torch.set_num_threads(1)
-    space = parse_space(load_recipe("cifar10-small").space)
+    space = load_recipe("cifar10-small").search_space
     content, data = opened(arguments, space)
     for seed in arguments.seed:
         for part in arguments.part:

@@ -14,7 +14,6 @@ from search.recipes.schema import Recipe
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
-from spaces.custom import parse_space
 from spaces.space import Space
 
 # What stages get of a time box, relative to those that are still to come. Fidelity is not part of a run with one.
@@ -46,13 +45,11 @@ class Run:
 
     @cached_property
     def data(self) -> Data:
-        return load_data(
-            self.recipe.data, parse_space(self.recipe.space).resolution_choices[-1], self.recipe.train_images
-        )
+        return load_data(self.recipe.data, self.recipe.search_space.resolution_choices[-1], self.recipe.train_images)
 
     @cached_property
     def space(self) -> Space:
-        return space_for(parse_space(self.recipe.space), self.data.num_classes, self.data.in_chs)
+        return space_for(self.recipe.search_space, self.data.num_classes, self.data.in_chs)
 
     @cached_property
     def device(self) -> torch.device:

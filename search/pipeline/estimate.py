@@ -33,7 +33,6 @@ from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
 from search.training.supernets import given_parent, widest
-from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
 from spaces.tables import macs_table
@@ -53,7 +52,7 @@ def estimate(recipe: Recipe) -> Estimate:
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     sizes = split_sizes(recipe.data, recipe.train_images)
-    space = space_for(parse_space(recipe.space), sizes.num_classes, sizes.in_chs)
+    space = space_for(recipe.search_space, sizes.num_classes, sizes.in_chs)
     estimator = _Estimator(recipe, space, sizes, best_device())
     stages: list[StageEstimate] = []
     with bar("time a few steps", len(PRODUCTS)) as progress:

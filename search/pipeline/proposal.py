@@ -14,7 +14,6 @@ from search.data.names import image_files
 from search.errors import UserError
 from search.files import JsonObject, check_writable
 from search.recipes.schema import Recipe
-from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS
 from spaces.quantities import Window, format_count
@@ -287,7 +286,7 @@ class Proposal:
             warnings.append(f"fewer than {FEW_OF_A_CLASS} training pictures: {', '.join(few[:SHOWN])}{more}")
         if survey.shorter_sides[1] < self.side:
             warnings.append(f"half of the pictures are smaller than {self.side} pixels and are enlarged")
-        space, budget = parse_space(self.recipe.space), self.recipe.search.flops_budget
+        space, budget = self.recipe.search_space, self.recipe.search.flops_budget
         narrowest = cost(space.uniform(space.widths[0]), space.num_classes, space.in_chs).macs
         if narrowest > Window.parse(budget).high:
             warnings.append(

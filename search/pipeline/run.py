@@ -18,7 +18,6 @@ from search.recipes.schema import ParentTraining, Recipe
 from search.run_folder.estimate import ESTIMATE
 from search.run_folder.run import RUN, SCHEMA, recorded_recipe
 from search.terminal import say
-from spaces.custom import parse_space
 
 if TYPE_CHECKING:  # torch is loaded once the recipe is known to be right
     from search.pipeline.current_run import Run
@@ -31,7 +30,7 @@ def check(recipe: Recipe) -> None:
         UserError, SpaceError: what is wrong, in a line.
     """
     sources.check_data_name(recipe.data)
-    space, config = parse_space(recipe.space), recipe.search
+    space, config = recipe.search_space, recipe.search
     each = value_bytes(recipe.latency.batch, recipe.latency.dtype)
     for windows in parse_counts(config, each).values():
         for window in windows.values():
@@ -39,7 +38,7 @@ def check(recipe: Recipe) -> None:
     parse_milliseconds(config.latency_budget)
     runtime(recipe.latency.runtime, recipe.latency.threads, recipe.latency.dtype)
     for width in recipe.retrain.baseline_widths:
-        parse_space(recipe.space).uniform(width)
+        space.uniform(width)
 
 
 @contextmanager

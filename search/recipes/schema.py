@@ -32,7 +32,8 @@ from search.errors import UserError
 from search.files import JsonObject, read_bytes
 from search.records import Name, brief, first_error
 from search.secrets import without_secrets
-from spaces.custom import SpaceRecord
+from spaces.custom import SpaceRecord, parse_space
+from spaces.space import Space
 
 MOST_BYTES = 1 << 20  # of a recipe
 Positive = Annotated[float, Field(gt=0)]
@@ -354,6 +355,15 @@ class Recipe(_Model):
     fidelity: Fidelity = Fidelity()
     search: Search
     retrain: Retraining
+
+    @property
+    def search_space(self) -> Space:
+        """The space that `space` stands for, with the preset's classes and channels.
+
+        Raises:
+            SpaceError: no such preset, or an impossible table.
+        """
+        return parse_space(self.space)
 
     @model_validator(mode="after")
     def _one_judgement(self) -> "Recipe":

@@ -210,7 +210,7 @@ def summarise(folder: Path) -> Summary:
     if not (folder / RUN).exists() and not supernet:
         raise UserError(f"{folder} holds no run: neither {RUN} nor supernet/supernet.json")
     recipe = recorded_recipe(folder) if (folder / RUN).exists() else None
-    space = parse_space(recipe.space if recipe else supernet.space)  # type: ignore[union-attr]
+    space = recipe.search_space if recipe else parse_space(supernet.space)  # type: ignore[union-attr]
     if supernet:
         space = replace(space, num_classes=supernet.num_classes, in_chs=supernet.in_chs)
     table_file = folder / TABLE

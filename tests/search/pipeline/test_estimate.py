@@ -14,7 +14,6 @@ from search.pipeline.step_times import StepTimes
 from search.recipes.schema import Recipe, parse_recipe
 from search.run_folder.estimate import read_estimate, write_estimate
 from search.training.metadata import space_for
-from spaces.custom import parse_space
 from tests.search.data.test_datasets import image_folder, parquet_folder
 
 RECIPE = """
@@ -122,6 +121,6 @@ def test_a_search_is_estimated_by_what_later_networks_take(seconds, wanted, monk
             clock[0] += next(left)
 
     sizes = SplitSizes(train=200, calibration=30, search=60, test=60, num_classes=10, in_chs=1)
-    space = space_for(parse_space(recipe().space), 10, 1)
+    space = space_for(recipe().search_space, 10, 1)
     estimator = _Estimator(recipe(), space, sizes, torch.device("cpu"))
     assert estimator._fit_seconds(Slow()) == pytest.approx(wanted)

@@ -12,7 +12,6 @@ from search.pipeline.proposal import Proposal, fitting_space, propose, proposed_
 from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, parse_recipe
 from search.training.supernets import check_parent
-from spaces.custom import parse_space
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS
 from spaces.quantities import Window, format_count
@@ -48,7 +47,7 @@ def pictures(tmp_path):
 def test_a_proposed_recipe_is_one_that_a_run_takes(side, budget, pictures):
     recipe = parse_recipe(propose(seen(pictures), side, budget), "mine")
     check(recipe)
-    space, window = parse_space(recipe.space), Window.parse(recipe.search.flops_budget)
+    space, window = recipe.search_space, Window.parse(recipe.search.flops_budget)
     table = macs_table(space)
     low, high = (table.total(table.extreme(largest))[0] for largest in (False, True))
     assert low <= window.high < high and space.resolution == side and space.num_classes == 4
@@ -59,9 +58,9 @@ def test_a_proposed_recipe_is_one_that_a_run_takes(side, budget, pictures):
 
 def test_below_every_ghostnet_the_narrowest_is_compared_with():
     recipe = parse_recipe(propose(seen("imagefolder:x"), 48, "2M"), "mine")
-    narrow, *_ = parse_space(recipe.space).widths
+    narrow, *_ = recipe.search_space.widths
     assert list(recipe.retrain.baseline_widths) == [narrow] == [0.25]
-    macs = cost(parse_space(recipe.space).uniform(narrow), 4, 3).macs
+    macs = cost(recipe.search_space.uniform(narrow), 4, 3).macs
     assert macs > 2e6
     (warning,) = Proposal(Path("mine.toml"), recipe, seen("imagefolder:x"), 48).warnings
     assert warning.startswith(f"the narrowest GhostNet of 48 pixels has {format_count(macs)} multiply-adds, above the ")
@@ -98,7 +97,7 @@ def test_a_parent_is_tuned_gently_and_its_stem_decides_the_rows():
     fresh = parse_recipe(propose(seen("imagefolder:x"), 64, None), "mine")
     assert recipe.supernet.parent == "ghostnet_1x.pth" and recipe.supernet.tune
     assert recipe.supernet.lr < fresh.supernet.lr and fresh.supernet.parent is None
-    assert (parse_space(recipe.space).stem_stride, parse_space(fresh.space).stem_stride) == (2, 1)
+    assert (recipe.search_space.stem_stride, fresh.search_space.stem_stride) == (2, 1)
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar", "imagenet", "digits-plus"])
@@ -106,7 +105,7 @@ def test_a_parent_is_tuned_gently_and_its_stem_decides_the_rows():
 def test_a_proposed_space_is_one_that_its_parent_fits(name, stem_stride):
     """Also a GhostNet of fewer rows than the pictures would get, or of another stem."""
     parent = replace(PRESETS[name], stem_stride=stem_stride).uniform(1.0)
-    space = parse_space(parse_recipe(propose(seen("x"), 64, None, "parent", parent), "mine").space)
+    space = parse_recipe(propose(seen("x"), 64, None, "parent", parent), "mine").search_space
     check_parent(replace(parent, resolution=64), space, "parent")
     assert space.resolution == 64 and space.num_classes == 4
 
