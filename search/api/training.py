@@ -12,18 +12,14 @@ from search.files import write_json
 from search.folders import locked
 from search.parallel import workers as side_by_side
 from search.pipeline.retrain_stage import SeedSummary, summarise_seeds, train_all
-from search.recipes.schema import (
-    default_recipe,
-    load_recipe,
-    load_retraining,
-    supernet_part,
-)
+from search.recipes.schema import Training, default_recipe, load_recipe, load_retraining, supernet_part
 from search.run_folder.run import retrained_folders
 from search.training.distributed import World, best_device
 from search.training.evaluate import InheritedAccuracy
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import read_metadata, space_for, usual_teacher
-from search.training.records import TRAINED_FILE, SupernetMetadata, TrainedMetadata, read_trained
+from search.training.origin import Origin
+from search.training.records import SupernetMetadata, TrainedMetadata
 from search.training.result_warnings import print_warnings
 from search.training.retrain import Job
 from search.training.supernets import make_supernet
@@ -133,19 +129,16 @@ def retrain_network(
             refuses.
     """
     arch, out = arch if isinstance(arch, Arch) else find_arch(arch), Path(out)
-    _train(
+    (metadata,) = train_all(
         [Job(name=out.name, arch=arch, seed=seed, out=out)],
         data,
-        recipe=recipe,
-        epochs=epochs,
-        lr=lr,
-        init=init,
-        teacher=teacher,
-        minutes=minutes,
+        _retraining(recipe, data, epochs, lr),
+        origin=_origin(init, teacher),
+        seconds=_seconds(minutes),
         workers=workers,
         address=address,
     )
-    return read_trained(out / TRAINED_FILE)
+    return metadata
 
 
 def retrain_networks(
@@ -177,52 +170,29 @@ def retrain_networks(
     out = Path(out)
     folders = retrained_folders(out, list(archs), seeds)
     jobs = [Job(name=name, arch=archs[name], seed=seed, out=folder) for (name, seed), folder in folders.items()]
-    _train(
+    records = train_all(
         jobs,
         data,
-        recipe=recipe,
-        epochs=epochs,
-        lr=lr,
-        init=init,
-        teacher=teacher,
-        minutes=minutes,
+        _retraining(recipe, data, epochs, lr),
+        origin=_origin(init, teacher),
+        seconds=_seconds(minutes),
         workers=workers,
         address=address,
     )
-    summary = summarise_seeds(jobs, [read_trained(job.out / TRAINED_FILE) for job in jobs])
+    summary = summarise_seeds(jobs, records)
     if World.current().is_main_process:
         with locked(out):
             write_json(out / "summary.json", {name: asdict(each) for name, each in summary.items()})
     return summary
 
 
-def _train(
-    jobs: Sequence[Job],
-    data: Data,
-    *,
-    recipe: str | None,
-    epochs: float | None,
-    lr: float | None,
-    init: Place | None,
-    teacher: str | None,
-    minutes: float | None,
-    workers: int,
-    address: str | None,
-) -> None:
-    """Trains all jobs; when it returns, they are finished in all of torchrun's processes."""
-    config, _ = load_retraining(recipe or default_recipe(data.name))
+def _retraining(recipe: str | None, data: Data, epochs: float | None, lr: float | None) -> Training:
+    return load_retraining(recipe or default_recipe(data.name))[0].changed(epochs=epochs, lr=lr)
+
+
+def _origin(init: Place | None, teacher: str | None) -> Origin:
     begin = None if init is None else Path(init)
-    train_all(
-        jobs,
-        data,
-        config.changed(epochs=epochs, lr=lr),
-        seconds=_seconds(minutes),
-        workers=workers,
-        address=address,
-        init=begin,
-        teacher=usual_teacher(teacher, begin),
-    )
-    World.current().wait()
+    return Origin(init=begin, teacher=usual_teacher(teacher, begin))
 
 
 def _seconds(minutes: float | None) -> float | None:

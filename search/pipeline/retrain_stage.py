@@ -3,15 +3,14 @@
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from search.data.datasets import Data
 from search.parallel.workers import RayWorkers, train_network
 from search.recipes.schema import Training
-from search.training.distributed import best_device
+from search.training.distributed import World, best_device
 from search.training.metadata import read_finished
-from search.training.origin import Origin
+from search.training.origin import FRESH, Origin
 from search.training.records import TRAINED_FILE, TrainedMetadata, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import Job, retrain, retraining_identity
@@ -22,42 +21,30 @@ def train_all(
     data: Data,
     config: Training,
     *,
+    origin: Origin = FRESH,
     seconds: float | None = None,
     workers: int = 1,
     address: str | None = None,
-    init: Path | None = None,
-    teacher: str | None = None,
-) -> list[TrainedMetadata] | None:
+) -> list[TrainedMetadata]:
     """The metadata of all jobs, also of those finished before; a time box is divided among the others. What
-    makes a result doubtful is said. None in those of torchrun's processes that write nothing.
+    makes a result doubtful is said. Of torchrun's processes each returns when all jobs are finished.
 
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
     """
-    origin = Origin(init=init.absolute() if init else None, teacher=teacher)
-    before = {
-        job: read_finished(
-            job.out / TRAINED_FILE,
-            TrainedMetadata,
-            retraining_identity(job.arch, data, config, job.seed, origin.init, origin.teacher),
-        )
-        for job in jobs
-    }
-    records: dict[Job, TrainedMetadata | None] = {job: metadata for job, metadata in before.items() if metadata}
-    waiting = [job for job in jobs if job not in records]
+    origin = replace(origin, init=origin.init and origin.init.absolute())
+    waiting = [job for job in jobs if not _is_finished(job, data, config, origin)]
     if len(waiting) > 1 and (workers > 1 or address):
         share = None if seconds is None else seconds * min(workers, len(waiting)) / len(waiting)
         RayWorkers(data, workers, address).retrain(waiting, config, seconds=share, origin=origin)
-        records |= {job: read_trained(job.out / TRAINED_FILE) for job in waiting}
         waiting = []
     deadline = None if seconds is None else time.monotonic() + seconds
     for k, job in enumerate(waiting):
         left = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
         if workers > 1 or address:
-            records[job] = train_network(job, data, config, origin, workers=workers, address=address, seconds=left)
+            train_network(job, data, config, origin, workers=workers, address=address, seconds=left)
         else:
-            title = f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}"
-            records[job] = retrain(
+            retrain(
                 job.arch,
                 data,
                 config,
@@ -65,16 +52,25 @@ def train_all(
                 seed=job.seed,
                 device=best_device(),
                 seconds=left,
-                title=title,
+                title=f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}",
                 init=origin.init,
                 teacher=origin.teacher,
             )
-    done = [metadata for job in jobs if (metadata := records[job])]
-    if len(done) < len(jobs):
-        return None
-    for job, metadata in zip(jobs, done, strict=True):
-        print_warnings(f"{job.name} seed {job.seed}", metadata.warnings)
-    return done
+    world = World.current()
+    world.wait()
+    records = [read_trained(job.out / TRAINED_FILE) for job in jobs]
+    for job, metadata in zip(jobs, records, strict=True):
+        if world.is_main_process:
+            print_warnings(f"{job.name} seed {job.seed}", metadata.warnings)
+    return records
+
+
+def _is_finished(job: Job, data: Data, config: Training, origin: Origin) -> bool:
+    """Raises:
+    UserError: the job's folder holds another training.
+    """
+    identity = retraining_identity(job.arch, data, config, job.seed, origin.init, origin.teacher)
+    return read_finished(job.out / TRAINED_FILE, TrainedMetadata, identity) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -233,13 +233,11 @@ def retrain(run: Run) -> None:
         jobs,
         run.data,
         config,
+        origin=initial_weights(run.recipe, run.out / SUPERNET),
         seconds=run.seconds("retrain"),
         workers=run.workers or config.workers,
         address=run.address,
-        init=begin.init,
-        teacher=begin.teacher,
     )
-    assert records is not None  # a run is one process
     say(format_accuracies(summarise_seeds(jobs, records)))
     with best_effort("what the supernet says of the trained networks"):
         write_json(run.out / INHERITED, inherited(run, archs))

@@ -42,3 +42,6 @@ class Origin:
         if source is None or source.folder is None or source.folder not in self.located:
             return self.teacher
         return f"{source.kind}:{LOCAL if source.kind == 'timm' else ''}{self.located[source.folder]}"
+
+
+FRESH = Origin()  # weights drawn by the seed, and no teacher
