@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="trainings of each network; the recipe's number")
     parser.add_argument("--out", type=Path, default=HERE / "law.json")
     arguments = parser.parse_args()
-    run = Run(recorded_recipe(arguments.run), arguments.run, None)
+    run = Run(recorded_recipe(arguments.run), arguments.run)
     torch.set_num_threads(run.recipe.threads or torch.get_num_threads())
     folder, config = arguments.run / "law", run.recipe.retrain
     result = search(run, folder)

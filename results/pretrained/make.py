@@ -28,6 +28,7 @@ from search.latency.runtimes import runtime
 from search.latency.time_networks import measure
 from search.pipeline import stages
 from search.pipeline.run import open_run
+from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, SupernetTraining, load_recipe
 from search.run_folder.run import SUPERNET, TABLE
 from search.training.metadata import PARENT
@@ -128,7 +129,7 @@ class Study:
             update={"data": self.pictures(seed), "seed": seed, "supernet": self.supernet(way)}
             | {"retrain": self.recipe.retrain.model_copy(update=RETRAIN[way])}
         )
-        with open_run(recipe, self.run(way, seed), resume=True, minutes=None) as run:
+        with open_run(recipe, self.run(way, seed), RunSettings(resume=True)) as run:
             if not run.done("calibrate"):
                 (run.out / TABLE).parent.mkdir(exist_ok=True)
                 shutil.copy(TABLE_HERE, run.out / TABLE)

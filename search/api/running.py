@@ -7,10 +7,8 @@ from search.api import Place
 from search.errors import UserError
 from search.latency.table import LatencyTable
 from search.pipeline import run as pipeline
-from search.recipes.schema import (
-    Recipe,
-    load_recipe,
-)
+from search.pipeline.settings import RunSettings
+from search.recipes.schema import Recipe, load_recipe
 from search.report.comparison import Comparison, write_comparison
 from search.report.latency_page import write_page as write_page_of_table
 from search.report.report import write_report as write_page_of_run
@@ -51,7 +49,8 @@ def run_recipe(
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path("results") / plan.name if out is None else Path(out)
-    with pipeline.open_run(plan, folder, resume, minutes, workers, address) as run:
+    settings = RunSettings(resume=resume, minutes=minutes, workers=workers, address=address)
+    with pipeline.open_run(plan, folder, settings) as run:
         pipeline.run(run)
     return summarise(folder)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from search.data.datasets import Data, load_data
+from search.pipeline.settings import RunSettings
 from search.recipes.schema import Recipe
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
@@ -28,19 +29,11 @@ def time_box(minutes: float, stages: Collection[str]) -> dict[str, float]:
 
 @dataclass
 class Run:
-    """One run in one folder.
-
-    Args:
-        minutes: time box for all that is still to do; None runs every stage in full.
-        workers: processes side by side, through Ray; None: what the recipe says of each stage.
-        address: of the Ray cluster that they are on; None: this machine.
-    """
+    """One run in one folder."""
 
     recipe: Recipe
     out: Path
-    minutes: float | None = None
-    workers: int | None = None
-    address: str | None = None
+    settings: RunSettings = field(default_factory=RunSettings)
     started: float = field(default_factory=time.monotonic)
 
     @cached_property
@@ -60,11 +53,6 @@ class Run:
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
 
-    @property
-    def is_spread(self) -> bool:
-        """Whether every stage but calibration and export is spread over workers."""
-        return (self.workers or 1) > 1 or self.address is not None
-
     def done(self, stage: str) -> bool:
         return (self.out / PRODUCTS[stage]).exists()
 
@@ -72,7 +60,7 @@ class Run:
     def stages(self) -> list[str]:
         """All stages of this run in order, done or not. Fidelity is one where the recipe asks for it, there is no time
         box, and the search is still to come; or where it is done."""
-        to_come = not self.minutes and not self.done("search")
+        to_come = not self.settings.minutes and not self.done("search")
         fidelity = bool(self.recipe.fidelity.networks) and (self.done("fidelity") or to_come)
         return [stage for stage in PRODUCTS if stage != "fidelity" or fidelity]
 
@@ -83,7 +71,7 @@ class Run:
 
     def seconds(self, stage: str) -> float | None:
         """What is left of the time box for a stage, the later ones' shares set aside."""
-        if self.minutes is None:
+        if self.settings.minutes is None:
             return None
-        left = self.minutes * 60 - (time.monotonic() - self.started)
+        left = self.settings.minutes * 60 - (time.monotonic() - self.started)
         return time_box(max(left, 1.0), self.to_come)[stage]

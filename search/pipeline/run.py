@@ -14,6 +14,7 @@ from search.files import JsonObject, check_writable, read_json, write_json
 from search.folders import is_empty, locked
 from search.identity import Identity, check_same
 from search.latency.runtimes import runtime
+from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, Recipe
 from search.run_folder.estimate import ESTIMATE
 from search.run_folder.run import RUN, SCHEMA, recorded_recipe
@@ -42,14 +43,7 @@ def check(recipe: Recipe) -> None:
 
 
 @contextmanager
-def open_run(
-    recipe: Recipe,
-    out: Path,
-    resume: bool,
-    minutes: float | None,
-    workers: int | None = None,
-    address: str | None = None,
-) -> "Iterator[Run]":
+def open_run(recipe: Recipe, out: Path, settings: RunSettings) -> "Iterator[Run]":
     """The run in a folder, which no other process may write meanwhile. A data set may lie elsewhere than when the run
     began, as long as its content is the same.
 
@@ -60,16 +54,14 @@ def open_run(
     check(recipe)
     check_writable(out)
     with locked(out):
-        yield _start(recipe, out, resume, minutes, workers, address)
+        yield _start(recipe, out, settings)
 
 
-def _start(
-    recipe: Recipe, out: Path, resume: bool, minutes: float | None, workers: int | None, address: str | None
-) -> "Run":
+def _start(recipe: Recipe, out: Path, settings: RunSettings) -> "Run":
     identity = sources.data_source(recipe.data).fingerprint()
     recorded = {"schema": SCHEMA, "recipe": recipe.model_dump(mode="json"), "data": identity}
     if (out / RUN).exists():
-        if not resume:
+        if not settings.resume:
             raise UserError(f"{out} holds a run already: --resume goes on with it, --out names another folder")
         recorded_recipe(out)  # refuses what is no run's
         check_same(_identity(read_json(out / RUN)), _identity(recorded), f"{out} holds another run")
@@ -78,7 +70,7 @@ def _start(
     from search.pipeline.current_run import Run
     from search.training.supernets import given_parent
 
-    run = Run(recipe, out, minutes, workers, address)
+    run = Run(recipe, out, settings)
     run.set_threads()
     if not run.done("train"):
         _ = run.data  # what can't be loaded, or fitted to, is said before anything is written

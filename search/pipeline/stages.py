@@ -67,7 +67,7 @@ MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to
 def train(run: Run) -> None:
     config, seed = run.recipe.supernet, run.recipe.seed
     folder, seconds = run.out / SUPERNET, run.seconds("train")
-    if run.is_spread:
+    if run.settings.is_spread:
         metadata: SupernetMetadata | None = train_supernet(
             run.space,
             run.data,
@@ -75,8 +75,8 @@ def train(run: Run) -> None:
             folder,
             seed=seed,
             seconds=seconds,
-            workers=sharing_workers(run.workers or 1, config),
-            address=run.address,
+            workers=sharing_workers(run.settings.workers or 1, config),
+            address=run.settings.address,
         )
     else:
         metadata = make_supernet(run.space, run.data, config, folder, seed=seed, device=run.device, seconds=seconds)
@@ -123,9 +123,9 @@ def fidelity(run: Run) -> None:
     if config.front:
         inside = _search(run, FIRST_TRIALS, trials=config.trials).inside.values()
         front = [run.space.decode(np.array(trial.code)) for trial in choose_by_budget(list(inside), config.front)]
-    parallel, workers = None, run.workers or training.workers
-    if workers > 1 or run.address:
-        parallel = RayWorkers(run.data, workers, run.address)
+    parallel, workers = None, run.settings.workers or training.workers
+    if workers > 1 or run.settings.address:
+        parallel = RayWorkers(run.data, workers, run.settings.address)
     out = (run.out / FIDELITY).parent
     study = measure_fidelity(
         lambda: inherited_accuracy(supernet, run.data),
@@ -183,8 +183,8 @@ def labels(count: int) -> list[str]:
 
 def _search(run: Run, log: str, correction: Path | None = None, trials: int | None = None) -> SearchOutcome:
     config, limit = run.recipe.search, run.seconds("search")
-    if run.is_spread:
-        config = config.model_copy(update={"backend": "ray", "workers": run.workers or 1})
+    if run.settings.is_spread:
+        config = config.model_copy(update={"backend": "ray", "workers": run.settings.workers or 1})
     return search_networks(
         run.out / SUPERNET,
         [run.out / TABLE],
@@ -196,7 +196,7 @@ def _search(run: Run, log: str, correction: Path | None = None, trials: int | No
         at_least=run.recipe.retrain.chosen,
         fidelity=correction,
         training=run.recipe.retrain,
-        address=run.address,
+        address=run.settings.address,
     )
 
 
@@ -224,19 +224,20 @@ def retrain(run: Run) -> None:
     begin = initial_weights(run.recipe, run.out / SUPERNET)
     if (seconds := run.seconds("retrain")) is not None:
         archs = within_time_box(run, archs, seconds, taught=begin.teacher is not None)
+    seeds = 1 if run.settings.minutes else config.seeds  # a time box trains every network once, as well as it can
     jobs = [
         Job(name=name, arch=arch, seed=first + k, out=run.out / NETWORKS / name / (f"seed-{first + k}" if k else ""))
-        for k in range(1 if run.minutes else config.seeds)  # a time box trains every network once, as well as it can
+        for k in range(seeds)
         for name, arch in archs.items()
     ]
     records = train_all(
         jobs,
         run.data,
         config,
-        origin=initial_weights(run.recipe, run.out / SUPERNET),
+        origin=begin,
         seconds=run.seconds("retrain"),
-        workers=run.workers or config.workers,
-        address=run.address,
+        workers=run.settings.workers or config.workers,
+        address=run.settings.address,
     )
     say(format_accuracies(summarise_seeds(jobs, records)))
     with best_effort("what the supernet says of the trained networks"):
@@ -265,7 +266,7 @@ def within_time_box(run: Run, archs: dict[str, Arch], seconds: float, *, taught:
     teacher = Arch.load(parent) if taught and parent.exists() else None
     least = min(times.steps(config)[0] / 10, LEAST_STEPS)
     dearest = max(archs.values(), key=times.macs)
-    each = least * times.step_seconds(dearest, config, teacher) / (run.workers or config.workers)
+    each = least * times.step_seconds(dearest, config, teacher) / (run.settings.workers or config.workers)
     finished = [name for name in archs if (run.out / NETWORKS / name / TRAINED_FILE).exists()]
     waiting = by_importance([name for name in archs if name not in finished], read_result(run.out / RESULT))
     kept = {*finished, *waiting[: max(1, int(seconds / each))]}

@@ -6,6 +6,7 @@ import pytest
 
 from search.errors import UserError
 from search.pipeline import run as pipeline
+from search.pipeline.settings import RunSettings
 from search.recipes.schema import load_recipe, parse_recipe
 from search.report.report import write_report
 from search.run_folder.run import recorded_recipe
@@ -42,7 +43,7 @@ def test_a_run_and_its_report_keep_no_secret(tmp_path, address, monkeypatch):
     assert recipe.search.storage == address
     out = tmp_path / "run"
     for resume in (False, True):
-        with pipeline.open_run(recipe, out, resume=resume, minutes=None):
+        with pipeline.open_run(recipe, out, RunSettings(resume=resume)):
             pass
     kept = recorded_recipe(out).search.storage
     with pytest.raises(UserError, match="GHOSTNAS_STORAGE is its whole address"):

@@ -10,6 +10,7 @@ from search.commands.run import show_estimate
 from search.data.datasets import SplitSizes, load_data, split_sizes
 from search.pipeline.estimate import _Estimator, estimate
 from search.pipeline.run import open_run
+from search.pipeline.settings import RunSettings
 from search.pipeline.step_times import StepTimes
 from search.recipes.schema import Recipe, parse_recipe
 from search.run_folder.estimate import read_estimate, write_estimate
@@ -85,7 +86,7 @@ def test_an_estimate_is_kept_where_the_folder_is_named_and_the_run_begins_there(
     shown = json.loads(capsys.readouterr().out)
     kept = read_estimate(tmp_path / "run")
     assert [each["minutes"] for each in shown["stages"]] == [each.minutes for each in kept.stages]
-    with open_run(recipe(), tmp_path / "run", resume=False, minutes=None):
+    with open_run(recipe(), tmp_path / "run", RunSettings()):
         pass
     assert (tmp_path / "run/run.json").exists()
 

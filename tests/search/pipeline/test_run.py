@@ -19,6 +19,7 @@ from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline import run, stages
 from search.pipeline.estimate import estimate
+from search.pipeline.settings import RunSettings
 from search.pipeline.stages import MACS_TOLERANCE
 from search.recipes.schema import ParentTraining, parse_recipe
 from search.run_folder.run import PRODUCTS, recorded_recipe
@@ -148,7 +149,7 @@ def test_a_run_is_told_from_others_by_what_it_is(tmp_path):
 
     def opened(data: Path, resume: bool = True, **changes):
         update = {"data": f"parquet:{data}"} | changes
-        return run.open_run(recipe.model_copy(update=update), tmp_path / "out", resume, None)
+        return run.open_run(recipe.model_copy(update=update), tmp_path / "out", RunSettings(resume=resume))
 
     (tmp_path / "out/.out.tmp").mkdir(parents=True)
     with pytest.raises(UserError, match="is not empty and holds no run"), opened(first):
@@ -187,7 +188,7 @@ def test_a_parent_that_cant_be_one_is_refused_before_anything_is_written(tmp_pat
         ({"tune": "head"}, "`tune` = 'head' goes with `parent`"),
     ):
         changed = recipe.model_copy(update={"supernet": ParentTraining(epochs=1.0, **update)})
-        with pytest.raises((UserError, WeightsError), match=message), run.open_run(changed, out, False, None):
+        with pytest.raises((UserError, WeightsError), match=message), run.open_run(changed, out, RunSettings()):
             pass
         assert not out.exists() or not [path for path in out.iterdir() if not path.name.startswith(".")]
         with pytest.raises((UserError, WeightsError), match=message):
@@ -264,7 +265,7 @@ def test_networks_are_timed_as_the_table_was(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "format_accuracies", lambda _: "")
     monkeypatch.setattr(stages, "runtime", lambda name, threads, dtype: asked.update(dtype=dtype))
     monkeypatch.setattr(stages, "measure", lambda run, networks, seed, batch: asked.update(batch=batch) or {})
-    run = {"recipe": recipe, "out": tmp_path, "minutes": None, "data": None, "workers": None, "address": None}
+    run = {"recipe": recipe, "out": tmp_path, "settings": RunSettings(), "data": None}
     stages.retrain(SimpleNamespace(**run, seconds=lambda stage: None))
     assert asked == {"dtype": "int8", "batch": 8}
 

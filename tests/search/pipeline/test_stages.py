@@ -12,6 +12,7 @@ from search.latency.table import LatencyTable
 from search.pipeline import stages
 from search.pipeline.current_run import Run
 from search.pipeline.search_stage import accuracy_warnings, rank_warnings
+from search.pipeline.settings import RunSettings
 from search.pipeline.step_times import StepTimes
 from search.recipes.schema import load_recipe, parse_recipe
 from search.report.report import write_report
@@ -152,7 +153,7 @@ STEP_S = 0.01  # of every network
 )
 def test_a_time_box_trains_as_many_networks_as_get_enough_steps(tmp_path, monkeypatch, capsys, seconds, wanted):
     """A hundred steps each, which take a second here; the most accurate network first, random ones last."""
-    run = Run(load_recipe("digits"), made_up_run(tmp_path / "run", upto="search"), minutes=1)
+    run = Run(load_recipe("digits"), made_up_run(tmp_path / "run", upto="search"), RunSettings(minutes=1))
     archs = dict.fromkeys(("A", "B", "C", "ghostnet-0.25x", "random-1"), SPACE.largest)
     result = json.loads((run.out / "search/result.json").read_text())
     (run.out / "search/result.json").write_text(json.dumps(result | {"random": {"random-1": [0]}}))
@@ -165,7 +166,7 @@ def test_a_time_box_trains_as_many_networks_as_get_enough_steps(tmp_path, monkey
 
 
 def test_a_time_box_leaves_no_trained_network_out(tmp_path, monkeypatch):
-    run = Run(load_recipe("digits"), made_up_run(tmp_path / "run"), minutes=1)
+    run = Run(load_recipe("digits"), made_up_run(tmp_path / "run"), RunSettings(minutes=1))
     monkeypatch.setattr(StepTimes, "step_seconds", lambda *_: STEP_S)
     archs = dict.fromkeys(("A", "B", "C", "ghostnet-0.25x"), SPACE.largest)
     (run.out / "networks/B/trained.json").unlink()
