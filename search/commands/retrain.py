@@ -22,6 +22,7 @@ from search.commands.shared import (
     print_result,
 )
 from search.errors import UserError
+from search.recipes.choices import retrain_recipes
 
 if TYPE_CHECKING:
     from ghostnet.arch import Arch
@@ -33,9 +34,7 @@ def retrain(
     out: Out = Path("results/retrained"),
     recipe: Annotated[
         str | None,
-        typer.Option(
-            "--recipe", help="digits, cifar10, cifar10-fast, finetune, imagenet, imagenet-timm, or a .toml (by data)."
-        ),
+        typer.Option("--recipe", help=f"{', '.join(retrain_recipes())}, or a .toml file (default: by data)."),
     ] = None,
     epochs: Epochs = None,
     lr: Rate = None,

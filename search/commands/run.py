@@ -15,6 +15,7 @@ from search.commands.shared import (
     check_has_recipe,
     print_json,
 )
+from search.recipes.choices import whole_recipes
 from search.terminal import show, show_table
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ NOT_EXPORTED = 1  # exit code of a run that is complete but for networks that co
 def run(
     recipe: Annotated[
         str | None,
-        typer.Argument(help="digits (default), cifar10, folder, imagenet, or a .toml file.", show_default=False),
+        typer.Argument(help=f"{', '.join(whole_recipes())} (default: digits), or a .toml file.", show_default=False),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder (default results/RECIPE).")] = None,
     resume: Resume = False,

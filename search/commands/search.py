@@ -20,6 +20,7 @@ from search.commands.shared import (
 )
 from search.errors import UserError
 from search.files import JsonObject
+from search.recipes.choices import BACKENDS, SAMPLERS
 from search.terminal import show, show_table
 
 if TYPE_CHECKING:
@@ -61,10 +62,8 @@ def search(
         str | None, typer.Option("--recipe", help="Whose [retrain] part says how networks are trained (by data).")
     ] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Networks to evaluate.")] = 200,
-    backend: Annotated[str, typer.Option("--backend", help="optuna, ray or nni.")] = "optuna",
-    sampler: Annotated[
-        str, typer.Option("--sampler", help="guided, exact, nsga2, nsga3, tpe, gp, random or evolution.")
-    ] = "guided",
+    backend: Annotated[str, typer.Option("--backend", help=f"{', '.join(BACKENDS)}.")] = "optuna",
+    sampler: Annotated[str, typer.Option("--sampler", help=f"{', '.join(SAMPLERS)}.")] = "guided",
     population: Annotated[int, typer.Option("--population", min=2)] = 40,
     trial_seconds: Annotated[
         float | None, typer.Option("--trial-seconds", min=0.001, help="A longer evaluation has failed.")
@@ -177,12 +176,10 @@ def search(
 
 def _check_backend(backend: str, sampler: str, storage: str | None, *, elsewhere: bool) -> None:
     """Whether a backend is one, and has the sampler, the storage, and work `elsewhere` than in this process."""
-    from typing import get_args
-
-    from search.recipes.schema import Backend, Sampler, check_sampler
+    from search.recipes.schema import check_sampler
     from search.secrets import STORAGE, without_secrets
 
-    for kind, name, names in (("the backend", backend, get_args(Backend)), ("a sampler", sampler, get_args(Sampler))):
+    for kind, name, names in (("the backend", backend, BACKENDS), ("a sampler", sampler, SAMPLERS)):
         if name not in names:
             raise UserError(f"{kind} is one of {', '.join(names)}, not {name!r}")
     check_sampler(backend, sampler)

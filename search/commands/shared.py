@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from search.data.layouts import NAMES
 from search.errors import UserError
 from search.files import check_writable
 from search.terminal import output, say, show
@@ -19,7 +20,7 @@ SPACE = "digits, cifar, imagenet, each also with -plus or -aligned; or a .toml f
 
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-DataName = Annotated[str, typer.Option("--data", help="digits, cifar10, imagefolder:PATH or parquet:PATH.")]
+DataName = Annotated[str, typer.Option("--data", help=f"{', '.join(NAMES)}.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time box for what is still to do.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Source of all randomness.")]
 SpaceName = Annotated[str, typer.Option("--space", help=SPACE)]

@@ -10,7 +10,7 @@ holds out that share of every class, always the same images; the classes may the
 from pathlib import Path
 from typing import NamedTuple
 
-from search.data.layouts import LAYOUTS
+from search.data.layouts import LAYOUTS, NAMES
 from search.data.layouts.base import DataSource, ImageFiles
 from search.errors import UserError
 
@@ -26,8 +26,7 @@ def data_source(name: str) -> DataSource:
     for layout in LAYOUTS:
         if source := layout.parse(name):
             return source
-    known = ", ".join(each for layout in LAYOUTS for each in layout.known_as)
-    raise UserError(f"data is one of {known}, not {name!r}")
+    raise UserError(f"data is one of {', '.join(NAMES)}, not {name!r}")
 
 
 def image_files(name: str) -> ImageFiles | None:

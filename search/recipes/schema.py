@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -30,6 +29,9 @@ from pydantic import (
 from ghostnet.files import parse_toml
 from search.errors import UserError
 from search.files import JsonObject, read_bytes
+from search.recipes.choices import Backend as Backend
+from search.recipes.choices import Sampler as Sampler
+from search.recipes.choices import retrain_recipes, whole_recipes
 from search.records import Name, brief, first_error
 from search.secrets import without_secrets
 from spaces.custom import SpaceRecord, parse_space
@@ -39,8 +41,6 @@ MOST_BYTES = 1 << 20  # of a recipe
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Backend = Literal["optuna", "ray", "nni"]
-Sampler = Literal["guided", "exact", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
 
 LADDER = "inherited,tuned:1,tuned:3"  # what `ladder` stands for
 NNI_SAMPLERS = ("tpe", "random", "evolution", "nsga2")  # those that one of its tuners is like
@@ -383,7 +383,7 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         UserError: there is none, or it breaks a rule.
     """
-    text, stem = _text(name, _shipped("recipes"))
+    text, stem = _text(name, whole_recipes())
     return parse_recipe(text, stem)
 
 
@@ -394,7 +394,7 @@ def load_retraining(name: str) -> tuple[Retraining, int | None]:
     Raises:
         UserError: there is none, or it breaks a rule.
     """
-    text, stem = _text(name, _shipped("recipes") | _shipped("recipes/retrain"))
+    text, stem = _text(name, retrain_recipes())
     with suppress(ValueError):  # which `parse` tells
         if parse_toml(text).keys() == {"retrain"}:
             return _validate(_Alone, text, stem).retrain, None
@@ -405,11 +405,6 @@ def load_retraining(name: str) -> tuple[Retraining, int | None]:
 class _Alone(_Model):
     name: Name
     retrain: Retraining
-
-
-def _shipped(folder: str) -> dict[str, Traversable]:
-    files_there = files("search").joinpath(folder).iterdir()
-    return {file.name.removesuffix(".toml"): file for file in files_there if file.name.endswith(".toml")}
 
 
 def _text(name: str, ours: dict[str, Traversable]) -> tuple[str, str]:

@@ -11,3 +11,4 @@ from search.data.layouts.torchvision_sets import TorchvisionSet
 
 FILE_LAYOUTS: tuple[type[ImageFiles], ...] = (Parquet, ImageFolder)  # a folder is of the first that it may be
 LAYOUTS: tuple[type[DataSource], ...] = (Digits, TorchvisionSet, ImageFolder, Parquet)
+NAMES = tuple(name for layout in LAYOUTS for name in layout.known_as)  # as messages and the help list them

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from search.data.layouts.base import DataSource, Sizes
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ class Digits(DataSource):
         from search.data.splits import Split, order_by_class
 
         digits = load_digits()
-        images = torch.from_numpy(np.round(digits.images * (255 / 16)).astype(np.uint8))[:, None]
+        images = (torch.from_numpy(digits.images) * (255 / 16)).round().to(torch.uint8)[:, None]
         both = Split(images, torch.from_numpy(digits.target).long())
         order = order_by_class(both.labels)
         test = len(order) // 5

@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from search.data.layouts.base import DataSource, Sizes
 from search.errors import UserError
 
@@ -60,7 +58,7 @@ class TorchvisionSet(DataSource):
             ) from None
         splits = []
         for each in sets:
-            images = torch.as_tensor(np.asarray(each.data))
+            images = torch.as_tensor(each.data)
             images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
-            splits.append(Split(images.contiguous(), torch.as_tensor(np.asarray(each.targets)).long()))
+            splits.append(Split(images.contiguous(), torch.as_tensor(each.targets).long()))
         return splits[0], splits[1], check_names(sets[0].classes)

@@ -1,0 +1,25 @@
+"""What a recipe, or an option of a command, may be one of. Quick to load: the command line's help lists them."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Literal, get_args
+
+Backend = Literal["optuna", "ray", "nni"]
+Sampler = Literal["guided", "exact", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+
+
+def whole_recipes() -> dict[str, Traversable]:
+    """The recipes of whole runs that ship, by name."""
+    return _recipes("recipes")
+
+
+def retrain_recipes() -> dict[str, Traversable]:
+    """The recipes that ship and say how networks are trained fully, by name."""
+    return whole_recipes() | _recipes("recipes/retrain")
+
+
+def _recipes(folder: str) -> dict[str, Traversable]:
+    shipped = {file.name.removesuffix(".toml"): file for file in files("search").joinpath(folder).iterdir()}
+    return {name: shipped[name] for name in sorted(shipped) if shipped[name].name.endswith(".toml")}
