@@ -16,10 +16,7 @@ from search.errors import UserError
 from search.folders import locked
 from search.parallel import workers as side_by_side
 from search.progress import best_effort
-from search.recipes.schema import (
-    default_recipe,
-    load_recipe,
-)
+from search.recipes.schema import default_recipe, load_retraining
 from search.report.fidelity import write_page
 from search.training.distributed import best_device
 from search.training.inherited import inherited_accuracy
@@ -36,6 +33,7 @@ def measure_fidelity(
     *,
     count: int = 24,
     epochs: float | None = None,
+    lr: float | None = None,
     seeds: int = 1,
     bins: int = 4,
     recipe: str | None = None,
@@ -51,6 +49,7 @@ def measure_fidelity(
     Args:
         count: networks that are trained fully, spread over multiply-adds.
         epochs: others than the recipe's, and than its `min_steps`.
+        lr: another rate than the recipe's.
         seeds: full trainings of each network.
         bins: stretches of like multiply-adds.
         recipe: how they are trained: its `[retrain]` part; None: by data.
@@ -61,7 +60,7 @@ def measure_fidelity(
         UserError: a supernet or trials that don't fit, or a folder that holds another study.
     """
     supernet, out, space = Path(supernet), Path(out), read_metadata(Path(supernet))[1]
-    config = load_recipe(recipe or default_recipe(data.name)).retrain.changed(epochs=epochs)
+    config = load_retraining(recipe or default_recipe(data.name))[0].changed(epochs=epochs, lr=lr)
     chosen = _front_networks(Path(trials), space, front) if trials else []
     check_data(supernet, data)
     study = study_ranking(

@@ -6,14 +6,15 @@ from typing import Annotated
 import typer
 
 import search as api
-from search.commands.shared import Address, Json, Out, RecipeName, Seed, Workers, print_result
+from search.commands.shared import Address, Epochs, Json, Out, Rate, RecipeName, Seed, Workers, print_result
 from search.errors import UserError
 
 
 def fidelity(
     supernet: Annotated[Path, typer.Option("--supernet", help="A trained supernet's folder.")],
     count: Annotated[int, typer.Option("--count", min=8, help="Networks to train fully.")] = 24,
-    epochs: Annotated[float | None, typer.Option("--epochs", min=0.01, help="Of full training.")] = None,
+    epochs: Epochs = None,
+    lr: Rate = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Full trainings of each network.")] = 1,
     bins: Annotated[int, typer.Option("--bins", min=1, help="Stretches of like MACs.")] = 4,
     recipe: RecipeName = None,
@@ -32,7 +33,7 @@ def fidelity(
     """Measure whether the supernet ranks networks as full training does. Goes on with what is in --out."""
     from search.data import names as sources
     from search.files import check_writable
-    from search.recipes.schema import default_recipe, load_recipe
+    from search.recipes.schema import default_recipe, load_retraining
     from search.training.metadata import read_metadata
     from search.training.records import SUPERNET_FILE
 
@@ -45,13 +46,14 @@ def fidelity(
     metadata, space = read_metadata(supernet)
     name = data or metadata.data
     sources.check_data_name(name)
-    loaded_recipe = load_recipe(recipe or default_recipe(name))
+    _, limit = load_retraining(recipe or default_recipe(name))
     study = api.measure_fidelity(
         supernet,
-        api.load_data(name, space.resolution_choices[-1], loaded_recipe.train_images),
+        api.load_data(name, space.resolution_choices[-1], limit),
         out,
         count=count,
         epochs=epochs,
+        lr=lr,
         seeds=seeds,
         bins=bins,
         recipe=recipe,

@@ -10,14 +10,16 @@ import pytest
 import torch
 from scipy.stats import kendalltau
 
+import search as api
 from search.accuracy.ranking_study import RankedNetwork, agreement, fidelity, within_bins
 from search.accuracy.study import read_inherited
 from search.data.datasets import load_data
 from search.errors import UserError
-from search.recipes.schema import SupernetTraining, Training
+from search.recipes.schema import SupernetTraining, Training, load_retraining
 from search.report.fidelity import write_page
 from search.training.elastic import load_inherited, space_for, train_supernet
 from tests.search.command_line import ghostnas
+from tests.search.runs import made_up_run
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)
@@ -146,3 +148,13 @@ def test_weights_of_each_ratio_leave_out_ghosts_where_there_are_none(monkeypatch
     assert {".cheap_operation." in name for name in split} == {True, False}
     for name, ratios in split.items():
         assert ratios == ({2, 3, 4} if ".cheap_operation." in name else {1, 2, 3, 4}), name
+
+
+def test_a_recipe_of_full_training_alone_says_how_a_study_trains_and_options_change_it(tmp_path, monkeypatch):
+    made_up_run(tmp_path, "train")
+    trained = []
+    monkeypatch.setattr("search.api.fidelity.study_ranking", lambda *given, **_: trained.append(given[3]))
+    data = load_data("digits", 32, limit=50)
+    api.measure_fidelity(tmp_path / "supernet", data, tmp_path / "out", recipe="cifar10-fast", epochs=2, lr=0.03)
+    recipe = load_retraining("cifar10-fast")[0]
+    assert trained == [recipe.changed(epochs=2, lr=0.03)] and recipe.lr != 0.03
