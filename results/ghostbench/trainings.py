@@ -23,7 +23,7 @@ from search.accuracy.ghostbench import BenchmarkFile, BenchmarkRun, Start
 from search.data.datasets import Data
 from search.files import JsonLines
 from search.identity import Identity, check_same
-from search.recipes.schema import Training
+from search.recipes.schema import load_retraining
 from search.records import ArchId, parse_record
 from search.training.evaluate import accuracy
 from search.training.inherited import fitting_images
@@ -42,17 +42,9 @@ SEVERAL = 100  # networks that are trained by several seeds
 SEEDS = (0, 1, 2)
 FITTING_IMAGES = 2048
 NO_CHECKPOINTS = 1e9  # seconds between them: a training that is killed is done again
-COMMON = {"epochs": 1.0, "batch_size": 128, "checkpoint_seconds": NO_CHECKPOINTS}
-FRESH = Training(**COMMON, lr=0.2, weight_decay=5e-4, warmup_epochs=0.5)
-TUNED = Training(
-    **COMMON,
-    optimizer="adamw",
-    lr=0.004,
-    weight_decay=0.05,
-    label_smoothing=0.0,
-    distill=0.9,
-    temperature=2.0,
-    warmup_epochs=0.2,
+FRESH, TUNED = (
+    load_retraining(str(HERE / f"{name}.toml"))[0].alone().changed(epochs=1.0, checkpoint_seconds=NO_CHECKPOINTS)
+    for name in ("fresh", "tuned")
 )
 
 

@@ -41,7 +41,15 @@ from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable, describe
 from search.latency.time_networks import measure
 from search.pipeline.search_stage import SearchOutcome, search_networks
-from search.recipes.schema import ParentTraining, Sampler, Search, SupernetTraining, Training, load_recipe
+from search.recipes.schema import (
+    ParentTraining,
+    Sampler,
+    Search,
+    SupernetTraining,
+    Training,
+    load_recipe,
+    load_retraining,
+)
 from search.records import read_record
 from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.inherited import fitting_images, inherited_accuracy, read_parent
@@ -62,17 +70,9 @@ EPOCHS, LONG_EPOCHS, GROWN_EPOCHS = 10, 40, 25
 TRANSPLANTS, LADDER, INHERITED, TRAINED = 150, 50, 600, 36  # trials: as many as fit about the same CPU time
 PAIRS = 10  # random networks
 # As GhostBench trains networks from fresh weights, and tunes transplants with the parent as teacher.
-FRESH = Training(epochs=EPOCHS, batch_size=128, lr=0.2, weight_decay=5e-4, warmup_epochs=0.5)
-TUNED = Training(
-    epochs=EPOCHS,
-    batch_size=128,
-    optimizer="adamw",
-    lr=0.004,
-    weight_decay=0.05,
-    label_smoothing=0.0,
-    distill=0.9,
-    temperature=2.0,
-    warmup_epochs=0.2,
+FRESH, TUNED = (
+    load_retraining(str(HERE.parent / "ghostbench" / f"{name}.toml"))[0].shortened(EPOCHS)
+    for name in ("fresh", "tuned")
 )
 FITTING_IMAGES = 4096
 ELASTIC = load_recipe("cifar10-small").supernet
