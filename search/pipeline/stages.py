@@ -50,7 +50,7 @@ from search.run_folder.run import (
     TRIALS,
     initial_weights,
 )
-from search.run_folder.source_run import read_source_run
+from search.run_folder.source_run import read_source_runs
 from search.terminal import say
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import supernet_id
@@ -303,6 +303,7 @@ def export(run: Run) -> None:
     chosen, archs = read_result(run.out / RESULT).chosen, networks(run)
     images = run.data.normalise(run.data.search.images[:64])
     trained = [label for label in chosen if (run.out / NETWORKS / label / TRAINED_FILE).exists()]  # in the time box
+    sources = read_source_runs(run.out, trained)
     left_out: dict[str, str] = {}
     for label in trained:
         trial, folder = chosen[label], run.out / NETWORKS / label
@@ -319,7 +320,7 @@ def export(run: Run) -> None:
             measured_ms=times[label],
             inherited=trial.inherited_accuracy,
             identity=identity,
-            run=read_source_run(run.out, label),
+            run=sources.get(label),
         )
         net = load_network(archs[label], folder / WEIGHTS)
         try:

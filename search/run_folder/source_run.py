@@ -1,7 +1,8 @@
 """The run that a network came from, for what is said of the network elsewhere. Read without torch."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -52,36 +53,38 @@ def source_run(weights: Path) -> SourceRun | None:
         if (folder / RUN).exists():
             place = weights.absolute().relative_to(folder).parts
             if place[:2] == (SUPERNET, PARENT):
-                return read_source_run(folder, PARENT)
-            return read_source_run(folder, place[1]) if place[0] in (NETWORKS, EXPORTS) and len(place) > 2 else None
+                return read_source_runs(folder, [PARENT]).get(PARENT)
+            if place[0] in (NETWORKS, EXPORTS) and len(place) > 2:
+                return read_source_runs(folder, [place[1]]).get(place[1])
+            return None
     return None
 
 
-def read_source_run(folder: Path, network: str) -> SourceRun | None:
-    """What a run says of one of its networks; None before its search is finished.
+def read_source_runs(folder: Path, networks: Iterable[str]) -> dict[str, SourceRun]:
+    """What a run says of its networks, by the names of their folders; nothing before its search is finished.
 
     Raises:
         UserError: a file of the run breaks a rule.
     """
     if not (folder / RESULT).exists():
-        return None
+        return {}
     recipe, result = recorded_recipe(folder), read_result(folder / RESULT)
     supernet = read_record(folder / SUPERNET / SUPERNET_FILE, SupernetMetadata)
-    roles = dict.fromkeys(result.chosen, "chosen") | dict.fromkeys(result.random, "random") | {PARENT: "parent"}
+    roles: dict[str, Any] = dict.fromkeys(result.chosen, "chosen")
+    roles |= dict.fromkeys(result.random, "random") | {PARENT: "parent"}
     trained = folder / SUPERNET / PARENT / TRAINED_FILE
-    return SourceRun(
-        recipe=recipe.name,
-        data=last_part(recipe.data),
-        seed=recipe.seed,
-        network=network,
-        role=roles.get(network, "family"),  # type: ignore[arg-type]  # one of them, as pydantic checks
-        budgets={key: value for key in BUDGETS if (value := getattr(recipe.search, key))},
-        evaluated=result.evaluated,
-        parent=_parent(recipe.supernet),
-        parent_accuracy=read_trained(trained).test_accuracy if trained.exists() else None,
-        space=parse_space(supernet.space).name,
-        space_id=supernet.space_id,
-    )
+    known: dict[str, Any] = {
+        "recipe": recipe.name,
+        "data": last_part(recipe.data),
+        "seed": recipe.seed,
+        "budgets": {key: value for key in BUDGETS if (value := getattr(recipe.search, key))},
+        "evaluated": result.evaluated,
+        "parent": _parent(recipe.supernet),
+        "parent_accuracy": read_trained(trained).test_accuracy if trained.exists() else None,
+        "space": parse_space(supernet.space).name,
+        "space_id": supernet.space_id,
+    }
+    return {name: SourceRun(network=name, role=roles.get(name, "family"), **known) for name in networks}
 
 
 def last_part(name: str) -> str:

@@ -36,7 +36,7 @@ from search.export.verify import verify
 from search.graphs import lowering, onnx_graph
 from search.latency.runtimes import RUNTIMES, runtime
 from search.records import record_json
-from search.run_folder.source_run import read_source_run
+from search.run_folder.source_run import read_source_runs
 from search.training.evaluate import estimate_norms
 from tests.helpers import randomise, small_arch
 from tests.search.command_line import ghostnas
@@ -484,7 +484,7 @@ def test_the_model_card_knows_the_run_that_the_network_came_from(tmp_path):
         weights.save_weights(randomise(trained), folder / name / "weights.safetensors")
         done = tmp_path / f"out/{name}"
         manifest = export_network(folder / name, done, ["safetensors", "hub"], timed=False)
-        assert manifest.run == read_source_run(folder, Path(name).name)
+        assert manifest.run == read_source_runs(folder, [Path(name).name])[Path(name).name]
         said[name] = (done / "hub/README.md").read_text()
         assert "/home" not in manifest.run.model_dump_json() + said[name]
     for text in said.values():
@@ -497,7 +497,7 @@ def test_the_model_card_knows_the_run_that_the_network_came_from(tmp_path):
     assert "the parent whose weights" in said["supernet/parent"]
     moved = shutil.copytree(tmp_path / "out/networks/A", tmp_path / "moved")
     again = export_network(moved, tmp_path / "again", ["hub"], weights=moved / "weights.safetensors", timed=False)
-    assert again.run == read_source_run(folder, "A")
+    assert again.run == read_source_runs(folder, ["A"])["A"]
     shutil.rmtree(folder / "search")
     alone = export_network(folder / "networks/A", tmp_path / "alone", ["hub"], timed=False)
     assert alone.run is None
