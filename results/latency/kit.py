@@ -48,7 +48,7 @@ BOOTSTRAPS = 2000
 
 def prepare(arguments: argparse.Namespace) -> None:
     if not (arguments.work / "kit").exists():
-        write_kit(named_space(arguments.space), arguments.work / "kit", runtime_name=arguments.runtime)
+        write_kit(named_space(arguments.space), arguments.work / "kit", runtime=arguments.runtime)
     if not (arguments.work / "packages.json").exists():
         venv.create(arguments.work / "venv", with_pip=True, clear=True)
         python = arguments.work / "venv/bin/python"

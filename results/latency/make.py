@@ -15,7 +15,6 @@ beforehand, on a machine that may be busy, so that the time box is spent on timi
 
 import argparse
 import textwrap
-import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -62,14 +61,14 @@ def calibrate_and_validate(arguments: argparse.Namespace) -> None:
     calibrate(
         named_space(arguments.space),
         path,
-        runtime_name=arguments.runtime,
+        runtime=arguments.runtime,
         threads=arguments.threads,
         batch=arguments.batch,
         dtype=arguments.dtype,
         rounds=ROUNDS,
         fit_networks=FIT_NETWORKS,
         held_out=arguments.networks,
-        deadline=time.monotonic() + 60 * arguments.minutes,
+        minutes=arguments.minutes,
         store=arguments.work / STORE,
     )
     table = LatencyTable.load(path)

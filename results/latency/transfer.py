@@ -12,7 +12,6 @@ that with the table of every other target as the source, from scratch, and as on
 """
 
 import argparse
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import permutations
@@ -88,14 +87,14 @@ def measure(arguments: argparse.Namespace) -> None:
         calibrate(
             named_space(arguments.space),
             path,
-            runtime_name=target.runtime,
+            runtime=target.runtime,
             threads=target.threads,
             batch=target.batch,
             dtype=target.dtype,
             rounds=ROUNDS,
             fit_networks=max(NETWORKS),
             held_out=HELD_OUT,
-            deadline=time.monotonic() + 60 * arguments.minutes,
+            minutes=arguments.minutes,
         )
         print(f"measured: {target.name}", flush=True)
 

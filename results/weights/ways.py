@@ -435,8 +435,8 @@ def opened(arguments: argparse.Namespace, space: Space) -> tuple[Ways, Data]:
         write_bytes(cache, pickle.dumps(data))
     if not arguments.table.exists():
         calibrate(
-            space, arguments.table, runtime_name="onnxruntime", threads=1, rounds=4, fit_networks=64, held_out=48,
-            seed=0, deadline=time.monotonic() + 360,
+            space, arguments.table, runtime="onnxruntime", threads=1, rounds=4, fit_networks=64, held_out=48,
+            seed=0, minutes=6,
         )  # fmt: skip
     table = LatencyTable.load(arguments.table)
     codes = np.stack([space.encode(space.uniform(width)) for width in FAMILY_MS])

@@ -20,7 +20,8 @@ from search.latency.bench import Bench, MeasurementPlan, all_units, measurement_
 from search.latency.fallback import FEWEST
 from search.latency.fitting import fit_table
 from search.latency.measurements import Line, Measurement, OtherLine, by_item, parse_measurements
-from search.latency.runtimes import Dtype, Runtime, runtime
+from search.latency.runtimes import Dtype, Runtime
+from search.latency.runtimes import runtime as find_runtime
 from search.latency.table import Device, LatencyTable, Protocol, Setting
 from search.latency.timing.device import now, this_device
 from search.latency.timing.interference import quiet_time
@@ -36,37 +37,40 @@ ESTIMATE_EVERY_S = 10.0  # at the current estimate of the error
 
 def calibrate(
     space: Space,
-    out: Path,
+    out: str | Path,
     *,
-    runtime_name: str = "onnxruntime",
+    runtime: str = "onnxruntime",
     threads: int = 1,
     batch: int = 1,
     dtype: Dtype = "float32",
+    minutes: float | None = 10.0,
     rounds: int = 3,
     fit_networks: int = 48,
     held_out: int = 32,
     seed: int = 0,
-    deadline: float | None = None,
-    store: Path | None = None,
     source: LatencyTable | None = None,
+    store: Path | None = None,
 ) -> LatencyTable:
-    """Calibrates and writes `out` (`*.lat.json`); its measurements are logged in `<out>.visits.jsonl`.
+    """Times this machine: a latency table for a space, written to the file `out` (`*.lat.json`). A calibration that was
+    stopped goes on from its measurements, which are logged in `<out>.visits.jsonl`.
 
     Args:
         batch: images in a run; latencies are of a run.
-        rounds: measurements of each unit, one a round; fewer units or rounds if the deadline asks for it.
+        minutes: a time box: fewer units or rounds if they don't fit, and what time is left after the rounds goes to
+            what is least sure. None: as long as the rounds take.
+        rounds: visits to each unit, if the time box allows.
         fit_networks, held_out: whole networks that correct the sum, and that only test it.
-        deadline: `time.monotonic()` that is kept; what time is left after the rounds goes to what is least sure.
-        store: of compiled networks (`Bench`).
-        source: a table of another target; what is not measured here is transferred from it, so that one round and few
-            networks are enough.
+        source: a table of another device, runtime, batch, ... (`LatencyTable.load`), from which what isn't timed here
+            is transferred: `minutes=1`, `rounds=1`, `fit_networks=20` and `held_out=16` are enough then.
+        store: a folder for compiled networks, where several calibrations time the same ones.
 
     Raises:
-        UserError: an unknown runtime, too many threads, or a log of another calibration, or another process at work
-            on this table; or a source of another space, or of this very target.
+        UserError: an unknown runtime, too many threads, or a file that holds another table; or another process at work
+            on this table; a source of another space, or of this very target.
     """
+    deadline, out = None if minutes is None else time.monotonic() + 60 * minutes, Path(out)
     check_plan(rounds, fit_networks, held_out, batch, source)
-    run = runtime(runtime_name, threads, dtype)
+    run = find_runtime(runtime, threads, dtype)
     planned = measurement_plan(
         space,
         fit_networks=fit_networks,

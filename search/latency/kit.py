@@ -14,7 +14,8 @@ from search.folders import filled_folder, is_empty, locked
 from search.latency.bench import Bench, MeasurementPlan, all_units, measurement_plan, reference_module
 from search.latency.calibrate import check_plan
 from search.latency.fallback import FEWEST
-from search.latency.runtimes import Dtype, Runtime, StandaloneSession, kit_session, runtime
+from search.latency.runtimes import Dtype, Runtime, StandaloneSession, kit_session
+from search.latency.runtimes import runtime as find_runtime
 from search.latency.timing.standalone import PLAN
 from search.progress import bar
 from search.single_file import single_file
@@ -36,9 +37,9 @@ MOST_UNITS = 4000
 
 def write_kit(
     space: Space,
-    out: Path,
+    out: str | Path,
     *,
-    runtime_name: str = "onnxruntime",
+    runtime: str = "onnxruntime",
     dtype: Dtype = "float32",
     batch: int = 1,
     rounds: int = 3,
@@ -47,16 +48,19 @@ def write_kit(
     most_units: int = MOST_UNITS,
     seed: int = 0,
 ) -> int:
-    """Writes a kit for `space` to the folder `out`, whole or not at all; returns the number of its networks and units.
+    """A folder that calibrates a device without PyTorch, whole or not at all; its README says how. Returns how many
+    networks and units it times.
 
     Args:
+        runtime: onnxruntime, which also has the `dtype` int8, or litert.
+        batch, rounds, fit_networks, held_out: as of `calibrate`.
         most_units: the most probable ones are in it, the rest of a larger space is estimated.
 
     Raises:
-        UserError: `out` is there already, or there is too little to fit, or there are no kits for this runtime.
+        UserError: `out` is there already, or there is too little to fit, or no kit for this runtime.
     """
-    session = kit_session(runtime_name, dtype)
-    run = runtime(runtime_name, 1, dtype)
+    out, session = Path(out), kit_session(runtime, dtype)
+    run = find_runtime(runtime, 1, dtype)
     check_plan(rounds, fit_networks, held_out, batch)
     if most_units < (fewest := min(FEWEST, len(all_units(space)))):
         raise UserError(

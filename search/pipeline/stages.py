@@ -94,20 +94,9 @@ def sharing_workers(workers: int, config: Training) -> int:
 
 def calibrate(run: Run) -> None:
     config, limit = run.recipe.latency, run.seconds("calibrate")
-    seconds = min(60 * config.minutes, limit or float("inf"))
-    table = make_table(
-        run.space,
-        run.out / TABLE,
-        runtime_name=config.runtime,
-        threads=config.threads,
-        batch=config.batch,
-        dtype=config.dtype,
-        rounds=config.rounds,
-        fit_networks=config.fit_networks,
-        held_out=config.held_out,
-        seed=run.recipe.seed,
-        deadline=time.monotonic() + seconds,
-    )
+    minutes = min(config.minutes, limit / 60 if limit else float("inf"))
+    settings = config.model_dump() | {"minutes": minutes}
+    table = make_table(run.space, run.out / TABLE, **settings, seed=run.recipe.seed)
     v = table.validation
     say(
         f"  error on {v.networks} networks it never saw: {v.mape:.1%} on average, {v.max:.1%} at most, Kendall tau "

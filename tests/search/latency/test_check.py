@@ -24,7 +24,7 @@ def table(monkeypatch, tmp_path):
     monkeypatch.setattr(gates, "INITIAL_PROBES_S", 0.0)
     monkeypatch.setitem(RUNTIMES, "law", FakeRuntime)
     path = tmp_path / "t.lat.json"
-    return calibrate(SPACE, path, runtime_name="law", rounds=2, fit_networks=12, held_out=12)
+    return calibrate(SPACE, path, runtime="law", rounds=2, fit_networks=12, held_out=12, minutes=None)
 
 
 def slowed(monkeypatch, factor):

@@ -46,7 +46,7 @@ def name(request):
 def kit(name, tmp_path_factory):
     """A kit whose calibration was killed once and then ended."""
     folder = tmp_path_factory.mktemp("kit") / "kit"
-    write_kit(SPACE, folder, runtime_name=name, fit_networks=12, held_out=12)
+    write_kit(SPACE, folder, runtime=name, fit_networks=12, held_out=12)
     command = [sys.executable, "-I", str(folder / "calibrate.py"), "--minutes", "0.15"]
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     result = folder / "result.jsonl"
@@ -101,7 +101,8 @@ def test_its_table_predicts_and_is_for_what_a_calibration_here_is_for(name, kit,
 def test_a_result_of_few_units_is_a_whole_table_with_a_prior(kit, tmp_path, monkeypatch):
     monkeypatch.setattr(interference, "INITIAL_PROBES_S", 0.0)
     monkeypatch.setitem(RUNTIMES, "law", FakeRuntime)
-    prior = calibrate(SPACE, tmp_path / "prior.lat.json", runtime_name="law", rounds=2, fit_networks=8, held_out=8)
+    few = {"rounds": 2, "fit_networks": 8, "held_out": 8, "minutes": None}
+    prior = calibrate(SPACE, tmp_path / "prior.lat.json", runtime="law", **few)
     lines = (kit[0] / "result.jsonl").read_text().splitlines()
     units = sorted(set(all_units(SPACE)))[::3]
     rows = [
@@ -185,10 +186,10 @@ def test_the_script_is_one_file_of_python_3_8(name):
 def test_its_models_are_those_that_a_calibration_here_times(name, dtype, tmp_path):
     if dtype not in RUNTIMES[name].lowerings:
         with pytest.raises(UserError, match=f"data type of {name} is one of float32, not 'int8'"):
-            write_kit(SPACE, tmp_path / "kit", runtime_name=name, dtype=dtype)
+            write_kit(SPACE, tmp_path / "kit", runtime=name, dtype=dtype)
         return
     few = {"fit_networks": 2, "held_out": 2, "most_units": FEWEST}
-    write_kit(SPACE, tmp_path / "kit", runtime_name=name, dtype=dtype, batch=2, **few)
+    write_kit(SPACE, tmp_path / "kit", runtime=name, dtype=dtype, batch=2, **few)
     run, plan = runtime(name, 1, dtype), json.loads((tmp_path / "kit/plan.json").read_text())
     assert (plan["dtype"], plan["lowering"], plan["batch"]) == (dtype, run.lowering, 2)
     planned = measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=3, threads=1, batch=2, seed=0)
@@ -217,7 +218,7 @@ def test_a_kit_cut_short_or_without_its_runtime_says_so_in_a_line(name, kit, tmp
 
 def test_there_are_no_kits_for_other_runtimes(tmp_path):
     with pytest.raises(UserError, match="a kit's runtime is one of onnxruntime, litert, not 'torch-cpu'"):
-        write_kit(SPACE, tmp_path / "kit", runtime_name="torch-cpu")
+        write_kit(SPACE, tmp_path / "kit", runtime="torch-cpu")
     assert not list(tmp_path.iterdir())
 
 
@@ -230,7 +231,7 @@ def test_a_kit_of_too_few_units_to_estimate_the_rest_by_is_refused(tmp_path):
 
 def test_the_smallest_kit_makes_a_table_of_the_whole_space(name, tmp_path):
     space, folder = named_space("digits"), tmp_path / "kit"
-    write_kit(space, folder, runtime_name=name, fit_networks=8, held_out=8, most_units=FEWEST)
+    write_kit(space, folder, runtime=name, fit_networks=8, held_out=8, most_units=FEWEST)
     command = [sys.executable, "-I", str(folder / "calibrate.py"), "--minutes", "0.01"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -33,7 +33,7 @@ from tests.search.test_folders import held
 from tests.spaces.test_spaces import tiny_space
 
 SPACE = tiny_space()
-ARGUMENTS = {"rounds": 2, "fit_networks": 12, "held_out": 12, "seed": 1}
+ARGUMENTS = {"rounds": 2, "fit_networks": 12, "held_out": 12, "seed": 1, "minutes": None}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def made(tmp_path_factory):
 def law(monkeypatch):
     monkeypatch.setattr(gates, "INITIAL_PROBES_S", 0.0)
     monkeypatch.setitem(RUNTIMES, "law", FakeRuntime)
-    return ARGUMENTS | {"runtime_name": "law"}
+    return ARGUMENTS | {"runtime": "law"}
 
 
 def truth(codes, batch=1):
@@ -179,7 +179,7 @@ def test_a_calibration_that_cannot_begin_leaves_no_log(law, tmp_path, monkeypatc
 
 
 def test_a_deadline_still_visits_the_fewest_networks_and_every_kind_of_layer(law, tmp_path):
-    table = calibrate(SPACE, tmp_path / "t.lat.json", **(law | {"rounds": 50}), deadline=0.0)
+    table = calibrate(SPACE, tmp_path / "t.lat.json", **(law | {"rounds": 50, "minutes": 0.0}))
     assert all(entry.visits == 1 for entry in table.entries.values()) and len(table.entries) >= 40
     assert table.protocol.visits == len(table.entries) + 2 * FEWEST
     kinds = {kind for unit in all_units(SPACE).values() for kind in terms(unit)}

@@ -33,7 +33,7 @@ from tests.spaces.test_spaces import tiny_space
 
 TINY, DIGITS = tiny_space(), named_space("digits")
 PUBLISHED = Path(__file__).parents[3] / "results" / "latency"
-COUNTS = {"rounds": 1, "fit_networks": 12, "held_out": 12}
+COUNTS = {"rounds": 1, "fit_networks": 12, "held_out": 12, "minutes": None}
 HOT, OVERHEAD_MS = 0.8, 0.05
 Law = Callable[[Unit], float]
 
@@ -242,28 +242,28 @@ def law(monkeypatch):
 def here(law, tmp_path):
     """A table of the runtime `law` in the space `tiny`."""
     path = tmp_path / "here.lat.json"
-    calibrate(TINY, path, runtime_name="law", rounds=2, fit_networks=12, held_out=12)
+    calibrate(TINY, path, runtime="law", rounds=2, fit_networks=12, held_out=12, minutes=None)
     return path
 
 
 def test_a_transfer_goes_on_after_a_kill_and_measures_nothing_twice(here, tmp_path, monkeypatch):
     loaded = LatencyTable.load(here)
     whole, again = tmp_path / "whole" / "t.lat.json", tmp_path / "again" / "t.lat.json"
-    unbroken = calibrate(TINY, whole, runtime_name="other", source=loaded, **COUNTS)
+    unbroken = calibrate(TINY, whole, runtime="other", source=loaded, **COUNTS)
     lines = measurements_log(whole).read_bytes().splitlines(keepends=True)
     kept = len(lines) // 2
     again.parent.mkdir()
     measurements_log(again).write_bytes(b"".join(lines[:kept]) + lines[kept][:10])
     original, visited = rounds.take_measurement, []
     monkeypatch.setattr(rounds, "take_measurement", lambda *a: visited.append(1) or original(*a))
-    resumed = calibrate(TINY, again, runtime_name="other", source=loaded, **COUNTS)
+    resumed = calibrate(TINY, again, runtime="other", source=loaded, **COUNTS)
     assert resumed.entries == unbroken.entries and resumed.transfer == unbroken.transfer
     pairs = [(row["item"], row["visit"]) for row in JsonLines(measurements_log(again)) if "item" in row]
     early = sum(b'"item"' in line for line in lines[:kept])
     assert len(pairs) == len(set(pairs)) and len(visited) >= len(pairs) - early
     another = loaded.model_copy(update={"content_sha256": "0" * 64})
     with pytest.raises(UserError, match="visits of another calibration: source is "):
-        calibrate(TINY, again, runtime_name="other", source=another, **COUNTS)
+        calibrate(TINY, again, runtime="other", source=another, **COUNTS)
 
 
 def test_sources_that_dont_fit_are_refused_before_anything_is_measured(here, tmp_path):
@@ -274,7 +274,7 @@ def test_sources_that_dont_fit_are_refused_before_anything_is_measured(here, tmp
         (replace(TINY, resolution=16), {}, "resolution 8, not 16"),
         (
             TINY,
-            {"runtime_name": "law"},
+            {"runtime": "law"},
             r"this very target \(law 1, float32, 1 thread\(s\), batch 1\): `calibrate check`",
         ),
         (TINY, {"fit_networks": 7}, "a transfer needs 8 networks to fit and 9 .* but got 7 and 12"),
@@ -283,14 +283,12 @@ def test_sources_that_dont_fit_are_refused_before_anything_is_measured(here, tmp
     ]
     for space, changed, message in cases:
         with pytest.raises(UserError, match=message):
-            calibrate(space, out, **{"runtime_name": "other", "source": loaded} | COUNTS | changed)
+            calibrate(space, out, **{"runtime": "other", "source": loaded} | COUNTS | changed)
     assert not out.parent.exists()
 
 
 def test_the_setting_that_differs_may_be_the_batch_alone(here, tmp_path):
-    table = calibrate(
-        TINY, tmp_path / "t.lat.json", runtime_name="law", batch=4, source=LatencyTable.load(here), **COUNTS
-    )
+    table = calibrate(TINY, tmp_path / "t.lat.json", runtime="law", batch=4, source=LatencyTable.load(here), **COUNTS)
     assert table.setting.batch == 4 and table.validation.mape < 0.01
 
 

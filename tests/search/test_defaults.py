@@ -1,0 +1,47 @@
+"""A setting that can be given on the command line, in Python and in a recipe has the same default there."""
+
+import inspect
+
+import pytest
+
+import search as api
+from search.commands.calibrate import calibrate, kit
+from search.commands.fidelity import fidelity
+from search.commands.retrain import retrain
+from search.commands.search import search
+from search.commands.train import train
+from search.recipes.schema import Calibration, Search
+
+OTHER_NAMES = {"networks": "held_out", "units": "most_units", "trained": "networks"}  # of options, in Python
+WRITTEN_OTHERWISE = {"out", "objectives", "latency_budget", "seeds"}
+
+
+def defaults(of):
+    if inspect.isclass(of):
+        return {name: field.default for name, field in of.model_fields.items() if not field.is_required()}
+    parameters = inspect.signature(of).parameters.items()
+    return {name: each.default for name, each in parameters if each.default is not inspect.Parameter.empty}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fewest"),
+    [
+        (calibrate, api.calibrate, 8),
+        (calibrate, api.write_kit, 6),
+        (kit, api.write_kit, 7),
+        (Calibration, api.calibrate, 8),
+        (search, api.run_search, 14),
+        (Search, api.run_search, 9),
+        (train, api.train_supernet, 8),
+        (fidelity, api.measure_fidelity, 9),
+        (retrain, api.retrain_network, 8),
+        (retrain, api.retrain_networks, 7),
+    ],
+)
+def test_a_setting_has_one_default(one, other, fewest):
+    names = OTHER_NAMES if one in (calibrate, kit, fidelity) else {}
+    given = {names.get(name, name): value for name, value in defaults(one).items()}
+    expected = defaults(other)
+    shared = given.keys() & expected.keys() - WRITTEN_OTHERWISE
+    assert len(shared) >= fewest
+    assert {name: given[name] for name in shared} == {name: expected[name] for name in shared}
