@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -103,19 +103,19 @@ def search(
     _check_backend(backend, sampler, storage, elsewhere=workers > 1 or address is not None or gpus > 0)
     for text in latency_budget or []:
         parse_milliseconds(text)
-    config = Search(
-        flops_budget=flops_budget,
-        params_budget=params_budget,
-        memory_budget=memory_budget,
-        objectives=tuple(part.strip() for part in objectives.split(",")),
-        trials=trials,
-        sampler=sampler,  # type: ignore[arg-type]
-        population=population,
-        trial_seconds=trial_seconds,
-        backend=backend,  # type: ignore[arg-type]
-        workers=workers,
-        storage=storage,
-    )
+    settings: Any = {
+        "flops_budget": flops_budget,
+        "params_budget": params_budget,
+        "memory_budget": memory_budget,
+        "trials": trials,
+        "sampler": sampler,
+        "population": population,
+        "trial_seconds": trial_seconds,
+        "backend": backend,
+        "workers": workers,
+        "storage": storage,
+    }
+    config = Search(objectives=tuple(part.strip() for part in objectives.split(",")), **settings)
     parse_counts(config)
     _check_evaluation(evaluate, recipe, fidelity)
     if choose:
@@ -136,25 +136,16 @@ def search(
         cache(lambda: api.load_data(name, space.resolution_choices[-1])),
         out,
         latency,
-        flops_budget=flops_budget,
         latency_budget=latency_budget or [],
-        params_budget=params_budget,
-        memory_budget=memory_budget,
         objectives=[*config.objectives, *own],
         evaluate=evaluate,
         training=training,
-        trials=trials,
-        sampler=config.sampler,
-        population=population,
-        trial_seconds=trial_seconds,
-        backend=config.backend,
-        workers=workers,
         address=address,
         gpus=gpus,
-        storage=storage,
         fidelity=fidelity,
         seed=seed,
         minutes=minutes,
+        **settings,
     )
     chosen: Sequence[Trial] | None = None
     if choose:
