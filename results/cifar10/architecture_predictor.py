@@ -68,7 +68,7 @@ def search(run: Run, folder: Path) -> SearchOutcome:
     problem = build_problem(run.out / SUPERNET, tables, config)
     about = header(run.out / SUPERNET, tables, run.data.name, config, problem, seed)
     plan = SearchPlan(trials=config.trials, sampler=config.sampler, population=config.population, seed=seed)
-    with TrialLog(folder / "trials.jsonl", about | {"by": "law"}) as log:
+    with TrialLog(folder / "trials.jsonl", about.to_json() | {"by": "law"}) as log:
         backend("optuna")(replace(problem, evaluate=law), log, plan)
         return SearchOutcome(problem, log.evaluated)
 

@@ -8,16 +8,18 @@ refused.
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from search.engine.problem import Problem
 from search.engine.trial import COMPLETE, FAILED, BackendState, Trial
 from search.errors import UserError
-from search.files import JsonLines
+from search.files import JsonLines, JsonObject
 from search.folders import locked
 from search.identity import check_same
+from search.recipes.choices import Sampler
 from search.records import Count, Record, parse_record, record_json
 from spaces.space import Space
 
@@ -61,13 +63,44 @@ def _is_there(trial: Trial, name: str) -> bool:
 
 
 class LogHeader(Record):
-    """The first line of a log, of any version, as far as it is read: the rest only tells one search from another."""
+    """The first line of a log, of any version, as far as it is read: the rest only tells one search from another.
+
+    Args:
+        evaluator: the user's own, in place of what `evaluate` says.
+    """
 
     space_id: str | None = None
     budgets: list[str] = Field(default_factory=list)
     seed: Count | None = None
     evaluate: str = "inherited"
     evaluator: str | None = None
+
+
+class SearchHeader(LogHeader):
+    """The first line of a log, as it is written: what makes trials comparable, and a resumed search the same; the
+    backend may change.
+
+    Args:
+        latency_tables: SHA-256 of each.
+        fidelity: SHA-256 of the study that inherited accuracy is corrected by.
+        training: how networks are trained that are evaluated so.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    schema_: Literal["ghostnas.trials/3"] = Field(alias="schema")
+    supernet: str
+    latency_tables: list[str]
+    data: str
+    norms: str
+    objectives: list[str]
+    sampler: Sampler
+    population: Count
+    fidelity: str | None = None
+    training: JsonObject | None = None
+
+    def to_json(self) -> JsonObject:
+        """Its JSON, without what is as usual."""
+        return {"schema": self.schema_} | self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def read_header(path: Path) -> LogHeader:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ghostnet.arch import Arch
 from ghostnet.memory import value_bytes
@@ -10,11 +11,11 @@ from search.accuracy.predictor import AccuracyCorrection
 from search.accuracy.study import NORMS
 from search.engine import budgets
 from search.engine.budgets import LatencyBudget, Within, parse_counts, parse_milliseconds
+from search.engine.log import SearchHeader
 from search.engine.objectives import ACCURACY, MACS, PARAMS, LatencyObjective, Objective, Tabulated
 from search.engine.optuna_study import open_storage
 from search.engine.problem import Problem
 from search.errors import UserError
-from search.files import JsonObject
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
@@ -120,21 +121,29 @@ def header(
     config: Search,
     problem: Problem,
     seed: int,
-) -> JsonObject:
-    """What makes a log's trials comparable, and a resumed search the same; the backend may change."""
-    return {
-        "schema": "ghostnas.trials/3",
-        "space_id": problem.space.id,
-        "supernet": supernet_id(supernet),
-        "latency_tables": [file_digest(table) for table in tables],
-        "data": data,
-        "norms": NORMS,
-        "objectives": [objective.name for objective in problem.objectives],
-        "budgets": list(problem.budgets),
-        "sampler": config.sampler,
-        "population": config.population,
-        "seed": seed,
-    }
+    **evaluation: Any,
+) -> SearchHeader:
+    """The header of a search's log.
+
+    Args:
+        data: the data set's fingerprint.
+        evaluation: where it isn't by inherited accuracy as that is: `fidelity`, `evaluate` and `training`, or
+            `evaluator`.
+    """
+    return SearchHeader(
+        schema="ghostnas.trials/3",
+        space_id=problem.space.id,
+        supernet=supernet_id(supernet),
+        latency_tables=[file_digest(table) for table in tables],
+        data=data,
+        norms=NORMS,
+        objectives=[objective.name for objective in problem.objectives],
+        budgets=list(problem.budgets),
+        sampler=config.sampler,
+        population=config.population,
+        seed=seed,
+        **evaluation,
+    )
 
 
 def check_search(

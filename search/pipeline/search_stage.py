@@ -24,7 +24,7 @@ from search.engine.problem import Problem
 from search.engine.search_plan import SearchEnd, SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
-from search.files import write_json, write_text
+from search.files import JsonObject, write_json, write_text
 from search.identity import file_digest
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
@@ -137,11 +137,9 @@ def search_networks(
         gpus=gpus,
     )
     check_data(supernet, data())
-    about = header(supernet, tables, data().fingerprint, config, problem, seed)
-    if fidelity:
-        about["fidelity"] = file_digest(fidelity)
+    evaluation: JsonObject = {"fidelity": file_digest(fidelity)} if fidelity else {}
     if evaluate is not None:
-        about["evaluator"] = getattr(evaluate, "__qualname__", type(evaluate).__qualname__)
+        evaluation["evaluator"] = getattr(evaluate, "__qualname__", type(evaluate).__qualname__)
     elif config.evaluate == "inherited":
         inherited = inherited_accuracy(supernet, data())
         evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
@@ -153,11 +151,12 @@ def search_networks(
         rungs = {way: make_evaluator(way, supernet, data(), training, seed) for way in ways}
         evaluate = Ladder(rungs) if len(rungs) > 1 else rungs[ways[0]]
         longest = max(evaluation_epochs(way) for way in ways)
-        about |= {"evaluate": ",".join(ways), "training": training.shortened(longest).model_dump(mode="json")}
+        evaluation |= {"evaluate": ",".join(ways), "training": training.shortened(longest).model_dump(mode="json")}
     evaluate = with_objectives(problem, evaluate, own)
     if config.sampler == "exact":
         problem = replace(problem, unit_losses=unit_losses(supernet, data()))
-    with TrialLog(log, about) as trials:  # now that everything is read that it takes
+    about = header(supernet, tables, data().fingerprint, config, problem, seed, **evaluation)
+    with TrialLog(log, about.to_json()) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are
             getattr(evaluate, "prepare", lambda: None)()
         backend(config.backend)(replace(problem, evaluate=evaluate), trials, plan)
