@@ -1,9 +1,9 @@
 """What a budget may count (multiply-adds, parameters, memory), and windows of it: `60M`, `40M..60M`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,26 @@ from spaces.tables import UnitTable, macs_table, memory_table, params_table
 
 Quantity = Literal["macs", "params", "memory"]
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-# What a budget is called, and what it counts, in print.
-QUANTITY_NAMES = {
-    "macs": ("FLOPs", "multiply-adds", "MACs"),
-    "params": ("parameter", "parameters", "parameters"),
-    "memory": ("memory", "bytes of activations", "bytes of activations"),
+
+
+class Counted(NamedTuple):
+    """A quantity that a budget may count.
+
+    Args:
+        budget, unit, short: what the budget is called in print, and what it counts, in full and in short.
+        table: what each unit of a space has of it, given bytes of one value of activations.
+    """
+
+    budget: str
+    unit: str
+    short: str
+    table: Callable[[Space, int], UnitTable]
+
+
+COUNTED: dict[Quantity, Counted] = {
+    "macs": Counted("FLOPs", "multiply-adds", "MACs", lambda space, _: macs_table(space)),
+    "params": Counted("parameter", "parameters", "parameters", lambda space, _: params_table(space)),
+    "memory": Counted("memory", "bytes of activations", "bytes of activations", memory_table),
 }
 
 
@@ -42,7 +57,7 @@ class Window:
         Raises:
             SpaceError: another form, nothing above zero, or a window from high to low.
         """
-        budget, counted, _ = QUANTITY_NAMES[quantity]
+        budget, counted = COUNTED[quantity].budget, COUNTED[quantity].unit
         number = r"(\d+(?:\.\d+)?)([kMG]?)"
         match = re.fullmatch(rf"(?:{number}\.\.)?{number}", text.strip())
         if not match:
@@ -55,9 +70,7 @@ class Window:
 
     def table(self, space: Space) -> UnitTable:
         """What the window is about, for every unit of a space."""
-        if self.quantity == "memory":
-            return memory_table(space, self.value_bytes)
-        return macs_table(space) if self.quantity == "macs" else params_table(space)
+        return COUNTED[self.quantity].table(space, self.value_bytes)
 
     def holds(self, counts: np.ndarray) -> NDArray[np.bool_]:
         """[n] multiply-adds (or parameters) -> [n] whether each is inside."""
@@ -84,9 +97,9 @@ class Window:
 
     def __str__(self) -> str:
         if not self.low:
-            return f"at most {format_count(self.high)} {QUANTITY_NAMES[self.quantity][2]}"
+            return f"at most {format_count(self.high)} {COUNTED[self.quantity].short}"
         return f"{format_count(self.low)} to {format_count(self.high)}" + (
-            "" if self.quantity == "macs" else f" {QUANTITY_NAMES[self.quantity][2]}"
+            "" if self.quantity == "macs" else f" {COUNTED[self.quantity].short}"
         )
 
 

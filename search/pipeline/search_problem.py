@@ -51,7 +51,7 @@ def build_problem(
     if len(latencies) < len(tables):
         raise UserError(f"latency tables of several targets must have different names, not {', '.join(names[1:])}")
     size, dtype = _value_bytes(loaded)
-    sizes = {
+    sizes: dict[Any, Tabulated] = {
         "memory": Tabulated("memory", table=memory_table(space, size)),
         "weights": Tabulated("weights", table=weights_table(space, dtype)),
     }
@@ -80,18 +80,19 @@ def build_problem(
         }
         for name, predict, text in zip(names, predictors, texts, strict=False)
     ]
-    flops, params, memory = (
+    counts = parse_counts(config, size)
+    flops, *others = (
         {label if quantity == "macs" else f"{label} {quantity}": Within(window) for label, window in windows.items()}
-        for quantity, windows in parse_counts(config, size).items()
+        for quantity, windows in counts.items()
     )
     also: list[Objective] = [latency for name, latency in latencies.items() if name not in wanted]
-    also += [sizes["memory"]] if memory and "memory" not in wanted else []
+    also += [size for name, size in sizes.items() if counts.get(name) and name not in wanted]
     problem = Problem(
         space=space,
         evaluate=_unset,
         objectives=tuple(known[name] for name in wanted),
         also=tuple(also),
-        budgets=budgets.combine_budgets(flops, *bounds, params, memory),  # type: ignore[arg-type]
+        budgets=budgets.combine_budgets(flops, *bounds, *others),  # type: ignore[arg-type]
         trial_seconds=config.trial_seconds,
     )
     problem.check()

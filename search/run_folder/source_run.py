@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from search.recipes.schema import Search
 from search.records import Count, Name, Record, read_record
 from search.run_folder.result import read_result
 from search.run_folder.run import EXPORTS, NETWORKS, RESULT, RUN, SUPERNET, recorded_recipe
 from search.training.records import PARENT, SUPERNET_FILE, TRAINED_FILE, SupernetMetadata, read_trained
 from spaces.custom import parse_space
 
-BUDGETS = ("flops_budget", "latency_budget", "params_budget", "memory_budget")
+BUDGETS = tuple(key for key in Search.model_fields if key.endswith("_budget"))
 Text = Annotated[str, Field(max_length=1000)]
 
 
