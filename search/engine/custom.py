@@ -20,23 +20,10 @@ from ghostnet.arch import Arch
 from search.engine.ladder import Ladder
 from search.engine.objectives import Evaluate, Objective
 from search.engine.problem import Problem
+from search.engine.trial import Trial
 from search.errors import UserError
 
 Metrics = Mapping[str, float]
-TAKEN = {
-    "number",
-    "state",
-    "arch",
-    "code",
-    "macs",
-    "params",
-    "excess",
-    "seconds",
-    "accuracy",
-    "inherited",
-    "backend",
-    "rungs",
-}
 
 
 @dataclass(frozen=True)
@@ -79,7 +66,8 @@ def objective_of(value: object, place: str = "an objective") -> Objective:
 
 def _named(objective: Objective, place: str) -> Objective:
     name = objective.name
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w{0,49}", name) or name in TAKEN or "latency" in name:
+    taken = name in Trial.model_fields or "latency" in name
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w{0,49}", name) or taken:
         raise UserError(
             f"{place}: its name must be letters, digits and _, and no column that a log has anyway, not {name!r}"
         )
