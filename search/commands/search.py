@@ -20,7 +20,7 @@ from search.commands.shared import (
 )
 from search.errors import UserError
 from search.files import JsonObject
-from search.recipes.choices import BACKENDS, SAMPLERS
+from search.recipes.choices import BACKENDS, OBJECTIVES, SAMPLERS
 from search.terminal import show, show_table
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def search(
         str | None, typer.Option("--memory-budget", help="512k: bytes of activations at their peak.")
     ] = None,
     objectives: Annotated[
-        str, typer.Option("--objectives", help="accuracy and of latency_ms, macs, params.")
+        str, typer.Option("--objectives", help=f"accuracy, and of {', '.join(OBJECTIVES[1:])}.")
     ] = "accuracy,latency_ms",
     objective: Annotated[
         list[str] | None,

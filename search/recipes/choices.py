@@ -8,6 +8,9 @@ Backend = Literal["optuna", "ray", "nni"]
 Sampler = Literal["guided", "exact", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+# Of NNI's tuners, the one that each sampler is like; it has no others.
+NNI_TUNERS: dict[str, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
+OBJECTIVES = ("accuracy", "latency_ms", "macs", "params", "memory", "weights")
 
 
 def whole_recipes() -> dict[str, Traversable]:

@@ -29,9 +29,9 @@ from pydantic import (
 from ghostnet.files import parse_toml
 from search.errors import UserError
 from search.files import JsonObject, read_bytes
+from search.recipes.choices import NNI_TUNERS, retrain_recipes, whole_recipes
 from search.recipes.choices import Backend as Backend
 from search.recipes.choices import Sampler as Sampler
-from search.recipes.choices import retrain_recipes, whole_recipes
 from search.records import Name, brief, first_error
 from search.secrets import without_secrets
 from spaces.custom import SpaceRecord, parse_space
@@ -43,15 +43,14 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 LADDER = "inherited,tuned:1,tuned:3"  # what `ladder` stands for
-NNI_SAMPLERS = ("tpe", "random", "evolution", "nsga2")  # those that one of its tuners is like
 
 
 def check_sampler(backend: str, sampler: str) -> None:
     """Raises:
     UserError: the backend has no such sampler.
     """
-    if backend == "nni" and sampler not in NNI_SAMPLERS:
-        raise UserError(f"the backend nni has the samplers {', '.join(NNI_SAMPLERS)}, not {sampler!r}")
+    if backend == "nni" and sampler not in NNI_TUNERS:
+        raise UserError(f"the backend nni has the samplers {', '.join(NNI_TUNERS)}, not {sampler!r}")
 
 
 def check_evaluation(text: str) -> str:

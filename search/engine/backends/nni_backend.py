@@ -28,12 +28,11 @@ from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.progress import Bar, bar
-from search.recipes.schema import Sampler, check_sampler
+from search.recipes.choices import NNI_TUNERS
+from search.recipes.schema import check_sampler
 from spaces.space import Space
 
 TARGETS = (0.25, 0.5, 1.0)  # quantiles of the costs of networks drawn inside the budgets
-# Of NNI's tuners, the one that each sampler is like; others are refused.
-TUNERS: dict[Sampler, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
 POLL_S = 1.0
 STARTS = 5  # of an experiment that stopped
 STOPPED = ("ERROR", "DONE", "STOPPED", "NO_MORE_TRIAL")
@@ -79,7 +78,7 @@ class _TrialServer:
     ) -> None:
         self.problem, self.log, self.target, self.cost, self.progress = problem, log, target, cost, progress
         self.plan, self.until = plan, until
-        self.tuner = TUNERS[plan.sampler]
+        self.tuner = NNI_TUNERS[plan.sampler]
         self.key = secrets.token_hex(16)
 
     def done(self) -> bool:
@@ -174,7 +173,7 @@ def _experiment(space: Space, plan: SearchPlan, port: int, key: str) -> Iterator
         config.trial_code_directory = str(Path(scratch) / "code")
         config.experiment_working_directory = str(Path(scratch) / "experiments")
         config.search_space = {g.name: {"_type": "choice", "_value": list(range(len(g.choices)))} for g in space.genes}
-        config.tuner.name = TUNERS[plan.sampler]
+        config.tuner.name = NNI_TUNERS[plan.sampler]
         config.tuner.class_args = {"optimize_mode": "maximize"} | (
             {"population_size": plan.population} if config.tuner.name == "Evolution" else {}
         )

@@ -16,6 +16,7 @@ from search.data.datasets import load_data
 from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline.search_stage import make_evaluator, search_networks
+from search.recipes.choices import OBJECTIVES
 from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation, split_evaluation
 from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
@@ -52,6 +53,11 @@ def test_a_search_that_cannot_begin_writes_nothing_and_the_next_one_can(files, t
         assert not (tmp_path / "out").exists()
     (tmp_path / "files/net/supernet.safetensors").write_bytes(whole)
     assert len(search(tmp_path / "files", tmp_path / "out").trials) == 3
+
+
+def test_the_help_lists_the_objectives_that_there_are(files, tmp_path):
+    with pytest.raises(UserError, match=f"^an objective is one of {', '.join(OBJECTIVES)}, not 'depth'$"):
+        search(files, tmp_path, CONFIG.model_copy(update={"objectives": ("accuracy", "depth")}))
 
 
 def test_a_search_goes_on_with_what_it_began_with_alone(files, tmp_path):
