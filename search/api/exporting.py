@@ -28,7 +28,7 @@ def export_network(
 
     Args:
         network: a folder as full training leaves it; or an architecture, its file or name, with `weights`.
-        formats: of onnx, safetensors, pt2, openvino, litert, executorch, ncnn, onnx-int8, litert-int8 and hub.
+        formats: such as onnx, pt2, litert, onnx-int8 or hub; `search.export.formats.FORMATS` has them all.
         weights: a .safetensors or .pth file; None: `weights.safetensors` in the network's folder.
         data: of real images that each file is tried on, beside random ones; int8 formats are fitted to them.
         timed: whether every file is timed on this machine.

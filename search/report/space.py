@@ -12,7 +12,7 @@ from spaces.tables import UnitTable, macs_table, params_table
 
 NETWORKS, BINS, WIDTH = 20_000, 16, 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
-# A gene's kind (the features', where they are two), and what people call the dimension.
+# What people call a dimension, where its kind doesn't say it; in the order in which they are told.
 DIMENSIONS = {
     "width": "width",
     "ratio": "ghost ratio s",
@@ -23,7 +23,6 @@ DIMENSIONS = {
     "depth": "blocks in a stage",
     "resolution": "resolution",
 }
-PER_BLOCK = ("ratio", "cheap_kernel", "se", "expansion", "kernel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +92,10 @@ def format_space(description: SpaceDescription) -> str:
     d, histogram = description, description.histogram
     lines = [f"{d.space}: {d.size:,} networks ({d.size:.2g}), {len(d.genes)} genes", ""]
     for kind, dimension in d.dimensions.items():
-        title = DIMENSIONS[kind]
+        title = DIMENSIONS.get(kind, kind.replace("_", " "))
         for each in dimension:
             choices = ", ".join(map(str, each.choices)) if kind != "se" else "no, yes"
-            lines.append(f"  {title:24}{choices}" + (f"  ({_places(kind, each.of)})" if each.of != [""] else ""))
+            lines.append(f"  {title:24}{choices}" + (f"  ({_places(each.of)})" if each.of != [""] else ""))
             title = ""
     if d.align > 1:
         lines.append(f"  {'intrinsic widths':24}multiples of {d.align}")
@@ -119,7 +118,7 @@ def _dimensions(space: Space) -> dict[str, list[Dimension]]:
     choices_by_kind: dict[str, dict[tuple[Any, ...], list[str]]] = {kind: {} for kind in DIMENSIONS}
     for gene in space.genes:
         for kind, choices in gene.dimensions.items():
-            choices_by_kind[kind].setdefault(choices, []).append(gene.part)
+            choices_by_kind.setdefault(kind, {}).setdefault(choices, []).append(gene.part)
     return {
         kind: [Dimension(choices=list(choices), of=places) for choices, places in same.items() if choices]
         for kind, same in choices_by_kind.items()
@@ -127,11 +126,11 @@ def _dimensions(space: Space) -> dict[str, list[Dimension]]:
     }
 
 
-def _places(kind: str, names: list[str]) -> str:
+def _places(names: list[str]) -> str:
     """Places by name where they are few, else by number."""
     if len(names) <= 3:
         return ", ".join(names)
-    return f"{len(names)} blocks" if kind in PER_BLOCK else f"{len(names)}: {names[0]} to {names[-1]}"
+    return f"{len(names)} blocks" if names[0].startswith("blocks.") else f"{len(names)}: {names[0]} to {names[-1]}"
 
 
 def _bar(share: float) -> str:

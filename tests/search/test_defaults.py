@@ -1,4 +1,5 @@
-"""A setting that can be given on the command line, in Python and in a recipe has the same default there."""
+"""A setting that can be given on the command line, in Python and in a recipe has the same default there; and what the
+help lists by hand is whole."""
 
 import inspect
 
@@ -9,8 +10,10 @@ from search.commands.calibrate import calibrate, kit
 from search.commands.fidelity import fidelity
 from search.commands.retrain import retrain
 from search.commands.search import search
+from search.commands.shared import SPACE
 from search.commands.train import train
 from search.recipes.schema import Calibration, Search
+from spaces.presets import PRESETS
 
 OTHER_NAMES = {"networks": "held_out", "units": "most_units", "trained": "networks"}  # of options, in Python
 WRITTEN_OTHERWISE = {"out", "objectives", "latency_budget", "seeds"}
@@ -45,3 +48,8 @@ def test_a_setting_has_one_default(one, other, fewest):
     shared = given.keys() & expected.keys() - WRITTEN_OTHERWISE
     assert len(shared) >= fewest
     assert {name: given[name] for name in shared} == {name: expected[name] for name in shared}
+
+
+def test_the_help_names_every_named_space():
+    parts = {part for name in PRESETS for part in name.split("-")}  # digits, plus, ...
+    assert [part for part in sorted(parts) if part not in SPACE] == []
