@@ -12,12 +12,12 @@ from typing import Any
 import tomli_w
 
 from search.data.names import image_files
-from search.export.manifest import read_manifest
+from search.export.manifest import MANIFEST, read_manifest
 from search.files import glob
 from search.recipes.schema import Recipe
 from search.report import page
 from search.report.summary import Summary, TrainedNetwork
-from search.run_folder.run import REPORT, SUPERNET, initial_weights
+from search.run_folder.run import EXPORTS, REPORT, SUPERNET, initial_weights
 from search.secrets import without_secrets
 
 FOLDER, RECIPE = Path(REPORT).parent, "recipe.toml"
@@ -37,7 +37,7 @@ def section(summary: Summary) -> str:
             "calibrated": table.protocol.finished,
             "latency table": table.content_sha256,
         }
-    manifests = glob(summary.folder / "export", "*/manifest.json")
+    manifests = glob(summary.folder / EXPORTS, f"*/{MANIFEST}")
     if manifests:
         versions = read_manifest(manifests[0].parent).versions
         table_rows |= {f"{key} version": value for key, value in versions.items()}

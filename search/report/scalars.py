@@ -4,6 +4,8 @@ from pathlib import Path
 
 from search.files import glob
 from search.progress import best_effort
+from search.run_folder.run import NETWORKS, SUPERNET
+from search.training.records import PARENT
 
 Curve = list[tuple[int, float]]  # step, value
 
@@ -24,7 +26,7 @@ def read_scalars(folder: Path) -> dict[str, Curve]:
 
 def run_scalars(folder: Path) -> dict[str, dict[str, Curve]]:
     """The curves of a run: of its supernet, and of every network that was trained fully."""
-    folders = {"supernet": folder / "supernet", "parent": folder / "supernet/parent"}
-    folders |= {path.name: path for path in glob(folder / "networks", "*") if path.is_dir()}
+    folders = {"supernet": folder / SUPERNET, "parent": folder / SUPERNET / PARENT}
+    folders |= {path.name: path for path in glob(folder / NETWORKS, "*") if path.is_dir()}
     scalars = {name: read_scalars(path / "tensorboard") for name, path in folders.items()}
     return {name: curves for name, curves in scalars.items() if curves}

@@ -20,8 +20,23 @@ from search.recipes.schema import Recipe, split_evaluation
 from search.records import R, read_record
 from search.run_folder.estimate import Estimate, read_estimate
 from search.run_folder.result import Exported, SearchResult, read_figures
-from search.run_folder.run import INHERITED, PRODUCTS, RESULT, RUN, TABLE, TIMES, TRIALS, recorded_recipe
-from search.training.records import SupernetMetadata, TrainingEnd, read_trained
+from search.run_folder.run import (
+    FIDELITY,
+    FIRST_TRIALS,
+    INHERITED,
+    NETWORKS,
+    OF_SEEDS,
+    PRODUCTS,
+    RESULT,
+    RUN,
+    SUPERNET,
+    TABLE,
+    TIMES,
+    TRIALS,
+    recorded_recipe,
+    trained_networks,
+)
+from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, TrainingEnd, read_trained
 from spaces.custom import parse_space
 from spaces.space import Space
 
@@ -168,9 +183,9 @@ class Summary:
     @cached_property
     def fidelity_seconds(self) -> float:
         """Time at work before the search on networks to correct the supernet by: a first search, and trainings."""
-        folder = self.folder / "fidelity"
-        first = sum(t.seconds for t in _trials(folder / "trials.jsonl", self.space))
-        return first + sum(read_trained(file).training.seconds for file in glob(folder, "networks/*/trained.json"))
+        first = sum(t.seconds for t in _trials(self.folder / FIRST_TRIALS, self.space))
+        trained = trained_networks((self.folder / FIDELITY).parent)
+        return first + sum(read_trained(file).training.seconds for file in trained)
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -206,9 +221,9 @@ def summarise(folder: Path) -> Summary:
     Raises:
         UserError: it holds no run, or one that this version can't read.
     """
-    supernet = _read(folder / "supernet/supernet.json", SupernetMetadata)
+    supernet = _read(folder / PRODUCTS["train"], SupernetMetadata)
     if not (folder / RUN).exists() and not supernet:
-        raise UserError(f"{folder} holds no run: neither {RUN} nor supernet/supernet.json")
+        raise UserError(f"{folder} holds no run: neither {RUN} nor {PRODUCTS['train']}")
     recipe = recorded_recipe(folder) if (folder / RUN).exists() else None
     space = recipe.search_space if recipe else parse_space(supernet.space)  # type: ignore[union-attr]
     if supernet:
@@ -263,10 +278,10 @@ def _warnings(folder: Path, supernet: SupernetMetadata | None, result: SearchRes
     records |= {"Supernet": supernet} if supernet else {}
     records |= {"Search": result} if result else {}
     lines = [f"{name}: {doubt}." for name, record in records.items() for doubt in record.warnings]
-    networks, doubted = folder / "networks", dict[str, list[str]]()  # networks by what is doubted of them
-    for file in sorted([*glob(networks, "*/trained.json"), *glob(networks, "*/seed-*/trained.json")]):
+    doubted: dict[str, list[str]] = {}  # networks by what is doubted of them
+    for file in sorted([*trained_networks(folder), *glob(folder / NETWORKS, f"*/{OF_SEEDS}")]):
         for doubt in read_trained(file).warnings:
-            doubted.setdefault(doubt, []).append(str(file.parent.relative_to(networks)))
+            doubted.setdefault(doubt, []).append(str(file.parent.relative_to(folder / NETWORKS)))
     for doubt, names in doubted.items():
         lines.append(f"Network{'s' * (len(names) > 1)} {', '.join(names)}: {doubt}.")
     return lines
@@ -284,7 +299,7 @@ def _trials(log: Path, space: Space) -> list[Trial]:
 def _of_trials(folder: Path, trials: list[Trial]) -> dict[str, Trial]:
     """Trained networks that a search evaluated, by the names of their folders: their rows of its log."""
     known = {trial.arch: trial for trial in trials if trial.state == "complete"}
-    trained = {file.parent.name: read_trained(file).arch for file in glob(folder / "networks", "*/trained.json")}
+    trained = {file.parent.name: read_trained(file).arch for file in trained_networks(folder)}
     return {name: known[arch] for name, arch in trained.items() if arch in known}
 
 
@@ -297,19 +312,15 @@ def _networks(
     predict: Predictor | None,
 ) -> list[TrainedNetwork]:
     networks = []
-    parent = folder / "supernet/parent/trained.json"
-    trained = glob(folder / "networks", "*/trained.json")
+    parent, trained = folder / SUPERNET / PARENT / TRAINED_FILE, trained_networks(folder)
     kinds: dict[str, NetworkKind] = {
         **dict.fromkeys(chosen, "chosen"),
         **dict.fromkeys(random_networks, "random"),
-        "parent": "parent",
+        PARENT: "parent",
     }
     for metadata_file in [parent, *trained] if parent.exists() else trained:
         name, metadata = metadata_file.parent.name, read_trained(metadata_file)
-        records = [
-            metadata,
-            *(read_trained(other) for other in glob(metadata_file.parent, "seed-*/trained.json")),
-        ]
+        records = [metadata, *map(read_trained, glob(metadata_file.parent, OF_SEEDS))]
         shortest = min((each.training for each in records), key=lambda each: (each.ended == "schedule", each.epochs))
         trial, arch = chosen.get(name), Arch.load(metadata_file.parent / "arch.json")
         networks.append(

@@ -11,9 +11,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from search.files import glob
 from search.recipes.schema import Recipe
 from search.records import Record, read_record
 from search.training.origin import Origin
+from search.training.records import SUPERNET_FILE, TRAINED_FILE
 
 SCHEMA = "ghostnas.run/1"
 RUN, SUPERNET, TABLE, TRIALS = "run.json", "supernet", "latency/table.lat.json", "search/trials.jsonl"
@@ -21,8 +23,9 @@ RESULT, NETWORKS, EXPORTS = "search/result.json", "networks", "export"
 INHERITED, TIMES = "networks/inherited.json", "networks/latency.json"
 FIRST_TRIALS, FIDELITY = "fidelity/trials.jsonl", "fidelity/fidelity.json"
 REPORT = "report/report.html"
+OF_SEEDS = f"seed-*/{TRAINED_FILE}"  # in a network's folder
 PRODUCTS = {
-    "train": f"{SUPERNET}/supernet.json",
+    "train": f"{SUPERNET}/{SUPERNET_FILE}",
     "calibrate": TABLE,
     "fidelity": FIDELITY,
     "search": RESULT,
@@ -55,6 +58,11 @@ def initial_weights(recipe: Recipe, supernet: Path) -> Origin:
     inherits = config.init == "supernet" or (config.init == "auto" and transplanted)
     taught = config.teacher == "supernet" or (config.teacher == "auto" and transplanted and inherits)
     return Origin(init=supernet if inherits else None, teacher=f"supernet:{supernet}" if taught else None)
+
+
+def trained_networks(folder: Path) -> list[Path]:
+    """Where the metadata lie of networks that are trained fully, in the folder of a run or of a ranking study."""
+    return glob(folder / NETWORKS, f"*/{TRAINED_FILE}")
 
 
 def retrained_folders(out: Path, names: Sequence[str], seeds: Sequence[int]) -> dict[tuple[str, int], Path]:
