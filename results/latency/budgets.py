@@ -29,7 +29,6 @@ from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable, describe
 from search.latency.time_networks import measure
 from search.recipes.schema import load_recipe
-from spaces.custom import parse_space
 from spaces.population import sample
 from spaces.space import Codes, Space
 from spaces.tables import UnitTable, macs_table
@@ -140,7 +139,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    space = parse_space(load_recipe("cifar10-small").space)
+    space = load_recipe("cifar10-small").search_space
     if not arguments.table.exists():
         calibrate(
             space, arguments.table, runtime_name="onnxruntime", threads=1, rounds=4, fit_networks=64, held_out=48,

@@ -20,11 +20,11 @@ from search.recipes.schema import Training, load_recipe
 from search.training.retrain import retrain
 from search.training.supernets import widest
 from spaces import named_space
-from spaces.custom import parse_space, space_to_dict
+from spaces.custom import space_to_dict
 from spaces.tables import params_table
 
 STUDY = Path(__file__).parents[3] / "results" / "ghostbench"
-SPACE = parse_space(load_recipe("cifar10-small").space)
+SPACE = load_recipe("cifar10-small").search_space
 CPU = torch.device("cpu")
 
 
