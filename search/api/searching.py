@@ -58,8 +58,10 @@ def run_search(
         latency_budget: `8ms`, on the interval's upper end; for several tables one each.
         params_budget: like `flops_budget`.
         memory_budget: like `flops_budget`, of bytes of activations at their peak, by the first table's batch and type.
-        objectives: `accuracy` and of `latency_ms`, `macs`, `params`; next to them your own: a function (architecture,
-            metrics known so far) -> number to make small, or large where it has the attribute `maximise = True`.
+        objectives: `accuracy` and of `latency_ms`, `macs`, `params`, `memory`, `weights`, `images_per_second` (at the
+            best batch of those that the tables are of; `images_per_second@20ms`: a whole batch within that time). Next
+            to them your own: a function (architecture, metrics known so far) -> number to make small, or large where it
+            has the attribute `maximise = True`.
         evaluate: accuracy on the search split, `inherited` with the supernet's weights, `tuned:E` after E epochs from
             these, `trained:E` after E epochs from fresh weights. Several with commas, such as
             `inherited,tuned:1,tuned:3`, or `ladder` for these three, are a ladder: of the networks of a rung the best

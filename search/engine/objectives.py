@@ -86,6 +86,33 @@ class LatencyObjective(Objective):
         return {self.name: latency.latency_ms, self.low: latency.low_ms, self.high: latency.high_ms}
 
 
+@dataclass(frozen=True)
+class ThroughputObjective(Objective):
+    """Predicted images a second at the best batch of those that latency tables are of, and that batch as `best_batch`;
+    0 where none keeps the limit.
+
+    Args:
+        targets: batch sizes, and the predictions for them.
+        limit_ms: for the upper end of a whole batch's latency.
+    """
+
+    name: str = "images_per_second"
+    maximise: bool = True
+    targets: Sequence[tuple[int, Callable[[Codes], Prediction]]] = field(kw_only=True)
+    limit_ms: float = field(default=float("inf"), kw_only=True)
+
+    def known_metrics(self, codes: Codes) -> Columns:
+        batches = np.array([batch for batch, _ in self.targets])
+        predictions = [predict(codes) for _, predict in self.targets]
+        rates = np.stack(
+            [
+                np.where(p.high_ms <= self.limit_ms, 1000 * batch / p.latency_ms, 0.0)
+                for batch, p in zip(batches, predictions, strict=True)
+            ]
+        )
+        return {self.name: rates.max(0), "best_batch": batches[rates.argmax(0)]}
+
+
 class Metrics(Protocol):
     """Numbers by the names of the log's columns: an evaluated trial, or a mapping."""
 

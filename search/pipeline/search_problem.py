@@ -12,7 +12,15 @@ from search.accuracy.study import NORMS
 from search.engine import budgets
 from search.engine.budgets import LatencyBudget, Within, parse_counts, parse_milliseconds
 from search.engine.log import SearchHeader
-from search.engine.objectives import ACCURACY, MACS, PARAMS, LatencyObjective, Objective, Tabulated
+from search.engine.objectives import (
+    ACCURACY,
+    MACS,
+    PARAMS,
+    LatencyObjective,
+    Objective,
+    Tabulated,
+    ThroughputObjective,
+)
 from search.engine.optuna_study import open_storage
 from search.engine.problem import Problem
 from search.errors import UserError
@@ -23,6 +31,8 @@ from search.recipes.schema import Search
 from search.secrets import storage_address
 from search.training.metadata import read_metadata, supernet_id
 from spaces.tables import memory_table, weights_table
+
+THROUGHPUT = "images_per_second"  # the objective, with a limit for a batch after `@`
 
 
 def build_problem(
@@ -56,16 +66,23 @@ def build_problem(
         "weights": Tabulated("weights", table=weights_table(space, dtype)),
     }
     known: dict[str, Objective] = {"accuracy": ACCURACY, **latencies, "macs": MACS, "params": PARAMS, **sizes}
-    wanted = list(config.objectives)
+    targets = [(table.setting.batch, predict) for table, predict in zip(loaded, predictors, strict=True)]
+    rates = {text: _throughput(text, targets) for text in config.objectives if text.startswith(THROUGHPUT)}
+    if len(rates) > 1:
+        raise UserError(f"the objective {THROUGHPUT} goes with one limit, not {', '.join(rates)}")
+    names_of_objectives = [*known, THROUGHPUT]
+    known |= {objective.name: objective for objective in rates.values()}
+    wanted = [rates[text].name if text in rates else text for text in config.objectives]
     if wanted == ["accuracy", "latency_ms"]:
         wanted = ["accuracy", *(names or ["macs"])]  # every target
     if taken := [each.name for each in own if each.name in known]:
         raise UserError(f"an objective of one's own needs another name than {taken[0]!r}, which a log has anyway")
     known |= {objective.name: objective for objective in own}
+    names_of_objectives += [objective.name for objective in own]
     wanted += [objective.name for objective in own]
     for name in wanted:
         if name not in known:
-            raise UserError(f"an objective is one of {', '.join(known)}, not {name!r}")
+            raise UserError(f"an objective is one of {', '.join(names_of_objectives)}, not {name!r}")
     if len(wanted) < 2 or wanted[0] != "accuracy" or len(set(wanted)) < len(wanted):
         raise UserError(f"objectives are accuracy and at least one more, each once, not {', '.join(wanted)}")
     texts = latency_budgets if latency_budgets is not None else [config.latency_budget or ""][: len(tables)]
@@ -97,6 +114,29 @@ def build_problem(
     )
     problem.check()
     return problem
+
+
+def _throughput(text: str, targets: Sequence[tuple[int, Predictor]]) -> ThroughputObjective:
+    """The objective that `images_per_second` is, or `images_per_second@20ms`, in which a whole batch must be done.
+
+    Raises:
+        UserError: it is none, or there are no latency tables, or two of one batch.
+    """
+    _, at, limit = text.partition("@")
+    if text != f"{THROUGHPUT}{at}{limit}" or (at and not limit):
+        raise UserError(f"an objective is {THROUGHPUT}, or with a limit for a batch {THROUGHPUT}@20ms, not {text!r}")
+    limits = [*parse_milliseconds(limit).values()] if limit else [float("inf")]
+    if len(limits) > 1:
+        raise UserError(f"the objective {THROUGHPUT} goes with one limit, not {text!r}")
+    (limit_ms,) = limits
+    batches = sorted(batch for batch, _ in targets)
+    if not batches or len(set(batches)) < len(batches):
+        raise UserError(
+            f"the objective {THROUGHPUT} wants latency tables of different batches, not of "
+            f"{', '.join(map(str, batches)) or 'none'}"
+        )
+    name = f"{THROUGHPUT}_in_{limit_ms:g}ms" if limit else THROUGHPUT
+    return ThroughputObjective(name, targets=tuple(targets), limit_ms=limit_ms)
 
 
 def _value_bytes(tables: Sequence[LatencyTable]) -> tuple[int, str]:

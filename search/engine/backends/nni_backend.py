@@ -55,6 +55,8 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     sampled = problem.columns(problem.initial(np.random.default_rng([plan.seed, 2]), max(plan.population, 10)))
     if cost not in sampled:
         raise UserError(f"the backend nni needs a second objective that costs no evaluation, not {cost}")
+    if problem.objectives[1].maximise:
+        raise UserError(f"the backend nni needs a second objective to make small, not {cost}")
     with bar("search", plan.trials, plan.deadline) as progress, socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(POLL_S)
         progress.update(log.num_evaluated)

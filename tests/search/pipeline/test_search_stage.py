@@ -108,6 +108,58 @@ def test_a_memory_budget_is_settled_before_any_network_is_evaluated(files, tmp_p
     assert not (tmp_path / "other").exists()
 
 
+@pytest.fixture(scope="module")
+def batches(files):
+    """Tables of two batches: eight images at a time take four times as long as one."""
+    table = made_up_table(np.random.default_rng(0))
+    table.save(files / "one.lat.json")
+    setting = table.setting.model_copy(update={"batch": 8})
+    entries = {key: entry.model_copy(update={"ms": 4 * entry.ms}) for key, entry in table.entries.items()}
+    table.model_copy(update={"setting": setting, "entries": entries}).save(files / "eight.lat.json")
+    return [files / "one.lat.json", files / "eight.lat.json"]
+
+
+@pytest.mark.parametrize("limit", ["", "@0.3ms", "@0.0001ms"])
+def test_images_per_second_are_of_the_best_batch_that_keeps_the_limit(files, batches, tmp_path, limit):
+    config = CONFIG.model_copy(update={"objectives": ("accuracy", f"images_per_second{limit}"), "trials": 8})
+    result = search_networks(files / "net", batches, tmp_path / "trials.jsonl", lambda: DATA, config, seed=0)
+    assert len(result.trials) == 8
+    name = f"images_per_second_in_{limit[1:]}" if limit else "images_per_second"
+    best = []
+    for trial in result.trials:
+        ends = {1: trial["latency_high_ms"], 8: trial["latency_eight_high_ms"]}
+        rates = {1: 1000 / trial["latency_ms"], 8: 8000 / trial["latency_eight_ms"]}
+        allowed = {b: r for b, r in rates.items() if not limit or ends[b] <= float(limit[1:-2])}
+        assert trial[name] == pytest.approx(max(allowed.values(), default=0))
+        best.append(trial["best_batch"])
+        assert not allowed or trial["best_batch"] == max(allowed, key=allowed.get)
+    assert limit or set(best) == {8}
+    for one in result.front:
+        assert not any(t["accuracy"] > one["accuracy"] and t[name] > one[name] for t in result.trials)
+
+
+@pytest.mark.parametrize(
+    ("text", "which", "message"),
+    [
+        ("images_per_second", slice(0, 0), "wants latency tables of different batches, not of none"),
+        ("images_per_minute", slice(2), "an objective is one of accuracy, .* not 'images_per_minute'"),
+        (
+            "images_per_second@",
+            slice(2),
+            "or with a limit for a batch .*, not 'images_per_second@'",
+        ),
+        ("images_per_seconds", slice(2), "or with a limit for a batch .*, not 'images_per_seconds'"),
+        ("images_per_second@fast", slice(2), "a latency budget is like 8ms, above zero, not 'fast'"),
+        ("images_per_second@1ms,2ms", slice(2), "one limit"),
+    ],
+)
+def test_other_rates_are_refused(files, batches, tmp_path, text, which, message):
+    config = CONFIG.model_copy(update={"objectives": ("accuracy", text)})
+    with pytest.raises(UserError, match=message):
+        search_networks(files / "net", batches[which], tmp_path / "out/trials.jsonl", lambda: DATA, config, seed=0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
     from search import run_search
 
