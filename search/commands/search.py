@@ -219,11 +219,11 @@ def _print_front(trials: "Sequence[Trial]", own: list[str], title: str | None) -
     measured = any(getattr(t, "measured_ms", None) for t in trials)
     accuracy = "expected accuracy" if any(t.inherited is not None for t in trials) else "accuracy"
     columns = ["architecture", accuracy, "predicted ms", *(["measured ms"] if measured else []), "MACs", "parameters"]
-    columns += own
+    columns += ["images/s" if name.startswith(OBJECTIVES[-1]) else name for name in own]
     rows = []
     for t in trials:
         times = [t.latency_ms, *([getattr(t, "measured_ms", None)] if measured else [])]
         cells = ["" if ms is None else f"{ms:.3f}" for ms in times]
         rows.append([t.arch, f"{t['accuracy']:.2%}", *cells, format_count(t.macs), format_count(t.params)])
-        rows[-1] += [f"{t[name]:.4g}" for name in own]
+        rows[-1] += [f"{t[name]:,.0f}" if abs(t[name]) >= 1000 else f"{t[name]:.4g}" for name in own]
     show_table(columns, rows, title)
