@@ -31,6 +31,8 @@ from search.accuracy.ghostbench import (
 from search.accuracy.predictor import AccuracyCorrection
 from search.accuracy.study import NORMS, StudyNetwork, read_inherited, read_study
 from search.accuracy.study import SCHEMA as STUDY
+from search.accuracy.transplant_accuracy import SCHEMA as TRANSPLANTS
+from search.accuracy.transplant_accuracy import TransplantFile, read_transplants
 from search.accuracy.unit_losses import IMAGES, UnitLossFile, read_losses
 from search.data.datasets import load_data
 from search.data.images import ImageSource, decode_all
@@ -52,7 +54,7 @@ from search.latency.timing.device import this_device
 from search.pipeline.current_run import Run
 from search.pipeline.stages import networks
 from search.recipes import schema as recipes
-from search.records import read_record, record_json
+from search.records import read_record, record_json, write_record
 from search.report import fidelity as fidelity_page
 from search.report.summary import rows, summarise
 from search.run_folder.estimate import ESTIMATE, Estimate, StageEstimate, read_estimate, write_estimate
@@ -232,6 +234,20 @@ def losses(folder: Path) -> tuple[Path, Read]:
     def read() -> None:
         known = read_losses(file, "0123456789")
         assert known is None or (known.images == IMAGES and np.isfinite(sum(known.losses.values())))
+
+    return file, read
+
+
+@kind("transplant-accuracy.json", fuzz.of_json)
+def transplants(folder: Path) -> tuple[Path, Read]:
+    file, codes = folder / "transplant-accuracy.json", SPACE.sample_codes(np.random.default_rng(0), 9).tolist()
+    content = {"schema": TRANSPLANTS, "supernet": "0123456789", "data": "digits", "codes": codes}
+    write_record(file, TransplantFile.model_validate(content | {"accuracies": [0.5] * 8}))
+
+    def read() -> None:
+        if known := read_transplants(file, "0123456789", "digits", SPACE):
+            assert len(known.accuracies) <= len(known.codes) and all(0 <= value <= 1 for value in known.accuracies)
+            assert all(SPACE.decode(np.array(code)) in SPACE for code in known.codes)
 
     return file, read
 

@@ -11,7 +11,6 @@ from pydantic import Field
 from ghostnet.transplant.unit_losses import UnitLosses
 from ghostnet.units import Unit
 from search.data.datasets import Data
-from search.errors import UserError
 from search.files import write_json
 from search.folders import locked
 from search.progress import bar
@@ -47,14 +46,13 @@ class UnitLossFile(Record):
 def unit_losses(supernet: Path, data: Data) -> UnitTable:
     """What the parent loses by every unit of the space, in nats; computes what the folder doesn't have yet.
 
+    Args:
+        supernet: one that has unit losses, as `search.recipes.schema.check_unit_losses` says.
+
     Raises:
-        UserError: the supernet has no parent, its space several resolutions, or the file in its folder is damaged.
+        UserError: the file in its folder is damaged.
     """
     metadata, space = read_metadata(supernet)
-    if metadata.kind != "transplant":
-        raise UserError(f"the sampler exact goes by unit losses, which want a parent: {supernet} is elastic")
-    if len(space.resolution_choices) > 1:
-        raise UserError(f"the sampler exact wants a space of one resolution; {space.name} has several")
     with locked(supernet):
         return _completed(supernet, data, supernet_config(metadata, Training), space)
 

@@ -62,8 +62,9 @@ def run_search(
             best batch of those that the tables are of; `images_per_second@20ms`: a whole batch within that time). Next
             to them your own: a function (architecture, metrics known so far) -> number to make small, or large where it
             has the attribute `maximise = True`.
-        evaluate: accuracy on the search split, `inherited` with the supernet's weights, `tuned:E` after E epochs from
-            these, `trained:E` after E epochs from fresh weights. Several with commas, such as
+        evaluate: accuracy on the search split: `units`, expected from what a transplanted supernet's parent loses by
+            each unit; `inherited`, with the supernet's weights; `tuned:E`, after E epochs from these; `trained:E`,
+            after E epochs from fresh weights. Several with commas, such as
             `inherited,tuned:1,tuned:3`, or `ladder` for these three, are a ladder: of the networks of a rung the best
             third goes on to the next. Or your own: an architecture -> accuracy in [0, 1], or several columns by name,
             `accuracy` among them.

@@ -54,8 +54,9 @@ def search(
         str,
         typer.Option(
             "--evaluate",
-            help="inherited; tuned:E or trained:E: after E epochs, from inherited or fresh weights; several with "
-            "commas: the best third goes on to the next; ladder: inherited,tuned:1,tuned:3.",
+            help="units: expected from what a parent loses by each unit; inherited; tuned:E or trained:E: after E "
+            "epochs, from inherited or fresh weights; several with commas: the best third goes on to the next; "
+            "ladder: inherited,tuned:1,tuned:3.",
         ),
     ] = "inherited",
     recipe: Annotated[
@@ -101,12 +102,14 @@ def search(
     from search.training.records import SUPERNET_FILE
 
     _check_backend(backend, sampler, storage, elsewhere=workers > 1 or address is not None or gpus > 0)
+    trains = _check_evaluation(evaluate, recipe, fidelity)
     for text in latency_budget or []:
         parse_milliseconds(text)
     settings: Any = {
         "flops_budget": flops_budget,
         "params_budget": params_budget,
         "memory_budget": memory_budget,
+        "evaluate": evaluate,
         "trials": trials,
         "sampler": sampler,
         "population": population,
@@ -117,7 +120,6 @@ def search(
     }
     config = Search(objectives=tuple(part.strip() for part in objectives.split(",")), **settings)
     parse_counts(config)
-    _check_evaluation(evaluate, recipe, fidelity)
     if choose:
         check_ways(choose)
     own = [load_objective(path) for path in objective or []]
@@ -127,7 +129,7 @@ def search(
     metadata, space = read_metadata(supernet)
     name = data or metadata.data
     sources.check_data_name(name)
-    training = None if evaluate == "inherited" else load_retraining(recipe or default_recipe(name))[0]
+    training = load_retraining(recipe or default_recipe(name))[0] if trains else None
     # What is impossible is answered here, before anything is loaded or written.
     check_search(supernet, latency, config, latency_budget or [], own, fidelity)
     check_output(out, resume, "trials.jsonl")
@@ -138,7 +140,6 @@ def search(
         latency,
         latency_budget=latency_budget or [],
         objectives=[*config.objectives, *own],
-        evaluate=evaluate,
         training=training,
         address=address,
         gpus=gpus,
@@ -183,15 +184,16 @@ def _check_backend(backend: str, sampler: str, storage: str | None, *, elsewhere
         raise UserError(f"Ray shows the command line to its whole cluster: {STORAGE} is the place of {storage}")
 
 
-def _check_evaluation(evaluate: str, recipe: str | None, fidelity: Path | None) -> None:
-    """Whether networks can be evaluated so, and the recipe and the correction go with it."""
-    from search.recipes.schema import check_evaluation
+def _check_evaluation(evaluate: str, recipe: str | None, fidelity: Path | None) -> bool:
+    """Whether networks are trained when they are evaluated so, which the recipe and the correction must go with."""
+    from search.recipes.schema import check_evaluation, evaluation_epochs, split_evaluation
 
-    check_evaluation(evaluate)
-    if evaluate == "inherited" and recipe:
+    trains = any(map(evaluation_epochs, split_evaluation(check_evaluation(evaluate))))
+    if recipe and not trains:
         raise UserError("--recipe says how networks are trained: it goes with --evaluate tuned:E or trained:E")
     if evaluate != "inherited" and fidelity:
         raise UserError(f"--fidelity corrects inherited accuracy: it doesn't go with --evaluate {evaluate}")
+    return trains
 
 
 def _output(result: "SearchOutcome", chosen: "Sequence[Trial] | None") -> JsonObject:
@@ -217,13 +219,16 @@ def _print_front(trials: "Sequence[Trial]", own: list[str], title: str | None) -
     from spaces.population import format_count
 
     measured = any(getattr(t, "measured_ms", None) for t in trials)
-    accuracy = "expected accuracy" if any(t.inherited is not None for t in trials) else "accuracy"
-    columns = ["architecture", accuracy, "predicted ms", *(["measured ms"] if measured else []), "MACs", "parameters"]
+    interval = any(t.accuracy_low is not None for t in trials)
+    accuracy = "expected accuracy" if interval or any(t.inherited is not None for t in trials) else "accuracy"
+    columns = ["architecture", accuracy, *(["95 % interval"] if interval else []), "predicted ms"]
+    columns += [*(["measured ms"] if measured else []), "MACs", "parameters"]
     columns += ["images/s" if name.startswith(OBJECTIVES[-1]) else name for name in own]
     rows = []
     for t in trials:
         times = [t.latency_ms, *([getattr(t, "measured_ms", None)] if measured else [])]
         cells = ["" if ms is None else f"{ms:.3f}" for ms in times]
-        rows.append([t.arch, f"{t['accuracy']:.2%}", *cells, format_count(t.macs), format_count(t.params)])
+        ends = [f"{t['accuracy_low']:.1%} to {t['accuracy_high']:.1%}"] if interval else []
+        rows.append([t.arch, f"{t['accuracy']:.2%}", *ends, *cells, format_count(t.macs), format_count(t.params)])
         rows[-1] += [f"{t[name]:,.0f}" if abs(t[name]) >= 1000 else f"{t[name]:.4g}" for name in own]
     show_table(columns, rows, title)

@@ -75,6 +75,11 @@ class LogHeader(Record):
     evaluate: str = "inherited"
     evaluator: str | None = None
 
+    @property
+    def evaluation(self) -> str:
+        """How networks were evaluated; `own`, where a function of the user's did it."""
+        return self.evaluate if self.evaluator is None else "own"
+
 
 class SearchHeader(LogHeader):
     """The first line of a log, as it is written: what makes trials comparable, and a resumed search the same; the
@@ -84,6 +89,7 @@ class SearchHeader(LogHeader):
         latency_tables: SHA-256 of each.
         fidelity: SHA-256 of the study that inherited accuracy is corrected by.
         training: how networks are trained that are evaluated so.
+        transplants: SHA-256 of the record of those that expected accuracy is calibrated on.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -97,6 +103,7 @@ class SearchHeader(LogHeader):
     population: Count
     fidelity: str | None = None
     training: JsonObject | None = None
+    transplants: str | None = None
 
     def to_json(self) -> JsonObject:
         """Its JSON, without what is as usual."""

@@ -15,7 +15,13 @@ REPEATED: State = "repeated"
 INFEASIBLE: State = "infeasible"
 FAILED: State = "failed"
 LARGEST_INDEX = 1 << 20  # of a gene's choice
-NAMED_METRICS = ("accuracy", "latency_ms", "inherited")  # beside multiply-adds and parameters, which all have
+NAMED_METRICS = (
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "latency_ms",
+    "inherited",
+)  # beside multiply-adds and parameters, which all have
 
 
 def check_code(code: list[int]) -> list[int]:
@@ -63,6 +69,8 @@ class Trial(Record):
     seconds: Seconds
     backend: BackendState
     accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
     latency_ms: float | None = None
     inherited: float | None = None
     error: str | None = None
@@ -98,10 +106,12 @@ class Trial(Record):
             raise KeyError(metric)
         return value
 
-    @property
-    def inherited_accuracy(self) -> float:
-        """With the supernet's weights: what the search went by, or corrected."""
-        return self["accuracy"] if self.inherited is None else self.inherited
+    def inherited_accuracy(self, evaluate: str) -> float | None:
+        """With the supernet's weights, as far as a search knows it that evaluates so: what it went by, corrected, or
+        had on a rung."""
+        if self.inherited is not None or not self.rungs:
+            return self.accuracy if evaluate == "inherited" and self.inherited is None else self.inherited
+        return next((rung.accuracy for rung in self.rungs if rung.evaluate == "inherited"), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -193,7 +193,7 @@ def searched_metadata(
     predicted: Prediction,
     *,
     measured_ms: float,
-    inherited: float,
+    inherited: float | None,
     identity: Identity,
     run: SourceRun | None,
 ) -> NetworkMetadata:
@@ -202,7 +202,7 @@ def searched_metadata(
     Args:
         predicted: the network's latency by the table.
         measured_ms: its latency, timed as the table was.
-        inherited: its accuracy on the search split, with the supernet's weights.
+        inherited: its accuracy on the search split, with the supernet's weights; None where nobody looked.
         identity: what makes two exports the same.
     """
     accuracy = Accuracy(

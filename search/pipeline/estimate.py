@@ -5,6 +5,7 @@ or a busy machine's differ.
 """
 
 import resource
+import statistics
 import sys
 import time
 from functools import cached_property
@@ -15,6 +16,9 @@ import torch
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.transplant import Transplants
+from ghostnet.transplant.unit_losses import UnitLosses
+from search.accuracy.transplant_accuracy import TRANSPLANTS
+from search.accuracy.unit_losses import IMAGES as UNIT_IMAGES
 from search.data.datasets import SplitSizes, split_sizes
 from search.engine.budgets import parse_counts
 from search.engine.ladder import REDUCTION
@@ -35,7 +39,7 @@ from search.training.metadata import space_for
 from search.training.supernets import given_parent, widest
 from spaces.errors import SpaceError
 from spaces.space import Space
-from spaces.tables import macs_table
+from spaces.tables import macs_table, space_units
 
 FITTED = 96  # images that the layers of a timed transplant are fitted on, at most
 FITS, FITS_S = 6, 10.0  # transplants that are timed at the most, and seconds after which no more are
@@ -146,15 +150,18 @@ class _Estimator:
         images = self.times.noise(batch, arch.resolution)
         with torch.no_grad():
             look = fit + self.times.seconds(lambda: net(images)) * shown / batch
+        ways = split_evaluation(config.evaluate)
+        once = TRANSPLANTS * look if "units" in ways else 0.0
+        once += self._unit_loss_seconds() if "units" in ways or config.sampler == "exact" else 0.0
         each, share = 0.0, 1.0  # of the networks, that come as far as a rung
-        for rung in split_evaluation(config.evaluate):
+        for rung in ways:
             training = 0.0
             if epochs := evaluation_epochs(rung):
                 short = self.recipe.retrain.shortened(epochs)
                 training = self.times.steps(short)[0] * self.times.step_seconds(arch, short)
-            each += share * (look + training)
+            each += share * (training + (0.0 if rung == "units" else look))
             share /= REDUCTION
-        seconds = config.trials * each / (config.workers if config.backend == "ray" else 1)
+        seconds = once + config.trials * each / (config.workers if config.backend == "ray" else 1)
         return StageEstimate(
             stage="search", networks=config.trials, minutes=seconds / 60, images=config.trials * self.sizes.search,
             disk=1000 * config.trials, memory=self.memory,
@@ -168,6 +175,22 @@ class _Estimator:
             transplants.extract(self.space.sample(rng))
             times.append(time.monotonic() - start)
         return (sum(times) + (trials - len(times)) * times[-1]) / trials
+
+    def _unit_loss_seconds(self) -> float:
+        """Of all units of the space: some are timed, of a parent with any weights, on noise."""
+        arch, _ = self.parent
+        parent = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
+        losses = UnitLosses(parent, self.times.noise(min(UNIT_IMAGES, self.sizes.train), arch.resolution).contiguous())
+        positions = zip(self.space.layout.positions, space_units(self.space), strict=True)
+        places = {(at.name, unit.key): (at.name, unit) for at, units in positions for unit in units.flat if unit}
+        times: list[float] = []
+        for k in np.random.default_rng(0).permutation(len(places)):
+            start = time.monotonic()
+            losses(*[*places.values()][k])
+            times.append(time.monotonic() - start)
+            if sum(times) > FITS_S:
+                break
+        return len(places) * statistics.mean(times)
 
     def retrain(self) -> StageEstimate:
         config = self.recipe.retrain

@@ -15,7 +15,7 @@ from search.folders import is_empty, locked
 from search.identity import Identity, check_same
 from search.latency.runtimes import runtime
 from search.pipeline.settings import RunSettings
-from search.recipes.schema import ParentTraining, Recipe
+from search.recipes.schema import ParentTraining, Recipe, check_unit_losses
 from search.run_folder.estimate import ESTIMATE
 from search.run_folder.run import RUN, SCHEMA, recorded_recipe
 from search.terminal import say
@@ -32,6 +32,7 @@ def check(recipe: Recipe) -> None:
     """
     sources.check_data_name(recipe.data)
     space, config = recipe.search_space, recipe.search
+    check_unit_losses(config, recipe.supernet.kind, space)
     each = value_bytes(recipe.latency.batch, recipe.latency.dtype)
     for windows in parse_counts(config, each).values():
         for window in windows.values():

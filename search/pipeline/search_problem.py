@@ -27,7 +27,7 @@ from search.errors import UserError
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.recipes.schema import Search
+from search.recipes.schema import Search, check_unit_losses
 from search.secrets import storage_address
 from search.training.metadata import read_metadata, supernet_id
 from spaces.tables import memory_table, weights_table
@@ -53,7 +53,8 @@ def build_problem(
     Raises:
         UserError, SpaceError: files that don't fit together, or a budget that no network meets.
     """
-    space = read_metadata(supernet)[1]
+    metadata, space = read_metadata(supernet)
+    check_unit_losses(config, metadata.kind, space)
     loaded = [LatencyTable.load(table) for table in tables]
     predictors = [Predictor(table, space) for table in loaded]
     names = ["latency_ms", *(f"latency_{_column_name(table)}_ms" for table in tables[1:])][: len(tables)]
@@ -168,8 +169,8 @@ def header(
 
     Args:
         data: the data set's fingerprint.
-        evaluation: where it isn't by inherited accuracy as that is: `fidelity`, `evaluate` and `training`, or
-            `evaluator`.
+        evaluation: where it isn't by inherited accuracy as that is: `fidelity`; `evaluate`, `training` and
+            `transplants`; or `evaluator`.
     """
     return SearchHeader(
         schema="ghostnas.trials/3",

@@ -10,6 +10,8 @@ from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy
 from search.accuracy.short_training import ShortTraining
+from search.accuracy.transplant_accuracy import FILE as TRANSPLANTS
+from search.accuracy.transplant_accuracy import transplant_accuracy
 from search.accuracy.unit_losses import unit_losses
 from search.data.datasets import Data
 from search.engine import budgets
@@ -148,10 +150,13 @@ def search_networks(
     else:
         training = training or supernet_config(read_metadata(supernet)[0], Training)
         ways = split_evaluation(config.evaluate)
-        rungs = {way: make_evaluator(way, supernet, data(), training, seed) for way in ways}
+        rungs = {way: make_evaluator(way, supernet, data(), training, seed, alone=len(ways) == 1) for way in ways}
         evaluate = Ladder(rungs) if len(rungs) > 1 else rungs[ways[0]]
-        longest = max(evaluation_epochs(way) for way in ways)
-        evaluation |= {"evaluate": ",".join(ways), "training": training.shortened(longest).model_dump(mode="json")}
+        evaluation["evaluate"] = ",".join(ways)
+        if longest := max(evaluation_epochs(way) for way in ways):
+            evaluation["training"] = training.shortened(longest).model_dump(mode="json")
+        if "units" in ways:
+            evaluation["transplants"] = file_digest(supernet / TRANSPLANTS)
     evaluate = with_objectives(problem, evaluate, own)
     if config.sampler == "exact":
         problem = replace(problem, unit_losses=unit_losses(supernet, data()))
@@ -168,8 +173,17 @@ def search_networks(
         )
 
 
-def make_evaluator(way: str, supernet: Path, data: Data, training: Training, seed: int) -> Evaluate:
-    """The evaluator that `inherited`, `tuned:E` or `trained:E` is: E epochs of that training."""
+def make_evaluator(
+    way: str, supernet: Path, data: Data, training: Training, seed: int, *, alone: bool = True
+) -> Evaluate:
+    """The evaluator that `units`, `inherited`, `tuned:E` or `trained:E` is: E epochs of that training.
+
+    Args:
+        alone: it may give more columns than accuracy; the rungs of a ladder all give the same.
+    """
+    if way == "units":
+        expected = transplant_accuracy(supernet, data)
+        return expected if alone else expected.accuracy
     if way == "inherited":
         return inherited_accuracy(supernet, data)
     config = training.shortened(evaluation_epochs(way))

@@ -290,6 +290,7 @@ def export(run: Run) -> None:
     table = LatencyTable.load(run.out / TABLE)
     predict, times = Predictor(table, run.space), read_figures(run.out / TIMES)
     chosen, archs = read_result(run.out / RESULT).chosen, networks(run)
+    figures = read_figures(run.out / INHERITED) if (run.out / INHERITED).exists() else {}
     images = run.data.normalise(run.data.search.images[:64])
     trained = [label for label in chosen if (run.out / NETWORKS / label / TRAINED_FILE).exists()]  # in the time box
     sources = read_source_runs(run.out, trained)
@@ -307,7 +308,7 @@ def export(run: Run) -> None:
             table,
             predict(run.space.encode(archs[label])),
             measured_ms=times[label],
-            inherited=trial.inherited_accuracy,
+            inherited=figures.get(label, trial.inherited_accuracy(run.recipe.search.evaluate)),
             identity=identity,
             run=sources.get(label),
         )

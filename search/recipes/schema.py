@@ -61,11 +61,11 @@ def check_evaluation(text: str) -> str:
     """
     rungs = split_evaluation(text)
     for rung in rungs:
-        known = re.fullmatch(r"inherited|(tuned|trained):(\d{1,4}(\.\d{1,4})?)", rung)
+        known = re.fullmatch(r"inherited|units|(tuned|trained):(\d{1,4}(\.\d{1,4})?)", rung)
         if not known or (known[2] and float(known[2]) == 0):
             raise UserError(
-                f"networks are evaluated as inherited, tuned:E or trained:E, E epochs, or several of these with "
-                f"commas, or as ladder, not {rung[:40]!r}"
+                f"networks are evaluated as units, inherited, tuned:E or trained:E, E epochs, or several of these "
+                f"with commas, or as ladder, not {rung[:40]!r}"
             )
     if len(set(rungs)) < len(rungs):
         raise UserError(f"networks are evaluated in different ways one after the other, each once, not {text[:80]!r}")
@@ -80,6 +80,21 @@ def split_evaluation(text: str) -> list[str]:
 def evaluation_epochs(way: str) -> float:
     """The epochs of an evaluation: 0 of one without a training."""
     return float(way.partition(":")[2] or 0)
+
+
+def check_unit_losses(search: "Search", kind: str, space: Space) -> None:
+    """Raises:
+    UserError: the search goes by what a parent loses by each unit, which a supernet of that kind and space can't tell.
+    """
+    ways = {"evaluation by units": "units" in split_evaluation(search.evaluate)}
+    ways["sampler exact"] = search.sampler == "exact"
+    for way in (way for way, asked in ways.items() if asked):
+        if kind != "transplant":
+            raise UserError(f"the {way} goes by unit losses, which want a parent: the supernet is elastic")
+        if len(space.resolution_choices) > 1:
+            raise UserError(
+                f"the {way} goes by unit losses, which want a space of one resolution; {space.name} has several"
+            )
 
 
 def _evaluation(text: str) -> str:
@@ -301,9 +316,10 @@ class Search(_Model):
     objectives: tuple[str, ...] = Field(default=("accuracy", "latency_ms"), description="columns of the log")
     evaluate: Annotated[str, AfterValidator(_evaluation)] = Field(
         default="inherited",
-        description="accuracy on the search split: inherited, with the supernet's weights; tuned:E, after E epochs of "
-        "[retrain] from these; trained:E, after E epochs from fresh weights; several with commas: of the networks of "
-        "each the best third goes on to the next; ladder: inherited,tuned:1,tuned:3",
+        description="accuracy on the search split: units, expected from what a parent loses by each unit; inherited, "
+        "with the supernet's weights; tuned:E, after E epochs of [retrain] from these; trained:E, after E epochs from "
+        "fresh weights; several with commas: of the networks of each the best third goes on to the next; ladder: "
+        "inherited,tuned:1,tuned:3",
     )
     trials: Count = 200
     sampler: Sampler = "guided"

@@ -19,11 +19,18 @@ def format_arch(arch: Arch) -> str:
     return "\n".join(lines)
 
 
-def format_trial(trial: Trial) -> str:
-    """An evaluated network's figures, as its log has them."""
-    expected = "" if trial.inherited is None else f", expected {trial['accuracy']:.2%}"
+def format_trial(trial: Trial, evaluate: str) -> str:
+    """An evaluated network's figures, as the log has them of a search that evaluates so."""
+    inherited, last = trial.inherited_accuracy(evaluate), trial.rungs[-1].evaluate if trial.rungs else evaluate
+    accuracies = [] if inherited is None else [f"inherited {inherited:.2%}"]
+    if trial.inherited is not None or last == "units":
+        accuracies.append(f"expected {trial['accuracy']:.2%}")
+    elif last != "inherited":
+        accuracies.append(f"accuracy {trial['accuracy']:.2%}")
+    if trial.accuracy_low is not None:
+        accuracies[-1] += f" ({trial['accuracy_low']:.2%} to {trial['accuracy_high']:.2%})"
     return (
-        f"{trial.arch}: inherited {trial.inherited_accuracy:.2%}{expected}\npredicted {trial['latency_ms']:.3f} ms "
+        f"{trial.arch}: {', '.join(accuracies)}\npredicted {trial['latency_ms']:.3f} ms "
         f"({trial['latency_low_ms']:.3f} to {trial['latency_high_ms']:.3f})\n"
         f"{format_count(trial.macs)} multiply-adds, {format_count(trial.params)} parameters"
     )

@@ -237,12 +237,13 @@ def summarise(folder: Path) -> Summary:
     trials = _trials(folder / TRIALS, space)
     evaluated = sum(t.state == "complete" for t in trials)
     chosen = result.chosen if result else {} if recipe else _of_trials(folder, trials)
-    networks = _networks(folder, chosen, result.random if result else {}, times, inherited, predict)
+    header = read_header(folder / TRIALS)
+    networks = _networks(folder, chosen, header, result.random if result else {}, times, inherited, predict)
     return Summary(
         folder=folder,
         recipe=recipe,
         estimate=read_estimate(folder),
-        header=read_header(folder / TRIALS),
+        header=header,
         supernet=supernet,
         table=table,
         space=space,
@@ -262,8 +263,11 @@ def summarise(folder: Path) -> Summary:
 def _evaluation_meaning(how: str) -> str:
     """What an evaluation of a search measures."""
     way, _, epochs = how.partition(":")
-    ways = {"tuned": f"after {epochs} epochs from the supernet's weights", "trained": f"after {epochs} epochs"}
-    return ways.get(way, "with the supernet's weights")
+    return {
+        "units": "with the supernet's weights, expected from what the parent loses by each unit",
+        "tuned": f"after {epochs} epochs from the supernet's weights",
+        "trained": f"after {epochs} epochs",
+    }.get(way, "with the supernet's weights")
 
 
 def _left_out(folder: Path) -> dict[str, str]:
@@ -306,6 +310,7 @@ def _of_trials(folder: Path, trials: list[Trial]) -> dict[str, Trial]:
 def _networks(
     folder: Path,
     chosen: dict[str, Trial],
+    header: LogHeader,
     random_networks: dict[str, list[int]],
     times: dict[str, float],
     inherited: dict[str, float],
@@ -323,6 +328,8 @@ def _networks(
         records = [metadata, *map(read_trained, glob(metadata_file.parent, OF_SEEDS))]
         shortest = min((each.training for each in records), key=lambda each: (each.ended == "schedule", each.epochs))
         trial, arch = chosen.get(name), Arch.load(metadata_file.parent / "arch.json")
+        known = trial.inherited_accuracy(header.evaluation) if trial else None
+        expected = trial and (trial.inherited is not None or trial.accuracy_low is not None)
         networks.append(
             TrainedNetwork(
                 name=name,
@@ -340,8 +347,8 @@ def _networks(
                 seconds=sum(each.training.seconds for each in records),
                 measured_ms=times.get(name),
                 predicted_ms=_predicted(predict, arch),
-                inherited=trial.inherited_accuracy if trial else inherited.get(name),
-                expected=trial.accuracy if trial and trial.inherited is not None else None,
+                inherited=inherited.get(name) if known is None else known,
+                expected=trial.accuracy if trial and expected else None,
             )
         )
     return sorted(networks, key=lambda n: (KINDS.index(n.kind), n.name))

@@ -161,7 +161,7 @@ def _chosen(summary: Summary, key: str, scale: float) -> list[Named]:
 
 def _trial_tip(summary: Summary, trial: Trial) -> str:
     arch = summary.arch(trial)
-    return format_trial(trial) + (f"\n{format_arch(arch)}" if arch else "")
+    return format_trial(trial, summary.header.evaluation) + (f"\n{format_arch(arch)}" if arch else "")
 
 
 def _network_tip(n: TrainedNetwork) -> str:

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from search.accuracy.transplant_accuracy import TRANSPLANTS
 from search.commands.run import show_estimate
 from search.data.datasets import SplitSizes, load_data, split_sizes
 from search.pipeline.estimate import _Estimator, estimate
@@ -79,6 +80,23 @@ def test_short_trainings_of_a_search_are_counted(monkeypatch):
     config = config.model_copy(update={"search": config.search.model_copy(update={"evaluate": "trained:2.5"})})
     stages = {each.stage: each for each in estimate(config).stages}
     assert stages["search"].minutes == pytest.approx(20 * math.ceil(2.5 * (200 // 32)) / 60)
+
+
+def test_a_search_by_unit_losses_takes_what_they_and_some_transplants_take(monkeypatch):
+    """However many networks it sums up; what is timed is all that a unit's loss takes."""
+    monkeypatch.setattr(StepTimes, "seconds", lambda *_: 0.5)
+    monkeypatch.setattr(_Estimator, "_fit_seconds", lambda *_: 2.0)
+    minutes = {}
+    for evaluate, sampler, trials in (("units", "guided", 20), ("units", "exact", 2000), ("inherited", "exact", 1)):
+        config = recipe()
+        changes = {"evaluate": evaluate, "sampler": sampler, "trials": trials}
+        config = config.model_copy(update={"search": config.search.model_copy(update=changes)})
+        monkeypatch.setattr(_Estimator, "_unit_loss_seconds", lambda *_: 60.0)
+        minutes[evaluate, sampler] = next(each.minutes for each in estimate(config).stages if each.stage == "search")
+    alone = minutes["inherited", "exact"] - 1
+    assert minutes["units", "guided"] == minutes["units", "exact"] == pytest.approx(1 + TRANSPLANTS * alone)
+    monkeypatch.undo()
+    assert next(each.minutes for each in estimate(config).stages if each.stage == "search") > 0
 
 
 def test_an_estimate_is_kept_where_the_folder_is_named_and_the_run_begins_there(tmp_path, capsys):

@@ -243,11 +243,12 @@ def test_what_ladder_stands_for():
 
 
 @pytest.mark.parametrize(
-    "text", ["inherited,", "tuned", "tuned:", "tuned:0", "trained:0.0", "trained:-1", "units", "tuned:1e9", ""]
+    "text",
+    ["inherited,", "tuned", "tuned:", "tuned:0", "trained:0.0", "trained:-1", "units:1", "unit", "tuned:1e9", ""],
 )
 def test_other_ways_to_evaluate_are_refused(text):
     wrong = text.rpartition(",")[2]
     with pytest.raises(
-        UserError, match=f"inherited, tuned:E or trained:E.* or as ladder, not {re.escape(repr(wrong))}"
+        UserError, match=f"units, inherited, tuned:E or trained:E.* or as ladder, not {re.escape(repr(wrong))}"
     ):
         check_evaluation(text)

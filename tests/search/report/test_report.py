@@ -16,6 +16,7 @@ import pytest
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.weights import save_weights
+from search.engine.trial import Trial
 from search.errors import UserError
 from search.figures.architectures import arch_figure
 from search.figures.style import CaptionedFigure, canvas, png, svg
@@ -25,6 +26,7 @@ from search.report.comparison import write_comparison
 from search.report.figures import curves, fronts
 from search.report.figures.chance import mark_chance
 from search.report.figures.choices import agreement
+from search.report.formatting import format_trial
 from search.report.report import write_report
 from search.report.sensitivity import effects
 from search.report.summary import summarise
@@ -224,6 +226,32 @@ def test_screenshots_are_light_and_dark(reported, tmp_path):
         paper.append(np.median(image))
         assert image.std() > 8  # something is drawn
     assert paper[0] > 200 and paper[1] < 60
+
+
+def test_an_accuracy_is_called_what_it_is(tmp_path):
+    """Expected from unit losses with its interval, after a training, by a function, or inherited as before."""
+    log = made_up_run(tmp_path / "run") / "search/trials.jsonl"
+    first, *rows = map(json.loads, log.read_text().splitlines())
+    ends = {"accuracy_low": 0.2, "accuracy_high": 0.95}
+    for about, more, meaning, tip in (
+        ({}, {}, "with the supernet's weights,", r": inherited \d+\.\d+%\npredicted"),
+        (
+            {"evaluate": "units"},
+            ends,
+            "expected from what the parent loses by each unit",
+            r": expected .*% \(20.00% to ",
+        ),
+        ({"evaluate": "tuned:1"}, {}, "epochs from the supernet's weights", r": accuracy \d+\.\d+%\npredicted"),
+        ({"evaluator": "mine"}, {}, "as the user's own function gives it", r": accuracy \d+\.\d+%\npredicted"),
+    ):
+        log.write_text("".join(json.dumps(row) + "\n" for row in [first | about, *(row | more for row in rows)]))
+        text = html.unescape(write_report(tmp_path / "run").read_text())
+        summary = summarise(tmp_path / "run")
+        assert meaning in text and re.search(tip, format_trial(summary.complete[0], summary.header.evaluation))
+    steps = ("inherited", 0.25), ("tuned:1", 0.5)
+    rungs = [{"evaluate": way, "accuracy": value, "seconds": 1} for way, value in steps]
+    row = Trial.model_validate(rows[0] | {"accuracy": 0.5, "rungs": rungs})
+    assert ": inherited 25.00%, accuracy 50.00%\n" in format_trial(row, "inherited,tuned:1")
 
 
 def test_planted_effects_are_found_and_others_are_not():

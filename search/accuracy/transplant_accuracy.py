@@ -1,0 +1,191 @@
+"""Expected accuracy of transplants, from what their parent loses by each of their units: the cheapest evaluation, a sum
+of table entries.
+
+The sum of unit losses ranks networks without a label (`search.accuracy.unit_losses`). A few transplants that are
+evaluated, spread over the whole range of sums, say what accuracy a sum stands for. The logit of accuracy is taken to be
+linear in log (1 + loss), loss in nats, and in log multiply-adds; `results/weights/units.md` has other forms beside it,
+on networks that none was fitted on.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from ghostnet.arch import Arch
+from search.accuracy.predictor import LEAST, fit_ridge, leave_one_out_predictions
+from search.accuracy.unit_losses import unit_losses
+from search.data.datasets import Data
+from search.errors import UserError
+from search.folders import locked
+from search.progress import bar
+from search.records import Count, Record, Share, read_record, write_record
+from search.training.inherited import inherited_accuracy
+from search.training.metadata import read_metadata, supernet_id
+from spaces.space import Codes, Space
+from spaces.tables import UnitTable, macs_table
+
+FILE = "transplant-accuracy.json"
+SCHEMA: Literal["ghostnas.transplant-accuracy/1"] = "ghostnas.transplant-accuracy/1"
+TRANSPLANTS = 16  # that are evaluated; 24 took .1 to .4 points off an error of 2 to 3 on `cifar16`
+POOL, SEED = 20_000, 29  # networks that they are taken from, and the seed by which these are drawn
+CONFIDENCE = 0.95
+Floats = NDArray[np.float64]
+
+
+class TransplantFile(Record):
+    """What is known of a supernet's networks as transplanted.
+
+    Args:
+        supernet: id of the supernet.
+        data: fingerprint of the data set, on whose search split they are evaluated.
+        codes: of the networks, in the order of evaluation.
+        accuracies: of as many of them as are evaluated.
+    """
+
+    schema_: Literal["ghostnas.transplant-accuracy/1"] = Field(alias="schema")
+    supernet: str
+    data: str
+    codes: Annotated[list[list[Count]], Field(min_length=LEAST, max_length=1000)]
+    accuracies: list[Share]
+
+    @model_validator(mode="after")
+    def _as_many(self) -> "TransplantFile":
+        if len(self.accuracies) > len(self.codes):
+            raise ValueError(f"{len(self.codes)} codes have at most as many accuracies, not {len(self.accuracies)}")
+        return self
+
+
+@dataclass(frozen=True)
+class TransplantAccuracy:
+    """Accuracy on the search split that networks are expected to have as transplanted, with the ends of its interval.
+
+    Args:
+        losses: what the parent loses by each unit, in nats.
+        codes: networks that were evaluated, [n, genes].
+        accuracies: theirs, [n].
+    """
+
+    space: Space
+    losses: UnitTable
+    codes: Codes
+    accuracies: Floats
+
+    def __call__(self, arch: Arch) -> dict[str, float]:
+        """Columns of a search's log: `accuracy`, `accuracy_low`, `accuracy_high`."""
+        expected, low, high = self.predict(self.space.encode(arch))[:, 0]
+        return {"accuracy": float(expected), "accuracy_low": float(low), "accuracy_high": float(high)}
+
+    def accuracy(self, arch: Arch) -> float:
+        """Expected accuracy alone, in (0, 1)."""
+        return self(arch)["accuracy"]
+
+    def predict(self, codes: Codes) -> Floats:
+        """[n, genes] -> expected accuracy and the ends of its 95 % interval, [3, n]"""
+        expected = self._model.predict(self._features(codes))
+        return _accuracy(expected + np.array([[0.0], [-self._margin], [self._margin]]))
+
+    @cached_property
+    def _model(self) -> Any:
+        return fit_ridge(self._features(self.codes), _logit(self.accuracies))
+
+    @cached_property
+    def _margin(self) -> float:
+        """Of an interval, as a logit: Student's quantile times the error on transplants that the fit left out."""
+        from scipy.stats import t
+
+        x, y = self._features(self.codes), _logit(self.accuracies)
+        error = np.sqrt(np.mean((leave_one_out_predictions(x, y) - y) ** 2))
+        return float(t.ppf((1 + CONFIDENCE) / 2, len(y) - 1 - x.shape[1]) * error)
+
+    def _features(self, codes: Codes) -> Floats:
+        return np.stack([log_loss(self.losses, codes), np.log(macs_table(self.space).total(codes))], 1)
+
+
+def transplant_accuracy(supernet: Path, data: Data) -> TransplantAccuracy:
+    """Expected accuracy of a transplanted supernet's networks; evaluates the transplants, and computes the unit losses,
+    that the folder doesn't have yet.
+
+    Raises:
+        UserError: a file in its folder is damaged, or the space has too few networks.
+    """
+    space = read_metadata(supernet)[1]
+    with locked(supernet):
+        losses = unit_losses(supernet, data)
+        known = _completed(supernet, data, space, losses)
+    return TransplantAccuracy(space, losses, np.array(known.codes), np.array(known.accuracies))
+
+
+def read_transplants(path: Path, supernet: str, data: str, space: Space) -> TransplantFile | None:
+    """What a file has for the supernet and the data of these ids; None where it is of others, or there is none.
+
+    Raises:
+        UserError: it is no such file.
+    """
+    known = read_record(path, TransplantFile) if path.exists() else None
+    if known is None or (known.supernet, known.data) != (supernet, data):
+        return None
+    for code in known.codes:
+        if len(code) != len(space.choices) or not (np.array(code) < space.choices).all():
+            raise UserError(f"{path}: {str(code)[:60]} is no code of space {space.name}")
+    return known
+
+
+def log_loss(losses: UnitTable, codes: Codes) -> Floats:
+    """[n, genes] -> log (1 + loss), [n]; a sum that rounding took below 0 counts as 0."""
+    values: Floats = np.log1p(np.maximum(losses.total(codes), 0))
+    return values
+
+
+def spread_codes(space: Space, losses: UnitTable, rng: np.random.Generator, count: int) -> Codes:
+    """`count` different networks, or all that are found, evenly over log (1 + loss) from the best to the worst of the
+    space: [count, genes].
+
+    Random networks of a large space have nearly the same loss. So each of the pool that they are taken from has some of
+    its genes, many or few, from the best network or from the worst.
+    """
+    ends = [losses.extreme(), losses.extreme(largest=True)]
+    random = space.sample_codes(rng, POOL)
+    towards = np.where(rng.random((POOL, 1)) < 0.5, *ends)
+    mixed = space.canonical(np.where(rng.random(random.shape) < rng.random((POOL, 1)), towards, random))
+    pool = np.unique([*ends, *mixed], axis=0)
+    values, taken = log_loss(losses, pool), []
+    for target in np.linspace(values.min(), values.max(), min(count, len(pool))):
+        taken.append(int(np.nanargmin(np.abs(values - target))))
+        values[taken[-1]] = np.nan
+    return pool[taken]
+
+
+def _completed(supernet: Path, data: Data, space: Space, losses: UnitTable) -> TransplantFile:
+    path, of = supernet / FILE, supernet_id(supernet)
+    known = read_transplants(path, of, data.fingerprint, space)
+    if known is None:
+        codes = spread_codes(space, losses, np.random.default_rng(SEED), TRANSPLANTS)
+        if len(codes) < LEAST:
+            raise UserError(
+                f"expected accuracy wants a space of {LEAST} networks or more; {space.name} has {len(codes)}"
+            )
+        known = TransplantFile(schema=SCHEMA, supernet=of, data=data.fingerprint, codes=codes.tolist(), accuracies=[])
+    missing = known.codes[len(known.accuracies) :]
+    if missing:
+        evaluate = inherited_accuracy(supernet, data)
+        with bar("transplants", len(known.codes)) as progress:
+            for code in missing:
+                progress.update(len(known.accuracies))
+                known.accuracies.append(evaluate(space.decode(np.array(code))))
+                write_record(path, known)
+    return known
+
+
+def _logit(accuracies: Floats) -> Floats:
+    kept = np.clip(accuracies, 1e-3, 1 - 1e-3)  # all or none right, which has no logit
+    return np.log(kept / (1 - kept))
+
+
+def _accuracy(logits: Floats) -> Floats:
+    values: Floats = 1 / (1 + np.exp(-logits))
+    return values
