@@ -221,7 +221,7 @@ def transplants(study: Study) -> Way:
 
 def ladder(study: Study) -> Way:
     """1., but the better ones of fewer transplants are tuned 1 and 3 epochs before the four are chosen."""
-    outcome = study.search(study.supernet, TUNED, trials=LADDER, evaluate="ladder")
+    outcome = study.search(study.supernet, TUNED, trials=LADDER, evaluate="inherited,tuned:1,tuned:3")
     networks = [study.train(arch.id, arch, TUNED) for arch in study.chosen(outcome)]
     rungs = ", ".join(f"{total.networks} {total.evaluate}" for total in rung_totals(outcome.trials))
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=rungs)

@@ -65,9 +65,9 @@ def run_search(
         evaluate: accuracy on the search split: `units`, expected from what a transplanted supernet's parent loses by
             each unit; `inherited`, with the supernet's weights; `tuned:E`, after E epochs from these; `trained:E`,
             after E epochs from fresh weights. Several with commas, such as
-            `inherited,tuned:1,tuned:3`, or `ladder` for these three, are a ladder: of the networks of a rung the best
-            third goes on to the next. Or your own: an architecture -> accuracy in [0, 1], or several columns by name,
-            `accuracy` among them.
+            `inherited,tuned:1,tuned:3` are a ladder: of the networks of a rung the best third goes on to the next;
+            `ladder` is `inherited,tuned:1`. Or your own: an architecture -> accuracy in [0, 1], or several columns by
+            name, `accuracy` among them.
         training: how networks are tuned or trained; None: as the supernet's own weights were.
         trials: networks to evaluate.
         fidelity: `fidelity.json`, by which inherited accuracy is corrected.

@@ -56,7 +56,7 @@ def search(
             "--evaluate",
             help="units: expected from what a parent loses by each unit; inherited; tuned:E or trained:E: after E "
             "epochs, from inherited or fresh weights; several with commas: the best third goes on to the next; "
-            "ladder: inherited,tuned:1,tuned:3.",
+            "ladder: inherited,tuned:1.",
         ),
     ] = "inherited",
     recipe: Annotated[
