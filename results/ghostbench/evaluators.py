@@ -118,9 +118,9 @@ WAYS = (
 NEEDED = ("tuned:0", "tuned:1", "tuned:3", "trained:5")
 
 
-def complete(networks: Sequence[BenchmarkNetwork]) -> list[BenchmarkNetwork]:
-    """The networks that have all the trainings that ways are simulated with."""
-    return [n for n in networks if set(NEEDED) <= {format_evaluator(run) for run in n.runs if run.seed == 0}]
+def complete(networks: Sequence[BenchmarkNetwork], needed: Sequence[str] = NEEDED) -> list[BenchmarkNetwork]:
+    """The networks that have all these trainings, by the first seed: by default those that ways are simulated with."""
+    return [n for n in networks if {*needed} <= {format_evaluator(run) for run in n.runs if run.seed == 0}]
 
 
 def volume(networks: Sequence[BenchmarkNetwork], evaluator: str, worst: float) -> float:

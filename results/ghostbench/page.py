@@ -13,7 +13,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 from evaluators import CHOSEN, FLOOR, ORDERS, Rung, complete, simulate
-from models import COUNTS, MODELS, SPLITS, judge
+from models import COUNTS, MODELS, RUNGS, SPLITS, judge
 from networks import MOST_MACS, read_networks
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
@@ -317,8 +317,9 @@ def judgement(bench: GhostBench) -> list[str]:
 
 def model_table(bench: GhostBench) -> list[str]:
     """What predicts the last rung of a ladder."""
-    networks = complete(bench.record.networks)
-    if len(networks) < max(COUNTS) + LEAST:
+    networks = complete(bench.record.networks, RUNGS)
+    counts = [count for count in COUNTS if 2 * count <= len(networks)]
+    if len(networks) < LEAST:
         return []
     about = (
         f"Models of the accuracy after 3 epochs, fitted to some of the {len(networks)} networks and judged on the "
@@ -326,16 +327,16 @@ def model_table(bench: GhostBench) -> list[str]:
         "inside the 95 % interval, by the number of networks that a model was fitted to. A search on a ladder goes by "
         "such a model wherever it compares networks of different rungs."
     )
-    head = " | ".join(f"{count} networks" for count in COUNTS)
+    head = " | ".join(f"{count} networks" for count in counts)
     rows = []
     for model in MODELS:
-        judged = [judge(bench, networks, model, count) for count in COUNTS]
+        judged = [judge(bench, networks, model, count) for count in counts]
         row = [f"{j.error:.1f}, tau {j.tau:.2f}, {j.covered:.0%}" for j in judged]
         rows.append(f"| {model.name} | {' | '.join(row)} |")
     return [
         "## What predicts the end of a ladder",
         paragraph(about),
-        "\n".join([f"| model | {head} |", "|---|" + "---|" * len(COUNTS), *rows]),
+        "\n".join([f"| model | {head} |", "|---|" + "---|" * len(counts), *rows]),
     ]
 
 
