@@ -484,6 +484,7 @@ def main() -> None:
             study = Study(space, data, arguments.table, arguments.parent, arguments.work, folder / part, seed, clock)
             try:
                 content = done(part, study, content)
+                content.tables.setdefault(str(seed), content.table)
             except TimeIsOver:
                 print(f"the time is over before {part}, seed {seed}, was done; the same command goes on")
                 return

@@ -33,9 +33,10 @@ training is counted in none of the rows. Every network in the table is trained f
 and tested once on 10,000 images. Core-minutes are CPU time of one core for all that a way did: fitting, searching,
 pruning, training, the teacher's answers, tests; not reading the images, nor the latency table, which all share. The
 machine did other work meanwhile, by which CPU time grows, too: the same training of GhostNet .25x took 101 and 148 s.
+Compare core-minutes within a seed, not between seeds: the same trainings of GhostNet's widths took {family} by seed.
 
-The searches go by a latency table: {setting}; on networks that it never saw its mean error is {error:.1%} and its
-Kendall tau {tau:.2f}, for it was made on the busy machine. The milliseconds below are of the final networks of a seed,
+The searches go by a latency table: {setting}. On networks that it never saw it had {tables}; the
+rough one was made on the busy machine. The milliseconds below are of the final networks of a seed,
 pruned ones too: timed side by side, as graphs of the same builder in the same runtime, then brought to the scale of the
 goal's table by GhostNet's four widths, timed among them; timed again some minutes later, most came within 6 %, pruned
 ones up to a third apart. (*predicted*: by the table, not timed yet.) Hypervolume: accuracy over 40 % times latency
@@ -50,8 +51,9 @@ def page(content: Ways) -> str:
         macs=parent.macs / 1e6,
         accuracy=parent.accuracy,
         setting=table.setting,
-        error=table.error,
-        tau=table.kendall_tau,
+        tables=_tables(content),
+        family=" ".join(f"{row.cpu_seconds / 60:.1f}" for _, row in sorted(content.ways.get("family", {}).items()))
+        or "-",
     )
     sections = [
         _table(content),
@@ -63,6 +65,18 @@ def page(content: Ways) -> str:
     ]
     end = "The command: `ways.py`; all figures: `ways.json`.\n"
     return "\n".join([about, *("\n".join([*lines, ""]) for lines in sections if lines), end])
+
+
+def _tables(content: Ways) -> str:
+    """How far off the latency tables were, and which seeds' searches went by each."""
+    seeds: dict[tuple[float, float], list[str]] = {}
+    for seed, table in sorted((content.tables or {"0": content.table}).items()):
+        seeds.setdefault((table.error, table.kendall_tau), []).append(seed)
+    parts = [
+        f"a mean error of {error:.1%} and a Kendall tau of {tau:.2f} (seed {', '.join(names)})"
+        for (error, tau), names in seeds.items()
+    ]
+    return ", or ".join(parts)
 
 
 def _table(content: Ways) -> list[str]:

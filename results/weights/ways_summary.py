@@ -89,6 +89,7 @@ class Ways(Record):
     schema_: Literal["ghostnas.ways/1"] = Field(default="ghostnas.ways/1", alias="schema")
     parent: Parent
     table: Table
+    tables: dict[Seed, Table] = Field(default_factory=dict)  # that the searches of a seed went by
     scales: dict[Seed, float] = Field(default_factory=dict)  # what brings measured milliseconds to the issue's
     ways: dict[str, dict[Seed, Way]] = Field(default_factory=dict)
     pairs: dict[Seed, list[Pair]] = Field(default_factory=dict)
