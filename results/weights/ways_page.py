@@ -1,6 +1,7 @@
 """`ways.md`, from `ways.json` as far as that is filled."""
 
 import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def page(content: Ways) -> str:
         family=" ".join(f"{row.cpu_seconds / 60:.1f}" for _, row in sorted(content.ways.get("family", {}).items()))
         or "-",
     )
+    about = "\n\n".join(textwrap.fill(part, 120, break_on_hyphens=False) for part in about.strip().split("\n\n")) + "\n"
     sections = [
         _table(content),
         _goals(content),
