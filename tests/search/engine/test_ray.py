@@ -89,7 +89,7 @@ def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
     log, before = tmp_path / "trials.jsonl", []
 
     def lose() -> None:
-        while not log.exists() or sum(t.state == "complete" for t in read_trials(log)) < 8:
+        while not log.exists() or log.read_text().count('"complete"') < 8:  # which may be empty still
             time.sleep(0.1)
         before.extend(read_trials(log))
         cluster.remove_node(second, allow_graceful=False)

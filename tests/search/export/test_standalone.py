@@ -35,8 +35,9 @@ def exported(tmp_path_factory):
     images = torch.randn(40, 3, 15, 15, generator=torch.Generator().manual_seed(1))
     held_out = HeldOut(calibration=images, images=images, labels=torch.zeros(40).long(), name="a test's")
     formats = ["onnx", "onnx-int8", "safetensors", *(["litert"] if LITERT else [])]
-    export(net, tmp_path_factory.mktemp("export") / "all", formats, images[:8], held_out=held_out)
-    return tmp_path_factory.getbasetemp() / "export0/all"
+    folder = tmp_path_factory.mktemp("export") / "all"
+    export(net, folder, formats, images[:8], held_out=held_out)
+    return folder
 
 
 @pytest.fixture
