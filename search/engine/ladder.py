@@ -13,6 +13,7 @@ the last rung, by those that went there.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import moocore
 import numpy as np
@@ -138,21 +139,22 @@ def rung_totals(trials: Sequence[Trial]) -> list[RungTotal]:
 
 @dataclass(frozen=True)
 class _Step:
-    """From accuracy on a rung to accuracy on the next: a ridge over it, or a mean gain. On GhostBench no more features
-    pay before a dozen networks went."""
+    """From accuracy on a rung to accuracy on the next: a ridge over it, or the mean gain, where few went or the better
+    ones ended worse. On GhostBench no more features pay before a dozen networks went."""
 
     gain: float
-    ridge: object = None
+    ridge: Any = None
 
     @classmethod
     def fit(cls, trials: Sequence[Trial], rung: int) -> "_Step":
         """From networks that were evaluated on both."""
         low, high = (np.array([t.rungs[k].accuracy for t in trials if t.rungs]) for k in (rung, rung + 1))
         gain = float((high - low).mean())
-        return cls(gain, fit_ridge(low[:, None], high) if len(trials) >= LEAST else None)
+        ridge = fit_ridge(low[:, None], high) if len(trials) >= LEAST else None
+        return cls(gain, ridge if ridge and ridge[-1].coef_[0] > 0 else None)
 
     def __call__(self, accuracy: Floats) -> Floats:
         """[n] -> [n], in [0, 1]"""
         if self.ridge is None:
             return np.clip(accuracy + self.gain, 0, 1)
-        return np.clip(self.ridge.predict(accuracy[:, None]), 0, 1)  # type: ignore[attr-defined]
+        return np.clip(self.ridge.predict(accuracy[:, None]), 0, 1)

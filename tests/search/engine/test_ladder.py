@@ -127,6 +127,16 @@ def test_few_networks_at_the_top_give_their_mean_gain_and_none_change_nothing():
     assert at_the_top(without) == without
 
 
+def test_the_better_ones_stay_the_better_ones_even_where_those_that_went_ended_worse():
+    went = []
+    for number in range(6):
+        accuracies = 0.1 * number, 0.9 - 0.1 * number
+        rungs = [{"evaluate": str(k), "accuracy": value, "seconds": 1.0} for k, value in enumerate(accuracies)]
+        went.append(complete_trial(number, accuracy=accuracies[-1], latency_ms=1.0, rungs=rungs))
+    better, worse = (at_the_top([*went, *rows([(low, 1.0)], [1])])[-1]["accuracy"] for low in (0.5, 0.3))
+    assert better > worse
+
+
 def test_totals_of_rungs_are_of_the_same_networks():
     known = rows([(0.2, 1.0), (0.4, 1.0), (0.1, 1.0), (0.3, 1.0)], [2, 2, 1, 2])
     first, second = rung_totals(known)
