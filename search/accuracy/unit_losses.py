@@ -53,8 +53,15 @@ def unit_losses(supernet: Path, data: Data) -> UnitTable:
         UserError: the file in its folder is damaged.
     """
     metadata, space = read_metadata(supernet)
-    with locked(supernet):
-        return _completed(supernet, data, supernet_config(metadata, Training), space)
+    known = read_losses(supernet / FILE, supernet_id(supernet))
+    if known is None or _missing(space, known):  # else the folder may be another user's, and read-only
+        with locked(supernet):
+            known = _completed(supernet, data, supernet_config(metadata, Training), space)
+    values = [
+        np.array([known.losses[_key(position.name, unit)] for unit in units.flat]).reshape(units.shape)
+        for position, units in zip(space.layout.positions, space_units(space), strict=True)
+    ]
+    return UnitTable.of(space, values)
 
 
 def read_losses(path: Path, supernet: str) -> UnitLossFile | None:
@@ -67,29 +74,32 @@ def read_losses(path: Path, supernet: str) -> UnitLossFile | None:
     return known if known and (known.supernet, known.images) == (supernet, IMAGES) else None
 
 
-def _completed(supernet: Path, data: Data, config: Training, space: Space) -> UnitTable:
+def _missing(space: Space, known: UnitLossFile) -> dict[str, tuple[str, Unit | None]]:
+    """The units of a space that have no loss yet, with the name of their position, by the key that they will have."""
+    every = {
+        _key(position.name, unit): (position.name, unit)
+        for position, units in zip(space.layout.positions, space_units(space), strict=True)
+        for unit in units.flat
+    }
+    return {key: each for key, each in every.items() if key not in known.losses}
+
+
+def _completed(supernet: Path, data: Data, config: Training, space: Space) -> UnitLossFile:
     path, of = supernet / FILE, supernet_id(supernet)
     known = read_losses(path, of) or UnitLossFile(supernet=of, images=IMAGES, losses={})
-    losses, arrays = known.losses, space_units(space)
-    names = [position.name for position in space.layout.positions]
-    every = {_key(name, unit): (name, unit) for name, units in zip(names, arrays, strict=True) for unit in units.flat}
-    missing = {key: each for key, each in every.items() if key not in losses}
-    if missing:
-        measure = UnitLosses(read_parent(supernet).to(best_device()), fitting_images(data, IMAGES, config))
-        saved = time.monotonic()
-        with bar("unit losses", len(every)) as progress:
-            for k, (key, (name, unit)) in enumerate(missing.items()):
-                progress.update(len(every) - len(missing) + k)
-                losses[key] = measure(name, unit)
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    _save(path, known)
-                    saved = time.monotonic()
-        _save(path, known)
-    values = [
-        np.array([losses[_key(name, unit)] for unit in units.flat]).reshape(units.shape)
-        for name, units in zip(names, arrays, strict=True)
-    ]
-    return UnitTable.of(space, values)
+    if not (missing := _missing(space, known)):
+        return known
+    measure = UnitLosses(read_parent(supernet).to(best_device()), fitting_images(data, IMAGES, config))
+    saved = time.monotonic()
+    with bar("unit losses", len(missing)) as progress:
+        for k, (key, (name, unit)) in enumerate(missing.items()):
+            progress.update(k)
+            known.losses[key] = measure(name, unit)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                _save(path, known)
+                saved = time.monotonic()
+    _save(path, known)
+    return known
 
 
 def _key(name: str, unit: Unit | None) -> str:

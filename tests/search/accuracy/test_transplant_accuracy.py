@@ -18,6 +18,7 @@ from scipy.stats import kendalltau
 from ghostnet.cost import unit_cost
 from ghostnet.units import chain
 from search.accuracy import transplant_accuracy as room
+from search.accuracy import unit_losses as unit_losses_room
 from search.accuracy.transplant_accuracy import FILE, TransplantAccuracy, log_loss, spread_codes, transplant_accuracy
 from search.accuracy.unit_losses import FILE as LOSSES
 from search.data.datasets import load_data
@@ -212,6 +213,18 @@ def test_what_is_kept_is_of_that_supernet_and_that_data_or_made_anew(files, data
         path.write_text(json.dumps(whole | wrong))
         with pytest.raises(UserError, match=rf"transplant-accuracy\.json.*{message}"):
             transplant_accuracy(tmp_path / "net", data)
+
+
+def test_a_whole_folder_is_only_read(files, data, expected, monkeypatch):
+    """It may be another user's."""
+
+    def locked(folder, only=""):
+        raise AssertionError(f"{folder} is locked")
+
+    for module in (room, unit_losses_room):
+        monkeypatch.setattr(module, "locked", locked)
+    again = transplant_accuracy(files / "net", data)
+    assert again.accuracies.tolist() == expected.accuracies.tolist()
 
 
 def test_a_space_of_too_few_networks_is_refused(data, tmp_path):
