@@ -161,8 +161,8 @@ from search.accuracy.ghostbench import load_ghostbench
 
 bench = load_ghostbench(Path("results/ghostbench/ghostbench.json"))
 for name in bench.having("trained:5"):
-    run = bench.query(name, "trained:5")       # or tuned:0, tuned:1, ...; seed=1
-    run.search, run.test, run.seconds          # top-1 after every epoch; one core's seconds
+    run = bench.query(name, "trained:5")  # or tuned:0, tuned:1, ...; seed=1
+    run.search, run.test, run.seconds  # top-1 after every epoch; one core's seconds
     bench.arch(name), bench.network(name).macs
 ```"""
 
