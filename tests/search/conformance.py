@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from search.engine.log import read_trials
-from search.engine.trial import Trial
+from search.engine.trial import Evaluation, Trial
 from tests.search.searches import LADDER, SPACE, accuracy_of, bare, problem, run, slowly, some_fail
 
 
@@ -24,6 +24,7 @@ class Conformance:
         start: how its process is started; `fork` shares what is loaded.
         exact: whether a resumed search has the trials of an unbroken one; with several workers it has their number.
         plan: what the backend needs.
+        one_by_one: whether a network is evaluated when the one before it is logged.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Conformance:
     start: str = "fork"
     exact: bool = True
     plan: dict[str, Any] = {}  # noqa: RUF012
+    one_by_one: bool = True
 
     def run(self, folder: Path, trials: int, evaluate: Any = accuracy_of, **changes: Any) -> list[Trial]:
         return run(problem(evaluate, **changes), folder, self.name, trials=trials, **self.plan)
@@ -86,18 +88,18 @@ class Conformance:
 
     def test_the_best_networks_of_a_rung_go_on_to_the_next(self, tmp_path):
         rows = [t for t in self.run(tmp_path, 30, LADDER) if t.state == "complete"]
-        steps = [*LADDER.rungs.items()]
+        steps, task, seen = [*LADDER.rungs.items()], problem(LADDER), {}
+        for t in rows:
+            arch, rungs = SPACE.decode(np.array(t.code)), t.rungs or []
+            assert [(r.evaluate, r.accuracy) for r in rungs] == [(n, f(arch)) for n, f in steps[: len(rungs)]]
+            assert t["accuracy"] == rungs[-1].accuracy
+            for k in range(1, len(rungs) + 1):  # as the rule has it, by those that were there
+                evaluation = Evaluation(columns={"accuracy": rungs[k - 1].accuracy}, rungs=tuple(rungs[:k]))
+                if self.one_by_one:
+                    assert task.climbs(task.candidate(np.array(t.code)), evaluation, seen) == (k < len(rungs))
+            seen[t.arch] = t
         heights = [len(t.rungs or ()) for t in rows]
-        for t, height in zip(rows, heights, strict=True):
-            arch = SPACE.decode(np.array(t.code))
-            assert [(r.evaluate, r.accuracy) for r in t.rungs or ()] == [(n, f(arch)) for n, f in steps[:height]]
-            assert t["accuracy"] == steps[height - 1][1](arch)
-        for k in range(2):
-            here = [t for t in rows if len(t.rungs or ()) > k]
-            went = [t for t in here if len(t.rungs or ()) > k + 1]
-            assert 0 < len(went) < len(here)
-            mean = {len(some): np.mean([t.rungs[k].accuracy for t in some if t.rungs]) for some in (here, went)}
-            assert mean[len(went)] > mean[len(here)]  # the better ones
+        assert len(rows) == 30 > sum(height > 1 for height in heights) > sum(height > 2 for height in heights) > 0
 
     def test_a_search_begun_under_optuna_goes_on_and_back(self, tmp_path):
         begun = run(problem(), tmp_path, "optuna", trials=15)

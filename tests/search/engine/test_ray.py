@@ -37,6 +37,7 @@ def _disconnected():
 
 class TestRay(Conformance):
     name, kills, trials, start, exact, plan = "ray", 2, 20, "forkserver", False, {"workers": 2}
+    one_by_one = False
 
 
 @pytest.mark.parametrize(
