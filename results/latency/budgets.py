@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from ghostnet import GhostNet
 from search.engine.pareto import pareto_front
@@ -72,14 +73,8 @@ def find(space: Space, predict: Predictor, accuracies: int, budgets: int, bound:
 
 def share_of(broken: NDArray[np.bool_]) -> dict[str, float]:
     """A share with its 95 % interval (Wilson)."""
-    n, p, z = len(broken), float(broken.mean()), 1.96
-    middle, half = p + z * z / (2 * n), z * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
-    return {
-        "networks": n,
-        "share": p,
-        "low": (middle - half) / (1 + z * z / n),
-        "high": (middle + half) / (1 + z * z / n),
-    }
+    interval = binomtest(int(broken.sum()), len(broken)).proportion_ci(method="wilson")
+    return {"networks": len(broken), "share": float(broken.mean()), "low": interval.low, "high": interval.high}
 
 
 def held(found: Found, measured: Floats) -> dict[str, float]:
