@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+TOGETHER = 256  # positions whose products are summed at once: of small maps those of one image are fewer than channels
 FLOOR = 1e-30  # of a mean power: maps that are zero everywhere keep their equations solvable
 Gains = NDArray[np.float64]  # [j, i]: what map i explains of map j
 
@@ -78,10 +79,12 @@ def seen_moments(outputs: Tensor, cheap_kernel: int, centred: bool, inputs: Tens
     x = y if inputs is None else less_mean(inputs.detach().double())[0]
     n, taps = y.shape[1], cheap_kernel**2
     auto, cross = y.new_zeros(n, taps, taps), y.new_zeros(taps, n, n)
-    for image, out in zip(x, y, strict=True):
-        shifted = shifts(image, cheap_kernel)
+    some = max(1, TOGETHER // y[0, 0].numel())
+    for images, targets in zip(x.split(some), y.split(some), strict=True):
+        shifted = shifts(images.flatten(0, 1), cheap_kernel).unflatten(0, images.shape[:2])  # [B, n, taps, h w]
+        shifted = shifted.permute(1, 2, 0, 3).flatten(2)
         auto += shifted @ shifted.mT
-        cross += out.flatten(1) @ shifted.permute(1, 2, 0)
+        cross += targets.transpose(0, 1).flatten(1) @ shifted.permute(1, 2, 0)
     count = y.numel() / n
     return Moments(auto / count, cross.permute(1, 2, 0) / count, y.square().mean((0, 2, 3)), mean)
 

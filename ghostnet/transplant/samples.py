@@ -13,7 +13,8 @@ from ghostnet.network import GhostNet
 # Modules whose outputs others are fitted to, beside whole blocks.
 FITTED: tuple[str, ...] = ("bn1", "bn_dw", "ghost1.primary_conv.1", "ghost1.cheap_operation.1")
 FITTED += ("conv_reduce", "conv_expand", "ghost2", "ghost2.in", "shortcut", "shortcut.1", "global_pool", "conv_head")
-AT_ONCE = 3 << 24  # bytes of one network's largest maps, while it runs through many images: what caches hold
+# Bytes of one network's largest maps, while it runs through many images: what caches hold, and what fills a GPU.
+AT_ONCE, AT_ONCE_ON_GPU = 3 << 24, 1 << 30
 
 
 class Samples:
@@ -99,7 +100,8 @@ def watch(net: nn.Module, images: Tensor, seen: Callable[[str, Tensor, int], Non
 
 def parts(images: Tensor) -> int:
     """How many images a network is given at a time."""
-    return max(1, AT_ONCE // (64 * images[0].numel() * images.element_size()))
+    at_once = AT_ONCE_ON_GPU if images.is_cuda else AT_ONCE
+    return max(1, at_once // (64 * images[0].numel() * images.element_size()))
 
 
 def in_parts(module: nn.Module, maps: Tensor, count: int) -> Tensor:

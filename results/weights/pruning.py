@@ -24,7 +24,7 @@ MOST = 0.95
 
 
 class Pruner:
-    """Prunes copies of a parent of s = 2.
+    """Prunes copies of a parent of s = 2, on the parent's device.
 
     Args:
         config: how the parent was trained; by images like those its norms are estimated again after pruning.
@@ -58,7 +58,7 @@ class Pruner:
         net = with_depthwise_convolutions(copy.deepcopy(self.parent))
         pruner = tp.pruner.BasePruner(
             net,
-            torch.zeros(1, *self.shape),
+            torch.zeros(1, *self.shape, device=net.classifier.weight.device),
             importance=tp.importance.GroupMagnitudeImportance(),
             global_pruning=over_all,
             pruning_ratio=MOST,
@@ -88,7 +88,7 @@ def with_depthwise_convolutions(net: GhostNet) -> GhostNet:
             cheap.in_chs, cheap.out_chs, cheap.kernel, 1, cheap.kernel // 2, groups=cheap.in_chs, bias=False
         )
         conv.weight.data.copy_(cheap.weight.data)
-        return conv
+        return conv.to(cheap.weight.device)
 
     return _replaced(net, CheapConv, depthwise)
 
@@ -99,7 +99,7 @@ def with_cheap_convolutions(net: GhostNet) -> GhostNet:
     def cheap(conv: nn.Conv2d) -> nn.Module:
         module = CheapConv(conv.in_channels, conv.out_channels, conv.kernel_size[0])
         module.weight.data.copy_(conv.weight.data)
-        return module
+        return module.to(conv.weight.device)
 
     return _replaced(net, nn.Conv2d, cheap)
 

@@ -1,0 +1,276 @@
+"""The trainings of the study: which there are, and how one is done. Several go on side by side on one device, which a
+small network can't fill."""
+
+import multiprocessing
+import pickle
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import searches
+import torch
+from outcomes import Result
+from torch import Tensor
+
+from ghostnet import Arch, cost
+from ghostnet.count import count
+from ghostnet.parent import ARCH, load_parent
+from ghostnet.weights import to_bytes
+from search.data.datasets import Data, load_data
+from search.files import write_bytes, write_json, write_text
+from search.recipes.schema import ParentTraining, Training, load_retraining
+from search.records import read_record, write_record
+from search.training.distributed import best_device
+from search.training.evaluate import accuracy
+from search.training.inherited import inherited_accuracy
+from search.training.retrain import WEIGHTS, retrain, train_network
+from search.training.supernets import make_supernet, widest
+from search.training.teacher import load_teacher
+from spaces.custom import load_space
+from spaces.space import Space
+
+HERE = Path(__file__).parent
+SPACE = HERE / "cifar32.toml"
+PARENT_EPOCHS, TUNED_EPOCHS = 60, 20
+FRESH_EPOCHS = PARENT_EPOCHS + TUNED_EPOCHS  # as long as a parent and a tuning
+WIDTHS = (0.25, 0.5, 0.75, 1.0)  # of the family that is trained alone; the parent is the widest
+FITTING_IMAGES = 4096
+DATA_CACHE = "data.pickle"
+RESULT_FILE, NET = "result.json", "net.pickle"
+NO_CHECKPOINTS = 1e9  # seconds between them: a training that is killed is done again
+
+
+def _training(name: str, epochs: float) -> Training:
+    return load_retraining(str(HERE / f"{name}.toml"))[0].shortened(epochs).changed(checkpoint_seconds=NO_CHECKPOINTS)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training of one network by one seed; of a `pruned` parent, of all sizes."""
+
+    seed: int
+    kind: str
+    name: str
+    arch: Arch | None = None
+
+    def folder(self, work: Path) -> Path:
+        return work / f"seed{self.seed}" / self.kind / self.name
+
+
+def parent_folder(work: Path, seed: int) -> Path:
+    """Where the parent of a seed is, as all others are given it."""
+    return work / f"seed{seed}" / "parent"
+
+
+@cache
+def space() -> Space:
+    """The space of the study."""
+    return load_space(SPACE)
+
+
+@cache
+def data(work: Path, name: str | None = None, train_images: int | None = None) -> Data:
+    """The data set, decoded once for all processes.
+
+    Args:
+        name: as `--data` has it; None where it is decoded already.
+    """
+    cache_file = work / DATA_CACHE
+    if not cache_file.exists():
+        assert name
+        write_bytes(cache_file, pickle.dumps(load_data(name, space().resolution, train_images)))
+    return pickle.loads(cache_file.read_bytes())
+
+
+class Trainer:
+    """Does trainings, one after the other, on this process's device.
+
+    Args:
+        shares: of each training's epochs; less than 1 only to try the study out.
+    """
+
+    def __init__(self, work: Path, shares: float = 1.0) -> None:
+        self.work, self.shares, self.device = work, shares, best_device()
+        self.name = torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
+
+    @property
+    def data(self) -> Data:
+        return data(self.work)
+
+    def __call__(self, job: Job) -> list[Result]:
+        """What a job comes to; what is there already, if it is done."""
+        if job.kind == "search":
+            return self._search(job.seed)
+        done = list(finished(job.folder(self.work)))
+        if len(done) == (len(WIDTHS) if job.kind == "pruned" else 1):
+            return done
+        kinds: dict[str, Callable[[Job], Iterator[tuple[Path, Result]]]]
+        kinds = {"parent": self._parent, "fresh": self._fresh, "pruned": self._pruned}
+        results = []
+        for folder, result in kinds.get(job.kind, self._tuned)(job):
+            write_record(folder / RESULT_FILE, result)  # last: a folder with this file is a finished training
+            results.append(result)
+        return results
+
+    def _search(self, seed: int) -> list[Result]:
+        """The seed's parent is trained, and the networks fitted to it are searched."""
+        results = self(Job(seed, "parent", "parent", widest(space())))
+        supernet = transplanted_supernet(self.work, seed)
+        log = self.work / f"seed{seed}" / "trials.jsonl"
+        trials = max(20, round(self.shares * searches.TRIALS))
+        write_json(searched_file(self.work, seed), searches.choose(space(), self.data, supernet, log, seed, trials))
+        return results
+
+    def _parent(self, job: Job) -> Iterator[tuple[Path, Result]]:
+        """The space's widest GhostNet. Its weights are kept with half precision's digits, so that they travel in half
+        the bytes; the network of those is the parent."""
+        for folder, result in self._fresh(job, PARENT_EPOCHS):
+            net = load_parent(folder)
+            net.load_state_dict({name: rounded(value) for name, value in net.state_dict().items()})
+            tested = accuracy(net.to(self.device), self.data, self.data.test)
+            to = parent_folder(self.work, job.seed)
+            write_text(to / ARCH, net.arch.to_json())
+            write_bytes(to / WEIGHTS, to_bytes(net))
+            yield folder, result.model_copy(update={"accuracy": tested})
+
+    def _fresh(self, job: Job, epochs: float = FRESH_EPOCHS) -> Iterator[tuple[Path, Result]]:
+        assert job.arch
+        config = _training("fresh", self.shares * epochs)
+        yield self._retrained(job, config, None)
+
+    def _tuned(self, job: Job) -> Iterator[tuple[Path, Result]]:
+        """A transplant of the seed's parent, taught by it."""
+        assert job.arch
+        config = _training("tuned", self.shares * TUNED_EPOCHS)
+        supernet = transplanted_supernet(self.work, job.seed)
+        start = inherited_accuracy(supernet, self.data)(job.arch)
+        yield self._retrained(
+            job, config, start, init=supernet, teacher=f"network:{parent_folder(self.work, job.seed)}"
+        )
+
+    def _retrained(
+        self, job: Job, config: Training, start: float | None, init: Path | None = None, teacher: str | None = None
+    ) -> tuple[Path, Result]:
+        assert job.arch
+        folder = job.folder(self.work)
+        trained = retrain(
+            job.arch, self.data, config, folder, seed=job.seed, device=self.device, init=init, teacher=teacher
+        )
+        assert trained
+        return folder, Result(
+            kind=job.kind,
+            name=job.name,
+            seed=job.seed,
+            arch=job.arch.id,
+            code=space().encode(job.arch).tolist(),
+            macs=trained.macs,
+            params=trained.params,
+            epochs=trained.training.epochs,
+            start=start,
+            accuracy=trained.test_accuracy,
+            seconds=trained.training.seconds,
+            device=self.name,
+        )
+
+    def _pruned(self, job: Job) -> Iterator[tuple[Path, Result]]:
+        """Torch-Pruning takes the parent to the multiply-adds of GhostNet's widths; tuned as transplants are."""
+        sys.path.append(str(HERE.parent / "weights"))  # whose pruner this study shares
+        from pruning import Pruner
+
+        parent = parent_folder(self.work, job.seed)
+        pruner = Pruner(load_parent(parent).to(self.device), self.data, _training("fresh", PARENT_EPOCHS), 1)
+        sizes = {
+            f"{width}x": cost(space().uniform(width), self.data.num_classes, self.data.in_chs).macs for width in WIDTHS
+        }
+        largest_first = sorted(sizes, key=lambda name: -sizes[name])
+        nets, _ = pruner.best([sizes[name] for name in largest_first])
+        for name, net in zip(largest_first, nets, strict=True):
+            start = pruner.start(net)
+            config = _training("tuned", self.shares * TUNED_EPOCHS)
+            costs = count(net, (self.data.in_chs, net.arch.resolution, net.arch.resolution))
+            trained = train_network(
+                net,
+                self.data,
+                config,
+                load_teacher(f"network:{parent}", self.data, self.device),
+                checkpoint=None,
+                identity={},
+                seed=job.seed,
+                device=self.device,
+                title=f"pruned to {name}",
+            )
+            tested = accuracy(net, self.data, self.data.test)
+            folder = job.folder(self.work) / name
+            write_bytes(folder / NET, pickle.dumps(net.cpu().eval()))
+            yield (
+                folder,
+                Result(
+                    kind=job.kind,
+                    name=name,
+                    seed=job.seed,
+                    macs=costs.macs,
+                    params=costs.params,
+                    epochs=trained.epochs,
+                    start=start,
+                    accuracy=tested,
+                    seconds=trained.seconds,
+                    device=self.name,
+                ),
+            )
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Floats with half precision's digits; other values as they are."""
+    return values.half().to(values.dtype) if values.is_floating_point() else values
+
+
+def finished(folder: Path) -> Iterator[Result]:
+    """The results of a job's folder, if it is done."""
+    yield from (read_record(file, Result) for file in sorted(folder.glob(f"**/{RESULT_FILE}")))
+
+
+def searched_file(work: Path, seed: int) -> Path:
+    """The networks that a seed's search found."""
+    return work / f"seed{seed}" / "networks.json"
+
+
+def transplanted_supernet(work: Path, seed: int) -> Path:
+    """The folder of a seed's transplanted supernet; it only takes the parent in."""
+    folder = work / f"seed{seed}" / "transplanted"
+    parent = str(parent_folder(work, seed))
+    config = ParentTraining(**_training("tuned", TUNED_EPOCHS).model_dump(), parent=parent, images=FITTING_IMAGES)
+    make_supernet(space(), data(work), config, folder, device=best_device())
+    return folder
+
+
+def train(jobs: Sequence[Job], work: Path, *, workers: int, until: float, shares: float = 1.0) -> None:
+    """Does jobs side by side, in their order; each process does one at a time. Prints what is done.
+
+    Args:
+        until: `time.time()` after which none begins.
+        shares: as of a `Trainer`.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin, (work, shares, until)) as pool:
+        for future in as_completed([pool.submit(_train, job) for job in jobs]):
+            for r in future.result():
+                start = "" if r.start is None else f" from {r.start:.4f}"
+                print(f"seed {r.seed} {r.kind} {r.name}: {r.accuracy:.4f}{start}, {r.seconds:.0f} s", flush=True)
+
+
+def _begin(work: Path, shares: float, until: float) -> None:
+    global _trainer, _until
+    torch.set_num_threads(1)
+    _trainer, _until = Trainer(work, shares), until
+
+
+def _train(job: Job) -> list[Result]:
+    return _trainer(job) if time.time() < _until else []
+
+
+_trainer: Trainer
+_until: float
