@@ -203,6 +203,21 @@ def test_moments_of_white_inputs_are_what_white_inputs_give(options):
         torch.testing.assert_close(getattr(result, name), getattr(expected, name), rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("side", [1, 3, 17])  # many images summed at once, some, and one
+def test_moments_are_means_over_images_and_positions(side):
+    generator = torch.Generator().manual_seed(side)
+    x, y = (torch.randn(300, 2, side, side, generator=generator, dtype=torch.float64) for _ in range(2))
+    result = seen_moments(y, 3, False, x)
+    padded = F.pad(x, (1, 1, 1, 1))
+    read = [padded[:, :, v : v + side, u : u + side] for v in range(3) for u in range(3)]
+    for (a, first), (b, second) in itertools.product(enumerate(read), repeat=2):
+        torch.testing.assert_close(result.auto[:, a, b], (first * second).mean((0, 2, 3)))
+    for tap, shifted in enumerate(read):
+        for j, i in itertools.product(range(2), repeat=2):
+            torch.testing.assert_close(result.cross[j, i, tap], (shifted[:, i] * y[:, j]).mean())
+    torch.testing.assert_close(result.power, y.square().mean((0, 2, 3)))
+
+
 def test_ghosts_are_the_least_squares_solution():
     y = torch.randn(3, 4, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y[:, 2:] += 0.7 * y[:, :2].roll(1, -1)
