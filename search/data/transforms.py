@@ -1,8 +1,10 @@
 """The augmentation of training images, the same for every data set, in memory or decoded by worker processes.
 
-Image by image, from the number of the image and a seed: random resized crops (torchvision) and RandAugment (timm).
-On whole batches: shifts, mirror images, normalisation, erasing (timm). Shifts and mirror images are our own, because
-torchvision's transforms draw once for a whole batch, and one image at a time takes longer than a small network's step.
+Image by image, from the number of the image and a seed: RandAugment (timm), and random resized crops (torchvision) of
+what is decoded, which may be larger than what is trained on. On whole batches: random resized crops of what there is in
+memory alone, shifts, mirror images, normalisation, erasing (timm). What is drawn for crops, shifts and mirror images is
+our own, because torchvision's transforms draw once for a whole batch, and one image at a time takes longer than a small
+network's step.
 
 torchvision and timm draw from the global generators of torch, numpy and Python: see `search.data.generators`.
 """
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import roi_align
 from torchvision.transforms.v2 import RandomResizedCrop
 
 from search.data.datasets import Data, Split, parts
@@ -22,6 +25,8 @@ from search.data.encoded import EncodedSplit
 from search.data.generators import seed_generators, temporary_seed
 from search.data.images import GROUND, LARGE
 from search.recipes.schema import Training
+
+CROP_TRIES = 10  # torchvision's, after which the whole image is taken
 
 
 class Augment:
@@ -33,7 +38,10 @@ class Augment:
         crop = ("resized" if side >= LARGE else "shift") if config.crop == "auto" else config.crop
         self.pad = int(config.shift * side) if crop == "shift" else 0
         self.flip = data.flip if config.flip is None else config.flip
-        self.transform = Transform(side, config.crop_scale if crop == "resized" else None, config.rand_augment)
+        scale = config.crop_scale if crop == "resized" else None
+        by_batch = isinstance(data.train, Split) and not data.train.encoded and not config.rand_augment
+        self.crop_scale = scale if by_batch else None
+        self.transform = Transform(side, None if by_batch else scale, config.rand_augment)
         self.erasing: Any = None
         if config.erasing:
             from timm.data.random_erasing import RandomErasing
@@ -48,7 +56,10 @@ class Augment:
         return replace((isinstance(train, Split) and train.encoded) or train, transform=self.transform)
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:
-        images = shift_images(images, self.pad, self.flip, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        if self.crop_scale is not None:
+            images = crop_images(images, self.crop_scale, rng)
+        images = shift_images(images, self.pad, self.flip, rng)
         images = self.data.normalise(images)
         if self.erasing:
             self.erasing.device = images.device
@@ -87,6 +98,26 @@ def shift_images(images: Tensor, pad: int, flip: bool, rng: np.random.Generator)
     columns = torch.where(flips[:, None], columns.flip(1), columns) + dx[:, None]  # [B, W]
     index = torch.arange(count, device=images.device)[:, None, None]
     return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def crop_images(images: Tensor, scale: float, rng: np.random.Generator) -> Tensor:
+    """[B, C, H, W] -> of each image a random part, resized to the whole, float32; torchvision's resized crop, but
+    each image draws for itself, and a part's border reads the pixels beside it.
+
+    Args:
+        scale: the smallest share of the area.
+    """
+    count, _, height, width = images.shape
+    area = height * width * rng.uniform(scale, 1, (CROP_TRIES, count))
+    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), (CROP_TRIES, count)))
+    tried = np.stack([np.sqrt(area / ratio), np.sqrt(area * ratio)]).round().clip(1)  # heights and widths
+    whole = np.array([height, width], float)
+    fits = (tried <= whole[:, None, None]).all(0)
+    sides = np.where(fits.any(0), tried[:, fits.argmax(0), np.arange(count)], whole[:, None])
+    top, left = rng.integers((whole[:, None] - sides).astype(int) + 1)
+    boxes = np.stack([np.arange(count), left, top, left + sides[1], top + sides[0]], 1)
+    places = torch.from_numpy(boxes).to(images.device, torch.float32)
+    return roi_align(images.float(), places, (height, width), aligned=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2.functional import resized_crop
 
 from search.data import datasets
 from search.data.datasets import Data, Split, load_data
-from search.data.transforms import Augment, Transform, shift_images
+from search.data.transforms import Augment, Transform, crop_images, shift_images
 from search.recipes.schema import SupernetTraining, Training
 from search.training.elastic import space_for
 from search.training.retrain import retrain
@@ -63,7 +64,7 @@ def test_defaults_are_those_of_the_data_set_and_of_the_resolution():
     assert not load_data("digits", 16).flip
     for side, pad, crops in ((16, 2, False), (95, 11, False), (96, 0, True)):
         augment = Augment(made_up(side), Training(epochs=1))
-        assert (augment.pad, augment.transform.crops, augment.flip) == (pad, crops, True)
+        assert (augment.pad, augment.crop_scale is not None, augment.flip) == (pad, crops, True)
     assert Augment(made_up(16), Training(epochs=1, shift=0.25)).pad == 4
     assert Augment(made_up(96), Training(epochs=1, crop="none")).pad == 0
     assert SupernetTraining(epochs=1, flip=False, crop="resized", crop_scale=0.5).crop_scale == 0.5
@@ -81,6 +82,33 @@ def test_resized_crops_take_the_share_of_the_area_that_they_are_told():
         assert 0.7 < width / height < 1.4  # torchvision's 3/4 to 4/3
         shares.append(height * width / 200**2)
     assert 0.28 < min(shares) < 0.4 and 0.8 < max(shares) < 1.05
+
+
+def test_crops_of_a_batch_are_torchvisions():
+    """Each image draws for itself, and shows what torchvision's resized crop does, but for its border."""
+    height, width, count = 24, 32, 400
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack([rows, columns, torch.randint(0, 256, (height, width))]).to(torch.uint8)
+    cropped = crop_images(place.expand(count, -1, -1, -1), 0.3, np.random.default_rng(0))
+    assert cropped.shape == (count, 3, height, width)
+    shares, boxes = [], set()
+    for crop in cropped:
+        down, right = (float(values[12] - values[11]) for values in (crop[0, :, 12], crop[1, 12, :]))
+        high, wide = round(down * height), round(right * width)
+        top, left = (round(float(crop[k, 12, 12]) + 0.5 - 12.5 * step) for k, step in enumerate((down, right)))
+        shares.append(high * wide / (height * width))
+        boxes.add((top, left, high, wide))
+        assert 0.7 < wide / high < 1.45 and 0 <= top <= height - high and 0 <= left <= width - wide
+        expected = resized_crop(place.float(), top, left, high, wide, [height, width], antialias=True)
+        inside = (slice(None), slice(2, -2), slice(2, -2))
+        torch.testing.assert_close(crop[inside], expected[inside], rtol=0, atol=1e-3)
+    assert len(boxes) > 300 and 0.27 < min(shares) < 0.4 and 0.9 < max(shares) <= 1
+    assert 0.55 < np.mean(shares) < 0.7
+
+
+def test_a_crop_of_everything_changes_nothing():
+    images = made_up().train.images
+    assert torch.equal(crop_images(images, 1.0, np.random.default_rng(0)), images.float())
 
 
 @pytest.mark.parametrize("spec", ["rand-m9-mstd0.5"])
