@@ -31,11 +31,12 @@ LAZY_PLACES = {
     "search/cli.py",
     "search/pipeline/run.py",
     *(f"search/data/layouts/{name}.py" for name in ("base", "digits", "image_folder", "parquet", "torchvision_sets")),
-    *(f"search/latency/runtimes/{name}.py" for name in ("eager", "litert_cpu", "ort", "xnnpack")),
+    *(f"search/latency/runtimes/{name}.py" for name in ("eager", "litert_cpu", "ncnn_cpu", "ort", "xnnpack")),
 }
 # Packages of others that take long to load or may be missing.
 LATE_PACKAGES = {
-    *("ai_edge_litert", "ai_edge_quantizer", "executorch", "flatbuffers", "nni", "onnxruntime", "openvino", "ray"),
+    *("ai_edge_litert", "ai_edge_quantizer", "executorch", "flatbuffers", "ncnn", "nni", "onnxruntime", "openvino"),
+    "ray",
     "tensorboard",
     "tflite_runtime",
     *("importlib", "scipy", "sklearn", "timm", "torch", "torchvision"),
@@ -78,6 +79,7 @@ def test_no_module_has_the_name_of_a_package_it_wraps():
         "openvino",
         "executorch",
         "ai_edge_litert",
+        "ncnn",
         "timm",
     }
 

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=Interruptible, help="Latency tables for your own hardware.", invoke_without_command=True)
 
-RuntimeName = Annotated[str, typer.Option("--runtime", help="What runs the networks.")]
+RUNTIME = (
+    "What runs the networks: onnxruntime, onnxruntime-cuda, torch-cpu, torch-cuda, or with an extra openvino, "
+    "executorch, litert, ncnn."
+)
+KIT_RUNTIME = "onnxruntime, litert or ncnn: what the device has."
+
+RuntimeName = Annotated[str, typer.Option("--runtime", help=RUNTIME)]
 Threads = Annotated[int, typer.Option("--threads")]
 DtypeName = Annotated[str, typer.Option("--dtype", help="float32 or int8.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Images in a run; latencies are of a run.")]
@@ -131,9 +137,7 @@ def transfer(
 def kit(
     space: SpaceName = "digits",
     out: Out = Path("results/kit"),
-    runtime: Annotated[
-        str, typer.Option("--runtime", help="onnxruntime or litert: what the device has.")
-    ] = "onnxruntime",
+    runtime: Annotated[str, typer.Option("--runtime", help=KIT_RUNTIME)] = "onnxruntime",
     batch: Batch = 1,
     dtype: DtypeName = "float32",
     resolution: Resolution = None,
@@ -145,7 +149,7 @@ def kit(
     as_json: Json = False,
 ) -> None:
     """Write a folder that calibrates a device without PyTorch: a Raspberry Pi or a phone with Python, numpy and ONNX
-    Runtime or LiteRT."""
+    Runtime, LiteRT or ncnn."""
     count = api.write_kit(
         _space(space, resolution),
         out,

@@ -1,4 +1,5 @@
-"""PyTorch to ONNX for GhostNets, in milliseconds: the real module is traced by torch.fx and each node emitted.
+"""PyTorch to ONNX, LiteRT and ncnn for GhostNets, in milliseconds: the real module is traced by torch.fx and each node
+emitted.
 
 Why not torch.onnx: it takes seconds a network, and a latency table needs thousands of graphs. What is timed here is
 what is shipped: batch norm folded, no dead slice, the cheap op in the form that is fastest (search/graphs/lowering.py).
@@ -19,6 +20,7 @@ from torch import fx, nn
 
 from ghostnet.modules import CheapConv
 from search.graphs.lowering import Lowering, by_primary, form
+from search.graphs.ncnn_builder import NcnnBuilder, NcnnModel
 from search.graphs.onnx_builder import INPUT, Builder
 from search.graphs.tflite_builder import TfliteBuilder
 
@@ -68,6 +70,15 @@ def to_tflite(
         NotImplementedError: the module has an operation that is not known here.
     """
     return _Emitter(module, lowering, TfliteBuilder(shape, batch, metadata)).model()
+
+
+def to_ncnn(module: nn.Module, shape: tuple[int, int, int], lowering: Lowering = "split") -> NcnnModel:
+    """The same as ncnn's two files, `in0` [C, H, W] -> `out0`, float32, for an image at a time.
+
+    Raises:
+        NotImplementedError: the module has an operation that is not known here.
+    """
+    return _Emitter(module, lowering, NcnnBuilder(shape)).model()
 
 
 class _Tracer(fx.Tracer):

@@ -52,7 +52,7 @@ def write_kit(
     networks and units it times.
 
     Args:
-        runtime: onnxruntime, which also has the `dtype` int8, or litert.
+        runtime: onnxruntime, which also has the `dtype` int8, litert or ncnn.
         batch, rounds, fit_networks, held_out: as of `calibrate`.
         most_units: the most probable ones are in it, the rest of a larger space is estimated.
 

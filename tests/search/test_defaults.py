@@ -2,16 +2,18 @@
 help lists by hand is whole."""
 
 import inspect
+import re
 
 import pytest
 
 import search as api
-from search.commands.calibrate import calibrate, kit
+from search.commands.calibrate import KIT_RUNTIME, RUNTIME, calibrate, kit
 from search.commands.fidelity import fidelity
 from search.commands.retrain import retrain
 from search.commands.search import search
 from search.commands.shared import SPACE
 from search.commands.train import train
+from search.latency.runtimes import RUNTIMES
 from search.recipes.schema import Calibration, Search
 from spaces.presets import PRESETS
 
@@ -53,3 +55,9 @@ def test_a_setting_has_one_default(one, other, fewest):
 def test_the_help_names_every_named_space():
     parts = {part for name in PRESETS for part in name.split("-")}  # digits, plus, ...
     assert [part for part in sorted(parts) if part not in SPACE] == []
+
+
+def test_the_help_names_every_runtime_and_those_that_kits_have():
+    with_kits = {name for name, adapter in RUNTIMES.items() if adapter.standalone}
+    for text, names in ((RUNTIME, set(RUNTIMES)), (KIT_RUNTIME, with_kits)):
+        assert RUNTIMES.keys() & set(re.findall("[a-z-]+", text)) == names

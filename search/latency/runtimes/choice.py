@@ -7,6 +7,7 @@ from search.errors import UserError
 from search.latency.runtimes.base import Adapter, Dtype, Runtime, StandaloneSession
 from search.latency.runtimes.eager import TorchCpu, TorchCuda
 from search.latency.runtimes.litert_cpu import LiteRt
+from search.latency.runtimes.ncnn_cpu import Ncnn
 from search.latency.runtimes.openvino_cpu import OpenVino
 from search.latency.runtimes.ort import OnnxRuntime, OnnxRuntimeCuda
 from search.latency.runtimes.xnnpack import ExecuTorch
@@ -14,7 +15,10 @@ from search.latency.runtimes.xnnpack import ExecuTorch
 if TYPE_CHECKING:
     from search.graphs.lowering import Lowering
 
-ADAPTERS: tuple[type[Adapter], ...] = (OnnxRuntime, OnnxRuntimeCuda, TorchCpu, TorchCuda, OpenVino, ExecuTorch, LiteRt)
+ADAPTERS: tuple[type[Adapter], ...] = (
+    *(OnnxRuntime, OnnxRuntimeCuda, TorchCpu, TorchCuda),
+    *(OpenVino, ExecuTorch, LiteRt, Ncnn),
+)
 RUNTIMES: dict[str, type[Adapter]] = {adapter.name: adapter for adapter in ADAPTERS}
 
 

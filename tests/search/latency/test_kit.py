@@ -92,7 +92,7 @@ def test_its_table_predicts_and_is_for_what_a_calibration_here_is_for(name, kit,
     assert set(table.entries) <= set(all_units(SPACE)) and len(table.entries) >= 40
     assert table.setting == table_setting(SPACE, runtime(name, 1), 1)
     assert table.device == Device.model_validate(this_device())
-    format_name = {"onnxruntime": "onnx", "litert": "litert"}[name]
+    format_name = {"onnxruntime": "onnx", "litert": "litert", "ncnn": "ncnn"}[name]
     assert f"the graph that `export --to {format_name}` writes" in format_table(table)
     predicted = Predictor(table, SPACE)(sample(SPACE, np.random.default_rng(0), 20))
     assert (predicted.latency_ms > 0).all()
@@ -172,7 +172,7 @@ def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, 
 
 @pytest.mark.parametrize("name", KITS)
 def test_the_script_is_one_file_of_python_3_8(name):
-    own = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert", "tflite_runtime"}}[name]
+    own = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert", "tflite_runtime"}, "ncnn": {"ncnn"}}[name]
     tree = ast.parse(script(kit_session(name, "float32")), feature_version=(3, 8))
     imported = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
@@ -217,7 +217,7 @@ def test_a_kit_cut_short_or_without_its_runtime_says_so_in_a_line(name, kit, tmp
 
 
 def test_there_are_no_kits_for_other_runtimes(tmp_path):
-    with pytest.raises(UserError, match="a kit's runtime is one of onnxruntime, litert, not 'torch-cpu'"):
+    with pytest.raises(UserError, match="a kit's runtime is one of onnxruntime, litert, ncnn, not 'torch-cpu'"):
         write_kit(SPACE, tmp_path / "kit", runtime="torch-cpu")
     assert not list(tmp_path.iterdir())
 
