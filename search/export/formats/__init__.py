@@ -68,7 +68,7 @@ FORMATS = {
     "openvino": _Entry("openvino_ir", "openvino", "openvino"),
     "litert": _Entry("litert_file", "ai_edge_litert", "litert"),
     "executorch": _Entry("executorch_pte", "executorch", "executorch"),
-    "ncnn": _Entry("ncnn_files", "pnnx", "ncnn"),
+    "ncnn": _Entry("ncnn_files", "ncnn", "ncnn"),
     "onnx-int8": _Entry("onnx_int8", fitted=True),
     "litert-int8": _Entry("litert_int8", "ai_edge_quantizer", "litert-int8", fitted=True),
     "hub": _Entry("hub_folder"),

@@ -1,23 +1,20 @@
-"""`model.ncnn.param` and `model.ncnn.bin`: ncnn's, for phones; converted from the ONNX graph by pnnx, in float32."""
+"""`model.ncnn.param` and `model.ncnn.bin`: ncnn's, for phones, in float32, for one image at a time."""
 
-import subprocess
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ghostnet.arch import Arch
 from search import extras
-from search.errors import UserError
 from search.export.formats import Session, Source
-from search.files import write_bytes
-from search.graphs.onnx_graph import to_onnx
+from search.files import read_bytes, write_bytes, write_text
+from search.graphs.onnx_graph import to_ncnn
+from search.latency.runtimes.ncnn_cpu import Ncnn
+from search.latency.timing.ncnn_session import NCNN_FILES, open_ncnn, pack_ncnn, place_image, run_ncnn
 
-FILES = ("model.ncnn.param", "model.ncnn.bin")
-PACKAGES = ("ncnn", "pnnx")
+FILES = NCNN_FILES
+PACKAGES = ("ncnn",)
 EXACT = True
-IMAGES, OUTPUTS = "in0", "out0"  # pnnx's names
 WEIGHTS = {"Convolution": 6, "ConvolutionDepthWise": 6, "InnerProduct": 2}  # the parameter that says how many
 FREE = {
     *("Input", "Split", "Concat", "Crop", "Slice", "BinaryOp", "Pooling", "HardSigmoid", "ReLU", "Reshape", "Flatten"),
@@ -25,32 +22,16 @@ FREE = {
 
 
 def write(source: Source, folder: Path) -> None:
-    """Raises:
-    UserError: the converter failed.
-    """
-    converter = extras.import_extra("pnnx", "ncnn").EXEC_PATH
-    extras.import_extra("ncnn", "ncnn")
     net = source.net
     shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
-    with tempfile.TemporaryDirectory(prefix="ghostnas-ncnn-") as scratch:
-        there = Path(scratch)
-        (there / "model.onnx").write_bytes(to_onnx(net, shape, batch=1, lowering="split").SerializeToString())
-        command = [converter, "model.onnx", "fp16=0", f"inputshape=[1,{','.join(map(str, shape))}]"]
-        done = subprocess.run(command, cwd=there, capture_output=True, text=True)
-        if done.returncode or not all((there / name).exists() for name in FILES):
-            message = (done.stderr.strip() or done.stdout.strip() or "nothing said").splitlines()[-1]
-            raise UserError(f"pnnx could not convert the network to ncnn: {message}")
-        for name in FILES:
-            write_bytes(folder / name, (there / name).read_bytes())
+    model = to_ncnn(net, shape, Ncnn.lowerings["float32"])
+    write_text(folder / FILES[0], model.param)
+    write_bytes(folder / FILES[1], model.weights)
 
 
 def load_session(folder: Path) -> Session:
-    ncnn, net = _net(folder)
-
-    def session(images: np.ndarray) -> np.ndarray:
-        return np.stack([np.array(_run(ncnn, net, image, OUTPUTS)) for image in images])
-
-    return session
+    extras.import_extra("ncnn", "ncnn")
+    return Ncnn(1).load(pack_ncnn(*(read_bytes(folder / name) for name in FILES)))
 
 
 def macs(folder: Path) -> int | None:
@@ -59,38 +40,16 @@ def macs(folder: Path) -> int | None:
     Raises:
         NotImplementedError: a layer that is not known here; it is not counted as nothing.
     """
-    ncnn, net = _net(folder)
-    image = np.zeros(_input_shape(folder), dtype=np.float32)
+    extras.import_extra("ncnn", "ncnn")
+    net, image = open_ncnn(folder, 1), place_image(np.zeros(_input_shape(folder), dtype=np.float32))
     total = 0
     for kind, output, parameters in _layers(folder):
         if kind in WEIGHTS:
-            maps = _run(ncnn, net, image, output)
-            positions = 1 if kind == "InnerProduct" else maps.w * maps.h
+            positions = int(np.prod(run_ncnn(net, image, output).shape[1:]))
             total += int(parameters[WEIGHTS[kind]]) * positions
         elif kind not in FREE:
             raise NotImplementedError(f"multiply-adds of ncnn's {kind} are not known")
     return total
-
-
-def _net(folder: Path) -> tuple[Any, Any]:
-    ncnn = extras.import_extra("ncnn", "ncnn")
-    net = ncnn.Net()
-    net.opt.num_threads = 1
-    net.opt.lightmode = False  # a run may be asked for any of its maps
-    for half in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
-        setattr(net.opt, f"use_{half}", False)
-    if net.load_param(str(folder / FILES[0])) or net.load_model(str(folder / FILES[1])):
-        raise UserError(f"ncnn can't read {folder / FILES[0]}")
-    return ncnn, net
-
-
-def _run(ncnn: Any, net: Any, image: np.ndarray, output: str) -> Any:
-    extractor = net.create_extractor()
-    extractor.input(IMAGES, ncnn.Mat(np.ascontiguousarray(image)))
-    failed, maps = extractor.extract(output)
-    if failed:
-        raise UserError(f"ncnn could not run to {output}")
-    return maps.clone()
 
 
 def _layers(folder: Path) -> list[tuple[str, str, dict[int, str]]]:
