@@ -33,6 +33,7 @@ TARGETS = (  # runtime or training, data type, batch
     ("openvino", "float32", 1),
     ("openvino", "int8", 1),
     ("litert", "float32", 1),
+    ("ncnn", "float32", 1),
     ("executorch", "float32", 1),
     ("torch-cpu", "float32", 1),
     ("training-cpu", "float32", 64),
