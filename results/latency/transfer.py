@@ -4,10 +4,10 @@
     python results/latency/transfer.py compare --space imagenet
 
 `measure` calibrates every target that can be had here, each beside 100 networks that it never saw, and goes on where it
-was stopped: 16 minutes a target, nine targets, two and a half hours. `compare` times nothing: of each target's log it
+was stopped: 16 minutes a target, ten targets, under three hours. `compare` times nothing: of each target's log it
 takes what a transfer would have measured in its time box (some networks, and as many units as fit, each once) and fits
 that with the table of every other target as the source, from scratch, and as one scale. All are held against the same
-100 networks. One to two minutes an ordered pair, 72 of them; a pair that was compared is kept.
+100 networks. One to two minutes an ordered pair, 90 of them; a pair that was compared is kept.
 `--targets onnxruntime-1t-b1,openvino-1t-b1` names some of the targets.
 """
 
@@ -69,6 +69,7 @@ TARGETS = (
     Target("openvino", dtype="int8"),
     Target("litert"),
     Target("executorch"),
+    Target("ncnn"),
     Target("torch-cpu"),
 )
 
