@@ -34,6 +34,7 @@ from search.engine.search_plan import SearchPlan
 from search.files import write_json
 from search.latency.runtimes import runtime
 from search.latency.time_networks import measure
+from search.parallel.cluster import Cluster
 from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import summarise_seeds, train_all
 from search.pipeline.search_problem import build_problem, header
@@ -91,7 +92,7 @@ def main() -> None:
         for seed in range(run.recipe.seed, run.recipe.seed + (arguments.seeds or config.seeds))
         for name, arch in archs.items()
     ]
-    trained = summarise_seeds(jobs, train_all(jobs, run.data, config, workers=config.workers))
+    trained = summarise_seeds(jobs, train_all(jobs, run.data, config, cluster=Cluster(workers=config.workers)))
 
     files = {name: folder / NETWORKS / arch.id / f"seed-{run.recipe.seed}" / WEIGHTS for name, arch in archs.items()}
     chosen_archs = {name: arch for name, arch in networks(run).items() if name in read_result(run.out / RESULT).chosen}

@@ -29,6 +29,7 @@ from search.accuracy.ghostbench import BenchmarkFile, Start
 from search.accuracy.unit_losses import unit_losses
 from search.data.datasets import Data, load_data
 from search.folders import locked
+from search.parallel.cluster import Cluster
 from search.parallel.workers import RayWorkers
 from search.progress import bar
 from search.recipes.schema import ParentTraining, Training, load_recipe
@@ -65,7 +66,11 @@ def train(
         planned = [each for each in plan(start, archs) if each.key not in log.keys]
         trainer = partial(Trainer, parent, until)
         runs: Iterable[LoggedRun | None]
-        runs = RayWorkers(data, workers).map(trainer, planned) if workers > 1 else map(trainer(data), planned)
+        runs = (
+            RayWorkers(data, Cluster(workers=workers)).map(trainer, planned)
+            if workers > 1
+            else map(trainer(data), planned)
+        )
         left = len(planned)
         with bar(f"{start} networks", len(planned)) as progress:
             for run in runs:

@@ -1,6 +1,7 @@
 """Whether a supernet ranks networks as full training does."""
 
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from search.engine.log import read_header, read_trials
 from search.engine.trial import COMPLETE
 from search.errors import UserError
 from search.folders import locked
-from search.parallel import workers as side_by_side
+from search.parallel.cluster import Cluster, ClusterOptions
+from search.parallel.workers import RayWorkers
 from search.progress import best_effort
 from search.recipes.schema import default_recipe, load_retraining
 from search.report.fidelity import write_page
@@ -41,8 +43,7 @@ def measure_fidelity(
     trials: Place | None = None,
     front: int = 8,
     seed: int = 0,
-    workers: int = 1,
-    address: str | None = None,
+    **cluster: Unpack[ClusterOptions],
 ) -> Study:
     """Measures whether a supernet ranks networks as full training does, into the folder `out`.
 
@@ -55,11 +56,13 @@ def measure_fidelity(
         recipe: how they are trained: its `[retrain]` part; None: by data.
         networks: a folder of trained networks to share; None: `out/networks`.
         trials: a search's `trials.jsonl`: `front` networks of its front are trained, too.
+        workers, address: processes of Ray's that train them, and their cluster; None: this machine.
 
     Raises:
         UserError: a supernet or trials that don't fit, or a folder that holds another study.
     """
-    supernet, out, space = Path(supernet), Path(out), read_metadata(Path(supernet))[1]
+    supernet, out, where = Path(supernet), Path(out), Cluster(**cluster)
+    space = read_metadata(supernet)[1]
     config = load_retraining(recipe or default_recipe(data.name))[0].changed(epochs=epochs, lr=lr)
     chosen = _front_networks(Path(trials), space, front) if trials else []
     check_data(supernet, data)
@@ -75,7 +78,7 @@ def measure_fidelity(
         device=best_device(),
         seeds=seeds,
         trained=None if networks is None else Path(networks),
-        parallel=side_by_side.RayWorkers(data, workers, address) if workers > 1 or address else None,
+        parallel=RayWorkers(data, where) if where.is_spread else None,
         front=chosen,
         supernet_id=supernet_id(supernet),
     )

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from search.api import Place
 from search.errors import UserError
 from search.latency.table import LatencyTable
+from search.parallel.cluster import Cluster, ClusterOptions
 from search.pipeline import run as pipeline
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import Recipe, load_recipe
@@ -31,8 +33,7 @@ def run_recipe(
     *,
     minutes: float | None = None,
     resume: bool = False,
-    workers: int | None = None,
-    address: str | None = None,
+    **cluster: Unpack[ClusterOptions],
 ) -> Summary:
     """Everything that a recipe says: trains the supernet, calibrates latency, searches, retrains, exports, reports.
 
@@ -49,7 +50,7 @@ def run_recipe(
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path("results") / plan.name if out is None else Path(out)
-    settings = RunSettings(resume=resume, minutes=minutes, workers=workers, address=address)
+    settings = RunSettings(resume=resume, minutes=minutes, cluster=Cluster(**cluster))
     with pipeline.open_run(plan, folder, settings) as run:
         pipeline.run(run)
     return summarise(folder)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Unpack
 
 from ghostnet.arch import Arch
 from search.api import Place
@@ -11,6 +12,7 @@ from search.engine.custom import Metrics, objective_of
 from search.engine.objectives import Evaluate, Objective
 from search.files import write_text
 from search.folders import locked
+from search.parallel.cluster import Cluster, ClusterOptions
 from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_chosen
 from search.progress import warn
 from search.recipes.schema import Backend, Sampler, Search, Training, check_evaluation
@@ -38,13 +40,12 @@ def run_search(
     population: int = 40,
     trial_seconds: float | None = None,
     backend: Backend = "optuna",
-    workers: int = 1,
-    address: str | None = None,
     gpus: float = 0.0,
     storage: str | None = None,
     fidelity: Place | None = None,
     seed: int = 0,
     minutes: float | None = None,
+    **cluster: Unpack[ClusterOptions],
 ) -> SearchOutcome:
     """Searches a supernet's space for the networks that no other one beats in every objective, under a budget.
 
@@ -70,14 +71,17 @@ def run_search(
             name, `accuracy` among them.
         training: how networks are tuned or trained; None: as the supernet's own weights were.
         trials: networks to evaluate.
+        gpus: of each worker.
         fidelity: `fidelity.json`, by which inherited accuracy is corrected.
         minutes: a time box.
+        workers, address: processes of Ray's or NNI's that evaluate side by side, and their Ray cluster; None: this
+            machine.
 
     Raises:
         UserError, SpaceError: files that don't fit together, a budget that no network meets, an objective that is none,
             another search's log, or another process at work in the folder.
     """
-    names = [each for each in objectives if isinstance(each, str)]
+    where, names = Cluster(**cluster), [each for each in objectives if isinstance(each, str)]
     own = [objective_of(each) for each in objectives if not isinstance(each, str)]
     config = Search(
         flops_budget=flops_budget,
@@ -90,7 +94,6 @@ def run_search(
         population=population,
         trial_seconds=trial_seconds,
         backend=backend,
-        workers=workers,
         storage=storage,
     )
     out, tables = Path(out), [Path(latency)] if isinstance(latency, str | Path) else [Path(each) for each in latency]
@@ -103,7 +106,7 @@ def run_search(
             config,
             seed=seed,
             latency_budgets=[latency_budget] if isinstance(latency_budget, str) else latency_budget,
-            address=address,
+            cluster=where,
             gpus=gpus,
             deadline=None if minutes is None else time.monotonic() + 60 * minutes,
             fidelity=None if fidelity is None else Path(fidelity),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 from ghostnet.arch import Arch
 from search.api import Place
@@ -11,6 +11,7 @@ from search.data.datasets import Data
 from search.files import write_json
 from search.folders import locked
 from search.parallel import workers as side_by_side
+from search.parallel.cluster import Cluster, ClusterOptions
 from search.pipeline.retrain_stage import SeedSummary, summarise_seeds, train_all
 from search.recipes.schema import Training, default_recipe, load_recipe, load_retraining, supernet_part
 from search.run_folder.run import retrained_folders
@@ -50,8 +51,7 @@ def train_supernet(
     lr: float | None = None,
     seed: int = 0,
     minutes: float | None = None,
-    workers: int = 1,
-    address: str | None = None,
+    **cluster: Unpack[ClusterOptions],
 ) -> SupernetMetadata:
     """Trains a supernet, which gives weights to every network of a space, into the folder `out`.
 
@@ -71,12 +71,10 @@ def train_supernet(
     """
     config, out = supernet_part(load_recipe(recipe or default_recipe(data.name)).supernet, kind, parent), Path(out)
     config = config.changed(epochs=epochs, lr=lr)
-    fitted, seconds = space_for(space, data.num_classes, data.in_chs), _seconds(minutes)
+    fitted, seconds, where = space_for(space, data.num_classes, data.in_chs), _seconds(minutes), Cluster(**cluster)
     written: SupernetMetadata | None
-    if workers > 1 or address:
-        written = side_by_side.train_supernet(
-            fitted, data, config, out, seed=seed, seconds=seconds, workers=workers, address=address
-        )
+    if where.is_spread:
+        written = side_by_side.train_supernet(fitted, data, config, out, where, seed=seed, seconds=seconds)
     else:
         written = make_supernet(fitted, data, config, out, seed=seed, device=best_device(), seconds=seconds)
     World.current().wait()
@@ -108,8 +106,7 @@ def retrain_network(
     teacher: str | None = None,
     seed: int = 0,
     minutes: float | None = None,
-    workers: int = 1,
-    address: str | None = None,
+    **cluster: Unpack[ClusterOptions],
 ) -> TrainedMetadata:
     """Trains an architecture fully into the folder `out`, and evaluates it once on the test split.
 
@@ -135,8 +132,7 @@ def retrain_network(
         _retraining(recipe, data, epochs, lr),
         origin=_origin(init, teacher),
         seconds=_seconds(minutes),
-        workers=workers,
-        address=address,
+        cluster=Cluster(**cluster),
     )
     return metadata
 
@@ -153,8 +149,7 @@ def retrain_networks(
     teacher: str | None = None,
     seeds: Sequence[int] = (0,),
     minutes: float | None = None,
-    workers: int = 1,
-    address: str | None = None,
+    **cluster: Unpack[ClusterOptions],
 ) -> dict[str, SeedSummary]:
     """Trains several architectures fully, each by every seed, into `out/NAME/seed-K`; where there is one of either,
     without its folder. Several workers train several networks side by side.
@@ -176,8 +171,7 @@ def retrain_networks(
         _retraining(recipe, data, epochs, lr),
         origin=_origin(init, teacher),
         seconds=_seconds(minutes),
-        workers=workers,
-        address=address,
+        cluster=Cluster(**cluster),
     )
     summary = summarise_seeds(jobs, records)
     if World.current().is_main_process:

@@ -1,15 +1,17 @@
 """Whether a supernet ranks networks as full training does."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 
 import search as api
-from search.commands.shared import Address, Epochs, Json, Out, Rate, RecipeName, Seed, Workers, print_result
+from search.commands.shared import Epochs, Json, Out, Rate, RecipeName, Seed, print_result, spread
 from search.errors import UserError
+from search.parallel.cluster import ClusterOptions
 
 
+@spread
 def fidelity(
     supernet: Annotated[Path, typer.Option("--supernet", help="A trained supernet's folder.")],
     count: Annotated[int, typer.Option("--count", min=8, help="Networks to train fully.")] = 24,
@@ -26,9 +28,8 @@ def fidelity(
     front: Annotated[int, typer.Option("--front", min=1, help="How many of these.")] = 8,
     out: Out = Path("results/fidelity-run"),
     seed: Seed = 0,
-    workers: Workers = 1,
-    address: Address = None,
     as_json: Json = False,
+    **cluster: Unpack[ClusterOptions],
 ) -> None:
     """Measure whether the supernet ranks networks as full training does. Goes on with what is in --out."""
     from search.data import names as sources
@@ -61,8 +62,7 @@ def fidelity(
         trials=trials,
         front=front,
         seed=seed,
-        workers=workers,
-        address=address,
+        **cluster,
     )
     low, high = study.kendall_tau_95
     message = (

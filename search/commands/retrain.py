@@ -1,14 +1,13 @@
 """Full training: one architecture or several, by one seed or several."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
 import search as api
 from search.commands.shared import (
     ARCH,
-    Address,
     DataName,
     Epochs,
     Json,
@@ -17,17 +16,19 @@ from search.commands.shared import (
     Rate,
     Resume,
     Seed,
-    Workers,
     check_output,
     print_result,
+    spread,
 )
 from search.errors import UserError
+from search.parallel.cluster import ClusterOptions
 from search.recipes.choices import retrain_recipes
 
 if TYPE_CHECKING:
     from ghostnet.arch import Arch
 
 
+@spread
 def retrain(
     archs: Annotated[list[str], typer.Argument(metavar="ARCH...", help=ARCH)],
     data: DataName = "digits",
@@ -52,10 +53,9 @@ def retrain(
         ),
     ] = None,
     minutes: Minutes = None,
-    workers: Workers = 1,
-    address: Address = None,
     resume: Resume = False,
     as_json: Json = False,
+    **cluster: Unpack[ClusterOptions],
 ) -> None:
     """Train architectures fully: the recipe's [retrain] part. Each is evaluated once on the test split.
 
@@ -90,16 +90,14 @@ def retrain(
         "init": init,
         "teacher": teacher,
         "minutes": minutes,
-        "workers": workers,
-        "address": address,
     }
     if len(named) == len(seed_list) == 1:
         (arch,) = named.values()
-        metadata = api.retrain_network(arch, loaded, out, seed=seed_list[0], **settings)
+        metadata = api.retrain_network(arch, loaded, out, seed=seed_list[0], **settings, **cluster)
         message = f"{metadata.test_accuracy:.2%} on {metadata.test_images} test images: {out}"
         print_result(record_json(metadata), message, as_json)
         return
-    summary = api.retrain_networks(named, loaded, out, seeds=seed_list, **settings)
+    summary = api.retrain_networks(named, loaded, out, seeds=seed_list, **settings, **cluster)
     networks = {name: asdict(each) for name, each in summary.items()}
     print_result({"networks": networks}, f"{format_accuracies(summary)}\n{out}", as_json)
 

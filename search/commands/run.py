@@ -1,20 +1,21 @@
 """A whole run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
 import search as api
 from search.commands.report import print_run
 from search.commands.shared import (
-    Address,
     Json,
     Minutes,
     Resume,
     check_has_recipe,
     print_json,
+    spread,
 )
+from search.parallel.cluster import ClusterOptions
 from search.recipes.choices import whole_recipes
 from search.terminal import show, show_table
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 NOT_EXPORTED = 1  # exit code of a run that is complete but for networks that could not be exported
 
 
+@spread
 def run(
     recipe: Annotated[
         str | None,
@@ -36,10 +38,6 @@ def run(
     flops_budget: Annotated[str | None, typer.Option("--flops-budget", help="60M or 40M..60M.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed than the recipe's.")] = None,
     minutes: Minutes = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes that train and search side by side, through Ray.")
-    ] = None,
-    address: Address = None,
     estimate: Annotated[
         bool,
         typer.Option(
@@ -47,6 +45,7 @@ def run(
         ),
     ] = False,
     as_json: Json = False,
+    **cluster: Unpack[ClusterOptions],
 ) -> None:
     """Everything: train the supernet, calibrate latency, search, retrain, export, report."""
     from search.recipes.schema import load_recipe
@@ -60,7 +59,7 @@ def run(
     if estimate:
         show_estimate(loaded, out, as_json, minutes)
         return
-    summary = api.run_recipe(loaded, out, minutes=minutes, resume=resume, workers=workers, address=address)
+    summary = api.run_recipe(loaded, out, minutes=minutes, resume=resume, **cluster)
     print_run(summary, as_json)
     if summary.left_out:  # said in the notes
         raise typer.Exit(NOT_EXPORTED)

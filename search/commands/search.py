@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
 import search as api
 from search.commands.shared import (
-    Address,
     Json,
     Minutes,
     Out,
     Resume,
     Seed,
-    Workers,
     check_output,
     print_json,
+    spread,
 )
 from search.errors import UserError
 from search.files import JsonObject
+from search.parallel.cluster import Cluster, ClusterOptions
 from search.recipes.choices import BACKENDS, OBJECTIVES, SAMPLERS
 from search.terminal import show, show_table
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from search.pipeline.search_stage import SearchOutcome
 
 
+@spread
 def search(
     supernet: Annotated[Path, typer.Option("--supernet", help="A trained supernet's folder.")],
     latency: Annotated[list[Path], typer.Option("--latency", help="A latency table, *.lat.json; again for more.")],
@@ -72,8 +73,6 @@ def search(
     storage: Annotated[
         str | None, typer.Option("--storage", help="A journal file or database (sqlite:///...) that shows the study.")
     ] = None,
-    workers: Workers = 1,
-    address: Address = None,
     gpus: Annotated[float, typer.Option("--gpus", min=0, help="Of each of Ray's workers, such as 0.25.")] = 0.0,
     fidelity: Annotated[
         Path | None, typer.Option("--fidelity", help="fidelity.json: expected accuracy in place of inherited.")
@@ -87,6 +86,7 @@ def search(
     minutes: Minutes = None,
     resume: Resume = False,
     as_json: Json = False,
+    **cluster: Unpack[ClusterOptions],
 ) -> None:
     """Search: accuracy against predicted latency, under a budget of multiply-adds."""
     from functools import cache
@@ -101,7 +101,7 @@ def search(
     from search.training.metadata import read_metadata
     from search.training.records import SUPERNET_FILE
 
-    _check_backend(backend, sampler, storage, elsewhere=workers > 1 or address is not None or gpus > 0)
+    _check_backend(backend, sampler, storage, elsewhere=Cluster(**cluster).is_spread or gpus > 0)
     trains = _check_evaluation(evaluate, recipe, fidelity)
     for text in latency_budget or []:
         parse_milliseconds(text)
@@ -115,7 +115,6 @@ def search(
         "population": population,
         "trial_seconds": trial_seconds,
         "backend": backend,
-        "workers": workers,
         "storage": storage,
     }
     config = Search(objectives=tuple(part.strip() for part in objectives.split(",")), **settings)
@@ -141,12 +140,12 @@ def search(
         latency_budget=latency_budget or [],
         objectives=[*config.objectives, *own],
         training=training,
-        address=address,
         gpus=gpus,
         fidelity=fidelity,
         seed=seed,
         minutes=minutes,
         **settings,
+        **cluster,
     )
     chosen: Sequence[Trial] | None = None
     if choose:

@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -24,8 +25,6 @@ DataName = Annotated[str, typer.Option("--data", help=f"{', '.join(NAMES)}.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time box for what is still to do.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Source of all randomness.")]
 SpaceName = Annotated[str, typer.Option("--space", help=SPACE)]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes side by side, through Ray.")]
-Address = Annotated[str | None, typer.Option("--address", help="Of a Ray cluster; default: this machine.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")]
 Epochs = Annotated[
     float | None, typer.Option("--epochs", min=0.01, help="Others than the recipe's, however few steps.")
@@ -34,6 +33,23 @@ Rate = Annotated[float | None, typer.Option("--lr", min=1e-9, help="Another rate
 RecipeName = Annotated[
     str | None, typer.Option("--recipe", help="A recipe of ours, or a .toml file (default: by data).")
 ]
+CLUSTER = {  # what `search.parallel.cluster.ClusterOptions` has
+    "workers": Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Processes side by side, through Ray (default: one, or a recipe's)."),
+    ],
+    "address": Annotated[str | None, typer.Option("--address", help="Of a Ray cluster; default: this machine.")],
+}
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def spread(command: Command) -> Command:
+    """Gives a command the options of a cluster, which it takes as its keywords."""
+    own = signature(command)
+    *parameters, _ = own.parameters.values()
+    options = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=each) for name, each in CLUSTER.items()]
+    vars(command)["__signature__"] = own.replace(parameters=[*parameters, *options])
+    return command
 
 
 class Interruptible(TyperGroup):

@@ -1,14 +1,13 @@
 """The supernet's training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 
 import search as api
 from search.commands.shared import (
     SPACE,
-    Address,
     DataName,
     Epochs,
     Json,
@@ -18,13 +17,15 @@ from search.commands.shared import (
     RecipeName,
     Resume,
     Seed,
-    Workers,
     check_has_recipe,
     check_output,
     print_result,
+    spread,
 )
+from search.parallel.cluster import ClusterOptions
 
 
+@spread
 def train(
     space: Annotated[str | None, typer.Option("--space", help=SPACE)] = None,
     data: DataName = "digits",
@@ -41,10 +42,9 @@ def train(
     lr: Rate = None,
     seed: Seed = 0,
     minutes: Minutes = None,
-    workers: Workers = 1,
-    address: Address = None,
     resume: Resume = False,
     as_json: Json = False,
+    **cluster: Unpack[ClusterOptions],
 ) -> None:
     """Train a supernet, which gives weights to every network of a space: its [supernet] part is the recipe's.
 
@@ -73,8 +73,7 @@ def train(
         lr=lr,
         seed=seed,
         minutes=minutes,
-        workers=workers,
-        address=address,
+        **cluster,
     )
     message = f"{metadata.training.epochs:g} epochs in {metadata.training.seconds:.0f} s: {out}"
     if parent := metadata.parent:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search.engine.log import TrialLog
+from search.parallel.cluster import HERE, Cluster
 from search.recipes.schema import Sampler
 
 PROPOSALS = 50  # a trial, before the search ends for want of new networks
@@ -20,8 +21,7 @@ class SearchPlan:
         population: of these, how many are drawn inside the budgets, uniformly, before the sampler goes on.
         deadline: by `time.monotonic()`; then the search ends, once it has `at_least` so many.
         storage: where Optuna's study is kept for others to see; None: in memory.
-        workers: processes that evaluate side by side.
-        address: of a Ray cluster; None: this machine.
+        cluster: the processes that evaluate side by side.
         gpus: of each worker.
     """
 
@@ -32,8 +32,7 @@ class SearchPlan:
     deadline: float | None = None
     at_least: int = 1
     storage: str | None = None
-    workers: int = 1
-    address: str | None = None
+    cluster: Cluster = HERE
     gpus: float = 0.0
 
     def end_reason(self, log: TrialLog, num_proposed: int | None = None) -> SearchEnd | None:

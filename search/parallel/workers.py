@@ -7,6 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from ghostnet.arch import Arch
 from ghostnet.source import WeightSource
 from search.data.datasets import Data
 from search.errors import UserError
+from search.parallel.cluster import Cluster
 from search.parallel.folders import SharedFiles, shared
 from search.progress import bar, warn
 from search.recipes.schema import SupernetPart, Training
@@ -35,8 +37,8 @@ PartOfTraining = Callable[..., object]  # of data, a folder, where files lie, an
 TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
 
 
-def connect(workers: int, address: str | None) -> None:
-    """Joins the cluster at `address`, or starts Ray here with so many processes. Once is enough.
+def connect(cluster: Cluster) -> None:
+    """Joins a cluster at its address, or starts Ray here with so many processes. Once is enough.
 
     Raises:
         UserError: Ray is not installed, or there is no cluster.
@@ -45,6 +47,7 @@ def connect(workers: int, address: str | None) -> None:
         import ray
     except ModuleNotFoundError:
         raise UserError("several workers need Ray: pip install 'ray[tune]'") from None
+    workers, address = cluster.num_workers, cluster.address
     if not ray.is_initialized():
         try:
             with nullcontext() if address else secured():
@@ -88,13 +91,13 @@ class RayWorkers:
         UserError: no Ray, or no cluster.
     """
 
-    def __init__(self, data: Data, workers: int, address: str | None = None) -> None:
-        connect(workers, address)
+    def __init__(self, data: Data, cluster: Cluster) -> None:
+        connect(cluster)
         import ray
 
-        self.ray, self.workers, self.data = ray, workers, ray.put(data)
+        self.ray, self.workers, self.data = ray, cluster.num_workers, ray.put(data)
         gpus = ray.cluster_resources().get("GPU", 0)
-        self.gpus = math.floor(100 * gpus / max(workers, gpus)) / 100 if gpus else 0  # of each process
+        self.gpus = math.floor(100 * gpus / max(self.workers, gpus)) / 100 if gpus else 0  # of each process
 
     def retrain(
         self, jobs: list[Job], config: Training, *, origin: Origin | None = None, seconds: float | None = None
@@ -194,9 +197,8 @@ def train_supernet(
     data: Data,
     config: SupernetPart,
     out: Path,
+    cluster: Cluster,
     *,
-    workers: int,
-    address: str | None = None,
     seed: int = 0,
     seconds: float | None = None,
 ) -> SupernetMetadata:
@@ -207,7 +209,7 @@ def train_supernet(
     """
     train = partial(make_supernet, space, config=config, seed=seed, seconds=seconds)
     parent = getattr(config, "parent", None)
-    _train_together(train, out, [Path(parent)] if parent else [], data, workers, address)
+    _train_together(train, out, [Path(parent)] if parent else [], data, cluster)
     return read_metadata(out)[0]
 
 
@@ -216,9 +218,8 @@ def train_network(
     data: Data,
     config: Training,
     origin: Origin,
+    cluster: Cluster,
     *,
-    workers: int,
-    address: str | None = None,
     seconds: float | None = None,
 ) -> TrainedMetadata:
     """`search.training.retrain.retrain` on several of Ray Train's workers.
@@ -227,7 +228,7 @@ def train_network(
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
     train = _full_training(job, config, origin, seconds)
-    _train_together(train, job.out, origin.sources, data, workers, address)
+    _train_together(train, job.out, origin.sources, data, cluster)
     return read_trained(job.out / TRAINED_FILE)
 
 
@@ -243,12 +244,11 @@ def _full_training(job: Job, config: Training, origin: Origin, seconds: float | 
     )
 
 
-def _train_together(
-    train: PartOfTraining, out: Path, readable: list[Path], data: Data, workers: int, address: str | None
-) -> None:
+def _train_together(train: PartOfTraining, out: Path, readable: list[Path], data: Data, cluster: Cluster) -> None:
     """Runs `train` in each of several workers, which have a share of every batch. A worker that dies is started again
     with the others, and training goes on from the checkpoint in `out`."""
-    connect(workers + 1, address)  # one more holds the others together
+    workers = cluster.num_workers
+    connect(replace(cluster, workers=workers + 1))  # one more holds the others together
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer

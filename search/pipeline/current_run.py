@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from search.data.datasets import Data, load_data
+from search.parallel.cluster import Cluster
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import Recipe
 from search.run_folder.run import PRODUCTS
@@ -47,6 +48,11 @@ class Run:
     @cached_property
     def device(self) -> torch.device:
         return best_device()
+
+    @property
+    def training_cluster(self) -> Cluster:
+        """Where networks are trained, with as many workers as the recipe says where the settings don't."""
+        return self.settings.cluster.with_default(self.recipe.retrain.workers)
 
     def set_threads(self) -> None:
         """Of torch in this process, where the recipe says how many."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from search.data.datasets import Data
+from search.parallel.cluster import HERE, Cluster
 from search.parallel.workers import RayWorkers, train_network
 from search.recipes.schema import Training
 from search.training.distributed import World, best_device
@@ -23,8 +24,7 @@ def train_all(
     *,
     origin: Origin = FRESH,
     seconds: float | None = None,
-    workers: int = 1,
-    address: str | None = None,
+    cluster: Cluster = HERE,
 ) -> list[TrainedMetadata]:
     """The metadata of all jobs, also of those finished before; a time box is divided among the others. What
     makes a result doubtful is said. Of torchrun's processes each returns when all jobs are finished.
@@ -34,15 +34,15 @@ def train_all(
     """
     origin = replace(origin, init=origin.init and origin.init.absolute())
     waiting = [job for job in jobs if not _is_finished(job, data, config, origin)]
-    if len(waiting) > 1 and (workers > 1 or address):
-        share = None if seconds is None else seconds * min(workers, len(waiting)) / len(waiting)
-        RayWorkers(data, workers, address).retrain(waiting, config, seconds=share, origin=origin)
+    if len(waiting) > 1 and cluster.is_spread:
+        share = None if seconds is None else seconds * min(cluster.num_workers, len(waiting)) / len(waiting)
+        RayWorkers(data, cluster).retrain(waiting, config, seconds=share, origin=origin)
         waiting = []
     deadline = None if seconds is None else time.monotonic() + seconds
     for k, job in enumerate(waiting):
         left = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
-        if workers > 1 or address:
-            train_network(job, data, config, origin, workers=workers, address=address, seconds=left)
+        if cluster.is_spread:
+            train_network(job, data, config, origin, cluster, seconds=left)
         else:
             retrain(
                 job.arch,

@@ -32,6 +32,7 @@ from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable
 from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
+from search.parallel.cluster import HERE, Cluster
 from search.pipeline.search_problem import build_problem, header
 from search.recipes.schema import Search, Training, evaluation_epochs, split_evaluation
 from search.records import record_json
@@ -103,7 +104,7 @@ def search_networks(
     *,
     seed: int,
     latency_budgets: Sequence[str] | None = None,
-    address: str | None = None,
+    cluster: Cluster = HERE,
     gpus: float = 0.0,
     deadline: float | None = None,
     at_least: int = 1,
@@ -134,8 +135,7 @@ def search_networks(
         deadline=deadline,
         at_least=at_least,
         storage=storage_address(config.storage) if config.backend != "nni" else None,
-        workers=config.workers,
-        address=address,
+        cluster=cluster.with_default(config.workers),
         gpus=gpus,
     )
     check_data(supernet, data())

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from search.parallel.cluster import HERE, Cluster
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
@@ -10,16 +12,9 @@ class RunSettings:
     Args:
         resume: go on with what is in the folder.
         minutes: time box for all that is still to do; None runs every stage in full.
-        workers: processes side by side, through Ray; None: what the recipe says of each stage.
-        address: of the Ray cluster that they are on; None: this machine.
+        cluster: over which every stage but calibration and export is spread.
     """
 
     resume: bool = False
     minutes: float | None = None
-    workers: int | None = None
-    address: str | None = None
-
-    @property
-    def is_spread(self) -> bool:
-        """Whether every stage but calibration and export is spread over workers."""
-        return (self.workers or 1) > 1 or self.address is not None
+    cluster: Cluster = HERE

@@ -1,6 +1,7 @@
 """The stages of a run: each reads what the ones before it left in the run's folder, and leaves its own product."""
 
 import time
+from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
 from string import ascii_uppercase
@@ -66,17 +67,11 @@ MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to
 
 def train(run: Run) -> None:
     config, seed = run.recipe.supernet, run.recipe.seed
-    folder, seconds = run.out / SUPERNET, run.seconds("train")
-    if run.settings.is_spread:
+    folder, seconds, cluster = run.out / SUPERNET, run.seconds("train"), run.settings.cluster
+    if cluster.is_spread:
+        sharing = replace(cluster, workers=sharing_workers(cluster.num_workers, config))
         metadata: SupernetMetadata | None = train_supernet(
-            run.space,
-            run.data,
-            config,
-            folder,
-            seed=seed,
-            seconds=seconds,
-            workers=sharing_workers(run.settings.workers or 1, config),
-            address=run.settings.address,
+            run.space, run.data, config, folder, sharing, seed=seed, seconds=seconds
         )
     else:
         metadata = make_supernet(run.space, run.data, config, folder, seed=seed, device=run.device, seconds=seconds)
@@ -112,9 +107,6 @@ def fidelity(run: Run) -> None:
     if config.front:
         inside = _search(run, FIRST_TRIALS, trials=config.trials).inside.values()
         front = [run.space.decode(np.array(trial.code)) for trial in choose_by_budget(list(inside), config.front)]
-    parallel, workers = None, run.settings.workers or training.workers
-    if workers > 1 or run.settings.address:
-        parallel = RayWorkers(run.data, workers, run.settings.address)
     out = (run.out / FIDELITY).parent
     study = measure_fidelity(
         lambda: inherited_accuracy(supernet, run.data),
@@ -126,7 +118,7 @@ def fidelity(run: Run) -> None:
         bins=min(4, config.networks // 4),
         seed=run.recipe.seed,
         device=run.device,
-        parallel=parallel,
+        parallel=RayWorkers(run.data, run.training_cluster) if run.training_cluster.is_spread else None,
         front=front,
         supernet_id=supernet_id(supernet),
     )
@@ -172,8 +164,8 @@ def labels(count: int) -> list[str]:
 
 def _search(run: Run, log: str, correction: Path | None = None, trials: int | None = None) -> SearchOutcome:
     config, limit = run.recipe.search, run.seconds("search")
-    if run.settings.is_spread:
-        config = config.model_copy(update={"backend": "ray", "workers": run.settings.workers or 1})
+    if run.settings.cluster.is_spread:
+        config = config.model_copy(update={"backend": "ray"})
     return search_networks(
         run.out / SUPERNET,
         [run.out / TABLE],
@@ -185,7 +177,7 @@ def _search(run: Run, log: str, correction: Path | None = None, trials: int | No
         at_least=run.recipe.retrain.chosen,
         fidelity=correction,
         training=run.recipe.retrain,
-        address=run.settings.address,
+        cluster=run.settings.cluster,
     )
 
 
@@ -225,8 +217,7 @@ def retrain(run: Run) -> None:
         config,
         origin=begin,
         seconds=run.seconds("retrain"),
-        workers=run.settings.workers or config.workers,
-        address=run.settings.address,
+        cluster=run.training_cluster,
     )
     say(format_accuracies(summarise_seeds(jobs, records)))
     with best_effort("what the supernet says of the trained networks"):
@@ -255,7 +246,7 @@ def within_time_box(run: Run, archs: dict[str, Arch], seconds: float, *, taught:
     teacher = Arch.load(parent) if taught and parent.exists() else None
     least = min(times.steps(config)[0] / 10, LEAST_STEPS)
     dearest = max(archs.values(), key=times.macs)
-    each = least * times.step_seconds(dearest, config, teacher) / (run.settings.workers or config.workers)
+    each = least * times.step_seconds(dearest, config, teacher) / run.training_cluster.num_workers
     finished = [name for name in archs if (run.out / NETWORKS / name / TRAINED_FILE).exists()]
     waiting = by_importance([name for name in archs if name not in finished], read_result(run.out / RESULT))
     kept = {*finished, *waiting[: max(1, int(seconds / each))]}

@@ -24,6 +24,7 @@ from search.engine.backends import backend
 from search.engine.log import TrialLog
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
+from search.parallel.cluster import Cluster
 from search.recipes.schema import Sampler
 from tests.search.searches import HEADER, accuracy_of, problem
 
@@ -57,10 +58,12 @@ def on_ray(arguments: argparse.Namespace) -> dict[str, Any]:
         time.sleep(arguments.evaluation)
         return accuracy_of(arch)
 
-    marks = timed(SearchPlan(trials=arguments.trials, sampler=arguments.sampler, workers=2), "ray", accuracy_of)
+    marks = timed(
+        SearchPlan(trials=arguments.trials, sampler=arguments.sampler, cluster=Cluster(workers=2)), "ray", accuracy_of
+    )
     seconds = {}
     for workers in (1, 2):
-        plan = SearchPlan(trials=30, sampler=arguments.sampler, workers=workers)
+        plan = SearchPlan(trials=30, sampler=arguments.sampler, cluster=Cluster(workers=workers))
         marks_of = timed(plan, "ray", slow)
         seconds[workers] = marks_of[-1, 0] - marks_of[4, 0]  # the workers have started by then
     return {

@@ -1,6 +1,7 @@
 """A setting that can be given on the command line, in Python and in a recipe has the same default there; and what the
 help lists by hand is whole."""
 
+import dataclasses
 import inspect
 import re
 
@@ -10,10 +11,12 @@ import search as api
 from search.commands.calibrate import KIT_RUNTIME, RUNTIME, calibrate, kit
 from search.commands.fidelity import fidelity
 from search.commands.retrain import retrain
+from search.commands.run import run
 from search.commands.search import search
-from search.commands.shared import SPACE
+from search.commands.shared import CLUSTER, SPACE
 from search.commands.train import train
 from search.latency.runtimes import RUNTIMES
+from search.parallel.cluster import Cluster, ClusterOptions
 from search.recipes.schema import Calibration, Search
 from spaces.presets import PRESETS
 
@@ -35,12 +38,12 @@ def defaults(of):
         (calibrate, api.write_kit, 6),
         (kit, api.write_kit, 7),
         (Calibration, api.calibrate, 8),
-        (search, api.run_search, 14),
+        (search, api.run_search, 12),
         (Search, api.run_search, 9),
-        (train, api.train_supernet, 8),
+        (train, api.train_supernet, 6),
         (fidelity, api.measure_fidelity, 9),
-        (retrain, api.retrain_network, 8),
-        (retrain, api.retrain_networks, 7),
+        (retrain, api.retrain_network, 6),
+        (retrain, api.retrain_networks, 5),
     ],
 )
 def test_a_setting_has_one_default(one, other, fewest):
@@ -50,6 +53,13 @@ def test_a_setting_has_one_default(one, other, fewest):
     shared = given.keys() & expected.keys() - WRITTEN_OTHERWISE
     assert len(shared) >= fewest
     assert {name: given[name] for name in shared} == {name: expected[name] for name in shared}
+
+
+def test_a_cluster_has_the_same_settings_everywhere():
+    fields = {field.name: field.default for field in dataclasses.fields(Cluster)}
+    assert fields == dict.fromkeys(ClusterOptions.__annotations__) == dict.fromkeys(CLUSTER)
+    for command in (train, fidelity, search, retrain, run):
+        assert fields.items() <= defaults(command).items()
 
 
 def test_the_help_names_every_named_space():

@@ -181,7 +181,7 @@ def _experiment(space: Space, plan: SearchPlan, port: int, key: str) -> Iterator
         )
         if config.tuner.name == "Random":
             config.tuner.class_args = {"seed": plan.seed}
-        config.trial_concurrency = plan.workers
+        config.trial_concurrency = plan.cluster.num_workers
         with socket.create_server(("127.0.0.1", 0)) as free:
             manager_port = free.getsockname()[1]
         with _longer_start_timeout():

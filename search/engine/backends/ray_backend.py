@@ -44,14 +44,14 @@ RESULT = "found"
 
 
 def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
-    """Evaluates different networks, `plan.workers` at a time, until the plan is over.
+    """Evaluates different networks, as many at a time as there are workers, until the plan is over.
 
     Raises:
         UserError: no cluster, or the plan's storage can't be opened, or fails on the way.
     """
     silence_optuna()
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose table of settings no verbosity silences
-    connect(plan.workers, plan.address)
+    connect(plan.cluster)
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     needs = {"cpu": 1, **({"gpu": plan.gpus} if plan.gpus else {})}
@@ -66,7 +66,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
                 search_alg=searcher,
                 scheduler=RungScheduler(searcher),
                 num_samples=-1,
-                max_concurrent_trials=plan.workers,
+                max_concurrent_trials=plan.cluster.num_workers,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

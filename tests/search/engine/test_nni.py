@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from search.parallel.cluster import Cluster
 from tests.search.conformance import Conformance, slowly
 from tests.search.searches import SPACE, accuracy_of
 
@@ -13,7 +14,7 @@ pytest.importorskip("nni")
 
 class TestNNI(Conformance):
     name, kills, trials, start, exact = "nni", 1, 24, "spawn", False
-    plan = {"workers": 3, "sampler": "tpe"}  # noqa: RUF012
+    plan = {"cluster": Cluster(workers=3), "sampler": "tpe"}  # noqa: RUF012
 
     def test_a_killed_search_leaves_no_process_behind(self, tmp_path):
         import psutil

@@ -15,6 +15,7 @@ import pytest
 from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
 from search.engine.search_plan import SearchPlan
+from search.parallel.cluster import Cluster
 from search.parallel.workers import connect
 from search.progress import bar
 from tests.search import command_line  # noqa: F401  what the server of forks has loaded
@@ -36,7 +37,7 @@ def _disconnected():
 
 
 class TestRay(Conformance):
-    name, kills, trials, start, exact, plan = "ray", 2, 20, "forkserver", False, {"workers": 2}
+    name, kills, trials, start, exact, plan = "ray", 2, 20, "forkserver", False, {"cluster": Cluster(workers=2)}
     one_by_one = False
 
 
@@ -82,10 +83,10 @@ def a_second(arch) -> float:
 
 
 def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
-    from ray.cluster_utils import Cluster
+    from ray import cluster_utils
 
     ray.shutdown()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=2)
     log, before = tmp_path / "trials.jsonl", []
 
@@ -99,7 +100,7 @@ def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
     thread.start()
     try:
         with TrialLog(log, HEADER) as trials:
-            plan = SearchPlan(trials=30, population=10, workers=3, address=cluster.address)
+            plan = SearchPlan(trials=30, population=10, cluster=Cluster(workers=3, address=cluster.address))
             backend("ray")(problem(a_second), trials, plan)
         thread.join()
         for _ in range(300):  # the head notices a dead node after some heartbeats
@@ -119,7 +120,7 @@ def test_a_cluster_that_loses_a_node_loses_no_trial(tmp_path):
 
 def test_a_cluster_that_we_start_takes_nobody_without_its_token():
     ray.shutdown()
-    connect(1, None)
+    connect(Cluster(workers=1))
     there = ray.get_runtime_context().gcs_address
     script = f"import ray; ray.init(address={there!r}, logging_level='ERROR'); print('in')"
     for token, let_in in ((os.environ["RAY_AUTH_TOKEN"], True), ("0" * 64, False)):
@@ -132,10 +133,11 @@ def test_a_cluster_that_we_start_takes_nobody_without_its_token():
 
 DRIVER = """
 import ray, time
+from search.parallel.cluster import Cluster
 from search.parallel.workers import connect
 from tests.search import command_line  # noqa: F401  what the server of forks has loaded
 
-connect(2, None)
+connect(Cluster(workers=2))
 ray.get([ray.remote(lambda: 1).remote() for _ in range(4)])
 print("at work", flush=True)
 time.sleep(600)

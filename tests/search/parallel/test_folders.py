@@ -9,6 +9,7 @@ import pytest
 from search.errors import UserError
 from search.files import write_text
 from search.parallel import folders
+from search.parallel.cluster import Cluster
 from search.parallel.workers import connect
 from search.pipeline.stages import sharing_workers
 from search.recipes.schema import Training
@@ -29,7 +30,7 @@ def test_a_cluster_with_too_few_processors_is_told(monkeypatch, capsys):
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     for known, told in ((2.0, True), (3.0, False)):
         monkeypatch.setattr(ray, "cluster_resources", lambda known=known: {"CPU": known})
-        connect(3, "ray-head:6379")
+        connect(Cluster(workers=3, address="ray-head:6379"))
         assert ("ray-head:6379 has 2 processors for 3 processes" in " ".join(capsys.readouterr().err.split())) == told
 
 

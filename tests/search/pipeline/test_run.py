@@ -17,6 +17,7 @@ from ghostnet import GhostNet
 from ghostnet.weights import WeightsError, save_weights
 from search.errors import UserError
 from search.files import JsonLines
+from search.parallel.cluster import HERE
 from search.pipeline import run, stages
 from search.pipeline.estimate import estimate
 from search.pipeline.settings import RunSettings
@@ -265,7 +266,7 @@ def test_networks_are_timed_as_the_table_was(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "format_accuracies", lambda _: "")
     monkeypatch.setattr(stages, "runtime", lambda name, threads, dtype: asked.update(dtype=dtype))
     monkeypatch.setattr(stages, "measure", lambda run, networks, seed, batch: asked.update(batch=batch) or {})
-    run = {"recipe": recipe, "out": tmp_path, "settings": RunSettings(), "data": None}
+    run = {"recipe": recipe, "out": tmp_path, "settings": RunSettings(), "training_cluster": HERE, "data": None}
     stages.retrain(SimpleNamespace(**run, seconds=lambda stage: None))
     assert asked == {"dtype": "int8", "batch": 8}
 

@@ -16,6 +16,7 @@ from ghostnet import cost
 from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load_data
 from search.errors import UserError
+from search.parallel.cluster import Cluster
 from search.recipes.schema import SupernetTraining, Training
 from search.training.elastic import load_inherited, load_supernet, new_supernet, space_for, train_supernet
 from tests.search.training.test_elastic import SHORT
@@ -79,7 +80,7 @@ def cluster():
     ray = pytest.importorskip("ray")
     from search.parallel.workers import connect
 
-    connect(3, None)
+    connect(Cluster(workers=3))
     yield ray
     ray.shutdown()
 
@@ -107,7 +108,7 @@ def test_a_killed_worker_is_started_again_and_the_training_ends_as_an_unbroken_o
     checkpoint = tmp_path / "net" / "checkpoint.pt"
     watcher = threading.Thread(target=kill_a_worker_after, args=(checkpoint, killed), daemon=True)
     watcher.start()
-    metadata = workers.train_supernet(SPACE, data, config, tmp_path / "net", seed=0, seconds=None, workers=2)
+    metadata = workers.train_supernet(SPACE, data, config, tmp_path / "net", Cluster(workers=2), seed=0)
     watcher.join()
     assert killed and metadata.training.steps == 30
     alone = config.model_copy(update={"accumulate": 2})
@@ -125,7 +126,9 @@ def test_many_networks_side_by_side_have_the_values_of_one_after_the_other(clust
     config = Training(epochs=1, batch_size=32)
     about = {"count": 8, "bins": 2, "seed": 0, "device": CPU}
     lazily = lambda: load_inherited(tmp_path / "net", data)  # noqa: E731
-    beside = fidelity(lazily, SPACE, data, config, tmp_path / "a", **about, parallel=RayWorkers(data, 2))
+    beside = fidelity(
+        lazily, SPACE, data, config, tmp_path / "a", **about, parallel=RayWorkers(data, Cluster(workers=2))
+    )
     alone = fidelity(lazily, SPACE, data, config, tmp_path / "b", **about)
     assert {n.arch: n for n in beside.networks} == {n.arch: n for n in alone.networks}
     evaluate = lazily()
@@ -147,7 +150,7 @@ def test_a_function_side_by_side_is_made_once_a_process_and_refuses_in_its_words
 
         return square
 
-    workers = RayWorkers(load_data("digits", 16, limit=50), 2)
+    workers = RayWorkers(load_data("digits", 16, limit=50), Cluster(workers=2))
     assert dict(workers.map(squares, range(7))) == {k: k**2 for k in range(7)}
     assert list(workers.map(squares, [])) == []
     with pytest.raises(UserError, match=r"^7 of 50 images is refused$"):
