@@ -103,6 +103,16 @@ class Window:
         )
 
 
+def parse_windows(text: str | None, quantity: Quantity = "macs", value_bytes: int = 4) -> dict[str, Window]:
+    """`60M`, `40M..60M`, or several with commas between -> windows by their text; none of no text.
+
+    Raises:
+        SpaceError: one of them is none.
+    """
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    return {part: Window.parse(part, quantity, value_bytes) for part in parts}
+
+
 Windows = Window | Iterable[Window] | None
 
 

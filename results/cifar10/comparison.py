@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engine.budgets import parse_windows
 from search.engine.front import hypervolume
 from search.report.summary import Summary, TrainedNetwork
+from spaces.quantities import parse_windows
 
 RESAMPLES = 2000
 Floats = NDArray[np.float64]

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from search.engine.budgets import parse_windows
 from search.files import read_json
 from spaces.population import format_count
+from spaces.quantities import parse_windows
 
 HERE = Path(__file__).parent
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")

@@ -17,11 +17,11 @@ from search.accuracy.predictor import (
     training_points,
 )
 from search.accuracy.study import StudyNetwork, read_study
-from search.engine.budgets import parse_windows
 from search.engine.front import hypervolume
 from search.files import read_json
 from search.report.summary import Summary, TrainedNetwork
 from search.run_folder.run import FIDELITY, SUPERNET
+from spaces.quantities import parse_windows
 from spaces.space import Space
 
 LAW = Path(__file__).parent / "law.json"

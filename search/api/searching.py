@@ -15,7 +15,7 @@ from search.folders import locked
 from search.parallel.cluster import Cluster, ClusterOptions
 from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_chosen
 from search.progress import warn
-from search.recipes.schema import Backend, Sampler, Search, Training, check_evaluation
+from search.recipes.schema import Backend, Sampler, Search, Training, check_evaluation, parse_milliseconds
 
 __all__ = ["ChosenTrial", "Objective", "SearchOutcome", "choose_networks", "run_search"]
 
@@ -96,6 +96,7 @@ def run_search(
         backend=backend,
         storage=storage,
     )
+    bounds = [latency_budget] if isinstance(latency_budget, str) else latency_budget
     out, tables = Path(out), [Path(latency)] if isinstance(latency, str | Path) else [Path(each) for each in latency]
     with locked(out):
         result = search_networks(
@@ -105,7 +106,7 @@ def run_search(
             data if callable(data) else lambda: data,
             config,
             seed=seed,
-            latency_budgets=[latency_budget] if isinstance(latency_budget, str) else latency_budget,
+            latency_budgets=[parse_milliseconds(each or None) for each in bounds],
             cluster=where,
             gpus=gpus,
             deadline=None if minutes is None else time.monotonic() + 60 * minutes,

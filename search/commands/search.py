@@ -92,19 +92,17 @@ def search(
     from functools import cache
 
     from search.data import names as sources
-    from search.engine.budgets import parse_counts, parse_milliseconds
     from search.engine.choose import check_ways
     from search.engine.custom import load_objective
     from search.engine.ladder import rung_totals
     from search.pipeline.search_problem import check_search
-    from search.recipes.schema import Search, default_recipe, load_retraining
+    from search.recipes.schema import Search, default_recipe, load_retraining, parse_milliseconds
     from search.training.metadata import read_metadata
     from search.training.records import SUPERNET_FILE
 
     _check_backend(backend, sampler, storage, elsewhere=Cluster(**cluster).is_spread or gpus > 0)
     trains = _check_evaluation(evaluate, recipe, fidelity)
-    for text in latency_budget or []:
-        parse_milliseconds(text)
+    latency_budgets = [parse_milliseconds(text) for text in latency_budget or []]
     settings: Any = {
         "flops_budget": flops_budget,
         "params_budget": params_budget,
@@ -118,7 +116,6 @@ def search(
         "storage": storage,
     }
     config = Search(objectives=tuple(part.strip() for part in objectives.split(",")), **settings)
-    parse_counts(config)
     if choose:
         check_ways(choose)
     own = [load_objective(path) for path in objective or []]
@@ -130,7 +127,7 @@ def search(
     sources.check_data_name(name)
     training = load_retraining(recipe or default_recipe(name))[0] if trains else None
     # What is impossible is answered here, before anything is loaded or written.
-    check_search(supernet, latency, config, latency_budget or [], own, fidelity)
+    check_search(supernet, latency, config, latency_budgets, own, fidelity)
     check_output(out, resume, "trials.jsonl")
     result = api.run_search(
         supernet,

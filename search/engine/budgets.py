@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engine.objectives import Columns, LatencyObjective
-from search.errors import UserError
-from search.recipes.schema import Search
 from spaces.population import Window
-from spaces.quantities import Quantity
 from spaces.space import Codes, Space, SpaceError
 
 
@@ -76,50 +73,6 @@ def excess(budget: Budget, columns: Columns) -> NDArray[np.float64]:
     """[n] how far each network is outside a budget, summed over its constraints; 0 inside."""
     count = len(next(iter(columns.values())))
     return sum((constraint.excess(columns) for constraint in budget), np.zeros(count))
-
-
-def parse_windows(text: str | None, quantity: Quantity = "macs", value_bytes: int = 4) -> dict[str, Window]:
-    """`60M`, `40M..60M`, or several with commas between -> windows by their text.
-
-    Raises:
-        SpaceError: one of them is none.
-    """
-    parts = [part.strip() for part in text.split(",")] if text is not None else []
-    return {part: Window.parse(part, quantity, value_bytes) for part in parts}
-
-
-def parse_counts(config: Search, value_bytes: int = 4) -> dict[Quantity, dict[str, Window]]:
-    """A recipe's budgets on what can be counted, by quantity: windows by their text; none where there is no budget.
-
-    Args:
-        value_bytes: of an activation, for the whole batch.
-
-    Raises:
-        SpaceError: one of them is none.
-    """
-    return {
-        "macs": parse_windows(config.flops_budget),
-        "params": parse_windows(config.params_budget, "params"),
-        "memory": parse_windows(config.memory_budget, "memory", value_bytes),
-    }
-
-
-def parse_milliseconds(text: str | None) -> dict[str, float]:
-    """`8ms`, or several with commas between -> milliseconds by their text.
-
-    Raises:
-        UserError: one of them is none.
-    """
-    milliseconds = {}
-    for part in text.split(",") if text is not None else ():
-        try:
-            value = float(part.strip().removesuffix("ms"))
-        except ValueError:
-            value = 0.0
-        if not 0 < value < float("inf"):
-            raise UserError(f"a latency budget is like 8ms, above zero, not {part.strip()!r}")
-        milliseconds[part.strip()] = value
-    return milliseconds
 
 
 def combine_budgets(*groups: dict[str, Constraint]) -> Budgets:

@@ -20,7 +20,6 @@ from ghostnet.transplant.unit_losses import UnitLosses
 from search.accuracy.transplant_accuracy import TRANSPLANTS
 from search.accuracy.unit_losses import IMAGES as UNIT_IMAGES
 from search.data.datasets import SplitSizes, split_sizes
-from search.engine.budgets import parse_counts
 from search.engine.ladder import REDUCTION
 from search.pipeline.run import check
 from search.pipeline.step_times import TIMED_MACS, StepTimes
@@ -71,7 +70,6 @@ class _Estimator:
     def __init__(self, recipe: Recipe, space: Space, sizes: SplitSizes, device: torch.device) -> None:
         self.recipe, self.space, self.sizes, self.device = recipe, space, sizes, device
         self.times = StepTimes(sizes, device)
-        self.windows = list(parse_counts(recipe.search)["macs"].values())
 
     @property
     def memory(self) -> int:
@@ -117,7 +115,7 @@ class _Estimator:
     def typical(self) -> Arch:
         """The family's widest network inside the largest budget, or the smallest of the space: what is trained fully
         costs about as much."""
-        high = max((window.high for window in self.windows), default=self.times.macs(self.space.largest))
+        high = max(window.high for window in self.recipe.windows["macs"].values())
         for width in sorted(self.space.widths, reverse=True):
             try:
                 arch = self.space.uniform(width)

@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ghostnet.memory import value_bytes
 from search.data import names as sources
-from search.engine.budgets import parse_counts, parse_milliseconds
 from search.errors import UserError
 from search.files import JsonObject, check_writable, read_json, write_json
 from search.folders import is_empty, locked
@@ -31,13 +29,11 @@ def check(recipe: Recipe) -> None:
         UserError, SpaceError: what is wrong, in a line.
     """
     sources.check_data_name(recipe.data)
-    space, config = recipe.search_space, recipe.search
-    check_unit_losses(config, recipe.supernet.kind, space)
-    each = value_bytes(recipe.latency.batch, recipe.latency.dtype)
-    for windows in parse_counts(config, each).values():
+    space = recipe.search_space
+    check_unit_losses(recipe.search, recipe.supernet.kind, space)
+    for windows in recipe.windows.values():
         for window in windows.values():
             window.check(space)
-    parse_milliseconds(config.latency_budget)
     runtime(recipe.latency.runtime, recipe.latency.threads, recipe.latency.dtype)
     for width in recipe.retrain.baseline_widths:
         space.uniform(width)

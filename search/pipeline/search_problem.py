@@ -1,7 +1,7 @@
 """Builds a search problem from files and a configuration, and the header of its log. Torch is not loaded."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from ghostnet.memory import value_bytes
 from search.accuracy.predictor import AccuracyCorrection
 from search.accuracy.study import NORMS
 from search.engine import budgets
-from search.engine.budgets import LatencyBudget, Within, parse_counts, parse_milliseconds
+from search.engine.budgets import LatencyBudget, Within
 from search.engine.log import SearchHeader
 from search.engine.objectives import (
     ACCURACY,
@@ -27,7 +27,7 @@ from search.errors import UserError
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.recipes.schema import Search, check_unit_losses
+from search.recipes.schema import Search, check_unit_losses, parse_milliseconds
 from search.secrets import storage_address
 from search.training.metadata import read_metadata, supernet_id
 from spaces.tables import memory_table, weights_table
@@ -39,7 +39,7 @@ def build_problem(
     supernet: Path,
     tables: Sequence[Path],
     config: Search,
-    latency_budgets: Sequence[str] | None = None,
+    latency_budgets: Sequence[Mapping[str, float]] | None = None,
     own: Sequence[Objective] = (),
 ) -> Problem:
     """Builds a feasible problem, without its evaluator, from files and a configuration. Torch is not loaded.
@@ -47,7 +47,7 @@ def build_problem(
     Args:
         tables: of one or several targets; the first is `latency_ms`, others are named after their files. Without any,
             multiply-adds stand in for latency.
-        latency_budgets: one for each table, in their order; None: the configuration's, for the first.
+        latency_budgets: for each table milliseconds by their text; None: the configuration's, for the first one.
         own: objectives of the user's, next to the configuration's.
 
     Raises:
@@ -86,19 +86,20 @@ def build_problem(
             raise UserError(f"an objective is one of {', '.join(names_of_objectives)}, not {name!r}")
     if len(wanted) < 2 or wanted[0] != "accuracy" or len(set(wanted)) < len(wanted):
         raise UserError(f"objectives are accuracy and at least one more, each once, not {', '.join(wanted)}")
-    texts = latency_budgets if latency_budgets is not None else [config.latency_budget or ""][: len(tables)]
-    if len(texts) > len(names):
-        raise UserError(f"{len(texts)} latency budgets for {len(names)} latency tables")
+    if latency_budgets is None:
+        latency_budgets = [config.milliseconds][: len(tables)]
+    if len(latency_budgets) > len(names):
+        raise UserError(f"{len(latency_budgets)} latency budgets for {len(names)} latency tables")
     bounds = [
         {
             f"{name.removesuffix('_ms')} {label}" if len(names) > 1 else label: LatencyBudget(
                 latencies[name], ms, predict.fastest
             )
-            for label, ms in parse_milliseconds(text or None).items()
+            for label, ms in milliseconds.items()
         }
-        for name, predict, text in zip(names, predictors, texts, strict=False)
+        for name, predict, milliseconds in zip(names, predictors, latency_budgets, strict=False)
     ]
-    counts = parse_counts(config, size)
+    counts = config.windows(size)
     flops, *others = (
         {label if quantity == "macs" else f"{label} {quantity}": Within(window) for label, window in windows.items()}
         for quantity, windows in counts.items()
@@ -192,7 +193,7 @@ def check_search(
     supernet: Path,
     tables: Sequence[Path],
     config: Search,
-    latency_budgets: Sequence[str],
+    latency_budgets: Sequence[Mapping[str, float]],
     own: Sequence[Objective],
     fidelity: Path | None,
 ) -> None:

@@ -1,6 +1,6 @@
 """The search stage: files become a problem, a backend searches it, the trials become fronts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def search_networks(
     config: Search,
     *,
     seed: int,
-    latency_budgets: Sequence[str] | None = None,
+    latency_budgets: Sequence[Mapping[str, float]] | None = None,
     cluster: Cluster = HERE,
     gpus: float = 0.0,
     deadline: float | None = None,
@@ -116,6 +116,7 @@ def search_networks(
     """Searches with a finished supernet and latency tables; the trials go to `log`, on from what is there.
 
     Args:
+        latency_budgets: as `build_problem` has them.
         fidelity: `fidelity.json`, by which inherited accuracy is corrected; None: it is taken as it is.
         own: objectives of the user's, next to the configuration's.
         evaluate: the user's own evaluator, in place of what the configuration says.

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from ghostnet.files import parse_toml
+from ghostnet.memory import value_bytes
 from search.errors import UserError
 from search.files import JsonObject, read_bytes
 from search.recipes.choices import NNI_TUNERS, retrain_recipes, whole_recipes
@@ -35,6 +36,8 @@ from search.recipes.choices import Sampler as Sampler
 from search.records import Name, brief, first_error
 from search.secrets import without_secrets
 from spaces.custom import SpaceRecord, parse_space
+from spaces.errors import SpaceError
+from spaces.quantities import Quantity, Window, parse_windows
 from spaces.space import Space
 
 MOST_BYTES = 1 << 20  # of a recipe
@@ -80,6 +83,24 @@ def split_evaluation(text: str) -> list[str]:
 def evaluation_epochs(way: str) -> float:
     """The epochs of an evaluation: 0 of one without a training."""
     return float(way.partition(":")[2] or 0)
+
+
+def parse_milliseconds(text: str | None) -> dict[str, float]:
+    """`8ms`, or several with commas between -> milliseconds by their text.
+
+    Raises:
+        UserError: one of them is none.
+    """
+    milliseconds = {}
+    for part in text.split(",") if text is not None else ():
+        try:
+            value = float(part.strip().removesuffix("ms"))
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise UserError(f"a latency budget is like 8ms, above zero, not {part.strip()!r}")
+        milliseconds[part.strip()] = value
+    return milliseconds
 
 
 def check_unit_losses(search: "Search", kind: str, space: Space) -> None:
@@ -329,6 +350,31 @@ class Search(_Model):
     workers: Count = 1
     storage: str | None = Field(default=None, description="where Optuna's study is shown; None: nowhere")
 
+    def windows(self, value_bytes: int = 4) -> dict[Quantity, dict[str, Window]]:
+        """The budgets on what can be counted, by quantity: windows by their text; none where there is no budget.
+
+        Args:
+            value_bytes: of an activation, for the whole batch.
+        """
+        return {
+            "macs": parse_windows(self.flops_budget),
+            "params": parse_windows(self.params_budget, "params"),
+            "memory": parse_windows(self.memory_budget, "memory", value_bytes),
+        }
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """The budgets on latency, by their text."""
+        return parse_milliseconds(self.latency_budget)
+
+    @model_validator(mode="after")
+    def _has_budgets(self) -> "Search":
+        try:
+            _ = self.windows(), self.milliseconds
+        except SpaceError as error:
+            raise UserError(str(error)) from None
+        return self
+
     @model_validator(mode="after")
     def _has_sampler(self) -> "Search":
         check_sampler(self.backend, self.sampler)
@@ -379,6 +425,11 @@ class Recipe(_Model):
             SpaceError: no such preset, or an impossible table.
         """
         return parse_space(self.space)
+
+    @property
+    def windows(self) -> dict[Quantity, dict[str, Window]]:
+        """The search's, of memory at the batch and in the data type of the latency table."""
+        return self.search.windows(value_bytes(self.latency.batch, self.latency.dtype))
 
     @model_validator(mode="after")
     def _one_judgement(self) -> "Recipe":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from search.engine.backends import backend
-from search.engine.budgets import LatencyBudget, Within, combine_budgets, parse_windows
+from search.engine.budgets import LatencyBudget, Within, combine_budgets
 from search.engine.ladder import Ladder
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, Evaluate, LatencyObjective
@@ -17,6 +17,7 @@ from search.engine.search_plan import SearchPlan
 from search.engine.trial import COMPLETE, Trial
 from search.latency.predictor import Prediction
 from spaces import named_space
+from spaces.quantities import parse_windows
 from spaces.tables import UnitTable
 
 SPACE = named_space("digits")

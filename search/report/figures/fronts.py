@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from matplotlib.transforms import Bbox
 
-from search.engine.budgets import parse_counts, parse_milliseconds
 from search.engine.front import front
 from search.engine.trial import Trial
 from search.figures.style import (
@@ -44,7 +43,7 @@ def searched(summary: Summary) -> CaptionedFigure:
     """Inherited accuracy against predicted latency: every evaluated network, the front, the chosen."""
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "latency_ms", 1.0)
-        _budgets(axes, parse_milliseconds(summary.recipe.search.latency_budget if summary.recipe else None))
+        _budgets(axes, summary.recipe.search.milliseconds if summary.recipe else {})
         axes.set(xlabel="predicted latency (ms)", ylabel="accuracy on the search split (%)")
         mark_chance(axes, summary.chance)
         legend_above(axes)
@@ -60,7 +59,7 @@ def by_macs(summary: Summary) -> CaptionedFigure:
     """The same networks against multiply-adds, with the budget."""
     with canvas() as (figure, axes):
         tips = _cloud(axes, summary, "macs", 1e-6, "macs")
-        windows = parse_counts(summary.recipe.search)["macs"].values() if summary.recipe else []
+        windows = summary.recipe.windows["macs"].values() if summary.recipe else []
         bounds = sorted({bound for window in windows for bound in (window.low, window.high)} - {0})
         _budgets(axes, {format_count(bound): bound / 1e6 for bound in bounds})
         axes.set(xlabel="multiply-adds (millions)", ylabel="accuracy on the search split (%)")

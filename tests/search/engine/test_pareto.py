@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.engine.backends import backend
-from search.engine.budgets import NONE, Within, combine_budgets, parse_windows
+from search.engine.budgets import NONE, Within, combine_budgets
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, MACS, Objective
 from search.engine.pareto import Limit, pareto_front
@@ -18,6 +18,7 @@ from search.engine.problem import Problem
 from search.engine.search_plan import SearchPlan
 from search.errors import UserError
 from spaces import named_space
+from spaces.quantities import parse_windows
 from spaces.tables import UnitTable, macs_table, params_table
 from tests.helpers import plus_space, spaces
 
