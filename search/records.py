@@ -6,6 +6,7 @@ type here.
 import json
 import re
 import reprlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from search.errors import UserError
 from search.files import JsonObject, read_json, write_json
+from spaces.encoding import check_code
+from spaces.errors import SpaceError
+from spaces.space import Space
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -97,6 +101,22 @@ def record_json(record: BaseModel) -> JsonObject:
     """A record as JSON has it: the fields that were given, by their keys; the schema first."""
     content = record.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return {key: content[key] for key in ("schema",) if key in content} | content
+
+
+def check_codes(codes: Iterable[Sequence[int]], space: Space, source: str) -> None:
+    """Checks that what a file has for codes of networks are a space's.
+
+    Args:
+        source: the file or the line that they come from, for the message.
+
+    Raises:
+        UserError: one of them is none.
+    """
+    try:
+        for code in codes:
+            check_code(space.layout, code)
+    except SpaceError as error:
+        raise UserError(f"{source}: {error}") from None
 
 
 def write_record(path: Path, record: BaseModel) -> None:

@@ -24,10 +24,20 @@ def decode(layout: Layout, code: Codes) -> Arch:
     Raises:
         SpaceError: the code has another length or an index out of range.
     """
-    code, choices = np.asarray(code), layout.choices
-    if code.shape != choices.shape or (code < 0).any() or (code >= choices).any():
-        raise SpaceError(f"a code of {layout.spec.name} has {len(choices)} indices below {choices.tolist()}")
-    return _decode(layout, canonical_codes(layout).canonical(code))
+    check_code(layout, code)
+    return _decode(layout, canonical_codes(layout).canonical(np.asarray(code)))
+
+
+def check_code(layout: Layout, code: Codes | Sequence[int]) -> None:
+    """Raises:
+    SpaceError: it is no code of the space, canonical or not.
+    """
+    indices, choices = np.asarray(code), layout.choices
+    if indices.shape != choices.shape or (indices < 0).any() or (indices >= choices).any():
+        raise SpaceError(
+            f"{str(indices.tolist())[:60]} is no code of space {layout.spec.name}, which has {len(choices)} indices, "
+            "each below its gene's number of choices"
+        )
 
 
 def encode(layout: Layout, arch: Arch) -> Codes:

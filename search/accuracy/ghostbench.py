@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from ghostnet.arch import Arch
 from search.errors import UserError
 from search.files import write_text
-from search.records import ArchId, Count, Milliseconds, Record, Seconds, Share, read_record
+from search.records import ArchId, Count, Milliseconds, Record, Seconds, Share, check_codes, read_record
 from spaces.custom import SpaceRecord, parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
@@ -142,10 +142,8 @@ class GhostBench:
         """Every network is one of the space, its costs are those of its architecture, and its runs differ."""
         for network in self._networks.values():
             row = f"{source}: architecture {network.arch}"
-            code = np.array(network.code)
-            if len(code) != len(self.space.choices) or (code >= self.space.choices).any():
-                raise UserError(f"{row}: its code {network.code} is none of space {self.space.name}")
-            if (actual := self.space.decode(code).id) != network.arch:
+            check_codes([network.code], self.space, row)
+            if (actual := self.space.decode(np.array(network.code)).id) != network.arch:
                 raise UserError(f"{row}: its code {network.code} is of architecture {actual}")
             if len({run.key for run in network.runs}) < len(network.runs):
                 raise UserError(f"{row}: two of its runs have the same start, epochs and seed")

@@ -23,7 +23,7 @@ from search.data.datasets import Data
 from search.errors import UserError
 from search.folders import locked
 from search.progress import bar
-from search.records import Count, Record, Share, read_record, write_record
+from search.records import Count, Record, Share, check_codes, read_record, write_record
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import read_metadata, supernet_id
 from spaces.space import Codes, Space
@@ -131,9 +131,7 @@ def read_transplants(path: Path, supernet: str, data: str, space: Space) -> Tran
     known = read_record(path, TransplantFile) if path.exists() else None
     if known is None or (known.supernet, known.data) != (supernet, data):
         return None
-    for code in known.codes:
-        if len(code) != len(space.choices) or not (np.array(code) < space.choices).all():
-            raise UserError(f"{path}: {str(code)[:60]} is no code of space {space.name}")
+    check_codes(known.codes, space, str(path))
     return known
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ghostnet.arch import Arch
 from search.engine.ladder import Ladder
-from search.engine.objectives import Evaluate, Objective
+from search.engine.objectives import Evaluate, Objective, prepare
 from search.engine.problem import Problem
 from search.engine.trial import Trial
 from search.errors import UserError
@@ -118,8 +118,8 @@ class CustomEvaluation:
         self.problem, self.evaluate, self.objectives = problem, evaluate, objectives
 
     def prepare(self) -> None:
-        """Gets the evaluator ready in this process, where it knows how."""
-        getattr(self.evaluate, "prepare", lambda: None)()
+        """Gets the evaluator ready in this process."""
+        prepare(self.evaluate)
 
     def __call__(self, arch: Arch) -> dict[str, float]:
         value_or_columns = self.evaluate(arch)

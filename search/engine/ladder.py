@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
 from search.accuracy.predictor import fit_ridge
-from search.engine.objectives import ACCURACY, Evaluate, Metrics, Objective, values
+from search.engine.objectives import ACCURACY, Evaluate, Metrics, Objective, prepare, values
 from search.engine.trial import COMPLETE, Trial
 from search.rank_correlation import KendallTau
 from search.records import record_json
@@ -41,7 +41,7 @@ class Ladder:
     def prepare(self) -> None:
         """Gets all of them ready in this process."""
         for evaluate in self.rungs.values():
-            getattr(evaluate, "prepare", lambda: None)()
+            prepare(evaluate)
 
     def __call__(self, arch: Arch) -> float | Mapping[str, float]:
         return [*self.rungs.values()][-1](arch)

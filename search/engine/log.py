@@ -20,7 +20,7 @@ from search.files import JsonLines, JsonObject
 from search.folders import locked
 from search.identity import check_same
 from search.recipes.choices import Sampler
-from search.records import Count, Record, parse_record, record_json
+from search.records import Count, Record, check_codes, parse_record, record_json
 from spaces.space import Space
 
 
@@ -45,9 +45,8 @@ def check_trials(
             raise UserError(f"{line} is trial {trial.number}, where {number} must follow")
         if missing := [name for name in columns if not _is_there(trial, name)]:
             raise UserError(f"{line}: a trial with the state {trial.state!r} has no number as `{missing[0]}`")
-        code = np.array(trial.code)
-        if space and (len(code) != len(space.choices) or not (code < space.choices).all()):
-            raise UserError(f"{line}: {str(trial.code)[:60]} is no code of space {space.name}")
+        if space:
+            check_codes([trial.code], space, line)
         if trial.state == COMPLETE:  # what an evaluator gives for one network, it gives for all
             numbers = set(trial.metrics)
             if numbers_before is not None and numbers != numbers_before:

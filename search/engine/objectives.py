@@ -28,6 +28,11 @@ Columns = dict[str, NDArray[Any]]  # each [n]
 Evaluate = Callable[[Arch], float | Mapping[str, float]]  # accuracy in [0, 1], or several columns by name
 
 
+def prepare(evaluate: Evaluate) -> None:
+    """Gets an evaluator ready in this process, as by moving to its GPU, where it knows how."""
+    getattr(evaluate, "prepare", lambda: None)()
+
+
 @dataclass(frozen=True)
 class Objective:
     """A column of the trial log to minimise or maximise."""

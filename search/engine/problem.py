@@ -178,7 +178,7 @@ class Problem:
             evaluation: of the rungs so far.
             seen: evaluated and failed trials by architecture.
         """
-        if self.is_over(evaluation) or self.finish(candidate, evaluation).state == FAILED:
+        if self.is_over(evaluation) or self._failure(candidate, evaluation) is not None:
             return False
         rung, mine = len(evaluation.rungs) - 1, {**evaluation.columns, **candidate.metrics}
         complete = (on_rung(trial, rung) for trial in seen.values() if trial.state == COMPLETE)
@@ -227,13 +227,17 @@ class Problem:
 
     def finish(self, candidate: Candidate, evaluation: Evaluation) -> Trial:
         """The trial of a network from what is known of it and the result of its evaluation."""
-        unknown = self._unknown(candidate)
-        columns, error = evaluation.columns, evaluation.error
-        missing = [name for name in unknown if name not in columns]
-        if missing and error is None:
-            columns, error = {}, f"the evaluator gave no {missing[0]}"
-        state = COMPLETE if error is None else FAILED
-        return candidate.trial(state, {**unknown, **columns}, replace(evaluation, error=error))
+        error, unknown = self._failure(candidate, evaluation), self._unknown(candidate)
+        if error is not None:
+            return candidate.trial(FAILED, unknown, replace(evaluation, error=error))
+        return candidate.trial(COMPLETE, {**unknown, **evaluation.columns}, evaluation)
+
+    def _failure(self, candidate: Candidate, evaluation: Evaluation) -> str | None:
+        """Why an evaluation doesn't count: its own error, or an objective that it doesn't tell."""
+        missing = [name for name in self._unknown(candidate) if name not in evaluation.columns]
+        if evaluation.error is None and missing:
+            return f"the evaluator gave no {missing[0]}"
+        return evaluation.error
 
     def _unknown(self, candidate: Candidate) -> dict[str, None]:
         """The objectives that only an evaluation tells."""

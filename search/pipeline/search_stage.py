@@ -21,7 +21,7 @@ from search.engine.custom import with_objectives
 from search.engine.front import front
 from search.engine.ladder import Ladder
 from search.engine.log import TrialLog
-from search.engine.objectives import Evaluate, Objective
+from search.engine.objectives import Evaluate, Objective, prepare
 from search.engine.problem import Problem
 from search.engine.search_plan import SearchEnd, SearchPlan
 from search.engine.trial import Trial
@@ -164,7 +164,7 @@ def search_networks(
     about = header(supernet, tables, data().fingerprint, config, problem, seed, **evaluation)
     with TrialLog(log, about.to_json()) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are
-            getattr(evaluate, "prepare", lambda: None)()
+            prepare(evaluate)
         backend(config.backend)(replace(problem, evaluate=evaluate), trials, plan)
         return SearchOutcome(
             problem,

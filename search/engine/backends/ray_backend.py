@@ -28,6 +28,7 @@ from search.engine import optuna_study as studies
 from search.engine.backends.optuna_backend import backend_state, finish_trial, silence_optuna
 from search.engine.front import Front
 from search.engine.log import TrialLog
+from search.engine.objectives import prepare
 from search.engine.problem import Problem
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
@@ -88,8 +89,7 @@ class EvaluationWorker(tune.Trainable):
     def setup(self, config: Mapping[str, list[int]], problem: Problem) -> None:  # type: ignore[override]
         torch.set_num_threads(1)
         self.problem, self.code, self.rungs = problem, config["code"], tuple[Rung, ...]()
-        if prepare := getattr(problem.evaluate, "prepare", None):
-            prepare()
+        prepare(problem.evaluate)
 
     def reset_config(self, new_config: Mapping[str, list[int]]) -> bool:
         self.code, self.rungs = new_config["code"], ()
