@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.genes import Codes
-from spaces.layout import BlockPosition, Layout
+from spaces.layout import BlockPosition, Layout, Position
 
 
 class CanonicalCodes:
@@ -82,6 +82,16 @@ class CanonicalCodes:
             shape = flat[:, block.ghost] + (0 if block.expansion is None else ghosts * flat[:, block.expansion])
             self.set_shape(flat, block, canonical[flat[:, block.width], shape])
         return np.where(self.active(flat), flat, self.default).reshape(np.shape(codes))
+
+    def canonical_values(self, position: Position, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values over the choices of a position's genes -> the same, where all choices that make one block have the
+        canonical one's."""
+        if position not in self.canonical_shape:
+            return values
+        own, codes = list(position.genes), np.zeros((values.size, len(self.default)), dtype=np.int64)
+        codes[:, own] = np.indices(values.shape).reshape(values.ndim, -1).T
+        taken: NDArray[np.float64] = values[tuple(self.canonical(codes)[:, own].T)]
+        return taken.reshape(values.shape)
 
     def set_shape(self, codes: Codes, block: BlockPosition, shape: Codes) -> None:
         """Writes shapes [n] (expansion, ghost) by number into codes [n, genes], in place."""

@@ -30,28 +30,37 @@ CHUNK = 4096  # networks whose codes and sums stay in the nearest cache
 class UnitTable:
     """`value(unit)` for every unit that a space can make, by position and its genes; 0 for a dropped block.
 
+    Choices that make the same block have one value.
+
     Args:
         join: what a network's units come to together: their sum, or with `np.maximum` the largest, as of memory.
     """
 
     def __init__(self, spec: SpaceSpec, value: Callable[[Unit], float], join: np.ufunc = np.add) -> None:
-        self.layout, self.join = lay_out(spec), join
-        self.values: list[Floats] = []
         known: dict[Unit | None, float] = {None: 0.0}
+        values = []
         for units in space_units(spec):
             for unit in units.flat:
                 if unit not in known:
                     known[unit] = value(unit)
-            flat = np.array([known[unit] for unit in units.flat], dtype=np.float64)
-            self.values.append(flat.reshape(units.shape))
+            values.append(np.array([known[unit] for unit in units.flat], dtype=np.float64).reshape(units.shape))
+        self._fill(spec, values, join)
 
     @classmethod
     def of(cls, spec: SpaceSpec, values: Sequence[Floats]) -> "UnitTable":
         """A table of given values to be summed: for each position an array over the choices of its genes, as
         `space_units` has them."""
         table = cls.__new__(cls)
-        table.layout, table.values, table.join = lay_out(spec), list(values), np.add
+        table._fill(spec, values, np.add)
         return table
+
+    def _fill(self, spec: SpaceSpec, values: Sequence[Floats], join: np.ufunc) -> None:
+        """Takes values, so that all codes of a network have the same ones: the units that they name may differ, and
+        what was measured of these, where two ratios make one block."""
+        self.layout, self.join = lay_out(spec), join
+        canonical = canonical_codes(self.layout)
+        pairs = zip(self.layout.positions, values, strict=True)
+        self.values = [canonical.canonical_values(position, table) for position, table in pairs]
 
     def per_position(self, codes: Codes) -> Floats:
         """[n, genes] -> the value of the unit at each position, [n, positions]"""
