@@ -7,6 +7,7 @@ from ghostnet.arch import Arch
 from search.api import Place
 from search.data.datasets import Data
 from search.errors import UserError
+from search.export.formats import ExportSettings
 from search.export.manifest import Manifest, known_metadata
 from search.export.network import export_trained
 from search.export.verify import Verification, verify
@@ -37,13 +38,14 @@ def export_network(
         UserError: an unknown format, a missing package, weights of another architecture, data of other classes, or a
             file that isn't the network.
     """
+    settings = ExportSettings(tuple(formats), timed=timed)
     if weights is None:
         if isinstance(network, Arch) or not Path(network).is_dir():
             raise UserError("`weights` must name a file, where the network is no folder that has them")
         weights = Path(network) / "weights.safetensors"
     metadata = known_metadata(None if isinstance(network, Arch) else Path(network), Path(weights))
     arch = network if isinstance(network, Arch) else find_arch(network)
-    return export_trained(arch, Path(weights), Path(out), list(formats), metadata, data=data, timed=timed)
+    return export_trained(arch, Path(weights), Path(out), settings, metadata, data=data)
 
 
 def verify_export(folder: Place) -> Verification:

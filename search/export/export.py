@@ -20,7 +20,7 @@ from ghostnet.network import GhostNet
 from search.export import formats as known
 from search.export import proof as proving
 from search.export.agreement import RANDOM_IMAGES, SEED, TOLERANCE
-from search.export.formats import Session, Source, check_formats
+from search.export.formats import ExportSettings, Session, Source
 from search.export.manifest import (
     ARCH,
     MANIFEST,
@@ -64,14 +64,14 @@ class HeldOut:
 def export(
     net: GhostNet,
     out: Path,
-    formats: list[str],
+    settings: ExportSettings,
     images: Tensor,
     metadata: NetworkMetadata | None = None,
     *,
     held_out: HeldOut | None = None,
     timer: Timer | None = None,
 ) -> Manifest:
-    """Writes `net` to the folder `out` in the given formats, with `arch.json`, `proof.safetensors`, `verify.py` and
+    """Writes `net` to the folder `out` as the settings say, with `arch.json`, `proof.safetensors`, `verify.py` and
     `manifest.json`.
 
     Args:
@@ -80,20 +80,18 @@ def export(
         timer: times what was written on this machine; None leaves latencies out, and the manifest says so.
 
     Raises:
-        UserError: an unknown format, a missing package, a file that isn't the network, or another process at work in
-            the folder.
+        UserError: a file that isn't the network, or another process at work in the folder.
     """
-    check_formats(formats)
     net = net.cpu().eval()
     proof = Proof.from_network(net, images.cpu().numpy())
     with locked(out), filled_folder(out, last=MANIFEST) as scratch:
-        return _fill(scratch, net, formats, proof, metadata or NetworkMetadata(), held_out, timer)
+        return _fill(scratch, net, settings, proof, metadata or NetworkMetadata(), held_out, timer)
 
 
 def _fill(
     folder: Path,
     net: GhostNet,
-    formats: list[str],
+    settings: ExportSettings,
     proof: Proof,
     metadata: NetworkMetadata,
     held_out: HeldOut | None,
@@ -106,12 +104,13 @@ def _fill(
     files = {name: ExportedFile.from_path(folder / name) for name in (ARCH, proving.FILE, VERIFIER)}
     calibration = held_out.calibration.numpy() if held_out else np.empty((0, *proof.images.shape[1:]), np.float32)
     waiting: dict[str, Session] = {}  # to be timed side by side
-    for name in sorted(formats, key=lambda name: name == "hub"):  # last: its card tells of the others
+    for name in sorted(settings.formats, key=lambda name: name == "hub"):  # last: its card tells of the others
         if name == "hub":
             files |= _timed(waiting, files, timer)
             waiting.clear()
         kind = known.get(name)
-        source = Source(net=net, calibration=calibration, manifest=manifest.model_copy(update={"files": files}))
+        so_far = manifest.model_copy(update={"files": files})
+        source = Source(net=net, settings=settings, calibration=calibration, manifest=so_far)
         kind.write(source, folder)
         files |= {file: ExportedFile.from_path(folder / file) for file in kind.FILES}
         main = kind.FILES[0]
@@ -122,7 +121,7 @@ def _fill(
             compared["accuracy"] = _before_and_after(net, tried.session, held_out)
         files[main] = files[main].model_copy(update=compared)
     files |= _timed(waiting, files, timer)
-    packages = {package for name in formats for package in known.get(name).PACKAGES}
+    packages = {package for name in settings.formats for package in known.get(name).PACKAGES}
     manifest = manifest.model_copy(
         update={
             "files": files,

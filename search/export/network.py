@@ -11,7 +11,7 @@ from ghostnet.weights import load_network, read_weights
 from search.data.datasets import Data, resized
 from search.errors import UserError
 from search.export.export import HeldOut, Timer, export
-from search.export.formats import needs_images
+from search.export.formats import ExportSettings, needs_images
 from search.export.manifest import Manifest, NetworkMetadata
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.time_networks import measure_sessions
@@ -24,18 +24,16 @@ def export_trained(
     arch: Arch,
     weights: Path,
     out: Path,
-    formats: list[str],
+    settings: ExportSettings,
     metadata: NetworkMetadata,
     *,
     data: Data | None,
-    timed: bool,
 ) -> Manifest:
     """Exports a network whose weights lie in a file, and returns the manifest.
 
     Args:
         metadata: what is known of it, for the manifest.
         data: of real images to try it on; None: random ones alone.
-        timed: whether each file is timed here, on one thread, an image at a time.
 
     Raises:
         UserError: weights of another architecture, data of other classes or channels, an int8 format without data, or
@@ -44,12 +42,13 @@ def export_trained(
     net = load_network(arch, weights)
     if (arch_id := read_weights(weights)[1].get("arch", arch.id)) != arch.id:  # equal shapes, another stride or size
         raise UserError(f"{weights} has the weights of architecture {arch_id}, not of {arch.id}")
-    if data is None and (fitted := needs_images(formats)):
+    if data is None and (fitted := needs_images(settings.formats)):
         raise UserError(f"{fitted} is fitted to calibration images: --data names the data set that they come from")
     held_out = held_out_of(net, data) if data else None
     side = net.arch.resolution
     images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, net.in_chs, side, side)
-    return export(net, out, formats, images, metadata, held_out=held_out, timer=timer(net) if timed else None)
+    times = timer(net) if settings.timed else None
+    return export(net, out, settings, images, metadata, held_out=held_out, timer=times)
 
 
 def held_out_of(net: GhostNet, data: Data) -> HeldOut:

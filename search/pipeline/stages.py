@@ -18,6 +18,7 @@ from search.engine.trial import Trial
 from search.errors import UserError
 from search.export.export import MANIFEST
 from search.export.export import export as write_network
+from search.export.formats import ExportSettings
 from search.export.manifest import read_manifest, searched_metadata
 from search.files import write_json
 from search.identity import check_same, file_digest
@@ -285,6 +286,7 @@ def export(run: Run) -> None:
     images = run.data.normalise(run.data.search.images[:64])
     trained = [label for label in chosen if (run.out / NETWORKS / label / TRAINED_FILE).exists()]  # in the time box
     sources = read_source_runs(run.out, trained)
+    settings = ExportSettings(("onnx", "safetensors"), timed=False)  # the networks themselves are
     left_out: dict[str, str] = {}
     for label in trained:
         trial, folder = chosen[label], run.out / NETWORKS / label
@@ -305,7 +307,7 @@ def export(run: Run) -> None:
         )
         net = load_network(archs[label], folder / WEIGHTS)
         try:
-            write_network(net, out, ["onnx", "safetensors"], resized(images, net.arch.resolution), metadata)
+            write_network(net, out, settings, resized(images, net.arch.resolution), metadata)
         except OSError:  # the disk's fault, not the network's: a resumed run tries again
             raise
         except Exception as error:

@@ -3,7 +3,7 @@
 A module is loaded when its format is asked for; unknown formats and missing packages are told before that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,17 +21,38 @@ if TYPE_CHECKING:
 Session = Callable[["np.ndarray"], "np.ndarray"]  # images [B, C, H, W] -> outputs [B, classes], float32
 
 
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """How an export is made; formats find it in their `Source`.
+
+    Args:
+        formats: such as onnx, pt2, litert, onnx-int8 or hub; `FORMATS` has them all.
+        timed: whether every file is timed on this machine.
+
+    Raises:
+        UserError: a format is unknown, or named twice, or its package is not installed.
+    """
+
+    formats: Sequence[str]
+    timed: bool = True
+
+    def __post_init__(self) -> None:
+        check_formats(self.formats)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """The network that is exported, and what a format may need for it.
 
     Args:
         net: on the CPU, in evaluation mode.
+        settings: of the whole export.
         calibration: normalised images [N, C, H, W] that a quantisation is fitted to; may be empty.
         manifest: what is known of the network, and the files that were written before.
     """
 
     net: "GhostNet"
+    settings: ExportSettings
     calibration: "np.ndarray"
     manifest: "Manifest"
 
@@ -75,7 +96,7 @@ FORMATS = {
 }
 
 
-def check_formats(names: list[str]) -> None:
+def check_formats(names: Sequence[str]) -> None:
     """Raises:
     UserError: one of them is unknown, or named twice, or its package is not installed.
     """
@@ -84,7 +105,7 @@ def check_formats(names: list[str]) -> None:
         check_installed(name)
 
 
-def check_names(names: list[str]) -> None:
+def check_names(names: Sequence[str]) -> None:
     """Raises:
     UserError: one of them is unknown, or named twice.
     """
@@ -102,7 +123,7 @@ def check_installed(name: str) -> None:
     extras.check_extra(FORMATS[name].package, FORMATS[name].extra)
 
 
-def needs_images(names: list[str]) -> str | None:
+def needs_images(names: Sequence[str]) -> str | None:
     """The first of these formats that is fitted to calibration images."""
     return next((name for name in names if FORMATS[name].fitted), None)
 

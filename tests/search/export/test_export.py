@@ -29,7 +29,7 @@ from search.errors import UserError
 from search.export import formats as known
 from search.export.agreement import TOLERANCE, YARDSTICK
 from search.export.export import HeldOut, export
-from search.export.formats import FORMATS, onnx_file, onnx_int8
+from search.export.formats import FORMATS, ExportSettings, onnx_file, onnx_int8
 from search.export.manifest import Accuracy, NetworkMetadata, read_manifest
 from search.export.proof import Proof
 from search.export.verify import verify
@@ -67,7 +67,9 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "all"
     timer = lambda sessions: dict.fromkeys(sessions, 1.5)  # noqa: E731
     metadata = NetworkMetadata(accuracy=Accuracy(test=0.5), mean=[0.1, 0.2, 0.3], std=[1.0, 1.0, 2.0], data="a test's")
-    manifest = export(net, folder, HERE, IMAGES, metadata, held_out=held_out(torch.randn(40, 3, 15, 15)), timer=timer)
+    manifest = export(
+        net, folder, ExportSettings(HERE), IMAGES, metadata, held_out=held_out(torch.randn(40, 3, 15, 15)), timer=timer
+    )
     return net, folder, manifest
 
 
@@ -93,7 +95,7 @@ def test_files_that_are_sent_alone_say_what_they_take_and_give(net, tmp_path):
     file = {"classes": ["cat", "dog", 'a "b"', "é", "owl"], "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0]}
     formats = [name for name in ("onnx", "litert") if name in HERE]
     metadata = NetworkMetadata(**file, data="imagefolder:/home/me", space_id="0123456789")
-    export(net, tmp_path / "out", formats, IMAGES, metadata)
+    export(net, tmp_path / "out", ExportSettings(formats), IMAGES, metadata)
     session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"])
     result = session.get_modelmeta().custom_metadata_map
     wanted = {"labels": file["classes"], "mean": file["mean"], "std": file["std"], "input": [3, 15, 15]}
@@ -115,8 +117,9 @@ def test_a_quantised_litert_file_computes_in_int8_and_is_close_to_the_network(ne
     images = torch.randn(60, 3, 15, 15, generator=torch.Generator().manual_seed(2))
     estimate_norms(net, [images])
     metadata = NetworkMetadata(classes=[*"abcde"])
-    export(net, tmp_path / "out", ["litert", "litert-int8"], images[:16], metadata, held_out=held_out(images))
-    sessions = [known.get(name).load_session(tmp_path / "out") for name in ("litert", "litert-int8")]
+    formats = "litert", "litert-int8"
+    export(net, tmp_path / "out", ExportSettings(formats), images[:16], metadata, held_out=held_out(images))
+    sessions = [known.get(name).load_session(tmp_path / "out") for name in formats]
     exact, rounded = (session(images.numpy()) for session in sessions)
     assert 0 < ((rounded - exact) ** 2).mean() < 0.1 * exact.var()
     models = {
@@ -164,7 +167,7 @@ def test_another_network_under_a_right_fingerprint_is_an_error(exported, tmp_pat
     """Somebody who changes the manifest, too: the outputs tell."""
     net, folder, _ = exported
     folder = shutil.copytree(folder, tmp_path / "copy")
-    export(randomise(GhostNet(net.arch, 5), seed=9).eval(), tmp_path / "other", ["onnx"], NONE)
+    export(randomise(GhostNet(net.arch, 5), seed=9).eval(), tmp_path / "other", ExportSettings(["onnx"]), NONE)
     shutil.copy(tmp_path / "other/model.onnx", folder / "model.onnx")
     manifest, other = (json.loads((place / "manifest.json").read_text()) for place in (folder, tmp_path / "other"))
     manifest["files"]["model.onnx"]["sha256"] = other["files"]["model.onnx"]["sha256"]
@@ -276,7 +279,7 @@ def program(tmp_path_factory):
     """An export as `.pt2` alone, and the archive's entries."""
     folder = tmp_path_factory.mktemp("pt2") / "export"
     net = randomise(GhostNet(small_arch(), 5)).eval()
-    export(net, folder, ["pt2"], IMAGES)
+    export(net, folder, ExportSettings(["pt2"]), IMAGES)
     with zipfile.ZipFile(folder / "model.pt2") as archive:
         return net, folder, {name: archive.read(name) for name in archive.namelist()}
 
@@ -333,7 +336,7 @@ def test_only_files_that_the_manifest_lists_are_reached(tmp_path):
     import onnx
 
     folder = tmp_path / "export"
-    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ["onnx"], NONE)
+    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ExportSettings(["onnx"]), NONE)
     model = onnx.load(folder / "model.onnx")
     tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
     side = tensor.raw_data
@@ -353,7 +356,7 @@ def test_only_files_that_the_manifest_lists_are_reached(tmp_path):
 def test_what_needs_a_package_that_is_not_here_is_said_and_the_rest_is_verified(program, tmp_path, monkeypatch):
     net, folder, _ = program
     both = tmp_path / "both"
-    export(net, both, ["safetensors", "pt2"], IMAGES)
+    export(net, both, ExportSettings(["safetensors", "pt2"]), IMAGES)
     monkeypatch.setitem(FORMATS, "pt2", replace(FORMATS["pt2"], package="no_such_package", extra="tools"))
     found = verify(both)
     assert set(found.files) == {"weights.safetensors"}
@@ -391,7 +394,7 @@ def test_multiply_adds_of_an_onnx_graph_that_has_more_are_an_error(net, tmp_path
 
     from search.export import onnx_macs
 
-    export(net, tmp_path, ["onnx"], NONE)
+    export(net, tmp_path, ExportSettings(["onnx"]), NONE)
     model = onnx.load(tmp_path / "model.onnx")
     last = model.graph.node[-1]
     assert last.op_type == "Identity"
@@ -401,7 +404,7 @@ def test_multiply_adds_of_an_onnx_graph_that_has_more_are_an_error(net, tmp_path
         onnx_macs.count(tmp_path / "odd.onnx")
     monkeypatch.setattr(onnx_file, "to_onnx", lambda other, shape, **_: _wider(net.arch, shape))
     with pytest.raises(UserError, match=r"model\.onnx (differs|has [\d,]+ multiply-adds)"):
-        export(net, tmp_path / "out", ["onnx"], NONE)
+        export(net, tmp_path / "out", ExportSettings(["onnx"]), NONE)
 
 
 def _wider(arch, shape):
@@ -414,7 +417,7 @@ def test_a_file_that_differs_is_an_error_and_nothing_is_left(net, tmp_path, monk
     right = onnx_file.load_session
     monkeypatch.setattr(onnx_file, "load_session", lambda folder: lambda images: right(folder)(images) + 1)
     with pytest.raises(UserError, match=r"model\.onnx differs from the PyTorch network by"):
-        export(net, tmp_path / "out", ["safetensors", "onnx"], NONE)
+        export(net, tmp_path / "out", ExportSettings(["safetensors", "onnx"]), NONE)
     assert not list(tmp_path.iterdir())
 
 
@@ -422,13 +425,13 @@ def test_an_export_takes_nothing_of_the_users_and_goes_into_the_folder_that_is_h
     (tmp_path / "model.tmp").mkdir()
     (tmp_path / "model.tmp/precious").write_text("theirs")
     with held(tmp_path / "model") as pid, pytest.raises(UserError, match=f"model is in use by process {pid}"):
-        export(net, tmp_path / "model", ["safetensors"], NONE)
-    export(net, tmp_path / "model", ["safetensors"], NONE)
+        export(net, tmp_path / "model", ExportSettings(["safetensors"]), NONE)
+    export(net, tmp_path / "model", ExportSettings(["safetensors"]), NONE)
     assert (tmp_path / "model.tmp/precious").read_text() == "theirs"
     (tmp_path / "here").mkdir()
     (tmp_path / "here/notes.txt").write_text("theirs")
     monkeypatch.chdir(tmp_path / "here")
-    export(net, Path(), ["safetensors"], NONE)
+    export(net, Path(), ExportSettings(["safetensors"]), NONE)
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert {path.name for path in (tmp_path / "here").iterdir()} == names | {"notes.txt"}
     verify(tmp_path / "here")
@@ -436,17 +439,17 @@ def test_an_export_takes_nothing_of_the_users_and_goes_into_the_folder_that_is_h
 
 def test_formats_that_are_unknown_or_not_installed_are_refused(net, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"a format is one of onnx, safetensors, pt2, .*, not 'coffee'"):
-        export(net, tmp_path, ["coffee"], NONE)
+        export(net, tmp_path, ExportSettings(["coffee"]), NONE)
     with pytest.raises(UserError, match="named once"):
-        export(net, tmp_path, ["onnx", "onnx"], NONE)
+        export(net, tmp_path, ExportSettings(["onnx", "onnx"]), NONE)
     with pytest.raises(UserError, match="calibration images: --data"):
-        export(net, tmp_path, ["onnx-int8"], NONE)
+        export(net, tmp_path, ExportSettings(["onnx-int8"]), NONE)
     if "litert-int8" in HERE:
         with pytest.raises(UserError, match="litert-int8 is fitted to calibration images: --data"):
-            export(net, tmp_path, ["litert-int8"], NONE)
+            export(net, tmp_path, ExportSettings(["litert-int8"]), NONE)
     monkeypatch.setattr("search.extras.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"openvino is not installed: pip install 'ghostnas\[openvino\]'"):
-        export(net, tmp_path, ["openvino"], NONE)
+        export(net, tmp_path, ExportSettings(["openvino"]), NONE)
     assert not list(tmp_path.iterdir())
 
 
@@ -454,7 +457,7 @@ def test_a_quantised_network_that_answers_otherwise_is_refused(net, tmp_path, mo
     right = onnx_int8.load_session
     monkeypatch.setattr(onnx_int8, "load_session", lambda folder: lambda images: -right(folder)(images))
     with pytest.raises(UserError, match="keeps the PyTorch network's answer on"):
-        export(net, tmp_path / "out", ["onnx-int8"], IMAGES, held_out=held_out(IMAGES))
+        export(net, tmp_path / "out", ExportSettings(["onnx-int8"]), IMAGES, held_out=held_out(IMAGES))
     assert not list(tmp_path.iterdir())
 
 
@@ -629,7 +632,7 @@ def test_a_file_is_held_to_float64_by_the_measure_of_float32():
 
 def test_an_ill_conditioned_network_is_exported_and_verified(tmp_path):
     net = ill_conditioned()
-    manifest = export(net, tmp_path / "net", ["onnx", "safetensors"], IMAGES)
+    manifest = export(net, tmp_path / "net", ExportSettings(["onnx", "safetensors"]), IMAGES)
     tried = manifest.tried_on
     assert tried.allowed_difference == pytest.approx(YARDSTICK * tried.float32_error)
     assert set(verify(tmp_path / "net").files) == {"model.onnx", "weights.safetensors"}
@@ -657,7 +660,9 @@ def test_a_format_lowers_the_cheap_op_as_the_calibration_that_it_stands_for(name
     for module in (onnx_graph, lowering):
         form = module.form
         monkeypatch.setattr(module, "form", lambda conv, how, form=form: lowerings.append(how) or form(conv, how))
-    export(net, tmp_path / "export", [format_name], IMAGES, held_out=held_out(torch.randn(8, 3, 15, 15)))
+    export(
+        net, tmp_path / "export", ExportSettings([format_name]), IMAGES, held_out=held_out(torch.randn(8, 3, 15, 15))
+    )
     exported, run = set(lowerings), runtime(name, 1, dtype)
     lowerings.clear()
     run.compile(net, IMAGES.shape[1:])
