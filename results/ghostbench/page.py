@@ -338,8 +338,9 @@ def model_table(bench: GhostBench) -> list[str]:
     about = (
         f"Models of the accuracy after 3 epochs, fitted to some of the {len(networks)} networks and judged on the "
         f"others, on average over {SPLITS} draws: the mean error in points, Kendall's tau, and the share of the others "
-        "inside the 95 % interval, by the number of networks that a model was fitted to. A search on a ladder goes by "
-        "such a model wherever it compares networks of different rungs."
+        "inside the 95 % interval, by the number of networks that a model was fitted to. The interval is Student's "
+        "quantile times the error on networks that a fit leaves out; a Gaussian process's is its own. A search on a "
+        "ladder goes by such a model wherever it compares networks of different rungs."
     )
     head = " | ".join(f"{count} networks" for count in counts)
     rows = []

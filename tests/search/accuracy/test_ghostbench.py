@@ -422,6 +422,22 @@ def test_a_model_is_judged_on_networks_that_it_was_not_fitted_to(study, pool, tm
     assert all(0 <= each.covered <= 1 for each in judged.values())
 
 
+def test_an_interval_by_what_is_left_out_holds_for_few_networks(study):
+    """A fit to six points of a noisy line, many times; the ridge's own interval holds for too few."""
+    module, rng = study["models"], np.random.default_rng(0)
+    covered, own = [], []
+    for _ in range(150):
+        x = rng.normal(size=(6, 1))
+        unseen = rng.normal(size=(50, 1))
+        y, truth = (each[:, 0] + 0.5 * rng.normal(size=len(each)) for each in (x, unseen))
+        fitted = module.ridge(1).fit(x, y)
+        mean, width = fitted.predict(unseen)
+        covered.append(float((np.abs(mean - truth) <= width).mean()))
+        spread = fitted.model.predict(unseen, return_std=True)[1]
+        own.append(float((np.abs(mean - truth) <= module.NORMAL_95 * spread).mean()))
+    assert 0.88 < np.mean(covered) < 0.99 and np.mean(own) < np.mean(covered)
+
+
 def test_the_published_benchmark_is_whole():
     file = STUDY / "ghostbench.json"
     if not file.exists():
