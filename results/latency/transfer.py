@@ -9,7 +9,7 @@ takes what a transfer would have measured in its time box (some networks, and as
 that with the table of every other target as the source, from scratch, and as one scale. All are held against the same
 100 networks. One to two minutes an ordered pair, 90 of them; a pair that was compared is kept.
 `--targets onnxruntime-1t-b1,openvino-1t-b1` names some of the targets. What is published beside this is of `--space
-digits --minutes 4.5`: twelve seconds a pair, and other work on the machine's second core.
+digits --minutes 4.5`: twelve seconds a pair, and other work on the machine, but for OpenVINO's part.
 """
 
 import argparse
