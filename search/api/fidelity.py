@@ -15,7 +15,7 @@ from search.engine.log import read_header, read_trials
 from search.engine.trial import COMPLETE
 from search.errors import UserError
 from search.folders import locked
-from search.parallel.cluster import Cluster, ClusterOptions
+from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.parallel.workers import RayWorkers
 from search.progress import best_effort
 from search.recipes.schema import default_recipe, load_retraining
@@ -28,6 +28,7 @@ from spaces.space import Space
 __all__ = ["Study", "measure_fidelity"]
 
 
+@show_options
 def measure_fidelity(
     supernet: Place,
     data: Data,

@@ -7,7 +7,7 @@ from typing import Unpack
 from search.api import Place
 from search.errors import UserError
 from search.latency.table import LatencyTable
-from search.parallel.cluster import Cluster, ClusterOptions
+from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline import run as pipeline
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import Recipe, load_recipe
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 
+@show_options
 def run_recipe(
     recipe: str | Recipe = "digits",
     out: Place | None = None,

@@ -12,7 +12,7 @@ from search.engine.custom import Metrics, objective_of
 from search.engine.objectives import Evaluate, Objective
 from search.files import write_text
 from search.folders import locked
-from search.parallel.cluster import Cluster, ClusterOptions
+from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_chosen
 from search.progress import warn
 from search.recipes.schema import Backend, Sampler, Search, Training, check_evaluation, parse_milliseconds
@@ -22,6 +22,7 @@ __all__ = ["ChosenTrial", "Objective", "SearchOutcome", "choose_networks", "run_
 OwnObjective = Objective | Callable[[Arch, Metrics], float]
 
 
+@show_options
 def run_search(
     supernet: Place,
     data: Data | Callable[[], Data],

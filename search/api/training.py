@@ -11,7 +11,7 @@ from search.data.datasets import Data
 from search.files import write_json
 from search.folders import locked
 from search.parallel import workers as side_by_side
-from search.parallel.cluster import Cluster, ClusterOptions
+from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.retrain_stage import SeedSummary, summarise_seeds, train_all
 from search.recipes.schema import Training, default_recipe, load_recipe, load_retraining, supernet_part
 from search.run_folder.run import retrained_folders
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 
+@show_options
 def train_supernet(
     space: Space,
     data: Data,
@@ -94,6 +95,7 @@ def open_supernet(folder: Place, data: Data) -> InheritedAccuracy:
     return inherited_accuracy(Path(folder), data)
 
 
+@show_options
 def retrain_network(
     arch: Arch | Place,
     data: Data,
@@ -137,6 +139,7 @@ def retrain_network(
     return metadata
 
 
+@show_options
 def retrain_networks(
     archs: Mapping[str, Arch],
     data: Data,

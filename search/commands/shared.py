@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Mapping
-from inspect import Parameter, signature
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, TypeVar
@@ -14,6 +13,7 @@ from typer.core import TyperGroup
 from search.data.layouts import NAMES
 from search.errors import UserError
 from search.files import check_writable
+from search.parallel.cluster import show_options
 from search.terminal import output, say, show
 
 ARCH = "An arch.json, a folder with one, ghostnet-1.0, or cifar:0.75x (a space's own GhostNet of that width)."
@@ -45,11 +45,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 def spread(command: Command) -> Command:
     """Gives a command the options of a cluster, which it takes as its keywords."""
-    own = signature(command)
-    *parameters, _ = own.parameters.values()
-    options = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=each) for name, each in CLUSTER.items()]
-    vars(command)["__signature__"] = own.replace(parameters=[*parameters, *options])
-    return command
+    return show_options(command, CLUSTER)
 
 
 class Interruptible(TyperGroup):

@@ -1,9 +1,13 @@
 """Where work is done: in this process, or by several of Ray's, here or on a cluster."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from inspect import Parameter, signature
+from typing import Any, TypedDict, TypeVar
 
 from search.errors import UserError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class ClusterOptions(TypedDict, total=False):
@@ -48,3 +52,13 @@ class Cluster:
 
 
 HERE = Cluster()  # this process alone
+
+
+def show_options(function: Function, annotations: Mapping[str, Any] = ClusterOptions.__annotations__) -> Function:
+    """Puts a cluster's keywords by name into the signature of a function that takes them as `**cluster`, for `help` and
+    for typer."""
+    own = signature(function)
+    *parameters, _ = own.parameters.values()
+    shown = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=a) for name, a in annotations.items()]
+    vars(function)["__signature__"] = own.replace(parameters=[*parameters, *shown])
+    return function

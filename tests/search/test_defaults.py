@@ -21,7 +21,13 @@ from search.recipes.schema import Calibration, Search
 from spaces.presets import PRESETS
 
 OTHER_NAMES = {"networks": "held_out", "units": "most_units", "trained": "networks"}  # of options, in Python
-WRITTEN_OTHERWISE = {"out", "objectives", "latency_budget", "seeds"}
+WRITTEN_OTHERWISE = {
+    "out",
+    "objectives",
+    "latency_budget",
+    "seeds",
+    "workers",
+}  # None: as many workers as a recipe says
 
 
 def defaults(of):
@@ -58,8 +64,9 @@ def test_a_setting_has_one_default(one, other, fewest):
 def test_a_cluster_has_the_same_settings_everywhere():
     fields = {field.name: field.default for field in dataclasses.fields(Cluster)}
     assert fields == dict.fromkeys(ClusterOptions.__annotations__) == dict.fromkeys(CLUSTER)
-    for command in (train, fidelity, search, retrain, run):
-        assert fields.items() <= defaults(command).items()
+    functions = (api.train_supernet, api.measure_fidelity, api.run_search, api.retrain_network, api.run_recipe)
+    for each in (train, fidelity, search, retrain, run, api.retrain_networks, *functions):
+        assert fields.items() <= defaults(each).items()
 
 
 def test_the_help_names_every_named_space():
