@@ -10,7 +10,7 @@ that with the table of every other target as the source, from scratch, and as on
 100 networks. One to two minutes an ordered pair, 90 of them; a pair that was compared is kept.
 `--targets onnxruntime-1t-b1,openvino-1t-b1` names some of the targets. What is published beside this is of `--space
 digits --minutes 4.5`: twelve seconds a pair, and other work on the machine, but for the parts of OpenVINO and of ONNX
-Runtime on one image. Beside other work these came to less: 12 pairs of 20 where 60 seconds have 20 now.
+Runtime on one image; where these were measured beside other work, too, fewer pairs kept to what is asked.
 """
 
 import argparse
