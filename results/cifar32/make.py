@@ -7,7 +7,6 @@ side by side; the latencies want the machine of the latency table:
     python results/cifar32/make.py --data parquet:../shared/data/cifar10 --work WORK --part search fresh --workers 15
     python results/cifar32/make.py --data parquet:../shared/data/cifar10 --work WORK --part tuned --workers 15
     python results/cifar32/make.py --data parquet:../shared/data/cifar10 --work WORK --part measure
-    python results/cifar32/page.py
 
 Without a table one is made. `--part tuned` wants the extra `study` for Torch-Pruning.
 """
@@ -25,7 +24,7 @@ from trainings import (
     NET,
     WIDTHS,
     Job,
-    data,
+    decode,
     finished,
     searched_file,
     space,
@@ -102,7 +101,7 @@ def main() -> None:
     arguments = parser.parse_args()
     until = time.time() + 60 * arguments.minutes
     work, seeds = arguments.work, arguments.seed
-    data(work, arguments.data, arguments.train_images)
+    decode(work, arguments.data, arguments.train_images)
     jobs: list[Job] = []
     networks = read_json(NETWORKS) if NETWORKS.exists() else {}
     for part in arguments.part:

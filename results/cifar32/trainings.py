@@ -72,18 +72,20 @@ def space() -> Space:
     return load_space(SPACE)
 
 
-@cache
-def data(work: Path, name: str | None = None, train_images: int | None = None) -> Data:
-    """The data set, decoded once for all processes.
+def decode(work: Path, name: str, train_images: int | None = None) -> None:
+    """Decodes the data set for all processes, unless it is there.
 
     Args:
-        name: as `--data` has it; None where it is decoded already.
+        name: as `--data` has it.
     """
-    cache_file = work / DATA_CACHE
-    if not cache_file.exists():
-        assert name
-        write_bytes(cache_file, pickle.dumps(load_data(name, space().resolution, train_images)))
-    return pickle.loads(cache_file.read_bytes())
+    if not (work / DATA_CACHE).exists():
+        write_bytes(work / DATA_CACHE, pickle.dumps(load_data(name, space().resolution, train_images)))
+
+
+@cache
+def data(work: Path) -> Data:
+    """The data set, as it was decoded."""
+    return pickle.loads((work / DATA_CACHE).read_bytes())
 
 
 class Trainer:
@@ -188,15 +190,16 @@ class Trainer:
         }
         largest_first = sorted(sizes, key=lambda name: -sizes[name])
         nets, _ = pruner.best([sizes[name] for name in largest_first])
+        config = _training("tuned", self.shares * TUNED_EPOCHS)
+        teacher = load_teacher(f"network:{parent}", self.data, self.device)
         for name, net in zip(largest_first, nets, strict=True):
             start = pruner.start(net)
-            config = _training("tuned", self.shares * TUNED_EPOCHS)
             costs = count(net, (self.data.in_chs, net.arch.resolution, net.arch.resolution))
             trained = train_network(
                 net,
                 self.data,
                 config,
-                load_teacher(f"network:{parent}", self.data, self.device),
+                teacher,
                 checkpoint=None,
                 identity={},
                 seed=job.seed,
