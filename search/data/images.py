@@ -98,6 +98,20 @@ def check_headers(sources: Sequence[ImageSource]) -> None:
         pass
 
 
+def unreadable(sources: Sequence[ImageSource]) -> dict[str, str]:
+    """Why an image can't be read, by its name, of those that can't. Every image is decoded."""
+
+    def one(source: ImageSource) -> str | None:
+        try:
+            decode(source)
+        except UserError as error:
+            return str(error)
+        return None
+
+    reasons = for_each(sources, one, "look for unreadable images")
+    return {source.name: reason for source, reason in zip(sources, reasons, strict=True) if reason}
+
+
 def for_each(items: Sequence[T], work: Callable[[T], R], title: str) -> Iterator[R]:
     """`work` of each image, in order, several at a time, with progress. The first that raises ends it."""
     with ThreadPoolExecutor(workers()) as pool, bar(title, len(items)) as progress:

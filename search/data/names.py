@@ -3,7 +3,8 @@
 `digits` (scikit-learn's, nothing downloaded); `cifar10`, `cifar100`, `mnist`, `fashionmnist` (torchvision, downloaded);
 `imagefolder:PATH` (`train/CLASS/...`, and `test/` or `val/` likewise); `parquet:PATH` (Hugging Face image layout:
 `train*.parquet`, and `test*.parquet` or `validation*.parquet`). Where images have no test part, `?test=0.2` at the end
-holds out that share of every class, always the same images; the classes may then lie in PATH itself.
+holds out that share of every class, always the same images; the classes may then lie in PATH itself. `?unreadable=skip`
+leaves images out that can't be read; both together: `?test=0.2,unreadable=skip`.
 `search.data.layouts` has a file for each of these.
 """
 

@@ -10,7 +10,6 @@ from search.files import glob
 ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())  # of images in folders
 TEST_PARTS = ("test", "validation", "val")  # the first that has labels is the test part
-TEST_SHARE = "?test="  # before the share that is held out, at the end of a path
 
 
 def is_hidden(name: str) -> bool:
@@ -64,7 +63,7 @@ def test_folder(folder: Path) -> Path:
     train = folder / "train"
     rule = (
         f"imagefolder needs {train} and {folder / 'test'} (or val), with a folder for each class; "
-        f"{TEST_SHARE}0.2 after the path holds out a fifth where there is no test part"
+        f"?test=0.2 after the path holds out a fifth where there is no test part"
     )
     parts = [folder / name for name in TEST_PARTS if (folder / name).is_dir()]
     if not train.is_dir() or not parts:

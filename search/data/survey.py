@@ -1,7 +1,7 @@
 """A first look at pictures in files: their classes, how many there are, how large they are, and which can't be read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ class Survey:
 
 def survey(place: str) -> Survey:
     """Looks at the pictures of `imagefolder:PATH`, `parquet:PATH` or a PATH that is either. Where they have no test
-    part, a fifth of every class is held out, and the name says so.
+    part, a fifth of every class is held out; where some can't be read, these are left out. The name says so.
 
     Raises:
         UserError: there are none, or too few; or they are in neither layout.
@@ -79,17 +79,19 @@ def survey(place: str) -> Survey:
     if source.test_share is not None:
         kept, held_out = stratified(labels[0], source.test_share)
         labels = [labels[0][kept], labels[0][held_out]]
-    name = source.at(source.folder.resolve(), source.test_share).name
-    check_sizes(name, classes, *labels)
+    unreadable = {name: reason for part in seen for name, reason in part.unreadable.items()}
+    source = replace(source, skips_unreadable=source.skips_unreadable or bool(unreadable))
+    source = source.moved(source.folder.resolve())
+    check_sizes(source.name, classes, *labels)
     return Survey(
-        name=name,
+        name=source.name,
         classes=classes,
         train=_counts(labels[0], classes),
         test=_counts(labels[1], classes),
         heights=tuple(height for part in seen for height, _ in part.sizes),
         widths=tuple(width for part in seen for _, width in part.sizes),
         grey=sum(part.grey for part in seen),
-        unreadable={name: reason for part in seen for name, reason in part.unreadable.items()},
+        unreadable=unreadable,
     )
 
 

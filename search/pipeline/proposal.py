@@ -137,7 +137,7 @@ def propose(
 # {_about(survey)}
 # `ghostnas run` this file; `--plan` says first what it takes, `--minutes 60` fits it into a time box.
 {_key("data", survey.name)}
-{_split(survey)}
+{_left_out(survey)}{_split(survey)}
 [space]                   # {fit.rows}; {format_count(low)} to {format_count(high)} multiply-adds
 base = "{fit.base}"
 {_stem(fit)}{_key("name", space.name)}
@@ -243,6 +243,19 @@ def _split(survey: "Survey") -> str:
     )
 
 
+def _left_out(survey: "Survey") -> str:
+    return f"# {_left_out_of(survey)}; without unreadable=skip a run refuses all.\n" if survey.unreadable else ""
+
+
+def _left_out_of(survey: "Survey") -> str:
+    count = len(survey.unreadable)
+    return (
+        "1 picture that can't be read is left out"
+        if count == 1
+        else f"{count:,} pictures that can't be read are left out"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """A recipe that was written for some pictures, and what was seen of them.
@@ -279,7 +292,7 @@ class Proposal:
         survey, warnings = self.survey, []
         if survey.unreadable:
             named = "; ".join(list(survey.unreadable.values())[:SHOWN])
-            warnings.append(f"a run needs what can't be read mended or gone, {len(survey.unreadable)} in all: {named}")
+            warnings.append(f"{_left_out_of(survey)} (unreadable=skip): {named}")
         few = [f"{name} ({n})" for name, n in zip(survey.classes, survey.train, strict=True) if n < FEW_OF_A_CLASS]
         if few:
             more = f" and {len(few) - SHOWN} more classes" if len(few) > SHOWN else ""

@@ -83,7 +83,7 @@ def _data(summary: Summary) -> str:
     source = image_files(summary.data)
     if source is None or source.folder.is_absolute() or not source.folder.exists():
         return summary.data
-    return source.at(Path(os.path.relpath(source.folder, summary.folder / FOLDER)), source.test_share).name
+    return source.moved(Path(os.path.relpath(source.folder, summary.folder / FOLDER))).name
 
 
 def recipe_toml(recipe: Recipe) -> str:

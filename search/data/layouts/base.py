@@ -5,13 +5,15 @@ Modules of layouts load PyTorch where they read images and no sooner: names are 
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
-from search.data.paths import TEST_SHARE
 from search.errors import UserError
+from search.progress import warn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     Parts = tuple[Split | EncodedSplit, Split | EncodedSplit, tuple[str, ...]]
     Labelled = tuple[tuple[ImageSource, ...], Tensor]
+
+OPTIONS = re.compile(r"(.*)\?((?:test|unreadable)=[^?]*)", re.DOTALL)  # after a path
 
 
 class Sizes(NamedTuple):
@@ -86,39 +90,49 @@ class DataSource(ABC):
 
 @dataclass(frozen=True)
 class ImageFiles(DataSource):
-    """A data set of encoded images in files, by its path: `KIND:PATH`, or `KIND:PATH?test=SHARE`.
+    """A data set of encoded images in files, by its path and what may follow it: `KIND:PATH?test=0.2,unreadable=skip`.
 
     Args:
         test_share: of each class, held out for testing; None: the data have a test part of their own.
+        skips_unreadable: images that can't be read are left out; they are refused otherwise.
     """
 
     kind: ClassVar[str]  # before the colon
     folder: Path
     test_share: float | None = None
+    skips_unreadable: bool = False
 
     @classmethod
-    def at(cls, folder: Path, test_share: float | None = None) -> Self:
+    def at(cls, folder: Path, test_share: float | None = None, *, skips_unreadable: bool = False) -> Self:
         """The data set in a folder."""
-        share = "" if test_share is None else f"{TEST_SHARE}{test_share:g}"
-        return cls(f"{cls.kind}:{folder}{share}", folder, test_share)
+        options = [] if test_share is None else [f"test={test_share:g}"]
+        options += ["unreadable=skip"] if skips_unreadable else []
+        query = f"?{','.join(options)}" if options else ""
+        return cls(f"{cls.kind}:{folder}{query}", folder, test_share, skips_unreadable)
+
+    def moved(self, folder: Path) -> Self:
+        """The same data set in another place."""
+        return self.at(folder, self.test_share, skips_unreadable=self.skips_unreadable)
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
         kind, _, path = name.partition(":")
         if kind != cls.kind:
             return None
-        folder, query, text = path.rpartition(TEST_SHARE)
-        if not query:
-            return cls(name, Path(path).expanduser())
-        try:
-            share = float(text)
-        except ValueError:
-            share = 0.0
-        if not 0.01 <= share <= 0.9:
-            raise UserError(
-                f"the share of images held out for testing goes from 0.01 to 0.9, not {text!r} as in {name!r}"
-            )
-        return cls(name, Path(folder).expanduser(), share)
+        found = OPTIONS.fullmatch(path)
+        source = cls(name, Path(found[1] if found else path).expanduser())
+        for option in found[2].split(",") if found else ():
+            source = source._with(option)
+        return source
+
+    def _with(self, option: str) -> Self:
+        """With what an option after the path says."""
+        key, _, value = option.partition("=")
+        if key == "test":
+            return replace(self, test_share=_share(value, self.name))
+        if option != "unreadable=skip":
+            raise UserError(f"after the path may stand ?test=SHARE,unreadable=skip, not {option!r} as in {self.name!r}")
+        return replace(self, skips_unreadable=True)
 
     def check(self) -> None:
         if not self.folder.is_dir():
@@ -130,9 +144,7 @@ class ImageFiles(DataSource):
         UserError: a training part is missing, or a test part is where it should not be, or the other way round.
         """
         if self.test_share is not None and self.has_test_part():
-            raise UserError(
-                f"{self.folder} has a test part of its own: {TEST_SHARE}{self.test_share:g} is for data without"
-            )
+            raise UserError(f"{self.folder} has a test part of its own: ?test={self.test_share:g} is for data without")
         self.find_parts()
 
     def fingerprint(self) -> str:
@@ -152,6 +164,9 @@ class ImageFiles(DataSource):
         from search.data.splits import stratified
 
         labelled, classes = self.read()
+        if self.skips_unreadable:
+            unreadable = _unreadable(self, self.fingerprint())
+            labelled = [_without(part, unreadable) for part in labelled]
         train, *rest = (EncodedSplit(sources, labels, resolution) for sources, labels in labelled)
         if self.test_share is None:
             return train, rest[0], classes
@@ -185,3 +200,40 @@ class ImageFiles(DataSource):
         Raises:
             UserError: they are not of their layout, or labels that no class has.
         """
+
+
+def _share(text: str, name: str) -> float:
+    """The share of images that is held out, from a name."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0.01 <= share <= 0.9:
+        raise UserError(f"the share of images held out for testing goes from 0.01 to 0.9, not {text!r} as in {name!r}")
+    return share
+
+
+@cache
+def _unreadable(source: ImageFiles, fingerprint: str) -> frozenset[str]:
+    """Names of the images of a data set that can't be read. All are decoded for it, once in a process; then it says how
+    many are left out.
+
+    Args:
+        fingerprint: the data set's, which may change while the process lasts.
+    """
+    from search.data.images import UnreadableImages, unreadable
+
+    reasons = unreadable([image for images, _ in source.read()[0] for image in images])
+    if reasons:
+        left_out = "1 image is" if len(reasons) == 1 else f"{len(reasons):,} images are"
+        warn(f"{left_out} left out: {UnreadableImages(list(reasons.values()))}")
+    return frozenset(reasons)
+
+
+def _without(part: Labelled, unreadable: frozenset[str]) -> Labelled:
+    """Some images and their labels without those that can't be read."""
+    import torch
+
+    images, labels = part
+    kept = [k for k, image in enumerate(images) if image.name not in unreadable]
+    return tuple(images[k] for k in kept), labels[torch.tensor(kept, dtype=torch.int64)]

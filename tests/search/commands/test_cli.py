@@ -34,6 +34,10 @@ BAD = {
         ["train", "--data", "parquet:pictures"],
         "`ghostnas init parquet:pictures`",
     ),
+    "what follows a path is no option": (
+        ["run", "digits", "--data", "imagefolder:x?test=0.2,unreadable=no"],
+        "?test=SHARE,unreadable=skip, not 'unreadable=no'",
+    ),
     "a share to test on that is none": (["run", "digits", "--data", "imagefolder:x?test=2"], "from 0.01 to 0.9, not"),
     "pictures in a folder with a space": (
         ["run", "--data", "imagefolder:my pictures"],

@@ -12,7 +12,7 @@ from PIL import Image
 
 from search.commands.shared import check_has_recipe
 from search.data import layouts
-from search.data.datasets import load_data, statistics
+from search.data.datasets import load_data, split_sizes, statistics
 from search.data.encoded import EncodedSplit
 from search.data.layouts.base import ImageFiles
 from search.data.names import check_data_name, image_files, teacher_source
@@ -115,6 +115,48 @@ def test_parquet_without_a_test_part_is_divided_and_one_with_a_test_part_is_not(
     (tmp_path / "test.parquet").unlink()
     data = load_data(f"parquet:{tmp_path}?test=0.25", 8)
     assert data.test.labels.bincount().tolist() == [10, 10, 10] and len(data.train) == 63
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("options", ["?unreadable=skip", "?test=0.2,unreadable=skip"])
+def test_images_that_cannot_be_read_are_left_out_where_the_name_says_so(
+    options, in_memory, tmp_path, monkeypatch, capsys
+):
+    """The data set is what it would be without these files, whichever part they are in."""
+    parts: dict[str, int] = {"train": 30, "test": 10} if options == "?unreadable=skip" else {".": 30}
+    whole, damaged = image_folder(tmp_path / "whole", **parts), image_folder(tmp_path / "damaged", **parts)
+    for part in parts:
+        content = (damaged / part / "cat" / "0.png").read_bytes()
+        (damaged / part / "cat" / "0a.png").write_bytes(content[:-60])  # its beginning is in order
+        (damaged / part / "dog" / "empty.png").write_bytes(b"")
+    if not in_memory:
+        monkeypatch.setattr("search.data.datasets.IN_MEMORY", 100)
+    with pytest.raises(UserError, match="can't be read as an image"):
+        load_data(f"imagefolder:{damaged}{options.replace('unreadable=skip', '').rstrip('?,')}", 8)
+    capsys.readouterr()
+    name = f"imagefolder:{damaged}{options}"
+    data, oracle = load_data(name, 8), load_data(f"imagefolder:{whole}{options}", 8)
+    for part in ("train", "calibration", "search", "test"):
+        mine, theirs = getattr(data, part), getattr(oracle, part)
+        assert torch.equal(mine.labels, theirs.labels)
+        for (images, _), (others, _) in zip(data.batches(mine), oracle.batches(theirs), strict=True):
+            assert torch.equal(images, others)
+    sizes = split_sizes(name)
+    assert (sizes.train, sizes.test) == (len(data.train), len(data.test))
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("left out") == 1 and f"{2 * len(parts)} images are left out" in said and "empty.png" in said
+    assert image_files(name).moved(whole).name == f"imagefolder:{whole}{options}"
+
+
+def test_tables_leave_rows_out_that_cannot_be_read(tmp_path):
+    parquet_folder(tmp_path)
+    rows = pq.read_table(tmp_path / "test.parquet").to_pylist()
+    rows[3]["image"]["bytes"] = rows[3]["image"]["bytes"][:20]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
+    with pytest.raises(UserError, match=r"test\.parquet, row 3 can't be read"):
+        load_data(f"parquet:{tmp_path}", 8)
+    data = load_data(f"parquet:{tmp_path}?unreadable=skip", 8)
+    assert data.test.labels.tolist() == [row["label"] for k, row in enumerate(rows) if k != 3]
 
 
 def test_a_folder_may_be_named_from_home(tmp_path, monkeypatch):
