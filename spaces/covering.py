@@ -35,11 +35,11 @@ def _candidates(layout: Layout) -> Iterator[Codes]:
     spec, top, widths = layout.spec, layout.choices - 1, list(layout.widths)
     ghosts = [block.ghost for block in layout.blocks]
     expansions = [block.expansion for block in layout.blocks if block.expansion is not None]
-    options = layout.genes[ghosts[0]].choices
 
     def at(ratio: int, width: int, expansion: int) -> Codes:
         code = top.copy()
-        code[ghosts] = max(k for k, (s, _) in enumerate(options) if s == ratio)
+        for gene in ghosts:
+            code[gene] = max(k for k, (s, _) in enumerate(layout.genes[gene].choices) if s == ratio)
         code[widths] = np.minimum(top[widths], width)
         code[expansions] = expansion
         return code

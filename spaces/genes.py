@@ -1,7 +1,8 @@
 """The genes of a space: what is chosen, and from what. One class a kind.
 
-The ghost ratio s and the cheap kernel d are one gene, because d means nothing where s = 1. Where a gene stands in the
-code, and what depends on it, the layout says.
+The class methods decide the choices, each from the spec and the part of the network that the gene is about; nothing else
+does. The ghost ratio s and the cheap kernel d are one gene, because d means nothing where s = 1. Where a gene stands in
+the code, and what depends on it, the layout says.
 """
 
 from collections.abc import Callable
@@ -80,11 +81,19 @@ class ResolutionGene(Gene):
 
     kind = "resolution"
 
+    @classmethod
+    def network(cls, spec: SpaceSpec) -> Self:
+        return cls("", spec.resolution_choices)
+
 
 class DepthGene(Gene):
     """How many blocks a stage has."""
 
     kind = "depth"
+
+    @classmethod
+    def stage(cls, spec: SpaceSpec, part: str, stage: int) -> Self:
+        return cls(part, spec.depth_choices[stage])
 
 
 class GhostGene(Gene):
@@ -136,6 +145,10 @@ class KernelGene(Gene):
     """The kernel of a block's depthwise convolutions."""
 
     kind = "kernel"
+
+    @classmethod
+    def block(cls, spec: SpaceSpec, part: str, row: Row) -> Self:
+        return cls(part, spec.kernel_choices(row))
 
 
 def _distinct(widths: tuple[float, ...], channels: Callable[[float], object]) -> tuple[float, ...]:

@@ -180,8 +180,8 @@ def lay_out(spec: SpaceSpec) -> Layout:
     stem_width = add(WidthGene.stem(spec))
     widths = [add(WidthGene.stage(spec, name, rows)) for name, rows in zip(names, spec.stages, strict=True)]
     tail_width = add(WidthGene.tail(spec))
-    resolution = add_if_any(ResolutionGene("", spec.resolution_choices))
-    depths = [add_if_any(DepthGene(name, choices)) for name, choices in zip(names, spec.depth_choices, strict=True)]
+    resolution = add_if_any(ResolutionGene.network(spec))
+    depths = [add_if_any(DepthGene.stage(spec, name, i)) for i, name in enumerate(names)]
 
     stem = StemPosition(name=STEM, reduction=1, before=None, width=stem_width, resolution=resolution)
     stages: list[Stage] = []
@@ -206,7 +206,7 @@ def lay_out(spec: SpaceSpec) -> Layout:
                 kernel=None,
             )
             if any(block.uses_kernel(*met) for met in _widths_that_meet(genes, block)):
-                block = replace(block, kernel=add_if_any(KernelGene(name, spec.kernel_choices(row))))
+                block = replace(block, kernel=add_if_any(KernelGene.block(spec, name, row)))
             blocks.append(block)
             before, in_chs, reduction = width, row.out_chs, reduction * row.stride
         stages.append(Stage(width, depth, tuple(blocks)))
