@@ -20,10 +20,10 @@ from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import Arrangement
 from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.child import Fit, Stream, set_filters, take
-from ghostnet.transplant.layers import RELU_STEPS, fit_affine
+from ghostnet.transplant.layers import fit_affine
 from ghostnet.transplant.samples import Samples, Targets, resized, watch
+from ghostnet.transplant.settings import USUAL, FitSettings
 
-HEAD_RIDGE = 1e-2  # of the mean power
 ARRANGED = 48  # images by which channels are told primaries or ghosts
 
 
@@ -33,8 +33,7 @@ class Transplants:
     Args:
         parent: the trained network. It is put into evaluation mode.
         images: what the fit sees, [N, C, H, W], in the parent's dtype.
-        body: images that all layers but the head are fitted on, the first of them.
-        positions: at which regressions read maps, in all images together.
+        settings: how strongly, and on how much of the images, layers are fitted.
         memory: bytes of fitted beginnings that are kept: children that begin alike are fitted alike so far.
 
     Raises:
@@ -43,19 +42,19 @@ class Transplants:
 
     @torch.no_grad()
     def __init__(
-        self, parent: GhostNet, images: Tensor, *, body: int = 512, positions: int = 16384, memory: int = 1 << 29
+        self, parent: GhostNet, images: Tensor, settings: FitSettings = USUAL, *, memory: int = 1 << 29
     ) -> None:
         weight: Any = parent.conv_stem.weight
         if images.ndim != 4 or images.shape[1] != parent.in_chs or not len(images):
             raise ArchError(f"`images` must be [N, {parent.in_chs}, H, W], but got {list(images.shape)}")
         self.parent, self.images = parent.eval(), images.to(weight.device, weight.dtype)
         self.num_classes, self.in_chs = parent.num_classes, parent.in_chs
-        self.body = min(body, len(images))
-        self.samples = Samples(self.body, positions, weight.device)
+        self.settings = settings
+        self.samples = Samples(min(settings.body, len(images)), settings.positions, weight.device)
         self.beginnings: Beginnings[Stream] = Beginnings(memory)
         self._targets: dict[int, Targets] = {}
         shown = resized(self.images, parent.arch.resolution)
-        self.arrangement = Arrangement(parent, self.targets(parent.arch.resolution), shown[:ARRANGED])
+        self.arrangement = Arrangement(parent, self.targets(parent.arch.resolution), shown[:ARRANGED], settings)
         heads: list[Tensor] = []
 
         def keep(name: str, maps: Tensor, _: int) -> None:
@@ -76,7 +75,7 @@ class Transplants:
         generator = torch.Generator().manual_seed(0)
         child = GhostNet(arch, self.num_classes, self.in_chs, generator=generator).eval()
         child = child.to(self.images.device, self.images.dtype)
-        fit = Fit(self.arrangement, self.targets(arch.resolution), child, self.beginnings)
+        fit = Fit(self.arrangement, self.targets(arch.resolution), child, self.beginnings, self.settings)
         self._head(child, fit.run(), fit.tail_channels)
         return child
 
@@ -90,7 +89,8 @@ class Transplants:
         """The convolution behind the pooling once more, on all images; the classifier as it was."""
         parent = self.parent
         prior = take(parent.conv_head.weight.double()[:, :, 0, 0], channels, 1)
-        set_filters(child.conv_head, fit_affine(pooled.mT, self.heads.mT, prior, HEAD_RIDGE, relu_steps=RELU_STEPS))
+        ridge, relu_steps = self.settings.head_ridge, self.settings.relu_steps
+        set_filters(child.conv_head, fit_affine(pooled.mT, self.heads.mT, prior, ridge, relu_steps=relu_steps))
         child.classifier.load_state_dict(parent.classifier.state_dict())
 
     def _check(self, arch: Arch) -> None:

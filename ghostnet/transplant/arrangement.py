@@ -16,10 +16,10 @@ from ghostnet.arch import Arch
 from ghostnet.least_squares import Gains, assign_ghosts, choose_columns, choose_primaries, seen_moments
 from ghostnet.network import GhostNet
 from ghostnet.transplant.samples import Targets, watch
+from ghostnet.transplant.settings import FitSettings
 
 NEW = -1
-GAIN_RIDGE = 1e-4  # of the mean power, in the filters that would make ghosts of primaries
-GAIN_POSITIONS = 3000  # at which they are fitted, at most, but never fewer than 16 images
+GAIN_POSITIONS = 3000  # at which filters that would make ghosts are fitted, at most, but never fewer than 16 images
 Channels = NDArray[np.int64]
 Module = Any  # a network's: torch types what a module holds as a tensor or a module, of which nothing is known
 
@@ -38,8 +38,9 @@ class Arrangement:
         images: some that it is run through again where neighbouring positions matter.
     """
 
-    def __init__(self, parent: GhostNet, targets: Targets, images: Tensor) -> None:
+    def __init__(self, parent: GhostNet, targets: Targets, images: Tensor, settings: FitSettings) -> None:
         self.parent: Module = parent
+        self.settings = settings
         self.targets, self.images = targets, images
         self.blocks: list[tuple[str, Module]] = [(name, parent.get_submodule(name)) for name in parent.arch.block_names]
         self.streams = stream_numbers(parent)
@@ -158,7 +159,8 @@ class Arrangement:
         relu = isinstance(module.primary_conv[2], nn.ReLU)
         count = max(16, GAIN_POSITIONS // maps[0, 0].numel())
         maps = maps[:count]
-        return seen_moments(maps, kernel, centred=True, inputs=F.relu(maps) if relu else maps).filters(GAIN_RIDGE)[1]
+        moments = seen_moments(maps, kernel, centred=True, inputs=F.relu(maps) if relu else maps)
+        return moments.filters(self.settings.gain_ridge)[1]
 
     @cached_property
     def order_of_tail(self) -> Channels:

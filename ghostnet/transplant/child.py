@@ -16,8 +16,9 @@ from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import NEW, Arrangement, Module, counterparts, fill, folded, stream_numbers
 from ghostnet.transplant.beginnings import Beginnings
-from ghostnet.transplant.layers import DEPTHWISE_RIDGE, POINTWISE_RIDGE, RELU_STEPS, Affine, fit_affine, set_norm
+from ghostnet.transplant.layers import Affine, fit_affine, set_norm
 from ghostnet.transplant.samples import Targets, in_parts, parts
+from ghostnet.transplant.settings import FitSettings
 
 WINDOWS = 2048  # positions at which a depthwise filter is fitted: it has few weights
 GATE = 5 / 6  # of a new SE: a constant that leaves the hard sigmoid a slope
@@ -48,8 +49,16 @@ class Fit:
         beginnings: of children that were fitted before, and this one's.
     """
 
-    def __init__(self, arrangement: Arrangement, targets: Targets, child: GhostNet, beginnings: Beginnings) -> None:
+    def __init__(
+        self,
+        arrangement: Arrangement,
+        targets: Targets,
+        child: GhostNet,
+        beginnings: Beginnings,
+        settings: FitSettings,
+    ) -> None:
         self.arrangement, self.targets, self.beginnings = arrangement, targets, beginnings
+        self.settings = settings
         self.child: Module = child
         self.parent, self.samples = arrangement.parent, targets.samples
 
@@ -107,7 +116,9 @@ class Fit:
         prior = take(folded(self.parent.conv_stem, self.parent.bn1), channels)
         x, rows = self.samples.windows(targets.images, kernel, stride, WINDOWS * 4)
         y = take(targets["bn1"][:, rows], channels)
-        maps = self._dense(child.conv_stem, child.bn1, targets.images, x.flatten(0, 1), y, prior, channels, RELU_STEPS)
+        maps = self._dense(
+            child.conv_stem, child.bn1, targets.images, x.flatten(0, 1), y, prior, channels, self.settings.relu_steps
+        )
         others = self._others(nn.Sequential(child.conv_stem, child.bn1, child.act1), targets.others)
         return Stream(maps.relu_(), others, channels)
 
@@ -128,7 +139,7 @@ class Fit:
         is_new = channels == NEW
         start = torch.where(is_new[:, None], weight.double().flatten(1), prior.flatten(1))
         fitted = ~is_new if bool(is_new.any()) else None
-        fit = fit_affine(x, y, start, POINTWISE_RIDGE, fitted, relu_steps)
+        fit = fit_affine(x, y, start, self.settings.pointwise_ridge, fitted, relu_steps)
         weight.copy_(fit.weight.view_as(weight))
         set_norm(bn, fit)
         return F.conv2d(maps, weight, fit.bias.to(maps.dtype), conv.stride, conv.padding)
@@ -162,7 +173,7 @@ class Fit:
         if fitted is not None and prior is not None:
             start = torch.where(fitted[:, None], prior, weight.double().flatten(1))
         fitted = None if fitted is None else fitted[:, None]
-        fit = fit_affine(x, y[:, None, rows], start[:, None], DEPTHWISE_RIDGE, fitted, relu_steps)
+        fit = fit_affine(x, y[:, None, rows], start[:, None], self.settings.depthwise_ridge, fitted, relu_steps)
         weight.copy_(fit.weight.view_as(weight))
         bias = fit.bias.flatten().to(maps.dtype)
         return fit, F.conv2d(maps, weight, bias, stride, kernel // 2, groups=len(weight))
@@ -184,7 +195,7 @@ class Fit:
             gate: what the parent's input was multiplied by where the child's isn't, [all of the parent's channels].
         """
         conv, bn, act = module.primary_conv
-        m, relu_steps = conv.out_channels, RELU_STEPS * isinstance(act, nn.ReLU)
+        m, relu_steps = conv.out_channels, self.settings.relu_steps * isinstance(act, nn.ReLU)
         old_m = 0 if old is None else old.primary_conv[0].out_channels
         prior = torch.zeros(m, len(source), dtype=torch.float64, device=y.device)
         primary = torch.where(channels[:m] < old_m, channels[:m], NEW)
@@ -268,12 +279,19 @@ class Fit:
         x = self.samples.values(se.pool(maps)).mT
         new, weight = units == NEW, old.conv_reduce.weight.double()[:, :, 0, 0]
         prior = torch.where(new[:, None], se.conv_reduce.weight.double()[:, :, 0, 0], take(take(weight, units), mid, 1))
-        fit = fit_affine(x, take(t[f"{name}.se.conv_reduce"], units), prior, POINTWISE_RIDGE, ~new, RELU_STEPS)
+        fit = fit_affine(
+            x,
+            take(t[f"{name}.se.conv_reduce"], units),
+            prior,
+            self.settings.pointwise_ridge,
+            ~new,
+            self.settings.relu_steps,
+        )
         set_filters(se.conv_reduce, fit)
         x = (fit.weight.to(x.dtype) @ x + fit.bias.to(x.dtype)[:, None]).relu_()
         weight = take(take(old.conv_expand.weight.double()[:, :, 0, 0], mid), units, 1)
         y = torch.where((mid != NEW)[:, None], take(t[f"{name}.se.conv_expand"], mid), GATE_BIAS)
-        set_filters(se.conv_expand, fit_affine(x, y, weight, POINTWISE_RIDGE))
+        set_filters(se.conv_expand, fit_affine(x, y, weight, self.settings.pointwise_ridge))
         return se(maps)
 
     def _shortcut(
@@ -318,7 +336,9 @@ class Fit:
         name = f"blocks.{len(self.parent.arch.stages)}.0.bn1"
         channels = self.tail_channels
         prior = take(take(folded(old.conv, old.bn1)[:, :, 0, 0], channels), stream.channels, 1)
-        maps = self._pointwise(tail.conv, tail.bn1, stream.maps, take(t[name], channels), prior, channels, RELU_STEPS)
+        maps = self._pointwise(
+            tail.conv, tail.bn1, stream.maps, take(t[name], channels), prior, channels, self.settings.relu_steps
+        )
         others = self._others(nn.Sequential(tail, self.child.global_pool), stream.others)
         return torch.cat([maps.relu_().mean((2, 3)), others.flatten(1)])
 

@@ -12,9 +12,6 @@ from torch import Tensor
 
 from ghostnet.least_squares import ridge
 
-POINTWISE_RIDGE, DEPTHWISE_RIDGE = 1e-2, 1e-3  # of the mean power
-RELU_STEPS = 2
-
 
 @dataclass(frozen=True)
 class Affine:

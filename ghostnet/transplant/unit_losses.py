@@ -10,6 +10,7 @@ what earlier replacements change is left out, and a stream's dropped channels co
 where they are read.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,14 +20,14 @@ from torch import Tensor, nn
 from ghostnet.arch import Arch, ArchError
 from ghostnet.modules import GhostBottleneck
 from ghostnet.network import GhostNet
-from ghostnet.transplant import HEAD_RIDGE, Transplants
+from ghostnet.transplant import Transplants
 from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.child import Fit, Stream, take
-from ghostnet.transplant.layers import RELU_STEPS, fit_affine
+from ghostnet.transplant.layers import fit_affine
+from ghostnet.transplant.settings import USUAL, FitSettings
 from ghostnet.units import Bottleneck, Stem, Tail, Unit, intrinsic_chs
 
-DECODER_RIDGE = 1e-4  # of the mean power
-USUAL = 2, 3  # ratio and cheap kernel by which a stream's channels are chosen, whatever its blocks have
+LIKELY = 2, 3  # ratio and cheap kernel by which a stream's channels are chosen, whatever its blocks have
 Module = Any
 
 
@@ -36,14 +37,16 @@ class UnitLosses:
     Args:
         parent: the trained network. It is put into evaluation mode.
         images: what units are fitted and judged on, [N, C, H, W], in the parent's dtype and at its resolution.
+        settings: as transplants are fitted; all of the images serve all layers, whatever its `body` says.
 
     Raises:
         ArchError: images that the parent can't be shown.
     """
 
     @torch.no_grad()
-    def __init__(self, parent: GhostNet, images: Tensor) -> None:
-        transplants = Transplants(parent, images, body=len(images))
+    def __init__(self, parent: GhostNet, images: Tensor, settings: FitSettings = USUAL) -> None:
+        transplants = Transplants(parent, images, replace(settings, body=len(images)))
+        self.settings = transplants.settings
         self.parent: Module = parent
         self.arrangement = transplants.arrangement
         self.targets = transplants.targets(parent.arch.resolution)
@@ -103,16 +106,15 @@ class UnitLosses:
         pooled = fit.tail(_stream(self.maps[last], channels))
         prior = take(self.parent.conv_head.weight.double()[:, :, 0, 0], fit.tail_channels, 1)
         head = self.targets["conv_head"]
-        fitted = fit_affine(pooled.mT, head, prior, HEAD_RIDGE, relu_steps=RELU_STEPS)
+        ridge, relu_steps = self.settings.head_ridge, self.settings.relu_steps
+        fitted = fit_affine(pooled.mT, head, prior, ridge, relu_steps=relu_steps)
         out = pooled @ fitted.weight.to(pooled.dtype).mT + fitted.bias.to(pooled.dtype)
         return self._divergence(self.parent.classifier(F.relu(out)))
 
     def _fit(self, child: GhostNet) -> Fit:
-        return Fit(self.arrangement, self.targets, child, Beginnings(0))
+        return Fit(self.arrangement, self.targets, child, Beginnings(0), self.settings)
 
     def _child(self, **changes: Any) -> GhostNet:
-        from dataclasses import replace
-
         arch: Arch = replace(self.parent.arch, **changes)
         child = GhostNet(arch, self.parent.num_classes, self.parent.in_chs, generator=torch.Generator().manual_seed(0))
         return child.eval().to(self.targets.images.device, self.targets.images.dtype)
@@ -124,7 +126,7 @@ class UnitLosses:
             if position == 0:
                 chosen = self.arrangement.stream(stream, None, chs, chs, 1)
             else:
-                ratio, kernel = USUAL
+                ratio, kernel = LIKELY
                 last = max(k for k, stage in enumerate(self.stages) if stage == self.stages[position - 1])
                 chosen = self.arrangement.stream(stream, self.names[last], chs, intrinsic_chs(chs, ratio), kernel)
             self._kept[position, chs] = torch.from_numpy(chosen).to(self.targets.images.device)
@@ -136,7 +138,7 @@ class UnitLosses:
         prior = torch.zeros(full.shape[1], len(channels), dtype=torch.float64, device=full.device)
         known = channels >= 0
         prior[channels[known], known.nonzero()[:, 0]] = 1
-        fit = fit_affine(take(full, channels, 1).mT, full.mT, prior, DECODER_RIDGE)
+        fit = fit_affine(take(full, channels, 1).mT, full.mT, prior, self.settings.decoder_ridge)
         return F.conv2d(maps, fit.weight.to(maps.dtype)[:, :, None, None], fit.bias.to(maps.dtype))
 
     def _rest(self, position: int, maps: Tensor) -> Tensor:

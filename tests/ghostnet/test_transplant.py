@@ -14,6 +14,7 @@ from torch import nn
 
 from ghostnet import Arch, ArchError, Block, GhostNet, Supernet, Transplants, WeightSource
 from ghostnet.transplant.layers import fit_affine
+from ghostnet.transplant.settings import FitSettings
 from spaces import named_space
 
 PLUS = named_space("digits-plus")
@@ -45,7 +46,7 @@ def parent() -> GhostNet:
 
 @pytest.fixture(scope="module")
 def transplants(parent) -> Transplants:
-    return Transplants(parent, pictures(), body=32, positions=2048)
+    return Transplants(parent, pictures(), FitSettings(body=32, positions=2048))
 
 
 def largest_difference(a: nn.Module, b: nn.Module, side: int = 16) -> float:
@@ -187,7 +188,7 @@ def test_more_channels_never_fit_worse():
 def test_a_child_in_training_puts_out_what_it_does_in_evaluation(parent):
     """Norms know the statistics of the images, so training goes on from what was fitted."""
     images = pictures()
-    transplants = Transplants(parent, images, body=48, positions=1 << 20)
+    transplants = Transplants(parent, images, FitSettings(body=48, positions=1 << 20))
     child = transplants.extract(PLUS.uniform(0.5))
     with torch.no_grad():
         wanted, result = child(images), copy.deepcopy(child).train()(images)
@@ -200,7 +201,7 @@ def test_children_are_the_same_each_time_and_after_pickling(parent, transplants)
     for again in (
         transplants,
         pickle.loads(pickle.dumps(transplants)),
-        Transplants(parent, pictures(), body=32, positions=2048),
+        Transplants(parent, pictures(), FitSettings(body=32, positions=2048)),
     ):
         assert largest_difference(again.extract(arch), first) == 0
 
@@ -216,7 +217,8 @@ def test_children_do_not_depend_on_those_fitted_before(parent):
             changed[gene] = (changed[gene] + 1) % PLUS.choices[gene]
             archs.append(PLUS.decode(changed))
     none, all_kept, few = (
-        Transplants(parent, pictures(64), body=32, positions=2048, memory=memory) for memory in (0, 1 << 28, 1 << 22)
+        Transplants(parent, pictures(64), FitSettings(body=32, positions=2048), memory=memory)
+        for memory in (0, 1 << 28, 1 << 22)
     )
     alone = [none.extract(arch) for arch in archs]
     for source, order in ((all_kept, range(len(archs))), (few, reversed(range(len(archs)))), (all_kept, (3, 0, 0))):
