@@ -1,8 +1,8 @@
 """The genes of a space: what is chosen, and from what. One class a kind.
 
 The class methods decide the choices, each from the spec and the part of the network that the gene is about; nothing
-else does. The ghost ratio s and the cheap kernel d are one gene, because d means nothing where s = 1. Where a gene stands
-in the code, and what depends on it, the layout says.
+else does. The ghost ratio s and the cheap kernel d are one gene, because d means nothing where s = 1. Where a gene
+stands in the code, and what depends on it, the layout says.
 """
 
 from collections.abc import Callable

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch, ArchError
-from ghostnet.modules import GhostBottleneck
-from ghostnet.network import GhostNet
+from ghostnet.modules import Conv2d, GhostBottleneck
+from ghostnet.network import GhostNet, initialise
 from ghostnet.transplant import Transplants
 from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.child import Fit, Stream, take
@@ -81,7 +81,7 @@ class UnitLosses:
         raise ArchError(f"the parent {self.parent.arch.id} has no unit {name} to replace by {unit}")
 
     def _block(self, at: int, unit: Bottleneck) -> float:
-        block: Module = GhostBottleneck(unit).eval().to(self.targets.images.device, self.targets.images.dtype)
+        block: Module = _fresh(GhostBottleneck(unit)).eval().to(self.targets.images)
         channels = self._channels(at + 1, unit.block.out_chs)
         identity = isinstance(block.shortcut, nn.Identity)
         source = channels if identity else self._channels(at, unit.in_chs)
@@ -102,7 +102,7 @@ class UnitLosses:
         channels = self._channels(last, unit.in_chs)
         fit = self._fit(child)
         module: Module = child.blocks[-1]
-        module[0].conv = nn.Conv2d(unit.in_chs, unit.tail_chs, 1, bias=False).to(self.targets.images)
+        module[0].conv = _fresh(Conv2d(unit.in_chs, unit.tail_chs, 1)).to(self.targets.images)
         pooled = fit.tail(_stream(self.maps[last], channels))
         prior = take(self.parent.conv_head.weight.double()[:, :, 0, 0], fit.tail_channels, 1)
         head = self.targets["conv_head"]
@@ -149,6 +149,12 @@ class UnitLosses:
 
     def _divergence(self, logits: Tensor) -> float:
         return float(F.kl_div(F.log_softmax(logits, 1), self.logits, log_target=True, reduction="batchmean"))
+
+
+def _fresh(module: nn.Module) -> nn.Module:
+    """With weights that are the same each time: channels that the parent has none for keep them."""
+    initialise(module.named_parameters(), torch.Generator().manual_seed(0))
+    return module
 
 
 def _stream(maps: Tensor, channels: Tensor) -> Stream:

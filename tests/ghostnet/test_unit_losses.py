@@ -58,4 +58,6 @@ def test_the_same_parent_and_images_lose_the_same(losses):
     for name, unit in CHAIN.items():
         other = replace(unit, block=replace(unit.block, ratio=3)) if isinstance(unit, Bottleneck) else unit
         assert again(name, other) == losses(name, other)
+        wider = chain(SPACE.uniform(1.0), 10, 1).named[name]  # channels that the parent has none for
+        assert again(name, wider) == losses(name, wider)
     assert isinstance(CHAIN["stem"], Stem) and isinstance(CHAIN["tail"], Tail)
