@@ -14,11 +14,9 @@ from search.data.datasets import Data
 from search.files import write_json
 from search.folders import locked
 from search.progress import bar
-from search.recipes.schema import Training
 from search.records import Count, Record, read_record
-from search.training.distributed import best_device
-from search.training.inherited import fitting_images, read_parent
-from search.training.metadata import read_metadata, supernet_config, supernet_id
+from search.training.inherited import fit_inputs
+from search.training.metadata import read_metadata, supernet_id
 from spaces.space import Space
 from spaces.tables import UnitTable, space_units
 
@@ -52,11 +50,11 @@ def unit_losses(supernet: Path, data: Data) -> UnitTable:
     Raises:
         UserError: the file in its folder is damaged.
     """
-    metadata, space = read_metadata(supernet)
+    _, space = read_metadata(supernet)
     known = read_losses(supernet / FILE, supernet_id(supernet))
     if known is None or _missing(space, known):  # else the folder may be another user's, and read-only
         with locked(supernet):
-            known = _completed(supernet, data, supernet_config(metadata, Training), space)
+            known = _completed(supernet, data, space)
     values = [
         np.array([known.losses[_key(position.name, unit)] for unit in units.flat]).reshape(units.shape)
         for position, units in zip(space.layout.positions, space_units(space), strict=True)
@@ -84,12 +82,12 @@ def _missing(space: Space, known: UnitLossFile) -> dict[str, tuple[str, Unit | N
     return {key: each for key, each in every.items() if key not in known.losses}
 
 
-def _completed(supernet: Path, data: Data, config: Training, space: Space) -> UnitLossFile:
+def _completed(supernet: Path, data: Data, space: Space) -> UnitLossFile:
     path, of = supernet / FILE, supernet_id(supernet)
     known = read_losses(path, of) or UnitLossFile(supernet=of, images=IMAGES, losses={})
     if not (missing := _missing(space, known)):
         return known
-    measure = UnitLosses(read_parent(supernet).to(best_device()), fitting_images(data, IMAGES, config))
+    measure = UnitLosses(*fit_inputs(supernet, data, IMAGES))
     saved = time.monotonic()
     with bar("unit losses", len(missing)) as progress:
         for k, (key, (name, unit)) in enumerate(missing.items()):

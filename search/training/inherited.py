@@ -10,6 +10,7 @@ from torch import Tensor
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.transplant import Transplants
+from ghostnet.transplant.settings import FitSettings
 from ghostnet.weights import load_network
 from search.data.datasets import Data
 from search.data.transforms import Augment
@@ -21,7 +22,7 @@ from search.training.evaluate import InheritedAccuracy
 from search.training.metadata import (
     PARENT_ARCH,
     PARENT_WEIGHTS,
-    SUPERNET_FILE,
+    read_fitting,
     read_metadata,
     supernet_config,
     supernet_id,
@@ -47,11 +48,8 @@ def inherited_accuracy(folder: Path, data: Data) -> InheritedAccuracy:
         )
     if metadata.kind == "elastic":
         return load_inherited(folder, data)
-    if metadata.images is None:
-        raise UserError(f"{folder / SUPERNET_FILE} doesn't say by how many `images` its networks are fitted")
-    config = supernet_config(metadata, Training)
-    transplants = _transplants(folder.absolute(), supernet_id(folder), metadata.images, _Same(data), config)
-    return InheritedAccuracy(transplants, data, config)
+    transplants = _transplants(folder.absolute(), supernet_id(folder), _Same(data))
+    return InheritedAccuracy(transplants, data, supernet_config(metadata, Training))
 
 
 class _Same:
@@ -68,9 +66,25 @@ class _Same:
 
 
 @lru_cache(maxsize=1)
-def _transplants(folder: Path, identity: str, count: int, data: _Same, config: Training) -> Transplants:
+def _transplants(folder: Path, identity: str, data: _Same) -> Transplants:
     """The transplants, cached: what depends on the parent alone is computed once in a process."""
-    return Transplants(read_parent(folder).to(best_device()), fitting_images(data.data, count, config))
+    return Transplants(*fit_inputs(folder, data.data))
+
+
+def fit_inputs(folder: Path, data: Data, images: int | None = None) -> tuple[GhostNet, Tensor, FitSettings]:
+    """What networks and units are fitted to, and how: the parent of the transplanted supernet in a folder, on the best
+    device, training images, and the settings of the fit.
+
+    Args:
+        images: how many; as the supernet's networks are fitted where None.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    metadata, _ = read_metadata(folder)
+    count = images or read_fitting(folder, metadata).images
+    shown = fitting_images(data, count, supernet_config(metadata, Training))
+    return read_parent(folder).to(best_device()), shown, FitSettings()
 
 
 def read_parent(folder: Path) -> GhostNet:

@@ -12,7 +12,15 @@ from search.files import read_json
 from search.identity import Identity, check_same, digest, file_digest
 from search.recipes.schema import Training
 from search.records import parse_record, read_record
-from search.training.records import PARENT, SUPERNET_FILE, SUPERNET_SCHEMA, Outcome, SupernetMetadata, TrainedMetadata
+from search.training.records import (
+    PARENT,
+    SUPERNET_FILE,
+    SUPERNET_SCHEMA,
+    Fitting,
+    Outcome,
+    SupernetMetadata,
+    TrainedMetadata,
+)
 from spaces.custom import parse_space, space_to_dict
 from spaces.errors import SpaceError
 from spaces.presets import named_space
@@ -138,6 +146,17 @@ def check_data(folder: Path, data: "Data") -> None:
         check_same({"data": data.fingerprint}, {"data": trained_on.get("data")}, what)
 
 
+def read_fitting(folder: Path, metadata: SupernetMetadata) -> Fitting:
+    """How the networks of the transplanted supernet in a folder are fitted.
+
+    Raises:
+        UserError: its metadata don't say.
+    """
+    if metadata.images is None:
+        raise UserError(f"{folder / SUPERNET_FILE} doesn't say by how many `images` its networks are fitted")
+    return Fitting.from_keys(metadata)
+
+
 def supernet_id(folder: Path) -> str:
     """Ten hex digits of a finished supernet: its space, its weights, and the recipe that says what its norms are shown.
 
@@ -145,7 +164,7 @@ def supernet_id(folder: Path) -> str:
         UserError: the folder holds none.
     """
     metadata, space = read_metadata(folder)
-    made_of = [metadata.images] if metadata.kind == "transplant" else []
+    made_of = read_fitting(folder, metadata).identity.values() if metadata.kind == "transplant" else ()
     return digest([space.id, weights_id(folder), metadata.config, *made_of])
 
 

@@ -57,6 +57,24 @@ class ParentMetadata(Record):
     params: Count
 
 
+class Fitting(Record):
+    """How the networks of a transplanted supernet are fitted to its parent: keys of a recipe's `[supernet]`, which
+    `supernet.json` has, too, and which tell one supernet from another. One that has its default says nothing, so that
+    supernets stay what they are when a key is added."""
+
+    images: Count
+
+    @classmethod
+    def from_keys(cls, source: object) -> "Fitting":
+        """What a recipe's part, or a supernet's metadata, says."""
+        return cls(**{key: getattr(source, key) for key in cls.model_fields})
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """The keys that differ from their defaults."""
+        return self.model_dump(exclude_defaults=True)
+
+
 class SupernetMetadata(Record):
     """`supernet.json`: the space and the data that a finished supernet is of, and its training."""
 
@@ -71,7 +89,7 @@ class SupernetMetadata(Record):
     chance: Share | None = None  # of the most frequent class among the images held out for the search
     seed: Count
     identity: Identity | None = None
-    images: Count | None = None  # that a transplanted one's networks are fitted to
+    images: Count | None = None  # of a transplanted one, as all keys of `Fitting`
     parent: ParentMetadata | None = None  # of a transplanted one
     config: Mapping[str, object] | None = None
     training: Outcome

@@ -28,7 +28,7 @@ from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
 from search.training.metadata import PARENT, read_finished, supernet_metadata, training_identity
 from search.training.origin import AS_NAMED, Located
-from search.training.records import SUPERNET_FILE, ParentMetadata, SupernetMetadata
+from search.training.records import SUPERNET_FILE, Fitting, ParentMetadata, SupernetMetadata
 from search.training.result_warnings import tuning_warnings
 from spaces.errors import SpaceError
 from spaces.space import Space
@@ -93,7 +93,8 @@ def train_parent(
             source = located.get(Path(config.parent), config.parent)
             parent = load_parent(source, num_classes=classes, in_chs=channels, generator=new_head)
             parent.arch = arch
-    what = {"space": space.id, "kind": "transplant", "images": config.images}
+    fitting = Fitting.from_keys(config)
+    what = {"space": space.id, "kind": "transplant", **fitting.identity}
     what |= {"parent": None if parent is None else digest(sha256(to_bytes(parent)).hexdigest())}
     identity = training_identity(what, data, config.model_copy(update={"parent": None}), seed)
     with World.current().locked(out):
@@ -140,7 +141,7 @@ def train_parent(
             macs=trained.macs,
             params=trained.params,
         )
-        metadata = known.model_copy(update={"images": config.images, "parent": parent_metadata})
+        metadata = known.model_copy(update={**fitting.identity, "parent": parent_metadata})
         write_record(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
         return metadata
 
