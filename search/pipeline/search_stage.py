@@ -36,6 +36,7 @@ from search.parallel.cluster import HERE, Cluster
 from search.pipeline.search_problem import build_problem, header
 from search.recipes.schema import Search, Training, evaluation_epochs, split_evaluation
 from search.records import record_json
+from search.run_folder.result import SCHEMA, SearchResult
 from search.secrets import storage_address
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import check_data, read_metadata, supernet_config, usual_teacher
@@ -76,6 +77,25 @@ class SearchOutcome:
     def fronts(self) -> dict[str, list[Trial]]:
         """Budget by budget, from the same evaluations."""
         return {name: front(trials, self.problem.objectives) for name, trials in self.inside.items()}
+
+    def result(self, *, planned: int, chosen: Mapping[str, Trial], random: Mapping[str, Sequence[int]]) -> SearchResult:
+        """What `result.json` says of it.
+
+        Args:
+            planned: networks that were to be evaluated.
+            chosen, random: by their names, the networks to train, and the codes of random ones.
+        """
+        return SearchResult(
+            schema=SCHEMA,
+            evaluated=len(self.trials),
+            planned=planned,
+            ended=self.ended,
+            front=[trial.arch for trial in self.front],
+            fronts={budget: [trial.arch for trial in each] for budget, each in self.fronts.items()},
+            chosen=dict(chosen),
+            random={name: list(code) for name, code in random.items()},
+            warnings=self.warnings,
+        )
 
     def arch(self, trial: Trial) -> Arch:
         """The architecture of a trial."""

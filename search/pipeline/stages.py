@@ -37,7 +37,7 @@ from search.recipes.schema import Training
 from search.records import write_record
 from search.report.fidelity import write_page
 from search.report.report import write_report
-from search.run_folder.result import SCHEMA, Exported, SearchResult, read_figures, read_result
+from search.run_folder.result import Exported, SearchResult, read_figures, read_result
 from search.run_folder.run import (
     EXPORTS,
     FIDELITY,
@@ -137,20 +137,11 @@ def search(run: Run) -> None:
     trials = searched.trials
     if not trials:
         raise UserError(f"the search evaluated no network: all failed, see {run.out / TRIALS}")
-    best, count = searched.front, run.recipe.retrain.chosen
+    count = run.recipe.retrain.chosen
     chosen = choose_by_budget(list(searched.inside.values()), count, fastest=len(searched.inside) == 1)
-    result = SearchResult(
-        schema=SCHEMA,
-        evaluated=len(trials),
-        planned=config.trials,
-        ended=searched.ended,
-        front=[t.arch for t in best],
-        fronts={budget: [t.arch for t in each] for budget, each in searched.fronts.items()},
-        chosen=dict(zip(labels(len(chosen)), chosen, strict=True)),
-        random=macs_matched_random(run, chosen),
-        warnings=searched.warnings,
-    )
-    say(f"  {len(trials)} of {config.trials} networks evaluated, {len(best)} on the front")
+    named = dict(zip(labels(len(chosen)), chosen, strict=True))
+    result = searched.result(planned=config.trials, chosen=named, random=macs_matched_random(run, chosen))
+    say(f"  {len(trials)} of {config.trials} networks evaluated, {len(result.front)} on the front")
     for each in searched.warnings:
         warn(each)
     write_record(run.out / RESULT, result)
