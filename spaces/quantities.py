@@ -1,8 +1,10 @@
 """What a budget may count (multiply-adds, parameters, memory), and windows of it: `60M`, `40M..60M`."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -103,14 +105,15 @@ class Window:
         )
 
 
-def parse_windows(text: str | None, quantity: Quantity = "macs", value_bytes: int = 4) -> dict[str, Window]:
+@cache  # recipes are asked for their budgets again and again
+def parse_windows(text: str | None, quantity: Quantity = "macs", value_bytes: int = 4) -> Mapping[str, Window]:
     """`60M`, `40M..60M`, or several with commas between -> windows by their text; none of no text.
 
     Raises:
         SpaceError: one of them is none.
     """
     parts = [part.strip() for part in text.split(",")] if text is not None else []
-    return {part: Window.parse(part, quantity, value_bytes) for part in parts}
+    return MappingProxyType({part: Window.parse(part, quantity, value_bytes) for part in parts})
 
 
 Windows = Window | Iterable[Window] | None

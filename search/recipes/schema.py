@@ -5,11 +5,13 @@ Unknown keys, wrong types and values out of range are refused by name. What a re
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -85,7 +87,8 @@ def evaluation_epochs(way: str) -> float:
     return float(way.partition(":")[2] or 0)
 
 
-def parse_milliseconds(text: str | None) -> dict[str, float]:
+@cache  # recipes are asked for their budgets again and again
+def parse_milliseconds(text: str | None) -> Mapping[str, float]:
     """`8ms`, or several with commas between -> milliseconds by their text.
 
     Raises:
@@ -100,7 +103,7 @@ def parse_milliseconds(text: str | None) -> dict[str, float]:
         if not 0 < value < float("inf"):
             raise UserError(f"a latency budget is like 8ms, above zero, not {part.strip()!r}")
         milliseconds[part.strip()] = value
-    return milliseconds
+    return MappingProxyType(milliseconds)
 
 
 def check_unit_losses(search: "Search", kind: str, space: Space) -> None:
@@ -350,7 +353,7 @@ class Search(_Model):
     workers: Count = 1
     storage: str | None = Field(default=None, description="where Optuna's study is shown; None: nowhere")
 
-    def windows(self, value_bytes: int = 4) -> dict[Quantity, dict[str, Window]]:
+    def windows(self, value_bytes: int = 4) -> dict[Quantity, Mapping[str, Window]]:
         """The budgets on what can be counted, by quantity: windows by their text; none where there is no budget.
 
         Args:
@@ -363,7 +366,7 @@ class Search(_Model):
         }
 
     @property
-    def milliseconds(self) -> dict[str, float]:
+    def milliseconds(self) -> Mapping[str, float]:
         """The budgets on latency, by their text."""
         return parse_milliseconds(self.latency_budget)
 
@@ -427,7 +430,7 @@ class Recipe(_Model):
         return parse_space(self.space)
 
     @property
-    def windows(self) -> dict[Quantity, dict[str, Window]]:
+    def windows(self) -> dict[Quantity, Mapping[str, Window]]:
         """The search's, of memory at the batch and in the data type of the latency table."""
         return self.search.windows(value_bytes(self.latency.batch, self.latency.dtype))
 

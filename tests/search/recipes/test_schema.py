@@ -119,3 +119,13 @@ def test_any_key_of_a_training_can_be_given_in_place_of_the_recipes_and_is_held_
         with pytest.raises(UserError, match=f"^{key}: ") as refused:
             recipe.changed(**given)
         assert "\n" not in str(refused.value)
+
+
+def test_budgets_are_read_once_and_go_with_the_text_that_they_are_of():
+    search = load_recipe("digits").search
+    assert search.windows()["macs"] is search.windows()["macs"]
+    other = search.model_copy(update={"flops_budget": "1M, 2M..3M", "latency_budget": "8ms,2.5"})
+    assert [(window.low, window.high) for window in other.windows()["macs"].values()] == [(0, 1e6), (2e6, 3e6)]
+    assert dict(other.milliseconds) == {"8ms": 8.0, "2.5": 2.5} and other.windows()["macs"] != search.windows()["macs"]
+    with pytest.raises(TypeError):
+        other.milliseconds["9ms"] = 9.0  # of everybody who has this text
