@@ -8,12 +8,15 @@ their default, and of choices that make the same block the smallest expansion an
 
 from functools import cache
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spaces.genes import Codes
 from spaces.layout import BlockPosition, Layout, Position
+
+V = TypeVar("V", bound=np.generic)
 
 
 class CanonicalCodes:
@@ -83,14 +86,14 @@ class CanonicalCodes:
             self.set_shape(flat, block, canonical[flat[:, block.width], shape])
         return np.where(self.active(flat), flat, self.default).reshape(np.shape(codes))
 
-    def canonical_values(self, position: Position, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values over the choices of a position's genes -> the same, where all choices that make one block have the
-        canonical one's."""
+    def canonical_values(self, position: Position, values: NDArray[V]) -> NDArray[V]:
+        """Values, or units, over the choices of a position's genes -> the same, where all choices that make one block
+        have the canonical one's."""
         if position not in self.canonical_shape:
             return values
         own, codes = list(position.genes), np.zeros((values.size, len(self.default)), dtype=np.int64)
         codes[:, own] = np.indices(values.shape).reshape(values.ndim, -1).T
-        taken: NDArray[np.float64] = values[tuple(self.canonical(codes)[:, own].T)]
+        taken: NDArray[V] = values[tuple(self.canonical(codes)[:, own].T)]
         return taken.reshape(values.shape)
 
     def set_shape(self, codes: Codes, block: BlockPosition, shape: Codes) -> None:

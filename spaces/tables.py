@@ -55,8 +55,8 @@ class UnitTable:
         return table
 
     def _fill(self, spec: SpaceSpec, values: Sequence[Floats], join: np.ufunc) -> None:
-        """Takes values, so that all codes of a network have the same ones: the units that they name may differ, and
-        what was measured of these, where two ratios make one block."""
+        """Takes values, so that all codes of a network have the same ones, also where given ones differ for two ratios
+        that make one block."""
         self.layout, self.join = lay_out(spec), join
         canonical = canonical_codes(self.layout)
         pairs = zip(self.layout.positions, values, strict=True)
@@ -132,7 +132,15 @@ def _look_up(table: Floats, genes: tuple[int, ...], columns: Codes) -> Floats:
 @cache
 def space_units(spec: SpaceSpec) -> list[Any]:
     """Every unit that a space can make: for each position an object array over the choices of its genes, `None` where
-    the depth drops the block."""
+    the depth drops the block. Choices that make the same block have one unit, the canonical one."""
+    canonical = canonical_codes(layout := lay_out(spec))
+    pairs = zip(layout.positions, stated_units(spec), strict=True)
+    return [canonical.canonical_values(position, units) for position, units in pairs]
+
+
+def stated_units(spec: SpaceSpec) -> list[Any]:
+    """As `space_units`, but each choice has the unit that it states, though another may make the same block: two ratios
+    that cut few channels into as many primaries. Earlier versions timed both."""
     layout = lay_out(spec)
     arrays: list[Any] = []
     for position in layout.positions:

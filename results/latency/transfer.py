@@ -167,12 +167,12 @@ def pair(source: Measured, target: Measured, networks: int, seconds: float) -> d
             if prior is not None:
                 found["scale"] = v.simpler["source, one scale"].model_dump()
         return found
+    known = all_units(space)
     entries = {
         name: Entry(ms=rows[0].min_ms, low_ms=None, high_ms=None, visits=1)
         for name, rows in measurements.items()
-        if not name.startswith("network ")
+        if name in known
     }
-    known = all_units(space)
     law = fit_fallback({known[key]: entry.ms for key, entry in entries.items()})
     held = [network.code for network in target.table.validation.held_out]
     truth = np.array([network.measured_ms for network in target.table.validation.held_out])

@@ -26,7 +26,7 @@ from search.latency.runtimes import Runtime, Session, Shape
 from spaces.population import sample, sample_evenly
 from spaces.presets import DIGITS
 from spaces.space import Codes, Space
-from spaces.tables import UnitTable, space_units
+from spaces.tables import UnitTable, space_units, stated_units
 
 SCHEMA = "ghostnas.plan/1"
 POPULATION = 20_000  # networks, half of them spread over multiply-adds, that tell how probable a unit is
@@ -36,6 +36,12 @@ CANDIDATES = 8  # for each network to fit on
 def all_units(space: Space) -> dict[str, Unit]:
     """Every unit that a space can make, by key."""
     return {unit.key: unit for units in space_units(space) for unit in units.flat if unit}
+
+
+def logged_units(space: Space) -> set[str]:
+    """Keys of all units that a log may have. Logs of earlier versions have some under two keys, by two ratios that make
+    the same block; a table takes those that `all_units` has."""
+    return {unit.key for units in stated_units(space) for unit in units.flat if unit}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from search.errors import UserError
 from search.files import JsonLines, JsonObject
 from search.folders import locked
 from search.identity import Identity, check_same
-from search.latency.bench import Bench, MeasurementPlan, all_units, measurement_plan, reference
+from search.latency.bench import Bench, MeasurementPlan, all_units, logged_units, measurement_plan, reference
 from search.latency.fallback import FEWEST
 from search.latency.fitting import fit_table
 from search.latency.measurements import Line, Measurement, OtherLine, by_item, parse_measurements
@@ -87,7 +87,7 @@ def calibrate(
     header |= {"dtype": run.dtype, "lowering": run.lowering}
     header |= {key: getattr(device, key) for key in SAME_DEVICE}
     header |= {} if source is None else {"source": source.digest}
-    items = {item.name for item in planned.items}
+    items = {item.name for item in planned.items} | logged_units(space)
     with locked(out.parent, only=out.name):
         log = JsonLines(measurements_log(out))
         lines = read_measurements(log, header, items)

@@ -9,7 +9,7 @@ from pydantic import Field
 from search.errors import UserError
 from search.files import JsonObject, parse_json, read_bytes
 from search.graphs.lowering import Lowering
-from search.latency.bench import all_units
+from search.latency.bench import logged_units
 from search.latency.calibrate import build_table
 from search.latency.measurements import Line, Measurement, parse_measurements
 from search.latency.runtimes import Dtype, kit_session
@@ -90,7 +90,7 @@ def read_result(path: Path) -> tuple[Header, Space, list[Line]]:
         raise UserError(f"{path}, line 1: `networks` must have codes of space {space.name}")
     if not header.fit_networks <= len(codes) - 2:
         raise UserError(f"{path}, line 1: `fit_networks` must leave two of {len(codes)}, but got {header.fit_networks}")
-    known = set(all_units(space)) | {f"network {k}" for k in range(len(codes))}
+    known = logged_units(space) | {f"network {k}" for k in range(len(codes))}
     numbered = ((f"{path}, line {number}", row) for number, row in enumerate(rows[1:], 2))
     lines = parse_measurements(numbered, known)
     visited = [line.item for line in lines if isinstance(line, Measurement)]

@@ -1,7 +1,9 @@
 """Spaces with dead choices: by enumeration, every network has one canonical code, and all are drawn evenly."""
 
 import itertools
+from collections import defaultdict
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from ghostnet import GhostNet, cost
-from ghostnet.units import chain, units
+from ghostnet.network import unit_module
+from ghostnet.units import Bottleneck, chain, units
 from spaces import Space, named_space
 from spaces.canonical import canonical_codes
 from spaces.population import sample
@@ -69,8 +72,8 @@ def test_exhaustively_sums_and_extremes(space):
 @given(spaces(), st.sampled_from((1, 4)), st.integers(0, 9))
 @example(plus_space(), 1, 0)
 def test_exhaustively_sums_and_extremes_where_values_have_no_order(space, align, seed):
-    """Such as latencies: what makes a block in two ways, as ratios that round to the same channels, may be timed twice,
-    but a network has one sum, whichever of its codes is asked for."""
+    """Such as latencies: what makes a block in two ways, as ratios that round to the same channels, is one unit, and a
+    network has one sum, whichever of its codes is asked for."""
     space, rng, values = replace(space, align=align), np.random.default_rng(seed), dict[str, float]()
     table = UnitTable(space, lambda unit: values.setdefault(unit.key, rng.normal()))
     codes = everything(space)
@@ -89,6 +92,30 @@ def test_the_example_has_every_kind_of_dead_choice():
     assert space.size == len({space.decode(code) for code in everything(space)})
     own = space.uniform(1.0)
     assert own in space and len(own.blocks) == 2 and own.resolution == 9
+
+
+@settings(max_examples=15, deadline=None)
+@given(spaces(), st.sampled_from((1, 4)))
+@example(plus_space(ratios=(1, 2, 3)), 1)
+def test_exhaustively_every_block_that_is_built_is_listed_as_one_unit(space, align):
+    """Against the units of all networks as modules: names and shapes of all tensors, the stride, the input's shape."""
+    space = replace(space, align=align)
+
+    @cache
+    def built(unit):
+        with torch.device("meta"):
+            state = unit_module(unit).state_dict()
+        stride = unit.block.stride if isinstance(unit, Bottleneck) else None
+        return (unit.in_chs, unit.size, stride, *((name, tuple(tensor.shape)) for name, tensor in state.items()))
+
+    made = defaultdict(set)
+    for arch in {space.decode(code) for code in everything(space)}:
+        for name, unit in chain(arch, space.num_classes, space.in_chs).named.items():
+            made[name].add(built(unit))
+    for position, array in zip(space.layout.positions, space_units(space), strict=True):
+        listed = {unit for unit in array.flat if unit}
+        assert len({built(unit) for unit in listed}) == len(listed)
+        assert {built(unit) for unit in listed} == made[position.name]
 
 
 @pytest.mark.parametrize("name", ["digits-plus", "cifar-plus", "imagenet-plus"])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import search.latency.calibrate as calibration
-from ghostnet.units import units
+from ghostnet.units import Bottleneck, units
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency import fallback
-from search.latency.bench import Bench, all_units, measurement_plan
+from search.latency.bench import Bench, all_units, logged_units, measurement_plan
 from search.latency.calibrate import _RunningEstimate, calibrate, measurements_log
 from search.latency.drift import without_drift
 from search.latency.fallback import terms
@@ -99,14 +99,14 @@ def hash_(key: str) -> int:
 
 
 def test_the_fallback_recovers_a_law_of_layers():
-    timed = {
-        unit: sum(0.01 + a for a in fallback.terms(unit).values()) for unit in all_units(named_space("digits")).values()
-    }
-    law_of = fallback.fit(dict(list(timed.items())[::2]))
-    left = list(timed.items())[1::2]
+    blocks = [unit for unit in all_units(named_space("digits")).values() if isinstance(unit, Bottleneck)]
+    timed = {unit: sum(0.01 + a for a in fallback.terms(unit).values()) for unit in blocks}
+    units_of = [blocks[k] for k in np.random.default_rng(0).permutation(len(blocks))]
+    law_of = fallback.fit({unit: timed[unit] for unit in units_of[::2]})
+    left = [(unit, timed[unit]) for unit in units_of[1::2]]
     errors = [fallback.estimate(law_of, unit) / ms - 1 for unit, ms in left]
     assert law_of.error < 0.02 and np.abs(errors).max() < 0.1
-    assert fallback.fit(dict(list(timed.items())[:5])) is None
+    assert fallback.fit({unit: timed[unit] for unit in blocks[:5]}) is None
 
 
 def test_a_calibration_times_every_unit_and_reads_back(made):
@@ -224,6 +224,24 @@ def test_a_log_of_another_calibration_is_refused_by_what_differs(law, tmp_path):
     ):
         with pytest.raises(UserError, match=f"another calibration: {message}"):
             calibrate(SPACE, path, **law | changed)
+
+
+def test_logs_and_tables_that_have_a_block_under_two_ratios_are_read_as_without(law, tmp_path):
+    """Earlier versions timed it twice."""
+    space, path = named_space("digits"), tmp_path / "t.lat.json"
+    twice = sorted(logged_units(space) - set(all_units(space)))[0]
+    calibrate(space, path, **law | {"minutes": 0.0})
+    log = measurements_log(path)
+    visit = next(row for row in JsonLines(log) if str(row.get("item")).startswith("ghost"))
+    JsonLines(log).append(visit | {"item": twice})
+    calibrate(space, path, **law | {"minutes": 0.0})
+    again = LatencyTable.load(path)
+    assert twice not in again.entries
+    old = again.model_copy(update={"entries": again.entries | {twice: next(iter(again.entries.values()))}})
+    old.save(path)
+    codes = sample(space, np.random.default_rng(0), 50)
+    before, after = (Predictor(table, space)(codes).latency_ms for table in (LatencyTable.load(path), again))
+    assert twice in LatencyTable.load(path).entries and (before == after).all()
 
 
 def test_what_was_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):

@@ -188,7 +188,7 @@ def test_published_tables_are_transferred_far_better_than_by_one_scale():
     plan = measurement_plan(space, fit_networks=8, held_out=9, rounds=1, threads=1, batch=1, seed=0)
     keys = [item.name for item in plan.items if item.kind == "unit"][:200]
     moved = transfer_units(space, there, {key: here.entries[key] for key in keys}).entries
-    rest = sorted(set(here.entries) - set(keys))
+    rest = sorted(set(moved) - set(keys))
     log = {name: np.log([table[key].ms for key in rest]) for name, table in (("here", here.entries), ("moved", moved))}
     scaled = np.log([there.entries[key].ms for key in rest])
     assert np.std(log["moved"] - log["here"]) < 0.2 * np.std(scaled - log["here"])
