@@ -117,7 +117,7 @@ def network_costs(
         latency_low_ms=float(predicted.low_ms[0]),
         latency_high_ms=float(predicted.high_ms[0]),
         latency_source=predicted.source[0],
-        blocks=_blocks(network, classes, in_chs, predict.per_unit(network), table),
+        blocks=_blocks(network, predict, table.correction.intercept_ms),
     )
 
 
@@ -147,14 +147,10 @@ def _costs(arch: Arch, classes: int, in_chs: int, batch: int, dtype: str) -> Net
     )
 
 
-def _blocks(
-    arch: Arch, classes: int, in_chs: int, milliseconds: dict[str, float], table: LatencyTable
-) -> tuple[UnitLatency, ...]:
+def _blocks(arch: Arch, predict: Predictor, rest: float) -> tuple[UnitLatency, ...]:
+    milliseconds, listed = predict.per_unit(arch), predict.listed(arch)
     rows = [
-        UnitLatency(
-            name=name, latency_ms=milliseconds[name], macs=unit_cost(unit).macs, timed=unit.key in table.entries
-        )
-        for name, unit in chain(arch, classes, in_chs).named.items()
+        UnitLatency(name=name, latency_ms=milliseconds[name], macs=unit_cost(unit).macs, timed=name in listed)
+        for name, unit in chain(arch, predict.space.num_classes, predict.space.in_chs).named.items()
     ]
-    rest = table.correction.intercept_ms
     return (*rows, UnitLatency(name="between them", latency_ms=rest, macs=0, timed=True))

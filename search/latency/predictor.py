@@ -108,7 +108,7 @@ class Predictor:
             )
         if (corrected := len(table.correction.slots)) != (units := len(space.layout.positions)):
             raise UserError(f"the latency table corrects {corrected} units of a network, not {units}")
-        self.space, self.correction = space, table.correction
+        self.space, self.correction, self.entries = space, table.correction, table.entries
         self._estimate = "fallback" if table.transfer is None else "transfer"
         self._units = Units(space, table.entries, table.fallback)
 
@@ -126,6 +126,12 @@ class Predictor:
         parts = contributions(self.correction, self._units.ms.per_position(code), self._units.params.per_position(code))
         positions = zip(self.space.layout.positions, parts[0].tolist(), strict=True)
         return {position.name: ms for position, ms in positions if position.name in names}
+
+    def listed(self, arch: Arch) -> set[str]:
+        """The units of a network that have an entry in the table, by name; the others are estimated."""
+        alike = self.space.decode(self.space.encode(arch))  # of two ratios that make a block, the one that is listed
+        named = chain(alike, self.space.num_classes, self.space.in_chs).named
+        return {name for name, unit in named.items() if unit.key in self.entries}
 
     @cached_property
     def table(self) -> UnitTable:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import search.latency.calibrate as calibration
-from ghostnet.units import Bottleneck, units
+from ghostnet.units import Bottleneck, chain, units
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency import fallback
@@ -242,6 +242,16 @@ def test_logs_and_tables_that_have_a_block_under_two_ratios_are_read_as_without(
     codes = sample(space, np.random.default_rng(0), 50)
     before, after = (Predictor(table, space)(codes).latency_ms for table in (LatencyTable.load(path), again))
     assert twice in LatencyTable.load(path).entries and (before == after).all()
+
+
+def test_a_network_that_states_a_block_by_its_other_ratio_has_all_units_in_a_table(law, tmp_path):
+    space = named_space("digits")
+    predict = Predictor(calibrate(space, tmp_path / "t.lat.json", **law), space)
+    stages = space.uniform(0.25).stages
+    arch = replace(space.uniform(0.25), stages=tuple(tuple(replace(b, ratio=3) for b in stage) for stage in stages))
+    named = chain(arch, space.num_classes, space.in_chs).named
+    assert {unit.key for unit in named.values()} - set(all_units(space))
+    assert predict.listed(arch) == set(predict.per_unit(arch)) == set(named)
 
 
 def test_what_was_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):
