@@ -4,8 +4,11 @@ one device, which is what a small network needs to fill a GPU."""
 import argparse
 import json
 import multiprocessing
+import queue
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -66,17 +69,30 @@ def stepper(width: float, batch: int, layout: str, precision: str, device: str) 
 
 
 def side_by_side(count: int, width: float, arguments: argparse.Namespace, layout: str) -> float:
-    """Steps a second of all processes together, once each has warmed up."""
+    """Steps a second of all processes together, once each has warmed up.
+
+    Raises:
+        SystemExit: one of them died; the others, which wait for it, are ended.
+    """
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(count)
     results = context.Queue()
     step = (width, arguments.batch, layout, "bfloat16", arguments.device)
     processes = [context.Process(target=_count, args=(step, arguments.seconds, ready, results)) for _ in range(count)]
-    for process in processes:
-        process.start()
-    rates = [results.get() for _ in processes]
-    for process in processes:
-        process.join()
+    rates: list[float] = []
+    try:
+        for process in processes:
+            process.start()
+        while len(rates) < count:
+            with suppress(queue.Empty):
+                rates.append(results.get(timeout=1))
+            if codes := [process.exitcode for process in processes if process.exitcode]:
+                sys.exit(f"training_step: a process of {count} died with exit code {codes[0]}")
+    finally:
+        for process in processes:
+            if process.pid:
+                process.terminate()
+                process.join()
     return sum(rates)
 
 
