@@ -1,8 +1,9 @@
 """One run at work in its folder: its recipe, its data, which stages it still has to do, and how these share its time
 box."""
 
+import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from search.data.datasets import Data, load_data
 from search.parallel.cluster import Cluster
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import Recipe
+from search.run_folder.estimate import read_estimate
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
@@ -20,10 +22,29 @@ from spaces.space import Space
 
 # What stages get of a time box, relative to those that are still to come. Fidelity is not part of a run with one.
 SHARES = {"train": 0.42, "calibrate": 0.12, "search": 0.13, "retrain": 0.30, "export": 0.02, "report": 0.01}
+SPARE = 1.2  # times what a stage is expected to need: expectations are rough
 
 
-def time_box(minutes: float, stages: Collection[str]) -> dict[str, float]:
-    """How the stages that are still to come share minutes; one that needs fewer leaves the rest to those after it."""
+def time_box(minutes: float, needed: Mapping[str, float]) -> dict[str, float]:
+    """How the stages that are still to come share minutes: by `SHARES`, but while one lacks some, none gets more than
+    it needs. What nobody needs is shared, too.
+
+    Args:
+        needed: minutes of a stage in full; infinite where that isn't known.
+    """
+    given: dict[str, float] = {}
+    left = minutes
+    while lacking := [stage for stage in needed if stage not in given]:
+        shares = _shared(left, lacking)
+        full = {stage: needed[stage] for stage in lacking if needed[stage] <= shares[stage]}
+        if not full:
+            return {stage: (given | shares)[stage] for stage in needed}
+        given |= full
+        left -= sum(full.values())
+    return {stage: given[stage] + spare for stage, spare in _shared(left, needed).items()}
+
+
+def _shared(minutes: float, stages: Collection[str]) -> dict[str, float]:
     total = sum(SHARES[stage] for stage in stages)
     return {stage: minutes * SHARES[stage] / total for stage in stages}
 
@@ -79,5 +100,12 @@ class Run:
         """What is left of the time box for a stage, the later ones' shares set aside."""
         if self.settings.minutes is None:
             return None
-        left = self.settings.minutes * 60 - (time.monotonic() - self.started)
-        return time_box(max(left, 1.0), self.to_come)[stage]
+        left = self.settings.minutes - (time.monotonic() - self.started) / 60
+        needed = {name: SPARE * self.expected.get(name, math.inf) for name in self.to_come}
+        return 60 * time_box(max(left, 1 / 60), needed)[stage]
+
+    @cached_property
+    def expected(self) -> dict[str, float]:
+        """Minutes that stages take in full, as far as they were estimated before the run began."""
+        estimate = read_estimate(self.out)
+        return {stage.stage: stage.minutes for stage in estimate.stages} if estimate else {}

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from ghostnet.arch import Arch
 from search.accuracy.study import read_study
-from search.engine.front import front
+from search.engine.front import front, hypervolume
 from search.engine.ladder import rung_totals
 from search.figures.architectures import arch_figure
 from search.figures.style import CaptionedFigure, png, svg
@@ -267,10 +267,32 @@ def _process_text(summary: Summary) -> str:
 
 
 def _times_table(summary: Summary) -> str:
-    """Minutes of each stage, expected and taken; nothing where none were expected."""
-    expected, taken = summary.expected_seconds, summary.seconds
-    rows: list[page.Row] = [
-        ("", [stage, f"{expected[stage] / 60:.1f}" if stage in expected else "", f"{seconds / 60:.1f}"])
-        for stage, seconds in taken.items()
-    ]
-    return page.table(["stage", "minutes expected", "minutes taken"], rows) if expected else ""
+    """Minutes of each stage, expected where they were, and taken; and what they bought."""
+    expected, bought = summary.expected_seconds, _bought(summary)
+    rows: list[page.Row] = []
+    for stage, seconds in summary.seconds.items():
+        before = [f"{expected[stage] / 60:.1f}" if stage in expected else ""] if expected else []
+        rows.append(("", [stage, *before, f"{seconds / 60:.1f}", bought.get(stage, "")]))
+    head = ["stage", *(["minutes expected"] if expected else []), "minutes taken", "what they bought"]
+    return page.table(head, rows)
+
+
+def _bought(summary: Summary) -> dict[str, str]:
+    """What the time of each stage bought, by the names that `Summary.seconds` has."""
+    bought = {}
+    if summary.supernet and (parent := summary.supernet.parent):
+        bought["parent"] = f"{parent.test_accuracy:.1%} of the test images right"
+    if summary.table:
+        v = summary.table.validation
+        bought["calibration"] = f"a table with a mean error of {v.mape:.1%} and a Kendall tau of {v.kendall_tau:.2f}"
+    if (trials := summary.complete) and summary.table:
+        worst = max(trial["latency_ms"] for trial in trials)
+        whole, half = hypervolume(trials, worst), hypervolume(trials[: len(trials) // 2], worst)
+        bought["search"] = f"{len(front(trials))} of {len(trials)} networks on the front" + (
+            f"; the second half of them added {1 - half / whole:.1%} of its hypervolume" if whole else ""
+        )
+    chosen = [(n.inherited, n.accuracy) for n in summary.networks if n.chosen and n.inherited is not None]
+    if chosen:
+        before, after = (sum(each) / len(chosen) for each in zip(*chosen, strict=True))
+        bought["full training"] = f"chosen networks from {before:.1%} (inherited, search split) to {after:.1%} (test)"
+    return bought

@@ -5,16 +5,20 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from search.accuracy.transplant_accuracy import TRANSPLANTS
 from search.commands.run import show_estimate
 from search.data.datasets import SplitSizes, load_data, split_sizes
+from search.pipeline.current_run import SHARES, SPARE, Run, time_box
 from search.pipeline.estimate import _Estimator, estimate
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.pipeline.step_times import StepTimes
 from search.recipes.schema import Recipe, parse_recipe
-from search.run_folder.estimate import read_estimate, write_estimate
+from search.run_folder.estimate import Estimate, StageEstimate, read_estimate, write_estimate
+from search.run_folder.run import PRODUCTS
 from search.training.metadata import space_for
 from tests.search.data.test_datasets import image_folder, parquet_folder
 
@@ -112,10 +116,38 @@ def test_an_estimate_is_kept_where_the_folder_is_named_and_the_run_begins_there(
 def test_a_time_box_is_shared_among_the_stages_in_an_estimate(capsys):
     show_estimate(recipe(), None, as_json=True, minutes=4)
     given = json.loads(capsys.readouterr().out)["time_box"]
-    assert sum(given.values()) == pytest.approx(4) and given["train"] > given["search"] and "fidelity" not in given
+    assert sum(given.values()) == pytest.approx(4) and {*given} == {*PRODUCTS} - {"fidelity"}
+    assert max(given, key=given.__getitem__) == "calibrate"  # what takes long, of a recipe that trains for seconds
     show_estimate(recipe(), None, as_json=False, minutes=4)
     text = " ".join(capsys.readouterr().out.split())
     assert "Of these a time box of 4 minutes gives train " in text
+
+
+needs = st.dictionaries(st.sampled_from([*SHARES]), st.floats(0, 1e3) | st.just(math.inf), min_size=1)
+
+
+@given(st.floats(0.1, 1e3), needs)
+def test_a_time_box_is_shared_whole_and_none_has_too_much_while_another_lacks_some(minutes, needed):
+    shared = time_box(minutes, needed)
+    assert [*shared] == [*needed] and math.isclose(sum(shared.values()), minutes, rel_tol=1e-9)
+    lacking = [stage for stage in needed if shared[stage] < needed[stage] * (1 - 1e-9)]
+    for stage in needed:
+        if lacking:  # the others have what they need, and those that lack some have as much as each other, by share
+            assert shared[stage] <= needed[stage] * (1 + 1e-9)
+            level = max(shared[other] / SHARES[other] for other in lacking)
+            assert shared[stage] / SHARES[stage] <= level * (1 + 1e-9)
+
+
+def test_a_run_in_a_time_box_gives_its_stages_what_they_are_expected_to_need(tmp_path):
+    run = Run(recipe(), tmp_path, RunSettings(minutes=60))
+    alone = run.seconds("train")
+    minutes = {stage: 1.0 for stage in PRODUCTS if stage not in ("train", "fidelity")}
+    stages = [StageEstimate(stage=stage, minutes=each) for stage, each in ({"train": 100.0} | minutes).items()]
+    write_estimate(tmp_path, Estimate(stages=tuple(stages)))
+    known = Run(recipe(), tmp_path, RunSettings(minutes=60)).seconds("train")
+    assert known == pytest.approx(60 * (60 - 5 * SPARE), abs=1) and known > alone == pytest.approx(
+        60 * 60 * 0.42, abs=1
+    )
 
 
 def test_sizes_are_those_of_the_loaded_splits(tmp_path):
