@@ -112,6 +112,7 @@ def fidelity(
         UserError: a network in `trained` was trained otherwise, or `out` holds another study, or another process is at
             work there.
     """
+    config = config.changed(use_held_out=False)  # held-out images judge the networks
     identity = {
         "space": space.id,
         "norms": NORMS,

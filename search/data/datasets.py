@@ -34,6 +34,7 @@ class Data:
         flip: whether a mirror image keeps its class, as far as the name of the data set tells: what a training does
             unless its recipe says otherwise.
         fingerprint: of the data set that the splits are from, wherever it lies.
+        encoded: what the images held out for norms and for the search were decoded from, if they were.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Data:
     std: tuple[float, ...]
     flip: bool
     fingerprint: str = ""
+    encoded: EncodedSplit | None = None
 
     @property
     def in_chs(self) -> int:
@@ -59,6 +61,18 @@ class Data:
     def chance(self) -> float:
         """The share of the images held out for the search that a guess gets right: that of the most frequent class."""
         return most_frequent_share(self.search.labels)
+
+    def with_held_out(self) -> "Data":
+        """With the images that are held out for norms and for the search among those to train on: for trainings that
+        no choice depends on. The test split stays what it is."""
+        train: Split | EncodedSplit
+        if isinstance(self.train, EncodedSplit):
+            train = self.train if self.encoded is None else self.train.joined(self.encoded)
+        else:
+            train = self.train.joined(self.calibration, self.search)
+            if self.train.encoded and self.encoded:
+                train = replace(train, encoded=self.train.encoded.joined(self.encoded))
+        return replace(self, train=train)
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float32, zero mean and unit variance over the training split"""
@@ -154,6 +168,7 @@ def split_up(
         mean=mean,
         std=std,
         flip=flip,
+        encoded=train.take(torch.cat([calibration, search])) if isinstance(train, EncodedSplit) else None,
     )
 
 

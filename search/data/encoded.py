@@ -52,6 +52,10 @@ class EncodedSplit:
         """The split of some of its images."""
         return replace(self, sources=tuple(self.sources[i] for i in index.tolist()), labels=self.labels[index])
 
+    def joined(self, other: "EncodedSplit") -> "EncodedSplit":
+        """The split of its images and another's."""
+        return replace(self, sources=self.sources + other.sources, labels=torch.cat([self.labels, other.labels]))
+
     def stream(self, batches: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Indices and a seed, batch by batch -> images [B, 3, H, W] as uint8, labels [B], and the seed
 

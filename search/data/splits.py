@@ -48,6 +48,12 @@ class Split:
         encoded = self.encoded and self.encoded.take(index)
         return replace(self, images=self.images[index].contiguous(), labels=self.labels[index], encoded=encoded)
 
+    def joined(self, *others: "Split") -> "Split":
+        """The split of its images and others', in memory."""
+        splits = (self, *others)
+        images, labels = (torch.cat([getattr(split, part) for split in splits]) for part in ("images", "labels"))
+        return replace(self, images=images, labels=labels, encoded=None)
+
     def stream(self, batches: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Indices and a seed, batch by batch -> images [B, C, H, W], labels [B], and the seed"""
         for index, seed in batches:

@@ -15,6 +15,7 @@ from search.export.formats import ExportSettings, needs_images
 from search.export.manifest import Manifest, NetworkMetadata
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.time_networks import measure_sessions
+from search.training.records import TRAINED_FILE, read_trained
 
 TIMING_SECONDS = 20.0  # that timing goes on looking for calm moments
 REAL_IMAGES = 64  # that every exported file is tried on
@@ -44,15 +45,18 @@ def export_trained(
         raise UserError(f"{weights} has the weights of architecture {arch_id}, not of {arch.id}")
     if data is None and (fitted := needs_images(settings.formats)):
         raise UserError(f"{fitted} is fitted to calibration images: --data names the data set that they come from")
-    held_out = held_out_of(net, data) if data else None
+    held_out = held_out_of(net, data, _split_name(weights, data)) if data else None
     side = net.arch.resolution
     images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, net.in_chs, side, side)
     times = timer(net) if settings.timed else None
     return export(net, out, settings, images, metadata, held_out=held_out, timer=times)
 
 
-def held_out_of(net: GhostNet, data: Data) -> HeldOut:
+def held_out_of(net: GhostNet, data: Data, name: str) -> HeldOut:
     """A data set's calibration and search images, at the network's resolution.
+
+    Args:
+        name: what a manifest calls the search images.
 
     Raises:
         UserError: it has other classes or channels than the network.
@@ -65,9 +69,14 @@ def held_out_of(net: GhostNet, data: Data) -> HeldOut:
     calibration, images = (
         resized(data.normalise(split.images), net.arch.resolution) for split in (data.calibration, data.search)
     )
-    return HeldOut(
-        calibration=calibration, images=images, labels=data.search.labels, name=f"search split of {data.name}"
-    )
+    return HeldOut(calibration=calibration, images=images, labels=data.search.labels, name=name)
+
+
+def _split_name(weights: Path, data: Data) -> str:
+    """Of the search images, which a network may have been trained on after the search."""
+    trained = weights.with_name(TRAINED_FILE)
+    seen = trained.exists() and read_trained(trained).config.get("use_held_out")
+    return f"search split of {data.name}" + (", which it was trained on, too" if seen else "")
 
 
 def timer(net: GhostNet) -> Timer:

@@ -37,7 +37,11 @@ HELD_OUT = 0.3  # of the training images: a fifth for the search, a tenth for no
 FEW, SOME = 1_000, 10_000  # training images
 FEW_OF_A_CLASS = 20  # training images, below which a class is named
 SHOWN = 5  # files or classes that are named
-NOTES = {"min_steps": "however few images there are", "ema": "averaged weights are kept"}
+NOTES = {
+    "min_steps": "however few images there are",
+    "ema": "averaged weights are kept",
+    "use_held_out": "the search is over by then",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,7 @@ class ProposedTraining:
     min_steps: int
     ema: float | None = None
     weight_decay: float | None = None
+    use_held_out: bool | None = None
 
 
 def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, ProposedTraining]:
@@ -210,7 +215,7 @@ def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, Propose
     fresh = ProposedTraining(
         batch_size=batch, lr=0.1 * batch / 64, epochs=40.0 if few else 30.0, min_steps=2000, weight_decay=5e-4
     )
-    return tuned if has_parent else fresh, tuned
+    return tuned if has_parent else fresh, replace(tuned, use_held_out=True)
 
 
 def _training(training: ProposedTraining) -> str:

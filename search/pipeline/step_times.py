@@ -35,8 +35,10 @@ class StepTimes:
 
     def steps(self, config: Training) -> tuple[int, int]:
         """Steps of one training, and the images that they show."""
-        steps = config.steps(max(1, self.sizes.train // config.batch_size))
-        return steps, steps * min(config.batch_size, self.sizes.train)
+        sizes = self.sizes
+        images = sizes.train + (sizes.calibration + sizes.search) * config.use_held_out
+        steps = config.steps(max(1, images // config.batch_size))
+        return steps, steps * min(config.batch_size, images)
 
     def step_seconds(self, arch: Arch, config: Training, teacher: Arch | None = None) -> float:
         """Of one step on one network, timed on fewer images where a batch takes long; that of a teacher, too, whose

@@ -144,7 +144,8 @@ class _Model(BaseModel):
             raise UserError(first_error(error)) from None
 
 
-ADDED_LATER = ("min_steps",)  # keys of a training that recipes of earlier versions lack
+ADDED_LATER = ("min_steps", "use_held_out")  # keys of a training that recipes of earlier versions lack
+HOLDS_OUT = "`use_held_out` is of full training, not of a supernet's, whose networks held-out images judge"
 M = TypeVar("M", bound=_Model)
 
 
@@ -152,7 +153,7 @@ class Training(_Model):
     """How one network is trained: a cosine or steps from `lr` after a linear warm-up, no decay on norms and biases.
     With few images `min_steps` says how long: epochs, warm-up and steps of the rate are then stretched alike.
 
-    `mixup`, `cutmix`, `distill`, `temperature` and `compile` are of full training alone.
+    `mixup`, `cutmix`, `distill`, `temperature`, `compile` and `use_held_out` are of full training alone.
     """
 
     epochs: Positive
@@ -195,6 +196,9 @@ class Training(_Model):
     ema: Share = Field(default=0.0, description="decay of the averaged weights, which are kept; 0 averages none")
     accumulate: Count = Field(default=1, description="equal parts of a batch, one after the other, each with its norms")
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 20.0
+    use_held_out: bool = Field(
+        default=False, description="train on the images held out for norms and the search, too, which is over by then"
+    )
     probes: Count = Field(
         default=10, description="looks at held-out accuracy on the way, for TensorBoard; none in a time box"
     )
@@ -214,8 +218,8 @@ class Training(_Model):
         return Training(**{key: getattr(self, key) for key in Training.model_fields})
 
     def shortened(self, epochs: float) -> "Training":
-        """One network's training for so many epochs, however few steps these have."""
-        return self.alone().changed(epochs=epochs)
+        """One network's training for so many epochs, however few steps these have, to be judged by held-out images."""
+        return self.alone().changed(epochs=epochs, use_held_out=False)
 
     def changed(self, **given: object) -> Self:
         """As of every part of a recipe; other epochs hold however few steps they have."""
@@ -238,6 +242,12 @@ class ParentTraining(Training):
     )
     images: Annotated[int, Field(ge=64)] = Field(default=2048, description="training images that layers are fitted on")
 
+    @model_validator(mode="after")
+    def _holds_out(self) -> "ParentTraining":
+        if self.use_held_out:
+            raise ValueError(HOLDS_OUT)
+        return self
+
 
 class SupernetTraining(Training):
     """An elastic supernet, by the sandwich rule: the largest network, `random` random ones and the smallest in every
@@ -256,6 +266,8 @@ class SupernetTraining(Training):
     @model_validator(mode="after")
     def _only_its_own(self) -> "SupernetTraining":
         """In a sandwich the small networks learn from the largest, whose labels must be plain."""
+        if self.use_held_out:
+            raise ValueError(HOLDS_OUT)
         for key in ("mixup", "cutmix", "distill", "temperature", "compile"):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"`{key}` is of full training, not of a supernet's")

@@ -116,7 +116,7 @@ def _train(
     if trainable != "none":
         trained = train_network(
             net,
-            data,
+            data.with_held_out() if config.use_held_out else data,
             config,
             teachers.load_teacher(origin.teacher_here, data, device) if origin.teacher_here else None,
             checkpoint=out / CHECKPOINT,

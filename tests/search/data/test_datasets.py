@@ -1,6 +1,7 @@
 """Splits are disjoint and in proportion; augmentation against a plain loop; every source, and what is refused."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from search.commands.shared import check_has_recipe
 from search.data import layouts
-from search.data.datasets import load_data, split_sizes, statistics
+from search.data.datasets import Data, Split, load_data, split_sizes, statistics
 from search.data.encoded import EncodedSplit
 from search.data.layouts.base import ImageFiles
 from search.data.names import check_data_name, image_files, teacher_source
@@ -146,6 +147,36 @@ def test_images_that_cannot_be_read_are_left_out_where_the_name_says_so(
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("left out") == 1 and f"{2 * len(parts)} images are left out" in said and "empty.png" in said
     assert image_files(name).moved(whole).name == f"imagefolder:{whole}{options}"
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("kind", ["digits", "imagefolder"])
+def test_training_with_what_was_held_out_sees_every_image_once_and_no_test_image(
+    kind, in_memory, tmp_path, monkeypatch
+):
+    name = kind if kind == "digits" else f"imagefolder:{image_folder(tmp_path, train=30, test=10)}"
+    if not in_memory:
+        monkeypatch.setattr("search.data.datasets.IN_MEMORY", 100)
+    data = load_data(name, 8)
+    whole = data.with_held_out()
+
+    def seen(config: Training, *shown: tuple[Data, Split | EncodedSplit]) -> list[bytes]:
+        """Images with their labels, as a training of that recipe reads them."""
+        found = []
+        for of, split in shown:
+            for images, labels, _ in (
+                Augment(replace(of, train=split), config).split().stream([(torch.arange(len(split)), 0)])
+            ):
+                found += [image.numpy().tobytes() + bytes([label]) for image, label in zip(images, labels, strict=True)]
+        return sorted(found)
+
+    plain = Training(epochs=1, crop="none", flip=False)
+    held_out = [(data, data.train), (data, data.calibration), (data, data.search)]
+    assert seen(plain, (whole, whole.train)) == seen(plain, *held_out)
+    assert torch.equal(whole.search.images, data.search.images) and whole.test is data.test
+    cropped = seen(Training(epochs=1, crop="resized", crop_scale=0.5), (whole, whole.train))  # of the encoded images
+    assert len(cropped) == len(whole.train) == len(data.train) + len(data.calibration) + len(data.search)
+    assert split_sizes(name).train == len(data.train)
 
 
 def test_tables_leave_rows_out_that_cannot_be_read(tmp_path):

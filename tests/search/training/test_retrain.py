@@ -12,11 +12,14 @@ import torch.nn.functional as F
 
 from ghostnet import GhostNet, weights
 from ghostnet.weights import load_network
-from search.data.datasets import load_data
+from search.accuracy.short_training import ShortTraining
+from search.data.datasets import SplitSizes, load_data
 from search.data.generators import temporary_seed
 from search.data.transforms import Augment
 from search.errors import UserError
-from search.recipes.schema import SupernetTraining, Training, load_retraining
+from search.pipeline.step_times import StepTimes
+from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_retraining
+from search.training import loop
 from search.training import teacher as teachers
 from search.training.elastic import load_inherited, space_for, train_supernet
 from search.training.loop import autocast_dtype
@@ -335,12 +338,35 @@ def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_held_out_images_are_trained_on_where_the_recipe_says_so_and_nowhere_else(data, tmp_path, monkeypatch):
+    sizes = []
+
+    def fit(model, shown, *arguments, **options):
+        sizes.append(len(shown.train))
+        return whole_fit(model, shown, *arguments, **options)
+
+    whole_fit = loop.fit
+    monkeypatch.setattr("search.training.retrain.fit", fit)
+    config = Training(epochs=1, batch_size=32, use_held_out=True)
+    metadata = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU)
+    ShortTraining(data, config.shortened(0.5), None, None, 0)(SPACE.smallest)
+    assert sizes == [len(data.train) + len(data.calibration) + len(data.search), len(data.train)]
+    sizes_of = SplitSizes(len(data.train), len(data.calibration), len(data.search), len(data.test), 10, 1)
+    assert metadata.training.planned_steps == StepTimes(sizes_of, CPU).steps(config)[0]
+    with pytest.raises(UserError, match="holds another"):
+        retrain(SPACE.smallest, data, config.changed(use_held_out=False), tmp_path / "net", device=CPU)
+    for kind in (ParentTraining, SupernetTraining):
+        with pytest.raises(ValueError, match="whose networks held-out images judge"):
+            kind(epochs=1, use_held_out=True)
+
+
 def test_a_trained_network_is_tuned_for_other_classes_as_long_as_it_needs(data, tmp_path):
     """Its classifier is fresh, and all else begins as it was; steps are those of `min_steps`, and say so."""
     arch = SPACE.smallest
     before = randomise(GhostNet(arch, 7, 1), seed=3)
     weights.save_weights(before, tmp_path / "trained.safetensors")
     config = load_retraining("finetune")[0].model_copy(update={"min_steps": 7, "epochs": 1.0, "lr": 1e-9, "ema": 0.0})
+    config = config.model_copy(update={"use_held_out": False})
     metadata = retrain(arch, data, config, tmp_path / "out", device=CPU, init=tmp_path / "trained.safetensors")
     assert (metadata.training.steps, metadata.training.planned_steps) == (7, 7)
     assert metadata.training.epochs == metadata.training.planned_epochs == pytest.approx(7 / 5)
