@@ -12,6 +12,7 @@ from ghostnet.units import chain
 from search.api import Place
 from search.export.manifest import MANIFEST, read_manifest
 from search.files import JsonObject
+from search.latency.peak_memory import predict_peak_memory
 from search.latency.predictor import Predictor, table_space
 from search.latency.table import LatencyTable
 from search.report.space import describe_space
@@ -40,6 +41,8 @@ class NetworkCosts:
     Args:
         memory: bytes of activations at their peak, for the whole batch.
         weights: bytes.
+        peak_memory: bytes that it takes on the table's device at its peak, where the table tells, and the ends of their
+            interval.
         layers: every convolution's and linear layer's cost.
         blocks: every unit's predicted latency.
     """
@@ -59,6 +62,9 @@ class NetworkCosts:
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
     latency_source: str | None = None
+    peak_memory: int | None = None
+    peak_memory_low: int | None = None
+    peak_memory_high: int | None = None
     blocks: tuple[UnitLatency, ...] = ()
 
     @property
@@ -71,7 +77,11 @@ class NetworkCosts:
         )
         if self.latency_ms is None:
             return message
-        return f"{message}, {self.latency_ms:.3f} ms ({self.latency_low_ms:.3f} to {self.latency_high_ms:.3f})"
+        message += f", {self.latency_ms:.3f} ms ({self.latency_low_ms:.3f} to {self.latency_high_ms:.3f})"
+        if self.peak_memory is None or self.peak_memory_low is None or self.peak_memory_high is None:
+            return message
+        peak, low, high = (each / 1e6 for each in (self.peak_memory, self.peak_memory_low, self.peak_memory_high))
+        return f"{message}, {peak:.1f} MB of memory on the device ({low:.1f} to {high:.1f})"
 
     def to_json(self, by_layer: bool = False) -> JsonObject:
         """What is known, with its layers and blocks if they are asked for."""
@@ -110,13 +120,17 @@ def network_costs(
         return _costs(network, classes, in_chs, 1, "float32")
     setting, predict = table.setting, Predictor(table, space := table_space(table))
     classes, in_chs = setting.num_classes, setting.in_chs
-    predicted = predict(space.encode(network))
+    predicted, taken = predict(space.encode(network)), predict_peak_memory(table, network)
+    peak, low, high = (None, None, None) if taken is None else map(round, taken)
     return replace(
         _costs(network, classes, in_chs, setting.batch, setting.dtype),
         latency_ms=float(predicted.latency_ms[0]),
         latency_low_ms=float(predicted.low_ms[0]),
         latency_high_ms=float(predicted.high_ms[0]),
         latency_source=predicted.source[0],
+        peak_memory=peak,
+        peak_memory_low=low,
+        peak_memory_high=high,
         blocks=_blocks(network, predict, table.correction.intercept_ms),
     )
 

@@ -253,11 +253,12 @@ def _print_table_summary(table: "LatencyTable", out: Path, as_json: bool) -> Non
     from search.records import record_json
 
     summary = describe(table)
+    memory = summary.peak_memory_error_percent
     transferred = ", the others transferred" if table.transfer else ""
     message = (
         f"{out}: {summary.entries} of {summary.units_in_space} units{transferred}; on "
         f"{summary.held_out_networks} networks it never saw: error {summary.mape_percent} % on average, "
         f"{summary.max_percent} % at most, Kendall tau {summary.kendall_tau}; {summary.disturbed_percent} % "
         f"of the visits were disturbed"
-    )
+    ) + ("" if memory is None else f"; peak memory: error {memory} %")
     print_result(record_json(summary), message, as_json)

@@ -126,6 +126,7 @@ class Bench:
     def __init__(self, space: Space, plan: MeasurementPlan, store: Path | None = None) -> None:
         self.space, self.batch, self.store = space, plan.batch, store
         self.archs = {f"network {k}": space.decode(np.array(code)) for k, code in enumerate(plan.networks)}
+        self.held_out = list(self.archs)[plan.fit_networks :]
         self.units = all_units(space)
         self.shapes: dict[str, Shape] = {
             item.name: (item.shape[1], item.shape[2], item.shape[3]) for item in plan.items
@@ -133,9 +134,13 @@ class Bench:
         self._compiled: dict[str, bytes] = {}
 
     def session(self, run: Runtime, item: str) -> Session:
+        return run.load(self.file(run, item))
+
+    def file(self, run: Runtime, item: str) -> bytes:
+        """The item in the runtime's own form."""
         if item not in self._compiled:
             self._compiled[item] = self.compiled(run, item)
-        return run.load(zlib.decompress(self._compiled[item]))
+        return zlib.decompress(self._compiled[item])
 
     def compiled(self, run: Runtime, item: str) -> bytes:
         """The item in the runtime's own form, packed; from the store where that has it."""

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from search.errors import UserError
 from search.files import JsonObject
+from search.latency.table import MOST_BYTES
 from search.records import Count, Milliseconds, Record, Seconds, parse_record
 
 
@@ -34,10 +35,12 @@ class RoundsPlan(Record):
 
 
 class OtherLine(Record):
-    """A line that is no measurement: what was settled, or the machine's state when a round began."""
+    """A line that is no measurement: what was settled, the machine's state when a round began, or the bytes that a
+    network takes at its peak, by the network's name."""
 
     model_config = ConfigDict(extra="allow")
     settled: RoundsPlan | None = None
+    peak_bytes: dict[str, Annotated[int, Field(ge=1, le=MOST_BYTES)]] = Field(default={})
 
 
 Line = Measurement | OtherLine
@@ -48,7 +51,7 @@ def parse_measurements(lines: Iterable[tuple[str, JsonObject]], items: Collectio
 
     Args:
         lines: each with its place, for the message.
-        items: those that can be measured.
+        items: those that can be measured; networks as `network 0`, `network 1`, ...
 
     Raises:
         UserError: a line is something else.
@@ -57,7 +60,9 @@ def parse_measurements(lines: Iterable[tuple[str, JsonObject]], items: Collectio
     seen: set[tuple[str, int]] = set()
     for line, row in lines:
         if "item" not in row:
-            parsed.append(parse_record(OtherLine, row, line))
+            parsed.append(other := parse_record(OtherLine, row, line))
+            if unknown := other.peak_bytes.keys() - items:
+                raise UserError(f"{line}: the space has no {min(unknown)[:80]!r}")
             continue
         measurement = parse_record(Measurement, row, line)
         if measurement.item not in items:
@@ -67,6 +72,12 @@ def parse_measurements(lines: Iterable[tuple[str, JsonObject]], items: Collectio
         seen.add(which)
         parsed.append(measurement)
     return parsed
+
+
+def peak_bytes(lines: Iterable[Line]) -> dict[str, int]:
+    """The bytes of networks whose peak memory was measured, by their names."""
+    others = (line for line in lines if isinstance(line, OtherLine))
+    return {name: taken for line in others for name, taken in line.peak_bytes.items()}
 
 
 def by_item(lines: Iterable[Line]) -> dict[str, list[Measurement]]:

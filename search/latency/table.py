@@ -20,6 +20,7 @@ from spaces.custom import SpaceRecord
 SCHEMA: Literal["ghostnas.latency/3"] = "ghostnas.latency/3"
 SCHEMA_FILE = Path(__file__).with_name("table.schema.json")
 MOST_MS = 1e7  # hours
+MOST_BYTES = 2**50
 Bound = Annotated[float, Field(ge=-MOST_MS, le=MOST_MS)]
 DIGITS = 6  # significant ones that are written
 
@@ -100,6 +101,20 @@ class Transfer(_Model):
     unit_error: float = Field(ge=0, description="relative, of a unit that is left out: root mean square")
 
 
+class PeakMemory(_Model):
+    """What a network takes of the device's memory at its peak, from opening its file to the end of a run, beyond the
+    runtime's own and the file's content: constant + activations + weights of the closed form (ghostnet/memory.py), each
+    byte times a factor; the interval is a factor on both sides."""
+
+    constant_bytes: float = Field(ge=0, le=MOST_BYTES)
+    per_activation_byte: float = Field(ge=0, le=1e9)
+    per_weight_byte: float = Field(ge=0, le=1e9)
+    networks: int = Field(description="measured, of those that were timed and held out")
+    error: float = Field(ge=0, description="mean relative error of a network that is left out of the fit")
+    quantile: float = Field(ge=0, description="the interval's factor, less 1: of networks left out of the fit")
+    coverage: float
+
+
 class Correction(_Model):
     """y = intercept + slope * sum + weights * parameters + per-slot corrections; the interval is a factor on both
     sides, a quantile times what the network's own entries and the fit leave uncertain."""
@@ -163,6 +178,7 @@ class LatencyTable(_Model):
     transfer: Transfer | None = Field(default=None, description="absent where all was measured on this target")
     correction: Correction
     fallback: Fallback | None = Field(description="none where too few units were timed to fit one")
+    peak_memory: PeakMemory | None = Field(default=None, description="absent where it wasn't measured")
     validation: Validation
     entries: dict[str, Entry]
 
@@ -179,8 +195,9 @@ class LatencyTable(_Model):
 
     def _content(self) -> JsonObject:
         content = self.model_dump(mode="json", by_alias=True)
-        if self.transfer is None:
-            del content["transfer"]
+        for optional in ("transfer", "peak_memory"):
+            if content[optional] is None:
+                del content[optional]
         return content
 
     @property
@@ -269,11 +286,14 @@ class Headline(_Model):
     ruler_kendall_tau: float | None
     disturbed_percent: float
     transferred_from: str | None = None  # not given where all was measured on this target
+    peak_memory_error_percent: float | None = None  # not given where it wasn't measured
 
 
 def describe(table: LatencyTable) -> Headline:
     """The headline of a table."""
     v, s = table.validation, table.setting
+    given: dict[str, Any] = {} if table.transfer is None else {"transferred_from": source_name(table.transfer)}
+    given |= {} if (fit := table.peak_memory) is None else {"peak_memory_error_percent": round(100 * fit.error, 2)}
     return Headline(
         space=table.space_name,
         runtime=_target(s),
@@ -289,7 +309,7 @@ def describe(table: LatencyTable) -> Headline:
         ruler_mape_percent=None if v.ruler is None else round(100 * v.ruler.mape, 2),
         ruler_kendall_tau=None if v.ruler is None else round(v.ruler.kendall_tau, 3),
         disturbed_percent=round(100 * table.protocol.disturbed, 1),
-        **({} if table.transfer is None else {"transferred_from": source_name(table.transfer)}),
+        **given,
     )
 
 

@@ -50,9 +50,20 @@ def format_table(table: LatencyTable) -> str:
             f"  by {table.transfer.networks} networks and {table.transfer.units} units; a unit that is left out is off "
             f"by {_percent(table.transfer.unit_error)} (root mean square)",
         ]
+    lines += ["", _memory_line(table)]
     if p.rescaled != 1:
         lines += [f"all latencies were rescaled by {p.rescaled:.3f} after a check"]
     return "\n".join(lines)
+
+
+def _memory_line(table: LatencyTable) -> str:
+    if (fit := table.peak_memory) is None:
+        return "peak memory on the device was not measured"
+    return (
+        f"peak memory on the device: {fit.constant_bytes / 1e6:.2f} MB + {fit.per_activation_byte:.2f} x activations "
+        f"+ {fit.per_weight_byte:.2f} x weights,\n  fitted on {fit.networks} networks; one that is left out is off by "
+        f"{_percent(fit.error)}, {fit.coverage:.0%} are within {_percent(fit.quantile)}"
+    )
 
 
 def write_page(table: LatencyTable, path: Path) -> None:

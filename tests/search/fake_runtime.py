@@ -18,6 +18,7 @@ class FakeRuntime(Adapter):
 
     name = "law"
     package = "numpy"
+    in_host_memory = False
     noise = 0.0
 
     def version(self) -> str:

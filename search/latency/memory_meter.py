@@ -1,0 +1,83 @@
+"""Measures the peak memory of networks on a runtime: see `timing/peak_memory.py` for how."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+
+from search.latency.bench import reference_module
+from search.latency.runtimes import RUNTIMES, Runtime
+from search.latency.timing.peak_memory import unavailable
+
+PATIENCE_S = 30.0  # with one network
+SERVER = "import sys; sys.path[:] = {path!r}; from search.latency.memory_server import main; main(sys.argv[1])"
+
+
+def why_not(run: Runtime) -> str | None:
+    """Why the memory of that runtime's networks can't be measured here; None where it can."""
+    if not RUNTIMES[run.name].in_host_memory:
+        return f"networks of {run.name} are not in the host's memory"
+    return unavailable()
+
+
+class MemoryMeter:
+    """Measures networks of one runtime, one at a time, in children of a process that has only loaded that runtime. Used
+    by `with`.
+
+    What is written to a private folder for it is what `Runtime.compile` made in this process.
+    """
+
+    def __init__(self, run: Runtime) -> None:
+        self._run = run
+
+    def __enter__(self) -> Self:
+        self._folder = TemporaryDirectory(prefix="ghostnas-memory-")
+        self._model = Path(self._folder.name) / "model"
+        reference, (net, shape) = Path(self._folder.name) / "reference", reference_module()
+        reference.write_bytes(self._run.compile(net, shape))
+        run = self._run
+        setting = [run.name, run.threads, run.dtype, run.lowering, [str(reference), [1, *shape]]]
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", SERVER.format(path=sys.path), json.dumps(setting)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
+        return self
+
+    def __call__(self, compiled: bytes, shape: list[int]) -> int | None:
+        """Bytes that a network takes at its peak beyond the runtime's own and its file's content; None where the
+        runtime failed, or took longer than half a minute.
+
+        Args:
+            shape: of its input, batch first.
+        """
+        self._model.write_bytes(compiled)
+        assert self._server.stdin and self._server.stdout
+        try:
+            self._server.stdin.write(json.dumps([str(self._model), shape]) + "\n")
+            self._server.stdin.flush()
+        except BrokenPipeError:  # it couldn't load the runtime
+            return None
+        if not select.select([self._server.stdout], [], [], PATIENCE_S)[0]:
+            self._kill()
+        answer = self._server.stdout.readline()
+        return json.loads(answer) if answer else None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._kill()
+        self._server.communicate()
+        self._folder.cleanup()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._server.pid, signal.SIGKILL)  # with its child
