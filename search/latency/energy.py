@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 SYS = Path("/sys")
-REPEATS, SECONDS = 5, 1.0  # of a network; a repeat is at least so long
+REPEATS, SECONDS = 5, 0.5  # of a network; a repeat is at least so long
 STILL_S = 60.0  # a counter that hasn't moved for so long is given up
 BATCH_S = 0.01  # between two looks at a counter
 JOULES_UJ, JOULES_UWH = 1e-6, 3.6e-3  # in a microjoule, in a microwatt-hour
@@ -115,7 +115,7 @@ def measure_energy(
     once: Callable[[], object],
     counter: Counter,
     repeats: int = REPEATS,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Energy | None:
     """Joules of a run; None where the counter stands still or can't be read any more.
@@ -123,10 +123,11 @@ def measure_energy(
     Args:
         once: runs the network once.
         repeats: two or more.
-        seconds: of each, at least.
+        seconds: of each, at least; None: half a second.
     """
     try:
-        values = [_repeat(once, counter, seconds, clock) for _ in range(repeats)]
+        least = SECONDS if seconds is None else seconds
+        values = [_repeat(once, counter, least, clock) for _ in range(repeats)]
     except (OSError, ValueError, TimeoutError):
         return None
     return Energy(float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5))

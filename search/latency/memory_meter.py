@@ -22,7 +22,7 @@ SERVER = "import sys; sys.path[:] = {path!r}; from search.latency.memory_server 
 
 def why_not(run: Runtime) -> str | None:
     """Why the memory of that runtime's networks can't be measured here; None where it can."""
-    if not RUNTIMES[run.name].in_host_memory:
+    if RUNTIMES[run.name].on_gpu:
         return f"networks of {run.name} are not in the host's memory"
     return unavailable()
 

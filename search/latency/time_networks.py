@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 
 from search.latency.bench import reference
+from search.latency.energy import Counter, Energy, measure_energy
 from search.latency.runtimes import Runtime, Session, Shape
 from search.latency.timing.interference import InterferenceFilter
 from search.latency.timing.measurement import take_measurement
@@ -26,6 +27,21 @@ def measure(
         name: (run.load(run.compile(module, shape, batch)), shape) for name, (module, shape) in networks.items()
     }
     return measure_sessions(run, sessions, seed, batch=batch)
+
+
+def measure_joules(
+    run: Runtime, networks: Mapping[str, tuple[nn.Module, Shape]], counter: Counter, batch: int = 1
+) -> dict[str, Energy]:
+    """Energy of a run of each network on `batch` images; without those whose counter stood still."""
+    measured = {}
+    with bar("energy on this machine", len(networks)) as progress:
+        for name, (module, shape) in networks.items():
+            images = np.random.default_rng(0).standard_normal((batch, *shape), dtype=np.float32)
+            once = run.load(run.compile(module, shape, batch)).timer(images)
+            if (energy := measure_energy(once, counter)) is not None:
+                measured[name] = energy
+            progress.advance()
+    return measured
 
 
 def measure_sessions(

@@ -1,12 +1,14 @@
 """The stages of a run: each reads what the ones before it left in the run's folder, and leaves its own product."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
 from string import ascii_uppercase
 
 import numpy as np
+from torch import nn
 
 from ghostnet.arch import Arch
 from ghostnet.weights import load_network
@@ -23,10 +25,11 @@ from search.export.manifest import read_manifest, searched_metadata
 from search.files import write_json
 from search.identity import check_same, file_digest
 from search.latency.calibrate import calibrate as make_table
+from search.latency.energy import SYS, find_counter
 from search.latency.predictor import Predictor
-from search.latency.runtimes import runtime
+from search.latency.runtimes import RUNTIMES, Runtime, Shape, runtime
 from search.latency.table import LatencyTable
-from search.latency.time_networks import measure
+from search.latency.time_networks import measure, measure_joules
 from search.parallel.workers import RayWorkers, train_supernet
 from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
@@ -37,8 +40,16 @@ from search.recipes.schema import Training
 from search.records import write_record
 from search.report.fidelity import write_page
 from search.report.report import write_report
-from search.run_folder.result import Exported, SearchResult, read_figures, read_result
+from search.run_folder.result import (
+    EnergyFigures,
+    Exported,
+    NetworkEnergy,
+    SearchResult,
+    read_figures,
+    read_result,
+)
 from search.run_folder.run import (
+    ENERGY,
     EXPORTS,
     FIDELITY,
     FIRST_TRIALS,
@@ -223,7 +234,24 @@ def retrain(run: Run) -> None:
     setting = run.recipe.latency  # the table's, by which they were chosen
     target = runtime(setting.runtime, setting.threads, setting.dtype)
     times = measure(target, timed, run.recipe.seed, setting.batch)
+    with best_effort("the energy of the trained networks"):
+        write_record(run.out / ENERGY, energy_figures(target, timed, setting.batch))
     write_json(run.out / TIMES, times)
+
+
+def energy_figures(
+    target: Runtime, networks: Mapping[str, tuple[nn.Module, Shape]], batch: int, sys: Path = SYS
+) -> EnergyFigures:
+    """The energy of networks by the system's counter, where it has one that counts them."""
+    counter, why = find_counter(sys)
+    if RUNTIMES[target.name].on_gpu:
+        counter, why = None, "no counter here counts a GPU"
+    if counter is None:
+        say(f"Energy is not measured: {why}.")
+        return EnergyFigures(counter=None, why_not=why)
+    measured = measure_joules(target, networks, counter, batch)
+    figures = {name: NetworkEnergy(joules=each.joules, error=each.error) for name, each in measured.items()}
+    return EnergyFigures(counter=counter.name, networks=figures)
 
 
 def within_time_box(run: Run, archs: dict[str, Arch], seconds: float, *, taught: bool) -> dict[str, Arch]:

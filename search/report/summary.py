@@ -14,13 +14,15 @@ from search.engine.search_plan import SearchEnd
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.files import glob
+from search.latency.peak_memory import predict_peak_memory
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.recipes.schema import Recipe, split_evaluation
 from search.records import R, read_record
 from search.run_folder.estimate import Estimate, read_estimate
-from search.run_folder.result import Exported, SearchResult, read_figures
+from search.run_folder.result import EnergyFigures, Exported, NetworkEnergy, SearchResult, read_figures
 from search.run_folder.run import (
+    ENERGY,
     FIDELITY,
     FIRST_TRIALS,
     INHERITED,
@@ -61,6 +63,7 @@ class TrainedNetwork:
         folder: with its architecture and weights.
         accuracies: on the test split, a training each; one seed's, or several.
         seeds: of these trainings.
+        peak_memory: bytes that it is predicted to take on the table's device, where the table tells.
         expected: of a chosen one, by a search that corrects what networks inherit.
     """
 
@@ -79,6 +82,8 @@ class TrainedNetwork:
     seconds: float
     measured_ms: float | None
     predicted_ms: float | None
+    peak_memory: int | None
+    energy: NetworkEnergy | None
     inherited: float | None
     expected: float | None = None
 
@@ -124,6 +129,7 @@ class Summary:
     result: SearchResult | None
     chosen: dict[str, Trial]
     networks: list[TrainedNetwork]
+    energy: EnergyFigures | None
     notes: list[str]
 
     @property
@@ -238,7 +244,10 @@ def summarise(folder: Path) -> Summary:
     evaluated = sum(t.state == "complete" for t in trials)
     chosen = result.chosen if result else {} if recipe else _of_trials(folder, trials)
     header = read_header(folder / TRIALS)
-    networks = _networks(folder, chosen, header, result.random if result else {}, times, inherited, predict)
+    energy = _read(folder / ENERGY, EnergyFigures)
+    networks = _networks(
+        folder, chosen, header, result.random if result else {}, times, inherited, predict, table, energy
+    )
     return Summary(
         folder=folder,
         recipe=recipe,
@@ -252,6 +261,7 @@ def summarise(folder: Path) -> Summary:
         result=result,
         chosen=chosen,
         networks=networks,
+        energy=energy,
         notes=[
             *_notes(recipe, supernet, table, result, networks, evaluated),
             *_warnings(folder, supernet, result),
@@ -315,6 +325,8 @@ def _networks(
     times: dict[str, float],
     inherited: dict[str, float],
     predict: Predictor | None,
+    table: LatencyTable | None,
+    energy: EnergyFigures | None,
 ) -> list[TrainedNetwork]:
     networks = []
     parent, trained = folder / SUPERNET / PARENT / TRAINED_FILE, trained_networks(folder)
@@ -347,6 +359,8 @@ def _networks(
                 seconds=sum(each.training.seconds for each in records),
                 measured_ms=times.get(name),
                 predicted_ms=_predicted(predict, arch),
+                peak_memory=_peak_memory(predict, table, arch),
+                energy=energy.networks.get(name) if energy else None,
                 inherited=inherited.get(name) if known is None else known,
                 expected=trial.accuracy if trial and expected else None,
             )
@@ -359,6 +373,14 @@ def _predicted(predict: Predictor | None, arch: Arch) -> float | None:
     if predict is None or arch not in predict.space:
         return None
     return float(predict(predict.space.encode(arch)).latency_ms[0])
+
+
+def _peak_memory(predict: Predictor | None, table: LatencyTable | None, arch: Arch) -> int | None:
+    """As `_predicted`, and None of a table that doesn't tell."""
+    if predict is None or table is None or arch not in predict.space:
+        return None
+    taken = predict_peak_memory(table, arch)
+    return None if taken is None else round(taken[0])
 
 
 def _notes(
@@ -411,6 +433,8 @@ class NetworkRow:
     Args:
         test_accuracy: the mean over seeds.
         spread: the sample's standard deviation, where there are two seeds or more.
+        peak_memory: bytes on the latency table's device, predicted.
+        joules: of a run, with their standard error, where the system has a counter.
     """
 
     network: str
@@ -424,6 +448,9 @@ class NetworkRow:
     params: int
     predicted_ms: float | None
     measured_ms: float | None
+    peak_memory: int | None
+    joules: float | None
+    joules_error: float | None
 
 
 def rows(summary: Summary) -> list[NetworkRow]:
@@ -441,6 +468,9 @@ def rows(summary: Summary) -> list[NetworkRow]:
             params=n.params,
             predicted_ms=n.predicted_ms,
             measured_ms=n.measured_ms,
+            peak_memory=n.peak_memory,
+            joules=n.energy.joules if n.energy else None,
+            joules_error=n.energy.error if n.energy else None,
         )
         for n in summary.networks
     ]

@@ -43,6 +43,21 @@ class Figures(RootModel[dict[Name, Annotated[float, Field(ge=0)]]]):
     model_config = ConfigDict(frozen=True, strict=True)
 
 
+class NetworkEnergy(Record):
+    """Joules of a run, with their standard error."""
+
+    joules: Annotated[float, Field(ge=0)]
+    error: Annotated[float, Field(ge=0)]
+
+
+class EnergyFigures(Record):
+    """`energy.json`: the energy of the fully trained networks by a counter, or why it was not measured."""
+
+    counter: str | None
+    why_not: str | None = None
+    networks: dict[Name, NetworkEnergy] = Field(default_factory=dict)
+
+
 def read_figures(path: Path) -> dict[str, float]:
     """A number for each network, by its name.
 

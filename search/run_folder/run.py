@@ -20,7 +20,7 @@ from search.training.records import SUPERNET_FILE, TRAINED_FILE
 SCHEMA = "ghostnas.run/1"
 RUN, SUPERNET, TABLE, TRIALS = "run.json", "supernet", "latency/table.lat.json", "search/trials.jsonl"
 RESULT, NETWORKS, EXPORTS = "search/result.json", "networks", "export"
-INHERITED, TIMES = "networks/inherited.json", "networks/latency.json"
+INHERITED, TIMES, ENERGY = "networks/inherited.json", "networks/latency.json", "networks/energy.json"
 FIRST_TRIALS, FIDELITY = "fidelity/trials.jsonl", "fidelity/fidelity.json"
 REPORT = "report/report.html"
 OF_SEEDS = f"seed-*/{TRAINED_FILE}"  # in a network's folder

@@ -18,7 +18,7 @@ class FakeRuntime(Adapter):
 
     name = "law"
     package = "numpy"
-    in_host_memory = False
+    on_gpu = True  # as far as memory goes
     noise = 0.0
 
     def version(self) -> str:

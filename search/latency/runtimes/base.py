@@ -75,7 +75,7 @@ class Adapter:
     standalone: ClassVar[type[StandaloneSession] | None] = None  # the session that a kit takes to a device, if one can
     # The data types that it has, and the lowering that was measured to be fastest in each: results/latency/lowering.md
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split"}
-    in_host_memory: ClassVar[bool] = True  # networks lie in the process's own memory, not on a GPU
+    on_gpu: ClassVar[bool] = False  # whose memory and energy are not the process's own
     exports: ClassVar[dict[Dtype, str]] = {}  # the format of `export` whose file is the graph that is timed, if one is
 
     def __init__(self, threads: int, dtype: Dtype = "float32", lowering: "Lowering | None" = None) -> None:

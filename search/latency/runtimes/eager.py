@@ -78,7 +78,7 @@ class TorchCuda(TorchCpu):
     """On the current GPU, in true float32 (no TF32)."""
 
     name = "torch-cuda"
-    in_host_memory: ClassVar[bool] = False
+    on_gpu: ClassVar[bool] = True
 
     @classmethod
     def missing(cls) -> str | None:

@@ -54,7 +54,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
 
     name = "onnxruntime-cuda"
     standalone = None
-    in_host_memory: ClassVar[bool] = False
+    on_gpu: ClassVar[bool] = True
     lowerings: ClassVar[dict[Dtype, "Lowering"]] = {"float32": "split"}
     exports: ClassVar[dict[Dtype, str]] = {}
 

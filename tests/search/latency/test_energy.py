@@ -4,7 +4,12 @@ import os
 
 import pytest
 
+from ghostnet import GhostNet
+from search.latency import energy
 from search.latency.energy import Battery, Rapl, find_counter, measure_energy
+from search.latency.runtimes import runtime
+from search.pipeline.stages import energy_figures
+from tests.helpers import small_arch
 
 
 class Device:
@@ -157,3 +162,25 @@ def test_a_battery_that_is_charged_meanwhile_gives_nothing(tmp_path):
     device = Device(tmp_path, run_uj=-2_000)
     device.battery()
     assert device.measure(seconds=0.1) is None
+
+
+def test_trained_networks_get_figures_only_where_a_counter_counts_them(tmp_path, monkeypatch, capsys):
+    device, run = Device(tmp_path / "sys"), runtime("torch-cpu", 1)
+    networks = {"A": (GhostNet(small_arch(), 5).eval(), (3, 15, 15))}
+    none = energy_figures(run, networks, 1, sys=device.root)
+    said = capsys.readouterr().err
+    assert none.counter is None and none.networks == {} and said.count("\n") == 1 and none.why_not in said
+    device.zone(0, "package-0")
+    monkeypatch.setattr(energy, "SECONDS", 0.02)
+    timer = type(run.load(run.compile(*networks["A"]))).timer
+
+    def counted(session, images):
+        once = timer(session, images)
+        return lambda: (once(), device.once())
+
+    monkeypatch.setattr(type(run.load(run.compile(*networks["A"]))), "timer", counted)
+    figures = energy_figures(run, networks, 1, sys=device.root)
+    assert figures.counter == "RAPL (package-0)" and figures.why_not is None
+    assert figures.networks["A"].joules == pytest.approx(2e-3)
+    on_gpu = type("OnGpu", (), {"name": "torch-cuda"})()
+    assert "GPU" in energy_figures(on_gpu, networks, 1, sys=device.root).why_not

@@ -77,7 +77,7 @@ def test_a_child_that_fails_gives_nothing_and_leaves_this_process_alone():
         os.waitpid(-1, os.WNOHANG)  # none is left
 
 
-HOST = [name for name, adapter in RUNTIMES.items() if adapter.in_host_memory and name != "executorch"]
+HOST = [name for name, adapter in RUNTIMES.items() if not adapter.on_gpu and name != "executorch"]
 
 
 @linux

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 from ghostnet.arch import Arch
+from ghostnet.memory import memory
 from ghostnet.network import GhostNet
 from ghostnet.weights import save_weights
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.figures.architectures import arch_figure
 from search.figures.style import CaptionedFigure, canvas, png, svg
+from search.latency.table import LatencyTable, PeakMemory
 from search.recipes.schema import load_recipe, parse_recipe
+from search.records import write_record
 from search.report import comparison, page, repeat
 from search.report.comparison import write_comparison
 from search.report.figures import curves, fronts
@@ -29,8 +32,10 @@ from search.report.figures.choices import agreement
 from search.report.formatting import format_trial
 from search.report.report import write_report
 from search.report.sensitivity import effects
-from search.report.summary import summarise
+from search.report.summary import rows, summarise
 from search.run_folder.estimate import Estimate, StageEstimate, write_estimate
+from search.run_folder.result import EnergyFigures, NetworkEnergy
+from search.run_folder.run import ENERGY, TABLE
 from spaces.population import sample
 from tests.search.command_line import ghostnas
 from tests.search.runs import SPACE, made_up_run
@@ -116,6 +121,31 @@ def test_what_a_run_was_expected_to_take_stands_beside_what_it_took(tmp_path):
     for stage, expected in (("calibration", "4.2"), ("full training", "77.5")):
         taken = f"{summary.seconds[stage] / 60:.1f}"
         assert f"<td>{stage}</td><td>{expected}</td><td>{taken}</td>" in page
+
+
+def test_memory_and_energy_are_columns_only_where_they_were_measured(tmp_path):
+    folder = made_up_run(tmp_path)
+    text = write_report(folder).read_text()
+    assert not any(word in text for word in ("peak memory", "joules", "Energy was"))
+    assert all(row.peak_memory is None and row.joules is None for row in rows(summarise(folder)))
+    table = LatencyTable.load(folder / TABLE)
+    fit = {"constant_bytes": 1e6, "per_activation_byte": 2.0, "per_weight_byte": 3.0, "networks": 9}
+    fit |= {"error": 0.043, "quantile": 0.087, "coverage": 0.9}
+    table.model_copy(update={"peak_memory": PeakMemory(**fit)}).save(folder / TABLE)
+    write_record(folder / ENERGY, EnergyFigures(counter=None, why_not="there is <none>"))
+    text = write_report(folder).read_text()
+    assert "<th" in text and "peak memory, MB" in text and "4.3%" in text
+    assert "Energy was not measured: there is &lt;none&gt;." in text and "joules a run" not in text
+    for row, network in zip(rows(summarise(folder)), summarise(folder).networks, strict=True):
+        closed = memory(network.arch, 10, 1)
+        assert row.peak_memory == pytest.approx(1e6 + 2 * closed.activations + 3 * closed.weights, abs=1)
+        assert f"<td>{row.peak_memory / 1e6:.2f}</td>" in text
+    name = summarise(folder).networks[0].name
+    figures = {name: NetworkEnergy(joules=0.01234, error=0.0004)}
+    write_record(folder / ENERGY, EnergyFigures(counter="RAPL (package-0)", networks=figures))
+    text = write_report(folder).read_text()
+    assert "joules a run" in text and "0.0123 ± 0.0004" in text and "RAPL (package-0)" in text
+    assert [row.joules for row in rows(summarise(folder))].count(None) == len(summarise(folder).networks) - 1
 
 
 def test_a_folder_that_is_no_run_or_a_broken_one_is_refused(tmp_path):
