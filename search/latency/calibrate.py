@@ -21,13 +21,13 @@ from search.latency.fallback import FEWEST
 from search.latency.fitting import fit_table
 from search.latency.measurements import Line, Measurement, OtherLine, by_item, parse_measurements, peak_bytes
 from search.latency.memory_meter import MemoryMeter, why_not
-from search.latency.peak_memory import FEWEST as FEWEST_MEMORY
 from search.latency.peak_memory import peak_memory_of
 from search.latency.runtimes import Dtype, Runtime
 from search.latency.runtimes import runtime as find_runtime
 from search.latency.table import Device, LatencyTable, Protocol, Setting
 from search.latency.timing.device import now, this_device
 from search.latency.timing.interference import quiet_time
+from search.latency.timing.peak_memory import measure_some, reserved_seconds
 from search.latency.timing.rounds import Rounds
 from search.latency.transfer import SAME_DEVICE, check_counts, check_source
 from search.progress import bar, best_effort
@@ -37,8 +37,6 @@ from spaces.custom import space_to_dict
 from spaces.space import Space
 
 ESTIMATE_EVERY_S = 10.0  # at the current estimate of the error
-MEMORY_NETWORKS = 16  # of those held out, whose peak memory is measured
-MEMORY_SHARE, MEMORY_S, LEAST_MEMORY_S = 0.05, 8.0, 2.0  # of the time box, at the end of it; seconds at most, at least
 
 
 def calibrate(
@@ -115,12 +113,15 @@ def calibrate(
 
             before = [record_json(line) for line in lines or []]
             sessions = partial(bench.session, run)
-            memory_s = MEMORY_S if minutes is None else min(MEMORY_S, MEMORY_SHARE * 60 * minutes)
-            until = None if deadline is None else deadline - memory_s
+            reserved = reserved_seconds(None if minutes is None else 60 * minutes)
+            until = None if deadline is None else deadline - reserved
             work = Rounds(planned.to_json(), sessions, compare_with, before, log.extend, until, tell)
             work.run()
+        known = peak_bytes(lines or [])
+        names = [name for name in bench.held_out if name in work.measurements and name not in known]
         late = deadline is not None and time.monotonic() > deadline
-        _measure_memory(run, bench, work.measurements, peak_bytes(lines or []), log, seed, 0 if late else memory_s)
+        with best_effort("the peak memory of networks"):
+            _measure_memory(run, bench, names, len(known), seed, 0 if late else reserved, log)
         lines = read_measurements(log, header, items) or []
         table = build_table(
             space, planned.networks, planned.fit_networks, lines, setting, device, seed=seed, source=source
@@ -130,38 +131,23 @@ def calibrate(
 
 
 def _measure_memory(
-    run: Runtime,
-    bench: Bench,
-    timed: Collection[str],
-    known: Collection[str],
-    log: JsonLines,
-    seed: int,
-    seconds: float,
+    run: Runtime, bench: Bench, names: Sequence[str], known: int, seed: int, seconds: float, log: JsonLines
 ) -> None:
-    """Logs the peak memory of some networks that were timed and held out, for so many seconds; says why there is none,
-    where so few could be measured that it can't be fitted.
+    """Logs the peak memory of some networks; says why the table has none, if so.
 
     Args:
-        known: names of those that were measured before.
+        names, known, seed, seconds: as of `measure_some`.
     """
-    names = [name for name in bench.held_out if name in timed and name not in known]
-    names = np.random.default_rng([seed, 2]).permutation(names).tolist()[: MEMORY_NETWORKS - len(known)]
-    count, why, ends = len(known), why_not(run), time.monotonic() + seconds
-    if why is None and names and seconds < LEAST_MEMORY_S:
-        why, names = "the time box is too short for it", []
-    if why is None and names:
-        why = "too few networks fitted into its part of the time box"
-        with best_effort("the peak memory of networks"), MemoryMeter(run) as meter:
-            for name in names:
-                if time.monotonic() > ends:
-                    break
-                if (taken := meter(bench.file(run, name), [bench.batch, *bench.shapes[name]])) is None:
-                    why = f"{run.name} failed in the process that measures it"
-                    break
-                log.append({"peak_bytes": {name: max(taken, 1)}})
-                count += 1
-    if count < FEWEST_MEMORY:
-        say(f"Peak memory is not in the table: {why or 'too few networks are held out'}.")
+    why = why_not(run)
+    if why is None:
+        with MemoryMeter(run) as meter:
+
+            def measure(name: str) -> int | None:
+                return meter(bench.file(run, name), [bench.batch, *bench.shapes[name]])
+
+            why = measure_some(measure, names, known, seed, seconds, log.append)
+    if why is not None:
+        say(f"Peak memory is not in the table: {why}.")
 
 
 def check_plan(rounds: int, fit_networks: int, held_out: int, batch: int, source: LatencyTable | None = None) -> None:

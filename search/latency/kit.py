@@ -29,6 +29,7 @@ PARTS = (
     "scores",
     "measurement",
     "rounds",
+    "peak_memory",
     "standalone",
 )  # of `timing/`, each after those that it needs
 MODELS = "models"

@@ -1,12 +1,9 @@
 """Measures the peak memory of networks on a runtime: see `timing/peak_memory.py` for how."""
 
 import json
-import os
-import select
-import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -14,9 +11,8 @@ from typing import Self
 
 from search.latency.bench import reference_module
 from search.latency.runtimes import RUNTIMES, Runtime
-from search.latency.timing.peak_memory import unavailable
+from search.latency.timing.peak_memory import ask, end_group, unavailable
 
-PATIENCE_S = 30.0  # with one network
 SERVER = "import sys; sys.path[:] = {path!r}; from search.latency.memory_server import main; main(sys.argv[1])"
 
 
@@ -54,7 +50,7 @@ class MemoryMeter:
         )
         return self
 
-    def __call__(self, compiled: bytes, shape: list[int]) -> int | None:
+    def __call__(self, compiled: bytes, shape: Sequence[int]) -> int | None:
         """Bytes that a network takes at its peak beyond the runtime's own and its file's content; None where the
         runtime failed, or took longer than half a minute.
 
@@ -62,22 +58,9 @@ class MemoryMeter:
             shape: of its input, batch first.
         """
         self._model.write_bytes(compiled)
-        assert self._server.stdin and self._server.stdout
-        try:
-            self._server.stdin.write(json.dumps([str(self._model), shape]) + "\n")
-            self._server.stdin.flush()
-        except BrokenPipeError:  # it couldn't load the runtime
-            return None
-        if not select.select([self._server.stdout], [], [], PATIENCE_S)[0]:
-            self._kill()
-        answer = self._server.stdout.readline()
-        return json.loads(answer) if answer else None
+        return ask(self._server.stdin, self._server.stdout, self._model, shape)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._kill()
+        end_group(self._server.pid)
         self._server.communicate()
         self._folder.cleanup()
-
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._server.pid, signal.SIGKILL)  # with its child

@@ -5,6 +5,7 @@ isn't PyTorch. What it is asked comes from the process that started it, and so d
 import json
 import os
 import sys
+from pathlib import Path
 
 from search.latency.runtimes import runtime
 from search.latency.timing.peak_memory import serve
@@ -21,4 +22,4 @@ def main(setting: str) -> None:
     os.dup2(2, 1)  # runtimes print, too
     run = runtime(*target)
     run.version()  # loads it
-    serve(run.load, reference, sys.stdin, replies)
+    serve(run.load, Path.read_bytes, reference, sys.stdin, replies)

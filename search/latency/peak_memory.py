@@ -14,10 +14,9 @@ from ghostnet.arch import Arch
 from ghostnet.memory import memory, value_bytes
 from search.latency.predictor import COVERAGE, conformal
 from search.latency.table import LatencyTable, PeakMemory
+from search.latency.timing.peak_memory import FEWEST
 from spaces.space import Codes, Space
 from spaces.tables import Floats, memory_table, weights_table
-
-FEWEST = 8  # networks to fit on
 
 
 def fit_peak_memory(activations: Floats, weights: Floats, measured: Floats) -> PeakMemory:

@@ -9,10 +9,14 @@ free.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import select
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,9 @@ import numpy as np
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc_pid_clear_refs(5)
 STATUS = Path("/proc/self/status")
+NETWORKS, FEWEST = 16, 8  # of those held out, that are measured; and that a fit needs
+SHARE, MOST_S, LEAST_S = 0.05, 8.0, 2.0  # of a time box, at its end; seconds at most, and below which it isn't begun
+PATIENCE_S = 30.0  # with one network
 
 
 def unavailable():
@@ -48,12 +55,13 @@ def resident(name) -> int:
     return 1024 * int(lines[0].split()[1])
 
 
-def network_memory(open_session, network, reference) -> int:
+def network_memory(open_session, read, network, reference) -> int:
     """Bytes that a network takes at its peak, beyond the runtime's own and the content of its file; in this process,
     which must have had no network yet.
 
     Args:
         open_session: a file's content -> its session.
+        read: the path of a file -> its content.
         network, reference: the path of a file and the shape of its input, batch first; the small one is run before.
     """
     kept = []  # what is let go could be used again
@@ -62,21 +70,112 @@ def network_memory(open_session, network, reference) -> int:
         session = open_session(content)
         kept.extend([session, session(images)])
 
-    def read(path, shape):
-        return Path(path).read_bytes(), np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    def given(path, shape):
+        return read(Path(path)), np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
-    open_and_run(*read(*reference))
-    content, images = read(*network)
+    open_and_run(*given(*reference))
+    content, images = given(*network)
     return peak_growth(lambda: open_and_run(content, images))
 
 
-def serve(open_session, reference, requests, replies) -> None:
+def serve(open_session, read, reference, requests, replies) -> None:
     """Answers each line of `requests`, a file's path and the shape of its input as JSON, by a line with the bytes that
     its network takes; by `null` where its child failed. This process opens no network itself."""
     for line in requests:
         network = json.loads(line)
-        replies.write(json.dumps(in_child(lambda: network_memory(open_session, network, reference))) + "\n")  # noqa: B023
+        taken = in_child(lambda: network_memory(open_session, read, network, reference))  # noqa: B023
+        replies.write(json.dumps(taken) + "\n")
         replies.flush()
+
+
+def ask(requests, replies, path, shape):
+    """The other end of `serve`: the bytes that a network takes; None where it failed or takes too long."""
+    try:
+        requests.write(json.dumps([str(path), list(shape)]) + "\n")
+        requests.flush()
+    except BrokenPipeError:  # it couldn't load the runtime
+        return None
+    if not select.select([replies], [], [], PATIENCE_S)[0]:
+        return None
+    answer = replies.readline()
+    return json.loads(answer) if answer else None
+
+
+class ForkedServer:
+    """`serve` in a child that is forked now, while this process has loaded its runtime and no network. Used by
+    `with`."""
+
+    def __init__(self, open_session, read, reference) -> None:
+        (theirs, requests), (replies, answers) = os.pipe(), os.pipe()
+        self._child = os.fork()
+        if not self._child:
+            try:
+                os.setpgid(0, 0)
+                os.close(requests)  # its end is what ends the child
+                os.close(replies)
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                for stream in (1, 2):  # runtimes print
+                    os.dup2(nowhere, stream)
+                serve(open_session, read, reference, os.fdopen(theirs), os.fdopen(answers, "w"))
+            finally:
+                os._exit(0)
+        os.close(theirs)
+        os.close(answers)
+        self._requests, self._replies = os.fdopen(requests, "w"), os.fdopen(replies)
+
+    def __enter__(self):
+        return self
+
+    def __call__(self, path, shape):
+        """Bytes, or None, as `ask`."""
+        return ask(self._requests, self._replies, path, shape)
+
+    def __exit__(self, *_) -> None:
+        end_group(self._child)
+        os.waitpid(self._child, 0)
+        for pipe in (self._replies, self._requests):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+def end_group(leader: int) -> None:
+    """Ends a server and the child that it may have."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def reserved_seconds(seconds=None) -> float:
+    """How much of a time box of so many seconds, or of none, is for the memory of networks."""
+    return MOST_S if seconds is None else min(MOST_S, SHARE * seconds)
+
+
+def measure_some(measure, names, known, seed, seconds, append):
+    """Logs the peak memory of some networks.
+
+    Args:
+        measure: a network's name -> bytes, or None where that failed.
+        names: those that were timed and held out.
+        known: how many were measured before.
+        seconds: no network is begun after so many.
+        append: puts a row into the log.
+
+    Returns:
+        why too few were measured for a fit; None if there are enough.
+    """
+    left, ends = max(NETWORKS - known, 0), time.monotonic() + seconds
+    if not names or not left:
+        return None if known >= FEWEST else "too few networks are held out"
+    if seconds < LEAST_S:
+        return None if known >= FEWEST else "the time box is too short for it"
+    for name in np.random.default_rng([seed, 2]).permutation(names).tolist()[:left]:
+        if time.monotonic() > ends:
+            break
+        taken = measure(name)
+        if taken is None:
+            return None if known >= FEWEST else "the runtime failed in the process that measures it"
+        append({"peak_bytes": {name: max(taken, 1)}})
+        known += 1
+    return None if known >= FEWEST else "too few networks fitted into its part of the time box"
 
 
 def in_child(work):

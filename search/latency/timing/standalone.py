@@ -14,6 +14,7 @@ from pathlib import Path
 from shlex import quote
 
 from search.latency.timing.device import now, this_device
+from search.latency.timing.peak_memory import ForkedServer, measure_some, reserved_seconds, unavailable
 from search.latency.timing.rounds import Rounds
 
 if sys.platform == "win32":
@@ -95,6 +96,7 @@ def time_models(folder: Path, session_type) -> int:
         raise Refused(f"this needs {session_type.package} and numpy: {error}; {session_type.install}") from None
     text = (folder / PLAN).read_bytes()
     plan = dict(json.loads(text), threads=arguments.threads)
+    memory = memory_server(folder, plan, session_type)  # before this process opens a network itself
     header = {key: value for key, value in plan.items() if key not in ("items", "reference")}
     header.update(
         schema=SCHEMA,
@@ -135,9 +137,13 @@ def time_models(folder: Path, session_type) -> int:
             print(f"  {done} of {total} visits, at most {left:.1f} min left", flush=True)
 
     deadline = time.monotonic() + 60 * arguments.minutes
-    work = Rounds(plan, lambda item: opened(files[item]), reference, log.rows[1:], log.append, deadline, tell)
+    reserved = reserved_seconds(60 * arguments.minutes)
+    ends = deadline - reserved
+    work = Rounds(plan, lambda item: opened(files[item]), reference, log.rows[1:], log.append, ends, tell)
     try:
         work.run()
+        if memory is not None:
+            measure_memory(memory, plan, log, work.measurements, 0 if time.monotonic() > deadline else reserved)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here")
         return 130
@@ -145,3 +151,32 @@ def time_models(folder: Path, session_type) -> int:
     out = arguments.out
     print(f"finished; take home {out}: ghostnas calibrate import {quote(out.name)} --out table.lat.json")
     return 0
+
+
+def memory_server(folder, plan, session_type):
+    """What measures how much memory a network takes; None where the system doesn't tell."""
+    if unavailable() is not None:
+        return None
+
+    def read(file):
+        return gzip.decompress((folder / file).read_bytes())
+
+    def open_session(model):
+        return session_type(model, plan["threads"])
+
+    return ForkedServer(open_session, read, (plan["reference"]["file"], plan["reference"]["shape"]))
+
+
+def measure_memory(memory, plan, log, timed, seconds) -> None:
+    """Logs the peak memory of some networks that were timed and held out."""
+    known = {name for row in log.rows for name in row.get("peak_bytes", ())}
+    held = [item for item in plan["items"] if item["kind"] == "network"][plan["fit_networks"] :]
+    items = {item["name"]: item for item in held if item["name"] in timed and item["name"] not in known}
+
+    def measure(name):
+        return memory(items[name]["file"], items[name]["shape"])
+
+    with memory:
+        why = measure_some(measure, list(items), len(known), plan["seed"], seconds, lambda row: log.append([row]))
+    if why is not None:
+        print(f"peak memory is left out: {why}")

@@ -18,11 +18,13 @@ from search.latency.calibrate import calibrate, table_setting
 from search.latency.fallback import FEWEST
 from search.latency.kit import script, write_kit
 from search.latency.kit_result import import_result
+from search.latency.memory_meter import MemoryMeter
 from search.latency.predictor import Predictor
 from search.latency.runtimes import RUNTIMES, kit_session, runtime
 from search.latency.table import Device
 from search.latency.timing import interference
 from search.latency.timing.device import this_device
+from search.latency.timing.peak_memory import unavailable
 from search.report.latency_page import format_table
 from spaces.population import sample
 from spaces.presets import named_space
@@ -67,6 +69,37 @@ def test_a_kit_goes_on_after_a_kill_and_measures_nothing_twice(kit):
     assert after.startswith(before[: before.rfind(b"\n") + 1]) and len(after) > len(before)
     measurements = [(row["item"], row["visit"]) for row in map(json.loads, after.splitlines()) if "item" in row]
     assert len(measurements) == len(set(measurements))
+
+
+@pytest.mark.skipif(unavailable() is not None, reason=unavailable() or "")
+def test_a_kit_measures_memory_as_this_machine_does(kit, name):
+    folder, _ = kit
+    plan = json.loads((folder / "plan.json").read_text())
+    large = next(item for item in plan["items"] if item["name"] == f"network {len(plan['networks']) - 1}")
+    code = (
+        f"import json, runpy; from pathlib import Path; folder = Path({str(folder)!r})\n"
+        f"kit = runpy.run_path(str(folder / 'calibrate.py'), run_name='kit')\n"
+        f"session, plan = kit[{kit_session(name, 'float32').__name__!r}], (folder / 'plan.json').read_text()\n"
+        f"session.version()\n"
+        f"with kit['memory_server'](folder, dict(json.loads(plan), threads=1), session) as memory:\n"
+        f"    print(*[memory({large['file']!r}, {large['shape']}) for _ in range(2)])\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    first, second = map(int, done.stdout.split())
+    with MemoryMeter(runtime(name, 1)) as meter:
+        here = meter(gzip.decompress((folder / large["file"]).read_bytes()), large["shape"])
+    # A megabyte: of another process, whose heap begins otherwise.
+    assert first > 0 and max(abs(first - second), abs(first - here)) < 1 << 20
+
+
+def test_what_a_kit_measured_of_memory_comes_into_the_table(kit, tmp_path):
+    folder, _ = kit
+    lines = (folder / "result.jsonl").read_bytes().splitlines(keepends=True)
+    rows = [{"peak_bytes": {f"network {k}": 10**7 + 10**5 * k}} for k in range(12, 22)]
+    result = tmp_path / "result.jsonl"
+    result.write_bytes(b"".join([*lines[:-1], *(json.dumps(row).encode() + b"\n" for row in rows), lines[-1]]))
+    assert import_result(folder / "result.jsonl", tmp_path / "without.lat.json").peak_memory is None
+    assert import_result(result, tmp_path / "with.lat.json").peak_memory.networks == 10
 
 
 def test_two_calibrations_of_one_result_are_not_at_work_at_once(kit, tmp_path):

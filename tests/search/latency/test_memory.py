@@ -18,11 +18,11 @@ from search.files import JsonLines
 from search.latency.calibrate import calibrate, measurements_log
 from search.latency.measurements import parse_measurements
 from search.latency.memory_meter import MemoryMeter, why_not
-from search.latency.peak_memory import FEWEST, fit_peak_memory, peak_memory_of, predict_peak_memory
+from search.latency.peak_memory import fit_peak_memory, peak_memory_of, predict_peak_memory
 from search.latency.runtimes import RUNTIMES, runtime
 from search.latency.table import LatencyTable, describe
 from search.latency.timing import interference
-from search.latency.timing.peak_memory import in_child, peak_growth, unavailable
+from search.latency.timing.peak_memory import FEWEST, NETWORKS, in_child, peak_growth, unavailable
 from search.report.latency_page import format_table
 from spaces import named_space
 from spaces.population import sample_evenly
@@ -198,13 +198,13 @@ def by_law(monkeypatch):
 def test_a_calibration_measures_networks_that_it_holds_out_and_none_twice(by_law, tmp_path):
     path = tmp_path / "t.lat.json"
     table = calibrate(SPACE, path, **by_law)
-    assert table.peak_memory.networks == calibration.MEMORY_NETWORKS == len(FakeMeter.asked)
+    assert table.peak_memory.networks == NETWORKS == len(FakeMeter.asked)
     rows = [row["peak_bytes"] for row in JsonLines(measurements_log(path)) if "peak_bytes" in row]
     names = {name for row in rows for name in row}
     assert len(names) == len(rows) and all(int(name.split()[1]) >= 12 for name in names)
     assert LatencyTable.load(path).peak_memory.networks == table.peak_memory.networks
     calibrate(SPACE, path, **by_law)
-    assert len(FakeMeter.asked) == calibration.MEMORY_NETWORKS
+    assert len(FakeMeter.asked) == NETWORKS
     assert "peak_memory_error_percent" in describe(table).model_dump(exclude_unset=True)
     assert "peak memory on the device: " in format_table(table)
 
