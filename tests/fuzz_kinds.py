@@ -48,8 +48,9 @@ from search.latency import bench
 from search.latency.calibrate import read_measurements
 from search.latency.kit_result import read_result
 from search.latency.measurements import Measurement
+from search.latency.peak_memory import predict_peak_memory
 from search.latency.predictor import Predictor, table_space
-from search.latency.table import LatencyTable, _sealed
+from search.latency.table import LatencyTable, PeakMemory, _sealed
 from search.latency.timing.device import this_device
 from search.pipeline.current_run import Run
 from search.pipeline.stages import networks
@@ -58,8 +59,8 @@ from search.records import read_record, record_json, write_record
 from search.report import fidelity as fidelity_page
 from search.report.summary import rows, summarise
 from search.run_folder.estimate import ESTIMATE, Estimate, StageEstimate, read_estimate, write_estimate
-from search.run_folder.result import Exported
-from search.run_folder.run import NETWORKS, recorded_recipe
+from search.run_folder.result import EnergyFigures, Exported
+from search.run_folder.run import ENERGY, NETWORKS, recorded_recipe
 from search.training.loop import _State
 from search.training.metadata import check_data, read_metadata, supernet_id
 from spaces.custom import load_space, space_to_dict
@@ -189,6 +190,22 @@ def times(folder: Path) -> tuple[Path, Read]:
     return folder / "networks/latency.json", lambda: rows(summarise(folder))
 
 
+@kind("energy.json", fuzz.of_json)
+def energy(folder: Path) -> tuple[Path, Read]:
+    made_up_run(folder, trials=12)
+    (folder / "latency/table.lat.json").unlink()
+    file = folder / ENERGY
+    figures = {name: {"joules": 0.5, "error": 0.01} for name in ("A", "B")}
+    file.write_text(json.dumps({"counter": "RAPL (package-0)", "why_not": None, "networks": figures}))
+
+    def read() -> None:
+        known = read_record(file, EnergyFigures)
+        assert all(each.joules >= 0 and _inside(folder, name) for name, each in known.networks.items())
+        rows(summarise(folder))
+
+    return file, read
+
+
 @kind("plan.json", fuzz.of_json)
 def study_plan(folder: Path) -> tuple[Path, Read]:
     file = folder / "plan.json"
@@ -302,12 +319,18 @@ def of_table(content: bytes, rng: random.Random) -> bytes:
 @kind("lat.json", of_table)
 def table(folder: Path) -> tuple[Path, Read]:
     file, space = folder / "table.lat.json", ONE_BLOCK
-    made_up_table(np.random.default_rng(0), space).save(file)
+    made = made_up_table(np.random.default_rng(0), space)
+    fit = PeakMemory(
+        constant_bytes=1e6, per_activation_byte=2, per_weight_byte=3, networks=9, error=0.04, quantile=0.1, coverage=0.9
+    )
+    made.model_copy(update={"peak_memory": fit}).save(file)
     code = space.encode(space.smallest)
 
     def read() -> None:
         loaded = LatencyTable.load(file)
         assert np.isfinite(Predictor(loaded, table_space(loaded))(code).latency_ms).all()
+        if taken := predict_peak_memory(loaded, space.smallest):
+            assert np.isfinite(taken).all()
 
     return file, read
 
@@ -321,6 +344,7 @@ def made_up_visits(space: Space) -> tuple[dict, list[dict]]:
             row = {"item": item.name, "visit": visit, "at_s": round(0.1 * len(rows), 1), "seconds": 0.01}
             row |= {"min_ms": 0.1 + 0.01 * k, "median_ms": 0.2, "p90_ms": 0.3, "runs": 9, "reference_ms": 0.1}
             rows.append(row)
+    rows += [{"peak_bytes": {f"network {k}": 10**6 + 10**5 * k}} for k in range(8, 16)]
     return planned, rows
 
 

@@ -110,8 +110,8 @@ class PeakMemory(_Model):
     per_activation_byte: float = Field(ge=0, le=1e9)
     per_weight_byte: float = Field(ge=0, le=1e9)
     networks: int = Field(description="measured, of those that were timed and held out")
-    error: float = Field(ge=0, description="mean relative error of a network that is left out of the fit")
-    quantile: float = Field(ge=0, description="the interval's factor, less 1: of networks left out of the fit")
+    error: float = Field(ge=0, le=1e6, description="mean relative error of a network that is left out of the fit")
+    quantile: float = Field(ge=0, le=1e6, description="the interval's factor, less 1: of networks left out of the fit")
     coverage: float
 
 
