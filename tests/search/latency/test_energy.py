@@ -26,8 +26,8 @@ class Device:
             (folder / file).write_text(f"{content}\n")
         return folder
 
-    def zone(self, number, name, first=0, span=10**12, share=1):
-        folder = self.write(f"powercap/intel-rapl:{number}", name=name, energy_uj=first, max_energy_range_uj=span)
+    def zone(self, number, name, first=0, span=10**12, share=1, kind="intel-rapl"):
+        folder = self.write(f"powercap/{kind}:{number}", name=name, energy_uj=first, max_energy_range_uj=span)
         self.zones.append((folder / "energy_uj", span, share))
 
     def battery(self, status="Discharging", energy_uwh=50_000_000, step_uwh=10):
@@ -66,7 +66,7 @@ def test_two_packages_and_memory_add_up_and_what_is_inside_another_is_not_counte
     device.zone("0:0", "core", share=100)  # inside package-0
     device.zone("0:1", "dram", share=0.25)
     device.zone("2", "psys", share=100)  # has all of them
-    device.write("powercap/intel-rapl-mmio:0", name="package-0", energy_uj=0, max_energy_range_uj=9)  # package-0 again
+    device.zone("0", "package-0", share=100, kind="intel-rapl-mmio")  # package-0 again
     assert device.measure(seconds=0.1).joules == pytest.approx(1.75 * 2e-3)
 
 
@@ -94,8 +94,10 @@ def test_repeats_that_differ_have_a_standard_error(tmp_path):
 
 def test_a_battery_is_measured_from_step_to_step(tmp_path):
     device = Device(tmp_path)
-    device.battery(step_uwh=10)  # 0.036 J, 18 runs
-    energy = device.measure(repeats=3, seconds=1.0)
+    device.battery(step_uwh=100)  # 0.36 J, 180 runs
+    for _ in range(90):  # half a step
+        device.once()
+    energy = device.measure(repeats=2, seconds=1.0)
     assert isinstance(find_counter(tmp_path)[0], Battery)
     assert energy.joules == pytest.approx(2e-3, rel=0.02)  # to a look at the counter, five runs of five hundred
 
