@@ -21,5 +21,5 @@ def main(setting: str) -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # runtimes print, too
     run = runtime(*target)
-    run.version()  # loads it
+    run.preload()
     serve(run.load, Path.read_bytes, reference, sys.stdin, replies)

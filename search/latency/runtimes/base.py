@@ -62,6 +62,9 @@ class Runtime(Protocol):
     def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
         """The module for inputs of [batch, *shape], in the runtime's own form."""
 
+    def preload(self) -> None:
+        """Loads the runtime's packages, and no network."""
+
     def load(self, compiled: bytes) -> Session:
         """A session of what `compile` made."""
 
@@ -81,6 +84,14 @@ class Adapter:
     def __init__(self, threads: int, dtype: Dtype = "float32", lowering: "Lowering | None" = None) -> None:
         self.threads, self.dtype = threads, dtype
         self.lowering: Lowering = lowering or self.lowerings[dtype]
+
+    def preload(self) -> None:
+        """Loads the runtime's packages, and no network."""
+        self.version()
+
+    def version(self) -> str:
+        """The runtime's own version."""
+        raise NotImplementedError
 
     @classmethod
     def missing(cls) -> str | None:

@@ -31,6 +31,10 @@ class ExecuTorch(Adapter):
 
         return __version__
 
+    def preload(self) -> None:
+        with _quiet():
+            from executorch.extension.pybindings import portable_lib  # noqa: F401
+
     def compile(self, module: "nn.Module", shape: Shape, batch: int = 1) -> bytes:
         import torch
 
