@@ -45,7 +45,7 @@ def unit_losses(supernet: Path, data: Data) -> UnitTable:
     """What the parent loses by every unit of the space, in nats; computes what the folder doesn't have yet.
 
     Args:
-        supernet: one that has unit losses, as `search.recipes.schema.check_unit_losses` says.
+        supernet: one that has unit losses, as `search.recipes.schema.check_parent` says.
 
     Raises:
         UserError: the file in its folder is damaged.

@@ -65,7 +65,8 @@ def run_search(
             to them your own: a function (architecture, metrics known so far) -> number to make small, or large where it
             has the attribute `maximise = True`.
         evaluate: accuracy on the search split: `units`, expected from what a transplanted supernet's parent loses by
-            each unit; `inherited`, with the supernet's weights; `tuned:E`, after E epochs from these; `trained:E`,
+            each unit; `inherited`, with the supernet's weights; `soft`, the same by the probabilities of the parent in
+            place of labels, which ranks better by few images; `tuned:E`, after E epochs from these; `trained:E`,
             after E epochs from fresh weights. Several with commas, such as
             `inherited,tuned:1,tuned:3` are a ladder: of the networks of a rung the best third goes on to the next;
             `ladder` is `inherited,tuned:1`. Or your own: an architecture -> accuracy in [0, 1], or several columns by

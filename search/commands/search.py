@@ -55,7 +55,8 @@ def search(
         str,
         typer.Option(
             "--evaluate",
-            help="units: expected from what a parent loses by each unit; inherited; tuned:E or trained:E: after E "
+            help="units: expected from what a parent loses by each unit; inherited; soft: the same by the parent's "
+            "probabilities in place of labels; tuned:E or trained:E: after E "
             "epochs, from inherited or fresh weights; several with commas: the best third goes on to the next; "
             "ladder: inherited,tuned:1.",
         ),

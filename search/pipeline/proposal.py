@@ -166,6 +166,7 @@ minutes = 5.0
 
 [search]
 {_key("flops_budget", budget)}
+evaluate = "soft"         # accuracy by the parent's probabilities, which few images tell better than labels do
 trials = 150
 population = 40
 

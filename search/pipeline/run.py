@@ -13,7 +13,7 @@ from search.folders import is_empty, locked
 from search.identity import Identity, check_same
 from search.latency.runtimes import runtime
 from search.pipeline.settings import RunSettings
-from search.recipes.schema import ParentTraining, Recipe, check_unit_losses
+from search.recipes.schema import ParentTraining, Recipe, check_parent
 from search.run_folder.estimate import ESTIMATE
 from search.run_folder.run import RUN, SCHEMA, recorded_recipe
 from search.terminal import say
@@ -30,7 +30,7 @@ def check(recipe: Recipe) -> None:
     """
     sources.check_data_name(recipe.data)
     space = recipe.search_space
-    check_unit_losses(recipe.search, recipe.supernet.kind, space)
+    check_parent(recipe.search, recipe.supernet.kind, space)
     for windows in recipe.windows.values():
         for window in windows.values():
             window.check(space)

@@ -27,7 +27,7 @@ from search.errors import UserError
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.recipes.schema import Search, check_unit_losses, parse_milliseconds
+from search.recipes.schema import Search, check_parent, parse_milliseconds
 from search.secrets import storage_address
 from search.training.metadata import read_metadata, supernet_id
 from spaces.tables import memory_table, weights_table
@@ -54,7 +54,7 @@ def build_problem(
         UserError, SpaceError: files that don't fit together, or a budget that no network meets.
     """
     metadata, space = read_metadata(supernet)
-    check_unit_losses(config, metadata.kind, space)
+    check_parent(config, metadata.kind, space)
     loaded = [LatencyTable.load(table) for table in tables]
     predictors = [Predictor(table, space) for table in loaded]
     names = ["latency_ms", *(f"latency_{_column_name(table)}_ms" for table in tables[1:])][: len(tables)]

@@ -10,6 +10,7 @@ from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy
 from search.accuracy.short_training import ShortTraining
+from search.accuracy.soft_labels import soft_accuracy
 from search.accuracy.transplant_accuracy import FILE as TRANSPLANTS
 from search.accuracy.transplant_accuracy import transplant_accuracy
 from search.accuracy.unit_losses import unit_losses
@@ -197,7 +198,7 @@ def search_networks(
 def make_evaluator(
     way: str, supernet: Path, data: Data, training: Training, seed: int, *, alone: bool = True
 ) -> Evaluate:
-    """The evaluator that `units`, `inherited`, `tuned:E` or `trained:E` is: E epochs of that training.
+    """The evaluator that `units`, `soft`, `inherited`, `tuned:E` or `trained:E` is: E epochs of that training.
 
     Args:
         alone: it may give more columns than accuracy; the rungs of a ladder all give the same.
@@ -207,6 +208,8 @@ def make_evaluator(
         return expected if alone else expected.accuracy
     if way == "inherited":
         return inherited_accuracy(supernet, data)
+    if way == "soft":
+        return soft_accuracy(supernet, data)
     config = training.shortened(evaluation_epochs(way))
     if way.startswith("trained"):
         return ShortTraining(data, config, None, None, seed)

@@ -66,11 +66,11 @@ def check_evaluation(text: str) -> str:
     """
     rungs = split_evaluation(text)
     for rung in rungs:
-        known = re.fullmatch(r"inherited|units|(tuned|trained):(\d{1,4}(\.\d{1,4})?)", rung)
+        known = re.fullmatch(r"inherited|soft|units|(tuned|trained):(\d{1,4}(\.\d{1,4})?)", rung)
         if not known or (known[2] and float(known[2]) == 0):
             raise UserError(
-                f"networks are evaluated as units, inherited, tuned:E or trained:E, E epochs, or several of these "
-                f"with commas, or as ladder, not {rung[:40]!r}"
+                f"networks are evaluated as units, soft, inherited, tuned:E or trained:E, E epochs, or several of "
+                f"these with commas, or as ladder, not {rung[:40]!r}"
             )
     if len(set(rungs)) < len(rungs):
         raise UserError(f"networks are evaluated in different ways one after the other, each once, not {text[:80]!r}")
@@ -106,11 +106,15 @@ def parse_milliseconds(text: str | None) -> Mapping[str, float]:
     return MappingProxyType(milliseconds)
 
 
-def check_unit_losses(search: "Search", kind: str, space: Space) -> None:
+def check_parent(search: "Search", kind: str, space: Space) -> None:
     """Raises:
-    UserError: the search goes by what a parent loses by each unit, which a supernet of that kind and space can't tell.
+    UserError: the search goes by what a parent says, or loses by each unit, which a supernet of that kind and space
+        can't tell.
     """
-    ways = {"evaluation by units": "units" in split_evaluation(search.evaluate)}
+    evaluations = split_evaluation(search.evaluate)
+    if "soft" in evaluations and kind != "transplant":
+        raise UserError("the evaluation by soft labels wants a parent, which gives them: the supernet is elastic")
+    ways = {"evaluation by units": "units" in evaluations}
     ways["sampler exact"] = search.sampler == "exact"
     for way in (way for way, asked in ways.items() if asked):
         if kind != "transplant":
@@ -353,9 +357,9 @@ class Search(_Model):
     evaluate: Annotated[str, AfterValidator(_evaluation)] = Field(
         default="inherited",
         description="accuracy on the search split: units, expected from what a parent loses by each unit; inherited, "
-        "with the supernet's weights; tuned:E, after E epochs of [retrain] from these; trained:E, after E epochs from "
-        "fresh weights; several with commas: of the networks of each the best third goes on to the next; ladder: "
-        "inherited,tuned:1",
+        "with the supernet's weights; soft, the same by the parent's probabilities in place of labels; tuned:E, after "
+        "E epochs of [retrain] from these; trained:E, after E epochs from fresh weights; several with commas: of the "
+        "networks of each the best third goes on to the next; ladder: inherited,tuned:1",
     )
     trials: Count = 200
     sampler: Sampler = "guided"

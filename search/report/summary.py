@@ -275,6 +275,7 @@ def _evaluation_meaning(how: str) -> str:
     way, _, epochs = how.partition(":")
     return {
         "units": "with the supernet's weights, expected from what the parent loses by each unit",
+        "soft": "with the supernet's weights, expected by the parent's probabilities",
         "tuned": f"after {epochs} epochs from the supernet's weights",
         "trained": f"after {epochs} epochs",
     }.get(way, "with the supernet's weights")

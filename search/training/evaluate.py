@@ -19,17 +19,22 @@ from search.training.distributed import best_device
 SEED = 0  # of the augmentation under which norms are recalibrated
 
 
-@torch.no_grad()
 def accuracy(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: int | None = None) -> float:
     """Top-1 accuracy in [0, 1], in evaluation mode, on the network's own device; `resolution` if not the data's."""
+    answers = predictions(net, data, split, resolution)
+    return int((answers == split.labels.to(answers.device)).sum()) / len(split)
+
+
+@torch.no_grad()
+def predictions(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: int | None = None) -> Tensor:
+    """The classes that a network takes a split's images for, [N], as `accuracy` has it."""
     device = next(net.parameters()).device
     was = net.training
     net.eval()
-    right = 0
-    for images, labels in data.batches(split.to(device)):
-        right += int((net(resized(images, resolution)).argmax(1) == labels).sum())
+    batches = data.batches(split.to(device))
+    answers = torch.cat([net(resized(images, resolution)).argmax(1) for images, _ in batches])
     net.train(was)
-    return right / len(split)
+    return answers
 
 
 def recalibrate(net: nn.Module, data: Data, config: Training, resolution: int | None = None) -> None:
