@@ -2,9 +2,9 @@
 
     python results/weights/soft.py --data parquet:../shared/data/cifar10
 
-The networks of GhostBench that were tuned for three epochs, as transplanted: their accuracy by few and by many images of
-the search split, by labels and by the parent's calibrated probabilities, beside their accuracy as transplanted and when
-tuned, both on 10,000 test images. Some three minutes of one core.
+The networks of GhostBench that were tuned for three epochs, as transplanted: their accuracy by few and by many images
+of the search split, by labels and by the parent's calibrated probabilities, beside their accuracy as transplanted and
+when tuned, both on 10,000 test images. Some three minutes of one core.
 """
 
 import argparse
@@ -103,13 +103,15 @@ def page(found: dict[str, object]) -> str:
     rows = found["rows"]
     assert isinstance(rows, dict)
     few, many = rows["200"], rows["2500"]
+
+    def taus(by: dict[str, dict[str, float]], key: str) -> str:
+        return f"{by['soft labels'][key]:.2f} where labels do to {by['labels'][key]:.2f}"
+
     answer = (
-        f"By 200 images soft labels rank {found['networks']} transplants to a tau of {few['soft labels']['tau_own']:.2f} "
-        f"with their accuracy on the test images, labels to {few['labels']['tau_own']:.2f}; by 2,500 to "
-        f"{many['soft labels']['tau_own']:.2f} and {many['labels']['tau_own']:.2f}. With accuracy after three epochs of "
-        f"tuning it is {few['soft labels']['tau_tuned']:.2f} and {few['labels']['tau_tuned']:.2f} by 200, "
-        f"{many['soft labels']['tau_tuned']:.2f} and {many['labels']['tau_tuned']:.2f} by 2,500. Soft labels are off by "
-        f"{100 * many['soft labels']['bias']:+.1f} points on average, alike for all, which no order depends on."
+        f"By 200 images soft labels rank {found['networks']} transplants with their accuracy on the test images to a "
+        f"tau of {taus(few, 'tau_own')}, by 2,500 to {taus(many, 'tau_own')}. With accuracy after three epochs of "
+        f"tuning it is {taus(few, 'tau_tuned')} by 200, {taus(many, 'tau_tuned')} by 2,500. Soft labels are off by "
+        f"{100 * many['soft labels']['bias']:+.1f} points on average, on which no order depends."
     )
     lines = [
         f"| {int(count):,} | {way} | {each['tau_own']:.3f} | {each['tau_tuned']:.3f} | {100 * each['bias']:+.1f} | "
@@ -125,11 +127,11 @@ PAGE = """# Accuracy by soft labels
 {answer}
 
 Networks of [GhostBench](../ghostbench/README.md), fitted to its parent on 2,048 images and not trained. *Labels*: the
-share of right answers. *Soft labels*: the mean probability that the parent gives to the answers, its temperature fitted to
-the labels of the same images (`search --evaluate soft`). Kendall's tau with the networks' accuracy on 10,000 test images,
-as they are and tuned for three epochs. *Off by*, *spread*: mean and standard deviation of the estimate less the
-accuracy on the test images, in points. Means over {draws} draws of so many images of the search split; of 2,500 there is
-one.
+share of right answers. *Soft labels*: the mean probability that the parent gives to the answers, its temperature fitted
+to the labels of the same images (`search --evaluate soft`). Kendall's tau with the networks' accuracy on 10,000 test
+images, as they are and tuned for three epochs. *Off by*, *spread*: mean and standard deviation of the estimate less the
+accuracy on the test images, in points. Means over {draws} draws of so many images of the search split; of 2,500 there
+is one.
 
 | images | by | tau, as transplanted | tau, tuned | off by | spread |
 |---|---|---|---|---|---|
