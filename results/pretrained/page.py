@@ -28,7 +28,7 @@ from spaces.quantities import format_count
 HERE = Path(__file__).parent
 WAYS = ("pretrained", "brief", "head", "scratch", "elastic")
 STAGES = ("train", "search", "retrain")
-FAMILY, FRESH = "ghostnets", "ghostnets-fresh"
+FAMILY, FRESH, WHOLE = "ghostnets", "ghostnets-fresh", "ghostnets-whole"
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
 MEASURED = HERE / "measured.json"
 TABLE = HERE / "onnxruntime-1t.lat.json"
@@ -41,6 +41,7 @@ LABELS = {
     "elastic": "found, elastic supernet",
     FAMILY: "GhostNets, pretrained",
     FRESH: "GhostNets, from scratch",
+    WHOLE: "GhostNet, pretrained, trained on held-out pictures, too",
 }
 
 
@@ -96,7 +97,8 @@ class Collector:
                 yield self.row(int(seed), families.get(way, "parents"), f"parent-{way}", folder)
         for file in glob(self.work, f"ghostnets-*/*/{TRAINED_FILE}"):
             seed, name = int(file.parents[1].name.rpartition("-")[2]), file.parent.name
-            yield self.row(seed, FRESH if name.startswith("fresh") else FAMILY, name, file.parent)
+            ways = {"fresh": FRESH, "whole": WHOLE}
+            yield self.row(seed, ways.get(name.partition("-")[0], FAMILY), name, file.parent)
 
 
 def line(rows: Sequence[Row]) -> tuple[Any, Any]:
@@ -230,8 +232,17 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
             "compared": table(("networks", "beside", "points at equal latency", "seed by seed"), compared),
             "spent": table(("way", "weights", "search", "full trainings", "all"), spent),
             "latency_says": describe_latency(rows),
+            "whole": ", ".join(_beside(rows, "whole-1x", "tuned-1x")) or "?",
         }
     )
+
+
+def _beside(rows: Sequence[Row], name: str, other: str) -> Iterable[str]:
+    """The test accuracies of two networks, seed by seed."""
+    known = {(row.seed, row.name): row.test_accuracy for row in rows}
+    for seed in sorted({row.seed for row in rows}):
+        if {(seed, name), (seed, other)} <= known.keys():
+            yield f"{100 * known[seed, name]:.1f} where it was {100 * known[seed, other]:.1f} %"
 
 
 def describe_latency(rows: Sequence[Row]) -> str:
