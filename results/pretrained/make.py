@@ -40,10 +40,10 @@ PRETRAINED = (1.3, 1.0, 0.5)  # widths
 PARENT_WIDTH, BASELINES = 1.3, (1.0, 0.5)
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
-Way = Literal["pretrained", "brief", "scratch", "elastic", "head"]
+Way = Literal["pretrained", "brief", "scratch", "elastic", "head", "soft"]
 ONCE, EACH_SEED = (
     ("pretrain", "latency"),
-    ("pretrained", "brief", "scratch", "ghostnets", "elastic", "head", "fresh", "whole"),
+    ("pretrained", "brief", "scratch", "ghostnets", "elastic", "head", "fresh", "whole", "soft"),
 )
 LAST = "measure"
 SEEDS = (0, 1, 2)
@@ -62,6 +62,7 @@ RETRAIN: dict[Way, dict[str, Any]] = {
     "scratch": {"baseline_widths": ()},
     "elastic": {"baseline_widths": (), "init": "supernet"},
     "head": {"baseline_widths": ()},
+    "soft": {"baseline_widths": ()},
 }
 CPU = torch.device("cpu")
 
@@ -129,8 +130,9 @@ class Study:
     def search(self, way: Way, seed: int) -> None:
         """A front: the stages of `ghostnas run`, with the study's latency table."""
         recipe = self.recipe.model_copy(
-            update={"data": self.pictures(seed), "seed": seed, "supernet": self.supernet(way)}
+            update={"data": self.pictures(seed), "seed": seed, "supernet": self.supernet(way, seed)}
             | {"retrain": self.recipe.retrain.model_copy(update=RETRAIN[way])}
+            | ({"search": self.recipe.search.changed(evaluate="soft")} if way == "soft" else {})
         )
         with open_run(recipe, self.run(way, seed), RunSettings(resume=True)) as run:
             if not run.done("calibrate"):
@@ -152,13 +154,17 @@ class Study:
             self.search(part, seed)  # type: ignore[arg-type]
         print(f"{part}, seed {seed}: done", flush=True)
 
-    def supernet(self, way: Way) -> ParentTraining | SupernetTraining:
+    def supernet(self, way: Way, seed: int) -> ParentTraining | SupernetTraining:
         """What gives a way's networks their weights."""
         config = self.recipe.supernet
         assert isinstance(config, ParentTraining)
         given = config.model_copy(update={"parent": str(self.pretrained(PARENT_WIDTH))})
         if way == "pretrained":
             return given
+        if way == "soft":  # the same parent, which is tuned already
+            return config.model_copy(
+                update={"parent": str(self.run("pretrained", seed) / SUPERNET / PARENT), "tune": False}
+            )
         if way == "brief":
             return given.model_copy(update=BRIEF)
         if way == "head":
