@@ -12,7 +12,6 @@ networks as if each one's own upper end were the budget, and random networks lik
 """
 
 import argparse
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,8 +136,8 @@ def main() -> None:
     space = load_recipe("cifar10-small").search_space
     if not arguments.table.exists():
         calibrate(
-            space, arguments.table, runtime_name="onnxruntime", threads=1, rounds=4, fit_networks=64, held_out=48,
-            seed=0, deadline=time.monotonic() + 360,
+            space, arguments.table, runtime="onnxruntime", threads=1, rounds=4, fit_networks=64, held_out=48, seed=0,
+            minutes=6,
         )  # fmt: skip
     table = LatencyTable.load(arguments.table)
     predict = Predictor(table, space)
