@@ -6,6 +6,7 @@ from search.api import Place
 from search.files import check_writable
 from search.folders import locked
 from search.pipeline.estimate import estimate
+from search.pipeline.run import check
 from search.recipes.schema import Recipe, load_recipe
 from search.run_folder.estimate import Estimate, write_estimate
 
@@ -24,7 +25,9 @@ def estimate_run(recipe: str | Recipe = "digits", out: Place | None = None) -> E
     """
     if out:
         check_writable(Path(out))
-    known = estimate(recipe if isinstance(recipe, Recipe) else load_recipe(recipe))
+    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    check(plan)
+    known = estimate(plan)
     if out:
         with locked(Path(out)):
             write_estimate(Path(out), known)

@@ -9,16 +9,12 @@ from search.errors import UserError
 from search.latency.table import LatencyTable
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline import run as pipeline
-from search.pipeline.estimate import estimate
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import Recipe, load_recipe
 from search.report.comparison import Comparison, write_comparison
 from search.report.latency_page import write_page as write_page_of_table
 from search.report.report import write_report as write_page_of_run
 from search.report.summary import Summary, summarise
-from search.run_folder.estimate import read_estimate, write_estimate
-
-ESTIMATED_FROM = 5.0  # minutes of a time box that is shared by what stages need, of which some steps are timed first
 
 __all__ = [
     "Recipe",
@@ -57,8 +53,6 @@ def run_recipe(
     folder = Path("results") / plan.name if out is None else Path(out)
     settings = RunSettings(resume=resume, minutes=minutes, cluster=Cluster(**cluster))
     with pipeline.open_run(plan, folder, settings) as run:
-        if (minutes or 0) >= ESTIMATED_FROM and read_estimate(folder) is None:
-            write_estimate(folder, estimate(plan))
         pipeline.run(run)
     return summarise(folder)
 

@@ -21,7 +21,6 @@ from search.accuracy.transplant_accuracy import TRANSPLANTS
 from search.accuracy.unit_losses import IMAGES as UNIT_IMAGES
 from search.data.datasets import SplitSizes, split_sizes
 from search.engine.ladder import REDUCTION
-from search.pipeline.run import check
 from search.pipeline.step_times import TIMED_MACS, StepTimes
 from search.progress import bar
 from search.recipes.schema import (
@@ -46,12 +45,11 @@ EXPORT_S, REPORT_S = 8.0, 30.0  # of a network that is exported and proven; of a
 
 
 def estimate(recipe: Recipe) -> Estimate:
-    """Stage by stage what a run of a recipe will take here.
+    """Stage by stage what a run of a recipe will take here, which `search.pipeline.run.check` has let pass.
 
     Raises:
-        UserError, SpaceError: what a run would refuse.
+        UserError: what can't be loaded, or fitted to.
     """
-    check(recipe)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     sizes = split_sizes(recipe.data, recipe.train_images)

@@ -14,12 +14,15 @@ from search.identity import Identity, check_same
 from search.latency.runtimes import runtime
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, Recipe, check_parent
-from search.run_folder.estimate import ESTIMATE
+from search.run_folder.estimate import ESTIMATE, read_estimate, write_estimate
 from search.run_folder.run import RUN, SCHEMA, recorded_recipe
 from search.terminal import say
 
 if TYPE_CHECKING:  # torch is loaded once the recipe is known to be right
     from search.pipeline.current_run import Run
+
+
+ESTIMATED_FROM = 5.0  # minutes of a time box that is shared by what stages need, of which some steps are timed first
 
 
 def check(recipe: Recipe) -> None:
@@ -85,7 +88,10 @@ def _identity(recorded: JsonObject) -> Identity:
 def run(run: "Run") -> None:
     """Runs every stage whose product is missing, in order."""
     from search.pipeline import stages
+    from search.pipeline.estimate import estimate
 
+    if (run.settings.minutes or 0) >= ESTIMATED_FROM and read_estimate(run.out) is None:
+        write_estimate(run.out, estimate(run.recipe))
     names = run.stages
     for number, name in enumerate(names, 1):
         if run.done(name):

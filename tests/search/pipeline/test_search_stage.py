@@ -249,6 +249,6 @@ def test_what_ladder_stands_for():
 def test_other_ways_to_evaluate_are_refused(text):
     wrong = text.rpartition(",")[2]
     with pytest.raises(
-        UserError, match=f"units, inherited, tuned:E or trained:E.* or as ladder, not {re.escape(repr(wrong))}"
+        UserError, match=f"units, soft, inherited, tuned:E or trained:E.* or as ladder, not {re.escape(repr(wrong))}"
     ):
         check_evaluation(text)
