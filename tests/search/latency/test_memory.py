@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 import search.latency.calibrate as calibration
@@ -81,13 +82,18 @@ def test_what_the_allocator_held_free_is_counted_where_it_is_used_again():
     assert abs(in_child(reused) - 8000 * 4000) < TOLERANCE
 
 
+def children() -> set[int]:
+    """Of this process, those that ended and weren't waited for, too."""
+    return {child.pid for child in psutil.Process().children()}
+
+
 @linux
 def test_a_child_that_fails_gives_nothing_and_leaves_this_process_alone():
+    before = children()
     assert in_child(lambda: 1 / 0) is None
     assert in_child(lambda: os._exit(3)) is None
     assert in_child(lambda: [1, "a"]) == [1, "a"]
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)  # none is left
+    assert children() <= before  # those of other tests alone, which may have ended meanwhile
 
 
 HOST = [name for name, adapter in RUNTIMES.items() if not adapter.on_gpu and name != "executorch"]
