@@ -163,7 +163,7 @@ def page(found: dict[str, Any]) -> str:
         f"| {name} | {each['front']} | {each['difference']:.1%} | {each['kendall_tau']:.3f} | {each['worth']:.1%} |"
         for name, each in found["twice"].items()
     ]
-    return PAGE.format(answer=answer, lines="\n".join(lines), twice="\n".join(twice), **found)
+    return PAGE.format(answer=answer, lines="\n".join(lines), rounds="\n".join(twice), **found)
 
 
 def _range(rows: list[dict[str, Any]]) -> str:
@@ -194,7 +194,7 @@ transfer` makes of GhostBench's table of ONNX Runtime (made on another day, on a
 
 | runtime | networks on the front | mean difference | tau | the second round's front is worth |
 |---|---|---|---|---|
-{twice}
+{rounds}
 
 Measured on {cpu}, {made}. The command: `fronts.py`; figures: `fronts.json`.
 """
