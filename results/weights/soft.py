@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ghostnet import Transplants
 from ghostnet.parent import load_parent
 from search.accuracy.ghostbench import load_ghostbench
-from search.accuracy.soft_labels import best_temperature
-from search.data.datasets import Data, Split, load_data
+from search.accuracy.soft_labels import soft_labels
+from search.data.datasets import Data, load_data
 from search.files import write_json, write_text
 from search.progress import bar
 from search.rank_correlation import KendallTau
 from search.recipes.schema import load_retraining
-from search.training.evaluate import accuracy
+from search.training.evaluate import accuracy, logits
 from search.training.inherited import fitting_images
 
 HERE = Path(__file__).parent
@@ -35,12 +35,6 @@ FITTING_IMAGES, TRAINING_IMAGES = 2048, 10_000
 COUNTS, DRAWS = (100, 200, 500, 1000, 2500), 20  # images of the search split, and draws of so many
 WAYS = ("labels", "soft labels")
 Floats = NDArray[np.float64]
-
-
-@torch.no_grad()
-def logits(net: nn.Module, data: Data, split: Split) -> Tensor:
-    """[N, classes]"""
-    return torch.cat([net(images) for images, _ in data.batches(split)])
 
 
 def judge(
@@ -53,7 +47,7 @@ def judge(
         ours: each network's logits of these images, [n, classes].
         parent: the parent's.
     """
-    soft = (parent / best_temperature(parent, labels)).softmax(1)
+    soft = soft_labels(parent, labels)
     estimates = {
         "labels": [float((each.argmax(1) == labels).double().mean()) for each in ours],
         "soft labels": [float(soft.gather(1, each.argmax(1)[:, None]).double().mean()) for each in ours],

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
-from search.data.datasets import Data, Split, resized
-from search.training.evaluate import InheritedAccuracy, predictions
+from search.data.datasets import Data
+from search.training.evaluate import InheritedAccuracy, logits, predictions
 from search.training.inherited import inherited_accuracy, read_parent
 
 LOG_TEMPERATURES = (-2.0, 2.0)  # between which the best one is looked for
@@ -49,8 +49,13 @@ def soft_accuracy(supernet: Path, data: Data) -> SoftAccuracy:
         UserError: the folder holds none, or one of other classes or channels than the data's.
     """
     inherited, parent = inherited_accuracy(supernet, data), read_parent(supernet)
-    logits = _logits(parent, data, data.search, parent.arch.resolution)
-    return SoftAccuracy(inherited, (logits / best_temperature(logits, data.search.labels)).softmax(1))
+    outputs = logits(parent, data, data.search, parent.arch.resolution)
+    return SoftAccuracy(inherited, soft_labels(outputs, data.search.labels))
+
+
+def soft_labels(logits: Tensor, labels: Tensor) -> Tensor:
+    """A parent's probabilities [N, classes] of images by its logits, at the temperature that fits their labels best."""
+    return (logits / best_temperature(logits, labels)).softmax(1)
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -61,8 +66,3 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
         return float(nn.functional.cross_entropy(logits.double() / np.exp(log_temperature), labels))
 
     return float(np.exp(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x))
-
-
-@torch.no_grad()
-def _logits(net: nn.Module, data: Data, split: Split, resolution: int) -> Tensor:
-    return torch.cat([net(resized(images, resolution)) for images, _ in data.batches(split)])

@@ -67,13 +67,13 @@ def run(
 
 def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: float | None = None) -> None:
     """What a run will take, stage by stage, and what a time box gives each; also written where its folder is named."""
-    from search.pipeline.current_run import SHARES, SPARE, time_box
+    from search.pipeline.current_run import SHARES, needed_minutes, time_box
     from search.run_folder.estimate import ESTIMATE
 
     result = api.estimate_run(recipe, out)
     total = result.total
-    needed = {each.stage: SPARE * each.minutes for each in result.stages if each.stage in SHARES}
-    given = time_box(minutes, needed) if minutes else {}
+    boxes = [each.stage for each in result.stages if each.stage in SHARES]
+    given = time_box(minutes, needed_minutes(boxes, result)) if minutes else {}
     if as_json:
         stages = result.model_dump(mode="json", exclude={"schema_"})
         boxed = {"time_box": given} if given else {}

@@ -14,7 +14,7 @@ from search.data.datasets import Data, load_data
 from search.parallel.cluster import Cluster
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import Recipe
-from search.run_folder.estimate import read_estimate
+from search.run_folder.estimate import Estimate, read_estimate
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
@@ -42,6 +42,12 @@ def time_box(minutes: float, needed: Mapping[str, float]) -> dict[str, float]:
         given |= full
         left -= sum(full.values())
     return {stage: given[stage] + spare for stage, spare in _shared(left, needed).items()}
+
+
+def needed_minutes(stages: Collection[str], estimate: Estimate | None) -> dict[str, float]:
+    """Minutes that stages need in full, with some to spare; infinite where nobody estimated them."""
+    expected = {each.stage: each.minutes for each in estimate.stages} if estimate else {}
+    return {stage: SPARE * expected.get(stage, math.inf) for stage in stages}
 
 
 def _shared(minutes: float, stages: Collection[str]) -> dict[str, float]:
@@ -101,11 +107,9 @@ class Run:
         if self.settings.minutes is None:
             return None
         left = self.settings.minutes - (time.monotonic() - self.started) / 60
-        needed = {name: SPARE * self.expected.get(name, math.inf) for name in self.to_come}
-        return 60 * time_box(max(left, 1 / 60), needed)[stage]
+        return 60 * time_box(max(left, 1 / 60), needed_minutes(self.to_come, self.estimate))[stage]
 
     @cached_property
-    def expected(self) -> dict[str, float]:
-        """Minutes that stages take in full, as far as they were estimated before the run began."""
-        estimate = read_estimate(self.out)
-        return {stage.stage: stage.minutes for stage in estimate.stages} if estimate else {}
+    def estimate(self) -> Estimate | None:
+        """What the run was expected to take, before it began."""
+        return read_estimate(self.out)

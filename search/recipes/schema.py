@@ -149,7 +149,6 @@ class _Model(BaseModel):
 
 
 ADDED_LATER = ("min_steps", "use_held_out")  # keys of a training that recipes of earlier versions lack
-HOLDS_OUT = "`use_held_out` is of full training, not of a supernet's, whose networks held-out images judge"
 M = TypeVar("M", bound=_Model)
 
 
@@ -230,7 +229,19 @@ class Training(_Model):
         return super().changed(**({} if given.get("epochs") is None else {"min_steps": 0}) | given)
 
 
-class ParentTraining(Training):
+class _WeightsOfMany(Training):
+    """The training of what gives a space's networks their weights."""
+
+    @model_validator(mode="after")
+    def _holds_out(self) -> Self:
+        if self.use_held_out:
+            raise ValueError(
+                "`use_held_out` is of full training, not of a supernet's, whose networks held-out images judge"
+            )
+        return self
+
+
+class ParentTraining(_WeightsOfMany):
     """A transplanted supernet: the training of its parent, the GhostNet that every network of the space is fitted to.
 
     A parent that fits the data as it is (its classes and channels) is not trained further unless `tune` asks for it;
@@ -246,14 +257,8 @@ class ParentTraining(Training):
     )
     images: Annotated[int, Field(ge=64)] = Field(default=2048, description="training images that layers are fitted on")
 
-    @model_validator(mode="after")
-    def _holds_out(self) -> "ParentTraining":
-        if self.use_held_out:
-            raise ValueError(HOLDS_OUT)
-        return self
 
-
-class SupernetTraining(Training):
+class SupernetTraining(_WeightsOfMany):
     """An elastic supernet, by the sandwich rule: the largest network, `random` random ones and the smallest in every
     step."""
 
@@ -270,8 +275,6 @@ class SupernetTraining(Training):
     @model_validator(mode="after")
     def _only_its_own(self) -> "SupernetTraining":
         """In a sandwich the small networks learn from the largest, whose labels must be plain."""
-        if self.use_held_out:
-            raise ValueError(HOLDS_OUT)
         for key in ("mixup", "cutmix", "distill", "temperature", "compile"):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"`{key}` is of full training, not of a supernet's")

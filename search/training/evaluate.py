@@ -1,6 +1,6 @@
 """Accuracy: of a network on a split, and of a supernet's slice with its batch norm recalibrated."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import torch
@@ -25,16 +25,23 @@ def accuracy(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution
     return int((answers == split.labels.to(answers.device)).sum()) / len(split)
 
 
-@torch.no_grad()
 def predictions(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: int | None = None) -> Tensor:
     """The classes that a network takes a split's images for, [N], as `accuracy` has it."""
-    device = next(net.parameters()).device
+    return torch.cat([outputs.argmax(1) for outputs in _outputs(net, data, split, resolution)])
+
+
+def logits(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: int | None = None) -> Tensor:
+    """What a network puts out for a split's images, [N, classes], as `accuracy` has it."""
+    return torch.cat(list(_outputs(net, data, split, resolution)))
+
+
+@torch.no_grad()
+def _outputs(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: int | None) -> Iterator[Tensor]:
     was = net.training
     net.eval()
-    batches = data.batches(split.to(device))
-    answers = torch.cat([net(resized(images, resolution)).argmax(1) for images, _ in batches])
+    for images, _ in data.batches(split.to(next(net.parameters()).device)):
+        yield net(resized(images, resolution))
     net.train(was)
-    return answers
 
 
 def recalibrate(net: nn.Module, data: Data, config: Training, resolution: int | None = None) -> None:

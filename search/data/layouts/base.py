@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Labelled = tuple[tuple[ImageSource, ...], Tensor]
 
 OPTIONS = re.compile(r"(.*)\?((?:test|unreadable)=[^?]*)", re.DOTALL)  # after a path
+UNREADABLE: dict[tuple[ImageFiles, str], frozenset[str]] = {}  # by data set and fingerprint, in this process
 
 
 class Sizes(NamedTuple):
@@ -165,13 +166,27 @@ class ImageFiles(DataSource):
 
         labelled, classes = self.read()
         if self.skips_unreadable:
-            unreadable = _unreadable(self, self.fingerprint())
+            unreadable = self._unreadable([image for images, _ in labelled for image in images])
             labelled = [_without(part, unreadable) for part in labelled]
         train, *rest = (EncodedSplit(sources, labels, resolution) for sources, labels in labelled)
         if self.test_share is None:
             return train, rest[0], classes
         kept, held_out = stratified(train.labels, self.test_share)
         return train.take(kept), train.take(held_out), classes
+
+    def _unreadable(self, images: Sequence[ImageSource]) -> frozenset[str]:
+        """Names of those of its images that can't be read. All are decoded for it, once in a process, as long as the
+        data set stays what it is; then it says how many are left out."""
+        from search.data.images import UnreadableImages, unreadable
+
+        key = self, self.fingerprint()
+        if key not in UNREADABLE:
+            reasons = unreadable(images)
+            UNREADABLE[key] = frozenset(reasons)
+            if reasons:
+                left_out = "1 image is" if len(reasons) == 1 else f"{len(reasons):,} images are"
+                warn(f"{left_out} left out: {UnreadableImages(list(reasons.values()))}")
+        return UNREADABLE[key]
 
     @classmethod
     @abstractmethod
@@ -211,23 +226,6 @@ def _share(text: str, name: str) -> float:
     if not 0.01 <= share <= 0.9:
         raise UserError(f"the share of images held out for testing goes from 0.01 to 0.9, not {text!r} as in {name!r}")
     return share
-
-
-@cache
-def _unreadable(source: ImageFiles, fingerprint: str) -> frozenset[str]:
-    """Names of the images of a data set that can't be read. All are decoded for it, once in a process; then it says how
-    many are left out.
-
-    Args:
-        fingerprint: the data set's, which may change while the process lasts.
-    """
-    from search.data.images import UnreadableImages, unreadable
-
-    reasons = unreadable([image for images, _ in source.read()[0] for image in images])
-    if reasons:
-        left_out = "1 image is" if len(reasons) == 1 else f"{len(reasons):,} images are"
-        warn(f"{left_out} left out: {UnreadableImages(list(reasons.values()))}")
-    return frozenset(reasons)
 
 
 def _without(part: Labelled, unreadable: frozenset[str]) -> Labelled:
