@@ -26,7 +26,7 @@ import torch
 from elastic_start import begun, train_taught, with_ratio
 from transplants import agreement, trained_networks
 from ways_page import page
-from ways_summary import FAMILY_MS, Network, Pair, Parent, Supernet, Table, Way, Ways, family_scale
+from ways_summary import FAMILY_MS, LONG, Network, Pair, Parent, Supernet, Table, Way, Ways, family_scale
 
 from ghostnet import Arch, GhostNet, cost
 from ghostnet.count import count
@@ -66,7 +66,8 @@ BUDGET = "1.2M"  # multiply-adds
 CHOSEN = 4
 ALIGNED = 4  # channels
 PRUNED = "pruned to "  # and the width whose multiply-adds it has
-EPOCHS, LONG_EPOCHS, GROWN_EPOCHS = 10, 40, 25
+EPOCHS, GROWN_EPOCHS = 10, 25
+LONG_EFFORT = 4  # times the epochs and trials
 TRANSPLANTS, LADDER, INHERITED, TRAINED = 150, 50, 600, 36  # trials: as many as fit about the same CPU time
 PAIRS = 10  # random networks
 # As GhostBench trains networks from fresh weights, and tunes transplants with the parent as teacher.
@@ -140,6 +141,17 @@ class Study:
     out: Path
     seed: int
     clock: CpuClock
+    effort: int = 1  # times the trials, and the epochs of the supernet and of final trainings
+
+    @property
+    def fresh(self) -> Training:
+        """A final training from fresh weights."""
+        return FRESH.shortened(self.effort * EPOCHS)
+
+    @property
+    def tuned(self) -> Training:
+        """A final training of what the parent has given weights, with it as teacher."""
+        return TUNED.shortened(self.effort * EPOCHS)
 
     @cached_property
     def supernet(self) -> Path:
@@ -160,6 +172,7 @@ class Study:
             training: of networks that are evaluated after one.
         """
         config = Search.model_validate({"flops_budget": BUDGET, **settings})
+        config = config.changed(trials=self.effort * config.trials)
         with self.clock.step("search"):
             return search_networks(
                 supernet, [self.table_file], self.out / "trials.jsonl", lambda: self.data, config, seed=self.seed,
@@ -215,34 +228,30 @@ class Study:
 def transplants(study: Study) -> Way:
     """1. Transplants are searched, the chosen ones tuned with the parent as teacher."""
     outcome = study.search(study.supernet, trials=TRANSPLANTS)
-    networks = [study.train(arch.id, arch, TUNED) for arch in study.chosen(outcome)]
+    networks = [study.train(arch.id, arch, study.tuned) for arch in study.chosen(outcome)]
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
 
 
 def ladder(study: Study) -> Way:
     """1., but the better ones of fewer transplants are tuned 1 and 3 epochs before the four are chosen."""
     outcome = study.search(study.supernet, TUNED, trials=LADDER, evaluate="inherited,tuned:1,tuned:3")
-    networks = [study.train(arch.id, arch, TUNED) for arch in study.chosen(outcome)]
+    networks = [study.train(arch.id, arch, study.tuned) for arch in study.chosen(outcome)]
     rungs = ", ".join(f"{total.networks} {total.evaluate}" for total in rung_totals(outcome.trials))
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=rungs)
 
 
 def family(study: Study) -> Way:
     """2. GhostNet's widths are transplanted and tuned so."""
-    networks = [study.train(name, arch, TUNED) for name, arch in study.family.items()]
+    networks = [study.train(name, arch, study.tuned) for name, arch in study.family.items()]
     return Way(cpu_seconds=study.clock.total, networks=networks)
 
 
-def fresh(study: Study, epochs: float = EPOCHS) -> Way:
+def fresh(study: Study) -> Way:
     """3. GhostNet's widths from fresh weights, without a teacher."""
-    config = FRESH.model_copy(update={"epochs": epochs})
-    networks = [study.train(name, arch, config, transplant=False, taught=False) for name, arch in study.family.items()]
+    networks = [
+        study.train(name, arch, study.fresh, transplant=False, taught=False) for name, arch in study.family.items()
+    ]
     return Way(cpu_seconds=study.clock.total, networks=networks)
-
-
-def fresh_long(study: Study) -> Way:
-    """3, with more epochs."""
-    return fresh(study, LONG_EPOCHS)
 
 
 def pruned(study: Study, multiple: int = 1) -> Way:
@@ -270,7 +279,7 @@ def pruned(study: Study, multiple: int = 1) -> Way:
                 train_network(
                     net,
                     study.data,
-                    TUNED,
+                    study.tuned,
                     load_teacher(study.teacher, study.data, CPU),
                     checkpoint=None,
                     identity={},
@@ -298,9 +307,10 @@ def pruned_aligned(study: Study) -> Way:
 def elastic(study: Study) -> Way:
     """5. An elastic supernet is trained and searched, the chosen networks trained from fresh weights."""
     with study.clock.step("supernet"):
-        make_supernet(study.space, study.data, ELASTIC, study.out / "supernet", seed=study.seed, device=CPU)
+        config = ELASTIC.changed(epochs=study.effort * ELASTIC.epochs)
+        make_supernet(study.space, study.data, config, study.out / "supernet", seed=study.seed, device=CPU)
     outcome = study.search(study.out / "supernet", trials=INHERITED)
-    networks = [study.train(a.id, a, FRESH, transplant=False, taught=False) for a in study.chosen(outcome)]
+    networks = [study.train(a.id, a, study.fresh, transplant=False, taught=False) for a in study.chosen(outcome)]
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
 
 
@@ -308,7 +318,7 @@ def tpe(study: Study) -> Way:
     """6. Optuna's TPE over trainings of 3 epochs, the chosen networks trained from fresh weights."""
     sampler: Sampler = "tpe"
     outcome = study.search(study.supernet, trials=TRAINED, sampler=sampler, evaluate="trained:3")
-    networks = [study.train(a.id, a, FRESH, transplant=False, taught=False) for a in study.chosen(outcome)]
+    networks = [study.train(a.id, a, study.fresh, transplant=False, taught=False) for a in study.chosen(outcome)]
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
 
 
@@ -387,10 +397,10 @@ WAYS: dict[str, Callable[[Study], Way]] = {
     "grown": grown,
     "elastic": elastic,
     "tpe": tpe,
-    "fresh-long": fresh_long,
     "ladder": ladder,
 }
-PARTS = [*list(WAYS)[:5], "measure", "pairs", "grown", "supernets", *list(WAYS)[6:]]
+LONG_WAYS = [f"{name}{LONG}" for name in ("transplants", "family", "fresh", "pruned", "elastic", "tpe")]
+PARTS = [*list(WAYS)[:5], "measure", "pairs", "grown", "supernets", *list(WAYS)[6:], *LONG_WAYS]
 
 
 def shape(study: Study, net: GhostNet) -> tuple[int, int, int]:
@@ -481,7 +491,10 @@ def main() -> None:
         for part in arguments.part:
             folder = arguments.work / f"seed{seed}"
             clock = CpuClock(folder / part / "cpu.json", until)
-            study = Study(space, data, arguments.table, arguments.parent, arguments.work, folder / part, seed, clock)
+            effort = LONG_EFFORT if part.endswith(LONG) else 1
+            study = Study(
+                space, data, arguments.table, arguments.parent, arguments.work, folder / part, seed, clock, effort
+            )
             try:
                 content = done(part, study, content)
                 content.tables.setdefault(str(seed), content.table)
@@ -505,7 +518,7 @@ def done(part: str, study: Study, content: Ways) -> Ways:
         if seed not in content.supernets:
             content.supernets[seed] = supernets(study)
     elif seed not in content.ways.setdefault(part, {}):
-        content.ways[part][seed] = WAYS[part](study)
+        content.ways[part][seed] = WAYS[part.removesuffix(LONG)](study)
     return content
 
 
