@@ -32,7 +32,11 @@ BASES = (
     (8, "digits", "the first five rows of GhostNet's table, stem of stride 1"),
 )
 FAMILY = ("rows", "stem_chs", "tail_chs", "head_chs")  # of a preset, what its networks have in common
-FITTED = {96: 512, 48: 1024, 8: 2048}  # images that layers are fitted on, by the least side: larger ones say more
+FITTED = {
+    96: 512,
+    48: 1024,
+    8: 2048,
+}  # views of images that layers are fitted on, by the least side: larger ones say more
 HELD_OUT = 0.3  # of the training images: a fifth for the search, a tenth for norms
 FEW, SOME = 1_000, 10_000  # training images
 FEW_OF_A_CLASS = 20  # training images, below which a class is named
@@ -156,7 +160,7 @@ in_chs = 3                # grey pictures are shown with three equal channels
 kind = "transplant"
 {begins}
 {_training(parents)}
-images = {images}            # training images, at most, that layers are fitted on
+images = {images}            # views of training images that layers are fitted on
 
 [latency]                 # of this machine; a device without PyTorch: `ghostnas calibrate kit`
 runtime = "onnxruntime"

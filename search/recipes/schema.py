@@ -255,7 +255,9 @@ class ParentTraining(_WeightsOfMany):
     tune: bool | Literal["head"] = Field(
         default=False, description="train a given parent further, though it fits the data; head: its classifier alone"
     )
-    images: Annotated[int, Field(ge=64)] = Field(default=2048, description="training images that layers are fitted on")
+    images: Annotated[int, Field(ge=64)] = Field(
+        default=2048, description="views of training images that layers are fitted on"
+    )
 
 
 class SupernetTraining(_WeightsOfMany):

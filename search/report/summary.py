@@ -17,6 +17,7 @@ from search.files import glob
 from search.latency.peak_memory import predict_peak_memory
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
+from search.latency.table_warnings import table_warnings
 from search.recipes.schema import Recipe, split_evaluation
 from search.records import R, read_record
 from search.run_folder.estimate import Estimate, read_estimate
@@ -51,7 +52,6 @@ SEARCH_ENDS: dict[SearchEnd, str] = {
     "no new networks": "The sampler had no new networks",
     "trials": "Some evaluations failed",
 }
-ROUGH = 0.05  # mean relative error of a latency table, above which a report warns of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,14 +417,7 @@ def _notes(
     expected += len(result.chosen) + len(result.random) if result else 0
     if result and 0 < len(networks) < expected:
         notes.append(f"{len(networks)} of {expected} networks are fully trained.")
-    if table and table.validation.mape > ROUGH:
-        notes.append(
-            "Predicted latencies are rough: on networks that the table was not fitted to, their mean error is "
-            f"{table.validation.mape:.1%}."
-        )
-    if table and table.protocol.disturbed > 0.1:
-        notes.append(f"Noisy machine: other work disturbed {table.protocol.disturbed:.0%} of the latency measurements.")
-    return notes
+    return notes + (table_warnings(table) if table else [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The accuracy of a finished supernet's networks, of either kind: opened from its folder."""
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -93,9 +94,12 @@ def read_parent(folder: Path) -> GhostNet:
 
 
 def fitting_images(data: Data, count: int, config: Training) -> Tensor:
-    """Training images [N, C, H, W], cropped, shifted and mirrored as a training does, neither erased nor with
-    RandAugment: `count` of them, or all there are; always the same ones."""
-    order = np.random.default_rng(FITTING_SEED).permutation(len(data.train))[:count]
+    """Views of training images [count, C, H, W], cropped, shifted and mirrored as a training does, neither erased nor
+    with RandAugment; always the same ones. Fewer images are viewed several times: the parent's answers need no labels,
+    so that each view says something more of it."""
+    rng = np.random.default_rng(FITTING_SEED)
+    times = math.ceil(count / len(data.train))
+    order = np.concatenate([rng.permutation(len(data.train)) for _ in range(times)])[:count]
     augment = Augment(data, config.model_copy(update={"rand_augment": "", "erasing": 0.0}))
     batches = ((part, FITTING_SEED + k) for k, part in enumerate(torch.from_numpy(order).split(250)))
     return torch.cat([augment(images, seed) for images, _, seed in augment.split().stream(batches)])

@@ -12,7 +12,7 @@ from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, parse_recipe
 from search.training.evaluate import accuracy
-from search.training.inherited import inherited_accuracy, read_parent
+from search.training.inherited import fitting_images, inherited_accuracy, read_parent
 from search.training.metadata import read_metadata, space_for
 from search.training.retrain import retrain
 from search.training.supernets import make_supernet, widest
@@ -164,3 +164,16 @@ def test_train_and_retrain_on_the_command_line(folder, tmp_path):
     )
     metadata = json.loads(done.stdout)
     assert metadata["teacher"] == "supernet:net" and metadata["init"] == str(tmp_path / "net")
+
+
+def test_layers_are_fitted_on_several_views_of_few_images(data):
+    config = SHORT.changed(crop="resized", crop_scale=0.5)
+    few = len(data.train)
+    once, often = fitting_images(data, few, config), fitting_images(data, 3 * few, config)
+    assert len(often) == 3 * few
+    whole_batches = few - few % 250  # augmented together, by a seed of their own
+    assert torch.equal(often[:whole_batches], once[:whole_batches]), "more views leave the first ones as they were"
+    assert len(often.flatten(1).unique(dim=0)) > 2.9 * few, "each view is another"
+    still = fitting_images(data, 3 * few, SHORT.changed(crop="none"))
+    seen = still.flatten(1).unique(dim=0, return_counts=True)[1]
+    assert (seen % 3 == 0).all() and len(seen) > 0.9 * few, "every image is seen equally often"
