@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
+from ghostnet.inference import fold_norms
 from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import NEW, Arrangement, Module, counterparts, fill, folded, stream_numbers
 from ghostnet.transplant.beginnings import Beginnings
@@ -86,7 +87,7 @@ class Fit:
 
     def _others(self, unit: nn.Module, maps: Tensor) -> Tensor:
         """What a fitted unit puts out for the images that it was not fitted on."""
-        return in_parts(unit, maps, parts(self.targets.images))
+        return in_parts(fold_norms(unit), maps, parts(self.targets.images))
 
     def _channels(self, arch: Arch) -> list[Tensor]:
         """Which of the parent's channels stand after the stem and after every block. All blocks that write to one

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch, ArchError
+from ghostnet.inference import fold_norms
 from ghostnet.modules import Conv2d, GhostBottleneck
 from ghostnet.network import GhostNet, initialise
 from ghostnet.transplant import Transplants
@@ -50,10 +51,11 @@ class UnitLosses:
         self.parent: Module = parent
         self.arrangement = transplants.arrangement
         self.targets = transplants.targets(parent.arch.resolution)
-        self.blocks: list[Module] = [parent.get_submodule(place) for place in parent.arch.block_names]
+        self.running: Module = fold_norms(parent)
+        self.blocks: list[Module] = [self.running.get_submodule(place) for place in parent.arch.block_names]
         self.names = list(parent.arch.block_names)
         self.stages = [i for i, stage in enumerate(parent.arch.stages) for _ in stage]
-        maps = self.parent.act1(self.parent.bn1(self.parent.conv_stem(self.targets.images)))
+        maps = self.running.act1(self.running.bn1(self.running.conv_stem(self.targets.images)))
         self.maps = [maps]  # after the stem, and after every block
         for block in self.blocks:
             self.maps.append(block(self.maps[-1]))
@@ -145,7 +147,7 @@ class UnitLosses:
         """Logits of the parent from its maps after so many blocks."""
         for block in self.blocks[position:]:
             maps = block(maps)
-        return self.parent.forward_head(self.parent.blocks[-1](maps))
+        return self.running.forward_head(self.running.blocks[-1](maps))
 
     def _divergence(self, logits: Tensor) -> float:
         return float(F.kl_div(F.log_softmax(logits, 1), self.logits, log_target=True, reduction="batchmean"))

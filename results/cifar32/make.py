@@ -4,6 +4,7 @@ alike; and GhostNet from fresh weights, trained as long in all.
 From the repository's root. It goes on where it was stopped. Trainings and searches want a GPU, where several go on
 side by side; the latencies want the machine of the latency table:
 
+    python results/cifar32/make.py --data parquet:../shared/data/cifar10 --work WORK --part parents --workers 3
     python results/cifar32/make.py --data parquet:../shared/data/cifar10 --work WORK --part search fresh --workers 15
     python results/cifar32/make.py --data parquet:../shared/data/cifar10 --work WORK --part tuned --workers 15
     python results/cifar32/make.py --data parquet:../shared/data/cifar10 --work WORK --part measure
@@ -38,12 +39,18 @@ from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable, describe
 from search.latency.time_networks import measure
 from search.records import read_record, write_record
+from search.training.supernets import widest
 
 NETWORKS, RESULT = HERE / "networks.json", HERE / "cifar32.json"
 
 
+def parents(seeds: list[int]) -> list[Job]:
+    """Each seed's parent alone."""
+    return [Job(seed, "parent", "parent", widest(space())) for seed in seeds]
+
+
 def searched(seeds: list[int]) -> list[Job]:
-    """A search for each seed, for which its parent is trained."""
+    """A search for each seed, for which its parent is trained, unless it is there."""
     return [Job(seed, "search", "search") for seed in seeds]
 
 
@@ -94,7 +101,7 @@ def main() -> None:
     parser.add_argument("--train-images", type=int, help="fewer than all, to try the study out")
     parser.add_argument("--shares", type=float, default=1.0, help="of all epochs, to try the study out")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="the folder of trainings and searches")
-    parser.add_argument("--part", choices=("search", "fresh", "tuned", "measure"), nargs="+", required=True)
+    parser.add_argument("--part", choices=("parents", "search", "fresh", "tuned", "measure"), nargs="+", required=True)
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=1, help="trainings side by side")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no training begins")
@@ -110,7 +117,7 @@ def main() -> None:
                 transplanted_supernet(work, seed)
             jobs += tuned(seeds, networks)
         elif part != "measure":
-            jobs += {"search": searched, "fresh": fresh}[part](seeds)
+            jobs += {"parents": parents, "search": searched, "fresh": fresh}[part](seeds)
     train(jobs, work, workers=arguments.workers, until=until, shares=arguments.shares)
     if "search" in arguments.part:
         found = {str(seed): searched_file(work, seed) for seed in seeds}

@@ -41,11 +41,10 @@ WIDTHS = (0.25, 0.5, 0.75, 1.0)  # of the family that is trained alone; the pare
 FITTING_IMAGES = 4096
 DATA_CACHE = "data.pickle"
 RESULT_FILE, NET = "result.json", "net.pickle"
-NO_CHECKPOINTS = 1e9  # seconds between them: a training that is killed is done again
 
 
 def _training(name: str, epochs: float) -> Training:
-    return load_retraining(str(HERE / f"{name}.toml"))[0].shortened(epochs).changed(checkpoint_seconds=NO_CHECKPOINTS)
+    return load_retraining(str(HERE / f"{name}.toml"))[0].shortened(epochs)
 
 
 @dataclass(frozen=True)

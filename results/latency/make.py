@@ -10,12 +10,13 @@ From the repository's root, on a machine that does nothing else; each goes on wh
     python results/latency/make.py page
 
 With a GPU: `--runtime torch-cuda --batch 1` and `--batch 64`. `compile` in place of `calibrate` compiles all networks
-beforehand, on a machine that may be busy, so that the time box is spent on timing.
+beforehand, on a machine that may be busy, so that the time box is spent on timing. `--beside "two trainings"` says what
+else the machine did meanwhile: that table is published beside the quiet one.
 """
 
 import argparse
 import textwrap
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from search.latency.bench import Bench, measurement_plan
 from search.latency.calibrate import calibrate, measurements_log
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable, describe
+from search.latency.table_warnings import table_warnings
 from search.progress import bar
 from search.records import record_json
 from spaces.presets import named_space
@@ -56,7 +58,8 @@ def compile_all(arguments: argparse.Namespace) -> None:
 
 def calibrate_and_validate(arguments: argparse.Namespace) -> None:
     dtype = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
-    name = f"{arguments.space}-{arguments.runtime}{dtype}-{arguments.threads}t-b{arguments.batch}"
+    busy = "-busy" if arguments.beside else ""
+    name = f"{arguments.space}-{arguments.runtime}{dtype}-{arguments.threads}t-b{arguments.batch}{busy}"
     path = arguments.work / f"{name}.lat.json"
     calibrate(
         named_space(arguments.space),
@@ -71,16 +74,22 @@ def calibrate_and_validate(arguments: argparse.Namespace) -> None:
         minutes=arguments.minutes,
         store=arguments.work / STORE,
     )
+    publish(path, arguments.beside, arguments.out)
+
+
+def publish(path: Path, beside: str, out: Path) -> None:
+    """The table and its figures, for the page."""
     table = LatencyTable.load(path)
     judging, judges, networks = held_out_share(path)
     write_json(
-        arguments.out / f"{name}.json",
+        out / path.name.replace(".lat.json", ".json"),
         record_json(describe(table))
         | {"minutes": table.protocol.seconds / 60, "of_which_for_the_judges": judging, "visits_to_a_judge": judges}
         | {"visits_to_a_network": networks, "simpler": {k: a.model_dump() for k, a in table.validation.simpler.items()}}
-        | table.validation.model_dump(mode="json", include={"mape_95", "kendall_tau_95", "covered"}),
+        | table.validation.model_dump(mode="json", include={"mape_95", "kendall_tau_95", "covered"})
+        | {"beside": beside, "warnings": table_warnings(table)},
     )
-    table.save(arguments.out / path.name)
+    table.save(out / path.name)
 
 
 def held_out_share(path: Path) -> tuple[float, float, float]:
@@ -104,8 +113,9 @@ def page(arguments: argparse.Namespace) -> None:
     paths = [path for path in sorted(arguments.out.glob("*-b*.json")) if not path.name.endswith(".lat.json")]
     files = {path: read_json(path) for path in paths}
     for file, f in files.items():
+        beside = f", **beside {f['beside']}**" if f.get("beside") else ""
         rows.append(
-            f"| [{f['space']}, {f['runtime']}]({file.stem}.lat.json), {f['device']} "
+            f"| [{f['space']}, {f['runtime']}]({file.stem}.lat.json), {f['device']}{beside} "
             f"| {f['minutes'] * (1 - f['of_which_for_the_judges']):.1f} min, {f['disturbed_percent']} % "
             f"| {f['held_out_networks']}, {f['visits_to_a_judge']:.0f} visits "
             f"| **{f['mape_percent']:.2f}** ({percent(f['mape_95'])}) | {f['max_percent']:.1f} "
@@ -115,7 +125,10 @@ def page(arguments: argparse.Namespace) -> None:
         )
         for simple, a in f["simpler"].items():
             rows.append(f"| &nbsp;&nbsp;{simple} | | | {a['mape']:.2%} | | | | {a['kendall_tau']:.3f} | | |")
-    text = PAGE.format(rows="\n".join(rows), fit=FIT_NETWORKS, answer=answer(files.values()))
+    quiet, busy = ([f for f in files.values() if bool(f.get("beside")) is was] for was in (False, True))
+    text = PAGE.format(
+        rows="\n".join(rows), fit=FIT_NETWORKS, answer=answer(quiet), busy="".join(map(of_a_busy_machine, busy))
+    )
     write_text(arguments.out / "README.md", text)
 
 
@@ -137,6 +150,13 @@ def answer(tables: Collection[Any]) -> str:
         f"with a tau of {between((s['kendall_tau'] for s in simple), '.2f')}."
     )
     return textwrap.fill(text, 120)
+
+
+def of_a_busy_machine(table: Mapping[str, Any]) -> str:
+    """What a table that was made beside other work says of itself."""
+    own = " ".join(table["warnings"]) or "nothing."
+    text = f"The table that was made beside {table['beside']} says of itself, where it is made and in a report: {own}"
+    return "\n" + textwrap.fill(text, 120) + "\n"
 
 
 def percent(ends: list[float]) -> str:
@@ -161,10 +181,12 @@ the quantile of the others. Indented: simpler predictors, fitted on the same {fi
 Where the ruler's own error is as large as the table's, what is shown is mostly the judges' own scatter: few visits, or
 neighbours on a shared machine. All was compiled before the minutes shown, since some is slow to compile (OpenVINO: most
 of a second a network).
-
+{busy}
 Made by `make.py` beside this page. Beside it: [a kit's table against networks timed directly](kit.md),
-[how the cheap op is run](lowering.md), [what aligned widths are worth](widths.md) and
-[whether found networks keep their latency budgets](budgets.md).
+[how the cheap op is run](lowering.md), [what aligned widths are worth](widths.md),
+[whether found networks keep their latency budgets](budgets.md),
+[how much memory networks take, beside the closed form](memory.md) and
+[whether the front of one runtime is the front of another](fronts.md).
 """
 
 
@@ -178,6 +200,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--minutes", type=float, default=16, help="the judges' included")
     parser.add_argument("--networks", type=int, default=300)
+    parser.add_argument("--beside", default="", help="what else the machine did meanwhile")
     parser.add_argument("--work", type=Path, default=Path("results/work-latency"))
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()

@@ -40,10 +40,22 @@ PRETRAINED = (1.3, 1.0, 0.5)  # widths
 PARENT_WIDTH, BASELINES = 1.3, (1.0, 0.5)
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
-Way = Literal["pretrained", "brief", "scratch", "elastic", "head", "soft"]
+Way = Literal["pretrained", "brief", "scratch", "elastic", "head", "soft", "distilled", "distilled-scratch"]
 ONCE, EACH_SEED = (
     ("pretrain", "latency"),
-    ("pretrained", "brief", "scratch", "ghostnets", "elastic", "head", "fresh", "whole", "soft"),
+    (
+        "pretrained",
+        "brief",
+        "scratch",
+        "ghostnets",
+        "elastic",
+        "head",
+        "fresh",
+        "whole",
+        "soft",
+        "taught",
+        "distilled-scratch",
+    ),
 )
 LAST = "measure"
 SEEDS = (0, 1, 2)
@@ -55,6 +67,8 @@ BRIEF = {
     "ema": 0.99,
 }  # of a parent, a gentle tuning
 SANDWICHES = 420  # steps of an elastic supernet, which take as long as those of a parent
+SOFT = ("soft", "distilled", "distilled-scratch")  # ways that search by soft labels
+DISTILLED = {"distill": 0.9, "temperature": 2.0, "label_smoothing": 0.0}
 # The full trainings of each way: two also train a GhostNet that is no member of PRETRAINED.
 RETRAIN: dict[Way, dict[str, Any]] = {
     "pretrained": {},
@@ -63,6 +77,8 @@ RETRAIN: dict[Way, dict[str, Any]] = {
     "elastic": {"baseline_widths": (), "init": "supernet"},
     "head": {"baseline_widths": ()},
     "soft": {"baseline_widths": ()},
+    "distilled": {"baseline_widths": ()} | DISTILLED,
+    "distilled-scratch": {"baseline_widths": ()} | DISTILLED,
 }
 CPU = torch.device("cpu")
 
@@ -132,7 +148,7 @@ class Study:
         recipe = self.recipe.model_copy(
             update={"data": self.pictures(seed), "seed": seed, "supernet": self.supernet(way, seed)}
             | {"retrain": self.recipe.retrain.model_copy(update=RETRAIN[way])}
-            | ({"search": self.recipe.search.changed(evaluate="soft")} if way == "soft" else {})
+            | ({"search": self.recipe.search.changed(evaluate="soft")} if way in SOFT else {})
         )
         with open_run(recipe, self.run(way, seed), RunSettings(resume=True)) as run:
             if not run.done("calibrate"):
@@ -161,10 +177,9 @@ class Study:
         given = config.model_copy(update={"parent": str(self.pretrained(PARENT_WIDTH))})
         if way == "pretrained":
             return given
-        if way == "soft":  # the same parent, which is tuned already
-            return config.model_copy(
-                update={"parent": str(self.run("pretrained", seed) / SUPERNET / PARENT), "tune": False}
-            )
+        if way in SOFT:  # the same parent, which is tuned already
+            origin: Way = "scratch" if way == "distilled-scratch" else "pretrained"
+            return config.model_copy(update={"parent": str(self.run(origin, seed) / SUPERNET / PARENT), "tune": False})
         if way == "brief":
             return given.model_copy(update=BRIEF)
         if way == "head":

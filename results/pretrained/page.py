@@ -26,7 +26,7 @@ from search.training.retrain import ARCH
 from spaces.quantities import format_count
 
 HERE = Path(__file__).parent
-WAYS = ("pretrained", "soft", "brief", "head", "scratch", "elastic")
+WAYS = ("pretrained", "soft", "distilled", "distilled-scratch", "brief", "head", "scratch", "elastic")
 STAGES = ("train", "search", "retrain")
 FAMILY, FRESH, WHOLE = "ghostnets", "ghostnets-fresh", "ghostnets-whole"
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
@@ -36,6 +36,8 @@ GOALS = {("pretrained", "scratch"): 5.0, ("pretrained", FAMILY): 0.0}  # points,
 LABELS = {
     "pretrained": "found, from a pretrained parent",
     "soft": "found by soft labels, from the same parent",
+    "distilled": "found by soft labels, taught mostly by the same parent",
+    "distilled-scratch": "found by soft labels, from scratch, taught mostly by its parent",
     "brief": "found, from a briefly tuned one",
     "head": "found, its classifier alone trained",
     "scratch": "found, from scratch",
@@ -148,6 +150,9 @@ def study(work: Path) -> dict[str, Any]:
         rows = [replace(row, measured_ms=None) for row in rows]
     rows.sort(key=lambda row: (row.seed, row.way, row.latency_ms))
     pairs = [(WAYS[0], other) for other in (*WAYS[1:], FAMILY, FRESH)] + [
+        ("distilled", "soft"),
+        ("distilled", "distilled-scratch"),
+        ("distilled", FAMILY),
         ("soft", "scratch"),
         ("soft", FAMILY),
         ("brief", "scratch"),

@@ -116,14 +116,13 @@ def points(content: Ways, way: str, seed: Seed) -> list[Point] | None:
     return None
 
 
-def scaled_hypervolume(points: Sequence[Point]) -> float:
-    """Accuracy over `LEAST_ACCURACY` times latency under `WORST_MS`, as a share of `WORST_MS`, that some point
-    dominates."""
-    inside = [(ms, accuracy) for ms, accuracy in points if ms < WORST_MS and accuracy > LEAST_ACCURACY]
-    if not inside:
-        return 0.0
-    trials = [{"latency_ms": ms, "accuracy": accuracy - LEAST_ACCURACY} for ms, accuracy in inside]
-    return hypervolume(trials, WORST_MS) / WORST_MS
+def scaled_hypervolume(
+    points: Sequence[Point], least_accuracy: float = LEAST_ACCURACY, worst_ms: float = WORST_MS
+) -> float:
+    """Accuracy over the least times latency under the worst, as a share of the latter, that some point dominates."""
+    inside = [(ms, accuracy) for ms, accuracy in points if ms < worst_ms and accuracy > least_accuracy]
+    trials = [{"latency_ms": ms, "accuracy": accuracy - least_accuracy} for ms, accuracy in inside]
+    return hypervolume(trials, worst_ms) / worst_ms
 
 
 def margin(pruned: Point, others: Sequence[Point]) -> float | None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
+from ghostnet.inference import fold_norms
 from ghostnet.network import GhostNet
 from ghostnet.source import WeightSource
 from ghostnet.supernet import Supernet
@@ -38,9 +39,9 @@ def logits(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: 
 @torch.no_grad()
 def _outputs(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: int | None) -> Iterator[Tensor]:
     was = net.training
-    net.eval()
+    running = fold_norms(net) if isinstance(net, GhostNet) else net.eval()
     for images, _ in data.batches(split.to(next(net.parameters()).device)):
-        yield net(resized(images, resolution))
+        yield running(resized(images, resolution))
     net.train(was)
 
 

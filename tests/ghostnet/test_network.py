@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ghostnet import GhostModule, GhostNet, cost, published, weights
+from ghostnet import Arch, GhostModule, GhostNet, cost, published, weights
 from ghostnet.cost import layers
 from ghostnet.count import count, count_layers
+from ghostnet.inference import fold_norms
 from ghostnet.network import unit_module
 from ghostnet.units import units
 from spaces import named_space
@@ -139,3 +140,15 @@ def test_same_generator_same_weights():
     nets = [GhostNet(small_arch(), 5, generator=torch.Generator().manual_seed(3)) for _ in range(2)]
     for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@given(archs(), st.sampled_from([1, 3]))
+@settings(max_examples=15, deadline=None)
+def test_folded_norms_answer_alike_and_leave_the_network_as_it_was(arch: Arch, in_chs: int) -> None:
+    net = randomise(GhostNet(arch, 5, in_chs)).double().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    images = torch.randn(2, in_chs, 32, 32, dtype=torch.float64)
+    folded = fold_norms(net)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert net.training and all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    torch.testing.assert_close(folded(images), net.eval()(images), rtol=1e-9, atol=1e-9)

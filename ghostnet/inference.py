@@ -1,0 +1,33 @@
+"""A network as it is run, when it is trained no more: norms folded into the convolutions before them."""
+
+from copy import copy
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from ghostnet.modules import CheapConv
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@torch.no_grad()
+def fold_norms(module: Module) -> Module:
+    """A GhostNet, or a part of one, as it is in evaluation mode: it computes the same in half to three quarters of the
+    time, since a norm of its own would read and write every map once more (`tests/benchmarks/folded_norms.py`). What
+    has no norm behind it shares its parameters with the original, which stays as it is."""
+    folded = copy(module)
+    folded.training = False
+    folded._modules = {name: child and fold_norms(child) for name, child in module._modules.items()}
+    folded._parameters = dict(module._parameters)
+    for (_, conv), (name, norm) in pairwise(folded.named_children()):
+        if isinstance(conv, nn.Conv2d | CheapConv) and isinstance(norm, nn.BatchNorm2d):
+            mean, variance = norm.running_mean, norm.running_var
+            assert mean is not None and variance is not None
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
+            )
+            folded._modules[name] = nn.Identity()
+    return folded
