@@ -53,7 +53,7 @@ ONCE, EACH_SEED = (
         "fresh",
         "whole",
         "soft",
-        "taught",
+        "distilled",
         "distilled-scratch",
     ),
 )
