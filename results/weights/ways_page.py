@@ -20,13 +20,18 @@ NAMES = {
     "tpe": "Optuna's TPE over trainings of 3 epochs ({notes}), best four from fresh weights",
 }
 PRUNED = {"pruned": "any", "pruned-aligned": "multiples of 4", f"pruned{LONG}": "any, four times the epochs"}
+RIVALS = {
+    "family": "GhostNet's widths transplanted and tuned so",
+    "fresh": "GhostNet's widths from fresh weights, by as many epochs",
+    "pruned": "Torch-Pruning to four sizes",
+    "elastic": "an elastic supernet, searched",
+    "tpe": "Optuna's TPE over short trainings",
+}
 SUPERNETS = {
     "fresh": "as the recipe has it, from fresh weights",
     "begun": "begun from the parent: own weights for each ratio, channels by importance, taught by the parent",
 }
 INTRODUCTION = """\
-# From one trained GhostNet to all of them
-
 CIFAR-10 at 16 x 16, 10,000 images, space `cifar16`, networks of up to 1.2M multiply-adds. The parent is GhostNet 1.3x
 ({macs:.2f}M multiply-adds, {accuracy:.1%} of the test images right), trained for 60 epochs on the same images; its
 training is counted in none of the rows. Every network in the table is trained for 10 epochs and tested once on 10,000
@@ -48,7 +53,7 @@ below .124 ms, as a share of .124 ms.
 def page(content: Ways) -> str:
     """The whole page."""
     parent, table = content.parent, content.table
-    about = INTRODUCTION.format(
+    about = _answer(content) + INTRODUCTION.format(
         macs=parent.macs / 1e6,
         accuracy=parent.accuracy,
         setting=table.setting,
@@ -67,7 +72,39 @@ def page(content: Ways) -> str:
         _supernets(content),
     ]
     end = "The command: `ways.py`; all figures: `ways.json`.\n"
-    return "\n".join([about, *("\n".join([*lines, ""]) for lines in sections if lines), end])
+    return "\n".join(
+        [
+            "# From one trained GhostNet to all of them\n",
+            about,
+            *("\n".join([*lines, ""]) for lines in sections if lines),
+            end,
+        ]
+    )
+
+
+def _answer(content: Ways) -> str:
+    """The page in a few sentences; none before there is something to compare."""
+
+    def mean(way: str) -> float | None:
+        volumes = [
+            scaled_hypervolume(known) for seed in content.ways.get(way, {}) if (known := points(content, way, seed))
+        ]
+        return float(np.mean(volumes)) if volumes else None
+
+    searched, others = mean("transplants"), {name: mean(way) for way, name in RIVALS.items()}
+    if searched is None or not (known := {name: value for name, value in others.items() if value is not None}):
+        return ""
+    margins = [m for seed in content.ways["transplants"] for m in _margins(content, "pruned", seed)]
+    beaten = sum(m is not None and m > 0 for m in margins)
+    falling = sorted(known.items(), key=lambda each: -each[1])
+    lines = [
+        "Four networks that a search chose among transplants of one trained GhostNet, tuned with it as teacher, have a",
+        f"hypervolume of {searched:.3f}, on average over {len(content.ways['transplants'])} seeds. Beside them stand",
+        ", ".join(f"{name} ({value:.3f})" for name, value in falling) + ".",
+        f"Of {len(margins)} networks that Torch-Pruning made of the same GhostNet, {beaten} are beaten at equal",
+        "latency.",
+    ]
+    return " ".join(lines) + "\n\n"
 
 
 def _tables(content: Ways) -> str:

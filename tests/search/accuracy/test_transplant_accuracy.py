@@ -98,7 +98,8 @@ def test_transplants_are_spread_from_the_best_to_the_worst(expected):
     losses = expected.losses.total(CODES)
     mine = expected.losses.total(expected.codes)
     assert len(np.unique(expected.codes, axis=0)) == room.TRANSPLANTS
-    assert (mine[0], mine[-1]) == (losses.min(), losses.max())
+    rounding = 1e-6  # nats, in float32, by which sums of units that lose nothing differ
+    assert (mine[0], mine[-1]) == pytest.approx((losses.min(), losses.max()), abs=rounding)
     everything = log_loss(expected.losses, CODES)
     for target, value in zip(np.linspace(*np.log1p(np.maximum(mine[[0, -1]], 0)), len(mine)), mine, strict=True):
         nearer = np.abs(everything - target) < abs(np.log1p(max(value, 0)) - target) - 1e-12
