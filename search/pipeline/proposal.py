@@ -32,11 +32,8 @@ BASES = (
     (8, "digits", "the first five rows of GhostNet's table, stem of stride 1"),
 )
 FAMILY = ("rows", "stem_chs", "tail_chs", "head_chs")  # of a preset, what its networks have in common
-FITTED = {
-    96: 512,
-    48: 1024,
-    8: 2048,
-}  # views of images that layers are fitted on, by the least side: larger ones say more
+# Views of images that layers are fitted on, by the least side: larger ones say more.
+FITTED = {96: 512, 48: 1024, 8: 2048}
 HELD_OUT = 0.3  # of the training images: a fifth for the search, a tenth for norms
 FEW, SOME = 1_000, 10_000  # training images
 FEW_OF_A_CLASS = 20  # training images, below which a class is named
@@ -45,6 +42,7 @@ NOTES = {
     "min_steps": "however few images there are",
     "ema": "averaged weights are kept",
     "use_held_out": "the search is over by then",
+    "distill": "weight of the parent's answers, beside the labels",
 }
 
 
@@ -210,6 +208,9 @@ class ProposedTraining:
     ema: float | None = None
     weight_decay: float | None = None
     use_held_out: bool | None = None
+    label_smoothing: float | None = None
+    distill: float | None = None
+    temperature: float | None = None
 
 
 def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, ProposedTraining]:
@@ -220,7 +221,8 @@ def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, Propose
     fresh = ProposedTraining(
         batch_size=batch, lr=0.1 * batch / 64, epochs=40.0 if few else 30.0, min_steps=2000, weight_decay=5e-4
     )
-    return tuned if has_parent else fresh, replace(tuned, use_held_out=True)
+    taught = replace(tuned, use_held_out=True, label_smoothing=0.0, distill=0.9, temperature=2.0)
+    return tuned if has_parent else fresh, taught
 
 
 def _training(training: ProposedTraining) -> str:
