@@ -145,9 +145,9 @@ images right on average, for {transplant_seconds:.0f} CPU seconds. With an elast
 fresh weights they have {elastic:.2f} % for {elastic_seconds:.0f}. The hypervolume of the fronts is
 {transplant_volume:.3f} beside {elastic_volume:.3f}.
 
-Both go by one latency table, budgets and test images (360 of scikit-learn's digits). Hypervolume: accuracy over
-{least:.0%} times latency below {worst} ms, as a share of the whole. Seconds are of training, search and full training,
-GhostNets' included. Milliseconds (in brackets) are predicted.
+Both go by one latency table, by the same budgets and test images. Hypervolume: accuracy over {least:.0%} times latency
+below {worst} ms, as a share of the whole. Seconds are of training, search and full training, GhostNets' included.
+Milliseconds (in brackets) are predicted.
 
 | supernet | seed | CPU s | found: accuracy, % (ms) | hypervolume | GhostNet .5x, .75x: accuracy, % (ms) |
 |---|---|---|---|---|---|
