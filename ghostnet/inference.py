@@ -9,8 +9,14 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ghostnet.modules import CheapConv
+from ghostnet.network import GhostNet
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+def for_inference(net: nn.Module) -> nn.Module:
+    """A network in evaluation mode; of a GhostNet a copy with its norms folded."""
+    return fold_norms(net) if isinstance(net, GhostNet) else net.eval()
 
 
 @torch.no_grad()

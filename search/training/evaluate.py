@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
-from ghostnet.inference import fold_norms
+from ghostnet.inference import for_inference
 from ghostnet.network import GhostNet
 from ghostnet.source import WeightSource
 from ghostnet.supernet import Supernet
@@ -39,7 +39,7 @@ def logits(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: 
 @torch.no_grad()
 def _outputs(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: int | None) -> Iterator[Tensor]:
     was = net.training
-    running = fold_norms(net) if isinstance(net, GhostNet) else net.eval()
+    running = for_inference(net)
     for images, _ in data.batches(split.to(next(net.parameters()).device)):
         yield running(resized(images, resolution))
     net.train(was)

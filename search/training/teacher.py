@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ghostnet.timm_model  # noqa: F401  a network of ours may be the teacher, from a Hub folder
 from ghostnet.arch import Arch
-from ghostnet.inference import fold_norms
+from ghostnet.inference import for_inference
 from ghostnet.network import GhostNet
 from ghostnet.weights import load_network
 from search.data.datasets import Data, resized
@@ -56,8 +56,7 @@ class FrozenTeacher:
         data: Data,
         device: torch.device,
     ) -> None:
-        running = fold_norms(net) if isinstance(net, GhostNet) else net.eval()
-        self.net, self.side = running.to(memory_format=torch.channels_last), side
+        self.net, self.side = for_inference(net).to(memory_format=torch.channels_last), side
         theirs, ours = (torch.tensor(v) for v in (std, data.std))
         self.scale = (ours / theirs)[:, None, None]  # (x ours + mean - their mean) / theirs
         shift = torch.tensor(data.mean) - torch.tensor(mean)
