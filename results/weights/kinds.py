@@ -8,18 +8,20 @@ On the other data sets the kinds are compared by `ways.py` (CIFAR-10) and `../pr
 """
 
 import argparse
+import math
 import shutil
-import time
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
+from ways import CpuClock
 from ways_summary import scaled_hypervolume
 
 import search as ghostnas
-from search.files import JsonLines, write_text
+from search.files import write_text
 from search.pipeline import stages
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
@@ -79,62 +81,56 @@ def recipe_of(kind: Kind, seed: int) -> Recipe:
 
 def outcome_of(kind: Kind, seed: int, table: Path, out: Path) -> Outcome:
     """A whole run but its calibration, for which the table stands in."""
-    log = JsonLines(out.with_name(f"{out.name}.seconds.jsonl"))
+    clock = CpuClock(out.with_name(f"{out.name}.cpu.json"), math.inf)
     with open_run(recipe_of(kind, seed), out, RunSettings(resume=True)) as run:
         if not run.done("calibrate"):
             (run.out / TABLE).parent.mkdir(exist_ok=True)
             shutil.copy(table, run.out / TABLE)
         for stage in STAGES:
             if not run.done(stage.__name__):
-                started = time.process_time()
-                stage(run)
-                log.append({"stage": stage.__name__, "seconds": time.process_time() - started})
-    seconds = {row["stage"]: round(row["seconds"], 1) for row in log}
-    summary = summarise(out)
-    networks = [
-        Network(
-            name=n.name,
-            found=n.chosen,
-            macs=n.macs,
-            predicted_ms=n.predicted_ms or float("nan"),
-            accuracy=n.accuracy,
-        )
-        for n in summary.networks
-        if n.kind != "parent"
-    ]
+                with clock.step(stage.__name__):
+                    stage(run)
+    seconds = {name: round(value, 1) for name, value in clock.seconds.items()}
+    networks = []
+    for n in summarise(out).networks:
+        if n.kind != "parent":
+            assert n.predicted_ms, "the run has a latency table"
+            networks.append(
+                Network(name=n.name, found=n.chosen, macs=n.macs, predicted_ms=n.predicted_ms, accuracy=n.accuracy)
+            )
     return Outcome(kind=kind, seed=seed, cpu_seconds=seconds, networks=networks)
 
 
 def page(study: Study) -> str:
     """The page, as far as the study went."""
-    rows, volumes, lowest = [], {kind: [] for kind in KINDS}, {kind: [] for kind in KINDS}
-    for o in sorted(study.outcomes, key=lambda o: (KINDS.index(o.kind), o.seed)):
-        found = [n for n in o.networks if n.found]
-        points = [(n.predicted_ms, n.accuracy) for n in found]
-        volume = scaled_hypervolume(points, LEAST_ACCURACY, WORST_MS) / (1 - LEAST_ACCURACY)
-        volumes[o.kind].append(volume)
-        lowest[o.kind] += [n.accuracy for n in found]
-        family = "; ".join(f"{100 * n.accuracy:.2f} ({n.predicted_ms:.3f})" for n in o.networks if not n.found)
-        each = "; ".join(f"{100 * n.accuracy:.2f} ({n.predicted_ms:.3f})" for n in found)
-        spent = " + ".join(f"{seconds:.0f}" for seconds in o.cpu_seconds.values())
-        rows.append(f"| {o.kind} | {o.seed} | {spent} | {each} | {volume:.3f} | {family} |")
-    means = {kind: np.mean(lowest[kind]) if lowest[kind] else float("nan") for kind in KINDS}
-    spent = {
-        kind: np.mean([sum(o.cpu_seconds.values()) for o in study.outcomes if o.kind == kind] or [float("nan")])
-        for kind in KINDS
-    }
-    return PAGE_TEXT.format(
-        seeds=len({o.seed for o in study.outcomes}),
-        transplant=100 * means["transplant"],
-        elastic=100 * means["elastic"],
-        transplant_volume=np.mean(volumes["transplant"]),
-        elastic_volume=np.mean(volumes["elastic"]),
-        transplant_seconds=spent["transplant"],
-        elastic_seconds=spent["elastic"],
-        least=LEAST_ACCURACY,
-        worst=WORST_MS,
-        rows="\n".join(rows),
+    outcomes = sorted(study.outcomes, key=lambda o: (KINDS.index(o.kind), o.seed))
+    figures: dict[str, float] = {"seeds": len({o.seed for o in outcomes}), "least": LEAST_ACCURACY, "worst": WORST_MS}
+    for kind in KINDS:
+        mine = [o for o in outcomes if o.kind == kind]
+        figures[kind] = 100 * _mean(n.accuracy for o in mine for n in o.networks if n.found)
+        figures[f"{kind}_volume"] = _mean(map(_volume, mine))
+        figures[f"{kind}_seconds"] = _mean(sum(o.cpu_seconds.values()) for o in mine)
+    return PAGE_TEXT.format(rows="\n".join(map(_row, outcomes)), **figures)
+
+
+def _row(o: Outcome) -> str:
+    found, family = (
+        "; ".join(f"{100 * n.accuracy:.2f} ({n.predicted_ms:.3f})" for n in o.networks if n.found is which)
+        for which in (True, False)
     )
+    spent = " + ".join(f"{seconds:.0f}" for seconds in o.cpu_seconds.values())
+    return f"| {o.kind} | {o.seed} | {spent} | {found} | {_volume(o):.3f} | {family} |"
+
+
+def _volume(o: Outcome) -> float:
+    points = [(n.predicted_ms, n.accuracy) for n in o.networks if n.found]
+    return scaled_hypervolume(points, LEAST_ACCURACY, WORST_MS) / (1 - LEAST_ACCURACY)
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Not-a-number of none: what is still to be run."""
+    known = list(values)
+    return statistics.mean(known) if known else math.nan
 
 
 PAGE_TEXT = """\
@@ -159,7 +155,7 @@ The command: `kinds.py`; all figures: `kinds.json`.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=HERE / "work-kinds", help="the folder of runs")
+    parser.add_argument("--work", type=Path, default=HERE / "work" / "kinds", help="the folder of runs")
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)

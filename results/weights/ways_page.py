@@ -19,6 +19,7 @@ NAMES = {
     "elastic": "elastic supernet, search ({notes}), best four from fresh weights",
     "tpe": "Optuna's TPE over trainings of 3 epochs ({notes}), best four from fresh weights",
 }
+# Ways that prune, and which numbers of channels they make, after what tuning.
 PRUNED = {"pruned": "any", "pruned-aligned": "multiples of 4", f"pruned{LONG}": "any, four times the epochs"}
 RIVALS = {
     "family": "GhostNet's widths transplanted and tuned so",

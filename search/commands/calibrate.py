@@ -20,7 +20,6 @@ from search.commands.shared import (
     print_result,
 )
 from search.errors import UserError
-from search.progress import warn
 from search.terminal import show
 
 if TYPE_CHECKING:
@@ -214,7 +213,7 @@ def report(
 ) -> None:
     """How good a table is, in words and as a page."""
     from search.latency.table import LatencyTable, describe
-    from search.latency.table_warnings import table_warnings
+    from search.latency.table_warnings import print_table_warnings
     from search.records import record_json
     from search.report.latency_page import format_table
 
@@ -225,8 +224,7 @@ def report(
         print_json(record_json(describe(loaded)) | {"page": str(page)})
         return
     show(format_table(loaded))
-    for each in table_warnings(loaded):
-        warn(each)
+    print_table_warnings(loaded)
     show(f"Page: {page}")
 
 
@@ -254,7 +252,7 @@ def _space(name: str, resolution: int | None) -> "Space":
 
 def _print_table_summary(table: "LatencyTable", out: Path, as_json: bool) -> None:
     from search.latency.table import describe
-    from search.latency.table_warnings import table_warnings
+    from search.latency.table_warnings import print_table_warnings
     from search.records import record_json
 
     summary = describe(table)
@@ -267,5 +265,4 @@ def _print_table_summary(table: "LatencyTable", out: Path, as_json: bool) -> Non
         f"of the visits were disturbed"
     ) + ("" if memory is None else f"; peak memory: error {memory} %")
     print_result(record_json(summary), message, as_json)
-    for each in table_warnings(table):
-        warn(each)
+    print_table_warnings(table)

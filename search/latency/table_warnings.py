@@ -1,6 +1,7 @@
 """What a latency table itself says against trusting it much."""
 
 from search.latency.table import LatencyTable
+from search.progress import warn
 
 ROUGH = 0.05  # mean relative error on networks held out
 DISTURBED = 0.1  # share of the measurements that other work spoilt
@@ -25,3 +26,9 @@ def table_warnings(table: LatencyTable) -> list[str]:
             "A longer calibration on a quieter machine would make a better table."
         )
     return lines
+
+
+def print_table_warnings(table: LatencyTable) -> None:
+    """Prints them on the terminal."""
+    for each in table_warnings(table):
+        warn(each)

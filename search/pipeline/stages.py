@@ -29,7 +29,7 @@ from search.latency.energy import SYS, find_counter
 from search.latency.predictor import Predictor
 from search.latency.runtimes import RUNTIMES, Runtime, Shape, runtime
 from search.latency.table import LatencyTable
-from search.latency.table_warnings import table_warnings
+from search.latency.table_warnings import print_table_warnings
 from search.latency.time_networks import measure, measure_joules
 from search.parallel.workers import RayWorkers, train_supernet
 from search.pipeline.current_run import Run
@@ -110,8 +110,7 @@ def calibrate(run: Run) -> None:
         f"  error on {v.networks} networks it never saw: {v.mape:.1%} on average, {v.max:.1%} at most, Kendall tau "
         f"{v.kendall_tau:.2f}; {table.protocol.disturbed:.0%} of the visits were disturbed"
     )
-    for each in table_warnings(table):
-        warn(each)
+    print_table_warnings(table)
 
 
 def fidelity(run: Run) -> None:
