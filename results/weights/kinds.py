@@ -10,7 +10,9 @@ On the other data sets the kinds are compared by `ways.py` (CIFAR-10) and `../pr
 import argparse
 import math
 import shutil
+import signal
 import statistics
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -158,6 +160,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "work" / "kinds", help="the folder of runs")
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clock counts
     torch.set_num_threads(1)
     table = arguments.work / "digits.lat.json"
     if not table.exists():
