@@ -122,6 +122,12 @@ class Space(SpaceSpec):
         self.encode(arch)
         return arch
 
+    @property
+    def family(self) -> tuple[Arch, ...]:
+        """`uniform` at each of the space's widths, as far as the space has it; widest first."""
+        archs = [encoding.family_arch(self, width) for width in sorted(self.widths, reverse=True)]
+        return tuple(arch for arch in archs if arch in self)
+
     @cached_property
     def bounds(self) -> tuple[Arch, ...]:
         """The covering architectures: networks that between them reach the largest shape of every tensor of a

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from ghostnet.arch import Arch
 from search.engine.log import TrialLog
 from search.parallel.cluster import HERE, Cluster
 from search.recipes.schema import Sampler
@@ -18,7 +19,9 @@ class SearchPlan:
 
     Args:
         trials: different networks to evaluate, failed ones included.
-        population: of these, how many are drawn inside the budgets, uniformly, before the sampler goes on.
+        population: of these, how many are evaluated before the sampler goes on: the `known` ones, and others drawn
+            uniformly inside the budgets.
+        known: networks that are expected to be good; those inside a budget are evaluated first.
         deadline: by `time.monotonic()`; then the search ends, once it has `at_least` so many.
         storage: where Optuna's study is kept for others to see; None: in memory.
         cluster: the processes that evaluate side by side.
@@ -28,6 +31,7 @@ class SearchPlan:
     trials: int
     sampler: Sampler = "guided"
     population: int = 40
+    known: tuple[Arch, ...] = ()
     seed: int = 0
     deadline: float | None = None
     at_least: int = 1

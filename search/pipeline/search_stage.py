@@ -40,7 +40,7 @@ from search.records import record_json
 from search.run_folder.result import SCHEMA, SearchResult
 from search.secrets import storage_address
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import check_data, read_metadata, supernet_config, usual_teacher
+from search.training.metadata import PARENT_ARCH, check_data, read_metadata, supernet_config, usual_teacher
 from search.training.result_warnings import chance_warnings
 from spaces.space import Space
 
@@ -111,6 +111,14 @@ class SearchOutcome:
         return pick(self.trials, ways, self.problem.objectives)
 
 
+def known_networks(supernet: Path, space: Space) -> tuple[Arch, ...]:
+    """The networks of a space that are expected to be good before anything is evaluated: the parent of a transplanted
+    supernet, and GhostNet at each width."""
+    parent = supernet / PARENT_ARCH
+    first = [Arch.load(parent)] if parent.exists() else []
+    return tuple(dict.fromkeys(arch for arch in (*first, *space.family) if arch in space))
+
+
 def _excess(budget: budgets.Budget, trial: Trial) -> float:
     columns = {name: np.array([value]) for name, value in trial.metrics.items() if value is not None}
     return float(budgets.excess(budget, columns)[0])
@@ -153,6 +161,7 @@ def search_networks(
         trials=config.trials,
         sampler=config.sampler,
         population=config.population,
+        known=known_networks(supernet, problem.space),
         seed=seed,
         deadline=deadline,
         at_least=at_least,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ghostnet import cost
 from search.engine.log import read_trials
 from search.engine.trial import Evaluation, Trial
 from tests.search.searches import LADDER, SPACE, accuracy_of, bare, problem, run, slowly, some_fail
@@ -85,6 +86,14 @@ class Conformance:
             inside = 300_000 <= t["macs"] <= 500_000 and t["latency_high_ms"] <= 0.45
             assert inside == (t.excess == 0) == (t.state != "infeasible")
             assert (t.accuracy is None) == (not inside)
+
+    def test_networks_that_are_known_come_first_if_a_budget_admits_them(self, tmp_path):
+        known = SPACE.family
+        rows = run(problem(), tmp_path, self.name, trials=12, **self.plan, known=known)  # up to 500k multiply-adds
+        inside = [arch.id for arch in known if cost(arch, SPACE.num_classes, SPACE.in_chs).macs <= 500_000]
+        assert 0 < len(inside) < len(known)
+        assert sorted(t.arch for t in rows[: len(inside)]) == sorted(inside)
+        assert sum(t.state == "complete" for t in rows) == 12
 
     def test_the_best_networks_of_a_rung_go_on_to_the_next(self, tmp_path):
         rows = [t for t in self.run(tmp_path, 30, LADDER) if t.state == "complete"]

@@ -82,6 +82,13 @@ def test_published_networks_are_members_of_imagenet_and_of_no_other(name):
         assert arch not in named_space(name.replace("imagenet", "cifar"))
 
 
+def test_the_family_is_ghostnet_at_every_width_that_the_space_has():
+    space = named_space("imagenet")
+    assert space.family == tuple(space.uniform(width) for width in sorted(space.widths, reverse=True))
+    assert published("ghostnet-1.0") in space.family
+    assert replace(space, ratios=(1, 4)).family == (), "GhostNet has s = 2"
+
+
 @pytest.mark.parametrize("name", ["digits", "cifar", "imagenet"])
 def test_a_preset_has_four_dimensions_and_its_plus_form_all_and_every_network_of_it_with_the_same_depth(name):
     space, plus = named_space(name), named_space(f"{name}-plus")

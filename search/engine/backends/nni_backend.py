@@ -24,6 +24,7 @@ import numpy as np
 
 from search.engine.log import TrialLog
 from search.engine.problem import Problem
+from search.engine.samplers.initial import expected_good
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
@@ -60,6 +61,10 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     with bar("search", plan.trials, plan.deadline) as progress, socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(POLL_S)
         progress.update(log.num_evaluated)
+        for code in expected_good(problem, plan)[len(log.trials) :]:  # NNI's tuners take none from outside
+            if plan.end_reason(log) is None:
+                log.append(problem.run(code, log.seen))
+                progress.update(log.num_evaluated)
         for k, share in enumerate(TARGETS, 1):
             target, until = float(np.quantile(sampled[cost], share)), round(plan.trials * k / len(TARGETS))
             trial_server = _TrialServer(problem, log, plan, target, cost, until, progress)

@@ -14,6 +14,7 @@ from search.engine.problem import Problem
 from search.engine.samplers.evolution import Evolution
 from search.engine.samplers.genetic import NSGA2, NSGA3, genetic
 from search.engine.samplers.guided import Guided
+from search.engine.samplers.initial import expected_good
 from search.engine.search_plan import SearchPlan
 
 
@@ -48,8 +49,7 @@ def samplers(problem: Problem, log: TrialLog, plan: SearchPlan) -> Callable[[int
 
     match name:
         case "guided" | "exact":  # which differ in the networks that come first
-            first = max(population, len(problem.predicted_front)) if name == "exact" else population
-            guided = Guided(problem, log, first, seed)
+            guided = Guided(problem, log, max(population, len(expected_good(problem, plan))), seed)
             return lambda number: guided
         case "evolution":
             evolution = Evolution(problem, log, population, seed)

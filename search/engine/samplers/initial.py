@@ -1,6 +1,6 @@
-"""Networks that a search takes by itself: the first ones, sampled uniformly inside its budgets or taken from the exact
-front of unit losses, and one wherever a sampler that keeps no list of networks (TPE in a small space) proposes nothing
-new."""
+"""Networks that a search takes by itself. The first ones are known to be good, of the exact front of unit losses or
+sampled uniformly inside its budgets; others stand in wherever a sampler that keeps no list of networks (TPE in a small
+space) proposes nothing new."""
 
 import numpy as np
 
@@ -11,6 +11,15 @@ from search.engine.trial import INFEASIBLE, REPEATED
 from spaces.space import Codes
 
 STUCK = 5  # trials in a row that needed no evaluation
+
+
+def expected_good(problem: Problem, plan: SearchPlan) -> Codes:
+    """The networks that a search takes before any is drawn: the plan's known ones that are inside a budget, and the
+    exact front of unit losses where the sampler begins by it. [n, genes]"""
+    codes = [problem.space.encode(arch) for arch in plan.known]
+    inside = [code for code in codes if problem.candidate(code).excess == 0]
+    known = np.array(inside, dtype=np.int64).reshape(-1, len(problem.space.genes))
+    return np.concatenate([known, problem.predicted_front]) if plan.sampler == "exact" else known
 
 
 class InitialSampler:
@@ -24,12 +33,9 @@ class InitialSampler:
     def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         self.problem, self.log, self.seed = problem, log, plan.seed
         rng, count = np.random.default_rng([plan.seed, 2]), min(plan.population, plan.trials)
-        if plan.sampler == "exact":
-            front = problem.predicted_front[: plan.trials]
-            short = count - len(front)
-            self.first = np.concatenate([front, problem.initial(rng, short)]) if short > 0 else front
-        else:
-            self.first = problem.initial(rng, count)
+        first = expected_good(problem, plan)[: plan.trials]
+        short = count - len(first)
+        self.first = np.concatenate([first, problem.initial(rng, short)]) if short > 0 else first
 
     def __call__(self, number: int) -> Codes | None:
         if number < len(self.first):

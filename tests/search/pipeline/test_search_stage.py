@@ -4,22 +4,25 @@ import json
 import pickle
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ghostnet import cost
 from ghostnet.memory import memory
 from ghostnet.weights import load_network
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.files import JsonLines
-from search.pipeline.search_stage import make_evaluator, search_networks
+from search.pipeline.search_stage import known_networks, make_evaluator, search_networks
 from search.recipes.choices import OBJECTIVES
 from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation, split_evaluation
 from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
+from search.training.metadata import PARENT_ARCH
 from search.training.retrain import retrain
 from spaces import SpaceError
 from tests.search.runs import SPACE, made_up_table
@@ -53,6 +56,25 @@ def test_a_search_that_cannot_begin_writes_nothing_and_the_next_one_can(files, t
         assert not (tmp_path / "out").exists()
     (tmp_path / "files/net/supernet.safetensors").write_bytes(whole)
     assert len(search(tmp_path / "files", tmp_path / "out").trials) == 3
+
+
+def test_a_search_begins_with_the_parent_and_with_ghostnet_at_each_width(files, tmp_path):
+    assert known_networks(files / "net", SPACE) == SPACE.family and len(SPACE.family) > 1
+    macs = {arch.id: cost(arch, SPACE.num_classes, SPACE.in_chs).macs for arch in SPACE.family}
+    first = search(files, tmp_path / "out", CONFIG.model_copy(update={"trials": 5})).trials
+    inside = [name for name, count in macs.items() if count <= 600_000]
+    assert [trial.arch for trial in first][: len(inside)] == inside and 0 < len(inside) < len(macs)
+    parents = {
+        "member": SPACE.smallest,
+        "wider": replace(SPACE, widths=(4.0,)).uniform(4.0),
+        "of the family": SPACE.family[1],
+    }
+    for name, arch in parents.items():
+        (tmp_path / name / "parent").mkdir(parents=True)
+        (tmp_path / name / PARENT_ARCH).write_text(arch.to_json())
+    assert known_networks(tmp_path / "member", SPACE) == (SPACE.smallest, *SPACE.family)
+    assert known_networks(tmp_path / "wider", SPACE) == SPACE.family
+    assert set(known_networks(tmp_path / "of the family", SPACE)) == set(SPACE.family)
 
 
 def test_the_help_lists_the_objectives_that_there_are(files, tmp_path):
