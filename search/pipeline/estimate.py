@@ -31,7 +31,7 @@ from search.recipes.schema import (
     split_evaluation,
 )
 from search.run_folder.estimate import Estimate, StageEstimate
-from search.run_folder.run import PRODUCTS
+from search.run_folder.run import PRODUCTS, retrains_parent
 from search.training.distributed import best_device
 from search.training.metadata import space_for
 from search.training.supernets import given_parent, widest
@@ -191,7 +191,19 @@ class _Estimator:
     def retrain(self) -> StageEstimate:
         config = self.recipe.retrain
         count = (config.chosen + len(config.baseline_widths) + config.random) * config.seeds
-        return self._trainings("retrain", count, config.workers)
+        stage = self._trainings("retrain", count, config.workers)
+        if not (retrains_parent(self.recipe) and self.parent[1]):
+            return stage
+        arch, (steps, images) = self.parent[0], self.times.steps(config)
+        return stage.model_copy(
+            update={
+                "networks": count + 1,
+                "minutes": stage.minutes + steps * self.times.step_seconds(arch, config) / 60,
+                "steps": stage.steps + steps,
+                "images": stage.images + images,
+                "disk": stage.disk + 3 * self.times.bytes(arch),
+            }
+        )
 
     def _trainings(self, stage: str, count: int, workers: int) -> StageEstimate:
         config, arch = self.recipe.retrain, self.typical()

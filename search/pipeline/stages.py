@@ -1,7 +1,7 @@
 """The stages of a run: each reads what the ones before it left in the run's folder, and leaves its own product."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
@@ -53,6 +53,7 @@ from search.run_folder.run import (
     ENERGY,
     EXPORTS,
     FIDELITY,
+    FINAL_SUPERNET,
     FIRST_TRIALS,
     INHERITED,
     NETWORKS,
@@ -62,12 +63,16 @@ from search.run_folder.run import (
     TABLE,
     TIMES,
     TRIALS,
+    final_supernet,
     initial_weights,
+    retrains_parent,
+    trained_parent,
 )
 from search.run_folder.source_run import read_source_runs
 from search.terminal import say
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import supernet_id
+from search.training.origin import Origin
 from search.training.records import PARENT, SupernetMetadata, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import ARCH, TRAINED_FILE, WEIGHTS, Job
@@ -207,7 +212,9 @@ def macs_matched_random(run: Run, chosen: list[Trial]) -> dict[str, list[int]]:
 
 def retrain(run: Run) -> None:
     archs, config, first = networks(run), run.recipe.retrain, run.recipe.seed
-    begin = initial_weights(run.recipe, run.out / SUPERNET)
+    if retrains_parent(run.recipe):
+        retrain_parent(run, len(archs))
+    begin = initial_weights(run.recipe, final_supernet(run.out))
     if (seconds := run.seconds("retrain")) is not None:
         archs = within_time_box(run, archs, seconds, taught=begin.teacher is not None)
     seeds = 1 if run.settings.minutes else config.seeds  # a time box trains every network once, as well as it can
@@ -228,7 +235,7 @@ def retrain(run: Run) -> None:
     with best_effort("what the supernet says of the trained networks"):
         write_json(run.out / INHERITED, inherited(run, archs))
     timed, folders = {}, {name: run.out / NETWORKS / name for name in archs}
-    if (parent := run.out / SUPERNET / PARENT).exists():
+    if (parent := trained_parent(run.out)).exists():
         folders["parent"], archs = parent, archs | {"parent": Arch.load(parent / ARCH)}
     for name, arch in archs.items():
         net = load_network(arch, folders[name] / WEIGHTS)
@@ -239,6 +246,26 @@ def retrain(run: Run) -> None:
     with best_effort("the energy of the trained networks"):
         write_record(run.out / ENERGY, energy_figures(target, timed, setting.batch))
     write_json(run.out / TIMES, times)
+
+
+def retrain_parent(run: Run, networks: int) -> None:
+    """Trains the parent again, as the networks are trained that then begin with its transplants: from what it has, on
+    held-out images, too. One that was given, and not trained, stays what it is.
+
+    Args:
+        networks: that are to be trained then; a time box is divided among them and the parent.
+    """
+    before, out, config = run.out / SUPERNET / PARENT, run.out / NETWORKS / PARENT, run.recipe.retrain
+    if not read_trained(before / TRAINED_FILE).training.planned_steps:
+        return
+    job = Job(name=PARENT, arch=Arch.load(before / ARCH), seed=run.recipe.seed, out=out)
+    box = run.seconds("retrain")
+    seconds = None if box is None else box / (networks + 1)
+    if seconds is not None and seconds < least_training(run, [job.arch])[1]:
+        return
+    train_all([job], run.data, config, origin=Origin(init=before), seconds=seconds, cluster=run.training_cluster)
+    given = run.recipe.supernet.model_copy(update={"parent": str(out), "tune": False})
+    make_supernet(run.space, run.data, given, run.out / FINAL_SUPERNET, seed=run.recipe.seed, device=run.device)
 
 
 def energy_figures(
@@ -262,13 +289,9 @@ def within_time_box(run: Run, archs: dict[str, Arch], seconds: float, *, taught:
     Random networks are left out first, then the family's, then chosen ones, so that those which stay are spread along
     the front, the most accurate among them. What was trained before stays.
     """
-    config = run.recipe.retrain
-    times = StepTimes(split_sizes(run.recipe.data, run.recipe.train_images), run.device)
     parent = run.out / SUPERNET / PARENT / ARCH
     teacher = Arch.load(parent) if taught and parent.exists() else None
-    least = min(times.steps(config)[0] / 10, LEAST_STEPS)
-    dearest = max(archs.values(), key=times.macs)
-    each = least * times.step_seconds(dearest, config, teacher) / run.training_cluster.num_workers
+    least, each = least_training(run, archs.values(), teacher)
     finished = [name for name in archs if (run.out / NETWORKS / name / TRAINED_FILE).exists()]
     waiting = by_importance([name for name in archs if name not in finished], read_result(run.out / RESULT))
     kept = {*finished, *waiting[: max(1, int(seconds / each))]}
@@ -278,6 +301,15 @@ def within_time_box(run: Run, archs: dict[str, Arch], seconds: float, *, taught:
             f"or more; not {', '.join(left)}"
         )
     return {name: arch for name, arch in archs.items() if name in kept}
+
+
+def least_training(run: Run, archs: Iterable[Arch], teacher: Arch | None = None) -> tuple[float, float]:
+    """The steps that a training in a time box is worth beginning for, and their seconds, for the dearest network."""
+    config = run.recipe.retrain
+    times = StepTimes(split_sizes(run.recipe.data, run.recipe.train_images), run.device)
+    steps = min(times.steps(config)[0] / 10, LEAST_STEPS)
+    dearest = max(archs, key=times.macs)
+    return steps, steps * times.step_seconds(dearest, config, teacher) / run.training_cluster.num_workers
 
 
 def by_importance(names: list[str], result: SearchResult) -> list[str]:

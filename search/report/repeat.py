@@ -17,7 +17,7 @@ from search.files import glob
 from search.recipes.schema import Recipe
 from search.report import page
 from search.report.summary import Summary, TrainedNetwork
-from search.run_folder.run import EXPORTS, REPORT, SUPERNET, initial_weights
+from search.run_folder.run import EXPORTS, REPORT, final_supernet, initial_weights
 from search.secrets import without_secrets
 
 FOLDER, RECIPE = Path(REPORT).parent, "recipe.toml"
@@ -64,7 +64,7 @@ def commands(summary: Summary, network: TrainedNetwork) -> list[str]:
     lines = []
     if summary.recipe and network.kind != "parent":
         seeds = ["--seeds" if len(network.seeds) > 1 else "--seed", ",".join(map(str, network.seeds))]
-        begin = initial_weights(summary.recipe, Path("..") / SUPERNET)
+        begin = initial_weights(summary.recipe, Path("..") / final_supernet(summary.folder).name)
         options = [text for key, value in asdict(begin).items() if value for text in (f"--{key}", str(value))]
         words = [folder, "--data", _data(summary), "--recipe", RECIPE, *seeds, *options]
         lines.append(join(["ghostnas", "retrain", *words, "--out", f"results/{network.name}-again"]))

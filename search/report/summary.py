@@ -32,12 +32,12 @@ from search.run_folder.run import (
     PRODUCTS,
     RESULT,
     RUN,
-    SUPERNET,
     TABLE,
     TIMES,
     TRIALS,
     recorded_recipe,
     trained_networks,
+    trained_parent,
 )
 from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, TrainingEnd, read_trained
 from spaces.custom import parse_space
@@ -330,7 +330,7 @@ def _networks(
     energy: EnergyFigures | None,
 ) -> list[TrainedNetwork]:
     networks = []
-    parent, trained = folder / SUPERNET / PARENT / TRAINED_FILE, trained_networks(folder)
+    parent, trained = trained_parent(folder) / TRAINED_FILE, trained_networks(folder)
     kinds: dict[str, NetworkKind] = {
         **dict.fromkeys(chosen, "chosen"),
         **dict.fromkeys(random_networks, "random"),

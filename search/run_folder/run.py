@@ -15,11 +15,12 @@ from search.files import glob
 from search.recipes.schema import Recipe
 from search.records import Record, read_record
 from search.training.origin import Origin
-from search.training.records import SUPERNET_FILE, TRAINED_FILE
+from search.training.records import PARENT, SUPERNET_FILE, TRAINED_FILE
 
 SCHEMA = "ghostnas.run/1"
 RUN, SUPERNET, TABLE, TRIALS = "run.json", "supernet", "latency/table.lat.json", "search/trials.jsonl"
 RESULT, NETWORKS, EXPORTS = "search/result.json", "networks", "export"
+FINAL_SUPERNET = "final-supernet"  # where full trainings don't begin with the search's
 INHERITED, TIMES, ENERGY = "networks/inherited.json", "networks/latency.json", "networks/energy.json"
 FIRST_TRIALS, FIDELITY = "fidelity/trials.jsonl", "fidelity/fidelity.json"
 REPORT = "report/report.html"
@@ -60,9 +61,28 @@ def initial_weights(recipe: Recipe, supernet: Path) -> Origin:
     return Origin(init=supernet if inherits else None, teacher=f"supernet:{supernet}" if taught else None)
 
 
+def retrains_parent(recipe: Recipe) -> bool:
+    """Whether a parent that a run trains is trained again before the networks that begin with its transplants or learn
+    from it. They see the images that were held out for the search, and should be taught by one that has, too."""
+    begin = initial_weights(recipe, Path())
+    return recipe.supernet.kind == "transplant" and recipe.retrain.use_held_out and begin != Origin()
+
+
+def final_supernet(out: Path) -> Path:
+    """The supernet that a run's full trainings begin with."""
+    final = out / FINAL_SUPERNET
+    return final if (final / SUPERNET_FILE).exists() else out / SUPERNET
+
+
+def trained_parent(out: Path) -> Path:
+    """The folder of a run's parent, as it was trained last."""
+    again = out / NETWORKS / PARENT
+    return again if (again / TRAINED_FILE).exists() else out / SUPERNET / PARENT
+
+
 def trained_networks(folder: Path) -> list[Path]:
     """Where the metadata lie of networks that are trained fully, in the folder of a run or of a ranking study."""
-    return glob(folder / NETWORKS, f"*/{TRAINED_FILE}")
+    return [file for file in glob(folder / NETWORKS, f"*/{TRAINED_FILE}") if file.parent.name != PARENT]
 
 
 def retrained_folders(out: Path, names: Sequence[str], seeds: Sequence[int]) -> dict[tuple[str, int], Path]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from search.recipes.schema import Search
 from search.records import Count, Name, Record, read_record
 from search.run_folder.result import read_result
-from search.run_folder.run import EXPORTS, NETWORKS, RESULT, RUN, SUPERNET, recorded_recipe
+from search.run_folder.run import EXPORTS, NETWORKS, RESULT, RUN, SUPERNET, recorded_recipe, trained_parent
 from search.training.records import PARENT, SUPERNET_FILE, TRAINED_FILE, SupernetMetadata, read_trained
 from spaces.custom import parse_space
 
@@ -73,7 +73,7 @@ def read_source_runs(folder: Path, networks: Iterable[str]) -> dict[str, SourceR
     supernet = read_record(folder / SUPERNET / SUPERNET_FILE, SupernetMetadata)
     roles: dict[str, Any] = dict.fromkeys(result.chosen, "chosen")
     roles |= dict.fromkeys(result.random, "random") | {PARENT: "parent"}
-    trained = folder / SUPERNET / PARENT / TRAINED_FILE
+    trained = trained_parent(folder) / TRAINED_FILE
     known: dict[str, Any] = {
         "recipe": recipe.name,
         "data": last_part(recipe.data),

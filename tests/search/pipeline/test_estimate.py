@@ -77,6 +77,17 @@ def test_every_stage_is_counted(kind, tmp_path, monkeypatch):
     assert read_estimate(tmp_path) == expected and read_estimate(tmp_path / "other") is None
 
 
+def test_a_parent_that_is_trained_again_is_counted():
+    whole = "use_held_out = true\n"
+    (plain, again), (elastic, elastic_again) = (
+        [{each.stage: each for each in estimate(recipe(kind, more)).stages}["retrain"] for more in ("", whole)]
+        for kind in ("transplant", "elastic")
+    )
+    assert (again.networks, again.steps) == (plain.networks + 1, plain.steps + 25)
+    assert again.disk > plain.disk
+    assert (elastic_again.networks, elastic_again.steps) == (elastic.networks, elastic.steps)
+
+
 def test_short_trainings_of_a_search_are_counted(monkeypatch):
     monkeypatch.setattr(StepTimes, "step_seconds", lambda *_: 1.0)
     monkeypatch.setattr(StepTimes, "seconds", lambda *_: 0.0)

@@ -1,0 +1,118 @@
+"""The stage that trains fully: what its networks begin with, and who teaches them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.pipeline import stages
+from search.pipeline.run import open_run
+from search.pipeline.settings import RunSettings
+from search.recipes.schema import parse_recipe
+from search.report.repeat import commands
+from search.report.summary import summarise
+from search.run_folder.run import PRODUCTS, TABLE
+from search.training.records import TRAINED_FILE, read_trained
+from spaces import named_space
+from tests.search.runs import made_up_table
+
+RECIPE = """
+data = "digits"
+threads = 1
+train_images = 200
+[space]
+base = "digits"
+widths = [0.25, 0.5]
+[supernet]
+kind = "transplant"
+epochs = 1
+batch_size = 32
+images = 64
+{parent}
+[latency]
+minutes = 3
+[search]
+flops_budget = "250k"
+trials = 3
+population = 2
+[retrain]
+epochs = 0.5
+batch_size = 32
+chosen = 1
+baseline_widths = [0.25]
+use_held_out = {use_held_out}
+"""
+SPACE = replace(named_space("digits"), widths=(0.25, 0.5))
+
+
+def trained(out: Path, use_held_out: bool = True, parent: str = "") -> Path:
+    """A run up to its full trainings, with a made-up latency table."""
+    recipe = parse_recipe(RECIPE.format(use_held_out=str(use_held_out).lower(), parent=parent), "mine")
+    with open_run(recipe, out, RunSettings(resume=True)) as run:
+        (out / TABLE).parent.mkdir(exist_ok=True)
+        made_up_table(np.random.default_rng(0), run.space).save(out / TABLE)
+        for stage in (stages.train, stages.search, stages.retrain):
+            if not run.done(stage.__name__):
+                stage(run)
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("whole") / "run")
+
+
+def test_who_sees_held_out_images_is_taught_by_a_parent_that_has_seen_them(whole):
+    parent = read_trained(whole / "networks/parent" / TRAINED_FILE)
+    assert parent.config["use_held_out"] and parent.teacher is None
+    assert parent.init == str(whole / "supernet/parent") and parent.arch == SPACE.uniform(0.5).id
+    assert not read_trained(whole / "supernet/parent" / TRAINED_FILE).config.get("use_held_out")
+    for name in ("A", "ghostnet-0.25x"):
+        network = read_trained(whole / "networks" / name / TRAINED_FILE)
+        assert network.init == str(whole / "final-supernet")
+        assert network.teacher == f"supernet:{whole / 'final-supernet'}"
+    weights = [
+        (whole / folder / "weights.safetensors").read_bytes()
+        for folder in ("networks", "final-supernet")
+        for folder in [f"{folder}/parent"]
+    ]
+    assert weights[0] == weights[1] != (whole / "supernet/parent/weights.safetensors").read_bytes()
+
+
+def test_the_report_shows_the_parent_as_it_was_trained_last(whole):
+    summary = summarise(whole)
+    (parent,) = [n for n in summary.networks if n.kind == "parent"]
+    assert parent.folder == whole / "networks/parent"
+    assert parent.measured_ms is not None
+    assert {n.name for n in summary.networks} == {"A", "ghostnet-0.25x", "parent"}
+    (chosen,) = [n for n in summary.networks if n.kind == "chosen"]
+    assert "--init ../final-supernet" in commands(summary, chosen)[0]
+
+
+def test_a_stage_that_was_killed_after_its_parent_trains_it_no_more(whole, tmp_path):
+    before = (whole / "networks/parent" / TRAINED_FILE).stat().st_mtime_ns
+    weights = (whole / "networks/A/weights.safetensors").read_bytes()
+    for file in (whole / PRODUCTS["retrain"], whole / "networks/A" / TRAINED_FILE):
+        file.unlink()
+    trained(whole)
+    assert (whole / "networks/parent" / TRAINED_FILE).stat().st_mtime_ns == before
+    assert (whole / "networks/A/weights.safetensors").read_bytes() == weights
+
+
+def test_a_parent_is_trained_again_for_nothing_else(whole, tmp_path):
+    given = json.dumps(str(whole / "networks/parent"))
+    for name, parent, use_held_out in (("unseen", "", False), ("given", f"parent = {given}", True)):
+        out = trained(tmp_path / name, use_held_out, parent)
+        assert not (out / "final-supernet").exists() and not (out / "networks/parent").exists()
+        assert read_trained(out / "networks/A" / TRAINED_FILE).init == str(out / "supernet")
+        (shown,) = [n for n in summarise(out).networks if n.kind == "parent"]
+        assert shown.folder == out / "supernet/parent"
+
+
+def test_a_time_box_that_is_too_short_leaves_the_parent_as_it_is(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages.Run, "seconds", lambda run, stage: 0.001)
+    out = trained(tmp_path / "short")
+    assert not (out / "final-supernet").exists()
+    assert read_trained(out / "networks/A" / TRAINED_FILE).init == str(out / "supernet")
