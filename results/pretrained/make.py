@@ -1,4 +1,4 @@
-"""Does a search that begins with a trained GhostNet pay, where pictures are few? Four ways to a front, and GhostNets.
+"""Does a search that begins with a trained GhostNet pay, where pictures are few? Three ways to a front, and GhostNets.
 
 From the repository's root, a part at a time or all of them; each goes on where it was stopped:
 
@@ -13,10 +13,10 @@ has the figures, and the calibrated latency table is committed, too: without it 
 import argparse
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pictures import write_view
@@ -29,57 +29,22 @@ from search.latency.time_networks import measure
 from search.pipeline import stages
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
-from search.recipes.schema import ParentTraining, SupernetTraining, load_recipe
-from search.run_folder.run import SUPERNET, TABLE
-from search.training.metadata import PARENT
+from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_recipe
+from search.run_folder.run import TABLE, final_supernet
 from search.training.retrain import ARCH, TRAINED_FILE, retrain
 
 HERE = Path(__file__).parent
 CLASSES, FEW = 20, 50  # classes that are pretrained on, and as many others; training pictures of each of the latter
-PRETRAINED = (1.3, 1.0, 0.5)  # widths
-PARENT_WIDTH, BASELINES = 1.3, (1.0, 0.5)
+PARENT_WIDTH = 1.3
+WIDTHS = (PARENT_WIDTH, 1.0, 0.75, 0.5)
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
-Way = Literal["pretrained", "brief", "scratch", "elastic", "head", "soft", "distilled", "distilled-scratch"]
-ONCE, EACH_SEED = (
-    ("pretrain", "latency"),
-    (
-        "pretrained",
-        "brief",
-        "scratch",
-        "ghostnets",
-        "elastic",
-        "head",
-        "fresh",
-        "whole",
-        "soft",
-        "distilled",
-        "distilled-scratch",
-    ),
-)
-LAST = "measure"
-SEEDS = (0, 1, 2)
-BRIEF = {
-    "epochs": 10.0,
-    "min_steps": 300,
-    "lr": 0.02,
-    "weight_decay": 1e-4,
-    "ema": 0.99,
-}  # of a parent, a gentle tuning
-SANDWICHES = 420  # steps of an elastic supernet, which take as long as those of a parent
-SOFT = ("soft", "distilled", "distilled-scratch")  # ways that search by soft labels
-DISTILLED = {"distill": 0.9, "temperature": 2.0, "label_smoothing": 0.0}
-# The full trainings of each way: two also train a GhostNet that is no member of PRETRAINED.
-RETRAIN: dict[Way, dict[str, Any]] = {
-    "pretrained": {},
-    "brief": {},
-    "scratch": {"baseline_widths": ()},
-    "elastic": {"baseline_widths": (), "init": "supernet"},
-    "head": {"baseline_widths": ()},
-    "soft": {"baseline_widths": ()},
-    "distilled": {"baseline_widths": ()} | DISTILLED,
-    "distilled-scratch": {"baseline_widths": ()} | DISTILLED,
-}
+Way = Literal["pretrained", "scratch", "elastic"]
+ONCE, EACH_SEED, LAST = ("pretrain", "latency"), (*get_args(Way), "ghostnets", "fresh"), "measure"
+SEEDS = (3, 4, 5)
+TWICE = 1200  # steps of GhostNets from pretraining: as many as the parent has, before the search and after it
+FROM_SCRATCH = {"lr": 0.05, "epochs": 40.0, "min_steps": 2000, "ema": 0.0, "weight_decay": 5e-4}  # as `init` has it
+SANDWICHES = 700  # steps of an elastic supernet, which take as long as those of a parent from scratch
 CPU = torch.device("cpu")
 
 
@@ -123,7 +88,7 @@ class Study:
         return self.out / "pretrained" / f"ghostnet-{width:g}x"
 
     def pretrain(self) -> None:
-        for width in PRETRAINED:
+        for width in WIDTHS:
             if not (self.pretrained(width) / TRAINED_FILE).exists():
                 with self.timed("pretrain", width):
                     trained = ghostnas.retrain_network(
@@ -146,9 +111,13 @@ class Study:
     def search(self, way: Way, seed: int) -> None:
         """A front: the stages of `ghostnas run`, with the study's latency table."""
         recipe = self.recipe.model_copy(
-            update={"data": self.pictures(seed), "seed": seed, "supernet": self.supernet(way, seed)}
-            | {"retrain": self.recipe.retrain.model_copy(update=RETRAIN[way])}
-            | ({"search": self.recipe.search.changed(evaluate="soft")} if way in SOFT else {})
+            update={
+                "data": self.pictures(seed),
+                "seed": seed,
+                "supernet": self.supernet(way),
+                "retrain": self.recipe.retrain.changed(init="supernet"),
+                "search": self.recipe.search.changed(evaluate="inherited" if way == "elastic" else "soft"),
+            }
         )
         with open_run(recipe, self.run(way, seed), RunSettings(resume=True)) as run:
             if not run.done("calibrate"):
@@ -160,64 +129,51 @@ class Study:
                         stage(run)
 
     def train_part(self, part: str, seed: int) -> None:
-        if part == "ghostnets":
-            self.ghostnets(seed)
-        elif part == "fresh":
-            self.fresh(seed)
-        elif part == "whole":
-            self.train("whole", 1.0, seed, {"use_held_out": True}, init=self.pretrained(1.0))
-        else:
+        if part in get_args(Way):
             self.search(part, seed)  # type: ignore[arg-type]
+        else:
+            self.ghostnets(seed) if part == "ghostnets" else self.fresh(seed)
         print(f"{part}, seed {seed}: done", flush=True)
 
-    def supernet(self, way: Way, seed: int) -> ParentTraining | SupernetTraining:
+    def supernet(self, way: Way) -> ParentTraining | SupernetTraining:
         """What gives a way's networks their weights."""
         config = self.recipe.supernet
         assert isinstance(config, ParentTraining)
-        given = config.model_copy(update={"parent": str(self.pretrained(PARENT_WIDTH))})
         if way == "pretrained":
-            return given
-        if way in SOFT:  # the same parent, which is tuned already
-            origin: Way = "scratch" if way == "distilled-scratch" else "pretrained"
-            return config.model_copy(update={"parent": str(self.run(origin, seed) / SUPERNET / PARENT), "tune": False})
-        if way == "brief":
-            return given.model_copy(update=BRIEF)
-        if way == "head":
-            return given.model_copy(update={"tune": "head", "lr": 0.1})
+            return config.model_copy(update={"parent": str(self.pretrained(PARENT_WIDTH))})
+        fresh = config.model_copy(update=FROM_SCRATCH | {"tune": False})
         if way == "scratch":
-            return config.model_copy(update={"tune": False})
-        changes = {"epochs": 10.0, "min_steps": SANDWICHES}
-        of_full_training = {"mixup", "cutmix", "distill", "temperature", "compile"}
-        return SupernetTraining(**config.alone().model_dump(exclude=of_full_training) | changes)
+            return fresh
+        of_full_training = {"mixup", "cutmix", "distill", "temperature", "compile", "use_held_out"}
+        return SupernetTraining(
+            **fresh.alone().model_dump(exclude=of_full_training) | {"epochs": 10.0, "min_steps": SANDWICHES}
+        )
 
     def ghostnets(self, seed: int) -> None:
-        """GhostNets of some widths, fine-tuned from equal pretraining for as long as the parent, with and without it as
-        a teacher."""
-        teacher = f"supernet:{self.run('pretrained', seed) / SUPERNET}"
-        for name, taught in (("taught", teacher), ("tuned", None)):
-            for width in BASELINES:
-                self.train(name, width, seed, init=self.pretrained(width), teacher=taught)
+        """GhostNets of all widths from their own pretraining: as the chosen networks are trained, for twice as long,
+        alone and with the same teacher."""
+        teacher = f"supernet:{final_supernet(self.run('pretrained', seed))}"
+        config = self.recipe.retrain.alone().model_copy(update={"min_steps": TWICE})
+        for name, taught in (("tuned", None), ("taught", teacher)):
+            for width in WIDTHS:
+                self.train(name, width, seed, config, init=self.pretrained(width), teacher=taught)
 
     def fresh(self, seed: int) -> None:
-        """GhostNets from fresh weights, trained for as long as the parent of the way from scratch."""
-        for width in BASELINES:
-            self.train("fresh", width, seed)
+        """GhostNets from fresh weights, trained for as long as the parent of the way from scratch, on all pictures."""
+        config = self.recipe.retrain.alone().model_copy(update=FROM_SCRATCH)
+        for width in WIDTHS:
+            self.train("fresh", width, seed, config)
 
-    def train(
-        self, name: str, width: float, seed: int, changes: Mapping[str, Any] | None = None, **origin: Any
-    ) -> None:
-        """A GhostNet, as the parent is trained but for some keys; `whole` on the held-out pictures, too."""
-        config = self.recipe.supernet.alone().changed(**(changes or {}))
+    def train(self, name: str, width: float, seed: int, config: Training, **origin: Any) -> None:
+        """A GhostNet."""
         out = self.out / f"ghostnets-{seed}" / f"{name}-{width:g}x"
         if not (out / TRAINED_FILE).exists():
             with self.timed("ghostnets", seed, out.name):
-                retrain(
-                    self.space.uniform(width), self.load(seed), config, out, seed=seed, device=CPU, **origin
-                )  # fmt: skip
+                retrain(self.space.uniform(width), self.load(seed), config, out, seed=seed, device=CPU, **origin)
 
     def measure(self) -> None:
         """Times every network that was trained, side by side: their order by latency, whatever the table says."""
-        patterns = (f"*-*/networks/*/{ARCH}", f"ghostnets-*/*/{ARCH}", f"*-*/{SUPERNET}/{PARENT}/{ARCH}")
+        patterns = (f"*-*/networks/*/{ARCH}", f"ghostnets-*/*/{ARCH}")
         archs = {arch.id: arch for pattern in patterns for arch in map(Arch.load, glob(self.out, pattern))}
         shape, setting = (self.space.in_chs, *(self.space.resolution,) * 2), self.recipe.latency
         nets = {name: (GhostNet(arch, self.space.num_classes).eval(), shape) for name, arch in archs.items()}
