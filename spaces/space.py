@@ -123,10 +123,10 @@ class Space(SpaceSpec):
         return arch
 
     @property
-    def family(self) -> tuple[Arch, ...]:
-        """`uniform` at each of the space's widths, as far as the space has it; widest first."""
-        archs = [encoding.family_arch(self, width) for width in sorted(self.widths, reverse=True)]
-        return tuple(arch for arch in archs if arch in self)
+    def family(self) -> dict[float, Arch]:
+        """`uniform` by its width, as far as the space has it; widest first."""
+        archs = {width: encoding.family_arch(self, width) for width in sorted(self.widths, reverse=True)}
+        return {width: arch for width, arch in archs.items() if arch in self}
 
     @cached_property
     def bounds(self) -> tuple[Arch, ...]:

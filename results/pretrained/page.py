@@ -19,33 +19,27 @@ from search.files import JsonLines, glob, read_json, write_bytes, write_json, wr
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
 from search.recipes.schema import load_recipe
-from search.run_folder.run import SUPERNET, TIMES
+from search.run_folder.run import TIMES
 from search.training.metadata import PARENT
 from search.training.records import TRAINED_FILE, read_trained
 from search.training.retrain import ARCH
 from spaces.quantities import format_count
 
 HERE = Path(__file__).parent
-WAYS = ("pretrained", "soft", "distilled", "distilled-scratch", "brief", "head", "scratch", "elastic")
+WAYS = ("pretrained", "scratch", "elastic")
 STAGES = ("train", "search", "retrain")
-FAMILY, FRESH, WHOLE = "ghostnets", "ghostnets-fresh", "ghostnets-whole"
+FAMILY, FRESH = "ghostnets", "ghostnets-fresh"
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
 MEASURED = HERE / "measured.json"
 TABLE = HERE / "onnxruntime-1t.lat.json"
-GOALS = {("distilled", "distilled-scratch"): 5.0, ("distilled", FAMILY): 0.0}  # points, on average over the seeds
-DRAWN = ("distilled", "distilled-scratch", "elastic", FAMILY, FRESH)
+GOALS = {("pretrained", "scratch"): 5.0, ("pretrained", FAMILY): 0.0}  # points, on average over the seeds
+PAIRS = (*GOALS, ("pretrained", "elastic"), ("pretrained", FRESH), ("scratch", "elastic"), (FAMILY, FRESH))
 LABELS = {
-    "pretrained": "found, from a pretrained parent",
-    "soft": "found by soft labels, from the same parent",
-    "distilled": "found by soft labels, taught mostly by the same parent",
-    "distilled-scratch": "found by soft labels, from scratch, taught mostly by its parent",
-    "brief": "found, from a briefly tuned one",
-    "head": "found, its classifier alone trained",
+    "pretrained": "found, from a pretrained GhostNet",
     "scratch": "found, from scratch",
     "elastic": "found, elastic supernet",
     FAMILY: "GhostNets, pretrained",
     FRESH: "GhostNets, from scratch",
-    WHOLE: "GhostNet, pretrained, trained on held-out pictures, too",
 }
 
 
@@ -54,7 +48,7 @@ class Row:
     """A network of a seed.
 
     Args:
-        way: that it is of: one of WAYS, or a family of GhostNets.
+        way: that it is of: one of `LABELS`.
         measured_ms: side by side with all the others; None: not yet.
         test_accuracy: in [0, 1], on the 1,000 test pictures.
     """
@@ -89,20 +83,14 @@ class Collector:
 
     def rows(self) -> Iterable[Row]:
         for file in glob(self.work, f"*/networks/*/{TRAINED_FILE}"):
-            if not (file.parents[2] / TIMES).exists():  # of a front that is not whole yet
-                continue
-            way, _, seed = file.parents[2].name.rpartition("-")
-            name = file.parent.name
-            yield self.row(int(seed), FAMILY if name.startswith("ghostnet") else way, name, file.parent)
-        for folder in glob(self.work, f"*/{SUPERNET}/{PARENT}"):
-            way, _, seed = folder.parents[1].name.rpartition("-")
-            if (folder / TRAINED_FILE).exists():
-                families = {"pretrained": FAMILY, "brief": FAMILY, "scratch": FRESH}
-                yield self.row(int(seed), families.get(way, "parents"), f"parent-{way}", folder)
+            if (file.parents[2] / TIMES).exists():  # else the front is not whole yet
+                way, _, seed = file.parents[2].name.rpartition("-")
+                parents = {"pretrained": FAMILY, "scratch": FRESH}
+                name = file.parent.name
+                yield self.row(int(seed), parents[way] if name == PARENT else way, name, file.parent)
         for file in glob(self.work, f"ghostnets-*/*/{TRAINED_FILE}"):
-            seed, name = int(file.parents[1].name.rpartition("-")[2]), file.parent.name
-            ways = {"fresh": FRESH, "whole": WHOLE}
-            yield self.row(seed, ways.get(name.partition("-")[0], FAMILY), name, file.parent)
+            seed, name = file.parents[1].name.rpartition("-")[2], file.parent.name
+            yield self.row(int(seed), FRESH if name.startswith("fresh") else FAMILY, name, file.parent)
 
 
 def line(rows: Sequence[Row]) -> tuple[Any, Any]:
@@ -150,23 +138,11 @@ def study(work: Path) -> dict[str, Any]:
     if not all(row.measured_ms for row in rows):  # then all by the table
         rows = [replace(row, measured_ms=None) for row in rows]
     rows.sort(key=lambda row: (row.seed, row.way, row.latency_ms))
-    pairs = [(WAYS[0], other) for other in (*WAYS[1:], FAMILY, FRESH)] + [
-        ("distilled", "soft"),
-        ("distilled", "distilled-scratch"),
-        ("distilled", "elastic"),
-        ("distilled", FAMILY),
-        ("soft", "scratch"),
-        ("soft", FAMILY),
-        ("brief", "scratch"),
-        ("brief", FAMILY),
-        ("head", "scratch"),
-        (FAMILY, FRESH),
-    ]
     pretrained = {file.parent.name: read_trained(file) for file in glob(work, f"pretrained/*/{TRAINED_FILE}")}
     return {
         "pretraining": {name: each.test_accuracy for name, each in pretrained.items()},
         "networks": [asdict(row) for row in rows],
-        "comparisons": [found for pair in pairs if (found := compare(rows, *pair))],
+        "comparisons": [found for pair in PAIRS if (found := compare(rows, *pair))],
         "minutes": spent_minutes(work),
     }
 
@@ -179,7 +155,7 @@ def draw(rows: Sequence[Row]) -> bytes:
         all_axes,
     ):
         for axes, seed in zip(all_axes[0], seeds, strict=True):
-            for way, colour in zip(DRAWN, SERIES[: len(DRAWN)], strict=True):
+            for way, colour in zip(LABELS, SERIES[: len(LABELS)], strict=True):
                 mine = [row for row in rows if row.seed == seed and row.way == way]
                 if not mine:
                     continue
@@ -242,17 +218,20 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
             "compared": table(("networks", "beside", "points at equal latency", "seed by seed"), compared),
             "spent": table(("way", "weights", "search", "full trainings", "all"), spent),
             "latency_says": describe_latency(rows),
-            "whole": ", ".join(_beside(rows, "whole-1x", "tuned-1x")) or "?",
+            "fast": "; ".join(faster(rows)),
         }
     )
 
 
-def _beside(rows: Sequence[Row], name: str, other: str) -> Iterable[str]:
-    """The test accuracies of two networks, seed by seed."""
-    known = {(row.seed, row.name): row.test_accuracy for row in rows}
+def faster(rows: Sequence[Row]) -> Iterable[str]:
+    """What is found faster than any of the pretrained GhostNets, which no comparison at equal latency counts."""
     for seed in sorted({row.seed for row in rows}):
-        if {(seed, name), (seed, other)} <= known.keys():
-            yield f"{100 * known[seed, name]:.1f} where it was {100 * known[seed, other]:.1f} %"
+        found, family = ([row for row in rows if row.seed == seed and row.way == way] for way in ("pretrained", FAMILY))
+        fastest = min((row.latency_ms for row in family), default=0.0)
+        if fast := [row for row in found if row.latency_ms < fastest]:
+            best = max(fast, key=lambda row: row.test_accuracy)
+            accuracy, ms = 100 * best.test_accuracy, best.latency_ms
+            yield f"{accuracy:.1f} % at {ms:.3f} ms (the fastest GhostNet: {fastest:.3f} ms)"
 
 
 def describe_latency(rows: Sequence[Row]) -> str:

@@ -116,7 +116,7 @@ def known_networks(supernet: Path, space: Space) -> tuple[Arch, ...]:
     supernet, and GhostNet at each width."""
     parent = supernet / PARENT_ARCH
     first = [Arch.load(parent)] if parent.exists() else []
-    return tuple(dict.fromkeys(arch for arch in (*first, *space.family) if arch in space))
+    return tuple(dict.fromkeys(arch for arch in (*first, *space.family.values()) if arch in space))
 
 
 def _excess(budget: budgets.Budget, trial: Trial) -> float:

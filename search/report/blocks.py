@@ -15,19 +15,23 @@ def tables(summary: Summary) -> str:
         named = {label: summary.arch(trial) for label, trial in summary.result.chosen.items()}
     parts = []
     for name, arch in named.items():
-        other, peer_arch = nearest_baseline(summary, arch)
-        inside = _table(summary, arch) + f"<h3>Beside it: {page.escape(other)}</h3>" + _table(summary, peer_arch)
-        parts.append(page.details(f"{name}, {arch.id}: every block with its cost, beside {other}", inside))
+        title, inside = f"{name}, {arch.id}: every block with its cost", _table(summary, arch)
+        for other, peer_arch in nearest_baseline(summary, arch).items():
+            title += f", beside {other}"
+            inside += f"<h3>Beside it: {page.escape(other)}</h3>" + _table(summary, peer_arch)
+        parts.append(page.details(title, inside))
     return "".join(parts)
 
 
-def nearest_baseline(summary: Summary, arch: Arch) -> tuple[str, Arch]:
-    """The family's own network (trained as a baseline, or else of any of the space's widths) nearest in MACs."""
+def nearest_baseline(summary: Summary, arch: Arch) -> dict[str, Arch]:
+    """The family's own network (trained as a baseline, or else of any of the space's widths) nearest in MACs, by its
+    name; none where the space has none."""
     trained = {n.name: n.arch for n in summary.networks if n.kind == "family"}
     space = summary.space
-    family = trained or {f"ghostnet-{width:g}x": space.uniform(width) for width in space.widths}
+    family = trained or {f"ghostnet-{width:g}x": arch for width, arch in space.family.items()}
     macs = cost(arch, space.num_classes, space.in_chs).macs
-    return min(family.items(), key=lambda item: abs(cost(item[1], space.num_classes, space.in_chs).macs - macs))
+    nearest = sorted(family, key=lambda name: abs(cost(family[name], space.num_classes, space.in_chs).macs - macs))
+    return {name: family[name] for name in nearest[:1]}
 
 
 def _table(summary: Summary, arch: Arch) -> str:

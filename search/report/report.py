@@ -212,10 +212,7 @@ def _shown_networks(summary: Summary) -> dict[str, Arch]:
     named = {n.name: n.arch for n in summary.networks if n.chosen}
     if not named and summary.result:
         named = {label: summary.arch(trial) for label, trial in summary.result.chosen.items()}
-    if named:
-        name, arch = blocks.nearest_baseline(summary, list(named.values())[-1])
-        named[name] = arch
-    return named
+    return named | (blocks.nearest_baseline(summary, list(named.values())[-1]) if named else {})
 
 
 def _networks_table(summary: Summary) -> str:

@@ -264,10 +264,20 @@ def summarise(folder: Path) -> Summary:
         energy=energy,
         notes=[
             *_notes(recipe, supernet, table, result, networks, evaluated),
+            *_not_new(space, result, networks),
             *_warnings(folder, supernet, result),
             *(f"{label} is not exported: {reason}" for label, reason in _left_out(folder).items()),
         ],
     )
+
+
+def _not_new(space: Space, result: SearchResult | None, networks: list[TrainedNetwork]) -> list[str]:
+    """Chosen networks that were known before the search."""
+    known = {arch.id: f"GhostNet {width:g}x" for width, arch in space.family.items()}
+    known = {n.arch.id: "the parent's own architecture" for n in networks if n.kind == "parent"} | known
+    chosen = result.chosen if result else {}
+    names = [f"{label} is {known[trial.arch]}" for label, trial in chosen.items() if trial.arch in known]
+    return [f"{', '.join(names)}: among what was evaluated, nothing new was better there."] if names else []
 
 
 def _evaluation_meaning(how: str) -> str:

@@ -84,9 +84,9 @@ def test_published_networks_are_members_of_imagenet_and_of_no_other(name):
 
 def test_the_family_is_ghostnet_at_every_width_that_the_space_has():
     space = named_space("imagenet")
-    assert space.family == tuple(space.uniform(width) for width in sorted(space.widths, reverse=True))
-    assert published("ghostnet-1.0") in space.family
-    assert replace(space, ratios=(1, 4)).family == (), "GhostNet has s = 2"
+    assert space.family == {width: space.uniform(width) for width in space.widths}
+    assert space.family[1.0] == published("ghostnet-1.0") and [*space.family] == sorted(space.family)[::-1]
+    assert not replace(space, ratios=(1, 4)).family, "GhostNet has s = 2"
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar", "imagenet"])

@@ -76,7 +76,7 @@ def test_a_search_begins_with_the_front_that_losses_predict(supernet, data, tmp_
     outcome = search_networks(supernet, [table], tmp_path / "trials.jsonl", lambda: data, config, seed=0)
     losses = unit_losses(supernet, data).total(np.array([trial.code for trial in outcome.trials]))
     assert len(outcome.trials) == 12 and all(trial["macs"] <= 600_000 for trial in outcome.trials)
-    known = sum(trial.arch in {arch.id for arch in SPACE.family} for trial in outcome.trials[:4])
+    known = sum(trial.arch in {arch.id for arch in SPACE.family.values()} for trial in outcome.trials[:4])
     ends = [outcome.trials[k] for k in (known, known + 1)]
     assert ends[0]["latency_ms"] < ends[1]["latency_ms"] and losses[known] > losses[known + 1], "its two ends first"
 

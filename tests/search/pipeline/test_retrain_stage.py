@@ -12,6 +12,7 @@ from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import parse_recipe
 from search.report.repeat import commands
+from search.report.report import write_report
 from search.report.summary import summarise
 from search.run_folder.run import PRODUCTS, TABLE
 from search.training.records import TRAINED_FILE, read_trained
@@ -25,6 +26,7 @@ train_images = 200
 [space]
 base = "digits"
 widths = [0.25, 0.5]
+ratios = {ratios}
 [supernet]
 kind = "transplant"
 epochs = 1
@@ -41,15 +43,16 @@ population = 2
 epochs = 0.5
 batch_size = 32
 chosen = 1
-baseline_widths = [0.25]
+baseline_widths = {baselines}
 use_held_out = {use_held_out}
 """
-SPACE = replace(named_space("digits"), widths=(0.25, 0.5))
+SPACE = replace(named_space("digits"), widths=(0.25, 0.5), ratios=(1, 2))
+USUAL = {"use_held_out": "true", "parent": "", "ratios": "[1, 2]", "baselines": "[0.25]"}
 
 
-def trained(out: Path, use_held_out: bool = True, parent: str = "") -> Path:
+def trained(out: Path, **changes: str) -> Path:
     """A run up to its full trainings, with a made-up latency table."""
-    recipe = parse_recipe(RECIPE.format(use_held_out=str(use_held_out).lower(), parent=parent), "mine")
+    recipe = parse_recipe(RECIPE.format_map(USUAL | changes), "mine")
     with open_run(recipe, out, RunSettings(resume=True)) as run:
         (out / TABLE).parent.mkdir(exist_ok=True)
         made_up_table(np.random.default_rng(0), run.space).save(out / TABLE)
@@ -103,8 +106,8 @@ def test_a_stage_that_was_killed_after_its_parent_trains_it_no_more(whole, tmp_p
 
 def test_a_parent_is_trained_again_for_nothing_else(whole, tmp_path):
     given = json.dumps(str(whole / "networks/parent"))
-    for name, parent, use_held_out in (("unseen", "", False), ("given", f"parent = {given}", True)):
-        out = trained(tmp_path / name, use_held_out, parent)
+    for name, changes in {"unseen": {"use_held_out": "false"}, "given": {"parent": f"parent = {given}"}}.items():
+        out = trained(tmp_path / name, **changes)
         assert not (out / "final-supernet").exists() and not (out / "networks/parent").exists()
         assert read_trained(out / "networks/A" / TRAINED_FILE).init == str(out / "supernet")
         (shown,) = [n for n in summarise(out).networks if n.kind == "parent"]
@@ -116,3 +119,10 @@ def test_a_time_box_that_is_too_short_leaves_the_parent_as_it_is(whole, tmp_path
     out = trained(tmp_path / "short")
     assert not (out / "final-supernet").exists()
     assert read_trained(out / "networks/A" / TRAINED_FILE).init == str(out / "supernet")
+
+
+def test_a_space_without_ghostnet_has_a_report_without_it(tmp_path):
+    """GhostNet has s = 2, here are other ratios alone."""
+    out = trained(tmp_path / "run", ratios="[1, 4]", baselines="[]", use_held_out="false")
+    (chosen,) = [n for n in summarise(out).networks if n.kind == "chosen"]
+    assert chosen.arch.id in write_report(out).read_text()

@@ -93,6 +93,19 @@ def test_doubts_of_every_file_stand_in_the_notes(tmp_path):
     assert wanted | {"Network B: another."} <= set(summarise(folder).notes)
 
 
+def test_chosen_networks_that_nobody_had_to_find_are_named(tmp_path):
+    folder = made_up_run(tmp_path)
+    file = folder / "search/result.json"
+    record = json.loads(file.read_text())
+    assert not [note for note in summarise(folder).notes if "nothing new" in note]
+    known = {"A": SPACE.uniform(0.5), "C": SPACE.uniform(1.0)}
+    for label, arch in known.items():
+        record["chosen"][label] |= {"arch": arch.id, "code": SPACE.encode(arch).tolist()}
+    file.write_text(json.dumps(record))
+    (note,) = [note for note in summarise(folder).notes if "nothing new" in note]
+    assert note.startswith("A is GhostNet 0.5x, C is GhostNet 1x: ")
+
+
 @pytest.mark.parametrize(
     ("ended", "note"),
     [
