@@ -53,6 +53,7 @@ population = 4
 epochs = 40
 batch_size = 32
 checkpoint_seconds = 0
+use_held_out = true
 chosen = 2
 """
 

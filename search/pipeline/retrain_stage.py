@@ -1,11 +1,13 @@
 """Full training of many networks by many seeds: one after the other, or side by side through Ray."""
 
+import shutil
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from search.data.datasets import Data
+from search.files import write_bytes
 from search.parallel.cluster import HERE, Cluster
 from search.parallel.workers import RayWorkers, train_network
 from search.recipes.schema import Training
@@ -27,13 +29,16 @@ def train_all(
     cluster: Cluster = HERE,
 ) -> list[TrainedMetadata]:
     """The metadata of all jobs, also of those finished before; a time box is divided among the others. What
-    makes a result doubtful is said. Of torchrun's processes each returns when all jobs are finished.
+    makes a result doubtful is said. A network that stands for two, a chosen one that is the family's, is trained once.
+    Of torchrun's processes each returns when all jobs are finished.
 
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
     """
     origin = replace(origin, init=origin.init and origin.init.absolute())
-    waiting = [job for job in jobs if not _is_finished(job, data, config, origin)]
+    unfinished = [job for job in jobs if not _is_finished(job, data, config, origin)]
+    same = {(job.arch.id, job.seed): job for job in reversed(jobs)}
+    waiting = [job for job in unfinished if same[job.arch.id, job.seed] is job]
     if len(waiting) > 1 and cluster.is_spread:
         share = None if seconds is None else seconds * min(cluster.num_workers, len(waiting)) / len(waiting)
         RayWorkers(data, cluster).retrain(waiting, config, seconds=share, origin=origin)
@@ -57,6 +62,11 @@ def train_all(
                 teacher=origin.teacher,
             )
     world = World.current()
+    if world.is_main_process:
+        for job in unfinished:
+            if (source := same[job.arch.id, job.seed]) is not job:
+                shutil.copytree(source.out, job.out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(TRAINED_FILE))
+                write_bytes(job.out / TRAINED_FILE, (source.out / TRAINED_FILE).read_bytes())  # last: it is finished
     world.wait()
     records = [read_trained(job.out / TRAINED_FILE) for job in jobs]
     for job, metadata in zip(jobs, records, strict=True):

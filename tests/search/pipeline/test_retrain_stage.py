@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from search.data.datasets import load_data
 from search.pipeline import stages
+from search.pipeline.retrain_stage import train_all
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
-from search.recipes.schema import parse_recipe
+from search.recipes.schema import Training, parse_recipe
 from search.report.repeat import commands
 from search.report.report import write_report
 from search.report.summary import summarise
 from search.run_folder.run import PRODUCTS, TABLE
 from search.training.records import TRAINED_FILE, read_trained
+from search.training.retrain import Job, retrain
 from spaces import named_space
 from tests.search.runs import made_up_table
 
@@ -126,3 +129,27 @@ def test_a_space_without_ghostnet_has_a_report_without_it(tmp_path):
     out = trained(tmp_path / "run", ratios="[1, 4]", baselines="[]", use_held_out="false")
     (chosen,) = [n for n in summarise(out).networks if n.kind == "chosen"]
     assert chosen.arch.id in write_report(out).read_text()
+
+
+def test_a_network_that_stands_for_two_is_trained_once(tmp_path, monkeypatch):
+    data, begun = load_data("digits", 16, limit=100), list[str]()
+
+    def counting(arch, *arguments, **options):
+        begun.append(options["title"])
+        return retrain(arch, *arguments, **options)
+
+    monkeypatch.setattr("search.pipeline.retrain_stage.retrain", counting)
+    archs = {"A": SPACE.uniform(0.25), "B": SPACE.uniform(0.5), "ghostnet-0.25x": SPACE.uniform(0.25)}
+    jobs = [
+        Job(name=name, arch=arch, seed=seed, out=tmp_path / name / (f"seed-{seed}" if seed else ""))
+        for seed in (0, 1)
+        for name, arch in archs.items()
+    ]
+    config = Training(epochs=0.5, batch_size=32)
+    records = train_all(jobs, data, config)
+    assert begun == ["A seed 0", "B seed 0", "A seed 1", "B seed 1"]
+    assert [each.arch for each in records] == [job.arch.id for job in jobs]
+    for name in ("trained.json", "weights.safetensors", "seed-1/trained.json", "seed-1/weights.safetensors"):
+        a, b, twin = ((tmp_path / folder / name).read_bytes() for folder in archs)
+        assert a == twin != b
+    assert train_all(jobs, data, config) == records and len(begun) == 4
