@@ -50,7 +50,8 @@ def run_search(
 ) -> SearchOutcome:
     """Searches a supernet's space for the networks that no other one beats in every objective, under a budget.
 
-    The trials go to `out/trials.jsonl`, the front's architectures to `out/front/`.
+    The trials go to `out/trials.jsonl`, the front's architectures to `out/front/`. The first ones are of a transplanted
+    supernet's parent and of GhostNet at each width, as far as a budget admits them.
 
     Args:
         data: what the supernet was trained on, or a function that loads it.
