@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from pictures import write_view
 
@@ -30,7 +31,8 @@ from search.pipeline import stages
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_recipe
-from search.run_folder.run import TABLE, final_supernet
+from search.run_folder.result import read_result
+from search.run_folder.run import RESULT, TABLE, final_supernet
 from search.training.retrain import ARCH, TRAINED_FILE, retrain
 
 HERE = Path(__file__).parent
@@ -40,7 +42,8 @@ WIDTHS = (PARENT_WIDTH, 1.0, 0.75, 0.5)
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
 Way = Literal["pretrained", "scratch", "elastic"]
-ONCE, EACH_SEED, LAST = ("pretrain", "latency"), (*get_args(Way), "ghostnets", "fresh"), "measure"
+LONGER = "longer"
+ONCE, EACH_SEED, LAST = ("pretrain", "latency"), (*get_args(Way), LONGER, "ghostnets", "fresh"), "measure"
 SEEDS = (3, 4, 5)
 TWICE = 1200  # steps of GhostNets from pretraining: as many as the parent has, before the search and after it
 FROM_SCRATCH = {"lr": 0.05, "epochs": 40.0, "min_steps": 2000, "ema": 0.0, "weight_decay": 5e-4}  # as `init` has it
@@ -132,7 +135,7 @@ class Study:
         if part in get_args(Way):
             self.search(part, seed)  # type: ignore[arg-type]
         else:
-            self.ghostnets(seed) if part == "ghostnets" else self.fresh(seed)
+            {LONGER: self.longer, "ghostnets": self.ghostnets, "fresh": self.fresh}[part](seed)
         print(f"{part}, seed {seed}: done", flush=True)
 
     def supernet(self, way: Way) -> ParentTraining | SupernetTraining:
@@ -149,27 +152,43 @@ class Study:
             **fresh.alone().model_dump(exclude=of_full_training) | {"epochs": 10.0, "min_steps": SANDWICHES}
         )
 
+    @property
+    def twice(self) -> Training:
+        """The training of the chosen networks, for twice as long."""
+        return self.recipe.retrain.alone().model_copy(update={"min_steps": TWICE})
+
+    def longer(self, seed: int) -> None:
+        """The chosen networks of the way `pretrained`, tuned from their transplants for twice as long."""
+        run = self.run("pretrained", seed)
+        supernet = final_supernet(run)
+        for name, trial in read_result(run / RESULT).chosen.items():
+            arch = self.space.decode(np.array(trial.code))
+            out = self.out / f"{LONGER}-{seed}" / name
+            self.train(arch, out, seed, self.twice, init=supernet, teacher=f"supernet:{supernet}")
+
     def ghostnets(self, seed: int) -> None:
         """GhostNets of all widths from their own pretraining: as the chosen networks are trained, for twice as long,
         alone and with the same teacher."""
         teacher = f"supernet:{final_supernet(self.run('pretrained', seed))}"
-        config = self.recipe.retrain.alone().model_copy(update={"min_steps": TWICE})
         for name, taught in (("tuned", None), ("taught", teacher)):
             for width in WIDTHS:
-                self.train(name, width, seed, config, init=self.pretrained(width), teacher=taught)
+                arch, out = self.space.uniform(width), self.ghostnet(name, width, seed)
+                self.train(arch, out, seed, self.twice, init=self.pretrained(width), teacher=taught)
 
     def fresh(self, seed: int) -> None:
         """GhostNets from fresh weights, trained for as long as the parent of the way from scratch, on all pictures."""
         config = self.recipe.retrain.alone().model_copy(update=FROM_SCRATCH)
         for width in WIDTHS:
-            self.train("fresh", width, seed, config)
+            self.train(self.space.uniform(width), self.ghostnet("fresh", width, seed), seed, config)
 
-    def train(self, name: str, width: float, seed: int, config: Training, **origin: Any) -> None:
-        """A GhostNet."""
-        out = self.out / f"ghostnets-{seed}" / f"{name}-{width:g}x"
+    def ghostnet(self, name: str, width: float, seed: int) -> Path:
+        return self.out / f"ghostnets-{seed}" / f"{name}-{width:g}x"
+
+    def train(self, arch: Arch, out: Path, seed: int, config: Training, **origin: Any) -> None:
+        """A network that is no run's."""
         if not (out / TRAINED_FILE).exists():
-            with self.timed("ghostnets", seed, out.name):
-                retrain(self.space.uniform(width), self.load(seed), config, out, seed=seed, device=CPU, **origin)
+            with self.timed(out.parent.name.partition("-")[0], seed, out.name):
+                retrain(arch, self.load(seed), config, out, seed=seed, device=CPU, **origin)
 
     def measure(self) -> None:
         """Times every network that was trained, side by side: their order by latency, whatever the table says."""

@@ -28,7 +28,7 @@ from spaces.quantities import format_count
 HERE = Path(__file__).parent
 WAYS = ("pretrained", "scratch", "elastic")
 STAGES = ("train", "search", "retrain")
-FAMILY, TAUGHT, FRESH = "ghostnets", "ghostnets-taught", "ghostnets-fresh"
+LONGER, FAMILY, TAUGHT, FRESH = "longer", "ghostnets", "ghostnets-taught", "ghostnets-fresh"
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
 MEASURED = HERE / "measured.json"
 TABLE = HERE / "onnxruntime-1t.lat.json"
@@ -36,6 +36,8 @@ GOALS = {("pretrained", "scratch"): 5.0, ("pretrained", FAMILY): 0.0}  # points,
 PAIRS = (
     *GOALS,
     ("pretrained", TAUGHT),
+    (LONGER, FAMILY),
+    (LONGER, TAUGHT),
     ("pretrained", "elastic"),
     ("pretrained", FRESH),
     ("scratch", "elastic"),
@@ -43,6 +45,7 @@ PAIRS = (
 )
 LABELS = {
     "pretrained": "found, from a pretrained GhostNet",
+    LONGER: "the same, tuned for twice as long",
     "scratch": "found, from scratch",
     "elastic": "found, elastic supernet",
     FAMILY: "GhostNets, pretrained",
@@ -96,6 +99,9 @@ class Collector:
                 parents = {"pretrained": FAMILY, "scratch": FRESH}
                 name = file.parent.name
                 yield self.row(int(seed), parents[way] if name == PARENT else way, name, file.parent)
+        for file in glob(self.work, f"{LONGER}-*/*/{TRAINED_FILE}"):
+            seed, name = file.parents[1].name.rpartition("-")[2], file.parent.name
+            yield self.row(int(seed), LONGER, name, file.parent)
         for file in glob(self.work, f"ghostnets-*/*/{TRAINED_FILE}"):
             seed, name = file.parents[1].name.rpartition("-")[2], file.parent.name
             families = {"tuned": FAMILY, "taught": TAUGHT, "fresh": FRESH}
@@ -120,16 +126,36 @@ def points_above(rows: Sequence[Row], others: Sequence[Row]) -> float | None:
     return None if np.isnan(above).all() else 100 * float(np.nanmean(above))
 
 
+def time_saved(rows: Sequence[Row], others: Sequence[Row]) -> list[float | None]:
+    """For every network on the line of others by how much less time the fastest takes that is no less accurate, as a
+    share; None where none is as accurate."""
+    saved: list[float | None] = []
+    for log_ms, accuracy in zip(*line(others), strict=True):
+        fit = [row.latency_ms for row in rows if row.test_accuracy >= accuracy]
+        saved.append(1 - min(fit) / float(np.exp(log_ms)) if fit else None)
+    return saved
+
+
 def compare(rows: Sequence[Row], way: str, other: str) -> dict[str, Any] | None:
     """`points_above`, seed by seed, and their mean; None where no seed has both."""
     by_seed: dict[int, float] = {}
+    saved: list[float | None] = []
     for seed in sorted({row.seed for row in rows}):
         mine, others = ([row for row in rows if row.seed == seed and row.way == each] for each in (way, other))
         if mine and others and (points := points_above(mine, others)) is not None:
             by_seed[seed] = round(points, 2)
+            saved += time_saved(mine, others)
     if not by_seed:
         return None
-    return {"way": way, "other": other, "seeds": by_seed, "mean": round(statistics.mean(by_seed.values()), 2)}
+    shares = [share for share in saved if share is not None]
+    return {
+        "way": way,
+        "other": other,
+        "seeds": by_seed,
+        "mean": round(statistics.mean(by_seed.values()), 2),
+        "time_saved": round(statistics.mean(shares), 3) if shares else None,
+        "reached": [len(shares), len(saved)],
+    }
 
 
 def spent_minutes(work: Path) -> dict[str, dict[str, float]]:
@@ -177,7 +203,7 @@ def draw(rows: Sequence[Row]) -> bytes:
                     label=LABELS[way],
                 )
                 x, y = line(mine)
-                axes.plot(np.exp(x), 100 * y, color=colour, lw=1, ls="-" if way in WAYS else "--")
+                axes.plot(np.exp(x), 100 * y, color=colour, lw=1, ls="-" if way in (*WAYS, LONGER) else "--")
             axes.set(xlabel="ms", title=f"seed {seed}")
         all_axes[0][0].set_ylabel("test accuracy, %")
         figure.legend(*all_axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
@@ -206,7 +232,12 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
         least = GOALS.get((each["way"], each["other"]))
         if least is not None:
             points[f"goal_{each['other']}".replace("-", "_")] = "met" if each["mean"] >= least else "missed"
-        compared.append([LABELS[each["way"]], LABELS[each["other"]], f"**{mean}**", seeds])
+        reached, count = each["reached"]
+        share = "-" if each["time_saved"] is None else f"{100 * each['time_saved']:.0f} %"
+        points[f"{name}_saved"] = f"{share} less time ({reached} of {count} are reached)"
+        compared.append(
+            [LABELS[each["way"]], LABELS[each["other"]], f"**{mean}**", seeds, f"{share} ({reached}/{count})"]
+        )
     spent = []
     for way in WAYS:
         mine = [stages for key, stages in figures["minutes"].items() if key.rpartition("-")[0] == way]
@@ -224,7 +255,16 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
             "networks": table(
                 ("seed", "way", "network", "multiply-adds", "predicted ms", "measured ms", "test accuracy, %"), networks
             ),
-            "compared": table(("networks", "beside", "points at equal latency", "seed by seed"), compared),
+            "compared": table(
+                (
+                    "networks",
+                    "beside",
+                    "points at equal latency",
+                    "seed by seed",
+                    "less time at equal accuracy (reached)",
+                ),
+                compared,
+            ),
             "spent": table(("way", "weights", "search", "full trainings", "all"), spent),
             "latency_says": describe_latency(rows),
             "fast": "; ".join(faster(rows)),
