@@ -22,7 +22,7 @@ from search.export.export import MANIFEST
 from search.export.export import export as write_network
 from search.export.formats import ExportSettings
 from search.export.manifest import read_manifest, searched_metadata
-from search.files import write_json
+from search.files import glob, write_json
 from search.identity import check_same, file_digest
 from search.latency.calibrate import calibrate as make_table
 from search.latency.energy import SYS, find_counter
@@ -250,13 +250,16 @@ def retrain(run: Run) -> None:
 
 def retrain_parent(run: Run, networks: int) -> None:
     """Trains the parent again, as the networks are trained that then begin with its transplants: from what it has, on
-    held-out images, too. One that was given, and not trained, stays what it is.
+    held-out images, too. One that was given, and not trained, stays what it is; so does one without which networks were
+    begun, in a shorter time box or by an earlier version.
 
     Args:
         networks: that are to be trained then; a time box is divided among them and the parent.
     """
     before, out, config = run.out / SUPERNET / PARENT, run.out / NETWORKS / PARENT, run.recipe.retrain
-    if not read_trained(before / TRAINED_FILE).training.planned_steps:
+    begun = [folder for folder in glob(run.out / NETWORKS, "*") if folder.is_dir() and folder != out]
+    untrained = not read_trained(before / TRAINED_FILE).training.planned_steps
+    if untrained or (begun and final_supernet(run.out).name != FINAL_SUPERNET):
         return
     job = Job(name=PARENT, arch=Arch.load(before / ARCH), seed=run.recipe.seed, out=out)
     box = run.seconds("retrain")

@@ -121,7 +121,14 @@ def test_a_time_box_that_is_too_short_leaves_the_parent_as_it_is(whole, tmp_path
     monkeypatch.setattr(stages.Run, "seconds", lambda run, stage: 0.001)
     out = trained(tmp_path / "short")
     assert not (out / "final-supernet").exists()
-    assert read_trained(out / "networks/A" / TRAINED_FILE).init == str(out / "supernet")
+    before = read_trained(out / "networks/A" / TRAINED_FILE)
+    assert before.init == str(out / "supernet")
+    monkeypatch.undo()
+    (out / PRODUCTS["retrain"]).unlink()
+    assert not (out / "networks/ghostnet-0.25x" / TRAINED_FILE).exists()
+    trained(out)  # with time enough: the others begin as this one did
+    assert read_trained(out / "networks/A" / TRAINED_FILE) == before
+    assert read_trained(out / "networks/ghostnet-0.25x" / TRAINED_FILE).init == str(out / "supernet")
 
 
 def test_a_space_without_ghostnet_has_a_report_without_it(tmp_path):
