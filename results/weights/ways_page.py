@@ -41,6 +41,8 @@ each final training. Core-minutes are CPU time of one core for all that a way di
 pruning, training, the teacher's answers, tests; not reading the images, nor the latency table, which all share. The
 machine did other work meanwhile, by which CPU time grows, too: the same training of GhostNet .25x took 101 and 148 s.
 Compare core-minutes within a seed, not between seeds: the same trainings of GhostNet's widths took {family} by seed.
+A search begins with GhostNet's widths, as far as they are inside the budget, in seed 2's rows of transplants, the
+elastic supernet and TPE; the others are older, and their searches began with networks drawn at random.
 
 The searches go by a latency table: {setting}. On networks that it never saw it had {tables}; the
 rough one was made on the busy machine. The milliseconds below are of the final networks of a seed,
