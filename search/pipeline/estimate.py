@@ -35,7 +35,6 @@ from search.run_folder.run import PRODUCTS, retrains_parent
 from search.training.distributed import best_device
 from search.training.metadata import space_for
 from search.training.supernets import given_parent, widest
-from spaces.errors import SpaceError
 from spaces.space import Space
 from spaces.tables import macs_table, space_units
 
@@ -114,14 +113,8 @@ class _Estimator:
         """The family's widest network inside the largest budget, or the smallest of the space: what is trained fully
         costs about as much."""
         high = max(window.high for window in self.recipe.windows["macs"].values())
-        for width in sorted(self.space.widths, reverse=True):
-            try:
-                arch = self.space.uniform(width)
-            except SpaceError:
-                continue
-            if self.times.macs(arch) <= high:
-                return arch
-        return self.space.smallest
+        inside = (arch for arch in self.space.family.values() if self.times.macs(arch) <= high)
+        return next(inside, self.space.smallest)
 
     def fidelity(self) -> StageEstimate | None:
         count = self.recipe.fidelity.networks

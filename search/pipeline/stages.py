@@ -259,7 +259,7 @@ def retrain_parent(run: Run, networks: int) -> None:
     before, out, config = run.out / SUPERNET / PARENT, run.out / NETWORKS / PARENT, run.recipe.retrain
     begun = [folder for folder in glob(run.out / NETWORKS, "*") if folder.is_dir() and folder != out]
     untrained = not read_trained(before / TRAINED_FILE).training.planned_steps
-    if untrained or (begun and final_supernet(run.out).name != FINAL_SUPERNET):
+    if untrained or (begun and final_supernet(run.out) == run.out / SUPERNET):
         return
     job = Job(name=PARENT, arch=Arch.load(before / ARCH), seed=run.recipe.seed, out=out)
     box = run.seconds("retrain")

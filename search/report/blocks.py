@@ -10,11 +10,8 @@ from spaces.population import format_count
 
 def tables(summary: Summary) -> str:
     """A folded table a chosen network, its peer's beneath it."""
-    named = {n.name: n.arch for n in summary.networks if n.chosen}
-    if not named and summary.result:
-        named = {label: summary.arch(trial) for label, trial in summary.result.chosen.items()}
     parts = []
-    for name, arch in named.items():
+    for name, arch in summary.chosen_archs.items():
         title, inside = f"{name}, {arch.id}: every block with its cost", _table(summary, arch)
         for other, peer_arch in nearest_baseline(summary, arch).items():
             title += f", beside {other}"

@@ -209,9 +209,7 @@ def _process(summary: Summary) -> Section | None:
 
 def _shown_networks(summary: Summary) -> dict[str, Arch]:
     """The chosen networks, trained or not yet, and the baseline of like cost."""
-    named = {n.name: n.arch for n in summary.networks if n.chosen}
-    if not named and summary.result:
-        named = {label: summary.arch(trial) for label, trial in summary.result.chosen.items()}
+    named = summary.chosen_archs
     return named | (blocks.nearest_baseline(summary, list(named.values())[-1]) if named else {})
 
 

@@ -133,6 +133,13 @@ class Summary:
     notes: list[str]
 
     @property
+    def chosen_archs(self) -> dict[str, Arch]:
+        """The chosen networks by name, those that are trained; where none is yet, those that the search chose."""
+        trained = {n.name: n.arch for n in self.networks if n.chosen}
+        chosen = self.result.chosen if self.result else {}
+        return trained or {label: self.arch(trial) for label, trial in chosen.items()}
+
+    @property
     def name(self) -> str:
         return self.recipe.name if self.recipe else self.folder.resolve().name
 

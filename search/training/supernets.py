@@ -30,7 +30,6 @@ from search.training.metadata import PARENT, read_finished, supernet_metadata, t
 from search.training.origin import AS_NAMED, Located
 from search.training.records import SUPERNET_FILE, Fitting, ParentMetadata, SupernetMetadata
 from search.training.result_warnings import tuning_warnings
-from spaces.errors import SpaceError
 from spaces.space import Space
 
 GIVEN = "given"  # in the parent's: the weights that it began with
@@ -168,10 +167,7 @@ def given_parent(space: Space, config: ParentTraining, located: Located = AS_NAM
 
 def widest(space: Space) -> Arch:
     """The space's own GhostNet at its greatest width; where the space has none (without s = 2, say), its largest."""
-    try:
-        return space.uniform(max(space.widths))
-    except SpaceError:
-        return space.largest
+    return space.family.get(max(space.widths), space.largest)
 
 
 def shown_at(parent: Arch, space: Space) -> Arch:

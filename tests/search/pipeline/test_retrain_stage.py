@@ -79,12 +79,9 @@ def test_who_sees_held_out_images_is_taught_by_a_parent_that_has_seen_them(whole
         network = read_trained(whole / "networks" / name / TRAINED_FILE)
         assert network.init == str(whole / "final-supernet")
         assert network.teacher == f"supernet:{whole / 'final-supernet'}"
-    weights = [
-        (whole / folder / "weights.safetensors").read_bytes()
-        for folder in ("networks", "final-supernet")
-        for folder in [f"{folder}/parent"]
-    ]
-    assert weights[0] == weights[1] != (whole / "supernet/parent/weights.safetensors").read_bytes()
+    folders = ("networks", "final-supernet", "supernet")
+    trained, copied, before = ((whole / each / "parent/weights.safetensors").read_bytes() for each in folders)
+    assert trained == copied != before
 
 
 def test_the_report_shows_the_parent_as_it_was_trained_last(whole):
