@@ -24,6 +24,7 @@ from search.training.records import SupernetMetadata, TrainedMetadata
 from search.training.result_warnings import print_warnings
 from search.training.retrain import Job
 from search.training.supernets import make_supernet
+from search.training.time_box import TimeBox
 from spaces.find import find_arch
 from spaces.space import Space
 
@@ -72,12 +73,12 @@ def train_supernet(
     """
     config, out = supernet_part(load_recipe(recipe or default_recipe(data.name)).supernet, kind, parent), Path(out)
     config = config.changed(epochs=epochs, lr=lr)
-    fitted, seconds, where = space_for(space, data.num_classes, data.in_chs), _seconds(minutes), Cluster(**cluster)
+    fitted, box, where = space_for(space, data.num_classes, data.in_chs), _box(minutes), Cluster(**cluster)
     written: SupernetMetadata | None
     if where.is_spread:
-        written = side_by_side.train_supernet(fitted, data, config, out, where, seed=seed, seconds=seconds)
+        written = side_by_side.train_supernet(fitted, data, config, out, where, seed=seed, box=box)
     else:
-        written = make_supernet(fitted, data, config, out, seed=seed, device=best_device(), seconds=seconds)
+        written = make_supernet(fitted, data, config, out, seed=seed, device=best_device(), box=box)
     World.current().wait()
     metadata = written or read_metadata(out)[0]  # of torchrun's processes, one has written it
     if World.current().is_main_process:
@@ -133,7 +134,7 @@ def retrain_network(
         data,
         _retraining(recipe, data, epochs, lr),
         origin=_origin(init, teacher),
-        seconds=_seconds(minutes),
+        box=_box(minutes),
         cluster=Cluster(**cluster),
     )
     return metadata
@@ -173,7 +174,7 @@ def retrain_networks(
         data,
         _retraining(recipe, data, epochs, lr),
         origin=_origin(init, teacher),
-        seconds=_seconds(minutes),
+        box=_box(minutes),
         cluster=Cluster(**cluster),
     )
     summary = summarise_seeds(jobs, records)
@@ -192,5 +193,5 @@ def _origin(init: Place | None, teacher: str | None) -> Origin:
     return Origin(init=begin, teacher=usual_teacher(teacher, begin))
 
 
-def _seconds(minutes: float | None) -> float | None:
-    return None if minutes is None else 60 * minutes
+def _box(minutes: float | None) -> TimeBox | None:
+    return None if minutes is None else TimeBox(60 * minutes)

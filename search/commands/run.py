@@ -67,7 +67,7 @@ def run(
 
 def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: float | None = None) -> None:
     """What a run will take, stage by stage, and what a time box gives each; also written where its folder is named."""
-    from search.pipeline.current_run import SHARES, needed_minutes, time_box
+    from search.pipeline.current_run import LONGEST, SHARES, STRETCHED, needed_minutes, time_box
     from search.run_folder.estimate import ESTIMATE
 
     result = api.estimate_run(recipe, out)
@@ -83,9 +83,11 @@ def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: fl
     show_table(["stage", "networks", "steps", "images", "minutes", "disk", "memory"], rows, bold=[len(rows) - 1])
     kept = f"kept in {out / ESTIMATE}, for the report" if out else "nothing is written"
     if given:
-        parts = [f"{each.stage} {min(given.get(each.stage, 0.0), each.minutes):.1f}" for each in result.stages]
+        most = {each.stage: each.minutes * (LONGEST if each.stage in STRETCHED else 1) for each in result.stages}
+        parts = [f"{stage} {min(given.get(stage, 0.0), most[stage]):.1f}" for stage in most]
         show(
-            f"Of these a time box of {minutes:g} minutes gives {', '.join(parts)}; what a stage leaves, later ones get."
+            f"A time box of {minutes:g} minutes gives {', '.join(parts)}; what a stage leaves, later ones get. Where it"
+            f" is more than the recipe needs, up to {LONGEST:g} times its steps are trained, and networks evaluated."
         )
     show(f"Minutes are for this machine as it is now, from a few timed steps; {kept}.")
 

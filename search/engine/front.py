@@ -35,6 +35,13 @@ def hypervolume(trials: Sequence[Trial], worst_latency_ms: float) -> float:
     return float(moocore.hypervolume(values(trials, USUAL), ref=[0.0, -worst_latency_ms], maximise=True))
 
 
+def growth(trials: Sequence[Trial], share: float = 1 / 3) -> float:
+    """The part of the front's hypervolume that the last share of the trials added, in their order."""
+    worst = max((float(trial["latency_ms"]) for trial in trials), default=0.0)
+    whole, before = hypervolume(trials, worst), hypervolume(trials[: round((1 - share) * len(trials))], worst)
+    return 1 - before / whole if whole else 0.0
+
+
 def _sorted(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:
     cost = next((o for o in objectives if not o.maximise), objectives[0])
     return sorted(trials, key=lambda t: -cost.sign * t[cost.name])

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ghostnet.arch import Arch
+from search.engine.front import growth
 from search.engine.log import TrialLog
 from search.parallel.cluster import HERE, Cluster
 from search.recipes.schema import Sampler
 
 PROPOSALS = 50  # a trial, before the search ends for want of new networks
-SearchEnd = Literal["trials", "time box", "no new networks"]  # what ended a search
+SearchEnd = Literal["trials", "time box", "no new networks", "no growth"]  # what ended a search
+GROWTH = 0.01  # of the hypervolume, by the last third of the trials, below which a front grows slowly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,7 @@ class SearchPlan:
 
     Args:
         trials: different networks to evaluate, failed ones included.
+        enough: of these, after which the search ends as soon as the front grows slowly; None: all.
         population: of these, how many are evaluated before the sampler goes on: the `known` ones, and others drawn
             uniformly inside the budgets.
         known: networks that are expected to be good; those inside a budget are evaluated first.
@@ -29,6 +32,7 @@ class SearchPlan:
     """
 
     trials: int
+    enough: int | None = None
     sampler: Sampler = "guided"
     population: int = 40
     known: tuple[Arch, ...] = ()
@@ -51,5 +55,7 @@ class SearchPlan:
             return "trials"
         if proposed >= PROPOSALS * self.trials:
             return "no new networks"
+        if self.enough is not None and evaluated >= self.enough and growth(log.evaluated) < GROWTH:
+            return "no growth"
         late = self.deadline is not None and time.monotonic() > self.deadline and evaluated >= self.at_least
         return "time box" if late else None

@@ -29,6 +29,7 @@ from search.training.origin import Origin
 from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
 from search.training.retrain import TRAINED_FILE, Job, retrain
 from search.training.supernets import make_supernet
+from search.training.time_box import TimeBox
 from spaces.space import Space
 
 T = TypeVar("T")
@@ -100,26 +101,30 @@ class RayWorkers:
         self.gpus = math.floor(100 * gpus / max(self.workers, gpus)) / 100 if gpus else 0  # of each process
 
     def retrain(
-        self, jobs: list[Job], config: Training, *, origin: Origin | None = None, seconds: float | None = None
+        self, jobs: list[Job], config: Training, *, origin: Origin | None = None, box: TimeBox | None = None
     ) -> None:
         """Trains networks fully; one whose worker dies goes on from its checkpoint.
 
         Args:
             origin: what all of them begin with; fresh weights where None.
-            seconds: a time box for each.
+            box: of all together, shared by their weights.
 
         Raises:
             UserError: what a training refuses; the others are stopped and resume.
         """
         task = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=TRIES)(_train_alone)
         origin = origin or Origin()
+        whole = sum(job.weight for job in jobs) / self.workers
         with (
             shared([job.out.absolute() for job in jobs], origin.sources) as files,
             bar("networks", len(jobs)) as progress,
         ):
+            trainings = (
+                _full_training(job, config, origin, box and box.part(min(1.0, job.weight / whole))) for job in jobs
+            )
             left = [
-                task.remote(_full_training(job, config, origin, seconds), job.out.absolute(), files, self.data)
-                for job in jobs
+                task.remote(training, job.out.absolute(), files, self.data)
+                for job, training in zip(jobs, trainings, strict=True)
             ]
             while left:
                 done, left = self.ray.wait(left)
@@ -200,14 +205,14 @@ def train_supernet(
     cluster: Cluster,
     *,
     seed: int = 0,
-    seconds: float | None = None,
+    box: TimeBox | None = None,
 ) -> SupernetMetadata:
     """`search.training.supernets.make_supernet` on several of Ray Train's workers.
 
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
-    train = partial(make_supernet, space, config=config, seed=seed, seconds=seconds)
+    train = partial(make_supernet, space, config=config, seed=seed, box=box)
     parent = getattr(config, "parent", None)
     _train_together(train, out, [Path(parent)] if parent else [], data, cluster)
     return read_metadata(out)[0]
@@ -220,25 +225,25 @@ def train_network(
     origin: Origin,
     cluster: Cluster,
     *,
-    seconds: float | None = None,
+    box: TimeBox | None = None,
 ) -> TrainedMetadata:
     """`search.training.retrain.retrain` on several of Ray Train's workers.
 
     Raises:
         UserError: no Ray, no cluster, or what the training itself refuses.
     """
-    train = _full_training(job, config, origin, seconds)
+    train = _full_training(job, config, origin, box)
     _train_together(train, job.out, origin.sources, data, cluster)
     return read_trained(job.out / TRAINED_FILE)
 
 
-def _full_training(job: Job, config: Training, origin: Origin, seconds: float | None) -> PartOfTraining:
+def _full_training(job: Job, config: Training, origin: Origin, box: TimeBox | None) -> PartOfTraining:
     return partial(
         retrain,
         job.arch,
         config=config,
         seed=job.seed,
-        seconds=seconds,
+        box=box,
         init=origin.init,
         teacher=origin.teacher,
     )

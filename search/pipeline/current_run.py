@@ -10,38 +10,52 @@ from pathlib import Path
 
 import torch
 
-from search.data.datasets import Data, load_data
+from search.data.datasets import Data, load_data, split_sizes
 from search.parallel.cluster import Cluster
 from search.pipeline.settings import RunSettings
+from search.pipeline.step_times import StepTimes
 from search.recipes.schema import Recipe
 from search.run_folder.estimate import Estimate, read_estimate
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
+from search.training.time_box import TimeBox
 from spaces.space import Space
 
 # What stages get of a time box, relative to those that are still to come. Fidelity is not part of a run with one.
 SHARES = {"train": 0.42, "calibrate": 0.12, "search": 0.13, "retrain": 0.30, "export": 0.02, "report": 0.01}
 SPARE = 1.2  # times what a stage is expected to need: expectations are rough
+# What is left goes to stages that make better networks of it, up to so many times their length in the recipe.
+STRETCHED, LONGEST = ("train", "search", "retrain"), 4.0
 
 
 def time_box(minutes: float, needed: Mapping[str, float]) -> dict[str, float]:
     """How the stages that are still to come share minutes: by `SHARES`, but while one lacks some, none gets more than
-    it needs. What nobody needs is shared, too.
+    it needs; then none that is stretched gets more than `LONGEST` times that. What nobody takes is shared, too.
 
     Args:
         needed: minutes of a stage in full; infinite where that isn't known.
     """
+    stretched = {stage: (LONGEST - 1) * needed[stage] if stage in STRETCHED else 0.0 for stage in needed}
+    given = dict.fromkeys(needed, 0.0)
+    for limits in (needed, stretched, dict.fromkeys(needed, math.inf)):
+        part = _filled(minutes - sum(given.values()), limits)
+        given = {stage: given[stage] + part[stage] for stage in needed}
+    return given
+
+
+def _filled(minutes: float, limits: Mapping[str, float]) -> dict[str, float]:
+    """Minutes by `SHARES`, none above its limit; less in all where every stage has its limit."""
     given: dict[str, float] = {}
-    left = minutes
-    while lacking := [stage for stage in needed if stage not in given]:
+    left = max(0.0, minutes)
+    while lacking := [stage for stage in limits if stage not in given]:
         shares = _shared(left, lacking)
-        full = {stage: needed[stage] for stage in lacking if needed[stage] <= shares[stage]}
+        full = {stage: limits[stage] for stage in lacking if limits[stage] <= shares[stage]}
         if not full:
-            return {stage: (given | shares)[stage] for stage in needed}
+            return given | shares
         given |= full
         left -= sum(full.values())
-    return {stage: given[stage] + spare for stage, spare in _shared(left, needed).items()}
+    return given
 
 
 def needed_minutes(stages: Collection[str], estimate: Estimate | None) -> dict[str, float]:
@@ -108,6 +122,21 @@ class Run:
             return None
         left = self.settings.minutes - (time.monotonic() - self.started) / 60
         return 60 * time_box(max(left, 1 / 60), needed_minutes(self.to_come, self.estimate))[stage]
+
+    @cached_property
+    def step_times(self) -> StepTimes:
+        return StepTimes(split_sizes(self.recipe.data, self.recipe.train_images), self.device)
+
+    def box(self, stage: str) -> TimeBox | None:
+        """What a stage's trainings may take of the time box."""
+        seconds = self.seconds(stage)
+        return None if seconds is None else TimeBox(seconds, self.stretch)
+
+    @property
+    def stretch(self) -> float:
+        """How many times its length in the recipe a stage may take in a time box: no longer where nobody estimated what
+        the later ones need."""
+        return LONGEST if self.settings.minutes and self.estimate else 1.0
 
     @cached_property
     def estimate(self) -> Estimate | None:

@@ -40,7 +40,9 @@ from spaces.tables import macs_table, space_units
 
 FITTED = 96  # images that the layers of a timed transplant are fitted on, at most
 FITS, FITS_S = 6, 10.0  # transplants that are timed at the most, and seconds after which no more are
-EXPORT_S, REPORT_S = 8.0, 30.0  # of a network that is exported and proven; of a report: seen, not timed here
+# Seen, not timed here: of a network that is exported and proven, and more for its images; of a report.
+EXPORT_S, LARGE_EXPORT_S, REPORT_S = 0.5, 5.0, 10.0
+LARGE = 224  # pixels
 
 
 def estimate(recipe: Recipe) -> Estimate:
@@ -211,7 +213,8 @@ class _Estimator:
     def export(self) -> StageEstimate:
         count = self.recipe.retrain.chosen
         disk = 2 * count * self.times.bytes(self.typical())
-        return StageEstimate(stage="export", networks=count, minutes=count * EXPORT_S / 60, disk=disk)
+        each = EXPORT_S + LARGE_EXPORT_S * (self.typical().resolution / LARGE) ** 2
+        return StageEstimate(stage="export", networks=count, minutes=count * each / 60, disk=disk)
 
     def report(self) -> StageEstimate:
         return StageEstimate(stage="report", minutes=REPORT_S / 60, disk=3_000_000)

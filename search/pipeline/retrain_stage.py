@@ -17,6 +17,7 @@ from search.training.origin import FRESH, Origin
 from search.training.records import TRAINED_FILE, TrainedMetadata, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import Job, retrain, retraining_identity
+from search.training.time_box import TimeBox
 
 
 def train_all(
@@ -25,12 +26,12 @@ def train_all(
     config: Training,
     *,
     origin: Origin = FRESH,
-    seconds: float | None = None,
+    box: TimeBox | None = None,
     cluster: Cluster = HERE,
 ) -> list[TrainedMetadata]:
-    """The metadata of all jobs, also of those finished before; a time box is divided among the others. What
-    makes a result doubtful is said. A network that stands for two, a chosen one that is the family's, is trained once.
-    Of torchrun's processes each returns when all jobs are finished.
+    """The metadata of all jobs, also of those finished before; a time box is divided among the others by their weights.
+    What makes a result doubtful is said. A network that stands for two, a chosen one that is the family's, is trained
+    once. Of torchrun's processes each returns when all jobs are finished.
 
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
@@ -40,14 +41,13 @@ def train_all(
     same = {(job.arch.id, job.seed): job for job in reversed(jobs)}
     waiting = [job for job in unfinished if same[job.arch.id, job.seed] is job]
     if len(waiting) > 1 and cluster.is_spread:
-        share = None if seconds is None else seconds * min(cluster.num_workers, len(waiting)) / len(waiting)
-        RayWorkers(data, cluster).retrain(waiting, config, seconds=share, origin=origin)
+        RayWorkers(data, cluster).retrain(waiting, config, box=box, origin=origin)
         waiting = []
-    deadline = None if seconds is None else time.monotonic() + seconds
+    begun = time.monotonic()
     for k, job in enumerate(waiting):
-        left = None if deadline is None else max(1.0, (deadline - time.monotonic()) / (len(waiting) - k))
+        left = box and box.after(time.monotonic() - begun).part(job.weight / sum(each.weight for each in waiting[k:]))
         if cluster.is_spread:
-            train_network(job, data, config, origin, cluster, seconds=left)
+            train_network(job, data, config, origin, cluster, box=left)
         else:
             retrain(
                 job.arch,
@@ -56,7 +56,7 @@ def train_all(
                 job.out,
                 seed=job.seed,
                 device=best_device(),
-                seconds=left,
+                box=left,
                 title=f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}",
                 init=origin.init,
                 teacher=origin.teacher,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch is loaded once the recipe is known to be right
     from search.pipeline.current_run import Run
 
 
-ESTIMATED_FROM = 5.0  # minutes of a time box that is shared by what stages need, of which some steps are timed first
+ESTIMATED_FROM = 3.0  # minutes of a time box that is shared by what stages need, of which some steps are timed first
 
 
 def check(recipe: Recipe) -> None:

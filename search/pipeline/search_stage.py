@@ -136,6 +136,7 @@ def search_networks(
     cluster: Cluster = HERE,
     gpus: float = 0.0,
     deadline: float | None = None,
+    most: int | None = None,
     at_least: int = 1,
     fidelity: Path | None = None,
     own: Sequence[Objective] = (),
@@ -146,6 +147,8 @@ def search_networks(
 
     Args:
         latency_budgets: as `build_problem` has them.
+        most: networks to evaluate, where the deadline leaves time and the front still grows; None: as many as the
+            configuration says.
         fidelity: `fidelity.json`, by which inherited accuracy is corrected; None: it is taken as it is.
         own: objectives of the user's, next to the configuration's.
         evaluate: the user's own evaluator, in place of what the configuration says.
@@ -158,7 +161,8 @@ def search_networks(
     problem = build_problem(supernet, tables, config, latency_budgets, own)
     correction = AccuracyCorrection.load(fidelity, supernet) if fidelity else None
     plan = SearchPlan(
-        trials=config.trials,
+        trials=most or config.trials,
+        enough=most and config.trials,
         sampler=config.sampler,
         population=config.population,
         known=known_networks(supernet, problem.space),

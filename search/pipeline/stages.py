@@ -1,7 +1,7 @@
 """The stages of a run: each reads what the ones before it left in the run's folder, and leaves its own product."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import nn
 from ghostnet.arch import Arch
 from ghostnet.weights import load_network
 from search.accuracy.ranking_study import fidelity as measure_fidelity
-from search.data.datasets import resized, split_sizes
+from search.data.datasets import resized
 from search.engine.choose import choose_by_budget
 from search.engine.predicted_front import coarse_to_fine
 from search.engine.trial import Trial
@@ -35,7 +35,6 @@ from search.parallel.workers import RayWorkers, train_supernet
 from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
 from search.pipeline.search_stage import SearchOutcome, search_networks
-from search.pipeline.step_times import StepTimes
 from search.progress import best_effort, warn
 from search.recipes.schema import Training
 from search.records import write_record
@@ -85,14 +84,14 @@ MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to
 
 def train(run: Run) -> None:
     config, seed = run.recipe.supernet, run.recipe.seed
-    folder, seconds, cluster = run.out / SUPERNET, run.seconds("train"), run.settings.cluster
+    folder, box, cluster = run.out / SUPERNET, run.box("train"), run.settings.cluster
     if cluster.is_spread:
         sharing = replace(cluster, workers=sharing_workers(cluster.num_workers, config))
         metadata: SupernetMetadata | None = train_supernet(
-            run.space, run.data, config, folder, sharing, seed=seed, seconds=seconds
+            run.space, run.data, config, folder, sharing, seed=seed, box=box
         )
     else:
-        metadata = make_supernet(run.space, run.data, config, folder, seed=seed, device=run.device, seconds=seconds)
+        metadata = make_supernet(run.space, run.data, config, folder, seed=seed, device=run.device, box=box)
     assert metadata  # a run is one process
     training = metadata.training
     say(f"  {training.epochs:g} of {training.planned_epochs:g} epochs, loss {training.loss:.3f}")
@@ -159,7 +158,7 @@ def search(run: Run) -> None:
     chosen = choose_by_budget(list(searched.inside.values()), count, fastest=len(searched.inside) == 1)
     named = dict(zip(labels(len(chosen)), chosen, strict=True))
     result = searched.result(planned=config.trials, chosen=named, random=macs_matched_random(run, chosen))
-    say(f"  {len(trials)} of {config.trials} networks evaluated, {len(result.front)} on the front")
+    say(f"  {len(trials)} networks evaluated ({config.trials} planned), {len(result.front)} on the front")
     for each in searched.warnings:
         warn(each)
     write_record(run.out / RESULT, result)
@@ -174,6 +173,7 @@ def labels(count: int) -> list[str]:
 
 def _search(run: Run, log: str, correction: Path | None = None, trials: int | None = None) -> SearchOutcome:
     config, limit = run.recipe.search, run.seconds("search")
+    stretched = trials is None and config.backend != "nni"  # which divides its trials beforehand
     if run.settings.cluster.is_spread:
         config = config.model_copy(update={"backend": "ray"})
     return search_networks(
@@ -184,6 +184,7 @@ def _search(run: Run, log: str, correction: Path | None = None, trials: int | No
         config.model_copy(update={"trials": trials}) if trials else config,
         seed=run.recipe.seed,
         deadline=None if limit is None else time.monotonic() + limit,
+        most=round(run.stretch * config.trials) if stretched else None,
         at_least=run.recipe.retrain.chosen,
         fidelity=correction,
         training=run.recipe.retrain,
@@ -215,11 +216,19 @@ def retrain(run: Run) -> None:
     if retrains_parent(run.recipe):
         retrain_parent(run, len(archs))
     begin = initial_weights(run.recipe, final_supernet(run.out))
-    if (seconds := run.seconds("retrain")) is not None:
-        archs = within_time_box(run, archs, seconds, taught=begin.teacher is not None)
-    seeds = 1 if run.settings.minutes else config.seeds  # a time box trains every network once, as well as it can
+    weights = dict.fromkeys(archs, 1.0)
+    if box := run.box("retrain"):
+        weights = step_seconds(run, archs, taught=begin.teacher is not None)  # so that all get as many steps
+        archs = within_time_box(run, archs, box.seconds, weights)
+    seeds = 1 if box else config.seeds  # a time box trains every network once, as well as it can
     jobs = [
-        Job(name=name, arch=arch, seed=first + k, out=run.out / NETWORKS / name / (f"seed-{first + k}" if k else ""))
+        Job(
+            name=name,
+            arch=arch,
+            seed=first + k,
+            out=run.out / NETWORKS / name / (f"seed-{first + k}" if k else ""),
+            weight=weights[name],
+        )
         for k in range(seeds)
         for name, arch in archs.items()
     ]
@@ -228,7 +237,7 @@ def retrain(run: Run) -> None:
         run.data,
         config,
         origin=begin,
-        seconds=run.seconds("retrain"),
+        box=run.box("retrain"),
         cluster=run.training_cluster,
     )
     say(format_accuracies(summarise_seeds(jobs, records)))
@@ -262,11 +271,11 @@ def retrain_parent(run: Run, networks: int) -> None:
     if untrained or (begun and final_supernet(run.out) == run.out / SUPERNET):
         return
     job = Job(name=PARENT, arch=Arch.load(before / ARCH), seed=run.recipe.seed, out=out)
-    box = run.seconds("retrain")
-    seconds = None if box is None else box / (networks + 1)
-    if seconds is not None and seconds < least_training(run, [job.arch])[1]:
+    box = run.box("retrain")
+    box = box and box.part(1 / (networks + 1))
+    if box and box.seconds < least_steps(run) * step_seconds(run, {PARENT: job.arch}, taught=False)[PARENT]:
         return
-    train_all([job], run.data, config, origin=Origin(init=before), seconds=seconds, cluster=run.training_cluster)
+    train_all([job], run.data, config, origin=Origin(init=before), box=box, cluster=run.training_cluster)
     given = run.recipe.supernet.model_copy(update={"parent": str(out), "tune": False})
     make_supernet(run.space, run.data, given, run.out / FINAL_SUPERNET, seed=run.recipe.seed, device=run.device)
 
@@ -286,18 +295,22 @@ def energy_figures(
     return EnergyFigures(counter=counter.name, networks=figures)
 
 
-def within_time_box(run: Run, archs: dict[str, Arch], seconds: float, *, taught: bool) -> dict[str, Arch]:
+def within_time_box(
+    run: Run, archs: dict[str, Arch], seconds: float, step_seconds: Mapping[str, float]
+) -> dict[str, Arch]:
     """The networks that are trained in a time box: all, or as many as get a tenth of their steps, or `LEAST_STEPS`.
 
     Random networks are left out first, then the family's, then chosen ones, so that those which stay are spread along
     the front, the most accurate among them. What was trained before stays.
+
+    Args:
+        step_seconds: by the networks' names.
     """
-    parent = run.out / SUPERNET / PARENT / ARCH
-    teacher = Arch.load(parent) if taught and parent.exists() else None
-    least, each = least_training(run, archs.values(), teacher)
+    least = least_steps(run)
     finished = [name for name in archs if (run.out / NETWORKS / name / TRAINED_FILE).exists()]
     waiting = by_importance([name for name in archs if name not in finished], read_result(run.out / RESULT))
-    kept = {*finished, *waiting[: max(1, int(seconds / each))]}
+    needed = np.cumsum([least * step_seconds[name] for name in waiting])
+    kept = {*finished, *waiting[: max(1, int((needed <= seconds).sum()))]}
     if left := [name for name in archs if name not in kept]:
         warn(
             f"in this time box {len(kept)} of {len(archs)} networks are trained, so that each gets {least:.0f} steps "
@@ -306,13 +319,21 @@ def within_time_box(run: Run, archs: dict[str, Arch], seconds: float, *, taught:
     return {name: arch for name, arch in archs.items() if name in kept}
 
 
-def least_training(run: Run, archs: Iterable[Arch], teacher: Arch | None = None) -> tuple[float, float]:
-    """The steps that a training in a time box is worth beginning for, and their seconds, for the dearest network."""
-    config = run.recipe.retrain
-    times = StepTimes(split_sizes(run.recipe.data, run.recipe.train_images), run.device)
-    steps = min(times.steps(config)[0] / 10, LEAST_STEPS)
-    dearest = max(archs, key=times.macs)
-    return steps, steps * times.step_seconds(dearest, config, teacher) / run.training_cluster.num_workers
+def least_steps(run: Run) -> float:
+    """The steps that a training in a time box is worth beginning for."""
+    return min(run.step_times.steps(run.recipe.retrain)[0] / 10, LEAST_STEPS)
+
+
+def step_seconds(run: Run, archs: Mapping[str, Arch], *, taught: bool) -> dict[str, float]:
+    """Of a step of each network's full training, timed here, as its part of the workers' time.
+
+    Args:
+        taught: by the parent, where there is one.
+    """
+    file, workers = run.out / SUPERNET / PARENT / ARCH, run.training_cluster.num_workers
+    teacher = Arch.load(file) if taught and file.exists() else None
+    seconds = {name: run.step_times.step_seconds(arch, run.recipe.retrain, teacher) for name, arch in archs.items()}
+    return {name: each / workers for name, each in seconds.items()}
 
 
 def by_importance(names: list[str], result: SearchResult) -> list[str]:

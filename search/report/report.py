@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from ghostnet.arch import Arch
 from search.accuracy.study import read_study
-from search.engine.front import front, hypervolume
+from search.engine.front import front, growth
 from search.engine.ladder import rung_totals
 from search.figures.architectures import arch_figure
 from search.figures.style import CaptionedFigure, png, svg
@@ -296,10 +296,9 @@ def _bought(summary: Summary) -> dict[str, str]:
         v = summary.table.validation
         bought["calibration"] = f"a table with a mean error of {v.mape:.1%} and a Kendall tau of {v.kendall_tau:.2f}"
     if (trials := summary.complete) and summary.table:
-        worst = max(trial["latency_ms"] for trial in trials)
-        whole, half = hypervolume(trials, worst), hypervolume(trials[: len(trials) // 2], worst)
-        bought["search"] = f"{len(front(trials))} of {len(trials)} networks on the front" + (
-            f"; the second half of them added {1 - half / whole:.1%} of its hypervolume" if whole else ""
+        bought["search"] = (
+            f"{len(front(trials))} of {len(trials)} networks on the front; the second half of them added "
+            f"{growth(trials, 1 / 2):.1%} of its hypervolume"
         )
     chosen = [(n.inherited, n.accuracy) for n in summary.networks if n.chosen and n.inherited is not None]
     if chosen:

@@ -50,6 +50,7 @@ EARLY_ENDS: dict[TrainingEnd, str] = {"time box": "Time-boxed"}
 SEARCH_ENDS: dict[SearchEnd, str] = {
     "time box": "Time-boxed",
     "no new networks": "The sampler had no new networks",
+    "no growth": "Some evaluations failed",
     "trials": "Some evaluations failed",
 }
 
@@ -79,6 +80,7 @@ class TrainedNetwork:
     epochs: float
     planned_epochs: float
     ended: TrainingEnd
+    stretched: bool
     seconds: float
     measured_ms: float | None
     predicted_ms: float | None
@@ -374,6 +376,7 @@ def _networks(
                 epochs=shortest.epochs,
                 planned_epochs=shortest.planned_epochs,
                 ended=shortest.ended,
+                stretched=shortest.stretched,
                 seconds=sum(each.training.seconds for each in records),
                 measured_ms=times.get(name),
                 predicted_ms=_predicted(predict, arch),
@@ -430,11 +433,28 @@ def _notes(
         if short := [n for n in networks if n.ended == end]:
             most = max(n.epochs for n in short)
             notes.append(f"{text}: full training had at most {most:g} of {short[0].planned_epochs:g} epochs.")
+    if more := _beyond_the_recipe(supernet, result, networks):
+        notes.append(f"Its time box held more than the recipe: {', '.join(more)}.")
     expected = len(recipe.retrain.baseline_widths) if recipe else 0
     expected += len(result.chosen) + len(result.random) if result else 0
     if result and 0 < len(networks) < expected:
         notes.append(f"{len(networks)} of {expected} networks are fully trained.")
     return notes + (table_warnings(table) if table else [])
+
+
+def _beyond_the_recipe(
+    supernet: SupernetMetadata | None, result: SearchResult | None, networks: list[TrainedNetwork]
+) -> list[str]:
+    """What a time box stretched."""
+    more = []
+    if supernet and (training := supernet.training).stretched:
+        more.append(f"{training.epochs:g} epochs of the supernet, not {training.planned_epochs:g}")
+    if result and result.evaluated > result.planned:
+        more.append(f"{result.evaluated} networks evaluated, not {result.planned}")
+    if networks and all(n.stretched for n in networks):
+        epochs = min(n.epochs for n in networks)
+        more.append(f"{epochs:g} epochs of full training or more, not {networks[0].planned_epochs:g}")
+    return more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from search.training.metadata import (
 )
 from search.training.records import SUPERNET_FILE, SupernetMetadata
 from search.training.result_warnings import chance_warnings, schedule_warnings
+from search.training.time_box import TimeBox
 from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import macs_table
@@ -55,7 +56,7 @@ def train_supernet(
     *,
     seed: int = 0,
     device: torch.device,
-    seconds: float | None = None,
+    box: TimeBox | None = None,
     kind: type[Supernet] = Supernet,
 ) -> SupernetMetadata | None:
     """Trains a supernet of `space` on the training split and writes the folder `out`; resumes what is there, returns
@@ -71,7 +72,7 @@ def train_supernet(
     identity = training_identity({"space": space.id, "kind": kind.__name__}, data, config, seed)
     with World.current().locked(out):
         return read_finished(out / SUPERNET_FILE, SupernetMetadata, identity) or _train(
-            space, data, config, out, identity, seed=seed, device=device, seconds=seconds, kind=kind
+            space, data, config, out, identity, seed=seed, device=device, box=box, kind=kind
         )
 
 
@@ -84,7 +85,7 @@ def _train(
     *,
     seed: int,
     device: torch.device,
-    seconds: float | None,
+    box: TimeBox | None,
     kind: type[Supernet],
 ) -> SupernetMetadata | None:
     supernet = new_supernet(space, seed, kind).to(device).to(memory_format=torch.channels_last)
@@ -121,7 +122,7 @@ def _train(
         seed=seed,
         device=device,
         title="supernet",
-        seconds=seconds,
+        box=box,
         probe=probe,
     )
     if not World.current().is_main_process:

@@ -1,14 +1,14 @@
 """The loop that every training runs: shuffled batches, timm's optimizer and schedule, clipping, checkpoints.
 
 All randomness of a step comes from (seed, step, part of the batch), so a run that was killed and resumed is the run
-that was not, and two processes do what one does in two parts. A time limit moves the schedule on by the clock where the
-clock is ahead of the steps, so that a time-boxed training also ends with its learning rate at zero.
+that was not, and two processes do what one does in two parts. A time box moves the schedule on by the clock where the
+clock is ahead of the steps, so that a time-boxed training also ends with its learning rate at zero; and it may stretch
+the schedule over more steps than the recipe's, where there is time for them.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from search.training.distributed import World
 from search.training.optimizer import create_optimizer, create_schedule
 from search.training.records import Outcome, Progress
 from search.training.scalars import Scalars
+from search.training.time_box import TimeBox
 
 SKIPS = 20  # steps in a row without a finite loss before a training gives up
 SKIPPED_SHARE = 0.1  # of all steps, above which it is none
@@ -55,7 +56,7 @@ def fit(
     seed: int,
     device: torch.device,
     title: str | None,
-    seconds: float | None = None,
+    box: TimeBox | None = None,
     probe: Probe | None = None,
 ) -> Outcome:
     """Trains `model` in place, on from `checkpoint` where there is one; removes nothing. Where the recipe averages
@@ -67,8 +68,8 @@ def fit(
         step: computes the loss of a part of a batch, and calls `backward` on it or returns it as a tensor. Its
             generator is the same for all parts of a step, in every process.
         identity: what is trained, on what and how; a checkpoint of anything else is refused.
-        seconds: time limit, spent time before a kill included; None trains all epochs.
-        probe: looked at `config.probes` times, for TensorBoard, beside the checkpoint; never in a time limit.
+        box: its time limit; None trains all epochs.
+        probe: looked at `config.probes` times, for TensorBoard, beside the checkpoint; never in a time box.
 
     Raises:
         UserError: the checkpoint is of another training; the batch can't be dealt to the processes; or the loss was not
@@ -81,13 +82,15 @@ def fit(
     per_epoch = max(1, len(train) // config.batch_size)
     total = config.steps(per_epoch)
     updates = _Updates(model, config, step, device, total, per_epoch)
-    state = _State(model, updates.optimizer, updates.scaler, updates.average, checkpoint, identity, total)
+    state = _State(model, updates.optimizer, updates.scaler, updates.average, checkpoint, identity)
     curves = checkpoint.with_name("tensorboard") if checkpoint and world.is_main_process else None
-    watch = _Watch(Scalars(curves, state.step), config, total, None if seconds else probe)
+    watch = _Watch(Scalars(curves, state.step), config, total, None if box else probe)
     started = time.monotonic() - state.seconds
     saved = time.monotonic()
-    at = state.step  # how far the schedule is, in steps
-    stream = train.stream(_batches(parts, config.batch_size, len(train), range(state.step, total), seed))
+    stretch = box.stretch if box else _stretch_without_box(state.step, total)
+    at = math.floor(state.step / stretch)  # how far the schedule is, in the recipe's steps
+    steps = range(state.step, max(total, math.ceil(stretch * total)))
+    stream = train.stream(_batches(parts, config.batch_size, len(train), steps, seed))
     with bar(title, total) as progress:
         progress.update(at)
         while at < total:
@@ -98,7 +101,7 @@ def fit(
                 torch.manual_seed(batch_seed)  # dropout and drop-path, which take no generator
                 images = augment(images, batch_seed).contiguous(memory_format=torch.channels_last)
                 loss += updates.backward(images, labels, np.random.default_rng([seed, state.step]))
-            by_clock = total * (time.monotonic() - started) / seconds if seconds else 0.0
+            by_clock = total * (time.monotonic() - started) / box.seconds if box else 0.0
             shared = world.average(
                 model.parameters(),
                 config.accumulate,
@@ -108,7 +111,7 @@ def fit(
             state.count(loss, updates.apply(loss, state.step + 1))
             if state.skipped_in_row == SKIPS:
                 raise UserError(f"{name}: no finite loss in {SKIPS} steps; a lower `lr` than {config.lr} may help")
-            before, at = at, max(state.step, math.floor(by_clock))
+            before, at = at, math.floor(max(state.step / stretch, by_clock))
             if world.is_main_process and watch.is_due(before, at):
                 watch.probe(state.step, updates.average.module if updates.average else model)
                 model.train()
@@ -138,8 +141,13 @@ def fit(
         skipped_steps=state.skipped,
         seconds=round(time.monotonic() - started, 3),
         loss=state.loss,
-        ended="schedule" if state.step == total else "time box",
+        ended="schedule" if state.step >= total else "time box",
     )
+
+
+def _stretch_without_box(step: int, total: int) -> float:
+    """One that a time box had stretched, and that goes on without one, is taken to be half done."""
+    return 2 * step / total if step > total else 1.0
 
 
 def _batches(
@@ -241,28 +249,27 @@ class _State:
         average: nn.Module | None,
         path: Path | None,
         identity: Identity,
-        steps: int,
     ) -> None:
         self.parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "scaler": scaler}
         self.parts |= {"average": average} if average else {}
         self.checkpoint = Checkpoint(path, identity) if path else None
         self.step, self.skipped, self.seconds, self.loss = 0, 0, 0.0, 0.0
         self.skipped_in_row = 0
-        if self.checkpoint and (saved := self.checkpoint.load(partial(self._check, steps))):
+        if self.checkpoint and (saved := self.checkpoint.load(self._check)):
             for name, part in self.parts.items():
                 part.load_state_dict(saved[name])
             self.step, self.skipped = saved["step"], saved["skipped"]
             self.seconds, self.loss = saved["seconds"], saved["loss"]
 
-    def _check(self, steps: int, saved: State) -> None:
+    def _check(self, saved: State) -> None:
         """Raises:
         ValueError: the values are no state of this training.
         """
         if saved.keys() != {"of", *Progress.model_fields, *self.parts}:
             raise ValueError("other keys")
         progress = Progress.model_validate({name: saved[name] for name in Progress.model_fields})
-        if not progress.skipped <= progress.step <= steps:
-            raise ValueError(f"step {progress.step} of {steps}, {progress.skipped} skipped")
+        if progress.skipped > progress.step:
+            raise ValueError(f"step {progress.step}, {progress.skipped} skipped")
         for name, part in self.parts.items():
             if isinstance(part, torch.optim.Optimizer):
                 check_optimizer(saved[name], part)

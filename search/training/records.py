@@ -46,6 +46,11 @@ class Outcome(Record):
         default_factory=lambda data: "time box" if data["epochs"] < 0.99 * data["planned_epochs"] else "schedule"
     )
 
+    @property
+    def stretched(self) -> bool:
+        """Whether a time box gave it more steps than the recipe."""
+        return self.steps > self.planned_steps > 0
+
 
 class ParentMetadata(Record):
     """The parent of a transplanted supernet: where its weights are from, its accuracy on the test split, its costs."""

@@ -29,6 +29,7 @@ from search.training.mixing import Mixing
 from search.training.origin import AS_NAMED, Located, Origin
 from search.training.records import TRAINED_FILE, TRAINED_SCHEMA, Outcome, TrainedMetadata
 from search.training.result_warnings import chance_warnings, schedule_warnings
+from search.training.time_box import TimeBox
 
 # Steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1.
 NORM_WARM_UP = 50
@@ -44,7 +45,7 @@ def retrain(
     *,
     seed: int = 0,
     device: torch.device,
-    seconds: float | None = None,
+    box: TimeBox | None = None,
     title: str | None = None,
     init: Path | None = None,
     teacher: str | None = None,
@@ -80,7 +81,7 @@ def retrain(
             identity,
             seed=seed,
             device=device,
-            seconds=seconds,
+            box=box,
             title=title,
             origin=origin,
             trainable=trainable,
@@ -104,7 +105,7 @@ def _train(
     *,
     seed: int,
     device: torch.device,
-    seconds: float | None,
+    box: TimeBox | None,
     title: str | None,
     origin: Origin,
     trainable: Trainable,
@@ -124,7 +125,7 @@ def _train(
             seed=seed,
             device=device,
             title=title or f"retrain {arch.id}",
-            seconds=seconds,
+            box=box,
             head_only=trainable == "head",
         )
     if not World.current().is_main_process:
@@ -180,7 +181,7 @@ def train_network(
     seed: int,
     device: torch.device,
     title: str | None,
-    seconds: float | None = None,
+    box: TimeBox | None = None,
     head_only: bool = False,
 ) -> Outcome:
     """Trains a network in place, on labels and by a teacher; see `search.training.loop.fit`. After a training too short
@@ -209,7 +210,7 @@ def train_network(
         seed=seed,
         device=device,
         title=title,
-        seconds=seconds,
+        box=box,
     )
     net.requires_grad_(True)
     short = trained.steps - trained.skipped_steps < NORM_WARM_UP
@@ -220,9 +221,14 @@ def train_network(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One full training among several."""
+    """One full training among several.
+
+    Args:
+        weight: of its share in a time box.
+    """
 
     name: str
     arch: Arch
     seed: int
     out: Path
+    weight: float = 1.0

@@ -30,6 +30,7 @@ from search.training.metadata import PARENT, read_finished, supernet_metadata, t
 from search.training.origin import AS_NAMED, Located
 from search.training.records import SUPERNET_FILE, Fitting, ParentMetadata, SupernetMetadata
 from search.training.result_warnings import tuning_warnings
+from search.training.time_box import TimeBox
 from spaces.space import Space
 
 GIVEN = "given"  # in the parent's: the weights that it began with
@@ -43,7 +44,7 @@ def make_supernet(
     *,
     seed: int = 0,
     device: torch.device,
-    seconds: float | None = None,
+    box: TimeBox | None = None,
     located: Located = AS_NAMED,
 ) -> SupernetMetadata | None:
     """Trains what a supernet of either kind needs and writes the folder `out`; resumes what is there.
@@ -57,8 +58,8 @@ def make_supernet(
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
     """
     if isinstance(config, ParentTraining):
-        return train_parent(space, data, config, out, seed=seed, device=device, seconds=seconds, located=located)
-    return train_supernet(space, data, config, out, seed=seed, device=device, seconds=seconds)
+        return train_parent(space, data, config, out, seed=seed, device=device, box=box, located=located)
+    return train_supernet(space, data, config, out, seed=seed, device=device, box=box)
 
 
 def train_parent(
@@ -69,7 +70,7 @@ def train_parent(
     *,
     seed: int = 0,
     device: torch.device,
-    seconds: float | None = None,
+    box: TimeBox | None = None,
     located: Located = AS_NAMED,
 ) -> SupernetMetadata | None:
     """A transplanted supernet in the folder `out`: the parent is trained there, or brought there as it is.
@@ -111,7 +112,7 @@ def train_parent(
             out / PARENT,
             seed=seed,
             device=device,
-            seconds=seconds,
+            box=box,
             title="parent",
             init=init,
             trainable=trainable,

@@ -6,17 +6,19 @@ import multiprocessing
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from search.engine.choose import choose, choose_by_budget, knee, pick
-from search.engine.front import Front, front, hypervolume
+from search.engine.front import Front, front, growth, hypervolume
 from search.engine.limit import TimeLimit, time_limit
 from search.engine.log import TrialLog, read_trials
 from search.engine.objectives import ACCURACY, LATENCY, MACS, USUAL, Objective
 from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
+from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.pipeline.search_stage import SearchOutcome
@@ -156,6 +158,23 @@ def test_a_second_search_in_a_folder_is_refused_until_the_first_dies(tmp_path):
     assert len(run(problem(), tmp_path, trials=5)) >= 5
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "ended"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5], None),  # not enough
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], None),  # the front grows
+        ([0.1, 0.2, 0.6, 0.6, 0.5, 0.6], "no growth"),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], "trials"),
+        ([0.5] * 9, "trials"),
+    ],
+)
+def test_a_search_that_has_enough_goes_on_as_long_as_its_front_grows(accuracies, ended):
+    evaluated = trials_at(np.array([(a, 1.0 if k else 2.0) for k, a in enumerate(accuracies)]))
+    log = SimpleNamespace(evaluated=evaluated, trials=evaluated, num_evaluated=len(evaluated))
+    assert SearchPlan(trials=9, enough=6).end_reason(log) == ended
+    assert SearchPlan(trials=9).end_reason(log) == (ended if ended == "trials" else None)
+
+
 def trials_at(values: np.ndarray) -> list[Trial]:
     return [
         complete_trial(k, accuracy=float(a), latency_ms=float(ms), latency_high_ms=1.1 * float(ms))
@@ -174,6 +193,9 @@ def test_front_and_hypervolume_against_brute_force(seed):
     cells = itertools.product(range(12), range(12))
     area = sum(any(v[0] >= (i + 1) / 12 - 1e-9 and v[1] <= j / 12 + 1e-9 for v in values) for i, j in cells) / 144
     assert hypervolume(trials_at(values), 1.0) == pytest.approx(area)
+    worst = values[:, 1].max()
+    before = hypervolume(trials_at(values[:30]), worst)
+    assert growth(trials_at(values), 1 / 4) == pytest.approx(1 - before / hypervolume(trials_at(values), worst))
     growing = Front(USUAL)
     for trial in trials_at(values):
         growing.add([trial])

@@ -170,9 +170,8 @@ def test_a_time_box_trains_as_many_networks_as_get_enough_steps(tmp_path, monkey
     archs = dict.fromkeys(("A", "B", "C", "ghostnet-0.25x", "random-1"), SPACE.largest)
     result = json.loads((run.out / "search/result.json").read_text())
     (run.out / "search/result.json").write_text(json.dumps(result | {"random": {"random-1": [0]}}))
-    monkeypatch.setattr(StepTimes, "step_seconds", lambda *_: STEP_S)
     monkeypatch.setattr(StepTimes, "steps", lambda *_: (5000, 0))
-    kept = stages.within_time_box(run, archs, seconds, taught=True)
+    kept = stages.within_time_box(run, archs, seconds, dict.fromkeys(archs, STEP_S))
     assert {*kept} == wanted and [*kept] == [name for name in archs if name in wanted]
     said = capsys.readouterr().err
     assert ("networks are trained, so that each gets 100 steps" in said) == (len(wanted) < 5)
@@ -180,10 +179,9 @@ def test_a_time_box_trains_as_many_networks_as_get_enough_steps(tmp_path, monkey
 
 def test_a_time_box_leaves_no_trained_network_out(tmp_path, monkeypatch):
     run = Run(load_recipe("digits"), made_up_run(tmp_path / "run"), RunSettings(minutes=1))
-    monkeypatch.setattr(StepTimes, "step_seconds", lambda *_: STEP_S)
     archs = dict.fromkeys(("A", "B", "C", "ghostnet-0.25x"), SPACE.largest)
     (run.out / "networks/B/trained.json").unlink()
-    assert {*stages.within_time_box(run, archs, 0.01, taught=False)} == {*archs}
+    assert {*stages.within_time_box(run, archs, 0.01, dict.fromkeys(archs, STEP_S))} == {*archs}
 
 
 def test_which_networks_a_run_would_rather_train(tmp_path):

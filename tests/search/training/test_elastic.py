@@ -21,6 +21,7 @@ from search.training.distillation import alpha, kl
 from search.training.elastic import even, fair, load_inherited, load_supernet, read_metadata, space_for, train_supernet
 from search.training.evaluate import SEED, accuracy, recalibrate
 from search.training.retrain import retrain
+from search.training.time_box import TimeBox
 from spaces.population import sample
 from spaces.tables import macs_table
 
@@ -123,9 +124,51 @@ def test_a_time_box_ends_the_training_with_its_schedule(data, tmp_path, monkeypa
 
     monkeypatch.setattr(CosineLRScheduler, "step_update", spy)
     config = Training(epochs=100_000, batch_size=32, lr=0.1)
-    metadata = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, seconds=4)
+    metadata = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, box=TimeBox(4))
     assert metadata.training.epochs < 1000 and metadata.training.seconds < 30
     assert max(rates) > 0.05 and rates[-1] < 0.02
+
+
+@pytest.mark.parametrize(("clock_s", "steps"), [(0.0, 20), (1.0, 8), (4.0, 2)])
+def test_a_time_box_may_stretch_the_schedule_over_more_steps(data, tmp_path, monkeypatch, clock_s, steps):
+    """Five steps of a recipe, four times as many where there is time: the rate falls to zero over those there are."""
+    now, rates = [0.0], []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    original = loop._Updates.begin
+
+    def begin(self, at):
+        now[0] += clock_s
+        original(self, at)
+        rates.append(self.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(loop._Updates, "begin", begin)
+    config = Training(epochs=1, batch_size=len(data.train) // 5, lr=0.1, warmup_epochs=0)
+    box = TimeBox(8.0, stretch=4.0)
+    trained = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, box=box).training
+    assert (trained.steps, trained.planned_steps) == (steps, 5) and trained.stretched == (steps > 5)
+    assert trained.ended == ("schedule" if steps >= 5 else "time box")
+    assert rates[0] == 0.1 and sorted(rates, reverse=True) == rates and len(set(rates)) == min(steps, 5)
+
+
+def test_a_stretched_training_that_goes_on_without_its_time_box_also_ends_at_a_rate_of_zero(
+    data, tmp_path, monkeypatch
+):
+    config = Training(epochs=1, batch_size=len(data.train) // 5, lr=0.1, warmup_epochs=0, checkpoint_seconds=0)
+    original, rates = loop._Updates.begin, []
+
+    def begin(self, at):
+        original(self, at)
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        if len(rates) == 9:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop._Updates, "begin", begin)
+    arguments = SPACE.smallest, data, config, tmp_path / "net"
+    with pytest.raises(KeyboardInterrupt):
+        retrain(*arguments, device=CPU, box=TimeBox(1e6, stretch=10.0))
+    trained = retrain(*arguments, device=CPU).training
+    assert (trained.steps, trained.ended) == (16, "schedule")  # as many again as the eight that it had
+    assert rates[-1] == min(rates) < 0.02
 
 
 def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skipped(data, tmp_path):

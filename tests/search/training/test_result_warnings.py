@@ -17,6 +17,7 @@ from search.training.loop import fit
 from search.training.records import Outcome
 from search.training.result_warnings import chance_warnings, schedule_warnings, tuning_warnings
 from search.training.retrain import NORM_WARM_UP, retrain
+from search.training.time_box import TimeBox
 
 CPU = torch.device("cpu")
 SPACE = space_for("digits", 10, 1)
@@ -82,7 +83,7 @@ def test_networks_that_learned_nothing_say_so_in_their_files(data, tmp_path):
 
 def test_a_time_box_that_trains_nothing_says_so(data, tmp_path):
     config = QUICK.model_copy(update={"epochs": 1000.0})
-    metadata = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, seconds=0.001)
+    metadata = retrain(SPACE.smallest, data, config, tmp_path / "net", device=CPU, box=TimeBox(0.001))
     steps = metadata.training.steps
     assert metadata.warnings[0] == f"a time box left {steps} of the schedule's 5000 steps, which trains next to nothing"
 

@@ -1,0 +1,24 @@
+"""Time boxes of trainings."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBox:
+    """How long a training may take: its schedule then ends with the clock, if not before.
+
+    Args:
+        seconds: those before a kill included.
+        stretch: how many times the recipe's steps it may take, if there is time for them; 1: never more than these.
+    """
+
+    seconds: float
+    stretch: float = 1.0
+
+    def after(self, seconds: float) -> "TimeBox":
+        """What is left of it after so many seconds."""
+        return replace(self, seconds=self.seconds - seconds)
+
+    def part(self, share: float) -> "TimeBox":
+        """The box of a training that gets a share of the time, a second at least."""
+        return replace(self, seconds=max(1.0, share * self.seconds))
