@@ -7,7 +7,8 @@ From the repository's root. It goes on where it was stopped; what is there at an
     python results/weights/ways.py ... --part pruned --seed 1 --minutes 20
 
 The table is a calibration of space `cifar16` (recipe `cifar10-small`), one thread; without the file it is made. The
-parent is GhostBench's, GhostNet 1.3x trained on the same images. `--part pruned` needs the extra `study`.
+parent, GhostNet 1.3x trained on the same images, is committed: `--part parent` trains it anew, in the folder that
+`--parent` names. `--part pruned` needs the extra `study`.
 """
 
 import argparse
@@ -26,7 +27,19 @@ import torch
 from elastic_start import begun, train_taught, with_ratio
 from transplants import agreement, trained_networks
 from ways_page import page
-from ways_summary import FAMILY_MS, LONG, Network, Pair, Parent, Supernet, Table, Way, Ways, family_scale
+from ways_summary import (
+    EFFORTS,
+    FAMILY_MS,
+    Network,
+    Pair,
+    Parent,
+    Supernet,
+    Table,
+    Way,
+    Ways,
+    ending,
+    family_scale,
+)
 
 from ghostnet import Arch, GhostNet, cost
 from ghostnet.count import count
@@ -54,7 +67,7 @@ from search.records import read_record
 from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.inherited import fitting_images, inherited_accuracy, read_parent
 from search.training.retrain import WEIGHTS, retrain, train_network
-from search.training.supernets import make_supernet
+from search.training.supernets import make_supernet, widest
 from search.training.teacher import load_teacher
 from spaces.population import Window, sample
 from spaces.space import Space
@@ -67,7 +80,6 @@ CHOSEN = 4
 ALIGNED = 4  # channels
 PRUNED = "pruned to "  # and the width whose multiply-adds it has
 EPOCHS, GROWN_EPOCHS = 10, 25
-LONG_EFFORT = 4  # times the epochs and trials
 TRANSPLANTS, LADDER, INHERITED, TRAINED = 150, 50, 600, 36  # trials: as many as fit about the same CPU time
 PAIRS = 10  # random networks
 # As GhostBench trains networks from fresh weights, and tunes transplants with the parent as teacher.
@@ -75,6 +87,7 @@ FRESH, TUNED = (
     load_retraining(str(HERE.parent / "ghostbench" / f"{name}.toml"))[0].shortened(EPOCHS)
     for name in ("fresh", "tuned")
 )
+PARENT_RECIPE = Training(epochs=150, batch_size=64, lr=0.1, weight_decay=5e-4, warmup_epochs=2)
 FITTING_IMAGES = 4096
 ELASTIC = load_recipe("cifar10-small").supernet
 BEGUN = SupernetTraining(
@@ -399,8 +412,8 @@ WAYS: dict[str, Callable[[Study], Way]] = {
     "tpe": tpe,
     "ladder": ladder,
 }
-LONG_WAYS = [f"{name}{LONG}" for name in ("transplants", "family", "fresh", "pruned", "elastic", "tpe")]
-PARTS = [*list(WAYS)[:5], "measure", "pairs", "grown", "supernets", *list(WAYS)[6:], *LONG_WAYS]
+LONGER = [f"{name}{end}" for end in EFFORTS if end for name in ("transplants", "family", "fresh", "pruned")]
+PARTS = [*list(WAYS)[:5], "measure", "pairs", "grown", "supernets", *list(WAYS)[6:], *LONGER]
 
 
 def shape(study: Study, net: GhostNet) -> tuple[int, int, int]:
@@ -474,10 +487,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--train-images", type=int, default=10_000, help="as the parent was trained on")
-    parser.add_argument("--parent", type=Path, default=HERE.parent / "ghostbench" / "parent")
+    parser.add_argument("--parent", type=Path, default=HERE / "parent")
     parser.add_argument("--table", type=Path, default=HERE / "work" / "cifar16.lat.json")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="the folder of trainings and searches")
-    parser.add_argument("--part", choices=PARTS, nargs="+", default=PARTS)
+    parser.add_argument("--part", choices=["parent", *PARTS], nargs="+", default=PARTS)
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no step begins")
     parser.add_argument("--out", type=Path, default=HERE)
@@ -486,14 +499,25 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clock counts
     torch.set_num_threads(1)
     space = load_recipe("cifar10-small").search_space
+    if arguments.part == ["parent"]:
+        data = load_data(arguments.data, space.resolution, arguments.train_images)
+        retrain(widest(space), data, PARENT_RECIPE, arguments.parent, device=CPU)
+        return
     content, data = opened(arguments, space)
     for seed in arguments.seed:
         for part in arguments.part:
             folder = arguments.work / f"seed{seed}"
             clock = CpuClock(folder / part / "cpu.json", until)
-            effort = LONG_EFFORT if part.endswith(LONG) else 1
             study = Study(
-                space, data, arguments.table, arguments.parent, arguments.work, folder / part, seed, clock, effort
+                space,
+                data,
+                arguments.table,
+                arguments.parent,
+                arguments.work,
+                folder / part,
+                seed,
+                clock,
+                EFFORTS[ending(part)],
             )
             try:
                 content = done(part, study, content)
@@ -518,7 +542,7 @@ def done(part: str, study: Study, content: Ways) -> Ways:
         if seed not in content.supernets:
             content.supernets[seed] = supernets(study)
     elif seed not in content.ways.setdefault(part, {}):
-        content.ways[part][seed] = WAYS[part.removesuffix(LONG)](study)
+        content.ways[part][seed] = WAYS[part.removesuffix(ending(part))](study)
     return content
 
 
