@@ -1,9 +1,9 @@
 """How good transplants are as they come out, over the 26 networks of `results/cifar10` that were trained fully.
 
-From the repository's root; it goes on where it was stopped. PARENT is a folder with `arch.json` and
-`weights.safetensors`: a GhostNet of 16 x 16 pixels, trained on the same images.
+From the repository's root; it goes on where it was stopped. Parents are folders with `arch.json` and
+`weights.safetensors`: GhostNets of 16 x 16 pixels, trained on the same images; by default the two that are committed.
 
-    python results/weights/transplants.py --data parquet:../shared/data/cifar10 --parent PARENT
+    python results/weights/transplants.py --data parquet:../shared/data/cifar10
 
 `--fitter NAME=FILE` measures another implementation beside ours: a Python file with a class `Transplant(parent,
 images)`, which is called with an architecture.
@@ -13,6 +13,7 @@ import argparse
 import importlib.util
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from search.training.evaluate import accuracy
 from search.training.inherited import fitting_images
 
 HERE = Path(__file__).parent
+PARENTS = [HERE / "parent", HERE.parent / "ghostbench" / "parent"]
 RESULT = "transplants.json"
 OURS = "ghostnas"
 
@@ -75,21 +77,21 @@ def page(found: dict[str, Any]) -> str:
         "# Transplants as they come out",
         "",
         "Top-1 accuracy on CIFAR-10's 10,000 test images at 16 x 16 of the 26 networks of `results/cifar10` (space",
-        f"`cifar16`), fitted to one parent ({found['parent']['arch']}, {found['parent']['accuracy']:.2%}) on "
-        f"{found['images']:,} images and not",
-        "trained; how they rank against full training (Kendall's tau), also after a quadratic in log multiply-adds is",
-        "taken from both. Seconds are of one core's CPU time, the median, on a machine that did other work meanwhile.",
+        f"`cifar16`), fitted to a trained GhostNet 1.3x on {found['images']:,} images and not trained; how they rank",
+        "against full training (Kendall's tau), also after a quadratic in log multiply-adds is taken from both.",
+        "Seconds are of one core's CPU time, the median, on a machine that did other work meanwhile. *prototype*: the",
+        "first implementation of the idea, one file, which is not part of this repository.",
         "",
-        "| fitted by | mean, % | tau | residual tau | CPU seconds a network |",
-        "|---|---|---|---|---|",
+        "| parent, % | fitted by | mean, % | tau | residual tau | CPU seconds a network |",
+        "|---|---|---|---|---|---|",
     ]
-    for name, each in found["fitters"].items():
-        if not (s := each.get("summary")):  # not all networks yet
-            continue
-        lines.append(
-            f"| {name} | {100 * s['mean']:.1f} | {s['kendall_tau']:.2f} | {s['residual_tau']:.2f} | "
-            f"{s['cpu_seconds_a_network']:.2f} |"
-        )
+    for parent, known in found["parents"].items():
+        for name, each in known["fitters"].items():
+            if s := each.get("summary"):  # all networks are there
+                lines.append(
+                    f"| `{parent}`, {100 * known['accuracy']:.1f} | {name} | {100 * s['mean']:.1f} | "
+                    f"{s['kendall_tau']:.2f} | {s['residual_tau']:.2f} | {s['cpu_seconds_a_network']:.2f} |"
+                )
     lines += ["", "The command and every network's figures: `transplants.py`, `transplants.json`.", ""]
     return "\n".join(lines)
 
@@ -97,7 +99,7 @@ def page(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--parent", type=Path, required=True)
+    parser.add_argument("--parent", type=Path, nargs="+", default=PARENTS)
     parser.add_argument("--train-images", type=int, default=10_000, help="as the parent was trained on")
     parser.add_argument("--images", type=int, default=4096, help="that networks are fitted on")
     parser.add_argument("--fitter", action="append", default=[], help="NAME=FILE")
@@ -106,19 +108,17 @@ def main() -> None:
     torch.set_num_threads(1)
     space = load_recipe("cifar10-small").search_space
     data = load_data(arguments.data, space.resolution, arguments.train_images)
-    parent = load_parent(arguments.parent)
     images = fitting_images(data, arguments.images, Training(epochs=1))
     path = arguments.out / RESULT
-    found: dict[str, Any] = read_json(path) if path.exists() else {}
-    found = {
-        "parent": found.get("parent") or {"arch": parent.arch.id, "accuracy": accuracy(parent, data, data.test)},
-        "images": arguments.images,
-        "fitters": found.get("fitters", {}),
-    }
+    found: dict[str, Any] = {"images": arguments.images, "parents": {}} | (read_json(path) if path.exists() else {})
     files = {OURS: None} | {name: Path(file) for name, file in (each.split("=", 1) for each in arguments.fitter)}
     networks = trained_networks()
-    for name, file in files.items():
-        rows = found["fitters"].setdefault(name, {"networks": {}})["networks"]
+    for folder, (name, file) in product(arguments.parent, files.items()):
+        parent, key = load_parent(folder), f"{folder.resolve().parent.name}/{folder.name}"
+        if key not in found["parents"]:
+            found["parents"][key] = {"accuracy": accuracy(parent, data, data.test), "fitters": {}}
+        fitters = found["parents"][key]["fitters"]
+        rows = fitters.setdefault(name, {"networks": {}})["networks"]
         if missing := [arch for arch in networks if arch not in rows]:
             extract = Transplants(parent, images).extract if file is None else fitter(file, parent, images)
             for each in missing:
@@ -132,10 +132,10 @@ def main() -> None:
                     "cpu_seconds": round(seconds, 3),
                 }
                 write_json(path, found)
-        found["fitters"][name]["summary"] = agreement(list(rows.values()))
+        fitters[name]["summary"] = agreement(list(rows.values()))
         write_json(path, found)
         write_text(arguments.out / "transplants.md", page(found))
-        print(name, found["fitters"][name]["summary"])
+        print(key, name, fitters[name]["summary"])
 
 
 if __name__ == "__main__":

@@ -291,7 +291,7 @@ def _supernets(content: Ways) -> list[str]:
             lines.append(f"| {SUPERNETS[name]} | {seed} | {known.cpu_seconds / 60:.1f} | {' | '.join(cells)} |")
     if not lines:
         return []
-    transplants = json.loads(TRANSPLANTS.read_text())["fitters"]["ghostnas"]["summary"]
+    transplants = json.loads(TRANSPLANTS.read_text())["parents"]["weights/parent"]["fitters"]["ghostnas"]["summary"]
     cells = [f"{100 * transplants['mean']:.1f}", f"{transplants['kendall_tau']:.2f}"]
     cells.append(f"{transplants['residual_tau']:.2f}")
     lines.append(f"| transplants of the same parent, none trained (`transplants.md`) | - | - | {' | '.join(cells)} |")

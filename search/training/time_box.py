@@ -16,9 +16,9 @@ class TimeBox:
     stretch: float = 1.0
 
     def after(self, seconds: float) -> "TimeBox":
-        """What is left of it after so many seconds."""
-        return replace(self, seconds=self.seconds - seconds)
+        """What is left of it after so many seconds, a second at least."""
+        return replace(self, seconds=max(1.0, self.seconds - seconds))
 
     def part(self, share: float) -> "TimeBox":
-        """The box of a training that gets a share of the time, a second at least."""
-        return replace(self, seconds=max(1.0, share * self.seconds))
+        """The box of a training that gets a share of the time."""
+        return replace(self, seconds=share * self.seconds)

@@ -19,6 +19,7 @@ from search.report.summary import summarise
 from search.run_folder.run import PRODUCTS, TABLE
 from search.training.records import TRAINED_FILE, read_trained
 from search.training.retrain import Job, retrain
+from search.training.time_box import TimeBox
 from spaces import named_space
 from tests.search.runs import made_up_table
 
@@ -157,3 +158,25 @@ def test_a_network_that_stands_for_two_is_trained_once(tmp_path, monkeypatch):
         a, b, twin = ((tmp_path / folder / name).read_bytes() for folder in archs)
         assert a == twin != b
     assert train_all(jobs, data, config) == records and len(begun) == 4
+
+
+def test_a_time_box_is_shared_by_weights_and_what_one_leaves_the_others_get(tmp_path, monkeypatch):
+    now, given = [100.0], list[TimeBox]()
+    monkeypatch.setattr("search.pipeline.retrain_stage.time.monotonic", lambda: now[0])
+
+    def recording(arch, data, config, out, *, box, **options):
+        given.append(box)
+        now[0] += box.seconds / 2
+        return retrain(arch, data, config, out, **options)
+
+    monkeypatch.setattr("search.pipeline.retrain_stage.retrain", recording)
+    space, weights = named_space("digits"), {0.25: 1.0, 0.5: 3.0, 1.0: 4.0}
+    jobs = [
+        Job(name=f"{width}", arch=space.uniform(width), seed=0, out=tmp_path / f"{width}", weight=weight)
+        for width, weight in weights.items()
+    ]
+    config = Training(epochs=0.5, batch_size=32)
+    train_all(jobs, load_data("digits", 16, limit=100), config, box=TimeBox(80.0, stretch=3.0))
+    assert [each.seconds for each in given] == pytest.approx([10, 75 * 3 / 7, 75 - 75 * 3 / 14])
+    assert {each.stretch for each in given} == {3.0}
+    assert TimeBox(1.0).after(2.0) == TimeBox(1.0)  # never less than a second
