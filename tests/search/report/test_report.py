@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -435,6 +436,10 @@ def test_commands_say_what_a_network_began_with_and_where_its_images_lie_from_th
     assert retrain == ["ghostnas", "retrain", "../networks/A", *data, *begin]
     assert export[:5] == ["ghostnas", "export", "../networks/A", "--weights", "../networks/A/weights.safetensors"]
     assert by_name[hostile][0][2] == f"../networks/{hostile}"
+    (shown,) = [n for n in summary.networks if n.name == "A"]
+    for change in ({"stretched": True}, {"ended": "time box"}):
+        again = shlex.split(repeat.commands(summary, replace(shown, epochs=4.5, **change))[0])
+        assert again == [*retrain[:-2], "--epochs", "4.5", *retrain[-2:]]
 
 
 def test_a_guess_names_the_most_frequent_class(tmp_path):
