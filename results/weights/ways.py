@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +78,11 @@ CPU = torch.device("cpu")
 BUDGET = "1.2M"  # multiply-adds
 CHOSEN = 4
 ALIGNED = 4  # channels
+FIRST = 12  # trials of a short search before its sampler goes on; a generation of NSGA-II
 PRUNED = "pruned to "  # and the width whose multiply-adds it has
 EPOCHS, GROWN_EPOCHS = 10, 25
-TRANSPLANTS, LADDER, INHERITED, TRAINED = 150, 50, 600, 36  # trials: as many as fit about the same CPU time
+# Trials, as many as take about the same CPU time: a search's without training are a small part of it.
+TRANSPLANTS, EXACT, LADDER, INHERITED, TRAINED, HALVED = 150, 20, 50, 600, 36, 60
 PAIRS = 10  # random networks
 # As GhostBench trains networks from fresh weights, and tunes transplants with the parent as teacher.
 FRESH, TUNED = (
@@ -247,7 +249,7 @@ def transplants(study: Study) -> Way:
 
 def ladder(study: Study) -> Way:
     """1., but the better ones of fewer transplants are tuned 1 and 3 epochs before the four are chosen."""
-    outcome = study.search(study.supernet, TUNED, trials=LADDER, evaluate="inherited,tuned:1,tuned:3")
+    outcome = study.search(study.supernet, TUNED, trials=LADDER, population=FIRST, evaluate="inherited,tuned:1,tuned:3")
     networks = [study.train(arch.id, arch, study.tuned) for arch in study.chosen(outcome)]
     rungs = ", ".join(f"{total.networks} {total.evaluate}" for total in rung_totals(outcome.trials))
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=rungs)
@@ -327,10 +329,16 @@ def elastic(study: Study) -> Way:
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
 
 
-def tpe(study: Study) -> Way:
-    """6. Optuna's TPE over trainings of 3 epochs, the chosen networks trained from fresh weights."""
-    sampler: Sampler = "tpe"
-    outcome = study.search(study.supernet, trials=TRAINED, sampler=sampler, evaluate="trained:3")
+def exact(study: Study) -> Way:
+    """1., but the transplants are the exact front of unit losses and latency."""
+    outcome = study.search(study.supernet, trials=EXACT, sampler="exact")
+    networks = [study.train(arch.id, arch, study.tuned) for arch in study.chosen(outcome)]
+    return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
+
+
+def direct(study: Study, sampler: Sampler, evaluate: str = "trained:3", trials: int = TRAINED) -> Way:
+    """6. A sampler over short trainings, or a ladder of such, the chosen networks trained from fresh weights."""
+    outcome = study.search(study.supernet, trials=trials, population=FIRST, sampler=sampler, evaluate=evaluate)
     networks = [study.train(a.id, a, study.fresh, transplant=False, taught=False) for a in study.chosen(outcome)]
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
 
@@ -409,8 +417,13 @@ WAYS: dict[str, Callable[[Study], Way]] = {
     "pruned-aligned": pruned_aligned,
     "grown": grown,
     "elastic": elastic,
-    "tpe": tpe,
+    "tpe": partial(direct, sampler="tpe"),
     "ladder": ladder,
+    "exact": exact,
+    "nsga2": partial(direct, sampler="nsga2"),
+    "gp": partial(direct, sampler="gp"),
+    "random": partial(direct, sampler="random"),
+    "halving": partial(direct, sampler="random", evaluate="trained:1,trained:3", trials=HALVED),
 }
 LONGER = [f"{name}{end}" for end in EFFORTS if end for name in ("transplants", "family", "fresh", "pruned")]
 PARTS = [*list(WAYS)[:5], "measure", "pairs", "grown", "supernets", *list(WAYS)[6:], *LONGER]

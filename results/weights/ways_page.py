@@ -15,9 +15,14 @@ NAMES = {
     "fresh": "GhostNet .25 .5 .75 1.0x, fresh weights, equal epochs, no teacher",
     "pruned": "GhostNet 1.3x by Torch-Pruning to four sizes ({notes}), tuned so",
     "pruned-aligned": "the same with channels in multiples of 4 ({notes}), tuned so",
+    "exact": "transplants of the exact front of unit losses ({notes}), best four, tuned so",
     "ladder": "transplants searched on a ladder ({notes}), best four, tuned so",
     "elastic": "elastic supernet, search ({notes}), best four from fresh weights",
     "tpe": "Optuna's TPE over trainings of 3 epochs ({notes}), best four from fresh weights",
+    "nsga2": "Optuna's NSGA-II over trainings of 3 epochs ({notes}), best four from fresh weights",
+    "gp": "Optuna's GP over trainings of 3 epochs ({notes}), best four from fresh weights",
+    "random": "random networks, trained for 3 epochs ({notes}), best four from fresh weights",
+    "halving": "random networks, successive halving of 1 and 3 epochs ({notes}), best four from fresh weights",
 }
 # Ways that prune, and which numbers of channels they make, after what tuning.
 PRUNED = {"pruned": "any", "pruned-aligned": "multiples of 4"} | {
@@ -29,6 +34,10 @@ RIVALS = {
     "pruned": "Torch-Pruning to four sizes",
     "elastic": "an elastic supernet, searched",
     "tpe": "Optuna's TPE over short trainings",
+    "nsga2": "Optuna's NSGA-II over these",
+    "gp": "Optuna's GP over these",
+    "random": "random networks",
+    "halving": "random networks by successive halving",
 }
 SUPERNETS = {
     "fresh": "as the recipe has it, from fresh weights",
