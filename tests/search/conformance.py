@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ghostnet import cost
+from search.engine.front import growth
 from search.engine.log import read_trials
+from search.engine.search_plan import GROWTH
 from search.engine.trial import Evaluation, Trial
-from tests.search.searches import LADDER, SPACE, accuracy_of, bare, problem, run, slowly, some_fail
+from tests.search.searches import LADDER, SPACE, accuracy_of, bare, constant, problem, run, slowly, some_fail
 
 
 class Conformance:
@@ -94,6 +96,12 @@ class Conformance:
         assert 0 < len(inside) < len(known)
         assert sorted(t.arch for t in rows[: len(inside)]) == sorted(inside)
         assert sum(t.state == "complete" for t in rows) == 12
+
+    def test_a_search_that_has_enough_ends_as_soon_as_its_front_grows_slowly(self, tmp_path):
+        rows = run(problem(constant), tmp_path, self.name, trials=60, enough=15, **self.plan)
+        done = [t for t in rows if t.state == "complete"]
+        assert 15 <= len(done) < 60 and (growth(done) < GROWTH or not self.one_by_one)
+        assert not self.one_by_one or all(growth(done[:k]) >= GROWTH for k in range(15, len(done)))
 
     def test_the_best_networks_of_a_rung_go_on_to_the_next(self, tmp_path):
         rows = [t for t in self.run(tmp_path, 30, LADDER) if t.state == "complete"]
