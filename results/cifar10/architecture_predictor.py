@@ -68,7 +68,7 @@ def search(run: Run, folder: Path) -> SearchOutcome:
     law = ArchitecturePredictor(correction, [TrainingPoint.from_study(network) for network in networks])
     problem = build_problem(run.out / SUPERNET, tables, config)
     about = header(run.out / SUPERNET, tables, run.data.name, config, problem, seed)
-    plan = SearchPlan(trials=config.trials, sampler=config.sampler, population=config.population, seed=seed)
+    plan = SearchPlan(trials=config.trials, sampler=config.sampler, population=config.first, seed=seed)
     with TrialLog(folder / "trials.jsonl", about.to_json() | {"by": "law"}) as log:
         backend("optuna")(replace(problem, evaluate=law), log, plan)
         return SearchOutcome(problem, log.evaluated)

@@ -38,7 +38,7 @@ def run_search(
     training: Training | None = None,
     trials: int = 200,
     sampler: Sampler = "guided",
-    population: int = 40,
+    population: int | None = None,
     trial_seconds: float | None = None,
     backend: Backend = "optuna",
     gpus: float = 0.0,
@@ -74,6 +74,8 @@ def run_search(
             name, `accuracy` among them.
         training: how networks are tuned or trained; None: as the supernet's own weights were.
         trials: networks to evaluate.
+        population: how many come before the sampler's own; None: 10, and 40 of a genetic sampler, which is a
+            generation.
         gpus: of each worker.
         fidelity: `fidelity.json`, by which inherited accuracy is corrected.
         minutes: a time box.

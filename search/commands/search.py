@@ -67,7 +67,10 @@ def search(
     trials: Annotated[int, typer.Option("--trials", min=1, help="Networks to evaluate.")] = 200,
     backend: Annotated[str, typer.Option("--backend", help=f"{', '.join(BACKENDS)}.")] = "optuna",
     sampler: Annotated[str, typer.Option("--sampler", help=f"{', '.join(SAMPLERS)}.")] = "guided",
-    population: Annotated[int, typer.Option("--population", min=2)] = 40,
+    population: Annotated[
+        int | None,
+        typer.Option("--population", min=2, help="Networks before the sampler's own (10; a genetic one's 40)."),
+    ] = None,
     trial_seconds: Annotated[
         float | None, typer.Option("--trial-seconds", min=0.001, help="A longer evaluation has failed.")
     ] = None,

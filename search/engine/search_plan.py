@@ -34,7 +34,7 @@ class SearchPlan:
     trials: int
     enough: int | None = None
     sampler: Sampler = "guided"
-    population: int = 40
+    population: int = 10
     known: tuple[Arch, ...] = ()
     seed: int = 0
     deadline: float | None = None

@@ -170,7 +170,6 @@ minutes = 5.0
 {_key("flops_budget", budget)}
 evaluate = "soft"         # accuracy by the parent's probabilities, which few images tell better than labels do
 trials = 150
-population = 40
 
 [retrain]                 # fine-tuning of the chosen: begins with the transplants and learns from their parent, too
 {_training(networks)}

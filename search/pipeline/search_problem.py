@@ -183,7 +183,7 @@ def header(
         objectives=[objective.name for objective in problem.objectives],
         budgets=list(problem.budgets),
         sampler=config.sampler,
-        population=config.population,
+        population=config.first,
         seed=seed,
         **evaluation,
     )

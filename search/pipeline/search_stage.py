@@ -164,7 +164,7 @@ def search_networks(
         trials=most or config.trials,
         enough=most and config.trials,
         sampler=config.sampler,
-        population=config.population,
+        population=config.first,
         known=known_networks(supernet, problem.space),
         seed=seed,
         deadline=deadline,

@@ -6,11 +6,17 @@ from typing import Literal, get_args
 
 Backend = Literal["optuna", "ray", "nni"]
 Sampler = Literal["guided", "exact", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
+GENETIC: tuple[Sampler, ...] = ("nsga2", "nsga3", "evolution")
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 # Of NNI's tuners, the one that each sampler is like; it has no others.
 NNI_TUNERS: dict[str, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
 OBJECTIVES = ("accuracy", "latency_ms", "macs", "params", "memory", "weights", "images_per_second")
+
+
+def usual_population(sampler: Sampler) -> int:
+    """Of a genetic sampler's generations; of the networks that another one begins with, which learns from each."""
+    return 40 if sampler in GENETIC else 10
 
 
 def whole_recipes() -> dict[str, Traversable]:

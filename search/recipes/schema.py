@@ -32,7 +32,7 @@ from ghostnet.files import parse_toml
 from ghostnet.memory import value_bytes
 from search.errors import UserError
 from search.files import JsonObject, read_bytes
-from search.recipes.choices import NNI_TUNERS, retrain_recipes, whole_recipes
+from search.recipes.choices import NNI_TUNERS, retrain_recipes, usual_population, whole_recipes
 from search.recipes.choices import Backend as Backend
 from search.recipes.choices import Sampler as Sampler
 from search.records import Name, brief, first_error
@@ -368,7 +368,9 @@ class Search(_Model):
     )
     trials: Count = 200
     sampler: Sampler = "guided"
-    population: Annotated[int, Field(ge=2)] = 40
+    population: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="networks before the sampler's own; none: 10, and 40 of a genetic one, a generation"
+    )
     trial_seconds: Positive | None = Field(default=None, description="an evaluation that takes longer has failed")
     backend: Backend = "optuna"
     workers: Count = 1
@@ -385,6 +387,11 @@ class Search(_Model):
             "params": parse_windows(self.params_budget, "params"),
             "memory": parse_windows(self.memory_budget, "memory", value_bytes),
         }
+
+    @property
+    def first(self) -> int:
+        """How many networks come before the sampler's own."""
+        return self.population or usual_population(self.sampler)
 
     @property
     def milliseconds(self) -> Mapping[str, float]:
