@@ -72,7 +72,7 @@ from search.training.teacher import load_teacher
 from spaces.population import Window, sample
 from spaces.space import Space
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 RESULT, PAGE = "ways.json", "ways.md"
 CPU = torch.device("cpu")
 BUDGET = "1.2M"  # multiply-adds
@@ -90,6 +90,7 @@ FRESH, TUNED = (
     for name in ("fresh", "tuned")
 )
 PARENT_RECIPE = Training(epochs=150, batch_size=64, lr=0.1, weight_decay=5e-4, warmup_epochs=2)
+EPOCHS_OF = {HERE / "parent": 150, HERE.parent / "ghostbench" / "parent": 60}  # the committed parents'
 FITTING_IMAGES = 4096
 ELASTIC = load_recipe("cifar10-small").supernet
 BEGUN = SupernetTraining(
@@ -491,7 +492,8 @@ def opened(arguments: argparse.Namespace, space: Space) -> tuple[Ways, Data]:
 
         net = load_parent(arguments.parent)
         macs = cost(net.arch, data.num_classes, data.in_chs).macs
-        parent = Parent(arch=net.arch.id, accuracy=accuracy(net, data, data.test), macs=macs)
+        epochs = EPOCHS_OF.get(arguments.parent.resolve(), 0)
+        parent = Parent(arch=net.arch.id, epochs=epochs, accuracy=accuracy(net, data, data.test), macs=macs)
         content = Ways(parent=parent, table=about)
     return content.model_copy(update={"table": about}), data
 

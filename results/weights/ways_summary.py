@@ -73,9 +73,14 @@ class Table(Record):
 
 
 class Parent(Record):
-    """The trained network that all others are fitted to or taught by."""
+    """The trained network that all others are fitted to or taught by.
+
+    Args:
+        epochs: for which it was trained.
+    """
 
     arch: ArchId
+    epochs: Count = 60
     accuracy: Share
     macs: Count
 
@@ -85,10 +90,15 @@ Point = tuple[float, float]  # milliseconds, accuracy
 
 
 class Ways(Record):
-    """The whole study."""
+    """The whole study.
+
+    Args:
+        notes: sentences about how it was made.
+    """
 
     schema_: Literal["ghostnas.ways/1"] = Field(default="ghostnas.ways/1", alias="schema")
     parent: Parent
+    notes: list[str] = Field(default_factory=list)
     table: Table
     tables: dict[Seed, Table] = Field(default_factory=dict)  # that the searches of a seed went by
     scales: dict[Seed, float] = Field(default_factory=dict)  # what brings measured milliseconds to the issue's

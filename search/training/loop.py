@@ -9,6 +9,7 @@ the schedule over more steps than the recipe's, where there is time for them.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -82,26 +83,28 @@ def fit(
     per_epoch = max(1, len(train) // config.batch_size)
     total = config.steps(per_epoch)
     updates = _Updates(model, config, step, device, total, per_epoch)
-    state = _State(model, updates.optimizer, updates.scaler, updates.average, checkpoint, identity)
+    state = _State(model, updates.optimizer, updates.scaler, updates.average, checkpoint, identity, total)
     curves = checkpoint.with_name("tensorboard") if checkpoint and world.is_main_process else None
     watch = _Watch(Scalars(curves, state.step), config, total, None if box else probe)
     started = time.monotonic() - state.seconds
     saved = time.monotonic()
-    stretch = box.stretch if box else _stretch_without_box(state.step, total)
-    at = math.floor(state.step / stretch)  # how far the schedule is, in the recipe's steps
-    steps = range(state.step, max(total, math.ceil(stretch * total)))
+    stretch = box.stretch if box else 1.0
+    if not box:  # then one that had a time box has its recipe's steps, or what is left of them if it had more
+        state.at = min(state.at, state.step)
+    first, begun, left = state.step, time.monotonic(), total - state.at
+    steps = range(first, first + math.ceil(stretch * left) + 1)
     stream = train.stream(_batches(parts, config.batch_size, len(train), steps, seed))
     with bar(title, total) as progress:
-        progress.update(at)
-        while at < total:
-            updates.begin(at)
+        progress.update(math.floor(state.at))
+        while state.at < total:
+            updates.begin(math.floor(state.at))
             loss = 0.0
             for _ in parts:
                 images, labels, batch_seed = next(stream)
                 torch.manual_seed(batch_seed)  # dropout and drop-path, which take no generator
                 images = augment(images, batch_seed).contiguous(memory_format=torch.channels_last)
                 loss += updates.backward(images, labels, np.random.default_rng([seed, state.step]))
-            by_clock = total * (time.monotonic() - started) / box.seconds if box else 0.0
+            by_clock = left * (time.monotonic() - begun) / box.seconds if box else 0.0
             shared = world.average(
                 model.parameters(),
                 config.accumulate,
@@ -111,7 +114,9 @@ def fit(
             state.count(loss, updates.apply(loss, state.step + 1))
             if state.skipped_in_row == SKIPS:
                 raise UserError(f"{name}: no finite loss in {SKIPS} steps; a lower `lr` than {config.lr} may help")
-            before, at = at, math.floor(max(state.step / stretch, by_clock))
+            before = math.floor(state.at)
+            state.at = total - left + max((state.step - first) / stretch, min(by_clock, left))
+            at = math.floor(state.at)
             if world.is_main_process and watch.is_due(before, at):
                 watch.probe(state.step, updates.average.module if updates.average else model)
                 model.train()
@@ -143,11 +148,6 @@ def fit(
         loss=state.loss,
         ended="schedule" if state.step >= total else "time box",
     )
-
-
-def _stretch_without_box(step: int, total: int) -> float:
-    """One that a time box had stretched, and that goes on without one, is taken to be half done."""
-    return 2 * step / total if step > total else 1.0
 
 
 def _batches(
@@ -249,27 +249,29 @@ class _State:
         average: nn.Module | None,
         path: Path | None,
         identity: Identity,
+        steps: int,
     ) -> None:
         self.parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "scaler": scaler}
         self.parts |= {"average": average} if average else {}
         self.checkpoint = Checkpoint(path, identity) if path else None
-        self.step, self.skipped, self.seconds, self.loss = 0, 0, 0.0, 0.0
+        self.step, self.at, self.skipped, self.seconds, self.loss = 0, 0.0, 0, 0.0, 0.0
         self.skipped_in_row = 0
-        if self.checkpoint and (saved := self.checkpoint.load(self._check)):
+        if self.checkpoint and (saved := self.checkpoint.load(partial(self._check, steps))):
             for name, part in self.parts.items():
                 part.load_state_dict(saved[name])
-            self.step, self.skipped = saved["step"], saved["skipped"]
+            self.step, self.at, self.skipped = saved["step"], saved["at"], saved["skipped"]
             self.seconds, self.loss = saved["seconds"], saved["loss"]
 
-    def _check(self, saved: State) -> None:
+    def _check(self, steps: int, saved: State) -> None:
         """Raises:
         ValueError: the values are no state of this training.
         """
+        saved.setdefault("at", float(saved["step"]))  # of an earlier version
         if saved.keys() != {"of", *Progress.model_fields, *self.parts}:
             raise ValueError("other keys")
         progress = Progress.model_validate({name: saved[name] for name in Progress.model_fields})
-        if progress.skipped > progress.step:
-            raise ValueError(f"step {progress.step}, {progress.skipped} skipped")
+        if progress.skipped > progress.step or progress.at > steps:
+            raise ValueError(f"step {progress.step} at {progress.at} of {steps}, {progress.skipped} skipped")
         for name, part in self.parts.items():
             if isinstance(part, torch.optim.Optimizer):
                 check_optimizer(saved[name], part)
@@ -288,5 +290,5 @@ class _State:
 
     def save(self) -> None:
         assert self.checkpoint
-        values = {"step": self.step, "skipped": self.skipped, "seconds": self.seconds, "loss": self.loss}
+        values = {"step": self.step, "at": self.at, "skipped": self.skipped, "seconds": self.seconds, "loss": self.loss}
         self.checkpoint.save(values | {name: part.state_dict() for name, part in self.parts.items()})

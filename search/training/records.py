@@ -19,9 +19,15 @@ Classes = Annotated[int, Field(ge=0, le=1 << 20)]
 
 
 class Progress(Record):
-    """How far a training is: the header of a checkpoint. `seconds` are those at work, before a kill included."""
+    """How far a training is: the header of a checkpoint.
+
+    Args:
+        at: how far its schedule is, in the recipe's steps; a time box moves that on otherwise than step by step.
+        seconds: those at work, before a kill included.
+    """
 
     step: Count
+    at: Annotated[float, Field(ge=0)]
     skipped: Count
     seconds: Seconds
     loss: float

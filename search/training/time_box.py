@@ -8,7 +8,7 @@ class TimeBox:
     """How long a training may take: its schedule then ends with the clock, if not before.
 
     Args:
-        seconds: those before a kill included.
+        seconds: from now on, for what is still to do.
         stretch: how many times the recipe's steps it may take, if there is time for them; 1: never more than these.
     """
 

@@ -1,6 +1,7 @@
 """Training: a resumed one equals an unbroken one to the bit, time boxes end on a learning rate of zero, bad losses are
 survived or told."""
 
+import itertools
 import shutil
 from dataclasses import replace
 
@@ -150,25 +151,55 @@ def test_a_time_box_may_stretch_the_schedule_over_more_steps(data, tmp_path, mon
     assert rates[0] == 0.1 and sorted(rates, reverse=True) == rates and len(set(rates)) == min(steps, 5)
 
 
-def test_a_stretched_training_that_goes_on_without_its_time_box_also_ends_at_a_rate_of_zero(
-    data, tmp_path, monkeypatch
-):
-    config = Training(epochs=1, batch_size=len(data.train) // 5, lr=0.1, warmup_epochs=0, checkpoint_seconds=0)
-    original, rates = loop._Updates.begin, []
+@pytest.fixture
+def killed(data, tmp_path, monkeypatch):
+    """Begins a training of so many steps in a time box, and kills it in its ninth step: its arguments, and the rates
+    of all steps, those that follow included."""
+    original, rates, numbers = loop._Updates.begin, list[float](), itertools.count(1)
 
     def begin(self, at):
         original(self, at)
-        rates.append(self.optimizer.param_groups[0]["lr"])
-        if len(rates) == 9:
+        if next(numbers) == 9:
             raise KeyboardInterrupt
+        rates.append(self.optimizer.param_groups[0]["lr"])
 
-    monkeypatch.setattr(loop._Updates, "begin", begin)
-    arguments = SPACE.smallest, data, config, tmp_path / "net"
-    with pytest.raises(KeyboardInterrupt):
-        retrain(*arguments, device=CPU, box=TimeBox(1e6, stretch=10.0))
+    def start(steps, stretch):
+        monkeypatch.setattr(loop._Updates, "begin", begin)
+        batch = len(data.train) // steps
+        config = Training(epochs=1, batch_size=batch, lr=0.1, warmup_epochs=0, checkpoint_seconds=0)
+        arguments = SPACE.smallest, data, config, tmp_path / "net"
+        with pytest.raises(KeyboardInterrupt):
+            retrain(*arguments, device=CPU, box=TimeBox(1e6, stretch))
+        return arguments, rates
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("stretch", "steps"),
+    [(10.0, 8 + 5), (2.5, 8 + 2), (7.3, 8 + 4)],  # 0.8, 3.2 and 1.1 of five
+)
+def test_a_stretched_training_that_goes_on_without_its_time_box_has_the_rest_of_the_recipe(killed, stretch, steps):
+    arguments, rates = killed(5, stretch)
     trained = retrain(*arguments, device=CPU).training
-    assert (trained.steps, trained.ended) == (16, "schedule")  # as many again as the eight that it had
-    assert rates[-1] == min(rates) < 0.02
+    assert (trained.steps, trained.ended) == (steps, "schedule") == (len(rates), "schedule")
+    assert sorted(rates, reverse=True) == rates and rates[-1] < 0.02
+
+
+def test_a_time_box_is_for_what_is_still_to_do(killed, monkeypatch):
+    """Eight steps of twenty are done, of which the new box knows nothing but where the schedule stands."""
+    arguments, rates = killed(20, 1.0)
+    now, original = [1e9], loop._Updates.begin
+
+    def begin(self, at):
+        now[0] += 1
+        original(self, at)
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop._Updates, "begin", begin)
+    trained = retrain(*arguments, device=CPU, box=TimeBox(6.0)).training
+    assert (trained.steps, trained.planned_steps, trained.ended) == (8 + 6, 20, "time box")
+    assert sorted(rates, reverse=True) == rates and rates[-1] < 0.01
 
 
 def test_a_loss_that_stays_infinite_ends_with_a_word_and_one_that_passes_is_skipped(data, tmp_path):
