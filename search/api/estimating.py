@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from search.api import Place
+from search.errors import UserError
 from search.files import check_writable
 from search.folders import locked
 from search.pipeline.estimate import estimate
 from search.pipeline.run import check
 from search.recipes.schema import Recipe, load_recipe
-from search.run_folder.estimate import Estimate, write_estimate
+from search.run_folder.estimate import Estimate, recipe_digest, write_estimate
+from search.run_folder.run import RUN, recorded_recipe
 
 __all__ = ["Estimate", "estimate_run"]
 
@@ -27,6 +29,8 @@ def estimate_run(recipe: str | Recipe = "digits", out: Place | None = None) -> E
         check_writable(Path(out))
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     check(plan)
+    if out and (Path(out) / RUN).exists() and recipe_digest(recorded_recipe(Path(out))) != recipe_digest(plan):
+        raise UserError(f"{out} holds a run of another recipe: --out names another folder")
     known = estimate(plan)
     if out:
         with locked(Path(out)):

@@ -8,6 +8,7 @@ import typer
 
 import search as api
 from search.commands.shared import (
+    MOST_MINUTES,
     Interruptible,
     Json,
     Out,
@@ -55,7 +56,7 @@ def calibrate(
     batch: Batch = 1,
     dtype: DtypeName = "float32",
     resolution: Resolution = None,
-    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time box.")] = 10.0,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.01, max=MOST_MINUTES, help="Time box.")] = 10.0,
     rounds: Rounds = 3,
     fit_networks: Fit = 48,
     networks: Networks = 32,
@@ -97,7 +98,7 @@ def transfer(
     threads: Threads = 1,
     batch: Batch = 1,
     dtype: DtypeName = "float32",
-    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time box.")] = 1.0,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.01, max=MOST_MINUTES, help="Time box.")] = 1.0,
     fit_networks: Fit = 20,
     networks: Networks = 16,
     out: TableOut = Path("results/table.lat.json"),

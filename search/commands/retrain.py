@@ -72,7 +72,7 @@ def retrain(
     named = _archs_by_name(archs)
     config, limit = load_retraining(recipe or default_recipe(data))
     config.changed(epochs=epochs, lr=lr)
-    seed_list = _seeds(seeds) if seeds else [seed]
+    seed_list = [seed] if seeds is None else _seeds(seeds)
     sources.check_data_name(data)
     if init and not init.exists():
         raise UserError(f"no folder or file {init}")

@@ -22,7 +22,10 @@ SPACE = "digits, cifar, imagenet, each also with -plus or -aligned; or a .toml f
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DataName = Annotated[str, typer.Option("--data", help=f"{', '.join(NAMES)}.")]
-Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time box for what is still to do.")]
+MOST_MINUTES = 525_600  # of a time box: a year
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", min=0.01, max=MOST_MINUTES, help="Time box for what is still to do.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Source of all randomness.")]
 SpaceName = Annotated[str, typer.Option("--space", help=SPACE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")]

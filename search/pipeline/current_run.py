@@ -141,4 +141,4 @@ class Run:
     @cached_property
     def estimate(self) -> Estimate | None:
         """What the run was expected to take, before it began."""
-        return read_estimate(self.out)
+        return read_estimate(self.out, self.recipe)

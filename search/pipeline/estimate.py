@@ -30,7 +30,7 @@ from search.recipes.schema import (
     evaluation_epochs,
     split_evaluation,
 )
-from search.run_folder.estimate import Estimate, StageEstimate
+from search.run_folder.estimate import Estimate, StageEstimate, recipe_digest
 from search.run_folder.run import PRODUCTS, retrains_parent
 from search.training.distributed import best_device
 from search.training.metadata import space_for
@@ -62,7 +62,7 @@ def estimate(recipe: Recipe) -> Estimate:
             if stage := getattr(estimator, name)():
                 stages.append(stage)
             progress.advance(name)
-    return Estimate(stages=tuple(stages))
+    return Estimate(recipe=recipe_digest(recipe), stages=tuple(stages))
 
 
 class _Estimator:

@@ -12,6 +12,7 @@ from search.files import JsonObject, check_writable, read_json, write_json
 from search.folders import is_empty, locked
 from search.identity import Identity, check_same
 from search.latency.runtimes import runtime
+from search.pipeline.search_problem import check_run_search
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, Recipe, check_parent
 from search.run_folder.estimate import ESTIMATE, read_estimate, write_estimate
@@ -38,8 +39,11 @@ def check(recipe: Recipe) -> None:
         for window in windows.values():
             window.check(space)
     runtime(recipe.latency.runtime, recipe.latency.threads, recipe.latency.dtype)
+    check_run_search(recipe.search)
     for width in recipe.retrain.baseline_widths:
-        space.uniform(width)
+        if width not in space.family:
+            known = ", ".join(f"{each:g}" for each in space.family) or "none"
+            raise UserError(f"retrain.baseline_widths: space {space.name} has GhostNet at {known}, not at {width:g}")
 
 
 @contextmanager
@@ -90,7 +94,7 @@ def run(run: "Run") -> None:
     from search.pipeline import stages
     from search.pipeline.estimate import estimate
 
-    if (run.settings.minutes or 0) >= ESTIMATED_FROM and read_estimate(run.out) is None:
+    if (run.settings.minutes or 0) >= ESTIMATED_FROM and read_estimate(run.out, run.recipe) is None:
         write_estimate(run.out, estimate(run.recipe))
     names = run.stages
     for number, name in enumerate(names, 1):

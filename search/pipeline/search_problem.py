@@ -1,7 +1,7 @@
 """Builds a search problem from files and a configuration, and the header of its log. Torch is not loaded."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from search.engine.objectives import (
 from search.engine.optuna_study import open_storage
 from search.engine.problem import Problem
 from search.errors import UserError
+from search.extras import check_extra
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
+from search.recipes.choices import OBJECTIVES
 from search.recipes.schema import Search, check_parent, parse_milliseconds
 from search.secrets import storage_address
 from search.training.metadata import read_metadata, supernet_id
@@ -81,11 +83,7 @@ def build_problem(
     known |= {objective.name: objective for objective in own}
     names_of_objectives += [objective.name for objective in own]
     wanted += [objective.name for objective in own]
-    for name in wanted:
-        if name not in known:
-            raise UserError(f"an objective is one of {', '.join(names_of_objectives)}, not {name!r}")
-    if len(wanted) < 2 or wanted[0] != "accuracy" or len(set(wanted)) < len(wanted):
-        raise UserError(f"objectives are accuracy and at least one more, each once, not {', '.join(wanted)}")
+    check_objectives(wanted, known, names_of_objectives)
     if latency_budgets is None:
         latency_budgets = [config.milliseconds][: len(tables)]
     if len(latency_budgets) > len(names):
@@ -187,6 +185,31 @@ def header(
         seed=seed,
         **evaluation,
     )
+
+
+def check_objectives(wanted: Sequence[str], known: Container[str], named: Sequence[str] = OBJECTIVES) -> None:
+    """Whether objectives are accuracy and others of those that are known.
+
+    Raises:
+        UserError: they are not; names those that there are.
+    """
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"an objective is one of {', '.join(named)}, not {name!r}")
+    if len(wanted) < 2 or wanted[0] != "accuracy" or len(set(wanted)) < len(wanted):
+        raise UserError(f"objectives are accuracy and at least one more, each once, not {', '.join(wanted)}")
+
+
+def check_run_search(config: Search) -> None:
+    """Whether the search of a run, which has one table yet to come, has objectives that there are, and its backend.
+
+    Raises:
+        UserError: it lacks one.
+    """
+    wanted = [THROUGHPUT if name.startswith(f"{THROUGHPUT}@") else name for name in config.objectives]
+    check_objectives(wanted, OBJECTIVES)
+    if config.backend == "nni":
+        check_extra("nni", "nni")
 
 
 def check_search(

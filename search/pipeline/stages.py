@@ -309,7 +309,9 @@ def within_time_box(
     least = least_steps(run)
     finished = [name for name in archs if (run.out / NETWORKS / name / TRAINED_FILE).exists()]
     waiting = by_importance([name for name in archs if name not in finished], read_result(run.out / RESULT))
-    needed = np.cumsum([least * step_seconds[name] for name in waiting])
+    trained = {archs[name].id for name in finished}  # one that stands for two is trained once
+    first = {archs[name].id: name for name in reversed(waiting) if archs[name].id not in trained}
+    needed = np.cumsum([least * step_seconds[name] * (first.get(archs[name].id) == name) for name in waiting])
     kept = {*finished, *waiting[: max(1, int((needed <= seconds).sum()))]}
     if left := [name for name in archs if name not in kept]:
         warn(

@@ -321,7 +321,7 @@ class Calibration(_Model):
     """The calibration, for `minutes`: whole networks, and units by probability, in `rounds` or fewer."""
 
     runtime: str = "onnxruntime"
-    threads: Count = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     batch: Count = 1
     dtype: Literal["float32", "int8"] = "float32"
     rounds: Annotated[int, Field(ge=2)] = 3
@@ -440,7 +440,9 @@ class Recipe(_Model):
     data: str
     space: SpaceRecord = Field(description="a preset's name, or a table: see `spaces.custom`")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
-    threads: Count | None = Field(default=None, description="of training and evaluation; torch's choice where None")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None, description="of training and evaluation; torch's choice where None"
+    )
     train_images: Annotated[int, Field(ge=10)] | None = None
     supernet: SupernetPart
     latency: Calibration = Calibration()
@@ -540,8 +542,10 @@ def _validate(kind: type[M], text: str, name: str) -> M:
         where = _dotted(first["loc"])
         if first["type"] == "extra_forbidden":
             raise UserError(f"recipe {name}: {where} is no key of a recipe{_nearest(kind, first['loc'])}") from None
-        got = "" if first["type"] == "missing" else f", but got {brief(first['input'])}"
-        raise UserError(f"recipe {name}: {where}: {first['msg']}{got}") from None
+        # Our own rules say what they got.
+        got = "" if first["type"] in ("missing", "value_error") else f", but got {brief(first['input'])}"
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(": ".join(part for part in (f"recipe {name}", where, message + got) if part)) from None
 
 
 def _nearest(kind: type[_Model], location: tuple[int | str, ...]) -> str:

@@ -274,6 +274,7 @@ def summarise(folder: Path) -> Summary:
         notes=[
             *_notes(recipe, supernet, table, result, networks, evaluated),
             *_not_new(space, result, networks),
+            *(_left_out_of_time(folder, recipe, networks) if recipe and result else []),
             *_warnings(folder, supernet, result),
             *(f"{label} is not exported: {reason}" for label, reason in _left_out(folder).items()),
         ],
@@ -442,6 +443,16 @@ def _notes(
     return notes + (table_warnings(table) if table else [])
 
 
+def _left_out_of_time(folder: Path, recipe: Recipe, networks: list[TrainedNetwork]) -> list[str]:
+    """What the recipe has, and a finished search or training without: a time box leaves it out."""
+    notes, seeds = [], [len(n.seeds) for n in networks if n.kind != "parent"]
+    if (count := recipe.fidelity.networks) and not (folder / PRODUCTS["fidelity"]).exists():
+        notes.append(f"Time-boxed: the fidelity study of {count} networks was left out.")
+    if (folder / PRODUCTS["retrain"]).exists() and seeds and max(seeds) < recipe.retrain.seeds:
+        notes.append(f"Time-boxed: networks were trained by {max(seeds)} of {recipe.retrain.seeds} seeds.")
+    return notes
+
+
 def _beyond_the_recipe(
     supernet: SupernetMetadata | None, result: SearchResult | None, networks: list[TrainedNetwork]
 ) -> list[str]:
@@ -451,9 +462,9 @@ def _beyond_the_recipe(
         more.append(f"{training.epochs:g} epochs of the supernet, not {training.planned_epochs:g}")
     if result and result.evaluated > result.planned:
         more.append(f"{result.evaluated} networks evaluated, not {result.planned}")
-    if networks and all(n.stretched for n in networks):
-        epochs = min(n.epochs for n in networks)
-        more.append(f"{epochs:g} epochs of full training or more, not {networks[0].planned_epochs:g}")
+    if stretched := [n for n in networks if n.stretched]:
+        least, most = (f(n.epochs for n in networks) for f in (min, max))
+        more.append(f"{least:g} to {most:g} epochs of full training, not {stretched[0].planned_epochs:g}")
     return more
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from search.files import write_json
+from search.identity import digest
+from search.recipes.schema import Recipe
 from search.records import Count, Record, read_record
 
 ESTIMATE = "estimate.json"
@@ -27,9 +29,14 @@ class StageEstimate(Record):
 
 
 class Estimate(Record):
-    """What a run will take, stage by stage."""
+    """What a run will take, stage by stage.
+
+    Args:
+        recipe: a digest of the run's, as `recipe_digest` has it; None in files of earlier versions.
+    """
 
     schema_: Literal["ghostnas.estimate/1"] = Field(default="ghostnas.estimate/1", alias="schema")
+    recipe: str | None = None
     stages: tuple[StageEstimate, ...]
 
     @property
@@ -45,14 +52,20 @@ class Estimate(Record):
         )
 
 
-def read_estimate(folder: Path) -> Estimate | None:
-    """What the run in a folder was expected to take; None where nobody asked.
+def recipe_digest(recipe: Recipe) -> str:
+    """Of a recipe, wherever its data lie."""
+    return digest(recipe.model_dump(mode="json", exclude={"data"}))
+
+
+def read_estimate(folder: Path, recipe: Recipe | None = None) -> Estimate | None:
+    """What the run in a folder was expected to take; None where nobody asked, or asked of another recipe than this one.
 
     Raises:
         UserError: the file is damaged.
     """
     path = folder / ESTIMATE
-    return read_record(path, Estimate) if path.exists() else None
+    known = read_record(path, Estimate) if path.exists() else None
+    return None if known and recipe and known.recipe not in (None, recipe_digest(recipe)) else known
 
 
 def write_estimate(folder: Path, estimate: Estimate) -> None:

@@ -28,6 +28,7 @@ from search.engine.samplers.initial import expected_good
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
+from search.extras import check_extra
 from search.progress import Bar, bar
 from search.recipes.choices import NNI_TUNERS
 from search.recipes.schema import check_sampler
@@ -48,10 +49,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         UserError: NNI has no such sampler, is not installed, or its experiment stopped.
     """
     check_sampler("nni", plan.sampler)
-    try:
-        import nni  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"the backend nni needs NNI ({error}): pip install 'ghostnas[nni]'") from None
+    check_extra("nni", "nni")
     cost = problem.objectives[1].name
     sampled = problem.columns(problem.initial(np.random.default_rng([plan.seed, 2]), max(plan.population, 10)))
     if cost not in sampled:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ghostnet import GhostNet
@@ -167,7 +168,8 @@ STEP_S = 0.01  # of every network
 def test_a_time_box_trains_as_many_networks_as_get_enough_steps(tmp_path, monkeypatch, capsys, seconds, wanted):
     """A hundred steps each, which take a second here; the most accurate network first, random ones last."""
     run = Run(load_recipe("digits"), made_up_run(tmp_path / "run", upto="search"), RunSettings(minutes=1))
-    archs = dict.fromkeys(("A", "B", "C", "ghostnet-0.25x", "random-1"), SPACE.largest)
+    names, rng = ("A", "B", "C", "ghostnet-0.25x", "random-1"), np.random.default_rng(0)
+    archs = {name: SPACE.sample(rng) for name in names}
     result = json.loads((run.out / "search/result.json").read_text())
     (run.out / "search/result.json").write_text(json.dumps(result | {"random": {"random-1": [0]}}))
     monkeypatch.setattr(StepTimes, "steps", lambda *_: (5000, 0))
@@ -175,6 +177,14 @@ def test_a_time_box_trains_as_many_networks_as_get_enough_steps(tmp_path, monkey
     assert {*kept} == wanted and [*kept] == [name for name in archs if name in wanted]
     said = capsys.readouterr().err
     assert ("networks are trained, so that each gets 100 steps" in said) == (len(wanted) < 5)
+
+
+def test_a_network_that_stands_for_two_takes_the_time_of_one(tmp_path):
+    run = Run(load_recipe("digits"), made_up_run(tmp_path / "run", upto="search"), RunSettings(minutes=1))
+    archs = {"A": SPACE.smallest, "B": SPACE.uniform(0.25), "C": SPACE.largest, "ghostnet-0.25x": SPACE.uniform(0.25)}
+    step = 1 / stages.least_steps(run)  # so that each takes a second
+    assert {*stages.within_time_box(run, archs, 3.0, dict.fromkeys(archs, step))} == {*archs}
+    assert {*stages.within_time_box(run, archs, 1.9, dict.fromkeys(archs, step))} == {"C"}
 
 
 def test_a_time_box_leaves_no_trained_network_out(tmp_path, monkeypatch):
