@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from search.accuracy.transplant_accuracy import TRANSPLANTS
 from search.commands.run import show_estimate
 from search.data.datasets import SplitSizes, load_data, split_sizes
+from search.errors import UserError
 from search.pipeline.current_run import LONGEST, SHARES, SPARE, STRETCHED, Run, time_box
 from search.pipeline.estimate import _Estimator, estimate
 from search.pipeline.run import open_run
@@ -122,6 +123,24 @@ def test_an_estimate_is_kept_where_the_folder_is_named_and_the_run_begins_there(
     with open_run(recipe(), tmp_path / "run", RunSettings()):
         pass
     assert (tmp_path / "run/run.json").exists()
+
+
+def test_an_estimate_is_of_its_recipe(tmp_path, capsys):
+    other = recipe().changed(seed=7)
+    show_estimate(recipe(), tmp_path, as_json=True)
+    assert Run(recipe(), tmp_path).estimate and read_estimate(tmp_path)
+    assert Run(recipe().changed(data="elsewhere"), tmp_path).estimate
+    assert Run(other, tmp_path).estimate is None
+    with open_run(recipe(), tmp_path, RunSettings()):
+        pass
+    before = (tmp_path / "estimate.json").read_bytes()
+    with pytest.raises(UserError, match="holds a run of another recipe"):
+        show_estimate(other, tmp_path, as_json=True)
+    assert (tmp_path / "estimate.json").read_bytes() == before
+    old = json.loads(before)
+    del old["recipe"]  # of an earlier version
+    (tmp_path / "estimate.json").write_text(json.dumps(old))
+    assert Run(other, tmp_path).estimate
 
 
 def test_a_time_box_is_shared_among_the_stages_in_an_estimate(capsys):

@@ -15,6 +15,7 @@ import pytest
 
 from ghostnet import GhostNet
 from ghostnet.weights import WeightsError, save_weights
+from search.api.estimating import estimate_run
 from search.errors import UserError
 from search.files import JsonLines
 from search.parallel.cluster import HERE
@@ -237,6 +238,30 @@ def test_each_command_alone(killed_run):
     assert again.returncode == 2 and "--resume" in again.stderr
     other = ghostnas("run", "small.toml", "--out", "out", "--resume", "--seed", "5", cwd=killed_run)
     assert other.returncode == 2 and "holds another run: recipe.seed is 0, not 5" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("[search]", '[search]\nobjectives = ["accuracy", "foo"]'), "an objective is one of .* not 'foo'"),
+        (("[search]", '[search]\nobjectives = ["accuracy"]'), "accuracy and at least one more"),
+        (("[retrain]", "[retrain]\nbaseline_widths = [0.51]"), "GhostNet at 1, 0.75, 0.5, 0.25, not at 0.51"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_refused_before_anything_is_written(tmp_path, change, words):
+    recipe = parse_recipe(re.sub(r"(?m)^(objectives|baseline_widths).*$", "", RECIPE).replace(*change), "mine")
+    with pytest.raises(UserError, match=words):
+        estimate_run(recipe, tmp_path)
+    with pytest.raises(UserError, match=words), run.open_run(recipe, tmp_path / "run", RunSettings()):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_nni_that_needs_it_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("search.extras.find_spec", lambda _: None)
+    recipe = parse_recipe(RECIPE.replace("[search]", '[search]\nbackend = "nni"\nsampler = "tpe"'), "mine")
+    with pytest.raises(UserError, match="nni is not installed"), run.open_run(recipe, tmp_path / "run", RunSettings()):
+        pass
 
 
 def test_a_time_box_ends_cleanly_and_says_what_it_cut(tmp_path):
