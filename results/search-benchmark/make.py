@@ -34,6 +34,7 @@ from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
 from search.files import read_json, write_json, write_text
 from search.latency.predictor import Prediction
+from search.recipes.choices import usual_population
 from search.recipes.schema import Sampler
 from spaces.custom import parse_space
 
@@ -104,7 +105,11 @@ def run(name: str, samplers: list[Sampler], most: int | None) -> None:
                 continue
             start = time.process_time()
             with tempfile.TemporaryDirectory() as folder, TrialLog(Path(folder) / "trials.jsonl", {}) as log:
-                backend("optuna")(truth.problem(), log, SearchPlan(trials=trials, sampler=sampler, seed=seed))
+                backend("optuna")(
+                    truth.problem(),
+                    log,
+                    SearchPlan(trials=trials, sampler=sampler, population=usual_population(sampler), seed=seed),
+                )
                 curves = {which: truth.curve(log.evaluated, ref) for which, ref in truth.references.items()}
             write_json(out, {"curves": curves, "cpu_seconds": round(time.process_time() - start, 2)})
 
