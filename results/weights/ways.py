@@ -504,12 +504,13 @@ def main() -> None:
     parser.add_argument("--train-images", type=int, default=10_000, help="as the parent was trained on")
     parser.add_argument("--parent", type=Path, default=HERE / "parent")
     parser.add_argument("--table", type=Path, default=HERE / "work" / "cifar16.lat.json")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="the folder of trainings and searches")
+    parser.add_argument("--work", type=Path, help="the folder of trainings and searches (OUT/work)")
     parser.add_argument("--part", choices=["parent", *PARTS], nargs="+", default=PARTS)
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no step begins")
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
+    arguments.work = arguments.work or arguments.out / "work"
     until = time.time() + 60 * arguments.minutes
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clock counts
     torch.set_num_threads(1)
