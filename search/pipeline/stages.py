@@ -149,7 +149,7 @@ def fidelity(run: Run) -> None:
 
 
 def search(run: Run) -> None:
-    config = run.recipe.search
+    config, begun = run.recipe.search, time.monotonic()
     searched = _search(run, TRIALS, run.out / FIDELITY if run.done("fidelity") else None)
     trials = searched.trials
     if not trials:
@@ -161,7 +161,8 @@ def search(run: Run) -> None:
     say(f"  {len(trials)} networks evaluated ({config.trials} planned), {len(result.front)} on the front")
     for each in searched.warnings:
         warn(each)
-    write_record(run.out / RESULT, result)
+    seconds = round(time.monotonic() - begun, 3)
+    write_record(run.out / RESULT, result.model_copy(update={"seconds": seconds}))
 
 
 def labels(count: int) -> list[str]:

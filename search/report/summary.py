@@ -213,9 +213,11 @@ class Summary:
         if fidelity := self.fidelity_seconds:
             seconds["fidelity"] = fidelity
         if self.trials:
-            seconds["search"] = sum(t.seconds for t in self.trials)
+            stage = self.result.seconds if self.result else 0.0
+            seconds["search"] = max(stage, sum(t.seconds for t in self.trials))
         if self.networks:
-            seconds["full training"] = sum(n.seconds for n in self.networks if n.kind != "parent")
+            trained = [n for n in self.networks if n.folder.parent == self.folder / NETWORKS]  # again, the parent too
+            seconds["full training"] = sum(n.seconds for n in trained)
         return seconds
 
     @property

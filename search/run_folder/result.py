@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
 from search.engine.search_plan import SearchEnd
 from search.engine.trial import Trial, check_code
-from search.records import ArchId, Count, Name, Record, read_record
+from search.records import ArchId, Count, Name, Record, Seconds, read_record
 
 SCHEMA: Literal["ghostnas.result/1"] = "ghostnas.result/1"
 
@@ -15,7 +15,8 @@ SCHEMA: Literal["ghostnas.result/1"] = "ghostnas.result/1"
 class SearchResult(Record):
     """The front and, by the names of their folders, the networks to train: `chosen` ones, each with its row of the log,
     and `random` ones by their codes. `planned` is how many networks were to be evaluated, `ended` why no more were: of
-    files of earlier versions, the time box where fewer were."""
+    files of earlier versions, the time box where fewer were. `seconds` are the stage's since it was last begun, what it
+    does before its first evaluation included."""
 
     schema_: Literal["ghostnas.result/1"] = Field(default=SCHEMA, alias="schema")
     evaluated: Count
@@ -28,6 +29,7 @@ class SearchResult(Record):
     chosen: dict[Name, Trial]
     random: dict[Name, Annotated[list[int], AfterValidator(check_code)]] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
+    seconds: Seconds = 0.0
 
 
 class Exported(Record):

@@ -105,6 +105,21 @@ def test_a_stage_that_was_killed_after_its_parent_trains_it_no_more(whole, tmp_p
     assert (whole / "networks/A/weights.safetensors").read_bytes() == weights
 
 
+def test_a_stage_took_what_it_began_with_too(whole):
+    """A parent that is trained again before the networks; what a search does before it evaluates any."""
+    seconds = [read_trained(file).training.seconds for file in (whole / "networks").glob(f"*/{TRAINED_FILE}")]
+    summary = summarise(whole)
+    assert summary.seconds["full training"] == pytest.approx(sum(seconds)) and len(seconds) == len(summary.networks)
+    assert summary.seconds["search"] >= sum(trial.seconds for trial in summary.trials)
+    file = whole / "search/result.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"seconds": 500.0}))
+    assert summarise(whole).seconds["search"] == 500
+    file.write_text(json.dumps({key: value for key, value in record.items() if key != "seconds"}))
+    assert summarise(whole).seconds["search"] == sum(trial.seconds for trial in summary.trials)
+    file.write_text(json.dumps(record))
+
+
 def test_a_parent_is_trained_again_for_nothing_else(whole, tmp_path):
     given = json.dumps(str(whole / "networks/parent"))
     for name, changes in {"unseen": {"use_held_out": "false"}, "given": {"parent": f"parent = {given}"}}.items():
