@@ -63,6 +63,7 @@ from search.run_folder.result import EnergyFigures, Exported
 from search.run_folder.run import ENERGY, NETWORKS, recorded_recipe
 from search.training.loop import _State
 from search.training.metadata import check_data, read_metadata, supernet_id
+from search.training.time_box import LONGEST
 from spaces.custom import load_space, space_to_dict
 from spaces.population import sample
 from spaces.space import Space
@@ -389,12 +390,12 @@ def checkpoint(folder: Path) -> tuple[Path, Read]:
         return _State(net, optimizer, scaler, None, file, {"what": "x"}, 100)
 
     training = state()
-    training.step, training.loss = 7, 0.5
+    training.step, training.at, training.loss = 7, 7.0, 0.5
     training.save()
     training.save()  # and the one before it
 
     def read() -> None:
-        assert 0 <= state().step <= 100
+        assert 0 <= state().step <= 100 * LONGEST + 1
         optimizer.step()
 
     return file, read

@@ -67,8 +67,9 @@ def run(
 
 def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: float | None = None) -> None:
     """What a run will take, stage by stage, and what a time box gives each; also written where its folder is named."""
-    from search.pipeline.current_run import LONGEST, SHARES, STRETCHED, needed_minutes, time_box
+    from search.pipeline.current_run import SHARES, STRETCHED, needed_minutes, time_box
     from search.run_folder.estimate import ESTIMATE
+    from search.training.time_box import LONGEST
 
     result = api.estimate_run(recipe, out)
     total = result.total

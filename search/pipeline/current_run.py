@@ -19,14 +19,13 @@ from search.run_folder.estimate import Estimate, read_estimate
 from search.run_folder.run import PRODUCTS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
-from search.training.time_box import TimeBox
+from search.training.time_box import LONGEST, TimeBox
 from spaces.space import Space
 
 # What stages get of a time box, relative to those that are still to come. Fidelity is not part of a run with one.
 SHARES = {"train": 0.42, "calibrate": 0.12, "search": 0.13, "retrain": 0.30, "export": 0.02, "report": 0.01}
 SPARE = 1.2  # times what a stage is expected to need: expectations are rough
-# What is left goes to stages that make better networks of it, up to so many times their length in the recipe.
-STRETCHED, LONGEST = ("train", "search", "retrain"), 4.0
+STRETCHED = ("train", "search", "retrain")  # what is left goes to stages that make better networks of it
 
 
 def time_box(minutes: float, needed: Mapping[str, float]) -> dict[str, float]:

@@ -29,7 +29,7 @@ from search.training.distributed import World
 from search.training.optimizer import create_optimizer, create_schedule
 from search.training.records import Outcome, Progress
 from search.training.scalars import Scalars
-from search.training.time_box import TimeBox
+from search.training.time_box import LONGEST, TimeBox
 
 SKIPS = 20  # steps in a row without a finite loss before a training gives up
 SKIPPED_SHARE = 0.1  # of all steps, above which it is none
@@ -270,7 +270,7 @@ class _State:
         if saved.keys() != {"of", *Progress.model_fields, *self.parts}:
             raise ValueError("other keys")
         progress = Progress.model_validate({name: saved[name] for name in Progress.model_fields})
-        if progress.skipped > progress.step or progress.at > steps:
+        if not (progress.skipped <= progress.step <= LONGEST * progress.at + 1 and progress.at <= steps):
             raise ValueError(f"step {progress.step} at {progress.at} of {steps}, {progress.skipped} skipped")
         for name, part in self.parts.items():
             if isinstance(part, torch.optim.Optimizer):

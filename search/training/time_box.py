@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+LONGEST = 4.0  # times a recipe's steps that a time box may be filled with
+
 
 @dataclass(frozen=True, slots=True)
 class TimeBox:
@@ -9,7 +11,8 @@ class TimeBox:
 
     Args:
         seconds: from now on, for what is still to do.
-        stretch: how many times the recipe's steps it may take, if there is time for them; 1: never more than these.
+        stretch: how many times the recipe's steps it may take, if there is time for them: up to `LONGEST`; 1: never
+            more than these.
     """
 
     seconds: float

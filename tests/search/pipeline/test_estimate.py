@@ -12,7 +12,7 @@ from search.accuracy.transplant_accuracy import TRANSPLANTS
 from search.commands.run import show_estimate
 from search.data.datasets import SplitSizes, load_data, split_sizes
 from search.errors import UserError
-from search.pipeline.current_run import LONGEST, SHARES, SPARE, STRETCHED, Run, time_box
+from search.pipeline.current_run import SHARES, SPARE, STRETCHED, Run, time_box
 from search.pipeline.estimate import _Estimator, estimate
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
@@ -21,6 +21,7 @@ from search.recipes.schema import Recipe, parse_recipe
 from search.run_folder.estimate import Estimate, StageEstimate, read_estimate, write_estimate
 from search.run_folder.run import PRODUCTS
 from search.training.metadata import space_for
+from search.training.time_box import LONGEST
 from tests.search.data.test_datasets import image_folder, parquet_folder
 
 RECIPE = """

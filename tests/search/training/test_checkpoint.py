@@ -27,7 +27,7 @@ def trained(path, optimizer="sgd") -> _State:
     for _ in range(2):
         training.parts["model"](torch.randn(2, 1, 5, 5)).square().sum().backward()
         training.parts["optimizer"].step()
-        training.step, training.loss = training.step + 1, 0.5
+        training.step, training.at, training.loss = training.step + 1, training.at + 1, 0.5
         training.save()
     return training
 
@@ -53,6 +53,8 @@ DAMAGE = {
     "no step": lambda values: values.pop("step"),
     "another key": lambda values: values.update(more=1),
     "a step beyond the training's": lambda values: values.update(step=10**9),
+    "a schedule beyond its end": lambda values: values.update(at=101.0),
+    "more steps than a time box may have": lambda values: values.update(step=10, skipped=0),
     "a step before the first": lambda values: values.update(step=-1),
     "a step that is none": lambda values: values.update(step="2"),
     "more skipped than made": lambda values: values.update(skipped=3),

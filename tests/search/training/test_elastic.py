@@ -177,7 +177,7 @@ def killed(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("stretch", "steps"),
-    [(10.0, 8 + 5), (2.5, 8 + 2), (7.3, 8 + 4)],  # 0.8, 3.2 and 1.1 of five
+    [(4.0, 8 + 3), (2.5, 8 + 2), (3.3, 8 + 3)],  # 2, 3.2 and 2.4 of five
 )
 def test_a_stretched_training_that_goes_on_without_its_time_box_has_the_rest_of_the_recipe(killed, stretch, steps):
     arguments, rates = killed(5, stretch)
