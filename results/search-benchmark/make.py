@@ -151,7 +151,7 @@ def report() -> None:
             xlim=(0, round(SHARE * truth.space.size)),
         )
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, loc="lower right", title="median; band: 10 to 90 %")
+    axes[0][0].legend(frameon=False, loc="lower right", title="median; band: 10 to 90 %")  # where there is room
     for kind in ("png", "svg"):
         figure.savefig(HERE / f"benchmark.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
     write_json(HERE / "benchmark.json", report)
