@@ -241,9 +241,9 @@ class Study:
         return {f"{width}x": self.space.uniform(width) for width in FAMILY_MS}
 
 
-def transplants(study: Study) -> Way:
+def transplants(study: Study, sampler: Sampler = "guided", trials: int = TRANSPLANTS) -> Way:
     """1. Transplants are searched, the chosen ones tuned with the parent as teacher."""
-    outcome = study.search(study.supernet, trials=TRANSPLANTS)
+    outcome = study.search(study.supernet, trials=trials, sampler=sampler)
     networks = [study.train(arch.id, arch, study.tuned) for arch in study.chosen(outcome)]
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
 
@@ -330,13 +330,6 @@ def elastic(study: Study) -> Way:
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
 
 
-def exact(study: Study) -> Way:
-    """1., but the transplants are the exact front of unit losses and latency."""
-    outcome = study.search(study.supernet, trials=EXACT, sampler="exact")
-    networks = [study.train(arch.id, arch, study.tuned) for arch in study.chosen(outcome)]
-    return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
-
-
 def direct(study: Study, sampler: Sampler, evaluate: str = "trained:3", trials: int = TRAINED) -> Way:
     """6. A sampler over short trainings, or a ladder of such, the chosen networks trained from fresh weights."""
     outcome = study.search(study.supernet, trials=trials, population=FIRST, sampler=sampler, evaluate=evaluate)
@@ -420,13 +413,14 @@ WAYS: dict[str, Callable[[Study], Way]] = {
     "elastic": elastic,
     "tpe": partial(direct, sampler="tpe"),
     "ladder": ladder,
-    "exact": exact,
+    "exact": partial(transplants, sampler="exact", trials=EXACT),  # of unit losses and latency
     "nsga2": partial(direct, sampler="nsga2"),
     "gp": partial(direct, sampler="gp"),
     "random": partial(direct, sampler="random"),
     "halving": partial(direct, sampler="random", evaluate="trained:1,trained:3", trials=HALVED),
 }
-LONGER = [f"{name}{end}" for end in EFFORTS if end for name in ("transplants", "family", "fresh", "pruned")]
+LENGTHENED = ("transplants", "family", "fresh", "pruned", "elastic", "tpe")
+LONGER = [f"{name}{end}" for end in EFFORTS if end for name in LENGTHENED]
 PARTS = [*list(WAYS)[:5], "measure", "pairs", "grown", "supernets", *list(WAYS)[6:], *LONGER]
 
 

@@ -45,6 +45,7 @@ from spaces.space import Space
 MOST_BYTES = 1 << 20  # of a recipe
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 LADDER = "inherited,tuned:1"  # what `ladder` stands for: three epochs rank networks as one does (GhostBench)
@@ -321,7 +322,7 @@ class Calibration(_Model):
     """The calibration, for `minutes`: whole networks, and units by probability, in `rounds` or fewer."""
 
     runtime: str = "onnxruntime"
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    threads: Threads = 1
     batch: Count = 1
     dtype: Literal["float32", "int8"] = "float32"
     rounds: Annotated[int, Field(ge=2)] = 3
@@ -440,9 +441,7 @@ class Recipe(_Model):
     data: str
     space: SpaceRecord = Field(description="a preset's name, or a table: see `spaces.custom`")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        default=None, description="of training and evaluation; torch's choice where None"
-    )
+    threads: Threads | None = Field(default=None, description="of training and evaluation; torch's choice where None")
     train_images: Annotated[int, Field(ge=10)] | None = None
     supernet: SupernetPart
     latency: Calibration = Calibration()
