@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ghostnet.arch import Arch, ArchError
 from ghostnet.cost import unit_layers
-from ghostnet.units import Bottleneck, Stem, Tail, Unit, intrinsic_chs, se_chs, strided, units
+from ghostnet.units import Bottleneck, Stem, Tail, Unit, intrinsic_chs, output_values, se_chs, strided, units
 
 BYTES = {"float32": 4, "float16": 2, "int8": 1}  # of an activation and of a weight, by data type
 
@@ -60,8 +60,8 @@ def unit_peak(unit: Unit) -> int:
     """The most values of one image that are alive at a time while one unit runs, its input and its output among
     them."""
     match unit:
-        case Stem(in_chs, out_chs, stride, size):
-            return in_chs * size**2 + out_chs * strided(size, stride) ** 2
+        case Stem(in_chs, _, _, size):
+            return in_chs * size**2 + output_values(unit)
         case Tail(in_chs, tail_chs, head_chs, num_classes, size):
             convolved = tail_chs * size**2
             return max(in_chs * size**2 + convolved, convolved + tail_chs, tail_chs + head_chs, head_chs + num_classes)

@@ -100,6 +100,17 @@ def units(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> tuple[Unit, .
     return tuple(chain(arch, num_classes, in_chs).named.values())
 
 
+def output_values(unit: Unit) -> int:
+    """Values of one image in what a unit puts out: the map that the next one reads, or the logits."""
+    match unit:
+        case Stem(_, out_chs, stride, size):
+            return out_chs * strided(size, stride) ** 2
+        case Bottleneck(_, block, _, size):
+            return block.out_chs * strided(size, block.stride) ** 2
+        case Tail():
+            return unit.num_classes
+
+
 def strided(size: int, stride: int) -> int:
     """Side of a feature map after a padded odd convolution: ceil(size / stride)."""
     return -(-size // stride)

@@ -4,7 +4,7 @@ From the repository's root, on a machine that does nothing else; each goes on wh
 
     python results/latency/make.py calibrate --runtime onnxruntime --threads 1 --minutes 13
     python results/latency/make.py calibrate --runtime onnxruntime --threads 2 --minutes 18
-    python results/latency/make.py calibrate --runtime openvino
+    python results/latency/make.py calibrate --runtime openvino --networks 200 --minutes 26
     python results/latency/make.py calibrate --space digits --networks 100 --dtype int8 --minutes 4
     python results/latency/make.py calibrate --space digits --networks 100 --dtype int8 --runtime openvino --minutes 5
     python results/latency/make.py page
@@ -114,6 +114,7 @@ def page(arguments: argparse.Namespace) -> None:
     files = {path: read_json(path) for path in paths}
     for file, f in files.items():
         beside = f", **beside {f['beside']}**" if f.get("beside") else ""
+        beside += " (1)" if LatencyTable.load(file.with_name(f"{file.stem}.lat.json")).correction.slots else ""
         rows.append(
             f"| [{f['space']}, {f['runtime']}]({file.stem}.lat.json), {f['device']}{beside} "
             f"| {f['minutes'] * (1 - f['of_which_for_the_judges']):.1f} min, {f['disturbed_percent']} % "
@@ -181,6 +182,9 @@ the quantile of the others. Indented: simpler predictors, fitted on the same {fi
 Where the ruler's own error is as large as the table's, what is shown is mostly the judges' own scatter: few visits, or
 neighbours on a shared machine. All was compiled before the minutes shown, since some is slow to compile (OpenVINO: most
 of a second a network).
+
+(1) Made by an earlier version, which corrected sums by each unit's own latency, not by what is handed from unit to
+unit.
 {busy}
 Made by `make.py` beside this page. Beside it: [a kit's table against networks timed directly](kit.md),
 [how the cheap op is run](lowering.md), [what aligned widths are worth](widths.md),

@@ -126,8 +126,7 @@ def calibrate(
         table = build_table(
             space, planned.networks, planned.fit_networks, lines, setting, device, seed=seed, source=source
         )
-        table.save(out)
-    return table
+        return table.save(out)
 
 
 def _measure_memory(

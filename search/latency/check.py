@@ -118,6 +118,7 @@ def rescale_table(table: LatencyTable, factor: float) -> LatencyTable:
         update={"ms": {term: factor * ms for term, ms in table.fallback.ms.items()}}
     )
     each = {name: factor * getattr(table.correction, name) for name in ("intercept_ms", "ms_per_mparam")}
+    each["ms_per_mvalue"] = tuple(factor * ms for ms in table.correction.ms_per_mvalue)
     correction = table.correction.model_copy(update=each)
     held = tuple(
         each.model_copy(

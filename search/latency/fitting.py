@@ -101,13 +101,13 @@ def fit_table(
         )
         entries = transferred.entries
     units = Units(space, entries, rough)
-    per_unit, params = units.ms.per_position(codes), units.params.per_position(codes)
-    correction = fit(per_unit[fit_index], params[fit_index], measured[fit_index], by_position=source is None)
-    ms = apply(correction, per_unit[held_out], params[held_out])
+    values = units(codes)
+    correction = fit(values[fit_index], measured[fit_index], by_position=source is None)
+    ms = apply(correction, values[held_out])
     unsure = sigma(correction, units, codes[held_out], ms)
     scores = _distance(ms, measured[held_out]) / unsure
     correction = correction.model_copy(update={"quantile": conformal(scores)})
-    simple = _simpler_predictors(space, codes, per_unit.sum(1), measured, fit_index, held_out, source)
+    simple = _simpler_predictors(space, codes, values.ms.sum(1), measured, fit_index, held_out, source)
     halves = np.array([_halves(minima[names[k]]) for k in held_out])
     return FittedTable(
         entries=entries,

@@ -64,8 +64,7 @@ def import_result(path: Path, out: Path, source: LatencyTable | None = None) -> 
     table = build_table(
         space, header.networks, header.fit_networks, lines, setting, header.device, seed=header.seed, source=source
     )
-    table.save(out)
-    return table
+    return table.save(out)
 
 
 def read_result(path: Path) -> tuple[Header, Space, list[Line]]:

@@ -2,9 +2,11 @@
 
 Blocks that are timed alone run hot in cache: their sum is low, evenly so, and lower still where a network has many
 weights, which it must fetch anew in every run. A fit on whole networks mends that, by an intercept, a slope and the
-parameters; small corrections by position (ridge, on relative errors) mend the rest. The interval is split-conformal
-(Lei et al., JASA 2018, section 5.2: locally weighted): a quantile, over networks that were not fitted, of the relative
-error over what the entries' own intervals and the fit leave uncertain. So a network of estimated units has a wider one.
+parameters. Timed alone a unit also brings its input and its output into the form that the runtime computes in, or out
+of it, while in a network neighbours hand their maps over: corrections for each place, by the size of the map that
+stands there (ridge, on relative errors). The interval is split-conformal (Lei et al., JASA 2018, section 5.2: locally
+weighted): a quantile, over networks that were not fitted, of the relative error over what the entries' own intervals
+and the fit leave uncertain. So a network of estimated units has a wider one.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
-from ghostnet.units import Unit, chain
+from ghostnet.units import Unit, chain, output_values
 from search.errors import UserError
 from search.latency.fallback import estimate
 from search.latency.table import Correction, Entry, Fallback, LatencyTable
@@ -25,7 +27,7 @@ from spaces.space import Codes, Space
 from spaces.tables import Floats, UnitTable, params_table
 
 COVERAGE = 0.9
-RIDGES = tuple(10.0**k for k in range(-3, 5))
+RIDGES = tuple(10.0**k for k in range(5))
 UNSURE = 0.02  # relative standard error of an entry that has a single measurement
 NORMAL_95 = 1.96
 MILLION = 1e6
@@ -47,6 +49,19 @@ class Prediction:
         """table: every unit was timed; fallback: some are estimated from their layers; transfer: some are, and from
         another target's table."""
         return ["table" if share == 1 else self.estimate for share in self.timed]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitValues:
+    """Of n networks' units: milliseconds alone, parameters, and values that they put out, each [n, positions]."""
+
+    ms: Floats
+    params: Floats
+    outputs: Floats
+
+    def __getitem__(self, networks: NDArray[np.int64] | slice) -> "UnitValues":
+        """Those of some of the networks."""
+        return UnitValues(self.ms[networks], self.params[networks], self.outputs[networks])
 
 
 class Units:
@@ -80,9 +95,13 @@ class Units:
 
         self.space, self.unit_ms, self.unit_variance, self.is_estimated = space, ms, variance, estimated
         self.ms = UnitTable(space, ms)
-        self.params = params_table(space)
+        self.params, self.outputs = params_table(space), UnitTable(space, output_values)
         self.variance = UnitTable(space, variance)
         self.estimated = UnitTable(space, lambda unit: float(estimated(unit)))
+
+    def __call__(self, codes: Codes) -> UnitValues:
+        """[n, genes] -> what corrections go by"""
+        return UnitValues(*(table.per_position(codes) for table in (self.ms, self.params, self.outputs)))
 
 
 class Predictor:
@@ -106,15 +125,16 @@ class Predictor:
                 f"the latency table is of space {table.space_name} ({setting.space_id}), "
                 f"not of {space.name} ({space.id})"
             )
-        if (corrected := len(table.correction.slots)) != (units := len(space.layout.positions)):
-            raise UserError(f"the latency table corrects {corrected} units of a network, not {units}")
+        for by_position in (table.correction.ms_per_mvalue, table.correction.slots):
+            if by_position and len(by_position) != (units := len(space.layout.positions)):
+                raise UserError(f"the latency table corrects {len(by_position)} units of a network, not {units}")
         self.space, self.correction, self.entries = space, table.correction, table.entries
         self._estimate = "fallback" if table.transfer is None else "transfer"
         self._units = Units(space, table.entries, table.fallback)
 
     def __call__(self, codes: Codes) -> Prediction:
         """[n, genes] -> predictions for n networks"""
-        ms = apply(self.correction, self._units.ms.per_position(codes), self._units.params.per_position(codes))
+        ms = apply(self.correction, self._units(codes))
         width = self.correction.quantile * sigma(self.correction, self._units, codes, ms)
         estimated = self._units.estimated.total(codes) / len(self.space.layout.positions)
         return Prediction(ms, ms / (1 + width), ms * (1 + width), 1 - estimated, self._estimate)
@@ -123,7 +143,7 @@ class Predictor:
         """The part of the predicted milliseconds that each unit of a network takes, by its name in
         `ghostnet.units.Chain`; they and the intercept add up to the prediction."""
         code, names = self.space.encode(arch), chain(arch).named
-        parts = contributions(self.correction, self._units.ms.per_position(code), self._units.params.per_position(code))
+        parts = contributions(self.correction, self._units(code))
         positions = zip(self.space.layout.positions, parts[0].tolist(), strict=True)
         return {position.name: ms for position, ms in positions if position.name in names}
 
@@ -136,9 +156,10 @@ class Predictor:
     @cached_property
     def table(self) -> UnitTable:
         """What every unit of the space adds to a prediction, in milliseconds; the intercept comes on top."""
-        each, weights = self.correction.ms_per_mparam / MILLION, self.correction.slope + np.array(self.correction.slots)
-        parts = zip(weights, self._units.ms.values, self._units.params.values, strict=True)
-        return UnitTable.of(self.space, [weight * ms + each * params for weight, ms, params in parts])
+        weights = zip(*_weights(self.correction, len(self.space.layout.positions)), strict=True)
+        tables = (self._units.ms.values, self._units.params.values, self._units.outputs.values)
+        parts = zip(weights, zip(*tables, strict=True), strict=True)
+        return UnitTable.of(self.space, [sum(w * table for w, table in zip(*part, strict=True)) for part in parts])
 
     def fastest(self) -> Codes:
         """The code of the least predicted latency in the whole space: [genes]."""
@@ -158,16 +179,23 @@ def table_space(table: LatencyTable) -> Space:
     return space
 
 
-def contributions(correction: Correction, per_unit: Floats, params: Floats) -> Floats:
-    """[n, positions] unit latencies and parameters -> [n, positions] milliseconds, which with the intercept add up to
-    the network's."""
-    return (correction.slope + np.array(correction.slots)) * per_unit + correction.ms_per_mparam / MILLION * params
+def contributions(correction: Correction, units: UnitValues) -> Floats:
+    """[n, positions] milliseconds, which with the intercept add up to the network's."""
+    ms, params, outputs = _weights(correction, units.ms.shape[1])
+    return ms * units.ms + params * units.params + outputs * units.outputs
 
 
-def apply(correction: Correction, per_unit: Floats, params: Floats) -> Floats:
-    """[n, positions] unit latencies and parameters -> [n] milliseconds"""
-    total = correction.intercept_ms + contributions(correction, per_unit, params).sum(1)
-    return np.maximum(total, per_unit.max(1))  # never below its slowest unit
+def _weights(correction: Correction, positions: int) -> tuple[Floats, Floats, Floats]:
+    """By position, what a unit's milliseconds, each of its parameters and each value that it puts out count."""
+    nothing = np.zeros(positions)
+    by_slot, by_value = (np.array(each) if each else nothing for each in (correction.slots, correction.ms_per_mvalue))
+    return correction.slope + by_slot, nothing + correction.ms_per_mparam / MILLION, by_value / MILLION
+
+
+def apply(correction: Correction, units: UnitValues) -> Floats:
+    """[n] milliseconds of networks."""
+    total = correction.intercept_ms + contributions(correction, units).sum(1)
+    return np.maximum(total, units.ms.max(1))  # never below its slowest unit
 
 
 def sigma(correction: Correction, units: Units, codes: Codes, ms: Floats) -> Floats:
@@ -175,37 +203,38 @@ def sigma(correction: Correction, units: Units, codes: Codes, ms: Floats) -> Flo
     return np.sqrt(correction.spread**2 + units.variance.total(codes) * correction.slope**2 / ms**2)
 
 
-def fit(per_unit: Floats, params: Floats, measured: Floats, *, by_position: bool = True) -> Correction:
-    """Fits [n, positions] unit latencies and parameters to [n] measured milliseconds, on relative error; the interval
-    is still open.
+def fit(units: UnitValues, measured: Floats, *, by_position: bool = True) -> Correction:
+    """Fits what is known of n networks' units to [n] measured milliseconds, on relative error; the interval is still
+    open.
 
     Args:
         by_position: with corrections by position, for which few networks are too few.
     """
     from sklearn.linear_model import RidgeCV
 
-    slope, each, base = linear([per_unit.sum(1), params.sum(1)], measured)
+    sums, params, maps = units.ms.sum(1), units.params.sum(1), units.outputs
+    slope, each, base = linear([sums, params], measured)
     if each < 0:  # weights cost time or none; less than none is noise
-        (slope, base), each = linear([per_unit.sum(1)], measured), 0.0
-    slots = np.zeros(per_unit.shape[1])
+        (slope, base), each = linear([sums], measured), 0.0
+    by_value = np.zeros(maps.shape[1])
     if by_position:
-        rest = measured - slope * per_unit.sum(1) - each * params.sum(1) - base
-        differs = np.ptp(per_unit, 0) > 0  # a unit that is the same in all networks, such as the stem, tells nothing
-        spread, limit = np.where(differs, per_unit.std(0), 1.0), 3 * np.median(np.abs(rest)) / 0.6745
-        scaled = differs * (per_unit - per_unit.mean(0)) / spread
+        rest = measured - slope * sums - each * params - base
+        differs = np.ptp(maps, 0) > 0  # what is the same in all networks, such as the logits, tells nothing
+        spread, limit = np.where(differs, maps.std(0), 1.0), 3 * np.median(np.abs(rest)) / 0.6745
+        scaled = differs * (maps - maps.mean(0)) / spread
         weights = 1 / measured**2  # relative errors
         ridge = RidgeCV(alphas=RIDGES, fit_intercept=False)
-        slots = ridge.fit(scaled, rest.clip(-limit, limit), sample_weight=weights / weights.mean()).coef_ / spread
+        by_value = ridge.fit(scaled, rest.clip(-limit, limit), sample_weight=weights / weights.mean()).coef_ / spread
     correction = Correction(
-        intercept_ms=float(base - slots @ per_unit.mean(0)),
+        intercept_ms=float(base - by_value @ maps.mean(0)),
         slope=slope,
         ms_per_mparam=MILLION * each,
-        slots=tuple(slots.tolist()),
+        ms_per_mvalue=tuple((MILLION * by_value).tolist()),
         spread=1.0,
         quantile=0.0,
         coverage=COVERAGE,
     )
-    errors = apply(correction, per_unit, params) / measured - 1
+    errors = apply(correction, units) / measured - 1
     return correction.model_copy(update={"spread": max(float(np.sqrt((errors**2).mean())), 1e-4)})
 
 

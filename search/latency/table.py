@@ -116,13 +116,18 @@ class PeakMemory(_Model):
 
 
 class Correction(_Model):
-    """y = intercept + slope * sum + weights * parameters + per-slot corrections; the interval is a factor on both
-    sides, a quantile times what the network's own entries and the fit leave uncertain."""
+    """y = intercept + slope * sum + weights * parameters + what is handed from unit to unit; the interval is a factor
+    on both sides, a quantile times what the network's own entries and the fit leave uncertain."""
 
     intercept_ms: float
     slope: float
     ms_per_mparam: float = Field(description="a million parameters: a unit that is timed alone keeps its own in cache")
-    slots: tuple[float, ...]
+    ms_per_mvalue: tuple[float, ...] = Field(
+        default=(),
+        description="for each unit, a million values that it puts out: alone it brings what it reads and writes into "
+        "the runtime's own form and back, which neighbours in a network may spare each other",
+    )
+    slots: tuple[float, ...] = Field(default=(), description="of earlier versions: added to the slope, unit by unit")
     spread: float = Field(gt=0, description="relative, of the fit on its own networks")
     quantile: float = Field(ge=0)
     coverage: float
@@ -198,6 +203,9 @@ class LatencyTable(_Model):
         for optional in ("transfer", "peak_memory"):
             if content[optional] is None:
                 del content[optional]
+        for optional in ("ms_per_mvalue", "slots"):
+            if not content["correction"][optional]:
+                del content["correction"][optional]
         return content
 
     @property
@@ -205,9 +213,15 @@ class LatencyTable(_Model):
         """How many of the entries were timed on the target."""
         return sum(entry.visits > 0 for entry in self.entries.values())
 
-    def save(self, path: Path) -> None:
-        """Writes the table in one step: indented, an entry or a network a line, so that it reads and diffs well."""
-        write_text(path, _text(_sealed(self._content())))
+    def save(self, path: Path) -> "LatencyTable":
+        """Writes the table in one step: indented, an entry or a network a line, so that it reads and diffs well.
+
+        Returns:
+            the table as it is in the file, where numbers are rounded.
+        """
+        content = _sealed(self._content())
+        write_text(path, _text(content))
+        return parse_record(LatencyTable, content, str(path))
 
     @classmethod
     def load(cls, path: Path) -> "LatencyTable":

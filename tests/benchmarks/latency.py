@@ -57,7 +57,7 @@ def made_up(space: Space) -> LatencyTable:
                 "intercept_ms": 0.1,
                 "slope": 1.1,
                 "ms_per_mparam": 0.5,
-                "slots": (0.01,) * len(space.layout.positions),
+                "ms_per_mvalue": (0.01,) * len(space.layout.positions),
                 "spread": 0.01,
                 "quantile": 2.0,
                 "coverage": 0.9,

@@ -104,7 +104,7 @@ def made_up_table(rng: np.random.Generator, space: Space = SPACE) -> LatencyTabl
     validation = dict.fromkeys(("mape", "p90", "max", "bias"), 0.01) | {"networks": 8, "mape_95": (0.009, 0.011)}
     validation |= dict.fromkeys(("within_5", "within_10", "kendall_tau", "spearman", "covered"), 1.0)
     validation |= {"kendall_tau_95": (0.9, 1.0), "spearman_95": (0.9, 1.0), "ruler": None, "simpler": {}}
-    slots = (0.0,) * len(space.layout.positions)
+    corrections = (0.0,) * len(space.layout.positions)
     return LatencyTable.model_validate(
         {
             "device": {
@@ -145,7 +145,7 @@ def made_up_table(rng: np.random.Generator, space: Space = SPACE) -> LatencyTabl
                 "intercept_ms": 0.01,
                 "slope": 1.1,
                 "ms_per_mparam": 0.5,
-                "slots": slots,
+                "ms_per_mvalue": corrections,
                 "spread": 0.01,
                 "quantile": 2.0,
                 "coverage": 0.9,
