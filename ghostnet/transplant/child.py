@@ -87,7 +87,7 @@ class Fit:
 
     def _others(self, unit: nn.Module, maps: Tensor) -> Tensor:
         """What a fitted unit puts out for the images that it was not fitted on."""
-        return in_parts(fold_norms(unit), maps, parts(self.targets.images))
+        return in_parts(fold_norms(unit), maps, parts(self.targets.images)) if len(maps) else maps
 
     def _channels(self, arch: Arch) -> list[Tensor]:
         """Which of the parent's channels stand after the stem and after every block. All blocks that write to one
@@ -341,7 +341,8 @@ class Fit:
             tail.conv, tail.bn1, stream.maps, take(t[name], channels), prior, channels, self.settings.relu_steps
         )
         others = self._others(nn.Sequential(tail, self.child.global_pool), stream.others)
-        return torch.cat([maps.relu_().mean((2, 3)), others.flatten(1)])
+        pooled = maps.relu_().mean((2, 3))
+        return torch.cat([pooled, others.flatten(1)]) if len(others) else pooled
 
     @property
     def tail_channels(self) -> Tensor:

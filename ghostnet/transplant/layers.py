@@ -53,9 +53,11 @@ def fit_affine(
         return weight, (weight @ mean[..., None])[..., 0], wanted
 
     weight, out, wanted = fit(y)
+    if relu_steps:  # y where it is positive; elsewhere what is given, as far as it is negative
+        low, high = y.masked_fill(y <= 0, -torch.inf), y.clamp_min(0)
     for _ in range(relu_steps):
-        given = weight.to(x.dtype) @ x + (wanted - out).to(x.dtype)[..., None]
-        weight, out, wanted = fit(torch.where(y > 0, y, given.clamp_max_(0)))
+        given = (weight.to(x.dtype) @ x).add_((wanted - out).to(x.dtype)[..., None])
+        weight, out, wanted = fit(given.clamp_(low, high))
     variance = ((weight @ gram) * weight).sum(-1).clamp_min(0)
     if fitted is not None:
         size = torch.where(fitted, 1, (variance + 1e-5).rsqrt())

@@ -70,7 +70,7 @@ class Samples:
             self._windows[key] = index.flatten(1), inside.flatten(1)
         index, inside = self._windows[key]
         flat = maps.permute(0, 2, 3, 1).reshape(-1, chs)
-        read = flat.index_select(0, index.flatten()).view(*index.shape, chs) * inside[..., None]
+        read = flat.index_select(0, index.flatten()).view(*index.shape, chs).mul_(inside[..., None])
         return read.permute(2, 1, 0).contiguous(), every  # a product of many strided matrices would copy each
 
 
@@ -106,7 +106,7 @@ def parts(images: Tensor) -> int:
 
 def in_parts(module: nn.Module, maps: Tensor, count: int) -> Tensor:
     """What a module puts out for maps [B, ...], of which it is given `count` at a time."""
-    return torch.cat([module(part) for part in maps.split(count)]) if len(maps) else module(maps)
+    return torch.cat([module(part) for part in maps.split(count)])
 
 
 def resized(images: Tensor, side: int) -> Tensor:

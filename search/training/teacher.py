@@ -4,7 +4,9 @@ Named `supernet:FOLDER`, `network:FOLDER` (with `arch.json` and `weights.safeten
 timm downloads unless NAME is `local-dir:FOLDER`.
 """
 
+import hashlib
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -21,6 +23,7 @@ from search.errors import UserError
 from search.training.inherited import inherited_accuracy, read_parent
 from search.training.metadata import read_metadata
 
+MEMORY = 1 << 26  # bytes of a teacher's answers
 Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
 
 
@@ -44,6 +47,38 @@ def load_teacher(name: str, data: Data, device: torch.device) -> "FrozenTeacher"
     return FrozenTeacher(net, side, data.mean, data.std, data, device)
 
 
+class Answers:
+    """What a teacher answered to images, by their content, for as long as this process lives.
+
+    Networks that are trained one after the other by one seed are shown the same images, and a teacher is often larger
+    than its students: all but the first find every answer here. The earliest answers are kept, as many as fit; of the
+    latest, those of a sequence that is too long would be dropped just before they are wanted again.
+
+    Args:
+        memory: bytes, at most.
+    """
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self.left = memory
+        self._known: dict[tuple[torch.Size, bytes], Tensor] = {}
+
+    def __call__(self, teacher: Teacher, images: Tensor) -> Tensor:
+        """The teacher's answer to images on the CPU; it is asked where that isn't known."""
+        key = images.shape, hashlib.blake2b(images.contiguous().numpy().data, digest_size=16).digest()
+        if key not in self._known:
+            answer = teacher(images)
+            if (size := answer.numel() * answer.element_size()) > self.left:
+                return answer
+            self._known[key], self.left = answer, self.left - size
+        return self._known[key].clone()
+
+
+@lru_cache(maxsize=1)
+def answers_of(identity: str) -> Answers:
+    """Those of the teacher that was loaded last; `identity` says all that its answers depend on."""
+    return Answers()
+
+
 class FrozenTeacher:
     """A network with its own resolution and normalisation, without gradients."""
 
@@ -57,6 +92,7 @@ class FrozenTeacher:
         device: torch.device,
     ) -> None:
         self.net, self.side = for_inference(net).to(memory_format=torch.channels_last), side
+        self.identity = repr((network_digest(net), side, mean, std, data.mean, data.std))
         theirs, ours = (torch.tensor(v) for v in (std, data.std))
         self.scale = (ours / theirs)[:, None, None]  # (x ours + mean - their mean) / theirs
         shift = torch.tensor(data.mean) - torch.tensor(mean)
@@ -68,9 +104,22 @@ class FrozenTeacher:
         self.net = self.net.to(device)
         self.scale, self.shift = self.scale.to(device), self.shift.to(device)
 
-    @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] -> logits [B, classes]"""
+        return answers_of(self.identity)(self._ask, images) if images.device.type == "cpu" else self._ask(images)
+
+    @torch.no_grad()
+    def _ask(self, images: Tensor) -> Tensor:
         return self.net(resized(images * self.scale + self.shift, self.side)).float()
+
+
+def network_digest(net: nn.Module) -> str:
+    """A hash of a network's modules, as they are printed, and of all its tensors."""
+    content = hashlib.sha256(repr(net).encode())
+    for name, tensor in net.state_dict().items():
+        content.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode())
+        content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return content.hexdigest()
 
 
 def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:

@@ -193,6 +193,51 @@ def test_teachers_see_images_as_they_were_taught_to(data, supernet, tmp_path):
             teachers.load_teacher(name, data, CPU)
 
 
+def asked(monkeypatch):
+    """Counts how often a teacher's network runs."""
+    runs = []
+    ask = teachers.FrozenTeacher._ask
+    monkeypatch.setattr(teachers.FrozenTeacher, "_ask", lambda self, images: runs.append(1) or ask(self, images))
+    teachers.answers_of.cache_clear()
+    return runs
+
+
+def test_a_teacher_is_asked_once_for_what_it_was_shown_before(data, supernet, monkeypatch):
+    runs = asked(monkeypatch)
+    images = data.normalise(data.train.images[:6])
+    first = teachers.load_teacher(f"supernet:{supernet}", data, CPU)
+    answer = first(images[:4])
+    again = teachers.load_teacher(f"supernet:{supernet}", data, CPU)
+    assert torch.equal(again(images[:4].clone()), answer) and len(runs) == 1
+    answer.zero_()  # what was given out is not what is kept
+    assert again(images[:4]).any() and len(runs) == 1
+    assert not torch.equal(again(images[2:6]), again(images[:4])) and len(runs) == 2
+    assert len(again(images[:2])) == 2 and len(runs) == 3  # the beginning of what is known
+    another = teachers.FrozenTeacher(randomise(GhostNet(SPACE.smallest, 10, 1)), None, data.mean, data.std, data, CPU)
+    assert not torch.equal(another(images[:4]), again._ask(images[:4]))
+    few = teachers.Answers(memory=3 * 10 * 4)
+    shown = []
+    for _ in range(2):
+        for part in images.split(2):
+            few(lambda images: shown.append(images) or images.flatten(1)[:, :10].clone(), part)
+    assert len(shown) == 5  # one answer of two images is kept, the other two are asked for again
+
+
+def test_networks_that_share_a_teachers_answers_are_those_that_do_not(data, supernet, tmp_path, monkeypatch):
+    runs = asked(monkeypatch)
+    config = Training(epochs=0.1, batch_size=32, distill=0.5)
+    for name, arch in {"one": SPACE.smallest, "two": SPACE.largest}.items():
+        retrain(arch, data, config, tmp_path / name, device=CPU, teacher=f"supernet:{supernet}")
+    once = len(runs)
+    assert once == config.steps(len(data.train) // 32)  # the second network asked for nothing
+    teachers.answers_of.cache_clear()
+    retrain(SPACE.largest, data, config, tmp_path / "alone", device=CPU, teacher=f"supernet:{supernet}")
+    assert len(runs) == 2 * once
+    assert (tmp_path / "alone" / "weights.safetensors").read_bytes() == (
+        tmp_path / "two" / "weights.safetensors"
+    ).read_bytes()
+
+
 def test_inherited_weights_are_the_supernets_slice(data, supernet, tmp_path):
     arch = SPACE.sample(np.random.default_rng(1))
     config = Training(epochs=0.01, batch_size=32, lr=1e-12, weight_decay=0.0, warmup_epochs=0)
