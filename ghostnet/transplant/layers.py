@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ghostnet.least_squares import ridge
@@ -54,7 +55,7 @@ def fit_affine(
 
     weight, out, wanted = fit(y)
     if relu_steps:  # y where it is positive; elsewhere what is given, as far as it is negative
-        low, high = y.masked_fill(y <= 0, -torch.inf), y.clamp_min(0)
+        low, high = F.threshold(y, 0, -torch.inf), y.clamp_min(0)
     for _ in range(relu_steps):
         given = (weight.to(x.dtype) @ x).add_((wanted - out).to(x.dtype)[..., None])
         weight, out, wanted = fit(given.clamp_(low, high))

@@ -303,7 +303,8 @@ def _supernets(content: Ways) -> list[str]:
         return []
     parents = json.loads(TRANSPLANTS.read_text())["parents"].values()
     mine = next(each for each in parents if each["accuracy"] == content.parent.accuracy)
-    transplants = mine["fitters"]["ghostnas"]["summary"]
+    most = max((each for each in mine["fits"] if each["by"] == "ghostnas"), key=lambda each: each["images"])
+    transplants = most["summary"]
     cells = [f"{100 * transplants['mean']:.1f}", f"{transplants['kendall_tau']:.2f}"]
     cells.append(f"{transplants['residual_tau']:.2f}")
     lines.append(f"| transplants of the same parent, none trained (`transplants.md`) | - | - | {' | '.join(cells)} |")
