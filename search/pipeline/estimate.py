@@ -35,6 +35,7 @@ from search.run_folder.run import PRODUCTS, retrains_parent
 from search.training.distributed import best_device
 from search.training.metadata import space_for
 from search.training.supernets import given_parent, widest
+from search.training.teacher import askers
 from spaces.space import Space
 from spaces.tables import macs_table, space_units
 
@@ -204,9 +205,12 @@ class _Estimator:
         config, arch = self.recipe.retrain, self.typical()
         steps, images = self.times.steps(config)
         taught = self.recipe.supernet.kind == "transplant" and config.teacher == "auto"
-        each = self.times.step_seconds(arch, config, self.parent[0] if taught else None)
+        alone = self.times.step_seconds(arch, config)
+        each = self.times.step_seconds(arch, config, self.parent[0]) if taught else alone
+        asking = askers(count, workers * config.seeds, self.device)
+        seconds = steps * (asking * each + (count - asking) * alone) / workers
         return StageEstimate(
-            stage=stage, networks=count, minutes=count * steps * each / workers / 60, steps=count * steps,
+            stage=stage, networks=count, minutes=seconds / 60, steps=count * steps,
             images=count * images, disk=(count + 3) * self.times.bytes(arch), memory=self.memory,
         )  # fmt: skip
 

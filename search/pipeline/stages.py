@@ -76,6 +76,7 @@ from search.training.records import PARENT, SupernetMetadata, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import ARCH, TRAINED_FILE, WEIGHTS, Job
 from search.training.supernets import make_supernet
+from search.training.teacher import askers
 from spaces.population import Window, sample
 
 LEAST_STEPS = 100  # of a training in a time box, where a tenth of its schedule has more
@@ -335,7 +336,11 @@ def step_seconds(run: Run, archs: Mapping[str, Arch], *, taught: bool) -> dict[s
     """
     file, workers = run.out / SUPERNET / PARENT / ARCH, run.training_cluster.num_workers
     teacher = Arch.load(file) if taught and file.exists() else None
-    seconds = {name: run.step_times.step_seconds(arch, run.recipe.retrain, teacher) for name, arch in archs.items()}
+    asking = askers(len(archs), workers, run.device)
+    seconds = {
+        name: run.step_times.step_seconds(arch, run.recipe.retrain, teacher if k < asking else None)
+        for k, (name, arch) in enumerate(archs.items())
+    }
     return {name: each / workers for name, each in seconds.items()}
 
 

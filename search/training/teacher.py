@@ -79,6 +79,15 @@ def answers_of(identity: str) -> Answers:
     return Answers()
 
 
+def askers(networks: int, workers: int, device: torch.device) -> int:
+    """How many of several networks ask a teacher, where others find what it answered.
+
+    Args:
+        workers: processes that train them, times the seeds by which each network is trained.
+    """
+    return min(networks, workers) if device.type == "cpu" else networks
+
+
 class FrozenTeacher:
     """A network with its own resolution and normalisation, without gradients."""
 
@@ -106,7 +115,9 @@ class FrozenTeacher:
 
     def __call__(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> logits [B, classes]"""
-        return answers_of(self.identity)(self._ask, images) if images.device.type == "cpu" else self._ask(images)
+        if images.device.type != "cpu":  # what is on a GPU would have to come here
+            return self._ask(images)
+        return answers_of(self.identity)(self._ask, images)
 
     @torch.no_grad()
     def _ask(self, images: Tensor) -> Tensor:

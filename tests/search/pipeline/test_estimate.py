@@ -99,6 +99,24 @@ def test_short_trainings_of_a_search_are_counted(monkeypatch):
     assert stages["search"].minutes == pytest.approx(20 * math.ceil(2.5 * (200 // 32)) / 60)
 
 
+def test_of_networks_that_are_trained_in_turn_one_by_each_seed_waits_for_its_teacher(monkeypatch):
+    """The others find its answers. Seconds of a step: 3 with the teacher's, 1 without."""
+    monkeypatch.setattr(StepTimes, "step_seconds", lambda _, arch, config, teacher=None: 3.0 if teacher else 1.0)
+    config, sizes = recipe(), split_sizes("digits", 200)
+    space = space_for(config.search_space, sizes.num_classes, sizes.in_chs)
+
+    def seconds_a_step(networks: int, workers: int, device: str = "cpu") -> float:
+        stage = _Estimator(config, space, sizes, torch.device(device))._trainings("retrain", networks, workers)
+        return 60 * stage.minutes * workers / (stage.steps / networks)
+
+    assert config.retrain.seeds == 2
+    assert seconds_a_step(1, 1) == pytest.approx(3)
+    assert seconds_a_step(6, 1) == pytest.approx(3 + 3 + 4)
+    assert seconds_a_step(6, 2) == pytest.approx(3 * 4 + 2)
+    if torch.cuda.is_available():
+        assert seconds_a_step(6, 1, "cuda") == pytest.approx(3 * 6)
+
+
 def test_a_search_by_unit_losses_takes_what_they_and_some_transplants_take(monkeypatch):
     """However many networks it sums up; what is timed is all that a unit's loss takes."""
     monkeypatch.setattr(StepTimes, "seconds", lambda *_: 0.5)

@@ -12,11 +12,12 @@ from search.pipeline import stages
 from search.pipeline.retrain_stage import train_all
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
+from search.pipeline.step_times import StepTimes
 from search.recipes.schema import Training, parse_recipe
 from search.report.repeat import commands
 from search.report.report import write_report
 from search.report.summary import summarise
-from search.run_folder.run import PRODUCTS, TABLE
+from search.run_folder.run import PRODUCTS, TABLE, recorded_recipe
 from search.training.records import TRAINED_FILE, read_trained
 from search.training.retrain import Job, retrain
 from search.training.time_box import TimeBox
@@ -69,6 +70,14 @@ def trained(out: Path, **changes: str) -> Path:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     return trained(tmp_path_factory.mktemp("whole") / "run")
+
+
+def test_a_time_box_is_shared_by_what_networks_wait_for_their_teacher(whole, monkeypatch):
+    monkeypatch.setattr(StepTimes, "step_seconds", lambda _, arch, config, teacher=None: 3.0 if teacher else 1.0)
+    with open_run(recorded_recipe(whole), whole, RunSettings(resume=True)) as run:
+        archs = dict.fromkeys(("A", "B", "C"), SPACE.smallest)
+        assert stages.step_seconds(run, archs, taught=True) == {"A": 3.0, "B": 1.0, "C": 1.0}
+        assert stages.step_seconds(run, archs, taught=False) == {"A": 1.0, "B": 1.0, "C": 1.0}
 
 
 def test_who_sees_held_out_images_is_taught_by_a_parent_that_has_seen_them(whole):
