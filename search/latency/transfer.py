@@ -41,7 +41,7 @@ class TransferredUnits:
     """Every unit of a space on the target.
 
     Args:
-        entries: those that were timed there as they were timed; the others with `visits` 0.
+        entries: those that were timed there as the timing is sure of it; the others with `visits` 0.
         error: relative, of a timed unit that is left out: root mean square.
     """
 
@@ -73,8 +73,16 @@ def check_source(source: LatencyTable, space: Space, setting: Setting, device: D
         )
 
 
-def transfer_units(space: Space, source: LatencyTable, timed: Mapping[str, Entry]) -> TransferredUnits:
+def transfer_units(
+    space: Space, source: LatencyTable, timed: Mapping[str, Entry], noise: float = 0.0
+) -> TransferredUnits:
     """What every unit of the space takes on the target, by those that were timed there and by the source.
+
+    What a timed unit is off the process may be its own, or the timing's: of what the process can't explain, the share
+    that timing explains is left out (empirical Bayes).
+
+    Args:
+        noise: relative standard error of one measurement.
 
     Raises:
         UserError: too few units were timed.
@@ -91,16 +99,25 @@ def transfer_units(space: Space, source: LatencyTable, timed: Mapping[str, Entry
         x = np.hstack([x, _standardised(_log_ratio(own_law, source_values))])
     is_timed = np.array([key in timed for key in keys])
     log_ratio = np.log([timed[key].ms for key in keys if key in timed]) - np.log(source_values[is_timed])
-    predicted, sd, error = _gaussian_process(x[is_timed], log_ratio, x)
+    predicted, sd, error, unexplained = _gaussian_process(x[is_timed], log_ratio, x)
     # How far off what was timed at the source may be, the process has seen; what was estimated there, it has not.
     estimated = [there.unit_variance(known[key]) * there.is_estimated(known[key]) for key in keys]
     sd = np.sqrt(sd**2 + np.array(estimated) / source_values**2)
+    visits = np.array([timed[key].visits for key in keys if key in timed])
+    own = np.clip(1 - noise**2 / visits / unexplained, 0, 1)
+    predicted[is_timed] += own * (log_ratio - predicted[is_timed])
     ms, factor = source_values * np.exp(predicted), np.exp(NORMAL_95 * sd)
     entries = {
-        key: timed.get(key) or Entry(ms=m, low_ms=m / f, high_ms=m * f, visits=0)
+        key: _moved(timed[key], m) if key in timed else Entry(ms=m, low_ms=m / f, high_ms=m * f, visits=0)
         for key, m, f in zip(keys, ms.tolist(), factor.tolist(), strict=True)
     }
     return TransferredUnits(entries=entries, error=error)
+
+
+def _moved(entry: Entry, ms: float) -> Entry:
+    """An entry at other milliseconds, its interval with it."""
+    low, high = (None if end is None else end * ms / entry.ms for end in (entry.low_ms, entry.high_ms))
+    return entry.model_copy(update={"ms": ms, "low_ms": low, "high_ms": high})
 
 
 def features(units: Sequence[Unit], source_values: Floats) -> Floats:
@@ -165,9 +182,9 @@ def _outputs(layer: Layer) -> int:
     return layer.out_chs * layer.size**2
 
 
-def _gaussian_process(x: Floats, y: Floats, wanted: Floats) -> tuple[Floats, Floats, float]:
-    """[n, features], [n], [m, features] -> predictions and their standard deviations, [m] each, and the error on a
-    sample that is left out."""
+def _gaussian_process(x: Floats, y: Floats, wanted: Floats) -> tuple[Floats, Floats, float, float]:
+    """[n, features], [n], [m, features] -> predictions and their standard deviations, [m] each, the error on a sample
+    that is left out, and the variance of what is each sample's own."""
     from scipy.linalg import cho_solve
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -189,4 +206,5 @@ def _gaussian_process(x: Floats, y: Floats, wanted: Floats) -> tuple[Floats, Flo
     if len(learned) < len(y):
         process = GaussianProcessRegressor(process.kernel_, optimizer=None).fit(x, y - mean)
     predicted, sd = process.predict(wanted, return_std=True)
-    return mean + predicted, sd, float(np.sqrt((left_out**2).mean()))
+    own = float(process.kernel_.k2.noise_level)
+    return mean + predicted, sd, float(np.sqrt((left_out**2).mean())), own

@@ -15,10 +15,11 @@ from search.latency import bench, fallback, fitting
 from search.latency.bench import all_units, measurement_plan
 from search.latency.calibrate import build_table, calibrate, measurements_log
 from search.latency.check import _items
+from search.latency.fitting import repeatability
 from search.latency.measurements import Measurement
 from search.latency.predictor import Predictor, Units, table_space
 from search.latency.runtimes import RUNTIMES
-from search.latency.table import Device, LatencyTable, Setting
+from search.latency.table import Device, Entry, LatencyTable, Setting
 from search.latency.timing import interference, rounds
 from search.latency.timing.device import this_device
 from search.latency.transfer import transfer_units
@@ -295,6 +296,37 @@ def test_the_setting_that_differs_may_be_the_batch_alone(here, tmp_path):
 def test_too_few_units_are_refused(source):
     with pytest.raises(UserError, match="a transfer needs 8 units that were timed on the target, but got 7"):
         table_of(DIGITS, source_law, units=7, source=source)
+
+
+def test_of_what_a_timed_unit_is_off_the_timings_part_is_left_out(source):
+    """A target that takes three times as long, for each unit a little more or less of its own, timed with noise."""
+    rng, keys = np.random.default_rng(0), sorted(source.entries)
+    errors = {}
+    for own, noise in ((0.001, 0.05), (0.05, 0.05), (0.05, 0.001)):
+        of_their_own, off = own * rng.standard_normal(len(keys)), noise * rng.standard_normal(len(keys))
+        truth = np.log([3 * source.entries[key].ms for key in keys]) + of_their_own
+        timed = {
+            key: Entry(ms=ms, low_ms=None, high_ms=None, visits=1)
+            for key, ms in zip(keys, np.exp(truth + off).tolist(), strict=True)
+        }
+        found = {
+            said: np.log([each.ms for each in transfer_units(DIGITS, source, timed, said).entries.values()])
+            for said in (0.0, noise)
+        }
+        assert found[0.0] == pytest.approx(truth + off)  # as they were timed
+        errors[own, noise] = np.std(found[noise] - truth) / np.std(off)
+    assert errors[0.001, 0.05] < 0.5  # nearly all of what is off was the timing's
+    assert errors[0.05, 0.05] < 0.85  # half of it, where 0.71 is the best that can be done
+    assert errors[0.05, 0.001] < 1.05  # nearly nothing
+
+
+def test_repeatability_is_the_standard_error_of_one_measurement():
+    rng = np.random.default_rng(0)
+    several = [np.exp(0.03 * rng.standard_normal(4)).tolist() for _ in range(300)]
+    assert repeatability(several) == pytest.approx(0.03, rel=0.1)
+    several[::10] = [[1.0, 2.0, 1.0, 2.0] for _ in several[::10]]  # disturbed unnoticed
+    assert repeatability(several) == pytest.approx(0.03, rel=0.25)
+    assert repeatability([[1.0], [2.0]]) == 0
 
 
 @pytest.mark.parametrize("estimate", ["fallback", "transfer"])
