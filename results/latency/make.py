@@ -114,9 +114,9 @@ def page(arguments: argparse.Namespace) -> None:
     files = {path: read_json(path) for path in paths}
     for file, f in files.items():
         beside = f", **beside {f['beside']}**" if f.get("beside") else ""
-        beside += " (1)" if LatencyTable.load(file.with_name(f"{file.stem}.lat.json")).correction.slots else ""
+        earlier = " (1)" if LatencyTable.load(file.with_name(f"{file.stem}.lat.json")).correction.slots else ""
         rows.append(
-            f"| [{f['space']}, {f['runtime']}]({file.stem}.lat.json), {f['device']}{beside} "
+            f"| [{f['space']}, {f['runtime']}]({file.stem}.lat.json), {f['device']}{beside}{earlier} "
             f"| {f['minutes'] * (1 - f['of_which_for_the_judges']):.1f} min, {f['disturbed_percent']} % "
             f"| {f['held_out_networks']}, {f['visits_to_a_judge']:.0f} visits "
             f"| **{f['mape_percent']:.2f}** ({percent(f['mape_95'])}) | {f['max_percent']:.1f} "

@@ -107,13 +107,7 @@ def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | No
 def rescale_table(table: LatencyTable, factor: float) -> LatencyTable:
     """The table with every latency times `factor`; what is relative stays. It says so."""
 
-    def times(value: float | None) -> float | None:
-        return None if value is None else value * factor
-
-    entries = {
-        key: entry.model_copy(update={name: times(getattr(entry, name)) for name in ("ms", "low_ms", "high_ms")})
-        for key, entry in table.entries.items()
-    }
+    entries = {key: entry.times(factor) for key, entry in table.entries.items()}
     fallback = table.fallback and table.fallback.model_copy(
         update={"ms": {term: factor * ms for term, ms in table.fallback.ms.items()}}
     )
@@ -122,7 +116,7 @@ def rescale_table(table: LatencyTable, factor: float) -> LatencyTable:
     correction = table.correction.model_copy(update=each)
     held = tuple(
         each.model_copy(
-            update={name: times(getattr(each, name)) for name in ("measured_ms", "predicted_ms", "low_ms", "high_ms")}
+            update={name: factor * getattr(each, name) for name in ("measured_ms", "predicted_ms", "low_ms", "high_ms")}
         )
         for each in table.validation.held_out
     )

@@ -82,6 +82,11 @@ class Entry(_Model):
     high_ms: Bound | None
     visits: int
 
+    def times(self, factor: float) -> "Entry":
+        """The entry with its milliseconds, and its interval's, times a factor."""
+        ends = {"ms": self.ms, "low_ms": self.low_ms, "high_ms": self.high_ms}
+        return self.model_copy(update={name: None if ms is None else ms * factor for name, ms in ends.items()})
+
 
 class Fallback(_Model):
     """A unit that was never timed, from its layers: the sum of `ms[term]` times the term's amount, for every layer."""

@@ -108,16 +108,10 @@ def transfer_units(
     predicted[is_timed] += own * (log_ratio - predicted[is_timed])
     ms, factor = source_values * np.exp(predicted), np.exp(NORMAL_95 * sd)
     entries = {
-        key: _moved(timed[key], m) if key in timed else Entry(ms=m, low_ms=m / f, high_ms=m * f, visits=0)
+        key: timed[key].times(m / timed[key].ms) if key in timed else Entry(ms=m, low_ms=m / f, high_ms=m * f, visits=0)
         for key, m, f in zip(keys, ms.tolist(), factor.tolist(), strict=True)
     }
     return TransferredUnits(entries=entries, error=error)
-
-
-def _moved(entry: Entry, ms: float) -> Entry:
-    """An entry at other milliseconds, its interval with it."""
-    low, high = (None if end is None else end * ms / entry.ms for end in (entry.low_ms, entry.high_ms))
-    return entry.model_copy(update={"ms": ms, "low_ms": low, "high_ms": high})
 
 
 def features(units: Sequence[Unit], source_values: Floats) -> Floats:

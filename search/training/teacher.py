@@ -6,7 +6,7 @@ timm downloads unless NAME is `local-dir:FOLDER`.
 
 import hashlib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -101,7 +101,6 @@ class FrozenTeacher:
         device: torch.device,
     ) -> None:
         self.net, self.side = for_inference(net).to(memory_format=torch.channels_last), side
-        self.identity = repr((network_digest(net), side, mean, std, data.mean, data.std))
         theirs, ours = (torch.tensor(v) for v in (std, data.std))
         self.scale = (ours / theirs)[:, None, None]  # (x ours + mean - their mean) / theirs
         shift = torch.tensor(data.mean) - torch.tensor(mean)
@@ -112,6 +111,11 @@ class FrozenTeacher:
         """Moves it, in place."""
         self.net = self.net.to(device)
         self.scale, self.shift = self.scale.to(device), self.shift.to(device)
+
+    @cached_property
+    def identity(self) -> str:
+        """All that its answers depend on."""
+        return repr((network_digest(self.net), self.side, self.scale.tolist(), self.shift.tolist()))
 
     def __call__(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> logits [B, classes]"""
