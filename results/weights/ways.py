@@ -45,7 +45,7 @@ from ghostnet import Arch, GhostNet, cost
 from ghostnet.count import count
 from ghostnet.weights import read_weights, to_bytes
 from search.data.datasets import Data, load_data
-from search.engine.choose import choose_by_budget
+from search.engine.choose import choose_by_hypervolume
 from search.engine.ladder import rung_totals
 from search.files import read_json, write_bytes, write_json, write_text
 from search.latency.calibrate import calibrate
@@ -196,8 +196,8 @@ class Study:
             )  # fmt: skip
 
     def chosen(self, outcome: SearchOutcome) -> list[Arch]:
-        """As a run chooses under one budget: evenly along the front."""
-        return [outcome.arch(trial) for trial in choose_by_budget(list(outcome.inside.values()), CHOSEN)]
+        """As a run chooses under one budget: those that together have the most of the front's hypervolume."""
+        return [outcome.arch(trial) for trial in choose_by_hypervolume(outcome.trials, CHOSEN)]
 
     def train(
         self, name: str, arch: Arch, config: Training, *, transplant: bool = True, taught: bool = True

@@ -82,7 +82,8 @@ def search(
         Path | None, typer.Option("--fidelity", help="fidelity.json: expected accuracy in place of inherited.")
     ] = None,
     choose: Annotated[
-        str | None, typer.Option("--choose", help="Take from the front: knee, even:3, 8ms, 60M or an id; commas.")
+        str | None,
+        typer.Option("--choose", help="From the front: knee, hypervolume:3, even:3, 8ms, 60M or an id."),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Where the supernet's data lies now.")] = None,
     out: Out = Path("results/search"),

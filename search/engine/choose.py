@@ -1,8 +1,9 @@
-"""Chooses networks: evenly along the front, at its knee, by budget, or by id."""
+"""Chooses networks: by hypervolume, evenly along the front, at its knee, by budget, or by id."""
 
 import re
 from collections.abc import Sequence
 
+import moocore
 import numpy as np
 
 from search.engine.front import front, layers
@@ -11,7 +12,9 @@ from search.engine.trial import Trial
 from search.errors import UserError
 from spaces.population import Window
 
-WAYS = "knee, even:3, 8ms, 60M (or 40M..60M), or an architecture's id"
+BEYOND = 0.5  # the reference point lies behind the worst of the front by this part of the front's extent
+WAY = re.compile(r"knee|(even|hypervolume):[1-9]\d*|[0-9a-f]{10}|\d+(\.\d+)?ms|(.+\.\.)?\d+(\.\d+)?[kMG]?")
+WAYS = "knee, even:3, hypervolume:3, 8ms, 60M (or 40M..60M), or an architecture's id"
 
 
 def _cost(trial: Trial) -> float:
@@ -30,6 +33,25 @@ def choose(
         lasts = np.arange(1, share + 1) * len(layer) / max(share, 1) - 1
         indices = np.linspace(0, len(layer) - 1, share) if fastest else lasts
         pool += [layer[round(index)] for index in indices]
+        if len(pool) >= count:
+            break
+    return sorted(pool, key=_cost)
+
+
+def choose_by_hypervolume(trials: Sequence[Trial], count: int, objectives: Sequence[Objective] = USUAL) -> list[Trial]:
+    """Networks of the front that together have the most of its hypervolume, fastest first. Each adds the most to
+    those before it, which comes to 63 % of the most that is possible, or more (Guerreiro, Fonseca and Paquete, 2016).
+    A front with fewer is filled up from the fronts behind it."""
+    pool: list[Trial] = []
+    for layer in layers(trials, objectives):
+        points = values(layer, objectives)
+        reference = points.min(0) - BEYOND * np.maximum(np.ptp(points, axis=0), 1e-9)
+        taken: list[int] = []
+        while len(pool) + len(taken) < count and len(taken) < len(layer):
+            left = [k for k in range(len(layer)) if k not in taken]
+            reached = [moocore.hypervolume(points[[*taken, k]], ref=reference, maximise=True) for k in left]
+            taken.append(left[int(np.argmax(reached))])
+        pool += [layer[k] for k in taken]
         if len(pool) >= count:
             break
     return sorted(pool, key=_cost)
@@ -90,7 +112,7 @@ def check_ways(ways: str) -> None:
     UserError: a way of choosing that is none.
     """
     for way in ways.split(","):
-        if not re.fullmatch(r"knee|even:[1-9]\d*|[0-9a-f]{10}|\d+(\.\d+)?ms|(.+\.\.)?\d+(\.\d+)?[kMG]?", way.strip()):
+        if not WAY.fullmatch(way.strip()):
             raise UserError(f"networks are chosen by {WAYS}, not {way.strip()!r}")
 
 
@@ -100,6 +122,8 @@ def _pick(trials: Sequence[Trial], way: str, objectives: Sequence[Objective]) ->
         return [knee(trials, objectives)]
     if way.startswith("even:"):
         return choose(trials, int(way.removeprefix("even:")), objectives)
+    if way.startswith("hypervolume:"):
+        return choose_by_hypervolume(trials, int(way.removeprefix("hypervolume:")), objectives)
     if named := [t for t in trials if t.arch == way]:
         return named
     if re.fullmatch(r"[0-9a-f]{10}", way):

@@ -8,10 +8,11 @@ import signal
 import time
 from types import SimpleNamespace
 
+import moocore
 import numpy as np
 import pytest
 
-from search.engine.choose import choose, choose_by_budget, knee, pick
+from search.engine.choose import BEYOND, choose, choose_by_budget, choose_by_hypervolume, knee, pick
 from search.engine.front import Front, front, growth, hypervolume
 from search.engine.limit import TimeLimit, time_limit
 from search.engine.log import TrialLog, read_trials
@@ -256,6 +257,34 @@ def test_every_budget_gets_its_share_of_the_chosen_and_of_its_own():
     beaten = trials_at(np.array([[0.9, 0.1], *([k / 10, 1.0 + k] for k in range(1, 5))]))  # one is the front of both
     picked = choose_by_budget([beaten[:2], beaten], 4)
     assert len({t.arch for t in picked}) == 4 and beaten[0] in picked
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_choosing_by_hypervolume_comes_near_the_best_of_all_choices(seed):
+    rng = np.random.default_rng(seed)
+    trials = trials_at(np.column_stack([rng.random(60), rng.random(60)]))
+    best = front(trials)
+    points = np.array([[t["accuracy"], -t["latency_ms"]] for t in best])
+    reference = points.min(0) - BEYOND * np.ptp(points, axis=0)
+
+    def volume(chosen):
+        return moocore.hypervolume(np.array(chosen), ref=reference, maximise=True)
+
+    for count in (1, 2, 3):
+        chosen = choose_by_hypervolume(trials, count)
+        assert {t.arch for t in chosen} <= {t.arch for t in best} and len(chosen) == min(count, len(best))
+        assert [t["latency_ms"] for t in chosen] == sorted(t["latency_ms"] for t in chosen)
+        most = max(volume(each) for each in itertools.combinations(points.tolist(), len(chosen)))
+        reached = volume([[t["accuracy"], -t["latency_ms"]] for t in chosen])
+        assert reached >= (1 - 1 / np.e) * most  # what Guerreiro et al. prove
+        assert count > 1 or reached == most
+
+
+def test_choosing_by_hypervolume_takes_the_whole_front_before_those_behind():
+    trials = trials_at(np.array([[0.9, 3.0], [0.5, 1.0], [0.8, 4.0], [0.4, 2.0], [0.3, 5.0]]))
+    assert [t["accuracy"] for t in choose_by_hypervolume(trials, 2)] == [0.5, 0.9]
+    assert [t["accuracy"] for t in choose_by_hypervolume(trials, 4)] == [0.5, 0.4, 0.9, 0.8]
+    assert len(choose_by_hypervolume(trials, 9)) == 5 and choose_by_hypervolume([], 3) == []
 
 
 def test_choosing_by_knee_budget_and_id():
