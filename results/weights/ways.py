@@ -248,9 +248,9 @@ def transplants(study: Study, sampler: Sampler = "guided", trials: int = TRANSPL
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
 
 
-def ladder(study: Study) -> Way:
-    """1., but the better ones of fewer transplants are tuned 1 and 3 epochs before the four are chosen."""
-    outcome = study.search(study.supernet, TUNED, trials=LADDER, population=FIRST, evaluate="inherited,tuned:1,tuned:3")
+def ladder(study: Study, sampler: Sampler = "guided", evaluate: str = "inherited,tuned:1,tuned:3") -> Way:
+    """1., but the better ones of fewer transplants are tuned a few epochs before the four are chosen."""
+    outcome = study.search(study.supernet, TUNED, trials=LADDER, population=FIRST, sampler=sampler, evaluate=evaluate)
     networks = [study.train(arch.id, arch, study.tuned) for arch in study.chosen(outcome)]
     rungs = ", ".join(f"{total.networks} {total.evaluate}" for total in rung_totals(outcome.trials))
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=rungs)
@@ -413,6 +413,7 @@ WAYS: dict[str, Callable[[Study], Way]] = {
     "elastic": elastic,
     "tpe": partial(direct, sampler="tpe"),
     "ladder": ladder,
+    "exact-ladder": partial(ladder, sampler="exact", evaluate="inherited,tuned:1"),
     "exact": partial(transplants, sampler="exact", trials=EXACT),  # of unit losses and latency
     "nsga2": partial(direct, sampler="nsga2"),
     "gp": partial(direct, sampler="gp"),

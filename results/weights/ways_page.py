@@ -17,6 +17,7 @@ NAMES = {
     "pruned-aligned": "the same with channels in multiples of 4 ({notes}), tuned so",
     "exact": "transplants of the exact front of unit losses ({notes}), best four, tuned so",
     "ladder": "transplants searched on a ladder ({notes}), best four, tuned so",
+    "exact-ladder": "transplants of the exact front of unit losses on a ladder ({notes}), best four, tuned so",
     "elastic": "elastic supernet, search ({notes}), best four from fresh weights",
     "tpe": "Optuna's TPE over trainings of 3 epochs ({notes}), best four from fresh weights",
     "nsga2": "Optuna's NSGA-II over trainings of 3 epochs ({notes}), best four from fresh weights",
