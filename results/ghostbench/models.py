@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from evaluators import run_of
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, t
 from sklearn.exceptions import ConvergenceWarning
@@ -22,7 +21,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from search.accuracy.ghostbench import BenchmarkNetwork, GhostBench
+from search.accuracy.ghostbench import BenchmarkNetwork, BenchmarkRun, GhostBench, format_evaluator
 
 Floats = NDArray[np.float64]
 TOP = "tuned:3"
@@ -30,6 +29,16 @@ RUNGS = ("tuned:0", "tuned:1", TOP)
 COUNTS, SPLITS = (6, 12, 24), 40  # networks that a model is fitted to, and how often they are drawn
 NORMAL_95 = 1.96
 CONFIDENCE = 0.95
+
+
+def run_of(network: BenchmarkNetwork, evaluator: str) -> BenchmarkRun:
+    """A network's training of that name, by the first seed."""
+    return next(run for run in network.runs if run.seed == 0 and format_evaluator(run) == evaluator)
+
+
+def complete(networks: Sequence[BenchmarkNetwork], needed: Sequence[str] = RUNGS) -> list[BenchmarkNetwork]:
+    """The networks that have all these trainings, by the first seed."""
+    return [n for n in networks if {*needed} <= {format_evaluator(run) for run in n.runs if run.seed == 0}]
 
 
 def costs(bench: GhostBench, network: BenchmarkNetwork) -> list[float]:

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
-from evaluators import CHOSEN, FLOOR, ORDERS, Rung, complete, simulate
-from models import COUNTS, MODELS, RUNGS, SPLITS, judge
+from methods import CHOSEN, FINALS, FLOOR, MOST_NETWORKS, RECORD, SLOWEST
+from models import COUNTS, MODELS, SPLITS, complete, judge
 from networks import MOST_MACS, read_networks
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
@@ -33,7 +33,7 @@ from search.accuracy.ranking_study import seed_tau, within_bins
 from search.bootstrap import interval
 from search.errors import UserError
 from search.figures.style import SERIES, canvas, png
-from search.files import write_bytes, write_text
+from search.files import read_json, write_bytes, write_text
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
 from search.recipes.schema import load_recipe
@@ -41,7 +41,6 @@ from spaces.custom import space_to_dict
 from spaces.population import format_count
 from spaces.tables import macs_table, params_table
 
-BUDGETS = (2, 4, 8, 16)  # core-minutes
 BINS = 5
 DRAWS = 200  # of a bootstrap
 LEAST = 20  # networks that a rank correlation is given for
@@ -221,8 +220,8 @@ def progress(bench: GhostBench) -> list[str]:
     return lines
 
 
-def page(bench: GhostBench) -> str:
-    """README.md."""
+def page(bench: GhostBench, methods: dict[str, Any] | None) -> str:
+    """README.md, with what `methods.py` found, where it did."""
     record, kinds = bench.record, Counter(network.kind for network in bench.record.networks)
     started = sum(bool(network.runs) for network in record.networks)
     parts = [
@@ -281,8 +280,12 @@ def page(bench: GhostBench) -> str:
             )
     if parts[-1] == "## What ranks them":
         parts.append(f"Fewer than {LEAST} networks are there yet.")
-    parts += [*judgement(bench), *model_table(bench)]
-    parts += ["![accuracy over multiply-adds](ghostbench.png)", "The command: `make.py`; this page: `page.py`.\n"]
+    parts += method_table(methods) if methods else []
+    parts += model_table(bench)
+    parts += [
+        "![accuracy over multiply-adds](ghostbench.png)",
+        "The commands: `make.py`, `methods.py`; this page: `page.py`.\n",
+    ]
     return "\n\n".join(parts)
 
 
@@ -299,39 +302,47 @@ def answer(bench: GhostBench) -> str:
     )
 
 
-def judgement(bench: GhostBench) -> list[str]:
-    """What each way to judge networks reaches at equal compute."""
-    networks = complete(bench.record.networks)
-    if len(networks) < 2 * LEAST:
-        return []
-    shares = simulate(networks, BUDGETS)
-    rows = []
-    for way, by_budget in shares.items():
-        cells = []
-        for values in by_budget:
-            low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-            cells.append(f"{middle:.1%} ({low:.1%} to {high:.1%})" if middle else "-")
-        rows.append(f"| {way} | {' | '.join(cells)} |")
-    head = " | ".join(f"{minutes:g} core-min" for minutes in BUDGETS)
-    about = (
-        f"Ways to judge networks, simulated on the {len(networks)} networks that have all these trainings, {ORDERS} "
-        f"random orders each: a way evaluates networks in that order until its time is over, takes {CHOSEN} along the "
-        "front of what it saw, and trains these finally, transplants for 3 epochs, fresh weights for 5. Its seconds "
-        "count evaluations and final trainings, not the parent's training. The table has the hypervolume of the four's "
-        f"test accuracies (over {FLOOR:.0%}) and latencies, as a share of the best four's of all: the median and the "
-        "quartiles. No sampler is at work, and networks run out: of these, all are as they are judged transplants "
-        f"in {sum(Rung('tuned:0').seconds(n) for n in networks) / 60:.1f} core-minutes."
+def method_table(record: dict[str, Any]) -> list[str]:
+    """What search methods reach at equal compute, of `methods.json`."""
+    errors = "; ".join(
+        f"`{column}` {each['points']:.1f} points, tau {each['tau']:.2f}" for column, each in record["errors"].items()
     )
+    fits = " and ".join(f"{count} networks for {columns}" for columns, count in record["networks"].items())
+    about = (
+        "A search needs the accuracy of any network that it comes upon. The surrogate benchmark "
+        "(`search.accuracy.surrogate_benchmark`) predicts it from those that were trained, and draws what it doesn't "
+        f"know of a network from its errors on networks that it leaves out. It was fitted to {fits}; the errors: "
+        f"{errors}."
+    )
+    rules = (
+        f"With it the samplers of GhostNAS search the whole space of networks of at most {format_count(MOST_MACS)} "
+        f"multiply-adds, {record['seeds']} seeds each, of the surrogate and of the sampler. A method evaluates until "
+        f"its time is over, {MOST_NETWORKS} networks at most, takes {CHOSEN} by hypervolume (or evenly along its "
+        "front, as runs did before), and trains these finally: transplants for 3 epochs, fresh weights for 5. "
+        f"*Finalists* are taken by hypervolume and judged again as `{FINALS}` before the {CHOSEN} are taken. Regret is "
+        f"the share of hypervolume (test accuracy over {FLOOR:.0%}, latency below {SLOWEST:g} times that of GhostNet's "
+        f"slowest width in the budget) that the {CHOSEN} lack "
+        f"to the best {CHOSEN} of all that any method came upon with that seed. Time counts all but the parent's: "
+        f"evaluations, unit losses of `exact` ({record['unit_loss_seconds']:.0f} s), final trainings. What is trained "
+        "from fresh weights for 5 epochs is far from its end; with hours for each network it comes nearer "
+        "(`../weights/`). The table has the median regret, and in brackets the upper quartile:"
+    )
+    head = " | ".join(f"{minutes:g} core-min" for minutes in record["minutes"])
+    rows = []
+    for method in record["methods"]:
+        cells = [f"{middle:.1%} ({high:.1%})" for _, middle, high in method["regrets"]]
+        rows.append(f"| {method['name']} | {' | '.join(cells)} |")
     return [
-        "## What an evaluation buys",
+        "## Search methods at equal compute",
         paragraph(about),
-        "\n".join([f"| judged by | {head} |", "|---|" + "---|" * len(BUDGETS), *rows]),
+        paragraph(rules),
+        "\n".join([f"| method | {head} |", "|---|" + "---|" * len(record["minutes"]), *rows]),
     ]
 
 
 def model_table(bench: GhostBench) -> list[str]:
     """What predicts the last rung of a ladder."""
-    networks = complete(bench.record.networks, RUNGS)
+    networks = complete(bench.record.networks)
     counts = [count for count in COUNTS if 2 * count <= len(networks)]
     if len(networks) < LEAST:
         return []
@@ -400,7 +411,8 @@ def main() -> None:
     file = arguments.out / "ghostbench.json"
     save_ghostbench(file, assemble(arguments.work, arguments.latency))
     bench = load_ghostbench(file)
-    write_text(arguments.out / "README.md", page(bench))
+    methods = read_json(RECORD) if RECORD.exists() else None
+    write_text(arguments.out / "README.md", page(bench, methods))
     write_bytes(arguments.out / "ghostbench.png", picture(bench))
     print(f"{file}: {file.stat().st_size:,} bytes, {sum(len(n.runs) for n in bench.record.networks)} trainings")
 

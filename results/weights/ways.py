@@ -45,7 +45,7 @@ from ghostnet import Arch, GhostNet, cost
 from ghostnet.count import count
 from ghostnet.weights import read_weights, to_bytes
 from search.data.datasets import Data, load_data
-from search.engine.choose import choose_by_hypervolume
+from search.engine.choose import choose_by_budget
 from search.engine.ladder import rung_totals
 from search.files import read_json, write_bytes, write_json, write_text
 from search.latency.calibrate import calibrate
@@ -172,7 +172,13 @@ class Study:
     @cached_property
     def supernet(self) -> Path:
         """The folder of the transplanted supernet; it only takes the parent in, and costs nothing."""
-        folder = self.common / "transplanted"
+        return self._taken_in(self.common / "transplanted")
+
+    def supernet_for(self, sampler: Sampler) -> Path:
+        """One that has no unit losses yet for the sampler that begins with them, so that each seed pays for its own."""
+        return self._taken_in(self.out / "supernet") if sampler == "exact" else self.supernet
+
+    def _taken_in(self, folder: Path) -> Path:
         config = ParentTraining(**TUNED.model_dump(), parent=str(self.parent), images=FITTING_IMAGES)
         make_supernet(self.space, self.data, config, folder, device=CPU)
         return folder
@@ -196,8 +202,8 @@ class Study:
             )  # fmt: skip
 
     def chosen(self, outcome: SearchOutcome) -> list[Arch]:
-        """As a run chooses under one budget: those that together have the most of the front's hypervolume."""
-        return [outcome.arch(trial) for trial in choose_by_hypervolume(outcome.trials, CHOSEN)]
+        """As a run chooses under one budget: evenly along the front."""
+        return [outcome.arch(trial) for trial in choose_by_budget(list(outcome.inside.values()), CHOSEN)]
 
     def train(
         self, name: str, arch: Arch, config: Training, *, transplant: bool = True, taught: bool = True
@@ -243,7 +249,7 @@ class Study:
 
 def transplants(study: Study, sampler: Sampler = "guided", trials: int = TRANSPLANTS) -> Way:
     """1. Transplants are searched, the chosen ones tuned with the parent as teacher."""
-    outcome = study.search(study.supernet, trials=trials, sampler=sampler)
+    outcome = study.search(study.supernet_for(sampler), trials=trials, sampler=sampler)
     networks = [study.train(arch.id, arch, study.tuned) for arch in study.chosen(outcome)]
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=f"{len(outcome.trials)} trials")
 

@@ -14,7 +14,7 @@ from ghostnet.arch import Arch
 from ghostnet.weights import load_network
 from search.accuracy.ranking_study import fidelity as measure_fidelity
 from search.data.datasets import resized
-from search.engine.choose import choose_by_budget, choose_by_hypervolume
+from search.engine.choose import choose_by_budget
 from search.engine.predicted_front import coarse_to_fine
 from search.engine.trial import Trial
 from search.errors import UserError
@@ -155,7 +155,8 @@ def search(run: Run) -> None:
     trials = searched.trials
     if not trials:
         raise UserError(f"the search evaluated no network: all failed, see {run.out / TRIALS}")
-    chosen = chosen_networks(searched, run.recipe.retrain.chosen)
+    count = run.recipe.retrain.chosen
+    chosen = choose_by_budget(list(searched.inside.values()), count, fastest=len(searched.inside) == 1)
     named = dict(zip(labels(len(chosen)), chosen, strict=True))
     result = searched.result(planned=config.trials, chosen=named, random=macs_matched_random(run, chosen))
     say(f"  {len(trials)} networks evaluated ({config.trials} planned), {len(result.front)} on the front")
@@ -163,14 +164,6 @@ def search(run: Run) -> None:
         warn(each)
     seconds = round(time.monotonic() - begun, 3)
     write_record(run.out / RESULT, result.model_copy(update={"seconds": seconds}))
-
-
-def chosen_networks(searched: SearchOutcome, count: int) -> list[Trial]:
-    """The networks of a search that are trained fully. Under several budgets each gets the most accurate inside it."""
-    pools, objectives = list(searched.inside.values()), searched.problem.objectives
-    if len(pools) == 1:
-        return choose_by_hypervolume(pools[0], count, objectives)
-    return choose_by_budget(pools, count, objectives, fastest=False)
 
 
 def labels(count: int) -> list[str]:

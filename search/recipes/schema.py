@@ -418,7 +418,7 @@ class Search(_Model):
 
 
 class Retraining(Training):
-    """Full training of `chosen` networks of the front, of the family at `baseline_widths`, and of some drawn at
+    """Full training of `chosen` networks along the front, of the family at `baseline_widths`, and of some drawn at
     `random` with the chosen ones' multiply-adds."""
 
     chosen: Annotated[int, Field(ge=1)] = 4

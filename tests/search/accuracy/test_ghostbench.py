@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from importlib import import_module
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,18 @@ from scipy.stats import kstest
 
 from ghostnet.cost import cost
 from search.accuracy.ghostbench import BenchmarkFile, GhostBench, format_evaluator, load_ghostbench, save_ghostbench
+from search.accuracy.surrogate_benchmark import SurrogateBenchmark
 from search.data.datasets import load_data
+from search.engine.trial import Evaluation, Rung
 from search.errors import UserError
+from search.latency.predictor import Predictor
+from search.latency.table import LatencyTable
 from search.recipes.schema import Training, load_recipe
 from search.training.retrain import retrain
 from search.training.supernets import widest
 from spaces import named_space
 from spaces.custom import space_to_dict
-from spaces.tables import params_table
+from spaces.tables import macs_table, params_table
 
 STUDY = Path(__file__).parents[3] / "results" / "ghostbench"
 SPACE = load_recipe("cifar10-small").search_space
@@ -157,7 +161,7 @@ def test_nothing_wrong_is_written(content, tmp_path):
 def study(monkeypatch):
     """The study's modules."""
     monkeypatch.syspath_prepend(str(STUDY))
-    names = ("evaluators", "models", "networks", "trainings", "make", "page")
+    names = ("methods", "models", "networks", "trainings", "make", "page")
     kept = {name: sys.modules.pop(name, None) for name in names}  # other studies have a `make`, too
 
     yield {name: import_module(name) for name in names}
@@ -352,7 +356,7 @@ def test_the_page_is_of_what_is_there_and_says_so(study, tmp_path, monkeypatch, 
     save_ghostbench(file, page.assemble(tmp_path / "work", None))
     bench = load_ghostbench(file)
     assert bench.having("tuned:1") == bench.names[:networks] and len(bench) == count
-    text = page.page(bench)
+    text = page.page(bench, None)
     assert f"So far {networks} of {count}" in text and f"| `trained:5` | {networks} of {count} |" in text
     assert len(page.picture(bench)) > 1000
     for evaluator, (_, predictors) in page.TARGETS.items():
@@ -372,41 +376,70 @@ def pool(study, tmp_path):
     count = made_up_logs(study, tmp_path / "work", 40)
     file = tmp_path / "pool.json"
     save_ghostbench(file, study["page"].assemble(tmp_path / "work", None))
-    networks = study["evaluators"].complete(load_ghostbench(file).record.networks)
+    networks = study["models"].complete(load_ghostbench(file).record.networks)
     assert len(networks) == 40 < count
     return networks
 
 
-def test_a_way_spends_what_it_has_and_no_more(study, pool):
-    """Each evaluation here takes 3.5 s and a look of 0.5 s, each final training 3.5 s."""
-    module = study["evaluators"]
-    ways = {way.name: way for way in module.WAYS}
-    taken = ways["transplanted, as it is"]
-    for seconds, seen in ((17.9, 0), (18.0, 1), (22.0, 2), (25.9, 2), (1000, 40)):
-        chosen = taken(pool, seconds)
-        assert {n.arch for n in chosen} <= {n.arch for n in pool[:seen]} and bool(chosen) == bool(seen)
-    assert ways["transplanted, tuned 3 epochs"](pool, 4.0) == [pool[0]]  # which is its own final training
-    assert len(ways["multiply-adds"](pool, 14.0)) == 4 and ways["multiply-adds"](pool, 13.9) == []
+@pytest.fixture
+def world(study, pool, tmp_path, monkeypatch):
+    """The methods' world, by surrogates of those networks: each training takes 3.5 s and a look of 0.5 s."""
+    module, bench = study["methods"], load_ghostbench(tmp_path / "pool.json")
+    surrogates = {c: SurrogateBenchmark(bench, columns) for columns in (module.TUNED, module.FRESH) for c in columns}
+    predict = Predictor(LatencyTable.load(STUDY / "cifar16.lat.json"), bench.space)
+    monkeypatch.setattr(module, "_surrogates", lambda: (surrogates, predict))
+    return module.World(0, module.Losses(macs_table(SPACE), 0.0))
 
 
-def test_a_rung_goes_on_from_the_one_before_it(study, pool):
-    rung, first = study["evaluators"].Rung, study["evaluators"].Rung("trained:5", 1)
-    whole = rung("trained:5")
-    assert first.seconds(pool[0]) == pytest.approx(3.5 / 5 + 0.5)
-    assert first.seconds(pool[0]) + whole.seconds(pool[0], first) == pytest.approx(3.5 + 2 * 0.5)
-    assert whole.seconds(pool[0], rung("tuned:1")) == whole.seconds(pool[0]) == 4.0
-    assert first.accuracy(pool[0]) == pool[0].runs[0].search[0]
+def test_a_ladder_pays_for_every_rung_and_a_training_that_goes_on_only_for_its_last(study, world):
+    methods = {method.name: method for method in study["methods"].METHODS}
+    code = SPACE.encode(SPACE.smallest)
+    candidate = world.problem(methods["guided, as transplanted"]).candidate(code)
+    for name, seconds in (
+        ("guided, as transplanted", [4.0]),
+        ("guided, ladder of 0, 1 and 3 epochs", [4.0, 8.0, 12.0]),
+        ("random, successive halving: after 1, 2, 5 of 5 epochs", [3.5 / 5 + 0.5, 7 / 5 + 0.5, 4.0]),
+    ):
+        method = methods[name]
+        for came, expected in enumerate(seconds, 1):
+            rungs = tuple(Rung(evaluate=each, accuracy=0.5, seconds=0.0) for each in method.rungs[:came])
+            evaluation = Evaluation(columns={"accuracy": 0.5}, rungs=rungs if len(method.rungs) > 1 else ())
+            trial = candidate.trial("complete", {"accuracy": 0.5}, evaluation)
+            assert world.seconds(trial, method) == pytest.approx(expected, rel=1e-3)
 
 
-def test_who_sees_everything_takes_the_best_and_nobody_more(study, pool, monkeypatch):
-    module = study["evaluators"]
-    monkeypatch.setattr(module, "ORDERS", 3)
-    monkeypatch.setattr(module, "FLOOR", 0.0)
-    shares = module.simulate(pool, [0.1, 100.0])
-    for few, many in shares.values():
-        assert max(few) <= 1 + 1e-9 and max(many) <= 1 + 1e-9
-        assert np.mean(many) >= np.mean(few)
-        assert min(many) > 0.7  # all fronts are whole: evenly along one is near the best four
+@pytest.mark.parametrize("sampler, rungs", [("random", 1), ("guided", 2), ("exact", 1)])
+def test_a_method_spends_what_it_has_and_no_more(study, world, monkeypatch, sampler, rungs):
+    """An evaluation takes 4 s, four final trainings 16 s."""
+    module = study["methods"]
+    monkeypatch.setattr(module, "MINUTES", (0.2, 0.5, 1.0, 2.0))
+    method = module.Method("mine", sampler, module.TUNED[:rungs], "tuned:3")
+    result = module.simulate(method, 0, module.Losses(macs_table(SPACE), 14.0 if sampler == "exact" else 0.0))
+    counts = [budget["networks"] for budget in result["budgets"]]
+    most = [0, 0, 7, 22] if sampler == "exact" else [0, 3, 11, 26]
+    assert (
+        counts == most if rungs == 1 else all(0 < few <= many for few, many in zip(counts[1:], most[1:], strict=True))
+    )
+    points = [budget["points"] for budget in result["budgets"]]
+    assert [len(each) for each in points] == [min(4, count) for count in counts]
+    assert result == module.simulate(method, 0, module.Losses(macs_table(SPACE), 14.0 if sampler == "exact" else 0.0))
+
+
+def test_regret_is_what_the_four_lack_to_the_best_that_anybody_saw(study):
+    module, rng = study["methods"], np.random.default_rng(0)
+    seen = np.column_stack([0.4 + 0.3 * rng.random(40), -rng.random(40)])
+    best = module.best_four(seen)
+    most = max(module.hypervolume(seen[[*four]]) for four in combinations(range(40), 4))
+    assert (1 - 1 / np.e) * most <= module.hypervolume(best) <= most
+    length = len(module.MINUTES)
+    budgets = {"best": best, "half": best[:2], "nobody": np.empty((0, 2))}
+    results = {
+        name: [{"front": seen[k::3].tolist(), "budgets": [{"points": points.tolist()}] * length}]
+        for k, (name, points) in enumerate(budgets.items())
+    }
+    regrets = {name: values[0, 0] for name, values in module.regrets(results).items()}
+    assert regrets["best"] == pytest.approx(0) and regrets["nobody"] == 1
+    assert 1 - regrets["half"] == pytest.approx(module.hypervolume(best[:2]) / module.hypervolume(best))
 
 
 def test_a_model_is_judged_on_networks_that_it_was_not_fitted_to(study, pool, tmp_path, monkeypatch):

@@ -1,0 +1,322 @@
+"""Search methods at equal compute, simulated on the whole space by the surrogate benchmark.
+
+A method proposes networks by one of the samplers of GhostNAS and judges them by one or several evaluations of the
+benchmark, until its time is over. Then it takes four along its front, and trains these finally. What counts is the
+hypervolume of the four's test accuracies and latencies; the regret is what it lacks to the best four of all networks
+that any method came upon in this world. Each seed is another world (`search.accuracy.surrogate_benchmark`) and
+another seed of the sampler, the same for all methods.
+
+    python results/ghostbench/methods.py --supernet SUPERNET      # 30 seeds; it goes on where it was stopped
+    python results/ghostbench/page.py
+
+`SUPERNET` is a transplanted supernet of `parent/` with its unit losses, by which the sampler `exact` begins.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+from trainings import HERE
+
+from ghostnet import Arch
+from ghostnet.transplant.unit_losses import UnitLosses
+from search.accuracy.ghostbench import load_ghostbench
+from search.accuracy.surrogate_benchmark import Outcome, SurrogateBenchmark
+from search.accuracy.unit_losses import IMAGES, unit_losses
+from search.data.datasets import Data, load_data
+from search.engine.backends import backend
+from search.engine.budgets import Within
+from search.engine.choose import choose, choose_by_hypervolume
+from search.engine.ladder import Ladder
+from search.engine.log import TrialLog
+from search.engine.objectives import ACCURACY, Evaluate, LatencyObjective
+from search.engine.problem import Problem
+from search.engine.search_plan import SearchEnd, SearchPlan
+from search.engine.trial import Trial
+from search.files import read_json, write_json
+from search.latency.predictor import Predictor
+from search.latency.table import LatencyTable
+from search.recipes.choices import usual_population
+from search.recipes.schema import Sampler
+from search.records import record_json
+from search.training.inherited import fit_inputs
+from search.training.metadata import read_metadata
+from spaces.population import Window
+from spaces.space import Codes
+from spaces.tables import UnitTable, macs_table, space_units
+
+Floats = NDArray[np.float64]
+TRAINING_IMAGES = 10_000
+MOST = Window(0, 1_200_000)
+MINUTES = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # core-minutes, the final trainings included
+RECORD = HERE / "methods.json"
+CHOSEN, SEEDS = 4, 30
+TIMED_UNITS = 100
+MOST_NETWORKS = 300  # that a method evaluates
+FLOOR, SLOWEST = 0.4, 1.5  # the reference point, as in `results/weights/`: accuracy, and times GhostNet's slowest width
+FINALS = "tuned:1"  # by which finalists are judged
+TUNED, FRESH = ("tuned:0", "tuned:1", "tuned:3"), ("trained:5@1", "trained:5@2", "trained:5")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A sampler, the evaluations by which it judges (several: a ladder), and the training that the four get.
+
+    Args:
+        finalists: networks of the front that are judged again after an epoch, before the four are taken.
+        evenly: the four are taken evenly along the front, not by hypervolume.
+    """
+
+    name: str
+    sampler: Sampler
+    rungs: tuple[str, ...]
+    final: str
+    finalists: int = 0
+    evenly: bool = False
+
+
+METHODS = (
+    Method("guided, as transplanted, evenly chosen", "guided", TUNED[:1], "tuned:3", evenly=True),
+    Method("guided, as transplanted", "guided", TUNED[:1], "tuned:3"),
+    Method("guided, as transplanted, 12 finalists", "guided", TUNED[:1], "tuned:3", finalists=12),
+    Method("guided, tuned 1 epoch", "guided", TUNED[1:2], "tuned:3"),
+    Method("guided, tuned 3 epochs", "guided", TUNED[2:], "tuned:3"),
+    Method("guided, ladder of 0 and 1 epochs", "guided", TUNED[:2], "tuned:3"),
+    Method("guided, ladder of 0, 1 and 3 epochs", "guided", TUNED, "tuned:3"),
+    Method("exact, as transplanted", "exact", TUNED[:1], "tuned:3"),
+    Method("exact, as transplanted, 12 finalists", "exact", TUNED[:1], "tuned:3", finalists=12),
+    Method("exact, ladder of 0 and 1 epochs", "exact", TUNED[:2], "tuned:3"),
+    Method("exact, ladder of 0, 1 and 3 epochs", "exact", TUNED, "tuned:3"),
+    Method("TPE, as transplanted", "tpe", TUNED[:1], "tuned:3"),
+    Method("NSGA-II, as transplanted", "nsga2", TUNED[:1], "tuned:3"),
+    Method("random, as transplanted", "random", TUNED[:1], "tuned:3"),
+    Method("guided, fresh weights, 5 epochs", "guided", FRESH[2:], "trained:5"),
+    Method("TPE, fresh weights, 5 epochs", "tpe", FRESH[2:], "trained:5"),
+    Method("NSGA-II, fresh weights, 5 epochs", "nsga2", FRESH[2:], "trained:5"),
+    Method("random, fresh weights, 5 epochs", "random", FRESH[2:], "trained:5"),
+    Method("random, successive halving: after 1, 2, 5 of 5 epochs", "random", FRESH, "trained:5"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What the parent loses by each unit, and one core's seconds to find it out."""
+
+    table: UnitTable
+    seconds: float
+
+
+class World:
+    """The surrogates by one seed, with a clock."""
+
+    def __init__(self, seed: int, losses: Losses) -> None:
+        self.surrogates, self.predict = _surrogates()
+        self.seed, self.losses = seed, losses
+        self.space = self.surrogates[TUNED[0]].space
+        family = np.stack([self.space.encode(arch) for arch in self.space.family.values() if arch in self.space])
+        inside = family[macs_table(self.space).total(family) <= MOST.high]
+        self.family, self.slowest_ms = inside, SLOWEST * float(self.predict(inside).latency_ms.max())
+
+    def outcome(self, code: Codes, column: str) -> Outcome:
+        """A network's training."""
+        return self.surrogates[column].query(code, column, self.seed)
+
+    def problem(self, method: Method) -> Problem:
+        """What is searched, by that method's evaluations."""
+        evaluators: dict[str, Evaluate] = {rung: partial(self._accuracy, rung) for rung in method.rungs}
+        return Problem(
+            space=self.space,
+            evaluate=Ladder(evaluators) if len(evaluators) > 1 else evaluators[method.rungs[0]],
+            objectives=(ACCURACY, LatencyObjective(predict=self.predict)),
+            budgets={"1.2M": (Within(MOST),)},
+            unit_losses=self.losses.table if method.sampler == "exact" else None,
+        )
+
+    def _accuracy(self, column: str, arch: Arch) -> float:
+        return self.outcome(self.space.encode(arch), column).search
+
+    def seconds(self, trial: Trial, method: Method) -> float:
+        """Of a network's evaluations. What was trained for two epochs goes on to the fifth."""
+        climbed = method.rungs[: len(trial.rungs or method.rungs[:1])]
+        took = [self.outcome(np.array(trial.code), rung).seconds for rung in climbed]
+        return took[-1] if method.rungs[0] == FRESH[0] else sum(took)
+
+    def typical_seconds(self, column: str) -> float:
+        """Of a training, in the mean of GhostNet's widths inside the budget."""
+        return float(np.mean([self.outcome(code, column).seconds for code in self.family]))
+
+    def chosen(self, trials: Sequence[Trial], method: Method) -> list[Trial]:
+        """The networks that a method trains finally."""
+        if method.evenly:
+            return choose(trials, CHOSEN)
+        if method.finalists:
+            judged = [
+                Trial.model_validate(
+                    record_json(trial) | {"accuracy": self.outcome(np.array(trial.code), FINALS).search}
+                )
+                for trial in choose_by_hypervolume(trials, method.finalists)
+            ]
+            return choose_by_hypervolume(judged, CHOSEN)
+        return choose_by_hypervolume(trials, CHOSEN)
+
+    def point(self, code: Sequence[int], column: str) -> tuple[float, float]:
+        """Test accuracy after a training, and latency as a share of the reference's with its sign turned."""
+        slowness = float(self.predict(np.array([code])).latency_ms[0]) / self.slowest_ms
+        return self.outcome(np.array(code), column).test, -slowness
+
+
+@cache
+def _surrogates() -> tuple[dict[str, SurrogateBenchmark], Predictor]:
+    bench = load_ghostbench(HERE / "ghostbench.json")
+    made = {columns: SurrogateBenchmark(bench, columns) for columns in (TUNED, FRESH)}
+    predict = Predictor(LatencyTable.load(HERE / "cifar16.lat.json"), bench.space)
+    return {column: surrogate for columns, surrogate in made.items() for column in columns}, predict
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockedPlan(SearchPlan):
+    """A search that ends when its time in that world is over."""
+
+    world: World
+    method: Method
+
+    def end_reason(self, log: TrialLog, num_proposed: int | None = None) -> SearchEnd | None:
+        late = sum(self.world.seconds(trial, self.method) for trial in log.evaluated) > 60 * MINUTES[-1]
+        return "time box" if late else super().end_reason(log, num_proposed)
+
+
+def simulate(method: Method, seed: int, losses: Losses) -> dict[str, object]:
+    """What a method comes to in each time, in one world.
+
+    Returns:
+        for each of `MINUTES` the networks evaluated and the final points, and of all that it saw the front by the
+        final training of transplants.
+    """
+    world = World(seed, losses)
+    plan = ClockedPlan(
+        world=world,
+        method=method,
+        trials=MOST_NETWORKS,
+        sampler=method.sampler,
+        population=usual_population(method.sampler),
+        known=tuple(arch for arch in world.space.family.values() if arch in world.space),
+        seed=seed,
+    )
+    with tempfile.TemporaryDirectory() as folder, TrialLog(Path(folder) / "trials.jsonl", {}) as log:
+        backend("optuna")(world.problem(method), log, plan)
+        trials = list(log.evaluated)
+    spent = np.cumsum([world.seconds(trial, method) for trial in trials])
+    results = []
+    for minutes in MINUTES:
+        reserve = 0.0 if method.rungs[-1] == method.final else CHOSEN * world.typical_seconds(method.final)
+        reserve += method.finalists * world.typical_seconds(FINALS)
+        reserve += losses.seconds if method.sampler == "exact" else 0.0
+        count = int(np.searchsorted(spent, 60 * minutes - reserve, side="right"))
+        taken = [trial.code for trial in world.chosen(trials[:count], method)]
+        results.append({"networks": count, "points": [world.point(code, method.final) for code in taken]})
+    points = np.array([world.point(trial.code, "tuned:3") for trial in trials])
+    front = points[moocore.is_nondominated(points, maximise=True)]
+    return {"budgets": results, "front": front.tolist()}
+
+
+def timed_losses(supernet: Path, data: Data) -> Losses:
+    """Those of a transplanted supernet. Their seconds are those of some units, times their number."""
+    table, space = unit_losses(supernet, data), read_metadata(supernet)[1]
+    measure = UnitLosses(*fit_inputs(supernet, data, IMAGES))
+    positions = zip(space.layout.positions, space_units(space), strict=True)
+    units = [*{(at.name, unit and unit.key): (at.name, unit) for at, each in positions for unit in each.flat}.values()]
+    begun = time.process_time()
+    for k in np.random.default_rng(0).permutation(len(units))[:TIMED_UNITS]:
+        measure(*units[k])
+    return Losses(table, (time.process_time() - begun) * len(units) / TIMED_UNITS)
+
+
+def regrets(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Floats]:
+    """[seeds, minutes] for each method: what its final networks lack to the best four that any method saw."""
+    found: dict[str, Floats] = {name: np.empty((len(each), len(MINUTES))) for name, each in results.items()}
+    for seed in range(min(map(len, results.values()))):
+        seen = np.concatenate([each[seed]["front"] for each in results.values()])
+        best = hypervolume(best_four(seen))
+        for name, each in results.items():
+            reached = [hypervolume(np.array(budget["points"])) for budget in each[seed]["budgets"]]
+            found[name][seed] = 1 - np.array(reached) / best
+    return found
+
+
+def hypervolume(points: Floats) -> float:
+    """Of what `World.point` gives, [n, 2]."""
+    return float(moocore.hypervolume(points, ref=[FLOOR, -1.0], maximise=True)) if len(points) else 0.0
+
+
+def best_four(points: Floats) -> Floats:
+    """The four points with the largest hypervolume, taken one by one: [n, 2] -> [4, 2]"""
+    taken: list[int] = []
+    for _ in range(min(CHOSEN, len(points))):
+        taken.append(max(range(len(points)), key=lambda k: hypervolume(points[[*taken, k]])))
+    return points[taken]
+
+
+def read_results(folder: Path) -> dict[str, list[Any]]:
+    """What was simulated so far, by the methods' names: a result a seed, of as many seeds as all methods have."""
+    every = {method.name: _by_seed(folder, method) for method in METHODS}
+    seeds = set.intersection(*map(set, every.values()))
+    return {name: [files[seed] for seed in sorted(seeds)] for name, files in every.items()}
+
+
+def _by_seed(folder: Path, method: Method) -> dict[int, Any]:
+    files = folder.glob(f"{method.name} [0-9]*.json")
+    return {int(file.stem.removeprefix(f"{method.name} ")): read_json(file) for file in files}
+
+
+def publish(folder: Path, out: Path, unit_loss_seconds: float) -> None:
+    """Writes what was simulated so far: `methods.json`."""
+    surrogates, _ = _surrogates()
+    results = read_results(folder)
+    regret = regrets(results)
+    record = {
+        "minutes": MINUTES,
+        "unit_loss_seconds": round(unit_loss_seconds),
+        "seeds": len(next(iter(results.values()))),
+        "networks": {", ".join(each.columns): len(each.names) for each in surrogates.values()},
+        "errors": {column: asdict(each.errors[column]) for column, each in surrogates.items()},
+        "methods": [
+            {
+                "name": name,
+                "networks": np.median([[b["networks"] for b in each["budgets"]] for each in results[name]], 0).tolist(),
+                "regrets": np.quantile(values, [0.25, 0.5, 0.75], axis=0).round(4).T.tolist(),
+            }
+            for name, values in regret.items()
+        ],
+    }
+    write_json(out, record)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--supernet", type=Path, required=True, help="transplanted, of `parent/`")
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no simulation begins")
+    parser.add_argument("--out", type=Path, default=HERE / "work" / "methods")
+    arguments = parser.parse_args()
+    until = time.time() + 60 * arguments.minutes
+    space = load_ghostbench(HERE / "ghostbench.json").space
+    losses = timed_losses(arguments.supernet, load_data(arguments.data, space.resolution, TRAINING_IMAGES))
+    for seed in range(arguments.seeds):
+        for method in METHODS:
+            out = arguments.out / f"{method.name} {seed}.json"
+            if not out.exists() and time.time() < until:
+                write_json(out, simulate(method, seed, losses))
+    publish(arguments.out, RECORD, losses.seconds)
+
+
+if __name__ == "__main__":
+    main()
