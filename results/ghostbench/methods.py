@@ -30,7 +30,7 @@ from ghostnet import Arch
 from ghostnet.transplant.unit_losses import UnitLosses
 from search.accuracy.ghostbench import load_ghostbench
 from search.accuracy.surrogate_benchmark import Outcome, SurrogateBenchmark
-from search.accuracy.unit_losses import IMAGES, unit_losses
+from search.accuracy.unit_losses import IMAGES, measured_units, unit_losses
 from search.data.datasets import Data, load_data
 from search.engine.backends import backend
 from search.engine.budgets import Within
@@ -48,10 +48,10 @@ from search.recipes.choices import usual_population
 from search.recipes.schema import Sampler
 from search.records import record_json
 from search.training.inherited import fit_inputs
-from search.training.metadata import read_metadata
+from search.training.metadata import PARENT_ARCH, read_metadata
 from spaces.population import Window
 from spaces.space import Codes
-from spaces.tables import UnitTable, macs_table, space_units
+from spaces.tables import UnitTable, macs_table
 
 Floats = NDArray[np.float64]
 TRAINING_IMAGES = 10_000
@@ -231,8 +231,7 @@ def timed_losses(supernet: Path, data: Data) -> Losses:
     """Those of a transplanted supernet. Their seconds are those of some units, times their number."""
     table, space = unit_losses(supernet, data), read_metadata(supernet)[1]
     measure = UnitLosses(*fit_inputs(supernet, data, IMAGES))
-    positions = zip(space.layout.positions, space_units(space), strict=True)
-    units = [*{(at.name, unit and unit.key): (at.name, unit) for at, each in positions for unit in each.flat}.values()]
+    units = [*measured_units(space, Arch.load(supernet / PARENT_ARCH)).values()]
     begun = time.process_time()
     for k in np.random.default_rng(0).permutation(len(units))[:TIMED_UNITS]:
         measure(*units[k])

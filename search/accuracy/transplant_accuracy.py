@@ -106,15 +106,18 @@ class TransplantAccuracy:
         return np.stack([log_loss(self.losses, codes), np.log(macs_table(self.space).total(codes))], 1)
 
 
-def transplant_accuracy(supernet: Path, data: Data) -> TransplantAccuracy:
+def transplant_accuracy(supernet: Path, data: Data, deadline: float | None = None) -> TransplantAccuracy:
     """Expected accuracy of a transplanted supernet's networks; evaluates the transplants, and computes the unit losses,
     that the folder doesn't have yet.
+
+    Args:
+        deadline: as `unit_losses` has it.
 
     Raises:
         UserError: a file in its folder is damaged, or the space has too few networks.
     """
     space = read_metadata(supernet)[1]
-    losses = unit_losses(supernet, data)
+    losses = unit_losses(supernet, data, deadline)
     known = read_transplants(supernet / FILE, supernet_id(supernet), data.fingerprint, space)
     if known is None or len(known.accuracies) < len(known.codes):  # else the folder may be another user's
         with locked(supernet):

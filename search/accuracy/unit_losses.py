@@ -1,28 +1,43 @@
-"""The unit losses of a transplanted supernet, for all of its space: the twin of a latency table. They are computed once
-and kept in the supernet's folder; a computation that was stopped goes on."""
+"""The unit losses of a transplanted supernet, for all of its space: the twin of a latency table. Some units of each
+position are measured, once, and kept in the supernet's folder; a computation that was stopped goes on. The others are
+predicted from them, by a Gaussian process over the choices of the position's genes: on `cifar16` three tenths of the
+units rank networks as all of them do (`results/weights/units.md`)."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from threadpoolctl import threadpool_limits
 
+from ghostnet.arch import Arch
 from ghostnet.transplant.unit_losses import UnitLosses
 from ghostnet.units import Unit
+from ghostnet.units import units as units_of
 from search.data.datasets import Data
 from search.files import write_json
 from search.folders import locked
-from search.progress import bar
+from search.progress import bar, warn
 from search.records import Count, Record, read_record
 from search.training.inherited import fit_inputs
-from search.training.metadata import read_metadata, supernet_id
+from search.training.metadata import PARENT_ARCH, read_metadata, supernet_id
 from spaces.space import Space
 from spaces.tables import UnitTable, space_units
 
 FILE = "unit-losses.json"
 IMAGES = 256  # that units are fitted and judged on
+MEASURED, LEAST = 0.3, 24  # of a position's units, the share that is measured, and so many at least
+FEWEST = 8  # that are measured also where there is no time
+TUNED = 300  # units that a prediction's lengths are fitted to, which costs their cube many times
+SEED = 31  # by which units are drawn
 SAVE_SECONDS = 10.0
+Floats = NDArray[np.float64]
 Nats = Annotated[float, Field(gt=-1, lt=1e30)]  # a divergence, a little below 0 by rounding; its sums are finite
 
 
@@ -41,25 +56,61 @@ class UnitLossFile(Record):
     losses: dict[str, Nats]
 
 
-def unit_losses(supernet: Path, data: Data) -> UnitTable:
-    """What the parent loses by every unit of the space, in nats; computes what the folder doesn't have yet.
+def unit_losses(supernet: Path, data: Data, deadline: float | None = None) -> UnitTable:
+    """What the parent loses by every unit of the space, in nats; measures what the folder doesn't have yet of
+    `measured_units`, and predicts the others.
 
     Args:
         supernet: one that has unit losses, as `search.recipes.schema.check_parent` says.
+        deadline: by `time.monotonic()`, after which no further ones are measured, once each position has some.
 
     Raises:
         UserError: the file in its folder is damaged.
     """
     _, space = read_metadata(supernet)
     known = read_losses(supernet / FILE, supernet_id(supernet))
-    if known is None or _missing(space, known):  # else the folder may be another user's, and read-only
+    planned = measured_units(space, _parent(supernet))
+    if known is None or planned.keys() - known.losses.keys():  # else the folder may be another user's, and read-only
         with locked(supernet):
-            known = _completed(supernet, data, space)
-    values = [
-        np.array([known.losses[_key(position.name, unit)] for unit in units.flat]).reshape(units.shape)
-        for position, units in zip(space.layout.positions, space_units(space), strict=True)
-    ]
+            known = _completed(supernet, data, space, deadline)
+    values = []
+    for position, units in zip(space.layout.positions, space_units(space), strict=True):
+        losses = [known.losses.get(_key(position.name, unit), np.nan) for unit in units.flat]
+        dropped = np.array([unit is None for unit in units.flat])
+        values.append(_filled(np.array(losses).reshape(units.shape), dropped.reshape(units.shape)))
     return UnitTable.of(space, values)
+
+
+def measured_units(space: Space, parent: Arch) -> dict[str, tuple[str, Unit | None]]:
+    """The units whose losses are measured, with the name of their position, by their key in the file: in turn of all
+    positions, of each a block left out first, the parent's own unit, then others as they are drawn."""
+    own = {unit.key for unit in units_of(parent, space.num_classes, space.in_chs)}
+    rng, turns = np.random.default_rng(SEED), list[tuple[int, str, tuple[str, Unit | None]]]()
+    for position, units in zip(space.layout.positions, space_units(space), strict=True):
+        places = {_key(position.name, unit): (position.name, unit) for unit in units.flat}
+        first = {key: (unit is not None, unit is not None and unit.key not in own) for key, (_, unit) in places.items()}
+        order = sorted(rng.permutation([*places]).tolist(), key=first.__getitem__)
+        count = max(LEAST, round(MEASURED * len(order)))
+        turns += [(k, key, places[key]) for k, key in enumerate(order[:count])]
+    return {key: place for _, key, place in sorted(turns, key=lambda turn: turn[0])}
+
+
+def _filled(losses: Floats, dropped: NDArray[np.bool_]) -> Floats:
+    """A position's losses over its genes' choices, those that are not a number predicted from the others. A block that
+    is left out is no example of what its neighbours lose."""
+    known = np.isfinite(losses)
+    if known.all():
+        return losses
+    places = np.argwhere(np.ones_like(known)) / np.maximum(np.array(losses.shape) - 1, 1)
+    examples = np.flatnonzero(known & ~dropped)
+    x, y = places[examples], np.log1p(np.maximum(losses.flat[examples], 0))
+    kernel = ConstantKernel() * RBF(np.ones(x.shape[1]), (0.1, 30)) + WhiteKernel(1e-3, (1e-8, 1))
+    with warnings.catch_warnings(), threadpool_limits(1):  # small matrices, and the same sums everywhere
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a gene that changes nothing
+        tuned = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[:TUNED], y[:TUNED]).kernel_
+        process = GaussianProcessRegressor(tuned, optimizer=None, normalize_y=True).fit(x, y)
+        predicted = np.expm1(np.maximum(process.predict(places), 0)).reshape(losses.shape)
+    return np.where(known, losses, predicted)
 
 
 def read_losses(path: Path, supernet: str) -> UnitLossFile | None:
@@ -72,32 +123,35 @@ def read_losses(path: Path, supernet: str) -> UnitLossFile | None:
     return known if known and (known.supernet, known.images) == (supernet, IMAGES) else None
 
 
-def _missing(space: Space, known: UnitLossFile) -> dict[str, tuple[str, Unit | None]]:
-    """The units of a space that have no loss yet, with the name of their position, by the key that they will have."""
-    every = {
-        _key(position.name, unit): (position.name, unit)
-        for position, units in zip(space.layout.positions, space_units(space), strict=True)
-        for unit in units.flat
-    }
-    return {key: each for key, each in every.items() if key not in known.losses}
-
-
-def _completed(supernet: Path, data: Data, space: Space) -> UnitLossFile:
+def _completed(supernet: Path, data: Data, space: Space, deadline: float | None) -> UnitLossFile:
     path, of = supernet / FILE, supernet_id(supernet)
     known = read_losses(path, of) or UnitLossFile(supernet=of, images=IMAGES, losses={})
-    if not (missing := _missing(space, known)):
+    planned = measured_units(space, _parent(supernet))
+    missing = {key: place for key, place in planned.items() if key not in known.losses}
+    if not missing:
         return known
     measure = UnitLosses(*fit_inputs(supernet, data, IMAGES))
-    saved = time.monotonic()
-    with bar("unit losses", len(missing)) as progress:
+    saved, fewest = time.monotonic(), FEWEST * len(space.layout.positions)
+    with bar("unit losses", len(missing), deadline) as progress:
         for k, (key, (name, unit)) in enumerate(missing.items()):
+            if deadline is not None and time.monotonic() > deadline and len(known.losses) >= fewest:
+                break
             progress.update(k)
             known.losses[key] = measure(name, unit)
             if time.monotonic() - saved > SAVE_SECONDS:
                 _save(path, known)
                 saved = time.monotonic()
     _save(path, known)
+    if left := len(planned.keys() - known.losses.keys()):
+        warn(
+            f"of {len(planned)} units that the parent's losses are to be measured of, {left} are left out in this time "
+            "box: losses are predicted from fewer"
+        )
     return known
+
+
+def _parent(supernet: Path) -> Arch:
+    return Arch.load(supernet / PARENT_ARCH)
 
 
 def _key(name: str, unit: Unit | None) -> str:

@@ -19,6 +19,7 @@ from ghostnet.transplant import Transplants
 from ghostnet.transplant.unit_losses import UnitLosses
 from search.accuracy.transplant_accuracy import TRANSPLANTS
 from search.accuracy.unit_losses import IMAGES as UNIT_IMAGES
+from search.accuracy.unit_losses import measured_units
 from search.data.datasets import SplitSizes, split_sizes
 from search.engine.ladder import REDUCTION
 from search.pipeline.step_times import TIMED_MACS, StepTimes
@@ -37,7 +38,7 @@ from search.training.metadata import space_for
 from search.training.supernets import given_parent, widest
 from search.training.teacher import askers
 from spaces.space import Space
-from spaces.tables import macs_table, space_units
+from spaces.tables import macs_table
 
 FITTED = 96  # images that the layers of a timed transplant are fitted on, at most
 FITS, FITS_S = 6, 10.0  # transplants that are timed at the most, and seconds after which no more are
@@ -169,16 +170,15 @@ class _Estimator:
         return (sum(times) + (trials - len(times)) * times[-1]) / trials
 
     def _unit_loss_seconds(self) -> float:
-        """Of all units of the space: some are timed, of a parent with any weights, on noise."""
+        """Of the units that are measured: some are timed, of a parent with any weights, on noise."""
         arch, _ = self.parent
         parent = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
         losses = UnitLosses(parent, self.times.noise(min(UNIT_IMAGES, self.sizes.train), arch.resolution).contiguous())
-        positions = zip(self.space.layout.positions, space_units(self.space), strict=True)
-        places = {(at.name, unit.key): (at.name, unit) for at, units in positions for unit in units.flat if unit}
+        places = [*measured_units(self.space, arch).values()]
         times: list[float] = []
         for k in np.random.default_rng(0).permutation(len(places)):
             start = time.monotonic()
-            losses(*[*places.values()][k])
+            losses(*places[k])
             times.append(time.monotonic() - start)
             if sum(times) > FITS_S:
                 break

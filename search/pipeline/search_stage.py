@@ -1,5 +1,6 @@
 """The search stage: files become a problem, a backend searches it, the trials become fronts."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -174,6 +175,7 @@ def search_networks(
         gpus=gpus,
     )
     check_data(supernet, data())
+    half = None if deadline is None else (time.monotonic() + deadline) / 2  # of the time, for unit losses
     evaluation: JsonObject = {"fidelity": file_digest(fidelity)} if fidelity else {}
     if evaluate is not None:
         evaluation["evaluator"] = getattr(evaluate, "__qualname__", type(evaluate).__qualname__)
@@ -185,7 +187,7 @@ def search_networks(
     else:
         training = training or supernet_config(read_metadata(supernet)[0], Training)
         ways = split_evaluation(config.evaluate)
-        rungs = {way: make_evaluator(way, supernet, data(), training, seed, alone=len(ways) == 1) for way in ways}
+        rungs = {way: make_evaluator(way, supernet, data(), training, seed, half, alone=len(ways) == 1) for way in ways}
         evaluate = Ladder(rungs) if len(rungs) > 1 else rungs[ways[0]]
         evaluation["evaluate"] = ",".join(ways)
         if longest := max(evaluation_epochs(way) for way in ways):
@@ -194,7 +196,7 @@ def search_networks(
             evaluation["transplants"] = file_digest(supernet / TRANSPLANTS)
     evaluate = with_objectives(problem, evaluate, own)
     if config.sampler == "exact":
-        problem = replace(problem, unit_losses=unit_losses(supernet, data()))
+        problem = replace(problem, unit_losses=unit_losses(supernet, data(), half))
     about = header(supernet, tables, data().fingerprint, config, problem, seed, **evaluation)
     with TrialLog(log, about.to_json()) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are
@@ -209,15 +211,23 @@ def search_networks(
 
 
 def make_evaluator(
-    way: str, supernet: Path, data: Data, training: Training, seed: int, *, alone: bool = True
+    way: str,
+    supernet: Path,
+    data: Data,
+    training: Training,
+    seed: int,
+    deadline: float | None = None,
+    *,
+    alone: bool = True,
 ) -> Evaluate:
     """The evaluator that `units`, `soft`, `inherited`, `tuned:E` or `trained:E` is: E epochs of that training.
 
     Args:
+        deadline: by `time.monotonic()`, for the unit losses that `units` goes by.
         alone: it may give more columns than accuracy; the rungs of a ladder all give the same.
     """
     if way == "units":
-        expected = transplant_accuracy(supernet, data)
+        expected = transplant_accuracy(supernet, data, deadline)
         return expected if alone else expected.accuracy
     if way == "inherited":
         return inherited_accuracy(supernet, data)

@@ -1,20 +1,24 @@
 """The table of unit losses: computed once, resumed, and a front found by it."""
 
 import json
+import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from ghostnet.units import units
 from search.accuracy import unit_losses as room
 from search.accuracy.unit_losses import FILE, unit_losses
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.pipeline.search_stage import search_networks
 from search.recipes.schema import ParentTraining, Search
-from search.training.supernets import make_supernet
+from search.training.supernets import make_supernet, widest
 from spaces import named_space
+from spaces.tables import space_units
 from tests.search.runs import made_up_table
 
 SPACE = replace(
@@ -67,6 +71,53 @@ def test_a_stopped_computation_goes_on_to_the_same_table(supernet, data, monkeyp
     assert all(np.array_equal(a, b) for a, b in zip(resumed.values, unbroken.values, strict=True))
     unit_losses(supernet, data)
     assert count == 2 * total - 1, "and is not computed again"
+
+
+def test_a_time_box_measures_some_of_each_position_and_more_time_the_rest(supernet, data, monkeypatch, capsys):
+    (supernet / FILE).unlink(missing_ok=True)
+    monkeypatch.setattr(room, "FEWEST", 2)
+    parent = widest(SPACE)
+    short = unit_losses(supernet, data, deadline=time.monotonic() - 1)
+    measured = json.loads((supernet / FILE).read_text())["losses"]
+    positions = SPACE.layout.positions
+    assert len(measured) == 2 * len(positions) and {key.split()[0] for key in measured} == {at.name for at in positions}
+    assert "left out in this time box" in capsys.readouterr().err
+    assert all(np.isfinite(values).all() and values.min() > -1e-4 for values in short.values)
+    assert short.total(SPACE.encode(parent)[None])[0] == pytest.approx(0, abs=1e-4), "its own units are among them"
+    unit_losses(supernet, data)
+    resumed = (supernet / FILE).read_bytes()
+    (supernet / FILE).unlink()
+    unit_losses(supernet, data)
+    assert (supernet / FILE).read_bytes() == resumed and len(json.loads(resumed)["losses"]) > len(measured)
+
+
+def test_a_share_of_the_units_is_measured_of_every_position():
+    space, parent = named_space("cifar"), widest(named_space("cifar"))
+    own = {unit.key for unit in units(parent, space.num_classes, space.in_chs)}
+    planned, every = room.measured_units(space, parent), {}
+    for position, each in zip(space.layout.positions, space_units(space), strict=True):
+        every[position.name] = len({unit and unit.key for unit in each.flat})
+    measured = Counter(name for name, _ in planned.values())
+    assert measured == {name: min(n, max(room.LEAST, round(room.MEASURED * n))) for name, n in every.items()}
+    assert [name for name, _ in planned.values()][: len(every)] == [at.name for at in space.layout.positions]
+    assert own <= {unit.key for _, unit in planned.values() if unit}
+    assert planned == room.measured_units(space, parent)
+
+
+def test_what_is_not_measured_is_predicted_and_what_is_measured_stays():
+    """A smooth loss over the choices of four genes, and a block that is left out in one of them."""
+    rng = np.random.default_rng(0)
+    grid = np.meshgrid(*(np.linspace(0, 1, count) for count in (5, 5, 7, 2)), indexing="ij")
+    losses = np.expm1(0.3 * (1 - grid[0]) + 0.5 * (1 - grid[1]) * grid[2] + 0.1 * grid[3])
+    dropped = np.zeros(losses.shape, dtype=bool)
+    dropped[0, 0, 0, 0] = True
+    losses[dropped] = 50.0
+    known = dropped | (rng.random(losses.shape) < 0.3)
+    filled = room._filled(np.where(known, losses, np.nan), dropped)
+    assert np.array_equal(filled[known], losses[known])
+    error = filled[~known] - losses[~known]
+    assert np.sqrt(np.mean(error**2)) < 0.05 * losses[~known].std()
+    assert room._filled(losses, dropped) is losses
 
 
 def test_a_search_begins_with_the_front_that_losses_predict(supernet, data, tmp_path):
