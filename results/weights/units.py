@@ -11,6 +11,7 @@ search looks. Simpler forms are fitted on the same transplants and judged by the
 """
 
 import argparse
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ from search.training.supernets import make_supernet
 from spaces.custom import parse_space
 from spaces.population import sample_evenly
 from spaces.space import Codes, Space
-from spaces.tables import macs_table
+from spaces.tables import macs_table, space_units
 
 HERE = Path(__file__).parent
 PARENT = HERE.parent / "ghostbench/parent"
@@ -128,6 +129,8 @@ def timed(space: Space, expected: TransplantAccuracy) -> float:
 
 PAGE = """# Transplants, expected from unit losses
 
+{opening}
+
 Top-1 accuracy on CIFAR-10's search split (2,500 images, 16 x 16) of networks of `cifar16`, transplanted from
 `results/ghostbench/parent`, against what `search --evaluate units` expects of them. {even[networks]} are spread evenly
 over multiply-adds, {front[networks]} along the front of multiply-adds and unit losses. All forms are fitted on the same
@@ -144,8 +147,8 @@ Form and interval were chosen, among some forty, on 260 transplants of this same
 above were among these, six of them of the front; what was chosen there may look a little better here than it is, and
 other parents and spaces were not tried.
 
-{timed:,} evaluations take {seconds:.2f} s; as many transplants would take {minutes:.0f} minutes. Once and for all,
-{units} unit losses and the calibration took {once_seconds:.0f} s. All on one core of a machine that did other work.
+{timed:,} evaluations take {seconds:.2f} s; as many transplants would take {minutes:.0f} minutes. Seconds are of one
+core of a machine that did other work.
 
 The command and every network's figures: `units.py`, `units.json`.
 """
@@ -159,7 +162,17 @@ def page(found: dict[str, Any]) -> str:
         cells = [f"{one['r2']:.2f} | {one['kendall_tau']:.2f} | {one['points']:.1f}" for one in each]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     minutes = TIMED * kinds["even"]["seconds_a_transplant"] / 60
-    return PAGE.format(**found, **kinds, rows="\n".join(rows), timed=TIMED, minutes=minutes)
+    ours = [kinds[kind]["forms"][OURS] for kind in ("even", "front")]
+    points, tau = (" and ".join(f"{one[key]:.{d}f}" for one in ours) for key, d in (("points", 1), ("kendall_tau", 2)))
+    opening = (
+        "The sum of its unit losses tells the accuracy of a transplant that nobody looked at to within "
+        f"{points} points (over the space, and along the front), and ranks transplants with a Kendall tau of {tau}. Of "
+        f"the {found['every']:,} units of the space {found['units']} are measured and the others predicted, which took "
+        f"{found['once_seconds']:.0f} s, once, with the calibration. A thousand networks then take "
+        f"{found['seconds']:.1f} s."
+    )
+    known = {"rows": "\n".join(rows), "timed": TIMED, "minutes": minutes, "opening": textwrap.fill(opening, 120)}
+    return PAGE.format(**found, **kinds, **known)
 
 
 def main() -> None:
@@ -177,6 +190,7 @@ def main() -> None:
     start = time.monotonic()
     expected = transplant_accuracy(supernet, data)
     found.setdefault("once_seconds", round(time.monotonic() - start, 1))  # of the first time, if it wasn't stopped
+    found["every"] = len({unit and unit.key for units in space_units(space) for unit in units.flat})
     found["calibrated"], found["units"] = len(expected.codes), len(read_json(supernet / "unit-losses.json")["losses"])
     rows, evaluate = found.setdefault("networks", []), inherited_accuracy(supernet, data)
     known = {tuple(row["code"]) for row in rows}
