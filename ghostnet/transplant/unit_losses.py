@@ -54,7 +54,6 @@ class UnitLosses:
         self.running: Module = fold_norms(parent)
         self.blocks: list[Module] = [self.running.get_submodule(place) for place in parent.arch.block_names]
         self.names = list(parent.arch.block_names)
-        self.stages = [i for i, stage in enumerate(parent.arch.stages) for _ in stage]
         maps = self.running.act1(self.running.bn1(self.running.conv_stem(self.targets.images)))
         self.maps = [maps]  # after the stem, and after every block
         for block in self.blocks:
@@ -122,15 +121,16 @@ class UnitLosses:
         return child.eval().to(self.targets.images.device, self.targets.images.dtype)
 
     def _channels(self, position: int, chs: int) -> Tensor:
-        """Which of the parent's channels `chs` after so many blocks are: one choice for a stage."""
+        """Which of the parent's channels `chs` after so many blocks are: one choice for a residual stream."""
         if (position, chs) not in self._kept:
             stream = self.arrangement.streams[position]
             if position == 0:
                 chosen = self.arrangement.stream(stream, None, chs, chs, 1)
             else:
                 ratio, kernel = LIKELY
-                last = max(k for k, stage in enumerate(self.stages) if stage == self.stages[position - 1])
-                chosen = self.arrangement.stream(stream, self.names[last], chs, intrinsic_chs(chs, ratio), kernel)
+                writers = [k for k, written in enumerate(self.arrangement.streams[1:]) if written == stream]
+                writer = self.names[max(writers)]
+                chosen = self.arrangement.stream(stream, writer, chs, intrinsic_chs(chs, ratio), kernel)
             self._kept[position, chs] = torch.from_numpy(chosen).to(self.targets.images.device)
         return self._kept[position, chs]
 

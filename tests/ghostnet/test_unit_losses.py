@@ -32,6 +32,19 @@ def test_smaller_units_lose_something_and_smaller_ones_more(losses, name):
     assert 1e-6 < values[0] < values[1]
 
 
+def test_a_stage_of_several_widths_has_a_stream_for_each():
+    """As GhostNet's fifth stage, of four blocks with 80 channels and two with 112."""
+    space = named_space("cifar")
+    parent = space.uniform(0.5)
+    widths = [{block.out_chs for block in stage} for stage in parent.stages]
+    assert max(map(len, widths)) == 2
+    losses = UnitLosses(trained(parent), pictures(64, parent.resolution))
+    smaller = chain(space.uniform(0.25), 10, 1).named
+    for name, unit in chain(parent, 10, 1).named.items():
+        assert abs(losses(name, unit)) < 1e-9
+        assert losses(name, smaller[name]) > 1e-7
+
+
 def test_a_block_left_out_is_the_parent_without_it(losses):
     name = next(
         name for name in ARCH.block_names if isinstance(losses.parent.get_submodule(name).shortcut, torch.nn.Identity)
