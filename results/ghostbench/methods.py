@@ -57,6 +57,7 @@ Floats = NDArray[np.float64]
 TRAINING_IMAGES = 10_000
 MOST = Window(0, 1_200_000)
 MINUTES = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # core-minutes, the final trainings included
+DEFAULT = "guided, as transplanted, evenly chosen"  # of runs
 RECORD = HERE / "methods.json"
 CHOSEN, SEEDS = 4, 30
 TIMED_UNITS = 100
@@ -84,7 +85,7 @@ class Method:
 
 
 METHODS = (
-    Method("guided, as transplanted, evenly chosen", "guided", TUNED[:1], "tuned:3", evenly=True),
+    Method(DEFAULT, "guided", TUNED[:1], "tuned:3", evenly=True),
     Method("guided, as transplanted", "guided", TUNED[:1], "tuned:3"),
     Method("guided, as transplanted, 12 finalists", "guided", TUNED[:1], "tuned:3", finalists=12),
     Method("guided, tuned 1 epoch", "guided", TUNED[1:2], "tuned:3"),
@@ -289,6 +290,7 @@ def publish(folder: Path, out: Path, unit_loss_seconds: float) -> None:
         "methods": [
             {
                 "name": name,
+                "fresh": next(m.final for m in METHODS if m.name == name).startswith("trained"),
                 "networks": np.median([[b["networks"] for b in each["budgets"]] for each in results[name]], 0).tolist(),
                 "regrets": np.quantile(values, [0.25, 0.5, 0.75], axis=0).round(4).T.tolist(),
             }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-from methods import CHOSEN, FINALS, FLOOR, MOST_NETWORKS, RECORD, SLOWEST
+from methods import CHOSEN, DEFAULT, FINALS, FLOOR, MOST_NETWORKS, RECORD, SLOWEST
 from models import COUNTS, MODELS, SPLITS, complete, judge
 from networks import MOST_MACS, read_networks
 from numpy.typing import NDArray
@@ -334,10 +334,29 @@ def method_table(record: dict[str, Any]) -> list[str]:
         rows.append(f"| {method['name']} | {' | '.join(cells)} |")
     return [
         "## Search methods at equal compute",
+        paragraph(method_answer(record)),
         paragraph(about),
         paragraph(rules),
         "\n".join([f"| method | {head} |", "|---|" + "---|" * len(record["minutes"]), *rows]),
     ]
+
+
+def method_answer(record: dict[str, Any]) -> str:
+    """The best methods at some budgets, with and without transplants, and how far the default is behind them."""
+    minutes = record["minutes"]
+    default = next(each["regrets"] for each in record["methods"] if each["name"] == DEFAULT)
+    sentences = []
+    for k in range(1, len(minutes), 2):
+        best, fresh = (
+            min((each for each in record["methods"] if each["fresh"] == kind), key=lambda each: each["regrets"][k][1])
+            for kind in (False, True)
+        )
+        sentences.append(
+            f"In {minutes[k]:g} core-minutes the best ({best['name']}) has a median regret of "
+            f"{best['regrets'][k][1]:.1%}, the default {default[k][1]:.1%}, and the best without transplants ({fresh['name']}) "
+            f"{fresh['regrets'][k][1]:.1%}."
+        )
+    return " ".join(sentences)
 
 
 def model_table(bench: GhostBench) -> list[str]:
