@@ -353,8 +353,8 @@ def method_answer(record: dict[str, Any]) -> str:
         )
         sentences.append(
             f"In {minutes[k]:g} core-minutes the best ({best['name']}) has a median regret of "
-            f"{best['regrets'][k][1]:.1%}, the default {default[k][1]:.1%}, and the best without transplants ({fresh['name']}) "
-            f"{fresh['regrets'][k][1]:.1%}."
+            f"{best['regrets'][k][1]:.1%}, the default {default[k][1]:.1%}, and the best without transplants "
+            f"({fresh['name']}) {fresh['regrets'][k][1]:.1%}."
         )
     return " ".join(sentences)
 
