@@ -33,7 +33,7 @@ from spaces.tables import UnitTable, space_units
 FILE = "unit-losses.json"
 IMAGES = 256  # that units are fitted and judged on
 MEASURED, LEAST = 0.3, 24  # of a position's units, the share that is measured, and so many at least
-FEWEST = 8  # that are measured also where there is no time
+FEWEST = 3  # that are measured also where there is no time
 TUNED = 300  # units that a prediction's lengths are fitted to, which costs their cube many times
 SEED = 31  # by which units are drawn
 SAVE_SECONDS = 10.0
