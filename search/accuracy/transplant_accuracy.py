@@ -7,6 +7,7 @@ linear in log (1 + loss), loss in nats, and in log multiply-adds; `results/weigh
 on networks that none was fitted on.
 """
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -111,7 +112,7 @@ def transplant_accuracy(supernet: Path, data: Data, deadline: float | None = Non
     that the folder doesn't have yet.
 
     Args:
-        deadline: as `unit_losses` has it.
+        deadline: as `unit_losses` has it; after it no further transplants are evaluated, once there are `LEAST`.
 
     Raises:
         UserError: a file in its folder is damaged, or the space has too few networks.
@@ -121,8 +122,8 @@ def transplant_accuracy(supernet: Path, data: Data, deadline: float | None = Non
     known = read_transplants(supernet / FILE, supernet_id(supernet), data.fingerprint, space)
     if known is None or len(known.accuracies) < len(known.codes):  # else the folder may be another user's
         with locked(supernet):
-            known = _completed(supernet, data, space, losses)
-    return TransplantAccuracy(space, losses, np.array(known.codes), np.array(known.accuracies))
+            known = _completed(supernet, data, space, losses, deadline)
+    return TransplantAccuracy(space, losses, np.array(known.codes)[: len(known.accuracies)], np.array(known.accuracies))
 
 
 def read_transplants(path: Path, supernet: str, data: str, space: Space) -> TransplantFile | None:
@@ -163,11 +164,12 @@ def spread_codes(space: Space, losses: UnitTable, rng: np.random.Generator, coun
     return pool[taken]
 
 
-def _completed(supernet: Path, data: Data, space: Space, losses: UnitTable) -> TransplantFile:
+def _completed(supernet: Path, data: Data, space: Space, losses: UnitTable, deadline: float | None) -> TransplantFile:
     path, of = supernet / FILE, supernet_id(supernet)
     known = read_transplants(path, of, data.fingerprint, space)
     if known is None:
-        codes = spread_codes(space, losses, np.random.default_rng(SEED), TRANSPLANTS)
+        rng = np.random.default_rng(SEED)
+        codes = rng.permutation(spread_codes(space, losses, rng, TRANSPLANTS))  # so that the first are spread, too
         if len(codes) < LEAST:
             raise UserError(
                 f"expected accuracy wants a space of {LEAST} networks or more; {space.name} has {len(codes)}"
@@ -176,8 +178,10 @@ def _completed(supernet: Path, data: Data, space: Space, losses: UnitTable) -> T
     missing = known.codes[len(known.accuracies) :]
     if missing:
         evaluate = inherited_accuracy(supernet, data)
-        with bar("transplants", len(known.codes)) as progress:
+        with bar("transplants", len(known.codes), deadline) as progress:
             for code in missing:
+                if deadline is not None and time.monotonic() > deadline and len(known.accuracies) >= LEAST:
+                    break
                 progress.update(len(known.accuracies))
                 known.accuracies.append(evaluate(space.decode(np.array(code))))
                 write_record(path, known)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import time
 from dataclasses import replace
 from functools import cache, partial
 from itertools import product
@@ -19,6 +20,7 @@ from ghostnet.cost import unit_cost
 from ghostnet.units import chain
 from search.accuracy import transplant_accuracy as room
 from search.accuracy import unit_losses as unit_losses_room
+from search.accuracy.predictor import LEAST
 from search.accuracy.transplant_accuracy import FILE, TransplantAccuracy, log_loss, spread_codes, transplant_accuracy
 from search.accuracy.unit_losses import FILE as LOSSES
 from search.data.datasets import load_data
@@ -96,7 +98,7 @@ def test_what_the_parent_loses_by_a_network_is_the_sum_over_its_units(files, exp
 
 def test_transplants_are_spread_from_the_best_to_the_worst(expected):
     losses = expected.losses.total(CODES)
-    mine = expected.losses.total(expected.codes)
+    mine = np.sort(expected.losses.total(expected.codes))
     assert len(np.unique(expected.codes, axis=0)) == room.TRANSPLANTS
     rounding = 1e-6  # nats, in float32, by which sums of units that lose nothing differ
     assert (mine[0], mine[-1]) == pytest.approx((losses.min(), losses.max()), abs=rounding)
@@ -196,6 +198,18 @@ def test_a_stopped_calibration_goes_on_to_the_same_numbers(files, data, expected
     assert count == room.TRANSPLANTS + 1
     transplant_accuracy(tmp_path / "net", data)
     assert count == room.TRANSPLANTS + 1, "and none is evaluated again"
+
+
+def test_a_time_box_evaluates_fewer_and_more_time_the_rest(files, data, expected, tmp_path):
+    shutil.copytree(files / "net", tmp_path / "net")
+    (tmp_path / "net" / FILE).unlink()
+    short = transplant_accuracy(tmp_path / "net", data, deadline=time.monotonic() - 1)
+    assert np.array_equal(short.codes, expected.codes[:LEAST])
+    assert np.array_equal(short.accuracies, expected.accuracies[:LEAST])
+    value, low, high = short.predict(CODES)
+    assert ((low < value) & (value < high)).all()
+    whole = transplant_accuracy(tmp_path / "net", data)
+    assert np.array_equal(whole.predict(CODES), expected.predict(CODES))
 
 
 def test_what_is_kept_is_of_that_supernet_and_that_data_or_made_anew(files, data, expected, tmp_path):
