@@ -291,6 +291,7 @@ def test_choosing_by_knee_budget_and_id():
     bend = trials_at(np.array([[0.1, 1.0], [0.8, 1.5], [0.85, 3.0], [0.9, 6.0], [0.2, 5.0]]))
     assert knee(bend)["accuracy"] == 0.8
     assert [t["accuracy"] for t in pick(bend, "knee, 3.5ms,0000000004, even:2")] == [0.8, 0.85, 0.2, 0.1, 0.9]
+    assert pick(bend, "hypervolume:2") == choose_by_hypervolume(bend, 2)
     assert pick(bend, "1k")[0]["accuracy"] == 0.9
     for ways, message in (
         ("best", "are chosen by"),
