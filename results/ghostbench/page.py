@@ -318,7 +318,7 @@ def method_table(record: dict[str, Any]) -> list[str]:
         f"With it the samplers of GhostNAS search the whole space of networks of at most {format_count(MOST_MACS)} "
         f"multiply-adds, {record['seeds']} seeds each, of the surrogate and of the sampler. A method evaluates until "
         f"its time is over, {MOST_NETWORKS} networks at most, takes {CHOSEN} by hypervolume (or evenly along its "
-        "front, as runs did before), and trains these finally: transplants for 3 epochs, fresh weights for 5. "
+        "front, as a run does), and trains these finally: transplants for 3 epochs, fresh weights for 5. "
         f"*Finalists* are taken by hypervolume and judged again as `{FINALS}` before the {CHOSEN} are taken. Regret is "
         f"the share of hypervolume (test accuracy over {FLOOR:.0%}, latency below {SLOWEST:g} times that of GhostNet's "
         f"slowest width in the budget) that the {CHOSEN} lack "
