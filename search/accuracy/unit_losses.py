@@ -128,13 +128,13 @@ def _completed(supernet: Path, data: Data, space: Space, deadline: float | None)
     known = read_losses(path, of) or UnitLossFile(supernet=of, images=IMAGES, losses={})
     planned = measured_units(space, _parent(supernet))
     missing = {key: place for key, place in planned.items() if key not in known.losses}
-    if not missing:
+    saved, fewest = time.monotonic(), FEWEST * len(space.layout.positions)
+    if not missing or (_is_over(deadline) and len(known.losses) >= fewest):
         return known
     measure = UnitLosses(*fit_inputs(supernet, data, IMAGES))
-    saved, fewest = time.monotonic(), FEWEST * len(space.layout.positions)
     with bar("unit losses", len(missing), deadline) as progress:
         for k, (key, (name, unit)) in enumerate(missing.items()):
-            if deadline is not None and time.monotonic() > deadline and len(known.losses) >= fewest:
+            if _is_over(deadline) and len(known.losses) >= fewest:
                 break
             progress.update(k)
             known.losses[key] = measure(name, unit)
@@ -148,6 +148,10 @@ def _completed(supernet: Path, data: Data, space: Space, deadline: float | None)
             "box: losses are predicted from fewer"
         )
     return known
+
+
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() > deadline
 
 
 def _parent(supernet: Path) -> Arch:

@@ -169,7 +169,7 @@ def search_networks(
         known=known_networks(supernet, problem.space),
         seed=seed,
         deadline=deadline,
-        at_least=at_least,
+        at_least=config.trials if config.evaluate == "units" else at_least,  # a millisecond each
         storage=storage_address(config.storage) if config.backend != "nni" else None,
         cluster=cluster.with_default(config.workers),
         gpus=gpus,

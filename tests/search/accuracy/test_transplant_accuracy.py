@@ -266,6 +266,11 @@ def test_every_sampler_can_go_by_it(sampler, files, data, expected, tmp_path):
         assert {name: trial[name] for name in COLUMNS} == expected(arch) and trial.inherited is None
 
 
+def test_a_time_box_that_is_over_cuts_no_evaluation_of_a_millisecond(files, data, tmp_path):
+    outcome = search(files, tmp_path, data, CONFIG, deadline=time.monotonic() - 1)
+    assert len(outcome.trials) == 8
+
+
 @pytest.mark.parametrize("backend", ["ray", "nni"])
 def test_other_backends_give_the_same_numbers(backend, files, data, expected, tmp_path):
     if backend == "nni":

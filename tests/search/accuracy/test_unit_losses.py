@@ -76,7 +76,7 @@ def test_a_stopped_computation_goes_on_to_the_same_table(supernet, data, monkeyp
 def test_a_time_box_measures_some_of_each_position_and_more_time_the_rest(supernet, data, monkeypatch, capsys):
     (supernet / FILE).unlink(missing_ok=True)
     monkeypatch.setattr(room, "FEWEST", 2)
-    parent = widest(SPACE)
+    parent, codes = widest(SPACE), SPACE.sample_codes(np.random.default_rng(0), 20)
     short = unit_losses(supernet, data, deadline=time.monotonic() - 1)
     measured = json.loads((supernet / FILE).read_text())["losses"]
     positions = SPACE.layout.positions
@@ -84,6 +84,13 @@ def test_a_time_box_measures_some_of_each_position_and_more_time_the_rest(supern
     assert "left out in this time box" in capsys.readouterr().err
     assert all(np.isfinite(values).all() and values.min() > -1e-4 for values in short.values)
     assert short.total(SPACE.encode(parent)[None])[0] == pytest.approx(0, abs=1e-4), "its own units are among them"
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "UnitLosses", None)  # nothing is prepared when there is no time
+        assert (
+            unit_losses(supernet, data, deadline=time.monotonic() - 1).total(codes).tolist()
+            == short.total(codes).tolist()
+        )
+    assert capsys.readouterr().err == "", "and it is said once"
     unit_losses(supernet, data)
     resumed = (supernet / FILE).read_bytes()
     (supernet / FILE).unlink()
