@@ -5,6 +5,7 @@ units rank networks as all of them do (`results/weights/units.md`)."""
 
 import time
 import warnings
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -128,13 +129,14 @@ def _completed(supernet: Path, data: Data, space: Space, deadline: float | None)
     known = read_losses(path, of) or UnitLossFile(supernet=of, images=IMAGES, losses={})
     planned = measured_units(space, _parent(supernet))
     missing = {key: place for key, place in planned.items() if key not in known.losses}
-    saved, fewest = time.monotonic(), FEWEST * len(space.layout.positions)
-    if not missing or (_is_over(deadline) and len(known.losses) >= fewest):
+    needed = {*islice(planned, FEWEST * len(space.layout.positions))}
+    if not missing or (_is_over(deadline) and needed <= known.losses.keys()):
         return known
     measure = UnitLosses(*fit_inputs(supernet, data, IMAGES))
+    saved = time.monotonic()
     with bar("unit losses", len(missing), deadline) as progress:
         for k, (key, (name, unit)) in enumerate(missing.items()):
-            if _is_over(deadline) and len(known.losses) >= fewest:
+            if _is_over(deadline) and key not in needed:
                 break
             progress.update(k)
             known.losses[key] = measure(name, unit)
