@@ -22,7 +22,7 @@ from typing import get_args
 import numpy as np
 import torch
 from networks import draw_networks, read_networks, write_networks
-from trainings import FITTING_IMAGES, FRESH, HERE, LIST, PARENT, LoggedRun, RunLog, Trainer, header, plan
+from trainings import HERE, LIST, PARENT, LoggedRun, RunLog, Trainer, header, make_transplants, plan
 
 from ghostnet import Arch
 from search.accuracy.ghostbench import BenchmarkFile, Start
@@ -32,10 +32,10 @@ from search.folders import locked
 from search.parallel.cluster import Cluster
 from search.parallel.workers import RayWorkers
 from search.progress import bar
-from search.recipes.schema import ParentTraining, Training, load_recipe
+from search.recipes.schema import Training, load_recipe
 from search.records import read_record
 from search.training.retrain import retrain
-from search.training.supernets import make_supernet, widest
+from search.training.supernets import widest
 from spaces.space import Space
 
 CPU = torch.device("cpu")
@@ -47,9 +47,8 @@ PARTS = ("parent", "networks", *get_args(Start))
 
 def draw(space: Space, data: Data, parent: Path, out: Path) -> None:
     """Draws the list of networks, by what the parent loses by each unit."""
-    config = ParentTraining(**FRESH.model_dump(), parent=str(parent), images=FITTING_IMAGES)
-    make_supernet(space, data, config, out / "supernet", device=CPU)
-    write_networks(LIST, draw_networks(space, unit_losses(out / "supernet", data)))
+    supernet = make_transplants(space, data, parent, out / "supernet")
+    write_networks(LIST, draw_networks(space, unit_losses(supernet, data)))
 
 
 def train(

@@ -6,10 +6,10 @@ hypervolume of the four's test accuracies and latencies; the regret is what it l
 that any method came upon in this world. Each seed is another world (`search.accuracy.surrogate_benchmark`) and
 another seed of the sampler, the same for all methods.
 
-    python results/ghostbench/methods.py --supernet SUPERNET      # 30 seeds; it goes on where it was stopped
+    python results/ghostbench/methods.py --data parquet:../shared/data/cifar10    # it goes on where it was stopped
     python results/ghostbench/page.py
 
-`SUPERNET` is a transplanted supernet of `parent/` with its unit losses, by which the sampler `exact` begins.
+The images are for the unit losses of `parent/`, by which the sampler `exact` begins.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any
 import moocore
 import numpy as np
 from numpy.typing import NDArray
-from trainings import HERE
+from trainings import HERE, PARENT, make_transplants
 
 from ghostnet import Arch
 from ghostnet.transplant.unit_losses import UnitLosses
@@ -45,7 +45,7 @@ from search.files import read_json, write_json
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.recipes.choices import usual_population
-from search.recipes.schema import Sampler
+from search.recipes.schema import Sampler, load_recipe
 from search.records import record_json
 from search.training.inherited import fit_inputs
 from search.training.metadata import PARENT_ARCH, read_metadata
@@ -302,15 +302,15 @@ def publish(folder: Path, out: Path, unit_loss_seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--supernet", type=Path, required=True, help="transplanted, of `parent/`")
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no simulation begins")
     parser.add_argument("--out", type=Path, default=HERE / "work" / "methods")
     arguments = parser.parse_args()
     until = time.time() + 60 * arguments.minutes
-    space = load_ghostbench(HERE / "ghostbench.json").space
-    losses = timed_losses(arguments.supernet, load_data(arguments.data, space.resolution, TRAINING_IMAGES))
+    space = load_recipe("cifar10-small").search_space
+    data = load_data(arguments.data, space.resolution, TRAINING_IMAGES)
+    losses = timed_losses(make_transplants(space, data, PARENT, arguments.out / "supernet"), data)
     for seed in range(arguments.seeds):
         for method in METHODS:
             out = arguments.out / f"{method.name} {seed}.json"

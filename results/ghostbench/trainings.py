@@ -23,13 +23,14 @@ from search.accuracy.ghostbench import BenchmarkFile, BenchmarkRun, Start
 from search.data.datasets import Data
 from search.files import JsonLines
 from search.identity import Identity, check_same
-from search.recipes.schema import load_retraining
+from search.recipes.schema import ParentTraining, load_retraining
 from search.records import ArchId, parse_record
 from search.training.evaluate import accuracy
 from search.training.inherited import fitting_images
 from search.training.loop import fit
 from search.training.losses import Loss
 from search.training.metadata import WITHOUT_EFFECT, weights_id
+from search.training.supernets import make_supernet
 from search.training.teacher import Teacher, load_teacher
 from spaces.space import Space
 
@@ -168,6 +169,13 @@ def plan(start: Start, archs: Sequence[Arch]) -> Iterator[Planned]:
     for seed in SEEDS[1:]:
         for epochs in filter(None, TUNED_EPOCHS):  # a transplant as it is has no seed
             yield from (Planned(arch, start, epochs, seed) for arch in several)
+
+
+def make_transplants(space: Space, data: Data, parent: Path, folder: Path) -> Path:
+    """The folder of a transplanted supernet of the parent, which is not trained further."""
+    config = ParentTraining(**FRESH.model_dump(), parent=str(parent), images=FITTING_IMAGES)
+    make_supernet(space, data, config, folder, device=torch.device("cpu"))
+    return folder
 
 
 class RememberingTeacher:
