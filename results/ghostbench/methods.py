@@ -217,7 +217,8 @@ def simulate(method: Method, seed: int, losses: Losses) -> dict[str, object]:
     spent = np.cumsum([world.seconds(trial, method) for trial in trials])
     results = []
     for minutes in MINUTES:
-        reserve = 0.0 if method.rungs[-1] == method.final else CHOSEN * world.typical_seconds(method.final)
+        trained = method.rungs == (method.final,)  # on a ladder only some have had their final training
+        reserve = 0.0 if trained else CHOSEN * world.typical_seconds(method.final)
         reserve += method.finalists * world.typical_seconds(FINALS)
         reserve += losses.seconds if method.sampler == "exact" else 0.0
         count = int(np.searchsorted(spent, 60 * minutes - reserve, side="right"))
