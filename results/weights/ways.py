@@ -256,7 +256,8 @@ def transplants(study: Study, sampler: Sampler = "guided", trials: int = TRANSPL
 
 def ladder(study: Study, sampler: Sampler = "guided", evaluate: str = "inherited,tuned:1,tuned:3") -> Way:
     """1., but the better ones of fewer transplants are tuned a few epochs before the four are chosen."""
-    outcome = study.search(study.supernet, TUNED, trials=LADDER, population=FIRST, sampler=sampler, evaluate=evaluate)
+    supernet = study.supernet_for(sampler)
+    outcome = study.search(supernet, TUNED, trials=LADDER, population=FIRST, sampler=sampler, evaluate=evaluate)
     networks = [study.train(arch.id, arch, study.tuned) for arch in study.chosen(outcome)]
     rungs = ", ".join(f"{total.networks} {total.evaluate}" for total in rung_totals(outcome.trials))
     return Way(cpu_seconds=study.clock.total, networks=networks, notes=rungs)
