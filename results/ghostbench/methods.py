@@ -34,7 +34,7 @@ from search.accuracy.unit_losses import IMAGES, measured_units, unit_losses
 from search.data.datasets import Data, load_data
 from search.engine.backends import backend
 from search.engine.budgets import Within
-from search.engine.choose import choose, choose_by_hypervolume
+from search.engine.choose import choose, choose_by_hypervolume, hypervolume_subset
 from search.engine.ladder import Ladder
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, Evaluate, LatencyObjective
@@ -63,6 +63,7 @@ CHOSEN, SEEDS = 4, 30
 TIMED_UNITS = 100
 MOST_NETWORKS = 300  # that a method evaluates
 FLOOR, SLOWEST = 0.4, 1.5  # the reference point, as in `results/weights/`: accuracy, and times GhostNet's slowest width
+REFERENCE = np.array([FLOOR, -1.0])  # of what `World.point` gives
 FINALS = "tuned:1"  # by which finalists are judged
 TUNED, FRESH = ("tuned:0", "tuned:1", "tuned:3"), ("trained:5@1", "trained:5@2", "trained:5")
 
@@ -254,15 +255,12 @@ def regrets(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Flo
 
 def hypervolume(points: Floats) -> float:
     """Of what `World.point` gives, [n, 2]."""
-    return float(moocore.hypervolume(points, ref=[FLOOR, -1.0], maximise=True)) if len(points) else 0.0
+    return float(moocore.hypervolume(points, ref=REFERENCE, maximise=True)) if len(points) else 0.0
 
 
 def best_four(points: Floats) -> Floats:
     """The four points with the largest hypervolume, taken one by one: [n, 2] -> [4, 2]"""
-    taken: list[int] = []
-    for _ in range(min(CHOSEN, len(points))):
-        taken.append(max(range(len(points)), key=lambda k: hypervolume(points[[*taken, k]])))
-    return points[taken]
+    return points[hypervolume_subset(points, CHOSEN, REFERENCE)]
 
 
 def read_results(folder: Path) -> dict[str, list[Any]]:

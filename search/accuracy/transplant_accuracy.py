@@ -7,7 +7,6 @@ linear in log (1 + loss), loss in nats, and in log multiply-adds; `results/weigh
 on networks that none was fitted on.
 """
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydantic import Field, model_validator
 
 from ghostnet.arch import Arch
 from search.accuracy.predictor import LEAST, fit_ridge, leave_one_out_predictions
-from search.accuracy.unit_losses import unit_losses
+from search.accuracy.unit_losses import is_over, unit_losses
 from search.data.datasets import Data
 from search.errors import UserError
 from search.folders import locked
@@ -180,7 +179,7 @@ def _completed(supernet: Path, data: Data, space: Space, losses: UnitTable, dead
         evaluate = inherited_accuracy(supernet, data)
         with bar("transplants", len(known.codes), deadline) as progress:
             for code in missing:
-                if deadline is not None and time.monotonic() > deadline and len(known.accuracies) >= LEAST:
+                if is_over(deadline) and len(known.accuracies) >= LEAST:
                     break
                 progress.update(len(known.accuracies))
                 known.accuracies.append(evaluate(space.decode(np.array(code))))

@@ -5,6 +5,7 @@ units rank networks as all of them do (`results/weights/units.md`)."""
 
 import time
 import warnings
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
@@ -70,10 +71,10 @@ def unit_losses(supernet: Path, data: Data, deadline: float | None = None) -> Un
     """
     _, space = read_metadata(supernet)
     known = read_losses(supernet / FILE, supernet_id(supernet))
-    planned = measured_units(space, _parent(supernet))
+    planned = measured_units(space, Arch.load(supernet / PARENT_ARCH))
     if known is None or planned.keys() - known.losses.keys():  # else the folder may be another user's, and read-only
         with locked(supernet):
-            known = _completed(supernet, data, space, deadline)
+            known = _completed(supernet, data, planned, FEWEST * len(space.layout.positions), deadline)
     values = []
     for position, units in zip(space.layout.positions, space_units(space), strict=True):
         losses = [known.losses.get(_key(position.name, unit), np.nan) for unit in units.flat]
@@ -124,19 +125,20 @@ def read_losses(path: Path, supernet: str) -> UnitLossFile | None:
     return known if known and (known.supernet, known.images) == (supernet, IMAGES) else None
 
 
-def _completed(supernet: Path, data: Data, space: Space, deadline: float | None) -> UnitLossFile:
+def _completed(
+    supernet: Path, data: Data, planned: Mapping[str, tuple[str, Unit | None]], fewest: int, deadline: float | None
+) -> UnitLossFile:
     path, of = supernet / FILE, supernet_id(supernet)
     known = read_losses(path, of) or UnitLossFile(supernet=of, images=IMAGES, losses={})
-    planned = measured_units(space, _parent(supernet))
     missing = {key: place for key, place in planned.items() if key not in known.losses}
-    needed = {*islice(planned, FEWEST * len(space.layout.positions))}
-    if not missing or (_is_over(deadline) and needed <= known.losses.keys()):
+    needed = {*islice(planned, fewest)}
+    if not missing or (is_over(deadline) and needed <= known.losses.keys()):
         return known
     measure = UnitLosses(*fit_inputs(supernet, data, IMAGES))
     saved = time.monotonic()
     with bar("unit losses", len(missing), deadline) as progress:
         for k, (key, (name, unit)) in enumerate(missing.items()):
-            if _is_over(deadline) and key not in needed:
+            if is_over(deadline) and key not in needed:
                 break
             progress.update(k)
             known.losses[key] = measure(name, unit)
@@ -152,12 +154,9 @@ def _completed(supernet: Path, data: Data, space: Space, deadline: float | None)
     return known
 
 
-def _is_over(deadline: float | None) -> bool:
+def is_over(deadline: float | None) -> bool:
+    """Whether a deadline by `time.monotonic()` has passed; None never does."""
     return deadline is not None and time.monotonic() > deadline
-
-
-def _parent(supernet: Path) -> Arch:
-    return Arch.load(supernet / PARENT_ARCH)
 
 
 def _key(name: str, unit: Unit | None) -> str:

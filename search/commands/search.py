@@ -83,7 +83,7 @@ def search(
     ] = None,
     choose: Annotated[
         str | None,
-        typer.Option("--choose", help="From the front: knee, hypervolume:3, even:3, 8ms, 60M or an id."),
+        typer.Option("--choose", help="From the front: knee, hypervolume:3, even:3, 8ms, 60M, an id; commas."),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Where the supernet's data lies now.")] = None,
     out: Out = Path("results/search"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import moocore
 import numpy as np
+from numpy.typing import NDArray
 
 from search.engine.front import front, layers
 from search.engine.objectives import ACCURACY, USUAL, Objective, values
@@ -12,6 +13,7 @@ from search.engine.trial import Trial
 from search.errors import UserError
 from spaces.population import Window
 
+Floats = NDArray[np.float64]
 BEYOND = 0.5  # the reference point lies behind the worst of the front by this part of the front's extent
 WAY = re.compile(r"knee|(even|hypervolume):[1-9]\d*|[0-9a-f]{10}|\d+(\.\d+)?ms|(.+\.\.)?\d+(\.\d+)?[kMG]?")
 WAYS = "knee, even:3, hypervolume:3, 8ms, 60M (or 40M..60M), or an architecture's id"
@@ -38,20 +40,26 @@ def choose(
     return sorted(pool, key=_cost)
 
 
+def hypervolume_subset(points: Floats, count: int, reference: Floats) -> list[int]:
+    """Which `count` of some points [n, objectives], all to be made large, together have the most hypervolume. Each adds
+    the most to those before it, which comes to 63 % of the most that is possible, or more (Guerreiro, Fonseca and
+    Paquete, 2016)."""
+    taken: list[int] = []
+    while len(taken) < min(count, len(points)):
+        left = [k for k in range(len(points)) if k not in taken]
+        reached = [moocore.hypervolume(points[[*taken, k]], ref=reference, maximise=True) for k in left]
+        taken.append(left[int(np.argmax(reached))])
+    return taken
+
+
 def choose_by_hypervolume(trials: Sequence[Trial], count: int, objectives: Sequence[Objective] = USUAL) -> list[Trial]:
-    """Networks of the front that together have the most of its hypervolume, fastest first. Each adds the most to
-    those before it, which comes to 63 % of the most that is possible, or more (Guerreiro, Fonseca and Paquete, 2016).
-    A front with fewer is filled up from the fronts behind it."""
+    """Networks of the front that together have the most of its hypervolume, fastest first. A front with fewer is filled
+    up from the fronts behind it."""
     pool: list[Trial] = []
     for layer in layers(trials, objectives):
         points = values(layer, objectives)
         reference = points.min(0) - BEYOND * np.maximum(np.ptp(points, axis=0), 1e-9)
-        taken: list[int] = []
-        while len(pool) + len(taken) < count and len(taken) < len(layer):
-            left = [k for k in range(len(layer)) if k not in taken]
-            reached = [moocore.hypervolume(points[[*taken, k]], ref=reference, maximise=True) for k in left]
-            taken.append(left[int(np.argmax(reached))])
-        pool += [layer[k] for k in taken]
+        pool += [layer[k] for k in hypervolume_subset(points, count - len(pool), reference)]
         if len(pool) >= count:
             break
     return sorted(pool, key=_cost)

@@ -385,7 +385,8 @@ def pool(study, tmp_path):
 def world(study, pool, tmp_path, monkeypatch):
     """The methods' world, by surrogates of those networks: each training takes 3.5 s and a look of 0.5 s."""
     module, bench = study["methods"], load_ghostbench(tmp_path / "pool.json")
-    surrogates = {c: SurrogateBenchmark(bench, columns) for columns in (module.TUNED, module.FRESH) for c in columns}
+    made = {columns: SurrogateBenchmark(bench, columns) for columns in (module.TUNED, module.FRESH)}
+    surrogates = {column: surrogate for columns, surrogate in made.items() for column in columns}
     predict = Predictor(LatencyTable.load(STUDY / "cifar16.lat.json"), bench.space)
     monkeypatch.setattr(module, "_surrogates", lambda: (surrogates, predict))
     return module.World(0, module.Losses(macs_table(SPACE), 0.0))
