@@ -4,7 +4,6 @@ predicted from them, by a Gaussian process over the choices of the position's ge
 units rank networks as all of them do (`results/weights/units.md`)."""
 
 import time
-import warnings
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -13,8 +12,6 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from threadpoolctl import threadpool_limits
 
@@ -22,6 +19,7 @@ from ghostnet.arch import Arch
 from ghostnet.transplant.unit_losses import UnitLosses
 from ghostnet.units import Unit
 from ghostnet.units import units as units_of
+from search.accuracy.predictor import fit_process
 from search.data.datasets import Data
 from search.files import write_json
 from search.folders import locked
@@ -36,7 +34,7 @@ FILE = "unit-losses.json"
 IMAGES = 256  # that units are fitted and judged on
 MEASURED, LEAST = 0.3, 24  # of a position's units, the share that is measured, and so many at least
 FEWEST = 3  # that are measured also where there is no time
-TUNED = 300  # units that a prediction's lengths are fitted to, which costs their cube many times
+TUNED = 300  # units that a prediction's lengths are fitted to
 SEED = 31  # by which units are drawn
 SAVE_SECONDS = 10.0
 Floats = NDArray[np.float64]
@@ -107,10 +105,8 @@ def _filled(losses: Floats, dropped: NDArray[np.bool_]) -> Floats:
     examples = np.flatnonzero(known & ~dropped)
     x, y = places[examples], np.log1p(np.maximum(losses.flat[examples], 0))
     kernel = ConstantKernel() * RBF(np.ones(x.shape[1]), (0.1, 30)) + WhiteKernel(1e-3, (1e-8, 1))
-    with warnings.catch_warnings(), threadpool_limits(1):  # small matrices, and the same sums everywhere
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a gene that changes nothing
-        tuned = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[:TUNED], y[:TUNED]).kernel_
-        process = GaussianProcessRegressor(tuned, optimizer=None, normalize_y=True).fit(x, y)
+    process = fit_process(kernel, x, y, TUNED)
+    with threadpool_limits(1):
         predicted = np.expm1(np.maximum(process.predict(places), 0)).reshape(losses.shape)
     return np.where(known, losses, predicted)
 

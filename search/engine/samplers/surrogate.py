@@ -1,15 +1,12 @@
 """Predicts what an evaluation will give from those before it: a Gaussian process over the features of a code."""
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from threadpoolctl import threadpool_limits
 
+from search.accuracy.predictor import fit_process
 from spaces.space import Codes, Space
 
 Floats = NDArray[np.float64]
@@ -32,11 +29,8 @@ class GaussianProcess:
         far = seen.shape[1] ** 0.5  # how far apart two networks are, roughly
         kernel = ConstantKernel() * Matern(far, (far / 10, far * 20), nu=2.5) + WhiteKernel(0.01, (1e-6, 1))
         x, y = self._scaled(seen), values[chosen]
-        with warnings.catch_warnings(), threadpool_limits(1):  # small matrices, and the same sums everywhere
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a bound reached: few examples, or no noise at all
-            tuned = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[:TUNED], y[:TUNED]).kernel_
-            self._process = GaussianProcessRegressor(tuned, optimizer=None, normalize_y=True).fit(x, y)
-        self._noise = tuned.k2.noise_level * self._process._y_train_std**2
+        self._process = fit_process(kernel, x, y, TUNED)
+        self._noise = self._process.kernel_.k2.noise_level * self._process._y_train_std**2
 
     def predict(self, codes: Codes) -> Floats:
         """[n, genes] -> [samples, n]: evenly spread quantiles of what each network's value may be, without the noise of
