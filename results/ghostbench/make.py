@@ -22,7 +22,7 @@ from typing import get_args
 import numpy as np
 import torch
 from networks import draw_networks, read_networks, write_networks
-from trainings import HERE, LIST, PARENT, LoggedRun, RunLog, Trainer, header, make_transplants, plan
+from trainings import HERE, LIST, PARENT, TRAINING_IMAGES, LoggedRun, RunLog, Trainer, header, make_transplants, plan
 
 from ghostnet import Arch
 from search.accuracy.ghostbench import BenchmarkFile, Start
@@ -40,7 +40,6 @@ from spaces.space import Space
 
 CPU = torch.device("cpu")
 PARENT_RECIPE = Training(epochs=60, batch_size=64, lr=0.1, weight_decay=5e-4, warmup_epochs=2)
-TRAINING_IMAGES = 10_000
 PUBLISHED = HERE / "ghostbench.json"
 PARTS = ("parent", "networks", *get_args(Start))
 

@@ -24,7 +24,7 @@ from typing import Any
 import moocore
 import numpy as np
 from numpy.typing import NDArray
-from trainings import HERE, PARENT, make_transplants
+from trainings import HERE, PARENT, TRAINING_IMAGES, make_transplants
 
 from ghostnet import Arch
 from ghostnet.transplant.unit_losses import UnitLosses
@@ -54,7 +54,6 @@ from spaces.space import Codes
 from spaces.tables import UnitTable, macs_table
 
 Floats = NDArray[np.float64]
-TRAINING_IMAGES = 10_000
 MOST = Window(0, 1_200_000)
 MINUTES = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # core-minutes, the final trainings included
 DEFAULT = "guided, as transplanted, evenly chosen"  # of runs

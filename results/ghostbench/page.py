@@ -321,11 +321,11 @@ def method_table(record: dict[str, Any]) -> list[str]:
         "front, as a run does), and trains these finally: transplants for 3 epochs, fresh weights for 5. "
         f"*Finalists* are taken by hypervolume and judged again as `{FINALS}` before the {CHOSEN} are taken. Regret is "
         f"the share of hypervolume (test accuracy over {FLOOR:.0%}, latency below {SLOWEST:g} times that of GhostNet's "
-        f"slowest width in the budget) that the {CHOSEN} lack "
-        f"to the best {CHOSEN} of all that any method came upon with that seed. Time counts all but the parent's: "
-        f"evaluations, unit losses of `exact` ({record['unit_loss_seconds']:.0f} s), final trainings. What is trained "
-        "from fresh weights for 5 epochs is far from its end; with hours for each network it comes nearer "
-        "(`../weights/`). The table has the median regret, and in brackets the upper quartile:"
+        f"slowest width in the budget) that the {CHOSEN} lack to the best {CHOSEN} of all that any method came upon "
+        "with that seed. Time counts all but the parent's training: evaluations, unit losses of `exact` "
+        f"({record['unit_loss_seconds']:.0f} s), final trainings. What is trained from fresh weights for 5 epochs is "
+        "far from its end; with hours for each network it comes nearer (`../weights/`). The table has the median "
+        "regret, and in brackets the upper quartile:"
     )
     head = " | ".join(f"{minutes:g} core-min" for minutes in record["minutes"])
     rows = []

@@ -41,7 +41,7 @@ TUNED_EPOCHS, LONG_EPOCHS = (0, 1, 3), 10
 BLOCK, LONG_EVERY = 24, 6  # transplants that are tuned for one length after another; one in 6 for `LONG_EPOCHS`, too
 SEVERAL = 100  # networks that are trained by several seeds
 SEEDS = (0, 1, 2)
-FITTING_IMAGES = 2048
+TRAINING_IMAGES, FITTING_IMAGES = 10_000, 2048
 NO_CHECKPOINTS = 1e9  # seconds between them: a training that is killed is done again
 FRESH, TUNED = (
     load_retraining(str(HERE / f"{name}.toml"))[0].alone().changed(epochs=1.0, checkpoint_seconds=NO_CHECKPOINTS)
