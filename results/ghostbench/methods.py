@@ -16,7 +16,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 import moocore
 import numpy as np
 from numpy.typing import NDArray
-from trainings import HERE, PARENT, TRAINING_IMAGES, make_transplants
+from trainings import FITTING_IMAGES, HERE, PARENT, TRAINING_IMAGES, make_transplants
 
 from ghostnet import Arch
 from ghostnet.transplant.unit_losses import UnitLosses
@@ -40,11 +40,12 @@ from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, Evaluate, LatencyObjective
 from search.engine.problem import Problem
 from search.engine.search_plan import SearchEnd, SearchPlan
-from search.engine.trial import Trial
+from search.engine.trial import COMPLETE, Evaluation, Rung, Trial, evaluated
 from search.files import read_json, write_json
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.recipes.choices import usual_population
+from search.pipeline.search_stage import TRAINED
+from search.recipes.choices import PROMOTING, usual_population
 from search.recipes.schema import Sampler, load_recipe
 from search.records import record_json
 from search.training.inherited import fit_inputs
@@ -60,7 +61,8 @@ DEFAULT = "guided, as transplanted, evenly chosen"  # of runs
 RECORD = HERE / "methods.json"
 CHOSEN, SEEDS = 4, 30
 TIMED_UNITS = 100
-MOST_NETWORKS = 300  # that a method evaluates
+LOOK = 2_500 + FITTING_IMAGES  # that are shown for an evaluation without training
+MOST_NETWORKS = 600  # that a method evaluates
 FLOOR, SLOWEST = 0.4, 1.5  # the reference point, as in `results/weights/`: accuracy, and times GhostNet's slowest width
 REFERENCE = np.array([FLOOR, -1.0])  # of what `World.point` gives
 FINALS = "tuned:1"  # by which finalists are judged
@@ -74,6 +76,7 @@ class Method:
     Args:
         finalists: networks of the front that are judged again after an epoch, before the four are taken.
         evenly: the four are taken evenly along the front, not by hypervolume.
+        at_once: networks climb a ladder by ASHA's rule, not by what that is worth to the sampler.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Method:
     final: str
     finalists: int = 0
     evenly: bool = False
+    at_once: bool = False
 
 
 METHODS = (
@@ -91,7 +95,9 @@ METHODS = (
     Method("guided, tuned 1 epoch", "guided", TUNED[1:2], "tuned:3"),
     Method("guided, tuned 3 epochs", "guided", TUNED[2:], "tuned:3"),
     Method("guided, ladder of 0 and 1 epochs", "guided", TUNED[:2], "tuned:3"),
+    Method("guided, ladder of 0 and 1 epochs, at once", "guided", TUNED[:2], "tuned:3", at_once=True),
     Method("guided, ladder of 0, 1 and 3 epochs", "guided", TUNED, "tuned:3"),
+    Method("guided, ladder of 0, 1 and 3 epochs, at once", "guided", TUNED, "tuned:3", at_once=True),
     Method("exact, as transplanted", "exact", TUNED[:1], "tuned:3"),
     Method("exact, as transplanted, 12 finalists", "exact", TUNED[:1], "tuned:3", finalists=12),
     Method("exact, ladder of 0 and 1 epochs", "exact", TUNED[:2], "tuned:3"),
@@ -121,6 +127,7 @@ class World:
     def __init__(self, seed: int, losses: Losses) -> None:
         self.surrogates, self.predict = _surrogates()
         self.seed, self.losses = seed, losses
+        self._searches: dict[Method, list[Trial]] = {}
         self.space = self.surrogates[TUNED[0]].space
         family = np.stack([self.space.encode(arch) for arch in self.space.family.values() if arch in self.space])
         inside = family[macs_table(self.space).total(family) <= MOST.high]
@@ -130,12 +137,33 @@ class World:
         """A network's training."""
         return self.surrogates[column].query(code, column, self.seed)
 
+    def searched(self, method: Method) -> list[Trial]:
+        """The evaluations of a method's search, in their order; methods that differ in what is chosen share them."""
+        search = replace(method, name="", final="", finalists=0, evenly=False)
+        if search not in self._searches:
+            self._searches[search] = self._search(search)
+        return self._searches[search]
+
+    def _search(self, method: Method) -> list[Trial]:
+        plan = ClockedPlan(
+            trials=MOST_NETWORKS,
+            sampler=method.sampler,
+            population=usual_population(method.sampler),
+            known=tuple(arch for arch in self.space.family.values() if arch in self.space),
+            seed=self.seed,
+        )
+        with tempfile.TemporaryDirectory() as folder, TrialLog(Path(folder) / "trials.jsonl", {}) as log:
+            backend("optuna")(self.problem(method), log, plan)
+            return [row for row in log.trials if row.state == COMPLETE]
+
     def problem(self, method: Method) -> Problem:
         """What is searched, by that method's evaluations."""
         evaluators: dict[str, Evaluate] = {rung: partial(self._accuracy, rung) for rung in method.rungs}
-        return Problem(
+        return SimulatedProblem(
+            world=self,
+            method=method,
             space=self.space,
-            evaluate=Ladder(evaluators) if len(evaluators) > 1 else evaluators[method.rungs[0]],
+            evaluate=_ladder(method, evaluators) if len(evaluators) > 1 else evaluators[method.rungs[0]],
             objectives=(ACCURACY, LatencyObjective(predict=self.predict)),
             budgets={"1.2M": (Within(MOST),)},
             unit_losses=self.losses.table if method.sampler == "exact" else None,
@@ -144,11 +172,10 @@ class World:
     def _accuracy(self, column: str, arch: Arch) -> float:
         return self.outcome(self.space.encode(arch), column).search
 
-    def seconds(self, trial: Trial, method: Method) -> float:
-        """Of a network's evaluations. What was trained for two epochs goes on to the fifth."""
-        climbed = method.rungs[: len(trial.rungs or method.rungs[:1])]
-        took = [self.outcome(np.array(trial.code), rung).seconds for rung in climbed]
-        return took[-1] if method.rungs[0] == FRESH[0] else sum(took)
+    def seconds(self, code: Codes, method: Method, rung: int) -> float:
+        """Of a network's evaluation on a rung. What was trained for two epochs goes on to the fifth."""
+        took = [self.outcome(code, each).seconds for each in method.rungs[: rung + 1]]
+        return took[-1] - (took[-2] if method.rungs[0] == FRESH[0] and rung else 0.0)
 
     def typical_seconds(self, column: str) -> float:
         """Of a training, in the mean of GhostNet's widths inside the budget."""
@@ -174,6 +201,30 @@ class World:
         return self.outcome(np.array(code), column).test, -slowness
 
 
+@dataclass(frozen=True, kw_only=True)
+class SimulatedProblem(Problem):
+    """A problem whose evaluations take the seconds that they would take in that world."""
+
+    world: World
+    method: Method
+
+    def measure(self, arch: Arch, rungs: Sequence[Rung] = ()) -> Evaluation:
+        evaluation = super().measure(arch, rungs)
+        seconds = self.world.seconds(self.space.encode(arch), self.method, len(rungs))
+        if not evaluation.rungs:
+            return replace(evaluation, seconds=seconds)
+        last = evaluation.rungs[-1].model_copy(update={"seconds": seconds})
+        return replace(evaluation, seconds=sum(rung.seconds for rung in rungs) + seconds, rungs=(*rungs, last))
+
+
+def _ladder(method: Method, evaluators: dict[str, Evaluate]) -> Ladder:
+    """By prices as `search.pipeline.search_stage.evaluation_price` has them, of GhostBench's images."""
+    epochs = {rung: int(rung.partition(":")[2]) for rung in TUNED}
+    promoting = method.sampler in PROMOTING and not method.at_once
+    prices = tuple(LOOK + TRAINED * TRAINING_IMAGES * epochs[rung] for rung in method.rungs) if promoting else None
+    return Ladder(evaluators, prices)
+
+
 @cache
 def _surrogates() -> tuple[dict[str, SurrogateBenchmark], Predictor]:
     bench = load_ghostbench(HERE / "ghostbench.json")
@@ -186,47 +237,41 @@ def _surrogates() -> tuple[dict[str, SurrogateBenchmark], Predictor]:
 class ClockedPlan(SearchPlan):
     """A search that ends when its time in that world is over."""
 
-    world: World
-    method: Method
-
     def end_reason(self, log: TrialLog, num_proposed: int | None = None) -> SearchEnd | None:
-        late = sum(self.world.seconds(trial, self.method) for trial in log.evaluated) > 60 * MINUTES[-1]
+        late = sum(trial.seconds for trial in log.evaluated) > 60 * MINUTES[-1]
         return "time box" if late else super().end_reason(log, num_proposed)
 
 
-def simulate(method: Method, seed: int, losses: Losses) -> dict[str, object]:
+def simulate(method: Method, world: World) -> dict[str, object]:
     """What a method comes to in each time, in one world.
 
     Returns:
         for each of `MINUTES` the networks evaluated and the final points, and of all that it saw the front by the
         final training of transplants.
     """
-    world = World(seed, losses)
-    plan = ClockedPlan(
-        world=world,
-        method=method,
-        trials=MOST_NETWORKS,
-        sampler=method.sampler,
-        population=usual_population(method.sampler),
-        known=tuple(arch for arch in world.space.family.values() if arch in world.space),
-        seed=seed,
-    )
-    with tempfile.TemporaryDirectory() as folder, TrialLog(Path(folder) / "trials.jsonl", {}) as log:
-        backend("optuna")(world.problem(method), log, plan)
-        trials = list(log.evaluated)
-    spent = np.cumsum([world.seconds(trial, method) for trial in trials])
+    rows = world.searched(method)
+    spent = np.cumsum(_each_seconds(rows))
     results = []
     for minutes in MINUTES:
         trained = method.rungs == (method.final,)  # on a ladder only some have had their final training
         reserve = 0.0 if trained else CHOSEN * world.typical_seconds(method.final)
         reserve += method.finalists * world.typical_seconds(FINALS)
-        reserve += losses.seconds if method.sampler == "exact" else 0.0
-        count = int(np.searchsorted(spent, 60 * minutes - reserve, side="right"))
-        taken = [trial.code for trial in world.chosen(trials[:count], method)]
-        results.append({"networks": count, "points": [world.point(code, method.final) for code in taken]})
-    points = np.array([world.point(trial.code, "tuned:3") for trial in trials])
+        reserve += world.losses.seconds if method.sampler == "exact" else 0.0
+        trials = evaluated(rows[: int(np.searchsorted(spent, 60 * minutes - reserve, side="right"))])
+        taken = [trial.code for trial in world.chosen(trials, method)]
+        results.append({"networks": len(trials), "points": [world.point(code, method.final) for code in taken]})
+    points = np.array([world.point(trial.code, "tuned:3") for trial in evaluated(rows)])
     front = points[moocore.is_nondominated(points, maximise=True)]
     return {"budgets": results, "front": front.tolist()}
+
+
+def _each_seconds(rows: Sequence[Trial]) -> list[float]:
+    """Of what each row of a log adds to an earlier one of its network."""
+    seconds, before = [], dict[str, float]()
+    for row in rows:
+        seconds.append(row.seconds - before.get(row.arch, 0.0))
+        before[row.arch] = row.seconds
+    return seconds
 
 
 def timed_losses(supernet: Path, data: Data) -> Losses:
@@ -301,7 +346,7 @@ def publish(folder: Path, out: Path, unit_loss_seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--seed", type=int, nargs="+", default=range(SEEDS))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no simulation begins")
     parser.add_argument("--out", type=Path, default=HERE / "work" / "methods")
     arguments = parser.parse_args()
@@ -309,11 +354,12 @@ def main() -> None:
     space = load_recipe("cifar10-small").search_space
     data = load_data(arguments.data, space.resolution, TRAINING_IMAGES)
     losses = timed_losses(make_transplants(space, data, PARENT, arguments.out / "supernet"), data)
-    for seed in range(arguments.seeds):
+    for seed in arguments.seed:
+        world = World(seed, losses)
         for method in METHODS:
             out = arguments.out / f"{method.name} {seed}.json"
             if not out.exists() and time.time() < until:
-                write_json(out, simulate(method, seed, losses))
+                write_json(out, simulate(method, world))
     publish(arguments.out, RECORD, losses.seconds)
 
 

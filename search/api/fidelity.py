@@ -12,7 +12,7 @@ from search.api import Place
 from search.data.datasets import Data
 from search.engine.choose import choose as along_the_front
 from search.engine.log import read_header, read_trials
-from search.engine.trial import COMPLETE
+from search.engine.trial import evaluated
 from search.errors import UserError
 from search.folders import locked
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
@@ -96,5 +96,5 @@ def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
     """
     if (space_id := read_header(log).space_id) != space.id:
         raise UserError(f"{log} is of another space ({space_id}) than {space.name} ({space.id})")
-    complete = [trial for trial in read_trials(log, space) if trial.state == COMPLETE]
+    complete = evaluated(read_trials(log, space))
     return [space.decode(np.array(trial.code)) for trial in along_the_front(complete, count)]

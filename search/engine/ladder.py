@@ -1,19 +1,19 @@
-"""A ladder of evaluations: each network gets the cheapest one, and those that are best by it the next, dearer one.
-
-This is successive halving as ASHA does it (Li et al., MLSys 2020), with fronts in place of one score (Schmucker et al.,
-2021): when a network's evaluation on a rung is over, it climbs if fewer than a third of the networks that came so far
-are ahead of it. Ahead is who stands on a front before its own, and on its own front who adds more hypervolume to the
-others. So a network is judged at once, by those before it, and no worker waits for another. Optuna's pruners and Ray's
-schedulers know a single score, which a front is not.
+"""A ladder of evaluations: each network gets the cheapest one, and those that are worth it the next, dearer one.
 
 What two rungs say is not alike: training raises accuracy. `at_the_top` says what each network is expected to reach on
-the last rung, by those that went there.
+the last rung, by those that went there, and `Expected` how far its next evaluation may move that. By these and the
+rungs' prices the guided sampler sends networks up, early ones too (`samplers/promotions.py`).
+
+Other samplers know nothing of it. Under them it is successive halving as ASHA does it (Li et al., MLSys 2020), with
+fronts in place of one score (Schmucker et al., 2021): when a network's evaluation on a rung is over, it climbs if fewer
+than a third of the networks that came so far are ahead of it. Ahead is who stands on a front before its own, and on its
+own front who adds more hypervolume to the others. So a network is judged at once, by those before it, and no worker
+waits for another. Optuna's pruners and Ray's schedulers know a single score, which a front is not.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import moocore
 import numpy as np
@@ -29,14 +29,22 @@ from search.records import record_json
 REDUCTION = 3  # of the networks of a rung one in so many climbs
 MARGIN = 0.1  # below the worst of a front, as a share of its length: so much its ends add
 LEAST = 5  # networks that a fit from one rung to the next takes; fewer give their mean gain
+UNKNOWN, WEIGHT = 0.03, 3  # how far gains lie apart before any is known, which counts as so many networks
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Evaluators by name, from the cheapest to the dearest. As an evaluator itself it is the last of them."""
+    """Evaluators by name, from the cheapest to the dearest. As an evaluator itself it is the last of them.
+
+    Args:
+        prices: of each rung, in any unit that doesn't depend on how busy a machine is, so that a search is the same
+            again. With prices the sampler promotes: a network goes on when it is proposed again; otherwise at once, if
+            it may.
+    """
 
     rungs: Mapping[str, Evaluate]
+    prices: tuple[float, ...] | None = None
 
     def prepare(self) -> None:
         """Gets all of them ready in this process."""
@@ -76,23 +84,57 @@ def on_rung(trial: Trial, rung: int) -> dict[str, float] | None:
     return known | {ACCURACY.name: trial.rungs[rung].accuracy}
 
 
+def rung_that_lacks(heights: Sequence[int], num_rungs: int) -> int | None:
+    """The lowest rung of which less than the usual share went on; None where none does.
+
+    Args:
+        heights: of each network, on how many rungs it was.
+    """
+    for rung in range(1, num_rungs):
+        came, went = (sum(height >= least for height in heights) for least in (rung, rung + 1))
+        if went < min(came, max(1, came // REDUCTION)):
+            return rung
+    return None
+
+
 def at_the_top(trials: Sequence[Trial]) -> list[Trial]:
     """Evaluated networks with the accuracy that each is expected to have on the last rung that any of them reached;
     unchanged where there is one rung."""
     top = max((len(trial.rungs or ()) for trial in trials), default=0)
     if top < 2:
         return list(trials)
-    expected = np.array([trial["accuracy"] for trial in trials])
     heights = np.array([len(trial.rungs or ()) for trial in trials])
-    for rung in range(top - 1):
-        went = [trial for trial in trials if len(trial.rungs or ()) > rung + 1]
-        stayed = [k for k, height in enumerate(heights) if height <= rung + 1]
-        if stayed:
-            expected[stayed] = _Step.fit(went, rung)(expected[stayed])
+    expected = Expected.of(trials, top).accuracy
     return [
         Trial.model_validate(record_json(trial) | {"accuracy": float(value), "rungs": None}) if height < top else trial
         for trial, value, height in zip(trials, expected, heights, strict=True)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Of evaluated networks, each [n].
+
+    Args:
+        accuracy: that each is expected to have on the last rung.
+        deviation: by how much its next evaluation may move that, as a standard deviation; 0 on the last rung.
+    """
+
+    accuracy: Floats
+    deviation: Floats
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], num_rungs: int) -> "Expected":
+        """On a ladder of so many rungs, by those that went from each to the next."""
+        heights = np.array([len(trial.rungs or ()) for trial in trials])
+        accuracy, deviation = np.array([trial["accuracy"] for trial in trials]), np.zeros(len(trials))
+        for rung in range(num_rungs - 1):
+            step = _Step.fit([trial for trial in trials if trial.rungs and len(trial.rungs) > rung + 1], rung)
+            under = heights <= rung + 1
+            accuracy[under] = step(accuracy[under])
+            deviation[under] *= step.slope
+            deviation[heights == rung + 1] = step.deviation
+        return cls(accuracy, deviation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,22 +181,30 @@ def rung_totals(trials: Sequence[Trial]) -> list[RungTotal]:
 
 @dataclass(frozen=True)
 class _Step:
-    """From accuracy on a rung to accuracy on the next: a ridge over it, or the mean gain, where few went or the better
-    ones ended worse. On GhostBench no more features pay before a dozen networks went."""
+    """From accuracy on a rung to accuracy on the next, in a straight line: a ridge, or the mean gain, where few went or
+    the better ones ended worse. On GhostBench no more features pay before a dozen networks went.
 
-    gain: float
-    ridge: Any = None
+    Args:
+        deviation: of accuracies around the line.
+    """
+
+    intercept: float
+    slope: float
+    deviation: float
 
     @classmethod
     def fit(cls, trials: Sequence[Trial], rung: int) -> "_Step":
         """From networks that were evaluated on both."""
         low, high = (np.array([t.rungs[k].accuracy for t in trials if t.rungs]) for k in (rung, rung + 1))
-        gain = float((high - low).mean())
-        ridge = fit_ridge(low[:, None], high) if len(trials) >= LEAST else None
-        return cls(gain, ridge if ridge and ridge[-1].coef_[0] > 0 else None)
+        gains = high - low
+        if len(trials) >= LEAST:
+            scaler, ridge = fit_ridge(low[:, None], high)
+            if (slope := float(ridge.coef_[0] / scaler.scale_[0])) > 0:
+                return cls(float(ridge.intercept_ - slope * scaler.mean_[0]), slope, float(ridge.alpha_) ** -0.5)
+        gain = float(gains.mean()) if len(trials) else 0.0
+        spread = ((gains - gain) ** 2).sum() + WEIGHT * UNKNOWN**2
+        return cls(gain, 1.0, float(np.sqrt(spread / (len(trials) + WEIGHT))))
 
     def __call__(self, accuracy: Floats) -> Floats:
         """[n] -> [n], in [0, 1]"""
-        if self.ridge is None:
-            return np.clip(accuracy + self.gain, 0, 1)
-        return np.clip(self.ridge.predict(accuracy[:, None]), 0, 1)
+        return np.clip(self.intercept + self.slope * accuracy, 0, 1)

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 
 from search.engine.problem import Problem
-from search.engine.trial import COMPLETE, FAILED, BackendState, Trial
+from search.engine.trial import COMPLETE, BackendState, Trial, evaluated, latest
 from search.errors import UserError
 from search.files import JsonLines, JsonObject
 from search.folders import locked
@@ -37,6 +37,7 @@ def check_trials(
         UserError: a row is no trial, or of another search.
     """
     trials: list[Trial] = []
+    complete: dict[str, Trial] = {}
     numbers_before: set[str] | None = None
     for number, row in enumerate(rows):
         line = lines.line_name(number + 2)
@@ -53,8 +54,17 @@ def check_trials(
                 other = sorted(numbers ^ numbers_before)[0][:80]
                 raise UserError(f"{line}: one evaluated network has a number as {other!r}, another has none")
             numbers_before = numbers
+            if (before := complete.get(trial.arch)) and not _goes_on(before, trial):
+                raise UserError(f"{line}: network {trial.arch} was evaluated before, and this is no further rung")
+            complete[trial.arch] = trial
         trials.append(trial)
     return trials
+
+
+def _goes_on(before: Trial, trial: Trial) -> bool:
+    """Whether a row has what an earlier one of its network has, and further rungs."""
+    had, has = before.rungs or [], trial.rungs or []
+    return 0 < len(had) < len(has) and has[: len(had)] == had
 
 
 def _is_there(trial: Trial, name: str) -> bool:
@@ -143,8 +153,7 @@ class TrialLog:
             known = check_trials(self._lines, rows[1:], *((problem.space, _columns(problem)) if problem else ()))
             self._open = opened.pop_all()
         self.trials: list[Trial] = []
-        self.seen: dict[str, Trial] = {}  # evaluated and failed, by architecture
-        self.evaluated: list[Trial] = []  # complete: each a different network
+        self.seen: dict[str, Trial] = {}  # as `latest` has it
         for trial in known:
             self._remember(trial)
 
@@ -172,10 +181,12 @@ class TrialLog:
 
     def _remember(self, trial: Trial) -> None:
         self.trials.append(trial)
-        if trial.state == COMPLETE:
-            self.evaluated.append(trial)
-        if trial.state in (COMPLETE, FAILED):
-            self.seen[trial.arch] = trial
+        self.seen |= latest([trial])
+
+    @property
+    def evaluated(self) -> list[Trial]:
+        """Complete: each a different network, by its last row."""
+        return evaluated(self.seen.values())
 
     @property
     def num_evaluated(self) -> int:

@@ -149,11 +149,11 @@ class Problem:
         )
 
     def lookup(self, candidate: Candidate, seen: Mapping[str, Trial]) -> Trial | None:
-        """The trial of a network that needs no evaluation, because it is outside the budgets or was seen before; else
-        None."""
+        """The trial of a network that needs no evaluation, because it is outside the budgets, or was seen before and
+        doesn't go on to a further rung; else None."""
         if candidate.excess:
             return candidate.trial(INFEASIBLE, self._unknown(candidate))
-        if before := seen.get(candidate.arch):
+        if (before := seen.get(candidate.arch)) and not self.rungs_before(candidate, seen):
             return candidate.trial(REPEATED, before.metrics, Evaluation(error=before.error))
         return None
 
@@ -166,7 +166,7 @@ class Problem:
         candidate = self.candidate(code)
         if known := self.lookup(candidate, seen):
             return known
-        evaluation = self.measure(self.space.decode(code))
+        evaluation = self.measure(self.space.decode(code), self.rungs_before(candidate, seen))
         while self.climbs(candidate, evaluation, seen):
             evaluation = self.measure(self.space.decode(code), evaluation.rungs)
         return self.finish(candidate, evaluation)
@@ -178,7 +178,7 @@ class Problem:
             evaluation: of the rungs so far.
             seen: evaluated and failed trials by architecture.
         """
-        if self.is_over(evaluation) or self._failure(candidate, evaluation) is not None:
+        if self.sampler_promotes or self.is_over(evaluation) or self._failure(candidate, evaluation) is not None:
             return False
         rung, mine = len(evaluation.rungs) - 1, {**evaluation.columns, **candidate.metrics}
         complete = (on_rung(trial, rung) for trial in seen.values() if trial.state == COMPLETE)
@@ -189,6 +189,19 @@ class Problem:
             if me and climbs(mine, [row for row, kept in zip(before, inside, strict=True) if kept], self.objectives):
                 return True
         return False
+
+    @property
+    def sampler_promotes(self) -> bool:
+        """Whether it is the sampler that sends networks up a ladder, by proposing them again."""
+        return isinstance(self.evaluate, Ladder) and self.evaluate.prices is not None
+
+    def rungs_before(self, candidate: Candidate, seen: Mapping[str, Trial]) -> tuple[Rung, ...]:
+        """The rungs after which a network goes on that the sampler proposes again; none where it doesn't go on."""
+        before = seen.get(candidate.arch)
+        if before is None or before.state != COMPLETE or not self.sampler_promotes:
+            return ()
+        rungs = tuple(before.rungs or ())
+        return () if self.is_over(Evaluation(rungs=rungs)) else rungs
 
     def is_over(self, evaluation: Evaluation) -> bool:
         """Whether there is nothing left to evaluate: it failed, or was on the last rung."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ghostnet.arch import Arch
 from search.engine.front import growth
+from search.engine.ladder import rung_that_lacks
 from search.engine.log import TrialLog
 from search.parallel.cluster import HERE, Cluster
 from search.recipes.schema import Sampler
@@ -25,6 +26,8 @@ class SearchPlan:
         population: of these, how many are evaluated before the sampler goes on: the `known` ones, and others drawn
             uniformly inside the budgets.
         known: networks that are expected to be good; those inside a budget are evaluated first.
+        num_rungs: of a ladder on which the sampler promotes. When all networks are evaluated, the best ones go on until
+            every rung has sent up the usual share.
         deadline: by `time.monotonic()`; then the search ends, once it has `at_least` so many.
         storage: where Optuna's study is kept for others to see; None: in memory.
         cluster: the processes that evaluate side by side.
@@ -37,6 +40,7 @@ class SearchPlan:
     population: int = 10
     known: tuple[Arch, ...] = ()
     seed: int = 0
+    num_rungs: int = 1
     deadline: float | None = None
     at_least: int = 1
     storage: str | None = None
@@ -51,7 +55,7 @@ class SearchPlan:
         """
         evaluated = log.num_evaluated
         proposed = len(log.trials) if num_proposed is None else num_proposed
-        if evaluated >= self.trials:
+        if evaluated >= self.trials and not self._lacks(log):
             return "trials"
         if proposed >= PROPOSALS * self.trials:
             return "no new networks"
@@ -59,3 +63,7 @@ class SearchPlan:
             return "no growth"
         late = self.deadline is not None and time.monotonic() > self.deadline and evaluated >= self.at_least
         return "time box" if late else None
+
+    def _lacks(self, log: TrialLog) -> bool:
+        heights = [len(trial.rungs or ()) for trial in log.evaluated] if self.num_rungs > 1 else []
+        return rung_that_lacks(heights, self.num_rungs) is not None

@@ -1,6 +1,6 @@
 """A trial: a network that a search proposed, and what became of it. It is a row of the log."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal
@@ -54,7 +54,8 @@ class Trial(Record):
     """A network that a search proposed: `trial["macs"]` is a metric by its name, an objective's for instance.
 
     Further columns than the fields are metrics: objectives, and what an evaluator or a latency table says beside them.
-    `rungs` are the evaluations that it had, where there may be several; `accuracy` is that of the last one.
+    `rungs` are the evaluations that it had, where there may be several; `accuracy` is that of the last one. A network
+    that goes on to a further rung later has another row, with all of them: its last row counts (`latest`).
     """
 
     model_config = ConfigDict(extra="allow")
@@ -112,6 +113,16 @@ class Trial(Record):
         if self.inherited is not None or not self.rungs:
             return self.accuracy if evaluate == "inherited" and self.inherited is None else self.inherited
         return next((rung.accuracy for rung in self.rungs if rung.evaluate == "inherited"), None)
+
+
+def latest(trials: Iterable[Trial]) -> dict[str, Trial]:
+    """The last row of each network that was evaluated or failed, by architecture, in the order of their first rows."""
+    return {trial.arch: trial for trial in trials if trial.state in (COMPLETE, FAILED)}
+
+
+def evaluated(trials: Iterable[Trial]) -> list[Trial]:
+    """The networks that were evaluated, each by its last row."""
+    return [trial for trial in latest(trials).values() if trial.state == COMPLETE]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,8 @@ from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
 from search.parallel.cluster import HERE, Cluster
 from search.pipeline.search_problem import build_problem, header
-from search.recipes.schema import Search, Training, evaluation_epochs, split_evaluation
+from search.recipes.choices import PROMOTING
+from search.recipes.schema import ParentTraining, Search, Training, evaluation_epochs, split_evaluation
 from search.records import record_json
 from search.run_folder.result import SCHEMA, SearchResult
 from search.secrets import storage_address
@@ -45,6 +46,7 @@ from search.training.metadata import PARENT_ARCH, check_data, read_metadata, sup
 from search.training.result_warnings import chance_warnings
 from spaces.space import Space
 
+TRAINED = 6  # looks that showing an image in a training takes, about: GhostBench's seconds, one core
 LEAST_TAU = 0.7  # of a latency table on networks that it never saw
 
 
@@ -160,12 +162,15 @@ def search_networks(
             another process at work in its folder.
     """
     problem = build_problem(supernet, tables, config, latency_budgets, own)
+    ways = split_evaluation(config.evaluate)
+    promotes = evaluate is None and len(ways) > 1 and config.sampler in PROMOTING
     correction = AccuracyCorrection.load(fidelity, supernet) if fidelity else None
     plan = SearchPlan(
         trials=most or config.trials,
         enough=most and config.trials,
         sampler=config.sampler,
         population=config.first,
+        num_rungs=len(ways) if promotes else 1,
         known=known_networks(supernet, problem.space),
         seed=seed,
         deadline=deadline,
@@ -186,9 +191,9 @@ def search_networks(
         raise UserError(f"a correction is of inherited accuracy, not of networks evaluated as {config.evaluate}")
     else:
         training = training or supernet_config(read_metadata(supernet)[0], Training)
-        ways = split_evaluation(config.evaluate)
         rungs = {way: make_evaluator(way, supernet, data(), training, seed, half, alone=len(ways) == 1) for way in ways}
-        evaluate = Ladder(rungs) if len(rungs) > 1 else rungs[ways[0]]
+        prices = tuple(evaluation_price(way, supernet, data()) for way in ways)
+        evaluate = Ladder(rungs, prices if promotes else None) if len(rungs) > 1 else rungs[ways[0]]
         evaluation["evaluate"] = ",".join(ways)
         if longest := max(evaluation_epochs(way) for way in ways):
             evaluation["training"] = training.shortened(longest).model_dump(mode="json")
@@ -237,6 +242,17 @@ def make_evaluator(
     if way.startswith("trained"):
         return ShortTraining(data, config, None, None, seed)
     return ShortTraining(data, config, inherited_accuracy(supernet, data), usual_teacher(None, supernet), seed)
+
+
+def evaluation_price(way: str, supernet: Path, data: Data) -> float:
+    """What an evaluation takes, as images that a network is shown; of those that it is trained on each counts as
+    `TRAINED`. By what it takes on a clock no search would be the same again."""
+    if way == "units":
+        return 1.0
+    metadata = read_metadata(supernet)[0]
+    given = supernet_config(metadata, ParentTraining).images if metadata.kind == "transplant" else len(data.calibration)
+    shown = len(data.search) + (0 if way.startswith("trained") else given)
+    return shown + TRAINED * evaluation_epochs(way) * len(data.train)
 
 
 def rank_warnings(tables: Sequence[Path]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 Backend = Literal["optuna", "ray", "nni"]
 Sampler = Literal["guided", "exact", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
+PROMOTING: tuple[Sampler, ...] = ("guided", "exact")  # which send networks up a ladder themselves
 GENETIC: tuple[Sampler, ...] = ("nsga2", "nsga3", "evolution")
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)

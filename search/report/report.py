@@ -137,8 +137,8 @@ def _rungs(summary: Summary) -> str:
         times = [f"{each.seconds / 60:.1f}", f"{each.seconds / each.networks:.2f}"]
         rows.append(("", [each.evaluate, str(each.networks), *times, gain, tau]))
     note = (
-        "Of the networks that came to an evaluation, the best third went on to the next. Points gained and Kendall's "
-        "tau are of the same networks by the evaluation before: below 1, the dearer one ranks them otherwise."
+        "Those networks went on to the next evaluation for which it promised most in its time. Points gained and "
+        "Kendall's tau are of the same networks by the evaluation before: below 1, the dearer one ranks them otherwise."
     )
     return page.table(head, rows) + page.paragraph(note, "soft")
 

@@ -11,7 +11,7 @@ import numpy as np
 from ghostnet.arch import Arch
 from search.engine.log import LogHeader, read_header, read_trials
 from search.engine.search_plan import SearchEnd
-from search.engine.trial import Trial
+from search.engine.trial import Trial, evaluated
 from search.errors import UserError
 from search.files import glob
 from search.latency.peak_memory import predict_peak_memory
@@ -169,7 +169,7 @@ class Summary:
     @cached_property
     def complete(self) -> list[Trial]:
         """The networks that were evaluated."""
-        return [t for t in self.trials if t.state == "complete"]
+        return evaluated(self.trials)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -252,7 +252,7 @@ def summarise(folder: Path) -> Summary:
     figures = (folder / name for name in (TIMES, INHERITED))
     times, inherited = (read_figures(file) if file.exists() else {} for file in figures)
     trials = _trials(folder / TRIALS, space)
-    evaluated = sum(t.state == "complete" for t in trials)
+    num_evaluated = len(evaluated(trials))
     chosen = result.chosen if result else {} if recipe else _of_trials(folder, trials)
     header = read_header(folder / TRIALS)
     energy = _read(folder / ENERGY, EnergyFigures)
@@ -274,7 +274,7 @@ def summarise(folder: Path) -> Summary:
         networks=networks,
         energy=energy,
         notes=[
-            *_notes(recipe, supernet, table, result, networks, evaluated),
+            *_notes(recipe, supernet, table, result, networks, num_evaluated),
             *_not_new(space, result, networks),
             *(_left_out_of_time(folder, recipe, networks) if recipe and result else []),
             *_warnings(folder, supernet, result),
@@ -335,7 +335,7 @@ def _trials(log: Path, space: Space) -> list[Trial]:
 
 def _of_trials(folder: Path, trials: list[Trial]) -> dict[str, Trial]:
     """Trained networks that a search evaluated, by the names of their folders: their rows of its log."""
-    known = {trial.arch: trial for trial in trials if trial.state == "complete"}
+    known = {trial.arch: trial for trial in evaluated(trials)}
     trained = {file.parent.name: read_trained(file).arch for file in trained_networks(folder)}
     return {name: known[arch] for name, arch in trained.items() if arch in known}
 

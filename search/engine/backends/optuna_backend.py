@@ -17,7 +17,7 @@ from search.engine.problem import Problem
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
 from search.engine.search_plan import SearchPlan
-from search.engine.trial import Trial
+from search.engine.trial import COMPLETE, Trial
 from search.files import JsonObject
 from search.progress import bar
 
@@ -54,7 +54,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
                 asked.set_constraint("budget", row.excess)
                 trial = finish_trial(study, asked, row, problem)
             log.append(row, backend_state(trial))
-            best.add(log.evaluated[-1:] if row.state == "complete" else [])
+            best.add([row] if row.state == COMPLETE else [])
             progress.update(log.num_evaluated, f"front {len(best)}")
 
 

@@ -86,13 +86,15 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
 class EvaluationWorker(tune.Trainable):
     """A worker: one network a trial."""
 
-    def setup(self, config: Mapping[str, list[int]], problem: Problem) -> None:  # type: ignore[override]
+    def setup(self, config: Mapping[str, Any], problem: Problem) -> None:  # type: ignore[override]
         torch.set_num_threads(1)
-        self.problem, self.code, self.rungs = problem, config["code"], tuple[Rung, ...]()
+        self.problem = problem
+        self.reset_config(config)
         prepare(problem.evaluate)
 
-    def reset_config(self, new_config: Mapping[str, list[int]]) -> bool:
-        self.code, self.rungs = new_config["code"], ()
+    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
+        self.code: list[int] = new_config["code"]
+        self.rungs = tuple(Rung.model_validate(rung) for rung in new_config["rungs"])
         return True
 
     def step(self) -> dict[str, object]:
@@ -173,13 +175,15 @@ class LoggedSearch(OptunaSearch):
     def _next(self, trial_id: str) -> Any:
         study = self.study
         while True:
-            running = len(self.waiting)
+            running = {each.arch for each in self.waiting.values()}
             if self.plan.end_reason(self.log, self.proposed):
                 return Searcher.FINISHED
-            if self.log.num_evaluated + running >= self.plan.trials:
+            new = running - self.log.seen.keys()
+            no_more = self.log.num_evaluated + len(new) >= self.plan.trials
+            sampled = None if new and no_more else self.initial_sampler(self.proposed, running)
+            if sampled is None and no_more:
                 return None  # whether there is more to do, those that run will tell
             study.sampler = self.sampler_for(self.proposed)
-            sampled = self.initial_sampler(self.proposed)
             self.proposed += 1
             with studies.using(self.plan.storage):
                 if sampled is not None:
@@ -189,13 +193,14 @@ class LoggedSearch(OptunaSearch):
             code = studies.code_from_params(self.problem.space, params)
             candidate = self.problem.candidate(code)
             known = self.problem.lookup(candidate, self.log.seen)
-            if known is None and candidate.arch in (each.arch for each in self.waiting.values()):
+            if known is None and candidate.arch in running:
                 asked = self._ot_trials.pop(trial_id)  # is on its way already
                 with studies.using(self.plan.storage):
                     study.tell(asked, state=TrialState.FAIL)
             elif known is None:
                 self.waiting[trial_id] = candidate
-                return {"code": code.tolist()}
+                rungs = self.problem.rungs_before(candidate, self.log.seen)
+                return {"code": code.tolist(), "rungs": [record_json(rung) for rung in rungs]}
             else:
                 self._write(self._ot_trials.pop(trial_id), known)
 

@@ -1,6 +1,6 @@
 """Predictor-guided search: a model is fitted to the expensive objectives of the networks evaluated so far, thousands of
 candidates are evolved on its predictions, and those with the largest expected hypervolume improvement are evaluated.
-Then the model is fitted again.
+Then the model is fitted again. On a ladder, networks that were evaluated compete with these for their next evaluation.
 
 A batch depends on the trials before it and the seed alone, so a resumed search proposes what an unbroken one does.
 """
@@ -14,9 +14,10 @@ from search.engine.ladder import at_the_top
 from search.engine.log import TrialLog
 from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
+from search.engine.samplers.promotions import Promotions
 from search.engine.samplers.proposer import Proposer
 from search.engine.samplers.surrogate import NUM_SAMPLES, GaussianProcess
-from search.engine.trial import COMPLETE, Trial
+from search.engine.trial import Trial, evaluated
 from spaces.population import crossover, mutate
 from spaces.space import Codes, Space
 
@@ -51,7 +52,8 @@ class Guided(Proposer):
         """A batch of new networks, from what is known of the trials before it: [count, genes]"""
         space, rng = self.problem.space, np.random.default_rng([self.seed, 3, self.start])
         before = self.log.trials[: self.start]
-        rows = at_the_top([t for t in before if t.state == COMPLETE])
+        trials = evaluated(before)
+        rows = at_the_top(trials)
         seen = self.proposed | set(map(tuple, _codes(space, before).tolist()))
         batch: list[tuple[int, ...]] = []
         if rows:
@@ -60,7 +62,9 @@ class Guided(Proposer):
                 name: GaussianProcess(space, codes, np.array([t[name] for t in rows]), rng) for name in self.expensive
             }
             optimizer = _AcquisitionOptimizer(self.problem, rows, processes, rng)
-            batch = optimizer.best(count - count // EXPLORE_EVERY, seen)
+            climbing = self.problem.sampler_promotes
+            promotions = Promotions(self.problem, trials, rng) if climbing else None
+            batch = optimizer.best(count - count // EXPLORE_EVERY, seen, promotions)
             batch += optimizer.explore(count - len(batch), seen.union(batch))
         if len(batch) < count:  # the budget may hold little that is new
             batch += map(tuple, self.problem.initial(rng, count - len(batch)).tolist())
@@ -105,8 +109,9 @@ class _AcquisitionOptimizer:
                 elite.append(_codes(problem.space, _first(layers(mine, problem.objectives), ELITE)))
         self.elite = np.concatenate(elite)
 
-    def best(self, count: int, seen: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """At most `count` networks with an expected improvement, none of them seen."""
+    def best(self, count: int, seen: set[tuple[int, ...]], promotions: Promotions | None) -> list[tuple[int, ...]]:
+        """At most `count` networks with an expected improvement, none of them seen; or among them some that were, which
+        are worth their next evaluation."""
         pool = np.concatenate(
             [self.elite, self._children(self.elite, POOL // 2), self.problem.initial(self.rng, POOL // 2)]
         )
@@ -133,6 +138,9 @@ class _AcquisitionOptimizer:
         for _ in range(min(count, len(kept))):
             improvement = self._improvement(contributions)
             first = int(improvement.argmax())
+            if promotions and (promoted := promotions.better_than(improvement[first])):
+                chosen.append(promoted)
+                continue
             if improvement[first] <= 0:
                 break
             chosen.append(tuple(kept[first].tolist()))

@@ -1,11 +1,15 @@
 """Networks that a search takes by itself. The first ones are known to be good, of the exact front of unit losses or
 sampled uniformly inside its budgets; others stand in wherever a sampler that keeps no list of networks (TPE in a small
-space) proposes nothing new."""
+space) proposes nothing new. And when no more new ones are to come, those go up a ladder that are most worth it."""
+
+from collections.abc import Collection
 
 import numpy as np
 
+from search.engine.ladder import rung_that_lacks
 from search.engine.log import TrialLog
 from search.engine.problem import Problem
+from search.engine.samplers.promotions import Promotions
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import INFEASIBLE, REPEATED
 from spaces.space import Codes
@@ -31,13 +35,18 @@ class InitialSampler:
     """
 
     def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
-        self.problem, self.log, self.seed = problem, log, plan.seed
+        self.problem, self.log, self.plan, self.seed = problem, log, plan, plan.seed
         rng, count = np.random.default_rng([plan.seed, 2]), min(plan.population, plan.trials)
         first = expected_good(problem, plan)[: plan.trials]
         short = count - len(first)
         self.first = np.concatenate([first, problem.initial(rng, short)]) if short > 0 else first
 
-    def __call__(self, number: int) -> Codes | None:
+    def __call__(self, number: int, running: Collection[str] = ()) -> Codes | None:
+        """Args:
+        running: networks that are being evaluated, by architecture.
+        """
+        if self.plan.num_rungs > 1 and self.log.num_evaluated >= self.plan.trials:
+            return self._next_up(number, running)
         if number < len(self.first):
             return self.first[number]
         last = self.log.trials[-STUCK:]
@@ -45,3 +54,15 @@ class InitialSampler:
             return None
         budgets = len(self.problem.budgets)
         return self.problem.initial(np.random.default_rng([self.seed, 2, number]), budgets)[number % budgets]
+
+    def _next_up(self, number: int, running: Collection[str]) -> Codes | None:
+        """Of the networks on the lowest rung that lacks some above it, the one that is most worth its next evaluation;
+        None where those that are running are enough."""
+        trials = self.log.evaluated
+        heights = np.array([len(trial.rungs or ()) + (trial.arch in running) for trial in trials])
+        rung = rung_that_lacks(heights.tolist(), self.plan.num_rungs)
+        if rung is None:
+            return None
+        waiting = [k for k, trial in enumerate(trials) if heights[k] == rung and trial.arch not in running]
+        promotions = Promotions(self.problem, trials, np.random.default_rng([self.seed, 7, number]))
+        return promotions.codes[max(waiting, key=lambda k: promotions.worth[k])] if waiting else None

@@ -16,7 +16,6 @@ from ghostnet.cost import cost
 from search.accuracy.ghostbench import BenchmarkFile, GhostBench, format_evaluator, load_ghostbench, save_ghostbench
 from search.accuracy.surrogate_benchmark import SurrogateBenchmark
 from search.data.datasets import load_data
-from search.engine.trial import Evaluation, Rung
 from search.errors import UserError
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
@@ -395,18 +394,17 @@ def world(study, pool, tmp_path, monkeypatch):
 def test_a_ladder_pays_for_every_rung_and_a_training_that_goes_on_only_for_its_last(study, world):
     methods = {method.name: method for method in study["methods"].METHODS}
     code = SPACE.encode(SPACE.smallest)
-    candidate = world.problem(methods["guided, as transplanted"]).candidate(code)
     for name, seconds in (
         ("guided, as transplanted", [4.0]),
         ("guided, ladder of 0, 1 and 3 epochs", [4.0, 8.0, 12.0]),
         ("random, successive halving: after 1, 2, 5 of 5 epochs", [3.5 / 5 + 0.5, 7 / 5 + 0.5, 4.0]),
     ):
-        method = methods[name]
-        for came, expected in enumerate(seconds, 1):
-            rungs = tuple(Rung(evaluate=each, accuracy=0.5, seconds=0.0) for each in method.rungs[:came])
-            evaluation = Evaluation(columns={"accuracy": 0.5}, rungs=rungs if len(method.rungs) > 1 else ())
-            trial = candidate.trial("complete", {"accuracy": 0.5}, evaluation)
-            assert world.seconds(trial, method) == pytest.approx(expected, rel=1e-3)
+        problem, rungs = world.problem(methods[name]), ()
+        for expected in seconds:
+            evaluation = problem.measure(SPACE.decode(code), rungs)
+            rungs = evaluation.rungs
+            assert evaluation.seconds == pytest.approx(expected, rel=1e-3)
+        assert len(rungs) == (len(seconds) if len(seconds) > 1 else 0)
 
 
 @pytest.mark.parametrize("sampler, rungs", [("random", 1), ("guided", 2), ("exact", 1)])
@@ -415,7 +413,8 @@ def test_a_method_spends_what_it_has_and_no_more(study, world, monkeypatch, samp
     module = study["methods"]
     monkeypatch.setattr(module, "MINUTES", (0.2, 0.5, 1.0, 2.0))
     method = module.Method("mine", sampler, module.TUNED[:rungs], "tuned:3")
-    result = module.simulate(method, 0, module.Losses(macs_table(SPACE), 14.0 if sampler == "exact" else 0.0))
+    worlds = [module.World(0, module.Losses(macs_table(SPACE), 14.0 if sampler == "exact" else 0.0)) for _ in range(2)]
+    result = module.simulate(method, worlds[0])
     counts = [budget["networks"] for budget in result["budgets"]]
     most = [0, 0, 7, 22] if sampler == "exact" else [0, 3, 11, 26]
     if rungs == 1:
@@ -424,7 +423,7 @@ def test_a_method_spends_what_it_has_and_no_more(study, world, monkeypatch, samp
         assert all(0 < few <= many for few, many in zip(counts[1:], most[1:], strict=True))
     points = [budget["points"] for budget in result["budgets"]]
     assert [len(each) for each in points] == [min(4, count) for count in counts]
-    assert result == module.simulate(method, 0, module.Losses(macs_table(SPACE), 14.0 if sampler == "exact" else 0.0))
+    assert result == module.simulate(method, worlds[1])
 
 
 def test_regret_is_what_the_four_lack_to_the_best_that_anybody_saw(study):

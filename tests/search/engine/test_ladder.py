@@ -1,5 +1,6 @@
 """A ladder of evaluations: who climbs, and what those who stayed are expected to have."""
 
+import json
 import pickle
 import time
 from dataclasses import replace
@@ -9,11 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.engine.ladder import REDUCTION, Ladder, at_the_top, climbs, contributions, on_rung, rung_totals
+from search.engine.ladder import (
+    REDUCTION,
+    Ladder,
+    at_the_top,
+    climbs,
+    contributions,
+    on_rung,
+    rung_that_lacks,
+    rung_totals,
+)
+from search.engine.log import TrialLog, read_trials
 from search.engine.objectives import USUAL, values
-from search.engine.trial import Evaluation, Rung, Trial
+from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
+from search.engine.samplers.promotions import QUANTILES
+from search.engine.trial import Evaluation, Rung, Trial, evaluated
+from search.errors import UserError
 from search.records import record_json
-from tests.search.searches import LADDER, SPACE, accuracy_of, complete_trial, half, problem, run
+from tests.search.searches import HEADER, LADDER, SPACE, accuracy_of, bare, complete_trial, half, problem, run
 
 
 def rows(points, reached):
@@ -186,3 +200,113 @@ def test_a_ladder_goes_to_other_processes_and_is_its_last_rung():
     ladder = pickle.loads(pickle.dumps(LADDER))
     arch = SPACE.sample(np.random.default_rng(1))
     assert [*ladder.rungs] == [*LADDER.rungs] and ladder(arch) == accuracy_of(arch)
+
+
+PRICED = Ladder(LADDER.rungs, prices=(1.0, 4.0, 16.0))
+
+
+def test_a_search_whose_sampler_promotes_is_the_same_when_resumed(tmp_path):
+    plan = {"num_rungs": 3, "trials": 40}
+    whole = run(problem(PRICED), tmp_path / "whole", **plan)
+    parts = tmp_path / "parts" / "trials.jsonl"
+    for end in (3, 25, 50):  # as if it had been killed after so many rows
+        parts.parent.mkdir(exist_ok=True)
+        lines = (tmp_path / "whole" / "trials.jsonl").read_bytes().splitlines(keepends=True)
+        parts.write_bytes(b"".join(lines[: 1 + end]))
+        assert run(problem(PRICED), parts.parent, **plan) == whole
+
+
+def test_a_network_that_is_promoted_later_is_logged_again_with_what_it_had(tmp_path):
+    rows = [t for t in run(problem(PRICED), tmp_path, num_rungs=3, trials=40) if t.state == "complete"]
+    heights: dict[str, int] = {}
+    for row in rows:  # a rung at a time
+        assert len(row.rungs) == heights.get(row.arch, 0) + 1
+        heights[row.arch] = len(row.rungs)
+        steps = [*LADDER.rungs.items()][: len(row.rungs)]
+        assert [(r.evaluate, r.accuracy) for r in row.rungs] == [
+            (n, f(SPACE.decode(np.array(row.code)))) for n, f in steps
+        ]
+    assert len(heights) == 40 < len(rows)
+    assert [len(t.rungs) for t in evaluated(rows)] == [*heights.values()]
+    with TrialLog(tmp_path / "trials.jsonl", HEADER) as log:
+        assert bare(log.evaluated) == evaluated(rows) and log.num_evaluated == 40
+    went = [sum(height > k for height in heights.values()) for k in range(3)]
+    assert went[1] >= 40 // REDUCTION and went[2] >= went[1] // REDUCTION
+
+
+def test_a_row_that_repeats_an_evaluated_network_without_a_further_rung_is_refused(tmp_path):
+    run(problem(PRICED), tmp_path, num_rungs=3, trials=12)
+    log = tmp_path / "trials.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    again = next(row for row in rows[1:] if row["state"] == "complete")
+    log.write_text("".join(json.dumps(row) + "\n" for row in [*rows, again | {"number": len(rows) - 1}]))
+    with pytest.raises(UserError, match=f"network {again['arch']} was evaluated before, and this is no further rung"):
+        read_trials(log)
+
+
+def test_what_rungs_cost_decides_how_many_networks_go_there(tmp_path):
+    climbs = []
+    for k, price in enumerate((np.inf, 1e-9)):
+        task = problem(Ladder(LADDER.rungs, prices=(1.0, price, price)))
+        rows = evaluated(run(task, tmp_path / str(k), trials=40))
+        climbs.append(sum(len(t.rungs) - 1 for t in rows))
+    assert climbs[0] == 0 and climbs[1] > 5
+
+
+def test_with_nothing_new_to_come_every_rung_gets_its_share():
+    assert rung_that_lacks([1] * 9, 2) == 1
+    assert rung_that_lacks([1] * 6 + [2] * 3, 2) is None
+    assert rung_that_lacks([1] * 6 + [2] * 3, 3) == 2
+    assert rung_that_lacks([1] * 6 + [2] * 2 + [3], 3) is None
+    assert rung_that_lacks([1], 2) == 1 and rung_that_lacks([2], 2) is None and rung_that_lacks([], 2) is None
+
+
+NETWORK = st.tuples(st.floats(0.2, 0.9), st.floats(1, 6), st.floats(0, 0.1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(NETWORK, max_size=6, unique=True))
+def test_knowing_more_of_a_network_gains_what_its_area_does_on_average(networks):
+    """Against the area of every draw, in which the network alone has moved."""
+    networks = [(0.2, 1.0, 0.05), (0.9, 6.0, 0.05), *networks]
+    rows = [complete_trial(k, accuracy=a, latency_ms=ms) for k, (a, ms, _) in enumerate(networks)]
+    accuracy, ms, deviation = (np.array(column) for column in zip(*networks, strict=True))
+    improvement = HypervolumeImprovement(USUAL, rows, 16, np.random.default_rng(0))
+    samples = accuracy + QUANTILES[:, None] * deviation
+    gains = improvement.by_measuring_again({"accuracy": accuracy, "latency_ms": ms}, {"accuracy": samples})
+
+    def below(some):
+        """The area under the stairs, from the fastest network to the slowest."""
+        stairs = sorted(
+            (x, max(0.0, (a - improvement.worst[0]) / improvement.extent[0])) for x, a in zip(ms, some, strict=True)
+        )
+        area = height = 0.0
+        for x, high in stairs:
+            right = max(0.0, (-x - improvement.worst[1]) / improvement.extent[1])
+            area += max(0.0, high - height) * right
+            height = max(height, high)
+        return area / (np.pi / 4)
+
+    for k in range(len(rows)):
+        moved = [below(np.where(np.arange(len(rows)) == k, draw, accuracy)) for draw in samples]
+        assert gains[k] == pytest.approx(np.mean(moved) - below(accuracy), abs=1e-9)
+        assert gains[k] >= -1e-9
+
+
+def test_a_new_network_and_a_further_evaluation_are_weighed_in_the_same_unit():
+    """A network that would surely have what another measurement would surely tell gains as much, over many draws."""
+    rows = [complete_trial(0, accuracy=0.3, latency_ms=1.0), complete_trial(1, accuracy=0.8, latency_ms=3.0)]
+    known = {"accuracy": np.array([0.3, 0.8, 0.4]), "latency_ms": np.array([1.0, 3.0, 2.0])}
+    found = []
+    for seed in range(40):
+        improvement = HypervolumeImprovement(USUAL, rows, 16, np.random.default_rng(seed))
+        raised = np.tile([0.3, 0.8, 0.6], (16, 1))
+        again = improvement.by_measuring_again(known, {"accuracy": raised})[2]
+        of = [
+            improvement.contribution({"latency_ms": np.array([2.0])}, {"accuracy": np.full((16, 1), a)})
+            for a in (0.4, 0.6)
+        ]
+        low, high = (float(improvement.expected(each)[0]) for each in of)
+        found.append((again, high - low))
+    exact, sampled = np.mean(found, 0)
+    assert exact > 0.05 and sampled == pytest.approx(exact, rel=0.1)
