@@ -160,13 +160,13 @@ def test_no_more_is_said_of_some_than_of_all_right():
 
 
 def test_transplants_that_were_not_looked_at_are_expected_right(files, data, expected):
-    """On the whole: 24 networks, of which each is inside its interval with a chance of .95."""
+    """On the whole: 96 networks, of which each is inside its interval with a chance of .95."""
     evaluate = inherited_accuracy(files / "net", data)
-    codes = CODES[np.random.default_rng(3).choice(len(CODES), 24, replace=False)]
+    codes = CODES[np.random.default_rng(3).choice(len(CODES), 96, replace=False)]
     truth = np.array([evaluate(SPACE.decode(code)) for code in codes])
     value, low, high = expected.predict(codes)
-    assert ((low <= truth) & (truth <= high)).sum() >= 19  # by chance fewer in one of 200
-    assert kendalltau(value, truth).statistic > 0.4
+    assert ((low <= truth) & (truth <= high)).sum() >= 80  # one fit's errors are alike: by chance alone 85
+    assert kendalltau(value, truth).statistic > 0.25  # by chance .07 is usual, and so much one in thousands
     for code, accuracy in zip(expected.codes[:3], expected.accuracies, strict=False):
         assert evaluate(SPACE.decode(code)) == accuracy
 
@@ -292,7 +292,8 @@ def test_it_is_the_lowest_rung_of_a_ladder(files, data, expected, tmp_path):
         assert [(rung.evaluate, rung.accuracy) for rung in trial.rungs] == [*known.items()][: len(trial.rungs)]
         assert trial.inherited_accuracy("units,inherited") == (known["inherited"] if len(trial.rungs) > 1 else None)
     more = search(files, tmp_path, data, config.model_copy(update={"trials": 12})).trials
-    assert more[:8] == trials and len(more) == 12
+    assert [t.arch for t in more[:8]] == [t.arch for t in trials] and len(more) == 12
+    assert all(a.rungs[: len(b.rungs)] == b.rungs for a, b in zip(more, trials, strict=False))  # some went on
 
 
 def test_the_command_in_a_process_of_its_own_writes_the_same_log(files, data, expected, tmp_path):
