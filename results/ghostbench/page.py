@@ -431,7 +431,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     file = arguments.out / "ghostbench.json"
-    save_ghostbench(file, assemble(arguments.work, arguments.latency))
+    if arguments.work.exists():  # without logs the page is of what is published
+        save_ghostbench(file, assemble(arguments.work, arguments.latency))
     bench = load_ghostbench(file)
     methods = read_json(RECORD) if RECORD.exists() else None
     write_text(arguments.out / "README.md", page(bench, methods))
