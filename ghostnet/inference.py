@@ -5,13 +5,15 @@ from itertools import pairwise
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ghostnet.modules import CheapConv
 from ghostnet.network import GhostNet
 
 Module = TypeVar("Module", bound=nn.Module)
+# Bytes of one network's largest maps, while it runs through many images: what caches hold, and what fills a GPU.
+AT_ONCE, AT_ONCE_ON_GPU = 3 << 25, 1 << 30
 
 
 def for_inference(net: nn.Module) -> nn.Module:
@@ -37,3 +39,9 @@ def fold_norms(module: Module) -> Module:
             )
             folded._modules[name] = nn.Identity()
     return folded
+
+
+def images_at_once(images: Tensor) -> int:
+    """How many of the images [N, C, H, W] a network is given at a time."""
+    at_once = AT_ONCE_ON_GPU if images.is_cuda else AT_ONCE
+    return max(1, at_once // (64 * images[0].numel() * images.element_size()))

@@ -19,19 +19,29 @@ FLOOR = 1e-30  # of a mean power: maps that are zero everywhere keep their equat
 Gains = NDArray[np.float64]  # [j, i]: what map i explains of map j
 
 
-def ridge(gram: Tensor, cross: Tensor, strength: float, prior: Tensor | None = None) -> Tensor:
-    """The W [..., q, c] that minimises E |W x - y|^2 + strength p |W - prior|^2, p the mean power of x.
+class Ridge:
+    """Ridge regressions of any outputs y on one x, whose second moments are decomposed once.
 
     Args:
         gram: E x x^T, [..., c, c].
-        cross: E y x^T, [..., q, c].
-        prior: [..., q, c]; zero where None. If it solves the problem, it comes out unchanged.
+        strength: of the damping, in p, the mean power of x.
     """
-    power = gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(FLOOR)
-    damping = strength * power[..., None, None] * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    missing = cross if prior is None else cross - prior @ gram
-    change = torch.linalg.solve(gram + damping, missing.mT).mT
-    return change if prior is None else prior + change
+
+    def __init__(self, gram: Tensor, strength: float) -> None:
+        power = gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(FLOOR)
+        damping = strength * power[..., None, None] * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        self.gram, self.factors = gram, torch.linalg.lu_factor(gram + damping)
+
+    def solve(self, cross: Tensor, prior: Tensor | None = None) -> Tensor:
+        """The W [..., q, c] that minimises E |W x - y|^2 + strength p |W - prior|^2.
+
+        Args:
+            cross: E y x^T, [..., q, c].
+            prior: [..., q, c]; zero where None. If it solves the problem, it comes out unchanged.
+        """
+        missing = cross if prior is None else cross - prior @ self.gram
+        change = torch.linalg.lu_solve(*self.factors, missing.mT).mT
+        return change if prior is None else prior + change
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Moments:
     def filters(self, strength: float) -> tuple[Tensor, Gains]:
         """The best filter from every map to every map, [n (j), n (i), d^2], and the power that it explains, [j, i];
         a map explains all of itself."""
-        filters = ridge(self.auto, self.cross.transpose(0, 1), strength).transpose(0, 1)
+        filters = Ridge(self.auto, strength).solve(self.cross.transpose(0, 1)).transpose(0, 1)
         gain = (filters * self.cross).sum(-1).clamp_min(0).cpu().numpy()
         np.fill_diagonal(gain, self.power.cpu().numpy())
         return filters, gain

@@ -44,6 +44,7 @@ class Arrangement:
         self.targets, self.images = targets, images
         self.blocks: list[tuple[str, Module]] = [(name, parent.get_submodule(name)) for name in parent.arch.block_names]
         self.streams = stream_numbers(parent)
+        self._seen: dict[str | int, tuple[Gains, Gains]] = {}
         self._orders: dict[str | int, Channels] = {}
         self._arrangements: dict[tuple[Any, ...], Channels] = {}
         self._gains: dict[tuple[str, int], Gains] = {}
@@ -55,7 +56,10 @@ class Arrangement:
         return self._orders[where]
 
     def _read(self, where: int | str) -> tuple[Gains, Gains]:
-        return self._inside(where) if isinstance(where, str) else self._stream(where)
+        """Covariance of the channels there, and the filters that read them."""
+        if where not in self._seen:
+            self._seen[where] = self._inside(where) if isinstance(where, str) else self._stream(where)
+        return self._seen[where]
 
     def _stream(self, stream: int) -> tuple[Gains, Gains]:
         """Covariance of a residual stream's channels, and the filters of all that read it."""

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
-from ghostnet.inference import fold_norms
+from ghostnet.inference import fold_norms, images_at_once
 from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import NEW, Arrangement, Module, counterparts, fill, folded, stream_numbers
 from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.layers import Affine, fit_affine, set_norm
-from ghostnet.transplant.samples import Targets, in_parts, parts
+from ghostnet.transplant.samples import Targets, in_parts
 from ghostnet.transplant.settings import FitSettings
 
 WINDOWS = 2048  # positions at which a depthwise filter is fitted: it has few weights
@@ -87,7 +87,7 @@ class Fit:
 
     def _others(self, unit: nn.Module, maps: Tensor) -> Tensor:
         """What a fitted unit puts out for the images that it was not fitted on."""
-        return in_parts(fold_norms(unit), maps, parts(self.targets.images)) if len(maps) else maps
+        return in_parts(fold_norms(unit), maps, images_at_once(self.targets.images)) if len(maps) else maps
 
     def _channels(self, arch: Arch) -> list[Tensor]:
         """Which of the parent's channels stand after the stem and after every block. All blocks that write to one

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ghostnet.least_squares import ridge
+from ghostnet.least_squares import Ridge
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,15 @@ def fit_affine(
     mean = (x @ even)[..., 0].double()
     gram = (x @ x.mT).double() / count - mean[..., :, None] * mean[..., None, :]
 
+    ridge = Ridge(gram, strength)
+
     def fit(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The weights, the means of what they put out, and of what they should."""
         wanted = (target @ even)[..., 0].double()
         cross = (target @ x.mT).double() / count - wanted[..., :, None] * mean[..., None, :]
         if fitted is not None:
             cross = torch.where(fitted[..., None], cross, prior @ gram)
-        weight = ridge(gram, cross, strength, prior)
+        weight = ridge.solve(cross, prior)
         return weight, (weight @ mean[..., None])[..., 0], wanted
 
     weight, out, wanted = fit(y)

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ghostnet.inference import images_at_once
 from ghostnet.network import GhostNet
 
 # Modules whose outputs others are fitted to, beside whole blocks.
 FITTED: tuple[str, ...] = ("bn1", "bn_dw", "ghost1.primary_conv.1", "ghost1.cheap_operation.1")
 FITTED += ("conv_reduce", "conv_expand", "ghost2", "ghost2.in", "shortcut", "shortcut.1", "global_pool", "conv_head")
-# Bytes of one network's largest maps, while it runs through many images: what caches hold, and what fills a GPU.
-AT_ONCE, AT_ONCE_ON_GPU = 3 << 24, 1 << 30
 
 
 class Samples:
@@ -90,18 +89,12 @@ def watch(net: nn.Module, images: Tensor, seen: Callable[[str, Tensor, int], Non
 
     handles = [module.register_forward_hook(hook(name)) for name, module in net.named_modules() if name]
     try:
-        for part in images.split(parts(images)):
+        for part in images.split(images_at_once(images)):
             net(part.contiguous(memory_format=torch.channels_last))
             first += len(part)
     finally:
         for handle in handles:
             handle.remove()
-
-
-def parts(images: Tensor) -> int:
-    """How many images a network is given at a time."""
-    at_once = AT_ONCE_ON_GPU if images.is_cuda else AT_ONCE
-    return max(1, at_once // (64 * images[0].numel() * images.element_size()))
 
 
 def in_parts(module: nn.Module, maps: Tensor, count: int) -> Tensor:

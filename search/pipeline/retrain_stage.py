@@ -19,6 +19,8 @@ from search.training.result_warnings import print_warnings
 from search.training.retrain import Job, retrain, retraining_identity
 from search.training.time_box import TimeBox
 
+KEPT = 0.1  # of the first training's share of a time box, lest the others get fewer steps
+
 
 def train_all(
     jobs: Sequence[Job],
@@ -29,9 +31,13 @@ def train_all(
     box: TimeBox | None = None,
     cluster: Cluster = HERE,
 ) -> list[TrainedMetadata]:
-    """The metadata of all jobs, also of those finished before; a time box is divided among the others by their weights.
-    What makes a result doubtful is said. A network that stands for two, a chosen one that is the family's, is trained
-    once. Of torchrun's processes each returns when all jobs are finished.
+    """The metadata of all jobs, also of those finished before. What makes a result doubtful is said. A network that
+    stands for two, a chosen one that is the family's, is trained once. Of torchrun's processes each returns when all
+    jobs are finished.
+
+    A time box is divided among the trainings by their weights. They are compared with each other, so none gets more
+    steps than one before it: the first takes what steps its time allows, a little of which is kept for a machine that
+    gets slower, and the others as many.
 
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
@@ -44,8 +50,13 @@ def train_all(
         RayWorkers(data, cluster).retrain(waiting, config, box=box, origin=origin)
         waiting = []
     begun = time.monotonic()
+    shares = [_share_of_steps(job) for job in jobs if job not in unfinished]
     for k, job in enumerate(waiting):
         left = box and box.after(time.monotonic() - begun).part(job.weight / sum(each.weight for each in waiting[k:]))
+        if left and shares:
+            left = left.no_longer_than(min(shares))
+        elif left and waiting[k + 1 :]:
+            left = left.part(1 - KEPT)
         if cluster.is_spread:
             train_network(job, data, config, origin, cluster, box=left)
         else:
@@ -61,6 +72,7 @@ def train_all(
                 init=origin.init,
                 teacher=origin.teacher,
             )
+        shares.append(_share_of_steps(job))
     world = World.current()
     if world.is_main_process:
         for job in unfinished:
@@ -73,6 +85,12 @@ def train_all(
         if world.is_main_process:
             print_warnings(f"{job.name} seed {job.seed}", metadata.warnings)
     return records
+
+
+def _share_of_steps(job: Job) -> float:
+    """The steps that a finished training took, as a share of its recipe's."""
+    outcome = read_trained(job.out / TRAINED_FILE).training
+    return outcome.steps / max(1, outcome.planned_steps or outcome.steps)
 
 
 def _is_finished(job: Job, data: Data, config: Training, origin: Origin) -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
-from ghostnet.inference import for_inference
+from ghostnet.inference import for_inference, images_at_once
 from ghostnet.network import GhostNet
 from ghostnet.source import WeightSource
 from ghostnet.supernet import Supernet
@@ -41,7 +41,9 @@ def _outputs(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution
     was = net.training
     running = for_inference(net)
     for images, _ in data.batches(split.to(next(net.parameters()).device)):
-        yield running(resized(images, resolution))
+        shown = resized(images, resolution)
+        for part in shown.split(images_at_once(shown)):
+            yield running(part)
     net.train(was)
 
 

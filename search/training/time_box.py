@@ -11,8 +11,8 @@ class TimeBox:
 
     Args:
         seconds: from now on, for what is still to do.
-        stretch: how many times the recipe's steps it may take, if there is time for them: up to `LONGEST`; 1: never
-            more than these.
+        stretch: how many times the recipe's steps it takes, if there is time for them: up to `LONGEST`; 1: never more
+            than these.
     """
 
     seconds: float
@@ -25,3 +25,7 @@ class TimeBox:
     def part(self, share: float) -> "TimeBox":
         """The box of a training that gets a share of the time."""
         return replace(self, seconds=share * self.seconds)
+
+    def no_longer_than(self, stretch: float) -> "TimeBox":
+        """The same time for so many times the recipe's steps at most."""
+        return replace(self, stretch=min(self.stretch, stretch))

@@ -14,10 +14,12 @@ from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.pipeline.step_times import StepTimes
 from search.recipes.schema import Training, parse_recipe
+from search.records import write_record
 from search.report.repeat import commands
 from search.report.report import write_report
 from search.report.summary import summarise
 from search.run_folder.run import PRODUCTS, TABLE, recorded_recipe
+from search.training.distributed import best_device
 from search.training.records import TRAINED_FILE, read_trained
 from search.training.retrain import Job, retrain
 from search.training.time_box import TimeBox
@@ -184,23 +186,44 @@ def test_a_network_that_stands_for_two_is_trained_once(tmp_path, monkeypatch):
     assert train_all(jobs, data, config) == records and len(begun) == 4
 
 
-def test_a_time_box_is_shared_by_weights_and_what_one_leaves_the_others_get(tmp_path, monkeypatch):
-    now, given = [100.0], list[TimeBox]()
+@pytest.mark.parametrize(
+    ("pace", "finished", "shares"),
+    [
+        ([1.0, 1.0, 1.0], {}, [0.9, 0.9, 0.9]),
+        ([2.0, 2.0, 2.0], {}, [0.45, 0.45, 0.45]),  # steps take twice as long as when the weights were timed
+        ([2.0, 1.0, 1.0], {}, [0.45, 0.45, 0.45]),  # or did at first: time is left, and none gets more steps
+        ([1.0, 1.1, 1.1], {}, [0.9, 0.9, 0.9]),  # a little slower later on
+        ([1.0, 2.0, 2.0], {}, [0.9, 71 / 70 / 2, 71 / 70 / 2]),  # much slower: as far as the time goes
+        ([1.0, 1.0, 1.0], {0: 0.5}, [0.5, 0.5, 0.5]),  # one was trained before a kill
+    ],
+)
+def test_all_networks_get_as_many_steps_in_a_time_box(tmp_path, monkeypatch, pace, finished, shares):
+    """A box of 80 s for trainings of 10, 30 and 40 s; the clock is made up, and what each training took."""
+    weights, now, taken = {0.25: 10.0, 0.5: 30.0, 1.0: 40.0}, [100.0], {}
     monkeypatch.setattr("search.pipeline.retrain_stage.time.monotonic", lambda: now[0])
-
-    def recording(arch, data, config, out, *, box, **options):
-        given.append(box)
-        now[0] += box.seconds / 2
-        return retrain(arch, data, config, out, **options)
-
-    monkeypatch.setattr("search.pipeline.retrain_stage.retrain", recording)
-    space, weights = named_space("digits"), {0.25: 1.0, 0.5: 3.0, 1.0: 4.0}
+    space, data, config = named_space("digits"), load_data("digits", 16, limit=100), Training(epochs=0.5, batch_size=32)
     jobs = [
         Job(name=f"{width}", arch=space.uniform(width), seed=0, out=tmp_path / f"{width}", weight=weight)
         for width, weight in weights.items()
     ]
-    config = Training(epochs=0.5, batch_size=32)
-    train_all(jobs, load_data("digits", 16, limit=100), config, box=TimeBox(80.0, stretch=3.0))
-    assert [each.seconds for each in given] == pytest.approx([10, 75 * 3 / 7, 75 - 75 * 3 / 14])
-    assert {each.stretch for each in given} == {3.0}
-    assert TimeBox(1.0).after(2.0) == TimeBox(1.0)  # never less than a second
+
+    def timed(arch, data, config, out, *, box=None, **options):
+        k = [job.out for job in jobs].index(out)
+        slowest = pace[k] * jobs[k].weight  # seconds for all of the recipe's steps
+        share = finished.get(k) if box is None else min(box.stretch, box.seconds / slowest)
+        now[0] += share * slowest
+        trained = retrain(arch, data, config, out, **options)
+        outcome = trained.training.model_copy(update={"planned_steps": 10000, "steps": round(10000 * share)})
+        write_record(out / TRAINED_FILE, trained.model_copy(update={"training": outcome}))
+        taken[k] = share
+
+    for k in finished:
+        timed(jobs[k].arch, data, config, jobs[k].out, seed=0, device=best_device())
+    monkeypatch.setattr("search.pipeline.retrain_stage.retrain", timed)
+    train_all(jobs, data, config, box=TimeBox(80.0, stretch=3.0))
+    assert [taken[k] for k in range(3)] == pytest.approx(shares, abs=1e-3)
+    assert now[0] <= 100 + 80 + 1e-6 or finished
+
+
+def test_a_time_box_ends_a_second_from_now_at_least():
+    assert TimeBox(1.0).after(2.0) == TimeBox(1.0)
