@@ -35,7 +35,7 @@ from search.data.datasets import Data, load_data
 from search.engine.backends import backend
 from search.engine.budgets import Within
 from search.engine.choose import choose, choose_by_hypervolume, hypervolume_subset
-from search.engine.ladder import Ladder
+from search.engine.ladder import Ladder, images_price
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, Evaluate, LatencyObjective
 from search.engine.problem import Problem
@@ -44,7 +44,6 @@ from search.engine.trial import COMPLETE, Evaluation, Rung, Trial, evaluated
 from search.files import read_json, write_json
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.pipeline.search_stage import TRAINED
 from search.recipes.choices import PROMOTING, usual_population
 from search.recipes.schema import Sampler, load_recipe
 from search.records import record_json
@@ -221,7 +220,7 @@ def _ladder(method: Method, evaluators: dict[str, Evaluate]) -> Ladder:
     """By prices as `search.pipeline.search_stage.evaluation_price` has them, of GhostBench's images."""
     epochs = {rung: int(rung.partition(":")[2]) for rung in TUNED}
     promoting = method.sampler in PROMOTING and not method.at_once
-    prices = tuple(LOOK + TRAINED * TRAINING_IMAGES * epochs[rung] for rung in method.rungs) if promoting else None
+    prices = tuple(images_price(LOOK, TRAINING_IMAGES * epochs[rung]) for rung in method.rungs) if promoting else None
     return Ladder(evaluators, prices)
 
 

@@ -29,6 +29,7 @@ from search.records import record_json
 REDUCTION = 3  # of the networks of a rung one in so many climbs
 MARGIN = 0.1  # below the worst of a front, as a share of its length: so much its ends add
 LEAST = 5  # networks that a fit from one rung to the next takes; fewer give their mean gain
+TRAINED = 6  # looks that showing an image in a training takes, about: GhostBench's seconds, one core
 UNKNOWN, WEIGHT = 0.03, 3  # how far gains lie apart before any is known, which counts as so many networks
 Floats = NDArray[np.float64]
 
@@ -53,6 +54,12 @@ class Ladder:
 
     def __call__(self, arch: Arch) -> float | Mapping[str, float]:
         return [*self.rungs.values()][-1](arch)
+
+
+def images_price(shown: float, trained: float) -> float:
+    """What an evaluation takes, as images that a network is shown; of those that it is trained on each counts as
+    `TRAINED`. By what it takes on a clock no search would be the same again."""
+    return shown + TRAINED * trained
 
 
 def climbs(metrics: Metrics, rivals: Sequence[Metrics], objectives: Sequence[Objective]) -> bool:

@@ -81,6 +81,7 @@ class LogHeader(Record):
     space_id: str | None = None
     budgets: list[str] = Field(default_factory=list)
     seed: Count | None = None
+    sampler: str | None = None
     evaluate: str = "inherited"
     evaluator: str | None = None
 

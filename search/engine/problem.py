@@ -195,6 +195,11 @@ class Problem:
         """Whether it is the sampler that sends networks up a ladder, by proposing them again."""
         return isinstance(self.evaluate, Ladder) and self.evaluate.prices is not None
 
+    @property
+    def promoted_rungs(self) -> int:
+        """The rungs of a ladder on which the sampler promotes; 1 where it doesn't."""
+        return len(self.evaluate.rungs) if isinstance(self.evaluate, Ladder) and self.sampler_promotes else 1
+
     def rungs_before(self, candidate: Candidate, seen: Mapping[str, Trial]) -> tuple[Rung, ...]:
         """The rungs after which a network goes on that the sampler proposes again; none where it doesn't go on."""
         before = seen.get(candidate.arch)

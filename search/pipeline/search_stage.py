@@ -21,7 +21,7 @@ from search.engine.backends import backend
 from search.engine.choose import pick
 from search.engine.custom import with_objectives
 from search.engine.front import front
-from search.engine.ladder import Ladder
+from search.engine.ladder import Ladder, images_price
 from search.engine.log import TrialLog
 from search.engine.objectives import Evaluate, Objective, prepare
 from search.engine.problem import Problem
@@ -46,7 +46,6 @@ from search.training.metadata import PARENT_ARCH, check_data, read_metadata, sup
 from search.training.result_warnings import chance_warnings
 from spaces.space import Space
 
-TRAINED = 6  # looks that showing an image in a training takes, about: GhostBench's seconds, one core
 LEAST_TAU = 0.7  # of a latency table on networks that it never saw
 
 
@@ -170,7 +169,6 @@ def search_networks(
         enough=most and config.trials,
         sampler=config.sampler,
         population=config.first,
-        num_rungs=len(ways) if promotes else 1,
         known=known_networks(supernet, problem.space),
         seed=seed,
         deadline=deadline,
@@ -199,14 +197,15 @@ def search_networks(
             evaluation["training"] = training.shortened(longest).model_dump(mode="json")
         if "units" in ways:
             evaluation["transplants"] = file_digest(supernet / TRANSPLANTS)
-    evaluate = with_objectives(problem, evaluate, own)
     if config.sampler == "exact":
         problem = replace(problem, unit_losses=unit_losses(supernet, data(), half))
+    whole = replace(problem, evaluate=with_objectives(problem, evaluate, own))
+    plan = replace(plan, num_rungs=whole.promoted_rungs)
     about = header(supernet, tables, data().fingerprint, config, problem, seed, **evaluation)
     with TrialLog(log, about.to_json()) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are
-            prepare(evaluate)
-        backend(config.backend)(replace(problem, evaluate=evaluate), trials, plan)
+            prepare(whole.evaluate)
+        backend(config.backend)(whole, trials, plan)
         return SearchOutcome(
             problem,
             trials.evaluated,
@@ -245,14 +244,13 @@ def make_evaluator(
 
 
 def evaluation_price(way: str, supernet: Path, data: Data) -> float:
-    """What an evaluation takes, as images that a network is shown; of those that it is trained on each counts as
-    `TRAINED`. By what it takes on a clock no search would be the same again."""
+    """What an evaluation on a rung takes, as `images_price` has it."""
     if way == "units":
         return 1.0
     metadata = read_metadata(supernet)[0]
     given = supernet_config(metadata, ParentTraining).images if metadata.kind == "transplant" else len(data.calibration)
     shown = len(data.search) + (0 if way.startswith("trained") else given)
-    return shown + TRAINED * evaluation_epochs(way) * len(data.train)
+    return images_price(shown, evaluation_epochs(way) * len(data.train))
 
 
 def rank_warnings(tables: Sequence[Path]) -> list[str]:

@@ -14,6 +14,7 @@ from search.figures.style import CaptionedFigure, png, svg
 from search.files import write_bytes, write_text
 from search.folders import locked
 from search.progress import best_effort
+from search.recipes.choices import PROMOTING
 from search.report import blocks, page, repeat
 from search.report.fidelity import scatter
 from search.report.figures import choices, curves, fronts
@@ -136,9 +137,14 @@ def _rungs(summary: Summary) -> str:
         tau = "" if each.tau is None else f"{each.tau:.2f}"
         times = [f"{each.seconds / 60:.1f}", f"{each.seconds / each.networks:.2f}"]
         rows.append(("", [each.evaluate, str(each.networks), *times, gain, tau]))
+    promoted = (
+        "Those networks went on to the next evaluation for which it promised most in its time."
+        if summary.header.sampler in PROMOTING
+        else "A network went on to the next evaluation if it was in the best third of those that came so far."
+    )
     note = (
-        "Those networks went on to the next evaluation for which it promised most in its time. Points gained and "
-        "Kendall's tau are of the same networks by the evaluation before: below 1, the dearer one ranks them otherwise."
+        f"{promoted} Points gained and Kendall's tau are of the same networks by the evaluation before: below 1, the "
+        "dearer one ranks them otherwise."
     )
     return page.table(head, rows) + page.paragraph(note, "soft")
 

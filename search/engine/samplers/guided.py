@@ -63,7 +63,7 @@ class Guided(Proposer):
             }
             optimizer = _AcquisitionOptimizer(self.problem, rows, processes, rng)
             climbing = self.problem.sampler_promotes
-            promotions = Promotions(self.problem, trials, rng) if climbing else None
+            promotions = Promotions(self.problem, trials, rows, rng) if climbing else None
             batch = optimizer.best(count - count // EXPLORE_EVERY, seen, promotions)
             batch += optimizer.explore(count - len(batch), seen.union(batch))
         if len(batch) < count:  # the budget may hold little that is new

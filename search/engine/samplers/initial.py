@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from search.engine.ladder import rung_that_lacks
+from search.engine.ladder import at_the_top, rung_that_lacks
 from search.engine.log import TrialLog
 from search.engine.problem import Problem
 from search.engine.samplers.promotions import Promotions
@@ -64,5 +64,6 @@ class InitialSampler:
         if rung is None:
             return None
         waiting = [k for k, trial in enumerate(trials) if heights[k] == rung and trial.arch not in running]
-        promotions = Promotions(self.problem, trials, np.random.default_rng([self.seed, 7, number]))
+        rng = np.random.default_rng([self.seed, 7, number])
+        promotions = Promotions(self.problem, trials, at_the_top(trials), rng)
         return promotions.codes[max(waiting, key=lambda k: promotions.worth[k])] if waiting else None

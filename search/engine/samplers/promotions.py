@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from search.engine import budgets
-from search.engine.ladder import Expected, Ladder, at_the_top
+from search.engine.ladder import Expected, Ladder
 from search.engine.objectives import ACCURACY
 from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
 from search.engine.samplers.surrogate import NUM_SAMPLES
 from search.engine.trial import Trial
-from spaces.space import Codes
 
 Floats = NDArray[np.float64]
 QUANTILES = norm.ppf((np.arange(NUM_SAMPLES) + 0.5) / NUM_SAMPLES)  # of a standard normal distribution, evenly spread
@@ -30,19 +29,20 @@ class Promotions:
 
     Args:
         trials: evaluated networks.
+        rows: the same, with the accuracy that each is expected to reach.
 
     Attributes:
         codes: theirs, canonical, [n, genes].
         worth: of the next evaluation of each, [n]; 0 where there is none.
     """
 
-    def __init__(self, problem: Problem, trials: list[Trial], rng: np.random.Generator) -> None:
+    def __init__(self, problem: Problem, trials: list[Trial], rows: list[Trial], rng: np.random.Generator) -> None:
         assert isinstance(problem.evaluate, Ladder) and problem.evaluate.prices
         first, *_ = prices = np.array([*problem.evaluate.prices, np.inf])  # nothing follows the last rung
         heights = [len(trial.rungs or ()) for trial in trials]
         expected = Expected.of(trials, len(prices) - 1)
         self.codes = problem.space.canonical(np.array([trial.code for trial in trials]))
-        self.worth = _gains(problem, trials, self.codes, expected, rng) * first / prices[heights]
+        self.worth = _gains(problem, rows, expected, rng) * first / prices[heights]
 
     def better_than(self, improvement: float) -> tuple[int, ...] | None:
         """The code of the network whose next evaluation is worth most, once, if it is worth more than the first
@@ -54,12 +54,12 @@ class Promotions:
         return tuple(self.codes[best].tolist())
 
 
-def _gains(problem: Problem, trials: list[Trial], codes: Codes, expected: Expected, rng: np.random.Generator) -> Floats:
+def _gains(problem: Problem, rows: list[Trial], expected: Expected, rng: np.random.Generator) -> Floats:
     """What the fronts inside the budgets gain from another evaluation of each network, [n]."""
-    columns = {name: np.array([trial[name] for trial in trials]) for name in trials[0].metrics}
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0].metrics}
     columns[ACCURACY.name] = expected.accuracy
     samples = expected.accuracy + QUANTILES[:, None] * expected.deviation
-    gains, rows = np.zeros(len(codes)), at_the_top(trials)
+    gains = np.zeros(len(rows))
     for budget in problem.budgets.values():
         inside = np.flatnonzero(budgets.excess(budget, columns) == 0)
         if len(inside):
