@@ -273,15 +273,19 @@ def _each_seconds(rows: Sequence[Trial]) -> list[float]:
     return seconds
 
 
-def timed_losses(supernet: Path, data: Data) -> Losses:
-    """Those of a transplanted supernet. Their seconds are those of some units, times their number."""
+def timed_losses(supernet: Path, data: Data, file: Path) -> Losses:
+    """Those of a transplanted supernet. Their seconds are those of some units, times their number; they are kept in a
+    file, for all simulations are charged the same."""
     table, space = unit_losses(supernet, data), read_metadata(supernet)[1]
+    if file.exists():
+        return Losses(table, read_json(file))
     measure = UnitLosses(*fit_inputs(supernet, data, IMAGES))
     units = [*measured_units(space, Arch.load(supernet / PARENT_ARCH)).values()]
     begun = time.process_time()
     for k in np.random.default_rng(0).permutation(len(units))[:TIMED_UNITS]:
         measure(*units[k])
-    return Losses(table, (time.process_time() - begun) * len(units) / TIMED_UNITS)
+    write_json(file, (time.process_time() - begun) * len(units) / TIMED_UNITS)
+    return Losses(table, read_json(file))
 
 
 def regrets(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Floats]:
@@ -352,7 +356,8 @@ def main() -> None:
     until = time.time() + 60 * arguments.minutes
     space = load_recipe("cifar10-small").search_space
     data = load_data(arguments.data, space.resolution, TRAINING_IMAGES)
-    losses = timed_losses(make_transplants(space, data, PARENT, arguments.out / "supernet"), data)
+    supernet = make_transplants(space, data, PARENT, arguments.out / "supernet")
+    losses = timed_losses(supernet, data, arguments.out / "seconds-of-unit-losses")
     for seed in arguments.seed:
         world = World(seed, losses)
         for method in METHODS:
