@@ -155,10 +155,9 @@ TARGETS: dict[str, tuple[str, dict[str, Figure]]] = {
 }
 USE = """\
 ```python
-from pathlib import Path
 from search.accuracy.ghostbench import load_ghostbench
 
-bench = load_ghostbench(Path("results/ghostbench/ghostbench.json"))
+bench = load_ghostbench("results/ghostbench/ghostbench.json")
 for name in bench.having("trained:5"):
     run = bench.query(name, "trained:5")  # or tuned:0, tuned:1, ...; seed=1
     run.search, run.test, run.seconds  # top-1 after every epoch; one core's seconds

@@ -1,6 +1,6 @@
 """GhostBench: a table of trained Ghost networks, on which a search method is tested in seconds.
 
-    bench = load_ghostbench(Path("results/ghostbench/ghostbench.json"))
+    bench = load_ghostbench("results/ghostbench/ghostbench.json")
     arch = bench.arch(bench.names[0])
     run = bench.query(arch, "trained:5")      # from fresh weights, 5 epochs; "tuned:1": transplanted, 1 epoch
     run.search[-1], run.seconds               # accuracy on the search split, seconds of one core
@@ -229,13 +229,13 @@ def format_evaluator(run: BenchmarkRun) -> str:
     return f"{'trained' if run.start == 'fresh' else 'tuned'}:{run.epochs}"
 
 
-def load_ghostbench(path: Path) -> GhostBench:
+def load_ghostbench(path: str | Path) -> GhostBench:
     """The benchmark in a file.
 
     Raises:
         UserError: no such file, or a value that breaks a rule.
     """
-    return GhostBench(read_record(path, BenchmarkFile), str(path))
+    return GhostBench(read_record(Path(path), BenchmarkFile), str(path))
 
 
 def save_ghostbench(path: Path, record: BenchmarkFile) -> None:

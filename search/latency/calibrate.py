@@ -53,7 +53,7 @@ def calibrate(
     held_out: int = 32,
     seed: int = 0,
     source: LatencyTable | None = None,
-    store: Path | None = None,
+    store: str | Path | None = None,
 ) -> LatencyTable:
     """Times this machine: a latency table for a space, written to the file `out` (`*.lat.json`). A calibration that was
     stopped goes on from its measurements, which are logged in `<out>.visits.jsonl`.
@@ -103,7 +103,8 @@ def calibrate(
         compare_with = reference(run)
         if lines is None:
             log.append(header)  # now that everything is there that it takes
-        bench, live = Bench(space, planned, store), _RunningEstimate(space, planned)
+        bench = Bench(space, planned, None if store is None else Path(store))
+        live = _RunningEstimate(space, planned)
         with bar("calibrate", 1) as progress:
 
             def tell(done: int, total: int) -> None:

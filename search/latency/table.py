@@ -218,25 +218,25 @@ class LatencyTable(_Model):
         """How many of the entries were timed on the target."""
         return sum(entry.visits > 0 for entry in self.entries.values())
 
-    def save(self, path: Path) -> "LatencyTable":
+    def save(self, path: str | Path) -> "LatencyTable":
         """Writes the table in one step: indented, an entry or a network a line, so that it reads and diffs well.
 
         Returns:
             the table as it is in the file, where numbers are rounded.
         """
         content = _sealed(self._content())
-        write_text(path, _text(content))
+        write_text(Path(path), _text(content))
         return parse_record(LatencyTable, content, str(path))
 
     @classmethod
-    def load(cls, path: Path) -> "LatencyTable":
+    def load(cls, path: str | Path) -> "LatencyTable":
         """Reads a table.
 
         Raises:
             UserError: no such file, not a table of this schema, or one that was changed since it was written.
         """
         try:
-            content = read_json(path)
+            content = read_json(Path(path))
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
         except UserError as error:

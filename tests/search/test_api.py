@@ -1,8 +1,10 @@
 """The Python API: listed without loading anything, and whole in ten lines; mypy reads `own_code.py`."""
 
 import ast
+import inspect
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+import ghostnet
 import search
+from search.accuracy.ghostbench import load_ghostbench
 from search.errors import UserError
 from search.files import JsonLines
 from tests.search.own_code import Stripes, depth, efficiency, hashed
@@ -94,6 +98,29 @@ def test_every_name_is_there_and_says_what_it_does():
     assert isinstance(search.__version__, str)
     with pytest.raises(AttributeError, match="has no attribute 'train_everything'"):
         _ = search.train_everything
+
+
+def public_functions():
+    """Those of the packages and the methods of their classes, by name; and what reads GhostBench."""
+    for module in (search, ghostnet):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isfunction(value):
+                yield name, value
+            elif inspect.isclass(value) and value.__module__.startswith(("search", "ghostnet", "spaces")):
+                members = ((each, getattr(value, each)) for each in vars(value) if not each.startswith("_"))
+                yield from ((f"{name}.{each}", member) for each, member in members if callable(member))
+    yield "load_ghostbench", load_ghostbench
+
+
+def test_files_and_folders_are_given_as_text_or_as_paths():
+    places, refused = 0, []
+    for name, function in public_functions():
+        for parameter in inspect.signature(function).parameters.values():
+            kinds = [parameter.annotation, *typing.get_args(parameter.annotation)]
+            places += Path in kinds
+            refused += [f"{name}({parameter.name})"] * (Path in kinds and str not in kinds)
+    assert places > 20 and not refused
 
 
 COMMANDS = sorted(
