@@ -12,7 +12,7 @@ from search.files import JsonObject, check_writable, read_json, write_json
 from search.folders import is_empty, locked
 from search.identity import Identity, check_same
 from search.latency.runtimes import runtime
-from search.pipeline.search_problem import check_run_search
+from search.pipeline.search_problem import check_run_search, check_storage
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, Recipe, check_parent
 from search.run_folder.estimate import ESTIMATE, read_estimate, write_estimate
@@ -80,6 +80,8 @@ def _start(recipe: Recipe, out: Path, settings: RunSettings) -> "Run":
         _ = run.data  # what can't be loaded, or fitted to, is said before anything is written
         if isinstance(recipe.supernet, ParentTraining):
             given_parent(run.space, recipe.supernet)
+    if not run.done("search"):
+        check_storage(recipe.search)
     write_json(out / RUN, recorded)
     return run
 

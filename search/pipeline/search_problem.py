@@ -212,6 +212,16 @@ def check_run_search(config: Search) -> None:
         check_extra("nni", "nni")
 
 
+def check_storage(config: Search) -> None:
+    """Whether the storage of a search can be opened, where it has one.
+
+    Raises:
+        UserError: it can't.
+    """
+    if config.backend != "nni" and (address := storage_address(config.storage)):
+        open_storage(address)
+
+
 def check_search(
     supernet: Path,
     tables: Sequence[Path],
@@ -228,5 +238,4 @@ def check_search(
     build_problem(supernet, tables, config, latency_budgets, own)
     if fidelity:
         AccuracyCorrection.load(fidelity, supernet)
-    if config.backend != "nni" and (address := storage_address(config.storage)):
-        open_storage(address)
+    check_storage(config)

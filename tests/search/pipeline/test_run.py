@@ -24,7 +24,7 @@ from search.pipeline.estimate import estimate
 from search.pipeline.settings import RunSettings
 from search.pipeline.stages import MACS_TOLERANCE
 from search.recipes.schema import ParentTraining, parse_recipe
-from search.run_folder.run import PRODUCTS, recorded_recipe
+from search.run_folder.run import PRODUCTS, RUN, recorded_recipe
 from spaces import named_space
 from tests.search.command_line import ghostnas, kill, start
 from tests.search.data.test_datasets import parquet_folder
@@ -262,6 +262,18 @@ def test_a_run_without_nni_that_needs_it_is_refused_at_once(tmp_path, monkeypatc
     recipe = parse_recipe(RECIPE.replace("[search]", '[search]\nbackend = "nni"\nsampler = "tpe"'), "mine")
     with pytest.raises(UserError, match="nni is not installed"), run.open_run(recipe, tmp_path / "run", RunSettings()):
         pass
+
+
+@pytest.mark.parametrize(
+    ("storage", "words"),
+    [("mysql+pymysql://u@127.0.0.1/db", "pip install pymysql$"), ("sqlite:////no/such/x.db", "can't be opened")],
+)
+def test_a_run_whose_storage_cant_be_opened_is_refused_at_once(tmp_path, monkeypatch, storage, words):
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    recipe = parse_recipe(RECIPE.replace("[search]", f'[search]\nstorage = "{storage}"'), "mine")
+    with pytest.raises(UserError, match=words), run.open_run(recipe, tmp_path / "run", RunSettings()):
+        pass
+    assert not (tmp_path / "run" / RUN).exists()
 
 
 def test_a_time_box_ends_cleanly_and_says_what_it_cut(tmp_path):
