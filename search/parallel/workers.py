@@ -107,7 +107,7 @@ class RayWorkers:
 
         Args:
             origin: what all of them begin with; fresh weights where None.
-            box: of all together, shared by their weights.
+            box: of all together, shared by their weights; none gets more steps than those that ended before it began.
 
         Raises:
             UserError: what a training refuses; the others are stopped and resume.
@@ -119,22 +119,23 @@ class RayWorkers:
             shared([job.out.absolute() for job in jobs], origin.sources) as files,
             bar("networks", len(jobs)) as progress,
         ):
-            trainings = (
-                _full_training(job, config, origin, box and box.part(min(1.0, job.weight / whole))) for job in jobs
-            )
-            left = [
-                task.remote(training, job.out.absolute(), files, self.data)
-                for job, training in zip(jobs, trainings, strict=True)
-            ]
-            while left:
-                done, left = self.ray.wait(left)
+            waiting, running, shares = list(reversed(jobs)), dict[Any, Job](), list[float]()
+            while waiting or running:
+                while waiting and len(running) < self.workers:
+                    job = waiting.pop()
+                    part = box and box.part(min(1.0, job.weight / whole)).no_longer_than(min(shares, default=math.inf))
+                    training = _full_training(job, config, origin, part)
+                    running[task.remote(training, job.out.absolute(), files, self.data)] = job
+                (done, *_), _ = self.ray.wait([*running])
+                job = running.pop(done)
                 try:
                     with self._plain_errors():
                         self.ray.get(done)
                 except Exception:
-                    for other in left:
+                    for other in running:
                         self.ray.cancel(other, force=True)
                     raise
+                shares.append(read_trained(job.out / TRAINED_FILE).training.share)
                 progress.advance()
 
     def evaluate(self, inherited: InheritedAccuracy, waiting: list[tuple[str, Arch]]) -> Iterator[tuple[str, float]]:

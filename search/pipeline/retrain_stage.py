@@ -36,8 +36,8 @@ def train_all(
     jobs are finished.
 
     A time box is divided among the trainings by their weights. They are compared with each other, so none gets more
-    steps than one before it: the first takes what steps its time allows, a little of which is kept for a machine that
-    gets slower, and the others as many.
+    steps than those that ended before it began: the first takes what steps its time allows, a little of which is kept
+    for a machine that gets slower, and the others as many.
 
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
@@ -46,11 +46,13 @@ def train_all(
     unfinished = [job for job in jobs if not _is_finished(job, data, config, origin)]
     same = {(job.arch.id, job.seed): job for job in reversed(jobs)}
     waiting = [job for job in unfinished if same[job.arch.id, job.seed] is job]
+    shares = [read_trained(job.out / TRAINED_FILE).training.share for job in jobs if job not in unfinished]
+    if box and shares:
+        box = box.no_longer_than(min(shares))
     if len(waiting) > 1 and cluster.is_spread:
         RayWorkers(data, cluster).retrain(waiting, config, box=box, origin=origin)
         waiting = []
-    begun = time.monotonic()
-    shares = [_share_of_steps(job) for job in jobs if job not in unfinished]
+    world, begun = World.current(), time.monotonic()
     for k, job in enumerate(waiting):
         left = box and box.after(time.monotonic() - begun).part(job.weight / sum(each.weight for each in waiting[k:]))
         if left and shares:
@@ -72,8 +74,9 @@ def train_all(
                 init=origin.init,
                 teacher=origin.teacher,
             )
-        shares.append(_share_of_steps(job))
-    world = World.current()
+        if box:
+            world.wait()
+            shares.append(read_trained(job.out / TRAINED_FILE).training.share)
     if world.is_main_process:
         for job in unfinished:
             if (source := same[job.arch.id, job.seed]) is not job:
@@ -85,12 +88,6 @@ def train_all(
         if world.is_main_process:
             print_warnings(f"{job.name} seed {job.seed}", metadata.warnings)
     return records
-
-
-def _share_of_steps(job: Job) -> float:
-    """The steps that a finished training took, as a share of its recipe's."""
-    outcome = read_trained(job.out / TRAINED_FILE).training
-    return outcome.steps / max(1, outcome.planned_steps or outcome.steps)
 
 
 def _is_finished(job: Job, data: Data, config: Training, origin: Origin) -> bool:

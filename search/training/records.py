@@ -53,6 +53,11 @@ class Outcome(Record):
     )
 
     @property
+    def share(self) -> float:
+        """Its steps, as a share of the recipe's; 1 where these are not known."""
+        return self.steps / self.planned_steps if self.planned_steps else 1.0
+
+    @property
     def stretched(self) -> bool:
         """Whether a time box gave it more steps than the recipe."""
         return self.steps > self.planned_steps > 0

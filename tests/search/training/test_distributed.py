@@ -17,8 +17,11 @@ from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.parallel.cluster import Cluster
+from search.pipeline.retrain_stage import train_all
 from search.recipes.schema import SupernetTraining, Training
 from search.training.elastic import load_inherited, load_supernet, new_supernet, space_for, train_supernet
+from search.training.retrain import Job
+from search.training.time_box import TimeBox
 from tests.search.training.test_elastic import SHORT
 
 CPU = torch.device("cpu")
@@ -135,6 +138,19 @@ def test_many_networks_side_by_side_have_the_values_of_one_after_the_other(clust
     first = SPACE.smallest
     assert cost(first, 10, 1).macs <= min(n.macs for n in alone.networks)
     assert 0 <= evaluate(first) <= 1
+
+
+def test_in_a_time_box_a_later_training_gets_no_more_steps_than_one_that_ended_before(cluster, tmp_path):
+    """The third has four times the time of the first two, by its weight."""
+    weights, config = {"a": 1.0, "b": 1.0, "c": 8.0}, Training(epochs=4000, batch_size=32)
+    jobs = [
+        Job(name=name, arch=SPACE.uniform(0.25), seed=k, out=tmp_path / name, weight=weight)
+        for k, (name, weight) in enumerate(weights.items())
+    ]
+    data = load_data("digits", 16, limit=100)
+    first, second, third = train_all(jobs, data, config, box=TimeBox(15.0), cluster=Cluster(workers=2))
+    assert {each.training.ended for each in (first, second, third)} == {"time box"}
+    assert 0 < third.training.steps <= max(first.training.steps, second.training.steps) + 1
 
 
 def test_a_function_side_by_side_is_made_once_a_process_and_refuses_in_its_words(cluster):
