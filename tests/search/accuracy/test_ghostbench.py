@@ -316,16 +316,6 @@ def by_arch(rows, archs):
     return [row for arch in archs for row in rows if row["arch"] == arch.id]
 
 
-def test_a_teacher_is_asked_once_about_the_same_images(study):
-    asked = []
-    teacher = study["trainings"].RememberingTeacher(lambda images: asked.append(1) or images.sum((2, 3)))
-    images = torch.rand(4, 3, 8, 8).contiguous(memory_format=torch.channels_last)
-    other = images + 1
-    for each in (images, other, images.clone(), other):
-        assert torch.equal(teacher(each), each.sum((2, 3)))
-    assert len(asked) == 2
-
-
 def made_up_logs(study, folder, networks):
     """Logs in which more multiply-adds are more accuracy, the same by every seed."""
     trainings = study["trainings"]
