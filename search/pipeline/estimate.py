@@ -22,7 +22,7 @@ from search.accuracy.unit_losses import IMAGES as UNIT_IMAGES
 from search.accuracy.unit_losses import measured_units
 from search.data.datasets import SplitSizes, split_sizes
 from search.engine.ladder import REDUCTION
-from search.pipeline.step_times import TIMED_MACS, StepTimes
+from search.pipeline.step_times import StepTimes
 from search.progress import bar
 from search.recipes.schema import (
     ParentTraining,
@@ -133,16 +133,12 @@ class _Estimator:
             count = min(supernet.images, self.sizes.train)
             fitted = min(count, FITTED)
             transplants = Transplants(parent, self.times.noise(fitted, given.resolution).contiguous())
-            net = transplants.extract(arch)  # which also learns what depends on the parent alone
+            transplants.extract(arch)  # which also learns what depends on the parent alone
             shown += count - fitted  # regressions read as many positions of fewer images
             fit = self._fit_seconds(transplants)
         else:
-            net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
             shown += self.sizes.calibration
-        batch = max(1, min(250, TIMED_MACS // self.times.macs(arch)))
-        images = self.times.noise(batch, arch.resolution)
-        with torch.no_grad():
-            look = fit + self.times.seconds(lambda: net(images)) * shown / batch
+        look = fit + self.times.look_seconds(arch, shown)
         ways = split_evaluation(config.evaluate)
         once = TRANSPLANTS * look if "units" in ways else 0.0
         once += self._unit_loss_seconds() if "units" in ways or config.sampler == "exact" else 0.0

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ghostnet.arch import Arch
 from ghostnet.cost import cost
+from ghostnet.inference import for_inference, images_at_once
 from ghostnet.network import GhostNet
 from search.data.datasets import SplitSizes
 from search.recipes.schema import Training
@@ -41,8 +42,7 @@ class StepTimes:
         return steps, steps * min(config.batch_size, images)
 
     def step_seconds(self, arch: Arch, config: Training, teacher: Arch | None = None) -> float:
-        """Of one step on one network, timed on fewer images where a batch takes long; that of a teacher, too, whose
-        forward pass is a third of a step."""
+        """Of one step on one network, timed on fewer images where a batch takes long; of asking a teacher, too."""
         whole = min(config.batch_size, self.sizes.train)
         batch = max(2, min(whole, TIMED_MACS // (3 * self.macs(arch))))
         net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device)
@@ -58,8 +58,17 @@ class StepTimes:
             loss.backward()
             optimizer.step()
 
-        share = 1 + self.macs(teacher) / (3 * self.macs(arch)) if teacher else 1.0
-        return self.seconds(step) * whole / batch * share
+        asking = self.look_seconds(teacher, whole) if teacher else 0.0
+        return self.seconds(step) * whole / batch + asking
+
+    def look_seconds(self, arch: Arch, count: int) -> float:
+        """Of showing so many images to a network, as it is evaluated; timed on fewer where these take long."""
+        net = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
+        running = for_inference(net.to(memory_format=torch.channels_last))
+        at_once = images_at_once(self.noise(1, arch.resolution))
+        images = self.noise(max(1, min(count, at_once, TIMED_MACS // self.macs(arch))), arch.resolution)
+        with torch.no_grad():
+            return self.seconds(lambda: running(images)) * count / len(images)
 
     def noise(self, count: int, side: int) -> torch.Tensor:
         """Images [count, C, side, side]"""

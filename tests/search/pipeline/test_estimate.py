@@ -22,6 +22,7 @@ from search.run_folder.estimate import Estimate, StageEstimate, read_estimate, w
 from search.run_folder.run import PRODUCTS
 from search.training.metadata import space_for
 from search.training.time_box import LONGEST
+from spaces import named_space
 from tests.search.data.test_datasets import image_folder, parquet_folder
 
 RECIPE = """
@@ -115,6 +116,18 @@ def test_of_networks_that_are_trained_in_turn_one_by_each_seed_waits_for_its_tea
     assert seconds_a_step(6, 2) == pytest.approx(3 * 4 + 2)
     if torch.cuda.is_available():
         assert seconds_a_step(6, 1, "cuda") == pytest.approx(3 * 6)
+
+
+def test_asking_a_teacher_takes_as_long_for_every_network(monkeypatch):
+    """As showing it the batch without training does."""
+    monkeypatch.setattr(StepTimes, "seconds", lambda *_: 0.5)
+    config, sizes = recipe(), split_sizes("digits", 200)
+    times, space = StepTimes(sizes, torch.device("cpu")), named_space("digits")
+    teacher = space.uniform(1.0)
+    asking = times.look_seconds(teacher, config.retrain.batch_size)
+    for width in (0.25, 1.0):
+        alone, taught = (times.step_seconds(space.uniform(width), config.retrain, each) for each in (None, teacher))
+        assert taught - alone == pytest.approx(asking) and asking >= 0.5
 
 
 def test_a_search_by_unit_losses_takes_what_they_and_some_transplants_take(monkeypatch):
