@@ -10,6 +10,7 @@ transplants, taught by their parent, for as many steps. Then all networks are ti
 """
 
 import argparse
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from search.training.time_box import TimeBox
 HERE = Path(__file__).parent
 SIDE = 64
 FOUND, FAMILY = "found", "GhostNet in width"
+PARENT_WIDTH = "1.3x"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +75,13 @@ def run_recipe(data: str, work: Path, minutes: float) -> None:
 def train_family(work: Path) -> dict[Path, list[str]]:
     """Trains what GhostNets in width the run did not. The folders of all trained networks, and what each is called."""
     recipe, out = recorded_recipe(work / "run"), work / "run"
-    folders = {Arch.load(file.parent / ARCH).id: file.parent for file in glob(out / NETWORKS, f"*/{TRAINED_FILE}")}
-    outcomes = [read_trained(folder / TRAINED_FILE).training for folder in folders.values() if folder.name != PARENT]
-    share = min(outcome.share for outcome in outcomes)
-    names = {arch: [folder.name] * (len(folder.name) == 1) for arch, folder in folders.items()}
+    folders: dict[str, Path] = {}
+    names: dict[str, list[str]] = {}
+    for file in glob(out / NETWORKS, f"*/{TRAINED_FILE}"):
+        arch_id, name = Arch.load(file.parent / ARCH).id, file.parent.name
+        folders.setdefault(arch_id, file.parent)
+        names.setdefault(arch_id, []).extend([name] * (len(name) == 1))  # A, B, ...: the others are called by widths
+    share = min(read_trained(each / TRAINED_FILE).training.share for each in folders.values() if each.name != PARENT)
     with open_run(recipe, out, RunSettings(resume=True)) as run:
         jobs = []
         for width, arch in run.space.family.items():
@@ -121,6 +126,17 @@ def points_above(rows: Iterable[Row]) -> dict[str, float]:
     return {row.names[0]: 100 * (row.accuracy - float(np.interp(np.log(row.ms), x, y))) for row in found}
 
 
+def beside_nearest(rows: Iterable[Row]) -> list[str]:
+    """Each found network beside the GhostNet that is nearest in accuracy."""
+    rows, texts = list(rows), []
+    family = [row for row in rows if FAMILY in row.kinds]
+    for row in (row for row in rows if FAMILY not in row.kinds):
+        near = min(family, key=lambda other: abs(other.accuracy - row.accuracy))
+        points, saved = 100 * (row.accuracy - near.accuracy), 100 * (1 - row.ms / near.ms)
+        texts.append(f"{row.names[0]} has {points:+.1f} points and takes {saved:.0f} % less time than {near.names[-1]}")
+    return texts
+
+
 def draw(rows: list[Row]) -> bytes:
     """Accuracy over latency."""
     with canvas(3.6) as (figure, axes):
@@ -144,39 +160,38 @@ def page(rows: list[Row], summary: Summary) -> str:
         f"{row.steps:,} |"
         for row in rows
     ]
-    return PAGE.format(
-        above=", ".join(f"{points:+.1f} ({name})" for name, points in above.items())
-        or "none is as slow as one of them",
-        mean=f"{np.mean([*above.values()]):+.1f}" if above else "no",
-        evaluated=len(summary.complete),
-        trials=summary.recipe.search.trials,
-        minutes=", ".join(f"{stage} {seconds / 60:.0f}" for stage, seconds in summary.seconds.items()),
-        rows="\n".join(lines),
-        steps=f"{summary.recipe.retrain.min_steps:,}",
-    )
+    steps = sorted(row.steps for row in rows if row.names[-1] != PARENT_WIDTH)
+    texts = {
+        "above": ", ".join(f"{points:+.1f} ({name})" for name, points in above.items()) or "none is so slow",
+        "nearest": "; ".join(beside_nearest(rows)),
+        "least": f"{steps[0]:,}",
+        "most": f"{steps[-1]:,}",
+        "evaluated": str(len(summary.complete)),
+        "trials": str(summary.recipe.search.trials),
+        "minutes": ", ".join(f"{stage} {seconds / 60:.0f}" for stage, seconds in summary.seconds.items()),
+    }
+    paragraphs = [textwrap.fill(part.format(**texts), 120) for part in PAGE]
+    paragraphs.insert(3, "\n".join([*HEAD, *lines]))
+    return "\n\n".join(paragraphs) + "\n"
 
 
-PAGE = """# The recipe of `ghostnas init`, untouched
-
-On forty classes of Tiny ImageNet at 64 x 64, on which nothing in GhostNAS was tuned, found networks lie {mean} points
-above GhostNet in width at equal measured latency, on average: {above}. GhostNets were given the same: transplants of
-the same parent, the same teacher, as many steps. One seed, one run: differences of two points are within chance.
-
-![Test accuracy over latency](front.png)
-
-| network | M multiply-adds | ms | test accuracy, % | steps of full training |
-|---|---|---|---|---|
-{rows}
-
-A to C were found, the others are GhostNets in width; 1.3x is the parent, trained twice: on its own, and again on the
-pictures that the search no longer needs. The error is one standard error of 2,000 test pictures. Latency: ONNX Runtime,
-float32, one thread, all networks side by side.
-
-The run evaluated {evaluated} of {trials} networks in its time box. Minutes on one core: {minutes}. In full, by the
-recipe's steps, it would have taken many times as long, so these networks are far from trained to their end.
-
-The command: `make.py`; the recipe as `init` wrote it: `recipe.toml`; figures: `networks.json`.
-"""
+HEAD = ("| network | M multiply-adds | ms | test accuracy, % | steps of full training |", "|---|---|---|---|---|")
+PAGE = (
+    "# The recipe of `ghostnas init`, untouched",
+    "On forty classes of Tiny ImageNet at 64 x 64, on which nothing in GhostNAS was tuned, beside the GhostNet in "
+    "width that is nearest in accuracy: {nearest}. Points above the line through GhostNets, at equal latency: {above}; those "
+    "that are faster than all of these have none. One run, one seed, and two points are within chance.",
+    "![Test accuracy over latency](front.png)",
+    "A, B and C were found, C at times a GhostNet itself; the others are GhostNets in width, given the same: "
+    "transplants of the same parent, the same teacher, {least} to {most} steps. 1.3x is the parent, which was trained alone, and "
+    "again on the pictures that the search no longer needs. The error is one standard error of 2,000 test pictures. "
+    "Latency: ONNX Runtime, float32, one thread, all networks side by side.",
+    "The run evaluated {evaluated} of {trials} networks in its time box. Minutes on one core: {minutes}. By the "
+    "recipe's steps it would have taken many times as long, so these networks are far from trained to their end. It was made by "
+    "the code as it was when a time box divided the trainings' time by a guess of what a teacher takes, which gave the "
+    "first network more steps; all get equally many since.",
+    "The command: `make.py`; the recipe as `init` wrote it: `recipe.toml`; figures: `networks.json`.",
+)
 
 
 def main() -> None:
