@@ -179,17 +179,18 @@ HEAD = ("| network | M multiply-adds | ms | test accuracy, % | steps of full tra
 PAGE = (
     "# The recipe of `ghostnas init`, untouched",
     "On forty classes of Tiny ImageNet at 64 x 64, on which nothing in GhostNAS was tuned, beside the GhostNet in "
-    "width that is nearest in accuracy: {nearest}. Points above the line through GhostNets, at equal latency: {above}; those "
-    "that are faster than all of these have none. One run, one seed, and two points are within chance.",
+    "width that is nearest in accuracy: {nearest}. Points above the line through GhostNets, at equal latency: "
+    "{above}; those that are faster than all of these have none. One run, one seed, and two points are within "
+    "chance.",
     "![Test accuracy over latency](front.png)",
     "A, B and C were found, C at times a GhostNet itself; the others are GhostNets in width, given the same: "
-    "transplants of the same parent, the same teacher, {least} to {most} steps. 1.3x is the parent, which was trained alone, and "
-    "again on the pictures that the search no longer needs. The error is one standard error of 2,000 test pictures. "
-    "Latency: ONNX Runtime, float32, one thread, all networks side by side.",
+    "transplants of the same parent, the same teacher, {least} to {most} steps. 1.3x is the parent, which was "
+    "trained alone, and again on the pictures that the search no longer needs. The error is one standard error of "
+    "2,000 test pictures. Latency: ONNX Runtime, float32, one thread, all networks side by side.",
     "The run evaluated {evaluated} of {trials} networks in its time box. Minutes on one core: {minutes}. By the "
-    "recipe's steps it would have taken many times as long, so these networks are far from trained to their end. It was made by "
-    "the code as it was when a time box divided the trainings' time by a guess of what a teacher takes, which gave the "
-    "first network more steps; all get equally many since.",
+    "recipe's steps it would have taken many times as long, so these networks are far from trained to their end. "
+    "It was made by the code as it was when a time box divided the trainings' time by a guess of what a teacher "
+    "takes, which gave the first network more steps; all get equally many since.",
     "The command: `make.py`; the recipe as `init` wrote it: `recipe.toml`; figures: `networks.json`.",
 )
 
