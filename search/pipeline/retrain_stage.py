@@ -35,9 +35,9 @@ def train_all(
     stands for two, a chosen one that is the family's, is trained once. Of torchrun's processes each returns when all
     jobs are finished.
 
-    A time box is divided among the trainings by their weights. They are compared with each other, so none gets more
-    steps than those that ended before it began: the first takes what steps its time allows, a little of which is kept
-    for a machine that gets slower, and the others as many.
+    A time box is divided among the trainings that are still to do by their weights. They are compared with each other,
+    so none gets more steps than those of them that ended before it began: the first takes what steps its time allows, a
+    little of which is kept for a machine that gets slower, and the others as many.
 
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
@@ -46,13 +46,10 @@ def train_all(
     unfinished = [job for job in jobs if not _is_finished(job, data, config, origin)]
     same = {(job.arch.id, job.seed): job for job in reversed(jobs)}
     waiting = [job for job in unfinished if same[job.arch.id, job.seed] is job]
-    shares = [read_trained(job.out / TRAINED_FILE).training.share for job in jobs if job not in unfinished]
-    if box and shares:
-        box = box.no_longer_than(min(shares))
     if len(waiting) > 1 and cluster.is_spread:
         RayWorkers(data, cluster).retrain(waiting, config, box=box, origin=origin)
         waiting = []
-    world, begun = World.current(), time.monotonic()
+    world, begun, shares = World.current(), time.monotonic(), list[float]()
     for k, job in enumerate(waiting):
         left = box and box.after(time.monotonic() - begun).part(job.weight / sum(each.weight for each in waiting[k:]))
         if left and shares:

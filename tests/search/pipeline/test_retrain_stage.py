@@ -194,7 +194,7 @@ def test_a_network_that_stands_for_two_is_trained_once(tmp_path, monkeypatch):
         ([2.0, 1.0, 1.0], {}, [0.45, 0.45, 0.45]),  # or did at first: time is left, and none gets more steps
         ([1.0, 1.1, 1.1], {}, [0.9, 0.9, 0.9]),  # a little slower later on
         ([1.0, 2.0, 2.0], {}, [0.9, 71 / 70 / 2, 71 / 70 / 2]),  # much slower: as far as the time goes
-        ([1.0, 1.0, 1.0], {0: 0.5}, [0.5, 0.5, 0.5]),  # one was trained before a kill
+        ([1.0, 1.0, 1.0], {0: 0.1}, [0.1, 72 / 70, 72 / 70]),  # one was trained in a shorter box, before
     ],
 )
 def test_all_networks_get_as_many_steps_in_a_time_box(tmp_path, monkeypatch, pace, finished, shares):
