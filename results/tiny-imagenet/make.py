@@ -58,6 +58,11 @@ class Row:
     steps: int
 
     @property
+    def error(self) -> float:
+        """One standard error of the accuracy."""
+        return float((self.accuracy * (1 - self.accuracy) / self.test_images) ** 0.5)
+
+    @property
     def kinds(self) -> list[str]:
         """What it is."""
         return sorted({FAMILY if name.endswith("x") else FOUND for name in self.names}, reverse=True)
@@ -142,7 +147,7 @@ def draw(rows: list[Row]) -> bytes:
     with canvas(3.6) as (figure, axes):
         for kind, colour, line in ((FAMILY, SERIES[1], "--"), (FOUND, SERIES[0], "-")):
             mine = [row for row in rows if kind in row.kinds]
-            errors = [100 * (row.accuracy * (1 - row.accuracy) / row.test_images) ** 0.5 for row in mine]
+            errors = [100 * row.error for row in mine]
             x, y = [row.ms for row in mine], [100 * row.accuracy for row in mine]
             axes.errorbar(x, y, errors, color=colour, marker="o", ms=4, lw=1, ls=line, capsize=2, label=kind)
         axes.set(xlabel="ms", ylabel="test accuracy, %")
@@ -156,7 +161,7 @@ def page(rows: list[Row], summary: Summary) -> str:
     above = points_above(rows)
     lines = [
         f"| {', '.join(row.names)} | {row.macs / 1e6:.1f} | {row.ms:.2f} | "
-        f"{100 * row.accuracy:.1f} +- {100 * (row.accuracy * (1 - row.accuracy) / row.test_images) ** 0.5:.1f} | "
+        f"{100 * row.accuracy:.1f} +- {100 * row.error:.1f} | "
         f"{row.steps:,} |"
         for row in rows
     ]
