@@ -13,6 +13,7 @@ from pathlib import Path
 
 import searches
 import torch
+from designs import HERE, WIDTHS, Design
 from outcomes import Result
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from ghostnet.parent import ARCH, load_parent
 from ghostnet.weights import to_bytes
 from search.data.datasets import Data, load_data
 from search.files import write_bytes, write_json, write_text
-from search.recipes.schema import ParentTraining, Training, load_retraining
+from search.recipes.schema import ParentTraining, Training
 from search.records import read_record, write_record
 from search.training.distributed import best_device
 from search.training.evaluate import accuracy
@@ -30,21 +31,10 @@ from search.training.inherited import inherited_accuracy
 from search.training.retrain import WEIGHTS, retrain, train_network
 from search.training.supernets import make_supernet, widest
 from search.training.teacher import load_teacher
-from spaces.custom import load_space
-from spaces.space import Space
 
-HERE = Path(__file__).parent
-SPACE = HERE / "cifar32.toml"
-PARENT_EPOCHS, TUNED_EPOCHS = 60, 20
-FRESH_EPOCHS = PARENT_EPOCHS + TUNED_EPOCHS  # as long as a parent and a tuning
-WIDTHS = (0.25, 0.5, 0.75, 1.0)  # of the family that is trained alone; the parent is the widest
 FITTING_IMAGES = 4096
 DATA_CACHE = "data.pickle"
 RESULT_FILE, NET = "result.json", "net.pickle"
-
-
-def _training(name: str, epochs: float) -> Training:
-    return load_retraining(str(HERE / f"{name}.toml"))[0].shortened(epochs)
 
 
 @dataclass(frozen=True)
@@ -65,20 +55,14 @@ def parent_folder(work: Path, seed: int) -> Path:
     return work / f"seed{seed}" / "parent"
 
 
-@cache
-def space() -> Space:
-    """The space of the study."""
-    return load_space(SPACE)
-
-
-def decode(work: Path, name: str, train_images: int | None = None) -> None:
+def decode(work: Path, name: str, resolution: int, train_images: int | None = None) -> None:
     """Decodes the data set for all processes, unless it is there.
 
     Args:
         name: as `--data` has it.
     """
     if not (work / DATA_CACHE).exists():
-        write_bytes(work / DATA_CACHE, pickle.dumps(load_data(name, space().resolution, train_images)))
+        write_bytes(work / DATA_CACHE, pickle.dumps(load_data(name, resolution, train_images)))
 
 
 @cache
@@ -88,14 +72,10 @@ def data(work: Path) -> Data:
 
 
 class Trainer:
-    """Does trainings, one after the other, on this process's device.
+    """Does trainings, one after the other, on this process's device."""
 
-    Args:
-        shares: of each training's epochs; less than 1 only to try the study out.
-    """
-
-    def __init__(self, work: Path, shares: float = 1.0) -> None:
-        self.work, self.shares, self.device = work, shares, best_device()
+    def __init__(self, design: Design, work: Path) -> None:
+        self.design, self.work, self.device = design, work, best_device()
         self.name = torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
 
     @property
@@ -119,17 +99,17 @@ class Trainer:
 
     def _search(self, seed: int) -> list[Result]:
         """The seed's parent is trained, and the networks fitted to it are searched."""
-        results = self(Job(seed, "parent", "parent", widest(space())))
-        supernet = transplanted_supernet(self.work, seed)
+        results = self(Job(seed, "parent", "parent", widest(self.design.space)))
+        supernet = transplanted_supernet(self.design, self.work, seed)
         log = self.work / f"seed{seed}" / "trials.jsonl"
-        trials = max(20, round(self.shares * searches.TRIALS))
-        write_json(searched_file(self.work, seed), searches.choose(space(), self.data, supernet, log, seed, trials))
+        found = searches.choose(self.design, self.data, supernet, log, seed)
+        write_json(searched_file(self.work, seed), found)
         return results
 
     def _parent(self, job: Job) -> Iterator[tuple[Path, Result]]:
         """The space's widest GhostNet. Its weights are kept with half precision's digits, so that they travel in half
         the bytes; the network of those is the parent."""
-        for folder, result in self._fresh(job, PARENT_EPOCHS):
+        for folder, result in [self._retrained(job, self.design.parent)]:
             net = load_parent(folder)
             net.load_state_dict({name: rounded(value) for name, value in net.state_dict().items()})
             tested = accuracy(net.to(self.device), self.data, self.data.test)
@@ -138,23 +118,29 @@ class Trainer:
             write_bytes(to / WEIGHTS, to_bytes(net))
             yield folder, result.model_copy(update={"accuracy": tested})
 
-    def _fresh(self, job: Job, epochs: float = FRESH_EPOCHS) -> Iterator[tuple[Path, Result]]:
-        assert job.arch
-        config = _training("fresh", self.shares * epochs)
-        yield self._retrained(job, config, None)
+    def _fresh(self, job: Job) -> Iterator[tuple[Path, Result]]:
+        yield self._retrained(job, self.design.fresh)
 
     def _tuned(self, job: Job) -> Iterator[tuple[Path, Result]]:
         """A transplant of the seed's parent, taught by it."""
         assert job.arch
-        config = _training("tuned", self.shares * TUNED_EPOCHS)
-        supernet = transplanted_supernet(self.work, job.seed)
+        supernet = transplanted_supernet(self.design, self.work, job.seed)
         start = inherited_accuracy(supernet, self.data)(job.arch)
         yield self._retrained(
-            job, config, start, init=supernet, teacher=f"network:{parent_folder(self.work, job.seed)}"
+            job,
+            self.design.tuned,
+            start,
+            init=supernet,
+            teacher=f"network:{parent_folder(self.work, job.seed)}",
         )
 
     def _retrained(
-        self, job: Job, config: Training, start: float | None, init: Path | None = None, teacher: str | None = None
+        self,
+        job: Job,
+        config: Training,
+        start: float | None = None,
+        init: Path | None = None,
+        teacher: str | None = None,
     ) -> tuple[Path, Result]:
         assert job.arch
         folder = job.folder(self.work)
@@ -167,7 +153,7 @@ class Trainer:
             name=job.name,
             seed=job.seed,
             arch=job.arch.id,
-            code=space().encode(job.arch).tolist(),
+            code=self.design.space.encode(job.arch).tolist(),
             macs=trained.macs,
             params=trained.params,
             epochs=trained.training.epochs,
@@ -183,13 +169,13 @@ class Trainer:
         from pruning import Pruner
 
         parent = parent_folder(self.work, job.seed)
-        pruner = Pruner(load_parent(parent).to(self.device), self.data, _training("fresh", PARENT_EPOCHS), 1)
+        pruner = Pruner(load_parent(parent).to(self.device), self.data, self.design.parent, 1)
         sizes = {
-            f"{width}x": cost(space().uniform(width), self.data.num_classes, self.data.in_chs).macs for width in WIDTHS
+            f"{width}x": cost(self.design.space.uniform(width), self.data.num_classes, self.data.in_chs).macs
+            for width in WIDTHS
         }
         largest_first = sorted(sizes, key=lambda name: -sizes[name])
         nets, _ = pruner.best([sizes[name] for name in largest_first])
-        config = _training("tuned", self.shares * TUNED_EPOCHS)
         teacher = load_teacher(f"network:{parent}", self.data, self.device)
         for name, net in zip(largest_first, nets, strict=True):
             start = pruner.start(net)
@@ -197,7 +183,7 @@ class Trainer:
             trained = train_network(
                 net,
                 self.data,
-                config,
+                self.design.tuned,
                 teacher,
                 checkpoint=None,
                 identity={},
@@ -240,34 +226,33 @@ def searched_file(work: Path, seed: int) -> Path:
     return work / f"seed{seed}" / "networks.json"
 
 
-def transplanted_supernet(work: Path, seed: int) -> Path:
+def transplanted_supernet(design: Design, work: Path, seed: int) -> Path:
     """The folder of a seed's transplanted supernet; it only takes the parent in."""
     folder = work / f"seed{seed}" / "transplanted"
     parent = str(parent_folder(work, seed))
-    config = ParentTraining(**_training("tuned", TUNED_EPOCHS).model_dump(), parent=parent, images=FITTING_IMAGES)
-    make_supernet(space(), data(work), config, folder, device=best_device())
+    config = ParentTraining(**design.tuned.model_dump(), parent=parent, images=FITTING_IMAGES)
+    make_supernet(design.space, data(work), config, folder, device=best_device())
     return folder
 
 
-def train(jobs: Sequence[Job], work: Path, *, workers: int, until: float, shares: float = 1.0) -> None:
+def train(jobs: Sequence[Job], design: Design, work: Path, *, workers: int, until: float) -> None:
     """Does jobs side by side, in their order; each process does one at a time. Prints what is done.
 
     Args:
         until: `time.time()` after which none begins.
-        shares: as of a `Trainer`.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (work, shares, until)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (design, work, until)) as pool:
         for future in as_completed([pool.submit(_train, job) for job in jobs]):
             for r in future.result():
                 start = "" if r.start is None else f" from {r.start:.4f}"
                 print(f"seed {r.seed} {r.kind} {r.name}: {r.accuracy:.4f}{start}, {r.seconds:.0f} s", flush=True)
 
 
-def _begin(work: Path, shares: float, until: float) -> None:
+def _begin(design: Design, work: Path, until: float) -> None:
     global _trainer, _until
     torch.set_num_threads(1)
-    _trainer, _until = Trainer(work, shares), until
+    _trainer, _until = Trainer(design, work), until
 
 
 def _train(job: Job) -> list[Result]:
