@@ -5,14 +5,13 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from search.engine.baselines import BaselineCurve
 from search.engine.front import hypervolume
 from search.report.summary import Summary, TrainedNetwork
 from spaces.quantities import parse_windows
 
 RESAMPLES = 2000
-Floats = NDArray[np.float64]
 Draw = dict[str, float]  # accuracy of each network, of one resampling of its seeds
 
 
@@ -46,27 +45,9 @@ def interval(draws: list[Draw], statistic: Callable[[Draw], float]) -> dict[str,
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def lines(family: list[TrainedNetwork], key: str, draw: Draw) -> tuple[Floats, Floats]:
-    """The family's networks that no cheaper one of it beats, by their `key` (measured_ms or macs): its logarithms, and
-    accuracies, both rising. Between them lines are straight."""
-    points: list[tuple[float, float]] = []
-    for x, y in sorted((float(np.log(getattr(n, key))), draw[n.name]) for n in family):
-        if not points or y > points[-1][1]:
-            points.append((x, y))
-    x, y = np.array(points).T
-    return x, y
-
-
-def curve(family: list[TrainedNetwork], key: str, draw: Draw, at: float) -> float:
-    """The accuracy that the family has where its `key` is `at`; nan below the cheapest."""
-    x, y = lines(family, key, draw)
-    return float(np.interp(np.log(at), x, y, left=np.nan))
-
-
-def family_latency(family: list[TrainedNetwork], draw: Draw, accuracy: float) -> float:
-    """The least latency at which the family reaches an accuracy, on the same lines; nan where it never does."""
-    x, y = lines(family, "measured_ms", draw)
-    return float(np.exp(np.interp(accuracy, y, x, right=np.nan)))
+def curve(family: list[TrainedNetwork], key: str, draw: Draw) -> BaselineCurve:
+    """The family's, by its `key` (measured_ms or macs)."""
+    return BaselineCurve((getattr(n, key), draw[n.name]) for n in family)
 
 
 def volume(networks: list[TrainedNetwork], draw: Draw, worst_ms: float) -> float:
@@ -104,12 +85,12 @@ def compare_network(
 
 def saved(n: TrainedNetwork, family: list[TrainedNetwork], draw: Draw) -> float:
     """The share of the family's latency that a network needs less, at an equal accuracy."""
-    return 1 - (n.measured_ms or float("nan")) / family_latency(family, draw, draw[n.name])
+    return curve(family, "measured_ms", draw).saving(n.measured_ms or float("nan"), draw[n.name])
 
 
 def gain(n: TrainedNetwork, family: list[TrainedNetwork], key: str, draw: Draw) -> float:
     """Points of accuracy over the family at an equal `key`."""
-    return 100 * (draw[n.name] - curve(family, key, draw, getattr(n, key)))
+    return 100 * curve(family, key, draw).gain(getattr(n, key), draw[n.name])
 
 
 def compare(summary: Summary) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ghostnet import Arch
+from search.engine.baselines import BaselineCurve
 from search.figures.style import SERIES, WIDTH, canvas, png
 from search.files import JsonLines, glob, read_json, write_bytes, write_json, write_text
 from search.latency.predictor import Predictor
@@ -108,21 +109,15 @@ class Collector:
             yield self.row(int(seed), families[name.partition("-")[0]], name, file.parent)
 
 
-def line(rows: Sequence[Row]) -> tuple[Any, Any]:
-    """The networks that no faster one of them beats: logarithms of latency, and accuracies, both rising."""
-    points: list[tuple[float, float]] = []
-    for row in sorted(rows, key=lambda row: row.latency_ms):
-        if not points or row.test_accuracy > points[-1][1]:
-            points.append((float(np.log(row.latency_ms)), row.test_accuracy))
-    return tuple(np.array(points).T)
+def curve(rows: Sequence[Row]) -> BaselineCurve:
+    """The networks that no faster one of them beats."""
+    return BaselineCurve((row.latency_ms, row.test_accuracy) for row in rows)
 
 
 def points_above(rows: Sequence[Row], others: Sequence[Row]) -> float | None:
     """How many points networks lie above the line of others at their own latency, on average; those that are faster
     than all others count for nothing. Above the slowest, the line is level."""
-    x, y = line(others)
-    mine = np.array([(np.log(row.latency_ms), row.test_accuracy) for row in rows])
-    above = mine[:, 1] - np.interp(mine[:, 0], x, y, left=np.nan)
+    above = np.array([curve(others).gain(row.latency_ms, row.test_accuracy) for row in rows])
     return None if np.isnan(above).all() else 100 * float(np.nanmean(above))
 
 
@@ -130,9 +125,10 @@ def time_saved(rows: Sequence[Row], others: Sequence[Row]) -> list[float | None]
     """For every network on the line of others by how much less time the fastest takes that is no less accurate, as a
     share; None where none is as accurate."""
     saved: list[float | None] = []
-    for log_ms, accuracy in zip(*line(others), strict=True):
+    baselines = curve(others)
+    for ms, accuracy in zip(baselines.costs, baselines.accuracies, strict=True):
         fit = [row.latency_ms for row in rows if row.test_accuracy >= accuracy]
-        saved.append(1 - min(fit) / float(np.exp(log_ms)) if fit else None)
+        saved.append(1 - min(fit) / float(ms) if fit else None)
     return saved
 
 
@@ -202,8 +198,8 @@ def draw(rows: Sequence[Row]) -> bytes:
                     ms=4,
                     label=LABELS[way],
                 )
-                x, y = line(mine)
-                axes.plot(np.exp(x), 100 * y, color=colour, lw=1, ls="-" if way in (*WAYS, LONGER) else "--")
+                best, style = curve(mine), "-" if way in (*WAYS, LONGER) else "--"
+                axes.plot(best.costs, 100 * best.accuracies, color=colour, lw=1, ls=style)
             axes.set(xlabel="ms", title=f"seed {seed}")
         all_axes[0][0].set_ylabel("test accuracy, %")
         figure.legend(*all_axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)

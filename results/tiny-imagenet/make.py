@@ -20,6 +20,7 @@ import numpy as np
 import search
 from ghostnet import Arch
 from ghostnet.weights import load_network
+from search.engine.baselines import BaselineCurve
 from search.figures.style import SERIES, canvas, png
 from search.files import glob, write_bytes, write_json, write_text
 from search.latency.runtimes import runtime
@@ -123,12 +124,12 @@ def timed_rows(folders: dict[Path, list[str]], summary: Summary) -> list[Row]:
 
 
 def points_above(rows: Iterable[Row]) -> dict[str, float]:
-    """How many points each found network lies above the line through GhostNets in width, at its own latency; those
-    that are faster than all of these are left out."""
+    """How many points each found network lies above GhostNets in width of equal latency; those that are faster than
+    all of these are left out."""
     rows = list(rows)
-    x, y = np.array([(np.log(row.ms), row.accuracy) for row in rows if FAMILY in row.kinds]).T
-    found = [row for row in rows if FOUND in row.kinds and np.log(row.ms) >= x[0]]
-    return {row.names[0]: 100 * (row.accuracy - float(np.interp(np.log(row.ms), x, y))) for row in found}
+    family = BaselineCurve((row.ms, row.accuracy) for row in rows if FAMILY in row.kinds)
+    gains = {row.names[0]: 100 * family.gain(row.ms, row.accuracy) for row in rows if FOUND in row.kinds}
+    return {name: gain for name, gain in gains.items() if np.isfinite(gain)}
 
 
 def beside_nearest(rows: Iterable[Row]) -> list[str]:
@@ -184,7 +185,7 @@ HEAD = ("| network | M multiply-adds | ms | test accuracy, % | steps of full tra
 PAGE = (
     "# The recipe of `ghostnas init`, untouched",
     "On forty classes of Tiny ImageNet at 64 x 64, on which nothing in GhostNAS was tuned, beside the GhostNet in "
-    "width that is nearest in accuracy: {nearest}. Points above the line through GhostNets, at equal latency: "
+    "width that is nearest in accuracy: {nearest}. Points above GhostNets of equal latency: "
     "{above}; those that are faster than all of these have none. One run, one seed, and two points are within "
     "chance.",
     "![Test accuracy over latency](front.png)",

@@ -42,7 +42,7 @@ def report(
 
 def print_run(summary: "Summary", as_json: bool) -> None:
     """A run's fully trained networks, what a time box cut, and where the report is."""
-    from search.report.summary import rows
+    from search.report.rows import comparison_text, rows
     from search.run_folder.run import REPORT
     from spaces.population import format_count
 
@@ -65,6 +65,8 @@ def print_run(summary: "Summary", as_json: bool) -> None:
     ]
     chosen = [number for number, n in enumerate(networks) if n.chosen]
     show_table(["network", "test", "MACs", "params", "predicted ms", "measured ms"], cells, bold=chosen)
+    if compared := comparison_text(summary):
+        show(compared)
     for note in summary.notes:
         show(note, "yellow")
     show(f"Report: {page}")

@@ -18,6 +18,7 @@ from search.recipes.choices import PROMOTING
 from search.report import blocks, page, repeat
 from search.report.fidelity import scatter
 from search.report.figures import choices, curves, fronts
+from search.report.rows import comparison_text
 from search.report.scalars import run_scalars
 from search.report.sensitivity import effects
 from search.report.summary import Summary, summarise
@@ -242,6 +243,7 @@ def _networks_table(summary: Summary) -> str:
         for n in summary.networks
     ]
     folded = [page.details("commands", page.code(*repeat.commands(summary, n))) for n in summary.networks]
+    compared = comparison_text(summary)
     note = (
         "test: accuracy on the test split. inherited: accuracy on the search split with the supernet's weights, before "
         "full training. Commands are for a shell in this page's folder."
@@ -256,7 +258,9 @@ def _networks_table(summary: Summary) -> str:
         note += f" joules a run: all that was taken while it ran, by {counter}, with a standard error."
     elif summary.energy and summary.energy.why_not:
         note += f" Energy was not measured: {summary.energy.why_not}."
-    return page.table(head, rows, folded) + page.paragraph(note, "soft")
+    return (
+        page.table(head, rows, folded) + (page.paragraph(compared) if compared else "") + page.paragraph(note, "soft")
+    )
 
 
 def _process_text(summary: Summary) -> str:

@@ -32,8 +32,9 @@ from search.report.figures.chance import mark_chance
 from search.report.figures.choices import agreement
 from search.report.formatting import format_trial
 from search.report.report import write_report
+from search.report.rows import comparison_text, rows
 from search.report.sensitivity import effects
-from search.report.summary import rows, summarise
+from search.report.summary import summarise
 from search.run_folder.estimate import Estimate, StageEstimate, write_estimate
 from search.run_folder.result import EnergyFigures, NetworkEnergy
 from search.run_folder.run import ENERGY, TABLE
@@ -147,6 +148,37 @@ def test_memory_and_energy_are_columns_only_where_they_were_measured(tmp_path):
     text = write_report(folder).read_text()
     assert "joules a run" in text and "0.0123 ± 0.0004" in text and "RAPL (package-0)" in text
     assert [row.joules for row in rows(summarise(folder))].count(None) == len(summarise(folder).networks) - 1
+
+
+def test_chosen_networks_stand_beside_the_ghostnets_trained_alike(reported):
+    """At equal latency and at equal accuracy, on the line through GhostNets and the parent; with nothing to compare
+    with, nothing is said."""
+    summary = summarise(reported.parents[1])
+    chosen, *_ = (n for n in summary.networks if n.chosen)
+    baseline = next(n for n in summary.networks if n.kind == "family")
+
+    def compared(ms, accuracy):
+        at = {"family": (1.0, 0.5), "parent": (4.0, 0.7)}
+        others = [replace(baseline, name=k, kind=k, measured_ms=v[0], accuracies=v[1:]) for k, v in at.items()]
+        mine = replace(chosen, name="A", measured_ms=ms, accuracies=(accuracy,))
+        return replace(summary, networks=[mine, *others])
+
+    for ms, accuracy, points, saved, text in (
+        (2.0, 0.65, 5.0, 1 - 2 / 2**1.5, "+5.0 points at equal latency, 29% less time at equal accuracy"),
+        (2.0, 0.55, -5.0, 1 - 2 / 2**0.5, "-5.0 points at equal latency, 41% more time at equal accuracy"),
+        (0.5, 0.6, None, 0.75, "faster than all of them, 75% less time at equal accuracy"),
+        (8.0, 0.72, 2.0, None, "+2.0 points at equal latency, more accurate than all of them"),
+    ):
+        summary_with = compared(ms, accuracy)
+        row, *others = rows(summary_with)
+        assert (row.points_at_equal_latency, row.latency_saved_at_equal_accuracy) == (
+            points if points is None else pytest.approx(points),
+            saved if saved is None else pytest.approx(saved),
+        )
+        assert all(other.points_at_equal_latency is None for other in others)
+        assert f"A {text}." in comparison_text(summary_with)
+    alone = replace(summary, networks=[chosen])
+    assert comparison_text(alone) == "" and rows(alone)[0].latency_saved_at_equal_accuracy is None
 
 
 def test_a_folder_that_is_no_run_or_a_broken_one_is_refused(tmp_path):

@@ -1,0 +1,109 @@
+"""The closing table of a run: fully trained networks, the chosen ones beside the GhostNets that are trained alike."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+from search.engine.baselines import BaselineCurve
+from search.report.summary import NetworkKind, Summary, TrainedNetwork
+
+BASELINES: tuple[NetworkKind, ...] = ("family", "parent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRow:
+    """A row of the closing table, for people and `--json`: a fully trained network.
+
+    Args:
+        test_accuracy: the mean over seeds.
+        spread: the sample's standard deviation, where there are two seeds or more.
+        peak_memory: bytes on the latency table's device, predicted.
+        joules: of a run, with their standard error, where the system has a counter.
+        points_at_equal_latency: how much more accurate than `baselines` it is, in points; of a chosen network, and None
+            where it is faster than all of them.
+        latency_saved_at_equal_accuracy: the share of their latency that it does without; None where none of them is as
+            accurate.
+    """
+
+    network: str
+    arch: str
+    chosen: bool
+    kind: NetworkKind
+    test_accuracy: float
+    seeds: int
+    spread: float | None
+    macs: int
+    params: int
+    predicted_ms: float | None
+    measured_ms: float | None
+    peak_memory: int | None
+    joules: float | None
+    joules_error: float | None
+    points_at_equal_latency: float | None
+    latency_saved_at_equal_accuracy: float | None
+
+
+def rows(summary: Summary) -> list[NetworkRow]:
+    """The closing table."""
+    compared = compare_chosen(summary.networks)
+    return [
+        NetworkRow(
+            network=n.name,
+            arch=n.arch.id,
+            chosen=n.chosen,
+            kind=n.kind,
+            test_accuracy=n.accuracy,
+            seeds=len(n.accuracies),
+            spread=statistics.stdev(n.accuracies) if len(n.accuracies) > 1 else None,
+            macs=n.macs,
+            params=n.params,
+            predicted_ms=n.predicted_ms,
+            measured_ms=n.measured_ms,
+            peak_memory=n.peak_memory,
+            joules=n.energy.joules if n.energy else None,
+            joules_error=n.energy.error if n.energy else None,
+            points_at_equal_latency=compared[n.name][0] if n.name in compared else None,
+            latency_saved_at_equal_accuracy=compared[n.name][1] if n.name in compared else None,
+        )
+        for n in summary.networks
+    ]
+
+
+def compare_chosen(networks: Sequence[TrainedNetwork]) -> dict[str, tuple[float | None, float | None]]:
+    """Each chosen network beside the baselines, by measured latency: points of accuracy at equal latency, and the share
+    of latency that it does without at equal accuracy. Empty where no baseline was measured."""
+    timed = [(n, n.measured_ms) for n in networks if n.measured_ms is not None]
+    baselines = [(ms, n.accuracy) for n, ms in timed if n.kind in BASELINES]
+    if not baselines:
+        return {}
+    curve = BaselineCurve(baselines)
+    return {
+        n.name: (_known(100 * curve.gain(ms, n.accuracy)), _known(curve.saving(ms, n.accuracy)))
+        for n, ms in timed
+        if n.chosen
+    }
+
+
+def comparison_text(summary: Summary) -> str:
+    """What `compare_chosen` says, as a sentence; empty where nothing can be compared."""
+    compared = compare_chosen(summary.networks)
+    if not compared:
+        return ""
+    error = max(100 * n.error for n in summary.networks)
+    verdicts = "; ".join(f"{name} {_verdict(points, saved)}" for name, (points, saved) in compared.items())
+    return (
+        f"Beside GhostNets trained alike (scaled in width, and the parent), by measured latency: {verdicts}. Standard "
+        f"error of an accuracy: {error:.1f} points."
+    )
+
+
+def _verdict(points: float | None, saved: float | None) -> str:
+    latency = "faster than all of them" if points is None else f"{points:+.1f} points at equal latency"
+    if saved is None:
+        return f"{latency}, more accurate than all of them"
+    return f"{latency}, {abs(saved):.0%} {'less' if saved >= 0 else 'more'} time at equal accuracy"
+
+
+def _known(value: float) -> float | None:
+    return value if isfinite(value) else None
