@@ -102,7 +102,9 @@ def _verdict(points: float | None, saved: float | None) -> str:
     latency = "faster than all of them" if points is None else f"{points:+.1f} points at equal latency"
     if saved is None:
         return f"{latency}, more accurate than all of them"
-    return f"{latency}, {abs(saved):.0%} {'less' if saved >= 0 else 'more'} time at equal accuracy"
+    if abs(saved) < 0.005:
+        return f"{latency}, no less time at equal accuracy"
+    return f"{latency}, {abs(saved):.0%} {'less' if saved > 0 else 'more'} time at equal accuracy"
 
 
 def _known(value: float) -> float | None:
