@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from methods import CHOSEN, DEFAULT, FINALS, FLOOR, MOST_NETWORKS, RECORD, SLOWEST
-from models import COUNTS, MODELS, SPLITS, complete, judge
+from models import MODELS
 from networks import MOST_MACS, read_networks
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
@@ -219,8 +219,8 @@ def progress(bench: GhostBench) -> list[str]:
     return lines
 
 
-def page(bench: GhostBench, methods: dict[str, Any] | None) -> str:
-    """README.md, with what `methods.py` found, where it did."""
+def page(bench: GhostBench, methods: dict[str, Any] | None, models: dict[str, Any] | None) -> str:
+    """README.md, with what `methods.py` and `models.py` found, where they did."""
     record, kinds = bench.record, Counter(network.kind for network in bench.record.networks)
     started = sum(bool(network.runs) for network in record.networks)
     parts = [
@@ -280,10 +280,10 @@ def page(bench: GhostBench, methods: dict[str, Any] | None) -> str:
     if parts[-1] == "## What ranks them":
         parts.append(f"Fewer than {LEAST} networks are there yet.")
     parts += method_table(methods) if methods else []
-    parts += model_table(bench)
+    parts += model_tables(models) if models else []
     parts += [
         "![accuracy over multiply-adds](ghostbench.png)",
-        "The commands: `make.py`, `methods.py`; this page: `page.py`.\n",
+        "The commands: `make.py`, `methods.py`, `models.py`; this page: `page.py`.\n",
     ]
     return "\n\n".join(parts)
 
@@ -361,30 +361,45 @@ def method_answer(record: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def model_table(bench: GhostBench) -> list[str]:
-    """What predicts the last rung of a ladder."""
-    networks = complete(bench.record.networks)
-    counts = [count for count in COUNTS if 2 * count <= len(networks)]
-    if len(networks) < LEAST:
-        return []
-    about = (
-        f"Models of the accuracy after 3 epochs, fitted to some of the {len(networks)} networks and judged on the "
-        f"others, on average over {SPLITS} draws: the mean error in points, Kendall's tau, and the share of the others "
-        "inside the 95 % interval, by the number of networks that a model was fitted to. The interval is Student's "
-        "quantile times the error on networks that a fit leaves out; a Gaussian process's is its own. A search on a "
-        "ladder goes by such a model wherever it compares networks of different rungs."
+def model_tables(record: dict[str, Any]) -> list[str]:
+    """What predicts accuracy, of `models.json`."""
+    ends, by_genes = record["ends"], record["by genes"]
+    judged = (
+        "the mean error in points, Kendall's tau, and the share of the others inside the 95 % interval, by the number "
+        "of networks that a model was fitted to"
     )
-    head = " | ".join(f"{count} networks" for count in counts)
-    rows = []
-    for model in MODELS:
-        judged = [judge(bench, networks, model, count) for count in counts]
-        row = [f"{j.error:.1f}, tau {j.tau:.2f}, {j.covered:.0%}" for j in judged]
-        rows.append(f"| {model.name} | {' | '.join(row)} |")
+    about_ends = (
+        f"Models of the accuracy after 3 epochs, fitted to some of the {ends['networks']} networks and judged on the "
+        f"others, on average over {ends['draws']} draws: {judged}. The interval is Student's quantile times the error "
+        "on networks that a fit leaves out; a Gaussian process's is its own. A search on a ladder goes by such a model "
+        "wherever it compares networks of different rungs."
+    )
+    about_genes = (
+        "A search's sampler predicts what a network will have before it is evaluated, by its genes. Gaussian processes "
+        f"of accuracy as transplanted, fitted to some of {by_genes['networks']} networks and judged on the others, "
+        f"{by_genes['draws']} draws: {judged}, and one core's seconds for it all. The first was GhostNAS' before."
+    )
     return [
         "## What predicts the end of a ladder",
-        paragraph(about),
-        "\n".join([f"| model | {head} |", "|---|" + "---|" * len(counts), *rows]),
+        paragraph(about_ends),
+        model_table(ends),
+        "## What predicts a transplant from its genes",
+        paragraph(about_genes),
+        model_table(by_genes, seconds=True),
     ]
+
+
+def model_table(record: dict[str, Any], seconds: bool = False) -> str:
+    """Markdown."""
+    head = " | ".join(f"{count} networks" for count in record["counts"])
+    rows = []
+    for name, judged in record["models"].items():
+        row = [
+            f"{j['error']:.1f}, tau {j['tau']:.2f}, {j['covered']:.0%}" + (f", {j['seconds']:.2g} s" if seconds else "")
+            for j in judged
+        ]
+        rows.append(f"| {name} | {' | '.join(row)} |")
+    return "\n".join([f"| model | {head} |", "|---|" + "---|" * len(record["counts"]), *rows])
 
 
 def paragraph(text: str) -> str:
@@ -433,8 +448,8 @@ def main() -> None:
     if arguments.work.exists():  # without logs the page is of what is published
         save_ghostbench(file, assemble(arguments.work, arguments.latency))
     bench = load_ghostbench(file)
-    methods = read_json(RECORD) if RECORD.exists() else None
-    write_text(arguments.out / "README.md", page(bench, methods))
+    methods, models = (read_json(file) if file.exists() else None for file in (RECORD, MODELS))
+    write_text(arguments.out / "README.md", page(bench, methods, models))
     write_bytes(arguments.out / "ghostbench.png", picture(bench))
     print(f"{file}: {file.stat().st_size:,} bytes, {sum(len(n.runs) for n in bench.record.networks)} trainings")
 

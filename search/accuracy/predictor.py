@@ -5,7 +5,6 @@ errs it errs alike on like networks (it flatters those that every step trains, s
 few full trainings take much of the error away, all the more if some are of networks that it would choose.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from ghostnet.arch import Arch
 from search.accuracy.study import NORMS, StudyNetwork, read_study
@@ -71,18 +69,6 @@ def fit_ridge(x: Floats, y: Floats) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     return make_pipeline(StandardScaler(), BayesianRidge()).fit(x, y)
-
-
-def fit_process(kernel: Any, x: Floats, y: Floats, tuned: int) -> Any:
-    """A Gaussian process over examples [n, k], [n], whose kernel is fitted to the first `tuned` of them, which costs
-    their cube many times."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-
-    with warnings.catch_warnings(), threadpool_limits(1):  # small matrices, and the same sums everywhere
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a bound reached: few examples, no noise, an idle feature
-        fitted = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[:tuned], y[:tuned]).kernel_
-        return GaussianProcessRegressor(fitted, optimizer=None, normalize_y=True).fit(x, y)
 
 
 def leave_one_out(space: Space, networks: Sequence[TrainingPoint], without: str | None = None) -> Floats:

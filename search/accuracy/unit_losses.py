@@ -12,14 +12,12 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from threadpoolctl import threadpool_limits
 
 from ghostnet.arch import Arch
 from ghostnet.transplant.unit_losses import UnitLosses
 from ghostnet.units import Unit
 from ghostnet.units import units as units_of
-from search.accuracy.predictor import fit_process
+from search.accuracy.gaussian_process import GaussianProcess
 from search.data.datasets import Data
 from search.files import write_json
 from search.folders import locked
@@ -34,7 +32,6 @@ FILE = "unit-losses.json"
 IMAGES = 256  # that units are fitted and judged on
 MEASURED, LEAST = 0.3, 24  # of a position's units, the share that is measured, and so many at least
 FEWEST = 3  # that are measured also where there is no time
-TUNED = 300  # units that a prediction's lengths are fitted to
 SEED = 31  # by which units are drawn
 SAVE_SECONDS = 10.0
 Floats = NDArray[np.float64]
@@ -104,10 +101,7 @@ def _filled(losses: Floats, dropped: NDArray[np.bool_]) -> Floats:
     places = np.argwhere(np.ones_like(known)) / np.maximum(np.array(losses.shape) - 1, 1)
     examples = np.flatnonzero(known & ~dropped)
     x, y = places[examples], np.log1p(np.maximum(losses.flat[examples], 0))
-    kernel = ConstantKernel() * RBF(np.ones(x.shape[1]), (0.1, 30)) + WhiteKernel(1e-3, (1e-8, 1))
-    process = fit_process(kernel, x, y, TUNED)
-    with threadpool_limits(1):
-        predicted = np.expm1(np.maximum(process.predict(places), 0)).reshape(losses.shape)
+    predicted = np.expm1(np.maximum(GaussianProcess(x, y).predict(places)[0], 0)).reshape(losses.shape)
     return np.where(known, losses, predicted)
 
 

@@ -16,7 +16,7 @@ from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
 from search.engine.samplers.promotions import Promotions
 from search.engine.samplers.proposer import Proposer
-from search.engine.samplers.surrogate import NUM_SAMPLES, GaussianProcess
+from search.engine.samplers.surrogate import NUM_SAMPLES, Surrogate
 from search.engine.trial import Trial, evaluated
 from spaces.population import crossover, mutate
 from spaces.space import Codes, Space
@@ -59,7 +59,7 @@ class Guided(Proposer):
         if rows:
             codes = _codes(space, rows)
             processes = {
-                name: GaussianProcess(space, codes, np.array([t[name] for t in rows]), rng) for name in self.expensive
+                name: Surrogate(space, codes, np.array([t[name] for t in rows]), rng) for name in self.expensive
             }
             optimizer = _AcquisitionOptimizer(self.problem, rows, processes, rng)
             climbing = self.problem.sampler_promotes
@@ -94,7 +94,7 @@ class _AcquisitionOptimizer:
         self,
         problem: Problem,
         rows: list[Trial],
-        processes: dict[str, GaussianProcess],
+        processes: dict[str, Surrogate],
         rng: np.random.Generator,
     ) -> None:
         self.problem, self.processes, self.rng = problem, processes, rng

@@ -345,7 +345,7 @@ def test_the_page_is_of_what_is_there_and_says_so(study, tmp_path, monkeypatch, 
     save_ghostbench(file, page.assemble(tmp_path / "work", None))
     bench = load_ghostbench(file)
     assert bench.having("tuned:1") == bench.names[:networks] and len(bench) == count
-    text = page.page(bench, None)
+    text = page.page(bench, None, None)
     assert f"So far {networks} of {count}" in text and f"| `trained:5` | {networks} of {count} |" in text
     assert len(page.picture(bench)) > 1000
     for evaluator, (_, predictors) in page.TARGETS.items():
@@ -433,17 +433,19 @@ def test_regret_is_what_the_four_lack_to_the_best_that_anybody_saw(study):
     assert 1 - regrets["half"] == pytest.approx(module.hypervolume(best[:2]) / module.hypervolume(best))
 
 
-def test_a_model_is_judged_on_networks_that_it_was_not_fitted_to(study, pool, tmp_path, monkeypatch):
+def test_a_model_is_judged_on_networks_that_it_was_not_fitted_to(study, pool, tmp_path):
     """Here accuracy after 3 epochs is a multiple of that as it is: a ridge finds it, with an interval; its rival that
     adds a mean gain errs by what the slope is."""
-    module = study["models"]
-    monkeypatch.setattr(module, "SPLITS", 4)
-    bench = load_ghostbench(tmp_path / "pool.json")
-    models = {model.name: model for model in module.MODELS}
-    judged = {name: module.judge(bench, pool, models[name], 12) for name in models}
+    module, bench = study["models"], load_ghostbench(tmp_path / "pool.json")
+    judged = {model.name: module.judge(bench, pool, model, module.TOP, 12, 4) for model in module.ENDS}
     assert judged["as it is, ridge"].error < 0.1 and judged["as it is, ridge"].tau > 0.99
     assert judged["as it is, mean gain"].error > 3 * judged["as it is, ridge"].error
     assert all(0 <= each.covered <= 1 for each in judged.values())
+    ours = [model for model in module.BY_GENES if model.make is not module.BoTorchProcess]
+    table = module.judged_models(bench, pool, ours, module.RUNGS[0], (15, 35), 2)
+    assert (table["networks"], table["counts"], [*table["models"]]) == (40, [15], [model.name for model in ours])
+    text = study["page"].page(bench, None, {"ends": table, "by genes": table})
+    assert all(f"| {model.name} |" in text for model in ours)
 
 
 def test_an_interval_by_what_is_left_out_holds_for_few_networks(study):
@@ -454,7 +456,7 @@ def test_an_interval_by_what_is_left_out_holds_for_few_networks(study):
         x = rng.normal(size=(6, 1))
         unseen = rng.normal(size=(50, 1))
         y, truth = (each[:, 0] + 0.5 * rng.normal(size=len(each)) for each in (x, unseen))
-        fitted = module.ridge(1).fit(x, y)
+        fitted = module.ridge().fit(x, y)
         mean, width = fitted.predict(unseen)
         covered.append(float((np.abs(mean - truth) <= width).mean()))
         spread = fitted.model.predict(unseen, return_std=True)[1]
