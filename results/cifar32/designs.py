@@ -36,6 +36,10 @@ class Design:
     def space(self) -> Space:
         return load_space(self.folder / "space.toml")
 
+    def parent_folder(self, seed: int) -> Path:
+        """A seed's parent, as all others are given it; published, too, so that the study goes on elsewhere."""
+        return self.folder / "parents" / str(seed)
+
     @property
     def table(self) -> Path:
         """The latency table by which networks are searched."""

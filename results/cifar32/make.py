@@ -15,6 +15,7 @@ Without a table one is made. `--part tuned` wants the extra `study` for Torch-Pr
 import argparse
 import pickle
 import time
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from trainings import (
     Job,
     decode,
     finished,
+    known_results,
     searched_file,
     train,
     transplanted_supernet,
@@ -35,7 +37,7 @@ from search.files import read_json, write_json
 from search.latency.runtimes import runtime
 from search.latency.table import LatencyTable, describe
 from search.latency.time_networks import measure
-from search.records import read_record, write_record
+from search.records import write_record
 from search.training.supernets import widest
 
 
@@ -59,17 +61,20 @@ def fresh(design: Design, seeds: list[int]) -> list[Job]:
 
 
 def tuned(design: Design, seeds: list[int]) -> list[Job]:
-    """What is tuned with the parent as teacher: seed by seed, the longest first."""
-    jobs = []
+    """What is tuned with the parent as teacher, seed by seed: GhostNet's widths and the found networks by turns, the
+    largest first, then random and pruned ones."""
+    jobs: list[Job] = []
     space, networks = design.space, read_json(design.networks)
     for seed in seeds:
-        jobs.append(Job(seed, "pruned", "all"))
-        jobs += [Job(seed, "family", f"{width}x", space.uniform(width)) for width in sorted(space.widths, reverse=True)]
-        for kind in ("found", "random"):
-            codes = networks[str(seed)][kind]
-            jobs += [
-                Job(seed, kind, str(k), space.decode(np.array(code))) for k, code in reversed([*enumerate(codes, 1)])
-            ]
+        family = [
+            Job(seed, "family", f"{width}x", space.uniform(width)) for width in sorted(space.widths, reverse=True)
+        ]
+        found, drawn = (
+            [Job(seed, kind, str(k), space.decode(np.array(code))) for k, code in reversed([*enumerate(codes, 1)])]
+            for kind, codes in ((kind, networks[str(seed)][kind]) for kind in ("found", "random"))
+        )
+        jobs += [job for pair in zip_longest(family[1:], found) for job in pair if job]
+        jobs += [family[0], *drawn, Job(seed, "pruned", "all")]
     return jobs
 
 
@@ -84,7 +89,8 @@ def measured(design: Design, results: list[Result], work: Path) -> dict[str, flo
             nets[r.latency_key] = GhostNet(arch, space.num_classes, space.in_chs).eval()
         else:
             file = Job(r.seed, r.kind, "all").folder(work) / r.name / NET
-            nets[r.latency_key] = pickle.loads(file.read_bytes())
+            if file.exists():  # else it was pruned on another machine
+                nets[r.latency_key] = pickle.loads(file.read_bytes())
     shape = (space.in_chs, space.resolution, space.resolution)
     return measure(run, {name: (net, shape) for name, net in nets.items()})
 
@@ -119,10 +125,9 @@ def main() -> None:
         networks = read_json(design.networks) if design.networks.exists() else {}
         write_json(design.networks, networks | {seed: read_json(f) for seed, f in found.items() if f.exists()})
     if "measure" in arguments.part:
-        known = read_record(design.result, Study).results if design.result.exists() else []
-        results = merged(known, list(finished(work)))
+        results = merged(known_results(design), list(finished(work)))
         times = measured(design, results, work)
-        timed = [r.model_copy(update={"measured_ms": times[r.latency_key]}) for r in results]
+        timed = [r.model_copy(update={"measured_ms": times.get(r.latency_key, r.measured_ms)}) for r in results]
         write_record(design.result, Study(latency=describe(LatencyTable.load(design.table)), results=timed))
 
 

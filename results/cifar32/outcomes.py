@@ -7,6 +7,8 @@ from pydantic import Field
 from search.latency.table import Headline
 from search.records import ArchId, Count, Milliseconds, Record, Seconds, Share
 
+Kind = Literal["parent", "fresh", "family", "found", "random", "pruned"]
+
 
 class Result(Record):
     """A finished training.
@@ -19,7 +21,7 @@ class Result(Record):
         measured_ms: all networks side by side; None until that is done.
     """
 
-    kind: Literal["parent", "fresh", "family", "found", "random", "pruned"]
+    kind: Kind
     name: str
     seed: int
     arch: ArchId | None = None

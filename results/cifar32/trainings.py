@@ -10,11 +10,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import searches
 import torch
 from designs import HERE, WIDTHS, Design
-from outcomes import Result
+from outcomes import Kind, Result, Study
 from torch import Tensor
 
 from ghostnet import Arch, cost
@@ -42,17 +43,18 @@ class Job:
     """A training of one network by one seed; of a `pruned` parent, of all sizes."""
 
     seed: int
-    kind: str
+    kind: Kind | Literal["search"]
     name: str
     arch: Arch | None = None
 
+    def covers(self, result: Result) -> bool:
+        """Whether the result is one of this training."""
+        return (self.kind, self.seed) == (result.kind, result.seed) and (
+            self.kind == "pruned" or self.name == result.name
+        )
+
     def folder(self, work: Path) -> Path:
         return work / f"seed{self.seed}" / self.kind / self.name
-
-
-def parent_folder(work: Path, seed: int) -> Path:
-    """Where the parent of a seed is, as all others are given it."""
-    return work / f"seed{seed}" / "parent"
 
 
 def decode(work: Path, name: str, resolution: int, train_images: int | None = None) -> None:
@@ -86,7 +88,8 @@ class Trainer:
         """What a job comes to; what is there already, if it is done."""
         if job.kind == "search":
             return self._search(job.seed)
-        done = list(finished(job.folder(self.work)))
+        published = [r for r in known_results(self.design) if job.covers(r)]
+        done = list(finished(job.folder(self.work))) or published  # here, or on another machine
         if len(done) == (len(WIDTHS) if job.kind == "pruned" else 1):
             return done
         kinds: dict[str, Callable[[Job], Iterator[tuple[Path, Result]]]]
@@ -113,7 +116,7 @@ class Trainer:
             net = load_parent(folder)
             net.load_state_dict({name: rounded(value) for name, value in net.state_dict().items()})
             tested = accuracy(net.to(self.device), self.data, self.data.test)
-            to = parent_folder(self.work, job.seed)
+            to = self.design.parent_folder(job.seed)
             write_text(to / ARCH, net.arch.to_json())
             write_bytes(to / WEIGHTS, to_bytes(net))
             yield folder, result.model_copy(update={"accuracy": tested})
@@ -131,7 +134,7 @@ class Trainer:
             self.design.tuned,
             start,
             init=supernet,
-            teacher=f"network:{parent_folder(self.work, job.seed)}",
+            teacher=f"network:{self.design.parent_folder(job.seed)}",
         )
 
     def _retrained(
@@ -168,7 +171,7 @@ class Trainer:
         sys.path.append(str(HERE.parent / "weights"))  # whose pruner this study shares
         from pruning import Pruner
 
-        parent = parent_folder(self.work, job.seed)
+        parent = self.design.parent_folder(job.seed)
         pruner = Pruner(load_parent(parent).to(self.device), self.data, self.design.parent, 1)
         sizes = {
             f"{width}x": cost(self.design.space.uniform(width), self.data.num_classes, self.data.in_chs).macs
@@ -216,6 +219,11 @@ def rounded(values: Tensor) -> Tensor:
     return values.half().to(values.dtype) if values.is_floating_point() else values
 
 
+def known_results(design: Design) -> list[Result]:
+    """What is published of a design."""
+    return read_record(design.result, Study).results if design.result.exists() else []
+
+
 def finished(folder: Path) -> Iterator[Result]:
     """The results of a job's folder, if it is done."""
     yield from (read_record(file, Result) for file in sorted(folder.glob(f"**/{RESULT_FILE}")))
@@ -229,7 +237,7 @@ def searched_file(work: Path, seed: int) -> Path:
 def transplanted_supernet(design: Design, work: Path, seed: int) -> Path:
     """The folder of a seed's transplanted supernet; it only takes the parent in."""
     folder = work / f"seed{seed}" / "transplanted"
-    parent = str(parent_folder(work, seed))
+    parent = str(design.parent_folder(seed))
     config = ParentTraining(**design.tuned.model_dump(), parent=parent, images=FITTING_IMAGES)
     make_supernet(design.space, data(work), config, folder, device=best_device())
     return folder

@@ -186,7 +186,7 @@ class BoTorchProcess:
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
         with torch.no_grad():
             found = self.model.posterior(torch.from_numpy(x[:, self.varies]), observation_noise=True)
-        return found.mean[:, 0].numpy(), NORMAL_95 * found.variance[:, 0].sqrt().numpy()
+        return found.mean[:, 0].detach().numpy(), NORMAL_95 * found.variance[:, 0].sqrt().detach().numpy()
 
 
 def ridge() -> LeftOut:

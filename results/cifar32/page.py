@@ -1,0 +1,156 @@
+"""The page of a design, from what is trained and timed so far: its `README.md` and `front.png`.
+
+python results/cifar32/page.py --design two-cores
+"""
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+from statistics import mean
+
+import numpy as np
+from designs import DESIGNS, Design
+from outcomes import Kind, Result, Study
+
+from ghostnet import cost
+from search.engine.baselines import BaselineCurve
+from search.figures.style import SERIES, canvas, png
+from search.files import write_bytes, write_text
+from search.records import read_record
+from spaces.population import format_count
+
+LABELS: dict[Kind, str] = {
+    "found": "found",
+    "family": "GhostNet in width, transplanted and taught",
+    "random": "random, multiply-adds of the found ones",
+    "pruned": "parent pruned by Torch-Pruning, taught",
+    "fresh": "GhostNet in width, fresh weights, as long in all",
+}
+BASELINES: tuple[Kind, ...] = ("family", "fresh", "pruned", "random")
+TEST_IMAGES = 10_000
+
+
+def of_kind(results: Sequence[Result], kind: Kind, seed: int) -> list[Result]:
+    """Those that are timed, fastest first."""
+    mine = [r for r in results if r.kind == kind and r.seed == seed and r.measured_ms is not None]
+    return sorted(mine, key=lambda r: r.measured_ms or 0.0)
+
+
+def curve(results: Sequence[Result]) -> BaselineCurve:
+    """Accuracy over measured latency."""
+    return BaselineCurve((r.measured_ms or 0.0, r.accuracy) for r in results)
+
+
+def comparison(results: Sequence[Result], seed: int) -> list[str]:
+    """A table: every found network beside each kind of baseline, at equal latency and at equal accuracy."""
+    curves = {kind: curve(mine) for kind in BASELINES if (mine := of_kind(results, kind, seed))}
+    head = [f"{LABELS[kind]}: points" + " | time saved" for kind in curves]
+    lines = [f"| found | {' | '.join(head)} |", "|---|" + "---|---|" * len(curves)]
+    for r in of_kind(results, "found", seed):
+        cells = [r.name]
+        for each in curves.values():
+            gain, saving = each.gain(r.measured_ms or 0.0, r.accuracy), each.saving(r.measured_ms or 0.0, r.accuracy)
+            cells += [
+                f"{100 * gain:+.1f}" if np.isfinite(gain) else "faster than all",
+                f"{saving:.0%}" if np.isfinite(saving) else "more accurate than all",
+            ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def answer(results: Sequence[Result]) -> str:
+    """What the found networks gain over GhostNet in width, given the same, in a sentence for each seed."""
+    sentences = []
+    for seed in sorted({r.seed for r in results}):
+        found, family = (of_kind(results, kind, seed) for kind in ("found", "family"))
+        if not found or len(family) < 2:
+            continue
+        baselines = curve(family)
+        gains = [100 * baselines.gain(r.measured_ms or 0.0, r.accuracy) for r in found]
+        savings = [baselines.saving(r.measured_ms or 0.0, r.accuracy) for r in found]
+        known = [gain for gain in gains if np.isfinite(gain)]
+        reached = [saving for saving in savings if np.isfinite(saving)]
+        met = sum(gain >= 1 or saving >= 0.25 for gain, saving in zip(gains, savings, strict=True))
+        points = f"{mean(known):+.1f} points at equal latency" if known else "all are faster than it"
+        saved = f"{mean(reached):.0%} less time at equal accuracy" if reached else "all are more accurate than it"
+        sentences.append(
+            f"Seed {seed}: of {len(found)} found networks {met} have a point more than GhostNet in width at equal "
+            f"latency or need a quarter less time at equal accuracy (goal: all); on average {points}, {saved}."
+        )
+    return " ".join(sentences) or "There is nothing to compare yet."
+
+
+def draw(results: Sequence[Result]) -> bytes:
+    """Accuracy over latency; lines join what nothing faster of its kind beats."""
+    with canvas(4.2) as (figure, axes):
+        for (kind, label), colour in zip(LABELS.items(), SERIES, strict=False):
+            for k, seed in enumerate(sorted({r.seed for r in results})):
+                if mine := of_kind(results, kind, seed):
+                    x, y = [r.measured_ms for r in mine], [100 * r.accuracy for r in mine]
+                    axes.plot(x, y, "o", color=colour, ms=4, label=label if k == 0 else None)
+                    best = curve(mine)
+                    axes.plot(
+                        best.costs, 100 * best.accuracies, color=colour, lw=1, ls="-" if kind == "found" else "--"
+                    )
+        for r in (r for r in results if r.kind == "parent" and r.measured_ms):
+            axes.plot(r.measured_ms, 100 * r.accuracy, "*", color="black", ms=9, label=f"parent, seed {r.seed}")
+        axes.set(xlabel="ms", ylabel="test accuracy, %")
+        axes.legend()
+        return png(figure)
+
+
+def page(design: Design, study: Study) -> str:
+    """The page's text."""
+    space, results = design.space, study.results
+    largest = cost(space.uniform(max(space.widths)), space.num_classes, space.in_chs).macs
+    seeds = sorted({r.seed for r in results})
+    hours = sum(r.seconds for r in results) / 3600
+    latency, error = study.latency, 100 * (0.85 * 0.15 / TEST_IMAGES) ** 0.5
+    about = (
+        f"CIFAR-10 at {space.resolution} x {space.resolution}, space `{space.name}` ({float(space.size):.0e} networks; "
+        f"the parent, GhostNet {max(space.widths):g}x, has {format_count(largest)} multiply-adds). The parent is "
+        f"trained for {design.parent.epochs:g} epochs on 45,000 images; all others are tuned for "
+        f"{design.tuned.epochs:g} with it as teacher, GhostNet from fresh weights for {design.fresh.epochs:g}. "
+        f"Accuracy: 10,000 test images, looked at once; one standard error is {error:.1f} points."
+    )
+    measured = (
+        f"Latency: {latency.runtime} on {latency.device}, all networks side by side; the table by which networks are "
+        f"searched errs by {latency.mape_percent} % on {latency.held_out_networks} networks that it never saw (tau "
+        f"{latency.kendall_tau}). So far {len(results)} trainings took {hours:.1f} core-hours beside other work; "
+        "searches and the table are not in it."
+    )
+    rows = [
+        "| network | seed | multiply-adds | parameters | ms | as it began, % | test, % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind in ("parent", *LABELS):
+        for r in (r for seed in seeds for r in of_kind(results, kind, seed)):
+            start = "" if r.start is None else f"{100 * r.start:.1f}"
+            rows.append(
+                f"| {r.kind} {r.name} | {r.seed} | {format_count(r.macs)} | {format_count(r.params)} | "
+                f"{r.measured_ms:.3f} | {start} | {100 * r.accuracy:.1f} |"
+            )
+    parts = [f"# CIFAR-10 at 32 x 32: `{design.name}`", _filled(answer(results)), "![Accuracy over latency](front.png)"]
+    parts += [_filled(about), _filled(measured), "\n".join(rows)]
+    for seed in seeds:
+        if of_kind(results, "found", seed):
+            parts += [f"## Found networks beside the others, seed {seed}", "\n".join(comparison(results, seed))]
+    parts.append("The commands: `../make.py`; this page: `../page.py`; figures: `cifar32.json`.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--design", choices=DESIGNS, default="two-cores")
+    design = Design(parser.parse_args().design)
+    study = read_record(design.result, Study)
+    write_bytes(design.folder / "front.png", draw(study.results))
+    write_text(design.folder / "README.md", page(design, study))
+
+
+if __name__ == "__main__":
+    main()
