@@ -377,7 +377,8 @@ def model_tables(record: dict[str, Any]) -> list[str]:
     about_genes = (
         "A search's sampler predicts what a network will have before it is evaluated, by its genes. Gaussian processes "
         f"of accuracy as transplanted, fitted to some of {by_genes['networks']} networks and judged on the others, "
-        f"{by_genes['draws']} draws: {judged}, and one core's seconds for it all. The first is what GhostNAS had before, but for the scales of the genes."
+        f"{by_genes['draws']} draws: {judged}, and one core's seconds for it all. The first is what GhostNAS had "
+        "before, but for the scales of the genes."
     )
     return [
         "## What predicts the end of a ladder",
