@@ -13,6 +13,7 @@ The images are for the unit losses of `parent/`, by which the sampler `exact` be
 """
 
 import argparse
+import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -328,6 +329,7 @@ def publish(folder: Path, out: Path, unit_loss_seconds: float) -> None:
     results = read_results(folder)
     regret = regrets(results)
     record = {
+        "commit": _commit(),
         "minutes": MINUTES,
         "unit_loss_seconds": round(unit_loss_seconds),
         "seeds": len(next(iter(results.values()))),
@@ -344,6 +346,12 @@ def publish(folder: Path, out: Path, unit_loss_seconds: float) -> None:
         ],
     }
     write_json(out, record)
+
+
+def _commit() -> str | None:
+    """Of this code, where it is a clone."""
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    return found.stdout.strip() or None
 
 
 def main() -> None:

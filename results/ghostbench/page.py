@@ -315,7 +315,8 @@ def method_table(record: dict[str, Any]) -> list[str]:
     )
     rules = (
         f"With it the samplers of GhostNAS search the whole space of networks of at most {format_count(MOST_MACS)} "
-        f"multiply-adds, {record['seeds']} seeds each, of the surrogate and of the sampler. A method evaluates until "
+        f"multiply-adds, {record['seeds']} seeds each, of the surrogate and of the sampler; by the code of commit "
+        f"{record['commit']}. A method evaluates until "
         f"its time is over, {MOST_NETWORKS} networks at most, takes {CHOSEN} by hypervolume (or evenly along its "
         "front, as a run does), and trains these finally: transplants for 3 epochs, fresh weights for 5. "
         "On a ladder the sampler promotes: a network's next evaluation competes with new networks, by what the front "
