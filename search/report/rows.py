@@ -1,4 +1,4 @@
-"""The closing table of a run: fully trained networks, the chosen ones beside the GhostNets that are trained alike."""
+"""The closing table of a run: fully trained networks, the chosen ones beside GhostNets."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from math import isfinite
 from search.engine.baselines import BaselineCurve
 from search.report.summary import NetworkKind, Summary, TrainedNetwork
 
-BASELINES: tuple[NetworkKind, ...] = ("family", "parent")
+BASELINES: dict[NetworkKind, str] = {"parent": "the parent", "family": "GhostNets in width that are trained alike"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +20,8 @@ class NetworkRow:
         spread: the sample's standard deviation, where there are two seeds or more.
         peak_memory: bytes on the latency table's device, predicted.
         joules: of a run, with their standard error, where the system has a counter.
-        points_at_equal_latency: how much more accurate than `baselines` it is, in points; of a chosen network, and None
-            where it is faster than all of them.
+        points_at_equal_latency: how much more accurate a chosen network is than the baselines (GhostNets scaled in
+            width, the parent), in points; None where it is faster than all of them.
         latency_saved_at_equal_accuracy: the share of their latency that it does without; None where none of them is as
             accurate.
     """
@@ -91,10 +91,12 @@ def comparison_text(summary: Summary) -> str:
     if not compared:
         return ""
     error = max(100 * n.error for n in summary.networks)
+    kinds = {n.kind for n in summary.networks if n.measured_ms is not None}
+    baselines = [text for kind, text in BASELINES.items() if kind in kinds]
     verdicts = "; ".join(f"{name} {_verdict(points, saved)}" for name, (points, saved) in compared.items())
     return (
-        f"Beside GhostNets trained alike (scaled in width, and the parent), by measured latency: {verdicts}. Standard "
-        f"error of an accuracy: {error:.1f} points."
+        f"Beside {' and '.join(baselines)}, by measured latency: {verdicts}. Standard error of an accuracy: "
+        f"{error:.1f} points."
     )
 
 

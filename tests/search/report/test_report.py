@@ -177,6 +177,8 @@ def test_chosen_networks_stand_beside_the_ghostnets_trained_alike(reported):
         )
         assert all(other.points_at_equal_latency is None for other in others)
         assert f"A {text}." in comparison_text(summary_with)
+        assert "Beside the parent and GhostNets in width" in comparison_text(summary_with)
+        assert "parent" not in comparison_text(replace(summary_with, networks=summary_with.networks[:2]))
     alone = replace(summary, networks=[chosen])
     assert comparison_text(alone) == "" and rows(alone)[0].latency_saved_at_equal_accuracy is None
 
