@@ -57,7 +57,8 @@ from search.pipeline.stages import networks
 from search.recipes import schema as recipes
 from search.records import read_record, record_json, write_record
 from search.report import fidelity as fidelity_page
-from search.report.summary import rows, summarise
+from search.report.rows import rows
+from search.report.summary import summarise
 from search.run_folder.estimate import ESTIMATE, Estimate, StageEstimate, read_estimate, write_estimate
 from search.run_folder.result import EnergyFigures, Exported
 from search.run_folder.run import ENERGY, NETWORKS, recorded_recipe
