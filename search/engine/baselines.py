@@ -11,7 +11,7 @@ class BaselineCurve:
     Below the cheapest baseline there is nothing to compare with; above the dearest the curve is level.
 
     Args:
-        points: of each baseline its cost (a latency, multiply-adds) and its accuracy.
+        points: of each baseline its cost (a latency, multiply-adds; above 0, as all costs here) and its accuracy.
     """
 
     def __init__(self, points: Iterable[tuple[float, float]]) -> None:

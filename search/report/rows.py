@@ -73,7 +73,7 @@ def rows(summary: Summary) -> list[NetworkRow]:
 def compare_chosen(networks: Sequence[TrainedNetwork]) -> dict[str, tuple[float | None, float | None]]:
     """Each chosen network beside the baselines, by measured latency: points of accuracy at equal latency, and the share
     of latency that it does without at equal accuracy. Empty where no baseline was measured."""
-    timed = [(n, n.measured_ms) for n in networks if n.measured_ms is not None]
+    timed = [(n, n.measured_ms) for n in networks if n.measured_ms]  # a file may say 0, which compares with nothing
     baselines = [(ms, n.accuracy) for n, ms in timed if n.kind in BASELINES]
     if not baselines:
         return {}
@@ -91,7 +91,7 @@ def comparison_text(summary: Summary) -> str:
     if not compared:
         return ""
     error = max(100 * n.error for n in summary.networks)
-    kinds = {n.kind for n in summary.networks if n.measured_ms is not None}
+    kinds = {n.kind for n in summary.networks if n.measured_ms}
     baselines = [text for kind, text in BASELINES.items() if kind in kinds]
     verdicts = "; ".join(f"{name} {_verdict(points, saved)}" for name, (points, saved) in compared.items())
     return (

@@ -179,6 +179,8 @@ def test_chosen_networks_stand_beside_the_ghostnets_trained_alike(reported):
         assert f"A {text}." in comparison_text(summary_with)
         assert "Beside the parent and GhostNets in width" in comparison_text(summary_with)
         assert "parent" not in comparison_text(replace(summary_with, networks=summary_with.networks[:2]))
+    of_no_time = replace(summary, networks=[replace(n, measured_ms=0.0) for n in summary_with.networks])
+    assert comparison_text(of_no_time) == "" and rows(of_no_time)[0].points_at_equal_latency is None
     alone = replace(summary, networks=[chosen])
     assert comparison_text(alone) == "" and rows(alone)[0].latency_saved_at_equal_accuracy is None
 
