@@ -36,6 +36,11 @@ def of_kind(results: Sequence[Result], kind: Kind, seed: int) -> list[Result]:
     return sorted(mine, key=lambda r: r.measured_ms or 0.0)
 
 
+def searched(results: Sequence[Result]) -> bool:
+    """Whether a found network is trained."""
+    return any(r.kind == "found" for r in results)
+
+
 def curve(results: Sequence[Result]) -> BaselineCurve:
     """Accuracy over measured latency."""
     return BaselineCurve((r.measured_ms or 0.0, r.accuracy) for r in results)
@@ -126,11 +131,13 @@ def page(design: Design, study: Study) -> str:
     for kind in ("parent", *LABELS):
         for r in (r for seed in seeds for r in of_kind(results, kind, seed)):
             start = "" if r.start is None else f"{100 * r.start:.1f}"
+            name = r.kind if r.kind == r.name else f"{r.kind} {r.name}"
             rows.append(
-                f"| {r.kind} {r.name} | {r.seed} | {format_count(r.macs)} | {format_count(r.params)} | "
-                f"{r.measured_ms:.3f} | {start} | {100 * r.accuracy:.1f} |"
+                f"| {name} | {r.seed} | {format_count(r.macs)} | {format_count(r.params)} | {r.measured_ms:.3f} | "
+                f"{start} | {100 * r.accuracy:.1f} |"
             )
-    parts = [f"# CIFAR-10 at 32 x 32: `{design.name}`", _filled(answer(results)), "![Accuracy over latency](front.png)"]
+    parts = [f"# CIFAR-10 at 32 x 32: `{design.name}`", _filled(answer(results))]
+    parts += ["![Accuracy over latency](front.png)"] if searched(results) else []
     parts += [_filled(about), _filled(measured), "\n".join(rows)]
     for seed in seeds:
         if of_kind(results, "found", seed):
@@ -148,7 +155,8 @@ def main() -> None:
     parser.add_argument("--design", choices=DESIGNS, default="two-cores")
     design = Design(parser.parse_args().design)
     study = read_record(design.result, Study)
-    write_bytes(design.folder / "front.png", draw(study.results))
+    if searched(study.results):
+        write_bytes(design.folder / "front.png", draw(study.results))
     write_text(design.folder / "README.md", page(design, study))
 
 
