@@ -23,14 +23,20 @@ class Design:
     Args:
         name: the folder's.
         share: of each training's epochs; less than 1 only to try the study out.
+        trial: where a trial's parents, networks and results go; None: they are published in the design's folder.
     """
 
     name: str
     share: float = 1.0
+    trial: Path | None = None
 
     @property
     def folder(self) -> Path:
         return HERE / self.name
+
+    @property
+    def out(self) -> Path:
+        return self.trial or self.folder
 
     @cached_property
     def space(self) -> Space:
@@ -38,7 +44,7 @@ class Design:
 
     def parent_folder(self, seed: int) -> Path:
         """A seed's parent, as all others are given it; published, too, so that the study goes on elsewhere."""
-        return self.folder / "parents" / str(seed)
+        return self.out / "parents" / str(seed)
 
     @property
     def table(self) -> Path:
@@ -48,12 +54,12 @@ class Design:
     @property
     def networks(self) -> Path:
         """The networks that the searches found, and their random counterparts."""
-        return self.folder / "networks.json"
+        return self.out / "networks.json"
 
     @property
     def result(self) -> Path:
         """All that was trained and timed."""
-        return self.folder / "cifar32.json"
+        return self.out / "cifar32.json"
 
     @cached_property
     def parent(self) -> Training:

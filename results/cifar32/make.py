@@ -19,7 +19,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from designs import DESIGNS, WIDTHS, Design
+from designs import DESIGNS, HERE, WIDTHS, Design
 from outcomes import Result, Study, merged
 from trainings import (
     NET,
@@ -108,8 +108,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no training begins")
     arguments = parser.parse_args()
     until = time.time() + 60 * arguments.minutes
-    design, seeds = Design(arguments.design, arguments.share), arguments.seed
-    work = arguments.work or design.folder / "work"
+    seeds, work = arguments.seed, arguments.work or HERE / arguments.design / "work"
+    trial = work if arguments.share < 1 or arguments.train_images else None
+    design = Design(arguments.design, arguments.share, trial)
     decode(work, arguments.data, design.space.resolution, arguments.train_images)
     jobs: list[Job] = []
     for part in arguments.part:

@@ -112,14 +112,14 @@ class Trainer:
     def _parent(self, job: Job) -> Iterator[tuple[Path, Result]]:
         """The space's widest GhostNet. Its weights are kept with half precision's digits, so that they travel in half
         the bytes; the network of those is the parent."""
-        for folder, result in [self._retrained(job, self.design.parent)]:
-            net = load_parent(folder)
-            net.load_state_dict({name: rounded(value) for name, value in net.state_dict().items()})
-            tested = accuracy(net.to(self.device), self.data, self.data.test)
-            to = self.design.parent_folder(job.seed)
-            write_text(to / ARCH, net.arch.to_json())
-            write_bytes(to / WEIGHTS, to_bytes(net))
-            yield folder, result.model_copy(update={"accuracy": tested})
+        folder, result = self._retrained(job, self.design.parent)
+        net = load_parent(folder)
+        net.load_state_dict({name: rounded(value) for name, value in net.state_dict().items()})
+        tested = accuracy(net.to(self.device), self.data, self.data.test)
+        to = self.design.parent_folder(job.seed)
+        write_text(to / ARCH, net.arch.to_json())
+        write_bytes(to / WEIGHTS, to_bytes(net))
+        yield folder, result.model_copy(update={"accuracy": tested})
 
     def _fresh(self, job: Job) -> Iterator[tuple[Path, Result]]:
         yield self._retrained(job, self.design.fresh)

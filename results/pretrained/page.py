@@ -117,7 +117,8 @@ def curve(rows: Sequence[Row]) -> BaselineCurve:
 def points_above(rows: Sequence[Row], others: Sequence[Row]) -> float | None:
     """How many points networks lie above the line of others at their own latency, on average; those that are faster
     than all others count for nothing. Above the slowest, the line is level."""
-    above = np.array([curve(others).gain(row.latency_ms, row.test_accuracy) for row in rows])
+    baselines = curve(others)
+    above = np.array([baselines.gain(row.latency_ms, row.test_accuracy) for row in rows])
     return None if np.isnan(above).all() else 100 * float(np.nanmean(above))
 
 

@@ -16,11 +16,8 @@ from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
 TUNED = 120  # examples that the kernel is fitted to, which costs their cube some fifty times
-LENGTHS = (
-    2**0.5,
-    3**0.5,
-)  # of the logarithm of a length, in features from 0 to 1: the mean for one feature, the spread
-NOISE = (-4.0, 1.0)  # of the logarithm of the noise's share of the variance
+# Mean and spread of logarithms: of a length in features from 0 to 1, for one feature; of the noise's share of variance.
+LENGTHS, NOISE = (2**0.5, 3**0.5), (-4.0, 1.0)
 OFFSET = 100.0  # variance of the constant that all values have in common, in their own: it is free
 
 
@@ -35,8 +32,6 @@ class GaussianProcess:
     """
 
     def __init__(self, x: Floats, y: Floats, tuned: int = TUNED) -> None:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
         self._low, extent = x.min(0), np.ptp(x, axis=0)
@@ -52,11 +47,7 @@ class GaussianProcess:
             + ConstantKernel(OFFSET, "fixed")
             + WhiteKernel(start[-1], (1e-6, 10))
         )
-        with warnings.catch_warnings(), threadpool_limits(1):  # small matrices, and the same sums everywhere
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is a feature that says nothing
-            fit = GaussianProcessRegressor(kernel, optimizer=_most_probable(*prior), normalize_y=True)
-            fitted = fit.fit(x[:tuned], y[:tuned]).kernel_
-            self._process = GaussianProcessRegressor(fitted, optimizer=None, normalize_y=True).fit(x, y)
+        self._process = fit_process(kernel, x, y, tuned, _most_probable(*prior))
         self.noise = float(self._process.kernel_.k2.noise_level * self._process._y_train_std**2)
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
@@ -68,6 +59,21 @@ class GaussianProcess:
     def _scaled(self, x: Floats) -> Floats:
         scaled: Floats = ((x - self._low) / self._extent)[:, self._varies]
         return scaled
+
+
+def fit_process(kernel: Any, x: Floats, y: Floats, tuned: int, optimizer: Any = "fmin_l_bfgs_b") -> Any:
+    """scikit-learn's Gaussian process over examples [n, k], [n], whose kernel is fitted to the first `tuned` of them.
+
+    Args:
+        optimizer: of the kernel's parameters, as scikit-learn has it: by default the likeliest ones.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    with warnings.catch_warnings(), threadpool_limits(1):  # small matrices, and the same sums everywhere
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is a feature that says nothing
+        fit = GaussianProcessRegressor(kernel, optimizer=optimizer, normalize_y=True).fit(x[:tuned], y[:tuned])
+        return GaussianProcessRegressor(fit.kernel_, optimizer=None, normalize_y=True).fit(x, y)
 
 
 def _most_probable(mean: Floats, spread: Floats) -> Callable[..., tuple[Floats, float]]:

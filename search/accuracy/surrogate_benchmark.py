@@ -11,7 +11,6 @@ splits together. So a network that is better than it should be after one epoch i
 truth; and another seed is another world of the same kind.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,11 +20,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 from scipy.special import expit, logit
 from scipy.stats import kendalltau
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-from threadpoolctl import threadpool_limits
 
+from search.accuracy.gaussian_process import fit_process
 from search.accuracy.ghostbench import BenchmarkRun, GhostBench
 from search.accuracy.predictor import fit_ridge
 from search.errors import UserError
@@ -128,10 +125,7 @@ class _Process:
         x = self._scaled(seen)
         far = np.full(x.shape[1], x.shape[1] ** 0.5)
         kernel = ConstantKernel() * Matern(far, (far[0] / 10, far[0] * 100), nu=2.5) + WhiteKernel(0.01, (1e-6, 1))
-        with warnings.catch_warnings(), threadpool_limits(1):  # small matrices, and the same sums everywhere
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is a feature that says nothing
-            fitted = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[:TUNED], values[:TUNED]).kernel_
-            self._process = GaussianProcessRegressor(fitted, optimizer=None, normalize_y=True).fit(x, values)
+        self._process = fit_process(kernel, x, values, TUNED)
         inverse = cho_solve((self._process.L_, True), np.eye(len(x)))
         self.left_out = values - self._process.alpha_ / np.diag(inverse) * self._process._y_train_std
 

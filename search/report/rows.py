@@ -9,6 +9,7 @@ from search.engine.baselines import BaselineCurve
 from search.report.summary import NetworkKind, Summary, TrainedNetwork
 
 BASELINES: dict[NetworkKind, str] = {"parent": "the parent", "family": "GhostNets in width that are trained alike"}
+UNKNOWN = (None, None)  # of a network that is compared with none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,8 @@ def rows(summary: Summary) -> list[NetworkRow]:
             peak_memory=n.peak_memory,
             joules=n.energy.joules if n.energy else None,
             joules_error=n.energy.error if n.energy else None,
-            points_at_equal_latency=compared[n.name][0] if n.name in compared else None,
-            latency_saved_at_equal_accuracy=compared[n.name][1] if n.name in compared else None,
+            points_at_equal_latency=compared.get(n.name, UNKNOWN)[0],
+            latency_saved_at_equal_accuracy=compared.get(n.name, UNKNOWN)[1],
         )
         for n in summary.networks
     ]

@@ -33,7 +33,7 @@ class Surrogate:
 def inputs(space: Space, codes: Codes) -> Floats:
     """The features of codes, [n, features], as accuracy goes by them: logarithms of widths, and 1 / s, the share of
     features that are no ghosts. Those of a block that is left out stay 0."""
-    values = space.features(codes).copy()
+    values = space.features(codes)
     for k, feature in enumerate(space.feature_columns):
         column = values[:, k]
         alive = column > 0
