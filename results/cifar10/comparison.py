@@ -51,7 +51,7 @@ def curve(family: list[TrainedNetwork], key: str, draw: Draw) -> BaselineCurve:
 
 
 def volume(networks: list[TrainedNetwork], draw: Draw, worst_ms: float) -> float:
-    points = [{"accuracy": draw[n.name], "latency_ms": n.measured_ms} for n in networks]
+    points = [{"accuracy": draw[n.name], "latency_ms": n.measured_ms or float("nan")} for n in networks]
     return hypervolume(points, worst_ms)
 
 
@@ -97,12 +97,14 @@ def compare(summary: Summary) -> dict[str, Any]:
     """Found against the family against luck."""
     kinds = {kind: [n for n in summary.networks if n.kind == kind] for kind in ("chosen", "family", "random")}
     chosen, family, random_networks = kinds.values()
+    assert summary.recipe
+    budgets = summary.recipe.search.flops_budget
     draws = resampled(summary.networks, np.random.default_rng(0))
     worst = 1.05 * max(n.measured_ms or 0.0 for n in summary.networks)
     pairs = list(zip(chosen, random_networks, strict=False))
     return {
         "found": [
-            compare_network(n, family, random_network, draws, tightest(n, summary.recipe.search.flops_budget))
+            compare_network(n, family, random_network, draws, tightest(n, budgets))
             for n, random_network in zip_longest(chosen, random_networks[: len(chosen)], fillvalue=None)
             if n
         ],

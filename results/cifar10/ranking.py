@@ -60,13 +60,13 @@ def full_training_study(summary: Summary) -> dict[str, Any] | None:
     study = read_study(file)
     rows = study.networks
     first = [row for row in rows if row.kind == "front"]
-    latency = summary.predict(np.array([row.code for row in first])).latency_ms if first else []
+    latency: list[float] = summary.predict(np.array([row.code for row in first])).latency_ms.tolist() if first else []
     even = [row for row in rows if row.kind == "spread"]
     correct = AccuracyCorrection.load(file, summary.folder / SUPERNET)
     chosen = [n for n in summary.networks if n.chosen]
     corner = 1.05 * max([*(n.predicted_ms or 0.0 for n in chosen), *latency])
     alone = [{"accuracy": r.trained, "latency_ms": ms} for r, ms in zip(first, latency, strict=True)]
-    now = [{"accuracy": n.accuracy, "latency_ms": n.predicted_ms} for n in chosen]
+    now = [{"accuracy": n.accuracy, "latency_ms": n.predicted_ms or float("nan")} for n in chosen]
     tested = [n for n in summary.networks if n.inherited is not None and n.arch.id not in {row.arch for row in rows}]
     predicted = [correct(n.arch, n.inherited or 0.0) for n in tested]
     trained = [n.accuracy for n in tested]
@@ -110,6 +110,7 @@ def over_first(
     n: TrainedNetwork, first: Sequence[StudyNetwork], latency: Iterable[float], summary: Summary
 ) -> float | None:
     """Points of a found network over the best that the supernet alone chose within its budget and its latency."""
+    assert summary.recipe
     budgets = summary.recipe.search.flops_budget
     most = parse_windows(budgets)[tightest(n, budgets)].high
     within = [

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from designs import DESIGNS, HERE, WIDTHS, Design
-from outcomes import Result, Study, merged
+from outcomes import Kind, Result, Study, merged
 from trainings import (
     NET,
     Job,
@@ -34,7 +34,7 @@ from trainings import (
 
 from ghostnet import GhostNet
 from search.files import read_json, write_json
-from search.latency.runtimes import runtime
+from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable, describe
 from search.latency.time_networks import measure
 from search.records import write_record
@@ -64,24 +64,27 @@ def tuned(design: Design, seeds: list[int]) -> list[Job]:
     """What is tuned with the parent as teacher, seed by seed: GhostNet's widths and the found networks by turns, the
     largest first, then random and pruned ones."""
     jobs: list[Job] = []
-    space, networks = design.space, read_json(design.networks)
+    space = design.space
     for seed in seeds:
         family = [
             Job(seed, "family", f"{width}x", space.uniform(width)) for width in sorted(space.widths, reverse=True)
         ]
-        found, drawn = (
-            [Job(seed, kind, str(k), space.decode(np.array(code))) for k, code in reversed([*enumerate(codes, 1)])]
-            for kind, codes in ((kind, networks[str(seed)][kind]) for kind in ("found", "random"))
-        )
+        found, drawn = listed(design, seed, "found"), listed(design, seed, "random")
         jobs += [job for pair in zip_longest(family[1:], found) for job in pair if job]
         jobs += [family[0], *drawn, Job(seed, "pruned", "all")]
     return jobs
 
 
+def listed(design: Design, seed: int, kind: Kind) -> list[Job]:
+    """The networks of a kind that a seed's search left, the largest first."""
+    codes = read_json(design.networks)[str(seed)][kind]
+    jobs = [Job(seed, kind, str(k), design.space.decode(np.array(code))) for k, code in enumerate(codes, 1)]
+    return jobs[::-1]
+
+
 def measured(design: Design, results: list[Result], work: Path) -> dict[str, float]:
     """The latency of every network in milliseconds, side by side on the table's runtime, by its `latency_key`."""
-    space, setting = design.space, LatencyTable.load(design.table).setting
-    run = runtime(setting.runtime, setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
+    space, run = design.space, table_runtime(LatencyTable.load(design.table).setting)
     nets: dict[str, GhostNet] = {}
     for r in results:
         if r.code:

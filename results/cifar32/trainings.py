@@ -145,7 +145,7 @@ class Trainer:
         init: Path | None = None,
         teacher: str | None = None,
     ) -> tuple[Path, Result]:
-        assert job.arch
+        assert job.arch and job.kind != "search"
         folder = job.folder(self.work)
         trained = retrain(
             job.arch, self.data, config, folder, seed=job.seed, device=self.device, init=init, teacher=teacher
@@ -171,6 +171,7 @@ class Trainer:
         sys.path.append(str(HERE.parent / "weights"))  # whose pruner this study shares
         from pruning import Pruner
 
+        assert job.kind == "pruned"
         parent = self.design.parent_folder(job.seed)
         pruner = Pruner(load_parent(parent).to(self.device), self.data, self.design.parent, 1)
         sizes = {

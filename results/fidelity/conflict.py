@@ -15,7 +15,7 @@ from unscaled import UnscaledSupernet
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
 from ghostnet.units import STEM, TAIL
-from search.data.datasets import Data, load_data
+from search.data.datasets import Data, Split, load_data
 from search.data.transforms import Augment
 from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining
@@ -47,6 +47,7 @@ def measure(space: Space, data: Data, free: Free, kind: type[Supernet]) -> dict[
     """Loss on the search split of the largest and the smallest network after some steps."""
     may = np.array([free(gene) for gene in space.genes])
     supernet = new_supernet(space, SEED, kind).to(memory_format=torch.channels_last).train()
+    assert isinstance(data.train, Split)
     optimizer, augment = create_optimizer(supernet, CONFIG), Augment(data, CONFIG)
     per_epoch = len(data.train) // CONFIG.batch_size
     schedule = create_schedule(optimizer, CONFIG, STEPS, per_epoch)

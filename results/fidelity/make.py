@@ -15,6 +15,7 @@ GPU: `--device cuda --space cifar --images 45000 --epochs 60 --supernet-epochs 1
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
         its_data = replace(data, train=seen(data, space, long["images"], arguments).train)
         write_json(folder / "fidelity" / PLAN, {name: arch.to_dict() for name, arch in archs.items()})
         result = fidelity(
-            lambda folder=folder, its_data=its_data, kind=kind: load_inherited(folder, its_data, kind),
+            partial(load_inherited, folder, its_data, kind),
             space,
             its_data,
             Training(epochs=arguments.epochs, **FULL),
@@ -164,6 +165,7 @@ def report(space: Space, data: Data, arguments: argparse.Namespace) -> None:
         )
         trained = record_json(read_metadata(folder)[0].training)
         evaluate = load_inherited(folder, its_data, kind)
+        assert isinstance(evaluate.supernet, Supernet)
         evaluate.supernet.to(arguments.device)
         ends = {"largest": evaluate(space.largest), "smallest": evaluate(space.smallest)}
         studies[name] = {"about": about, "supernet": trained | ends, **record_json(result)}

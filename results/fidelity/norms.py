@@ -54,10 +54,9 @@ def alone(space: Space, data: Data, name: str, work: Path) -> Iterator[dict[str,
             arch = replace(space, widths=(width,)).uniform(width)
             out = work / f"{width:g}x-{seed}"
             metadata = retrain(arch, data, ALONE, out, seed=seed, device=CPU)
-            net, row = (
-                load_network(arch, out / WEIGHTS),
-                {"width": width, "seed": seed, "running": metadata.test_accuracy},
-            )
+            assert metadata
+            net = load_network(arch, out / WEIGHTS)
+            row = {"width": width, "seed": seed, "running": metadata.test_accuracy}
             for way in WAYS:
                 again = copy.deepcopy(net)
                 estimate_norms(again, images_of(way, data, ALONE))
@@ -72,7 +71,8 @@ def supernets(space: Space, data: Data, name: str, work: Path) -> Iterator[dict[
     for seed in SEEDS:
         out = work / f"supernet-{seed}"
         train_supernet(space, data, TOGETHER, out, seed=seed, device=CPU)
-        supernet, row = load_supernet(out), {"seed": seed}
+        supernet = load_supernet(out)
+        row: dict[str, Any] = {"seed": seed}
         for way in WAYS:
             row[way] = {}
             for arch_id, arch in archs.items():

@@ -37,7 +37,8 @@ class SlotSupernet(Supernet):
     def __init__(self, bounds: Sequence[Arch], *args: Any, **kwargs: Any) -> None:
         super().__init__(bounds, *args, **kwargs)
         generator = kwargs.get("generator")
-        self._most = {}  # per block: the most channels of a Ghost module's output, hidden and out
+        # per block: the most channels of a Ghost module's output, hidden and out
+        self._most: dict[str, tuple[int, int]] = {}
         for arch in bounds:
             for block_name, block in _places(arch):
                 most = self._most.get(block_name, (0, 0))

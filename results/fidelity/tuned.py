@@ -32,6 +32,7 @@ def main() -> None:
         for arch_id, arch in planned(space, arguments).items():
             out = arguments.work / "tuned" / name / arch_id
             metadata = retrain(arch, data, config, out, seed=SEED, device=torch.device("cpu"), init=init)
+            assert metadata
             losses[name][arch_id] = metadata.test_accuracy
         write_json(arguments.out, {"epochs": EPOCHS, "judges": len(data.test), "accuracy": losses})
 

@@ -91,7 +91,7 @@ def assemble(work: Path, latency: Path | None) -> BenchmarkFile:
         fresh=headers.get("fresh", {}).get("recipe", {}),
         tuned=headers.get("transplanted", {}).get("recipe", {}),
         parent=headers.get("transplanted", {}).get("parent"),
-        latency=described and f"{described.runtime}, {described.device}",
+        latency=f"{described.runtime}, {described.device}" if described else None,
         networks=networks,
     )
 
@@ -192,7 +192,7 @@ def noise(bench: GhostBench, evaluator: str) -> dict[str, float] | None:
         "networks": len(several),
         "seeds": seeds,
         "tau": seed_tau(values.tolist()) or 0.0,
-        "inside": float(np.mean([within_bins(*values[:, pair].T, group) for pair in combinations(range(seeds), 2)])),
+        "inside": float(np.mean([within_bins(one, other, group) for one, other in combinations(values.T, 2)])),
         "by_others": float(np.mean([kendalltau(values[:, k], others[k]).statistic for k in range(seeds)])),
         "points": 100 * float(np.sqrt(values.var(1, ddof=1).mean())),
     }

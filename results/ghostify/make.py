@@ -13,6 +13,7 @@ import argparse
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ HERE = Path(__file__).parent
 SEEN = 512
 
 
-def train(net: nn.Module, data: Data, config: Training, out: Path, seconds: float | None) -> nn.Module:
+def train(net: nn.Module, data: Data, config: Training, out: Path) -> nn.Module:
     """Trains a network once, whatever stops it; its weights lie in `out` from then on."""
     if not out.exists():
 
@@ -44,8 +45,17 @@ def train(net: nn.Module, data: Data, config: Training, out: Path, seconds: floa
 
         net.train()
         checkpoint = out.with_suffix(".checkpoint")
-        about = {"checkpoint": checkpoint, "identity": {"network": out.stem}, "title": out.stem}
-        fit(net, data, config, step, seed=0, device=torch.device("cpu"), seconds=seconds, **about)
+        fit(
+            net,
+            data,
+            config,
+            step,
+            checkpoint=checkpoint,
+            identity={"network": out.stem},
+            seed=0,
+            device=torch.device("cpu"),
+            title=out.stem,
+        )
         save_weights(net, out)
         checkpoint.unlink(missing_ok=True)
     net.load_state_dict(read_weights(out)[0])
@@ -86,7 +96,7 @@ def main() -> None:
     config = Training(epochs=arguments.epochs, batch_size=64, lr=0.1, weight_decay=5e-4)
     brief = config.model_copy(update={"epochs": 1.0, "lr": 0.02})
     torch.manual_seed(0)
-    plain = train(resnet(arguments.depth), data, config, arguments.work / "plain.safetensors", None).eval()
+    plain = train(resnet(arguments.depth), data, config, arguments.work / "plain.safetensors").eval()
     held, _ = next(data.batches(data.search, 500))
     seen = data.normalise(data.calibration.images[:SEEN])
     rows = []
@@ -97,8 +107,14 @@ def main() -> None:
         for how in ("fresh", "filters", "outputs"):
             net = copy.deepcopy(plain)
             generator = torch.Generator().manual_seed(1)
-            given = {"fresh": {}, "filters": {"init": "trained"}, "outputs": {"init": "trained", "images": seen}}[how]
-            swapped = ghostify(net, ratio, 3, where=lambda _, conv: conv.in_channels > 3, generator=generator, **given)
+            ways: dict[str, dict[str, Any]] = {
+                "fresh": {},
+                "filters": {"init": "trained"},
+                "outputs": {"init": "trained", "images": seen},
+            }
+            swapped = ghostify(
+                net, ratio, 3, where=lambda _, conv: conv.in_channels > 3, generator=generator, **ways[how]
+            )
             originals = dict(plain.named_modules())
             pairs = [Replacement(r.name, originals[r.name], r.ghost) for r in swapped]
             with torch.no_grad():
@@ -114,7 +130,7 @@ def main() -> None:
                 "logit_error": outputs,
                 "accuracy_before": accuracy(net, data, data.search),
             }
-            train(net, data, brief, arguments.work / f"s{ratio}-{how}.safetensors", None)
+            train(net, data, brief, arguments.work / f"s{ratio}-{how}.safetensors")
             row["accuracy_after_one_epoch"] = accuracy(net, data, data.search)
             rows.append(row)
             print(json.dumps(row), flush=True)
@@ -134,13 +150,13 @@ def main() -> None:
 
 def page(report: dict) -> str:
     """The study as a page."""
-    rows = []
+    lines = []
     for r in report["rows"]:
         cost = f"{r['macs'] / 1e6:.1f}M | {r['params'] / 1e3:.0f}k"
         errors = f"{r['layer_error']:.2f} | {r['logit_error']:.2f}"
-        after = f"{r['accuracy_before']:.1%} | {r['accuracy_after_one_epoch']:.1%}"
-        rows.append(f"| {r['ratio']} | {r['weights']} | {cost} | {errors} | {after} |")
-    at_once = {(r["ratio"], r["weights"]): r["accuracy_before"] for r in report["rows"]}
+        accuracies = f"{r['accuracy_before']:.1%} | {r['accuracy_after_one_epoch']:.1%}"
+        lines.append(f"| {r['ratio']} | {r['weights']} | {cost} | {errors} | {accuracies} |")
+    at_once: dict[tuple[int, str], float] = {(r["ratio"], r["weights"]): r["accuracy_before"] for r in report["rows"]}
     after = {(r["ratio"], r["weights"]): r["accuracy_after_one_epoch"] for r in report["rows"]}
     return PAGE.format(
         **report,
@@ -149,7 +165,7 @@ def page(report: dict) -> str:
         kilo=report["params"] / 1e3,
         mega=report["macs"] / 1e6,
         seen=SEEN,
-        table="\n".join(rows),
+        table="\n".join(lines),
     )
 
 

@@ -25,7 +25,7 @@ from search.engine.pareto import pareto_front
 from search.files import write_json, write_text
 from search.latency.calibrate import calibrate
 from search.latency.predictor import Predictor
-from search.latency.runtimes import runtime
+from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable, describe
 from search.latency.time_networks import measure
 from search.recipes.schema import load_recipe
@@ -145,16 +145,15 @@ def main() -> None:
         bound: find(space, predict, arguments.accuracies, arguments.budgets, bound)
         for bound in ("high_ms", "latency_ms")
     }
-    found = kinds["high_ms"].codes
-    kinds["own"] = Found(found, predict(found).high_ms)
+    codes = kinds["high_ms"].codes
+    kinds["own"] = Found(codes, predict(codes).high_ms)
     drawn = sample(space, np.random.default_rng(99), RANDOM)
     kinds["random"] = Found(drawn, predict(drawn).high_ms)
     archs = {arch.id: arch for found in kinds.values() for arch in map(space.decode, found.codes)}
-    setting = table.setting
-    run = runtime(setting.runtime, setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
+    run = table_runtime(table.setting)
     shape = (space.in_chs, space.resolution, space.resolution)
     nets = {name: (GhostNet(arch, space.num_classes, space.in_chs).eval(), shape) for name, arch in archs.items()}
-    times = measure(run, nets, batch=setting.batch)
+    times = measure(run, nets, batch=table.setting.batch)
     result = {
         "space": space.name,
         "setting": describe(table).runtime,

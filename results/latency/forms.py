@@ -12,6 +12,7 @@ from torch import nn
 
 from ghostnet import GhostModule, GhostNet, published
 from ghostnet.arch import Arch
+from ghostnet.modules import CheapConv
 from search.graphs.lowering import LOWERINGS, lower_module
 from search.latency.runtimes import Dtype, Shape, runtime
 from spaces import named_space
@@ -34,7 +35,9 @@ def inference(name: str, dtype: Dtype, batch: int, threads: int, quick: bool) ->
     """Whole networks, then layers, on one runtime."""
     arch = published("ghostnet-0.5" if quick else "ghostnet-1.0")
     side = 64 if quick else arch.resolution
-    cases = [(NETWORK, s, GhostNet(of_ratio(arch, s)), (3, side, side)) for s in (RATIOS[1:2] if quick else RATIOS)]
+    cases: list[Case] = [
+        (NETWORK, s, GhostNet(of_ratio(arch, s)), (3, side, side)) for s in (RATIOS[1:2] if quick else RATIOS)
+    ]
     if name not in SLOW:
         cases += layers(PLACES[-1:] if quick else PLACES)
     for what, ratio, module, shape in cases:
@@ -77,6 +80,7 @@ def usual(module: nn.Module) -> nn.Module:
 def _theirs(ours: GhostModule) -> TheirModule:
     assert ours.cheap_operation is not None
     primary, cheap = ours.primary_conv[0], ours.cheap_operation[0]
+    assert isinstance(primary, nn.Conv2d) and isinstance(cheap, CheapConv)
     act = nn.ReLU if isinstance(ours.primary_conv[-1], nn.ReLU) else nn.Identity
     ratio, out_chs = 1 + len(cheap.replicas), primary.out_channels + cheap.out_chs
     return TheirModule(primary.in_channels, out_chs, ratio=ratio, dw_size=cheap.kernel, act_layer=act)

@@ -77,7 +77,7 @@ def measure(arguments: argparse.Namespace) -> None:
 def run_kit(work: Path, minutes: float) -> float:
     """Runs the kit to its end, killed once halfway; returns the seconds that it measured."""
     result, killed = work / "kit/result.jsonl", work / "killed.json"
-    command = [work / "venv/bin/python", "-I", work / "kit" / SCRIPT]
+    command = [str(work / "venv/bin/python"), "-I", str(work / "kit" / SCRIPT)]
     if not killed.exists():
         running = subprocess.Popen([*command, "--minutes", str(minutes)])
         try:
@@ -207,7 +207,7 @@ def page(arguments: argparse.Namespace) -> None:
 
 
 def line(e: dict[str, Any]) -> str:
-    low, high, below, above = *e["mape_95"], *e["kendall_tau_95"]
+    (low, high), (below, above) = e["mape_95"], e["kendall_tau_95"]
     return (
         f"**{e['mape']:.2%}** ({low:.2%} to {high:.2%}) | {e['max']:.1%} | {e['within_5']:.1%} | {e['within_10']:.1%} "
         f"| **{e['kendall_tau']:.3f}** ({below:.3f} to {above:.3f})"

@@ -103,7 +103,7 @@ def main() -> None:
     for target in arguments.targets.split(","):
         name, _, dtype = target.partition(":")
         try:
-            run = runtime(name, arguments.threads, dtype or "float32")  # type: ignore[arg-type]
+            run = runtime(name, arguments.threads, dtype or "float32")
         except UserError as error:
             absent[target] = str(error)
             continue

@@ -68,7 +68,7 @@ def rows() -> list[Row]:
     table_rows = [
         (vgg, "VGG-16", "15.0M", "313M", plain(vgg16, 32), ""),
         *((vgg, f"s=2, d={d}", p, f, ghost(vgg16, 32, 2, d, stem=True), "") for d, p, f in VGG_BY_D),
-        *((vgg, f"s={s}, d=3", p, f, ghost(vgg16, 32, s, 3, stem=True), r and dead) for s, p, f, r in VGG_BY_S),
+        *((vgg, f"s={s}, d=3", p, f, ghost(vgg16, 32, s, 3, stem=True), dead if r else "") for s, p, f, r in VGG_BY_S),
         (small, "ResNet-56", "0.85M", "125M", plain(resnet, 32), ""),
         (small, "s=2, d=1", "0.43M", "63M", ghost(resnet, 32, 2, 1), ""),
         (small, "s=2, d=3", "0.43M", "63M", ghost(resnet, 32, 2, 3), "the printed cost is d=1's"),

@@ -23,7 +23,7 @@ from ghostnet.weights import load_network
 from search.engine.baselines import BaselineCurve
 from search.figures.style import SERIES, canvas, png
 from search.files import glob, write_bytes, write_json, write_text
-from search.latency.runtimes import runtime
+from search.latency.runtimes import table_runtime
 from search.latency.time_networks import measure
 from search.pipeline.retrain_stage import train_all
 from search.pipeline.run import open_run
@@ -103,8 +103,7 @@ def train_family(work: Path) -> dict[Path, list[str]]:
 def timed_rows(folders: dict[Path, list[str]], summary: Summary) -> list[Row]:
     """The networks by rising latency."""
     assert summary.recipe and summary.table
-    space, setting = summary.space, summary.table.setting
-    target = runtime(setting.runtime, setting.threads, setting.dtype)
+    space, target = summary.space, table_runtime(summary.table.setting)
     nets = {str(folder): load_network(Arch.load(folder / ARCH), folder / WEIGHTS) for folder in folders}
     times = measure(target, {name: (net, (space.in_chs, SIDE, SIDE)) for name, net in nets.items()})
     rows = []

@@ -123,7 +123,7 @@ def begun(space: Space, parent: GhostNet, images: Tensor, generator: torch.Gener
     parent = in_order(parent, Transplants(parent, images).arrangement)
     transplants, widest = Transplants(parent, images), space.uniform(max(space.widths))
     known = transplants.arrangement
-    transplants.arrangement = FixedOrder(parent, known.targets, known.images)
+    transplants.arrangement = FixedOrder(parent, known.targets, known.images, known.settings)
     kind = per_ratio().PerRatioSupernet
     supernet: Any = kind(space.bounds, space.num_classes, space.in_chs, generator=generator)
     table = supernet._tensors()

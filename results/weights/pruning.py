@@ -58,7 +58,7 @@ class Pruner:
         net = with_depthwise_convolutions(copy.deepcopy(self.parent))
         pruner = tp.pruner.BasePruner(
             net,
-            torch.zeros(1, *self.shape, device=net.classifier.weight.device),
+            torch.zeros(1, *self.shape, device=next(net.parameters()).device),
             importance=tp.importance.GroupMagnitudeImportance(),
             global_pruning=over_all,
             pruning_ratio=MOST,

@@ -44,13 +44,13 @@ from ways_summary import (
 from ghostnet import Arch, GhostNet, cost
 from ghostnet.count import count
 from ghostnet.weights import read_weights, to_bytes
-from search.data.datasets import Data, load_data
+from search.data.datasets import Data, Split, load_data
 from search.engine.choose import choose_by_budget
 from search.engine.ladder import rung_totals
 from search.files import read_json, write_bytes, write_json, write_text
 from search.latency.calibrate import calibrate
 from search.latency.predictor import Predictor
-from search.latency.runtimes import runtime
+from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable, describe
 from search.latency.time_networks import measure
 from search.pipeline.search_stage import SearchOutcome, search_networks
@@ -223,6 +223,7 @@ class Study:
                 init=self.supernet if transplant else None,
                 teacher=self.teacher if taught else None,
             )
+            assert metadata
         return self.network(name, arch, start, metadata.test_accuracy)
 
     def network(self, name: str, arch: Arch, start: float | None, tested: float) -> Network:
@@ -387,6 +388,7 @@ def supernets(study: Study) -> dict[str, Supernet]:
             teacher = load_teacher(study.teacher, study.data, CPU)
             train_taught(net, study.space, study.data, BEGUN, TUNED, teacher, study.seed)
             write_bytes(file, to_bytes(net))
+    assert isinstance(study.data.test, Split)
     judged = replace(study.data, search=study.data.test)
     kinds = {"fresh": inherited_accuracy(fresh_folder, judged), "begun": InheritedAccuracy(net.eval(), judged, BEGUN)}
     found = {}
@@ -444,8 +446,7 @@ def measured(study: Study, content: Ways, folder: Path) -> Ways:
     Args:
         folder: of the seed.
     """
-    setting, seed = LatencyTable.load(study.table_file).setting, str(study.seed)
-    run = runtime(setting.runtime, setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
+    run, seed = table_runtime(LatencyTable.load(study.table_file).setting), str(study.seed)
     classes, channels = study.data.num_classes, study.data.in_chs
     nets: dict[str, GhostNet] = {arch.id: GhostNet(arch, classes, channels).eval() for arch in study.family.values()}
     mine = {way: rows[seed] for way, rows in content.ways.items() if seed in rows}

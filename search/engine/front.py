@@ -6,7 +6,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engine.objectives import USUAL, Objective, values
+from search.engine.objectives import USUAL, Metrics, Objective, values
 from search.engine.trial import Trial
 
 
@@ -28,7 +28,7 @@ def layers(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> 
     ]
 
 
-def hypervolume(trials: Sequence[Trial], worst_latency_ms: float) -> float:
+def hypervolume(trials: Sequence[Metrics], worst_latency_ms: float) -> float:
     """Area between the front and (accuracy 0, `worst_latency_ms`)."""
     if not trials:
         return 0.0

@@ -11,7 +11,7 @@ import numpy as np
 from ghostnet.units import Unit, units
 from search.latency.bench import Bench, MeasurementPlan, PlanItem, reference
 from search.latency.predictor import table_space
-from search.latency.runtimes import runtime
+from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable
 from search.latency.timing.device import this_device
 from search.latency.timing.interference import InterferenceFilter
@@ -60,7 +60,7 @@ def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | No
     """
     start = time.monotonic()
     setting = table.setting
-    run = runtime(setting.runtime, threads or setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
+    run = table_runtime(setting, threads)
     space = table_space(table)
     then = dict(_items(table, space))
     planned = MeasurementPlan(

@@ -30,7 +30,7 @@ from search.engine.trial import Trial
 from search.errors import UserError
 from search.files import JsonObject, write_json, write_text
 from search.identity import file_digest
-from search.latency.runtimes import runtime
+from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable
 from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
@@ -279,14 +279,13 @@ def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[s
     device = latency_table.device
     if (device.machine, device.cpu, device.cores) != (here["machine"], here["cpu"], here["cores"]):
         return {}
-    setting = latency_table.setting
-    run = runtime(setting.runtime, setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
+    run = table_runtime(latency_table.setting)
     archs = [space.decode(np.array(trial.code)) for trial in trials]
     nets = {  # with any weights: they don't change the time
         arch.id: (GhostNet(arch, space.num_classes, space.in_chs).eval(), (space.in_chs, *(arch.resolution,) * 2))
         for arch in archs
     }
-    return measure(run, nets, batch=setting.batch)
+    return measure(run, nets, batch=latency_table.setting.batch)
 
 
 def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> list[ChosenTrial]:

@@ -1,7 +1,7 @@
 """What runs a network: one small adapter a runtime."""
 
 from search.latency.runtimes.base import CpuSession, Dtype, Runtime, Session, Shape, StandaloneSession
-from search.latency.runtimes.choice import RUNTIMES, exported_as, installed, kit_session, runtime
+from search.latency.runtimes.choice import RUNTIMES, exported_as, installed, kit_session, runtime, table_runtime
 
 __all__ = [
     "RUNTIMES",
@@ -15,4 +15,5 @@ __all__ = [
     "installed",
     "kit_session",
     "runtime",
+    "table_runtime",
 ]

@@ -14,6 +14,7 @@ from search.latency.runtimes.xnnpack import ExecuTorch
 
 if TYPE_CHECKING:
     from search.graphs.lowering import Lowering
+    from search.latency.table import Setting
 
 ADAPTERS: tuple[type[Adapter], ...] = (
     *(OnnxRuntime, OnnxRuntimeCuda, TorchCpu, TorchCuda),
@@ -38,6 +39,18 @@ def runtime(name: str, threads: int, dtype: Dtype = "float32", lowering: "Loweri
         raise UserError(f"threads must be from 1 to this machine's {cores}, but got {threads}")
     RUNTIMES[name].check(threads, dtype)
     return RUNTIMES[name](threads, dtype, lowering)  # type: ignore[return-value]
+
+
+def table_runtime(setting: "Setting", threads: int | None = None) -> Runtime:
+    """The runtime that a latency table is of.
+
+    Args:
+        threads: another number than the table's.
+
+    Raises:
+        UserError: as `runtime` does.
+    """
+    return runtime(setting.runtime, threads or setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
 
 
 def kit_session(name: str, dtype: Dtype) -> type[StandaloneSession]:
