@@ -1,12 +1,12 @@
 """The CIFAR-10 study's page and the README's table, from its figures."""
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from search.files import read_json
+from search.report.markdown import paragraph
 from spaces.population import format_count
 from spaces.quantities import parse_windows
 
@@ -136,7 +136,7 @@ def answer(figures: dict[str, Any]) -> str:
         "equal latency: above GhostNet 1.0x nothing better was found. All of this is of an elastic supernet; what "
         "networks fitted to one trained GhostNet do on this space stands in [`../weights/`](../weights/README.md)."
     )
-    return textwrap.fill(text, 120)
+    return paragraph(text)
 
 
 def alone(first: list[dict[str, Any]]) -> str:
@@ -184,7 +184,7 @@ def headline(study: dict[str, Any]) -> str:
             f"| {format_interval(within['points_at_equal_latency'])} |"
         )
     summary = verdict(study)
-    return "\n".join([*textwrap.wrap(summary, 120), "", *rows])
+    return "\n".join([paragraph(summary), "", *rows])
 
 
 def verdict(study: dict[str, Any]) -> str:

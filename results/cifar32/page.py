@@ -4,7 +4,6 @@ python results/cifar32/page.py --design two-cores
 """
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 from statistics import mean
 
@@ -17,6 +16,7 @@ from search.engine.baselines import BaselineCurve
 from search.figures.style import SERIES, canvas, png
 from search.files import write_bytes, write_text
 from search.records import read_record
+from search.report.markdown import paragraph, table
 from spaces.population import format_count
 
 LABELS: dict[Kind, str] = {
@@ -28,6 +28,7 @@ LABELS: dict[Kind, str] = {
 }
 BASELINES: tuple[Kind, ...] = ("family", "fresh", "pruned", "random")
 TEST_IMAGES = 10_000
+HEADER = ("network", "seed", "multiply-adds", "parameters", "ms", "as it began, %", "test, %")
 
 
 def of_kind(results: Sequence[Result], kind: Kind, seed: int) -> list[Result]:
@@ -46,11 +47,11 @@ def curve(results: Sequence[Result]) -> BaselineCurve:
     return BaselineCurve((r.measured_ms or 0.0, r.accuracy) for r in results)
 
 
-def comparison(results: Sequence[Result], seed: int) -> list[str]:
+def comparison(results: Sequence[Result], seed: int) -> str:
     """A table: every found network beside each kind of baseline, at equal latency and at equal accuracy."""
     curves = {kind: curve(mine) for kind in BASELINES if (mine := of_kind(results, kind, seed))}
-    head = [f"{LABELS[kind]}: points" + " | time saved" for kind in curves]
-    lines = [f"| found | {' | '.join(head)} |", "|---|" + "---|---|" * len(curves)]
+    header = ["found", *(cell for kind in curves for cell in (f"{LABELS[kind]}: points", "time saved"))]
+    rows = []
     for r in of_kind(results, "found", seed):
         cells = [r.name]
         for each in curves.values():
@@ -59,8 +60,8 @@ def comparison(results: Sequence[Result], seed: int) -> list[str]:
                 f"{100 * gain:+.1f}" if np.isfinite(gain) else "faster than all",
                 f"{saving:.0%}" if np.isfinite(saving) else "more accurate than all",
             ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        rows.append(cells)
+    return table(header, rows)
 
 
 def answer(results: Sequence[Result]) -> str:
@@ -124,30 +125,21 @@ def page(design: Design, study: Study) -> str:
         f"{latency.kendall_tau}). So far {len(results)} trainings took {hours:.1f} core-hours beside other work; "
         "searches and the table are not in it."
     )
-    rows = [
-        "| network | seed | multiply-adds | parameters | ms | as it began, % | test, % |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for kind in ("parent", *LABELS):
         for r in (r for seed in seeds for r in of_kind(results, kind, seed)):
             start = "" if r.start is None else f"{100 * r.start:.1f}"
             name = r.kind if r.kind == r.name else f"{r.kind} {r.name}"
-            rows.append(
-                f"| {name} | {r.seed} | {format_count(r.macs)} | {format_count(r.params)} | {r.measured_ms:.3f} | "
-                f"{start} | {100 * r.accuracy:.1f} |"
-            )
-    parts = [f"# CIFAR-10 at 32 x 32: `{design.name}`", _filled(answer(results))]
+            costs = format_count(r.macs), format_count(r.params), f"{r.measured_ms:.3f}"
+            rows.append((name, str(r.seed), *costs, start, f"{100 * r.accuracy:.1f}"))
+    parts = [f"# CIFAR-10 at 32 x 32: `{design.name}`", paragraph(answer(results))]
     parts += ["![Accuracy over latency](front.png)"] if searched(results) else []
-    parts += [_filled(about), _filled(measured), "\n".join(rows)]
+    parts += [paragraph(about), paragraph(measured), table(HEADER, rows)]
     for seed in seeds:
         if of_kind(results, "found", seed):
-            parts += [f"## Found networks beside the others, seed {seed}", "\n".join(comparison(results, seed))]
+            parts += [f"## Found networks beside the others, seed {seed}", comparison(results, seed)]
     parts.append("The commands: `../make.py`; this page: `../page.py`; figures: `cifar32.json`.")
     return "\n\n".join(parts) + "\n"
-
-
-def _filled(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ python results/ghostbench/page.py
 """
 
 import argparse
-import textwrap
 from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
@@ -37,6 +36,7 @@ from search.files import read_json, write_bytes, write_text
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
 from search.recipes.schema import load_recipe
+from search.report.markdown import paragraph, table
 from spaces.custom import space_to_dict
 from spaces.population import format_count
 from spaces.tables import macs_table, params_table
@@ -274,9 +274,7 @@ def page(bench: GhostBench, methods: dict[str, Any] | None, models: dict[str, An
                     f"by costs, with 95 % intervals over networks; and inside {BINS} bins of like multiply-adds:"
                 )
             )
-            parts.append(
-                "\n".join(["| ranked by | networks | tau | inside bins |", "|---|---|---|---|", *map(cells, rows)])
-            )
+            parts.append(table(("ranked by", "networks", "tau", "inside bins"), (cells(*row) for row in rows)))
     if parts[-1] == "## What ranks them":
         parts.append(f"Fewer than {LEAST} networks are there yet.")
     parts += method_table(methods) if methods else []
@@ -330,17 +328,17 @@ def method_table(record: dict[str, Any]) -> list[str]:
         "far from its end; with hours for each network it comes nearer (`../weights/`). The table has the median "
         "regret, and in brackets the upper quartile:"
     )
-    head = " | ".join(f"{minutes:g} core-min" for minutes in record["minutes"])
-    rows = []
-    for method in record["methods"]:
-        cells = [f"{middle:.1%} ({high:.1%})" for _, middle, high in method["regrets"]]
-        rows.append(f"| {method['name']} | {' | '.join(cells)} |")
+    header = ["method", *(f"{minutes:g} core-min" for minutes in record["minutes"])]
+    rows = [
+        [method["name"], *(f"{middle:.1%} ({high:.1%})" for _, middle, high in method["regrets"])]
+        for method in record["methods"]
+    ]
     return [
         "## Search methods at equal compute",
         paragraph(method_answer(record)),
         paragraph(about),
         paragraph(rules),
-        "\n".join([f"| method | {head} |", "|---|" + "---|" * len(record["minutes"]), *rows]),
+        table(header, rows),
     ]
 
 
@@ -393,25 +391,20 @@ def model_tables(record: dict[str, Any]) -> list[str]:
 
 def model_table(record: dict[str, Any], seconds: bool = False) -> str:
     """Markdown."""
-    head = " | ".join(f"{count} networks" for count in record["counts"])
+    header = ["model", *(f"{count} networks" for count in record["counts"])]
     rows = []
     for name, judged in record["models"].items():
         row = [
             f"{j['error']:.1f}, tau {j['tau']:.2f}, {j['covered']:.0%}" + (f", {j['seconds']:.2g} s" if seconds else "")
             for j in judged
         ]
-        rows.append(f"| {name} | {' | '.join(row)} |")
-    return "\n".join([f"| model | {head} |", "|---|" + "---|" * len(record["counts"]), *rows])
+        rows.append([name, *row])
+    return table(header, rows)
 
 
-def paragraph(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
-
-
-def cells(row: tuple[str, Ranking]) -> str:
+def cells(name: str, r: Ranking) -> tuple[str, ...]:
     """A row of a table."""
-    name, r = row
-    return f"| {name} | {r.networks} | {r.tau:.2f} ({r.low:.2f} to {r.high:.2f}) | {r.inside:.2f} |"
+    return name, str(r.networks), f"{r.tau:.2f} ({r.low:.2f} to {r.high:.2f})", f"{r.inside:.2f}"
 
 
 def noise_text(known: dict[str, float]) -> str:

@@ -15,7 +15,6 @@ else the machine did meanwhile: that table is published beside the quiet one.
 """
 
 import argparse
-import textwrap
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from search.latency.table import LatencyTable, describe
 from search.latency.table_warnings import table_warnings
 from search.progress import bar
 from search.records import record_json
+from search.report.markdown import paragraph
 from spaces.presets import named_space
 
 HERE = Path(__file__).parent
@@ -151,14 +151,14 @@ def answer(tables: Collection[Any]) -> str:
         f"Multiply-adds, which are often taken instead, miss by {between((100 * s['mape'] for s in simple), '.0f')} %, "
         f"with a tau of {between((s['kendall_tau'] for s in simple), '.2f')}."
     )
-    return textwrap.fill(text, 120)
+    return paragraph(text)
 
 
 def of_a_busy_machine(table: Mapping[str, Any]) -> str:
     """What a table that was made beside other work says of itself."""
     own = " ".join(table["warnings"]) or "nothing."
     text = f"The table that was made beside {table['beside']} says of itself, where it is made and in a report: {own}"
-    return "\n" + textwrap.fill(text, 120) + "\n"
+    return f"\n{paragraph(text)}\n"
 
 
 def percent(ends: list[float]) -> str:

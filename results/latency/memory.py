@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from search.latency.runtimes import Dtype, Runtime, runtime
 from search.latency.timing.device import now, this_device
 from search.latency.timing.peak_memory import peak_growth
 from search.rank_correlation import KendallTau
+from search.report.markdown import paragraph
 from spaces import Space, named_space
 from spaces.population import sample_evenly
 from spaces.space import Codes
@@ -42,7 +42,6 @@ HERE = Path(__file__).parent
 NETWORKS, FITTED = 50, 10
 WAY_NETWORKS, REPEATS = 20, 5
 MB = 1e6
-WIDTH = 118  # of the page's lines
 CHILD, FRESH, SAME = (
     "a child of a process that has only loaded the runtime",
     "a fresh process for each network",
@@ -289,7 +288,7 @@ def page(result: dict[str, Any]) -> str:
         "figures are in `memory.json`.",
         "",
     ]
-    return "\n".join(line if line.startswith("|") else textwrap.fill(line, WIDTH) for line in lines)
+    return "\n".join(line if line.startswith("|") else paragraph(line) for line in lines)
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ Runtime on one image; where these were measured beside other work, too, fewer pa
 """
 
 import argparse
-import textwrap
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import permutations
@@ -37,6 +36,7 @@ from search.latency.timing.device import now
 from search.latency.timing.rounds import NETWORK_MEASUREMENTS, pilot_units
 from search.latency.transfer import transfer_units
 from search.rank_correlation import KendallTau
+from search.report.markdown import paragraph
 from spaces import Space, named_space
 from spaces.tables import Floats
 
@@ -245,7 +245,7 @@ def page(report: dict[str, Any]) -> str:
         mean = f"| mean | | {_mean(report['pairs'], 'full')} | " + " | ".join(means)
         mean += f" | {_mean([m[-2] for m in boxes], 'scratch')} | {_mean([m[-2] for m in boxes], 'scale')} | |"
         sections.append(f"## {seconds:.0f} seconds\n\n" + "\n".join([head, rule, *lines, mean]) + "\n")
-    return PAGE.format(answer=textwrap.fill(_answer(report["pairs"]), 120), tables="\n".join(sections), **report)
+    return PAGE.format(answer=paragraph(_answer(report["pairs"])), tables="\n".join(sections), **report)
 
 
 def _answer(pairs: list[dict[str, Any]]) -> str:

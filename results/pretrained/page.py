@@ -20,6 +20,7 @@ from search.files import JsonLines, glob, read_json, write_bytes, write_json, wr
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
 from search.recipes.schema import load_recipe
+from search.report.markdown import table
 from search.run_folder.run import TIMES
 from search.training.metadata import PARENT
 from search.training.records import TRAINED_FILE, read_trained
@@ -205,12 +206,6 @@ def draw(rows: Sequence[Row]) -> bytes:
         all_axes[0][0].set_ylabel("test accuracy, %")
         figure.legend(*all_axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return png(figure)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(each)} |" for each in lines)
 
 
 def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:

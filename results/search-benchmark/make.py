@@ -10,7 +10,6 @@ import argparse
 import csv
 import gzip
 import tempfile
-import textwrap
 import time
 import tomllib
 from collections import defaultdict
@@ -36,6 +35,7 @@ from search.files import read_json, write_json, write_text
 from search.latency.predictor import Prediction
 from search.recipes.choices import usual_population
 from search.recipes.schema import Sampler
+from search.report.markdown import paragraph
 from spaces.custom import parse_space
 
 HERE = Path(__file__).parent
@@ -155,12 +155,17 @@ def report() -> None:
     for kind in ("png", "svg"):
         figure.savefig(HERE / f"benchmark.{kind}", dpi=130, metadata={"Date": None} if kind == "svg" else None)
     write_json(HERE / "benchmark.json", report)
+    write_text(HERE / "README.md", page(report))
+
+
+def page(report: dict[str, Any]) -> str:
+    """The page with its answer and its tables anew."""
     tables = "\n\n".join(_table(name, each) for name, each in report.items())
-    readme = (HERE / "README.md").read_text()
-    for mark, text in (("answer", answer(report)), ("table", tables)):
-        head, _, rest = readme.partition(f"<!-- {mark} -->\n")
-        readme = f"{head}<!-- {mark} -->\n{text}\n<!-- end -->\n{rest.partition('<!-- end -->' + chr(10))[2]}"
-    write_text(HERE / "README.md", readme)
+    text = (HERE / "README.md").read_text()
+    for mark, part in (("answer", answer(report)), ("table", tables)):
+        head, _, rest = text.partition(f"<!-- {mark} -->\n")
+        text = f"{head}<!-- {mark} -->\n{part}\n<!-- end -->\n{rest.partition('<!-- end -->' + chr(10))[2]}"
+    return text
 
 
 def answer(report: dict[str, Any]) -> str:
@@ -178,7 +183,7 @@ def answer(report: dict[str, Any]) -> str:
         f"process needs fewer evaluations ({needed[1]}), and for each {min(times):.0f} to {max(times):.0f} times the "
         "time."
     )
-    return textwrap.fill(text, 120)
+    return paragraph(text)
 
 
 def _figures(runs: list[dict[str, Any]], chance: list[dict[str, Any]], which: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ transplants, taught by their parent, for as many steps. Then all networks are ti
 """
 
 import argparse
-import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from search.latency.time_networks import measure
 from search.pipeline.retrain_stage import train_all
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
+from search.report.markdown import paragraph
 from search.report.summary import Summary, summarise
 from search.run_folder.run import NETWORKS, PARENT, PRODUCTS, final_supernet, initial_weights, recorded_recipe
 from search.training.records import TRAINED_FILE, read_trained
@@ -175,7 +175,7 @@ def page(rows: list[Row], summary: Summary) -> str:
         "trials": str(summary.recipe.search.trials),
         "minutes": ", ".join(f"{stage} {seconds / 60:.0f}" for stage, seconds in summary.seconds.items()),
     }
-    paragraphs = [textwrap.fill(part.format(**texts), 120) for part in PAGE]
+    paragraphs = [paragraph(part.format(**texts)) for part in PAGE]
     paragraphs.insert(3, "\n".join([*HEAD, *lines]))
     return "\n\n".join(paragraphs) + "\n"
 

@@ -8,7 +8,6 @@ when tuned, both on 10,000 test images. Some three minutes of one core.
 """
 
 import argparse
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from search.files import write_json, write_text
 from search.progress import bar
 from search.rank_correlation import KendallTau
 from search.recipes.schema import load_retraining
+from search.report.markdown import paragraph
 from search.training.evaluate import accuracy, logits
 from search.training.inherited import fitting_images
 
@@ -113,7 +113,7 @@ def page(found: dict[str, object]) -> str:
         for count, ways in rows.items()
         for way, each in ways.items()
     ]
-    return PAGE.format(answer=textwrap.fill(answer, 120), lines="\n".join(lines), draws=DRAWS)
+    return PAGE.format(answer=paragraph(answer), lines="\n".join(lines), draws=DRAWS)
 
 
 PAGE = """# Accuracy by soft labels

@@ -11,7 +11,6 @@ images)`, which is called with an architecture.
 
 import argparse
 import importlib.util
-import textwrap
 import time
 from collections.abc import Callable, Iterable
 from itertools import product
@@ -28,6 +27,7 @@ from ghostnet.parent import load_parent
 from search.data.datasets import load_data
 from search.files import read_json, write_json, write_text
 from search.recipes.schema import Training, load_recipe
+from search.report.markdown import paragraph
 from search.training.evaluate import accuracy
 from search.training.inherited import fitting_images
 
@@ -103,7 +103,7 @@ def answer(found: dict[str, Any]) -> str:
     if theirs := [(parent, by) for parent, by, images in fits if by != OURS and images == most]:
         ahead = span((100 * (ours[parent]["mean"] - fits[parent, by, most]["mean"]) for parent, by in theirs), "+.1f")
         text += f" Beside the prototype, on as many images: {ahead} points (the goal of 3)."
-    return textwrap.fill(text, 120)
+    return paragraph(text)
 
 
 def page(found: dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ search looks. Simpler forms are fitted on the same transplants and judged by the
 """
 
 import argparse
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from search.data.datasets import load_data
 from search.engine.pareto import pareto_front
 from search.files import read_json, write_json, write_text
 from search.recipes.schema import ParentTraining, load_recipe
+from search.report.markdown import paragraph
 from search.training.inherited import inherited_accuracy
 from search.training.supernets import make_supernet
 from spaces.custom import parse_space
@@ -171,7 +171,7 @@ def page(found: dict[str, Any]) -> str:
         f"{found['once_seconds']:.0f} s, once, with the calibration. A thousand networks then take "
         f"{found['seconds']:.1f} s."
     )
-    known = {"rows": "\n".join(rows), "timed": TIMED, "minutes": minutes, "opening": textwrap.fill(opening, 120)}
+    known = {"rows": "\n".join(rows), "timed": TIMED, "minutes": minutes, "opening": paragraph(opening)}
     return PAGE.format(**found, **kinds, **known)
 
 

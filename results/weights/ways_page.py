@@ -1,11 +1,12 @@
 """`ways.md`, from `ways.json` as far as that is filled."""
 
 import json
-import textwrap
 from pathlib import Path
 
 import numpy as np
 from ways_summary import EFFORTS, Point, Ways, ending, margin, points, scaled_hypervolume
+
+from search.report.markdown import paragraph
 
 TRANSPLANTS = Path(__file__).with_name("transplants.json")
 GOAL_HYPERVOLUME, GOAL_MINUTES, GOAL_GROWN = 0.25, 13, 0.01
@@ -75,7 +76,7 @@ def page(content: Ways) -> str:
         family=" ".join(f"{row.cpu_seconds / 60:.1f}" for _, row in sorted(content.ways.get("family", {}).items()))
         or "-",
     )
-    about = "\n\n".join(textwrap.fill(part, 120, break_on_hyphens=False) for part in about.strip().split("\n\n")) + "\n"
+    about = "\n\n".join(paragraph(part) for part in about.strip().split("\n\n")) + "\n"
     sections = [
         _table(content),
         *(_table(content, end) for end in EFFORTS if end),
