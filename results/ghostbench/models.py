@@ -28,10 +28,10 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from search.accuracy.gaussian_process import GaussianProcess
 from search.accuracy.ghostbench import BenchmarkNetwork, BenchmarkRun, GhostBench, format_evaluator, load_ghostbench
 from search.engine.samplers.surrogate import inputs
 from search.files import write_json
+from search.gaussian_process import GaussianProcess
 
 Floats = NDArray[np.float64]
 HERE = Path(__file__).parent

@@ -22,10 +22,10 @@ from scipy.special import expit, logit
 from scipy.stats import kendalltau
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from search.accuracy.gaussian_process import fit_process
 from search.accuracy.ghostbench import BenchmarkRun, GhostBench
 from search.accuracy.predictor import fit_ridge
 from search.errors import UserError
+from search.gaussian_process import fit_process
 from spaces.space import Codes, Space
 from spaces.tables import macs_table, params_table
 
@@ -111,7 +111,7 @@ class SurrogateBenchmark:
 
 class _Process:
     """The mean of a column, as a logit, over the features of codes. Its kernel is the likeliest, without the prior of
-    `search.accuracy.gaussian_process`: there are examples enough.
+    `search.gaussian_process`: there are examples enough.
 
     Attributes:
         left_out: for each network the prediction from all others (Rasmussen and Williams, 2006, equation 5.12).

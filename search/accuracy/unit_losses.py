@@ -17,10 +17,10 @@ from ghostnet.arch import Arch
 from ghostnet.transplant.unit_losses import UnitLosses
 from ghostnet.units import Unit
 from ghostnet.units import units as units_of
-from search.accuracy.gaussian_process import GaussianProcess
 from search.data.datasets import Data
 from search.files import write_json
 from search.folders import locked
+from search.gaussian_process import GaussianProcess
 from search.progress import bar, warn
 from search.records import Count, Record, read_record
 from search.training.inherited import fit_inputs

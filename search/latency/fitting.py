@@ -30,6 +30,7 @@ from search.latency.timing.interference import quiet, quiet_time
 from search.latency.timing.rounds import interval
 from search.latency.timing.scores import quiet_minima, score
 from search.latency.transfer import transfer_units
+from search.latency.unit_estimates import estimate_units
 from search.rank_correlation import KendallTau, SpearmanRho
 from spaces.space import Codes, Space
 from spaces.tables import Floats, macs_table
@@ -100,6 +101,9 @@ def fit_table(
             unit_error=transferred.error,
         )
         entries = transferred.entries
+    elif rough is not None:
+        estimated = estimate_units(known, entries, rough, quick=quick)
+        entries, rough = entries | estimated.entries, rough.model_copy(update={"error": estimated.error})
     units = Units(space, entries, rough)
     values = units(codes)
     correction = fit(values[fit_index], measured[fit_index], by_position=source is None)

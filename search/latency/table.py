@@ -65,7 +65,7 @@ class Protocol(_Model):
     visits: int
     disturbed: float = Field(description="share of visits that a busy machine spoilt")
     rounds: int
-    units_in_space: int = Field(description="those without an entry are estimated by the fallback")
+    units_in_space: int = Field(description="those that were not timed are estimated")
     reference_ms: float = Field(description="the gate's network in calm moments, in the runtime")
     seconds: float
     seed: int
@@ -75,7 +75,8 @@ class Protocol(_Model):
 
 class Entry(_Model):
     """One unit, timed alone; with a 95 % bootstrap interval over its measurements where there are several. Without
-    visits: transferred from another target's table, with the 95 % interval of that."""
+    visits: estimated by the units that were timed, or transferred from another target's table, with the 95 % interval
+    of that."""
 
     ms: float = Field(gt=0, le=MOST_MS)
     low_ms: Bound | None
@@ -89,10 +90,11 @@ class Entry(_Model):
 
 
 class Fallback(_Model):
-    """A unit that was never timed, from its layers: the sum of `ms[term]` times the term's amount, for every layer."""
+    """The law that estimates of units that were never timed begin with, from their layers: the sum of `ms[term]` times
+    the term's amount, for every layer. In tables of earlier versions it is all there is of them."""
 
     ms: dict[str, Bound] = Field(description="milliseconds a layer, a million multiply-adds, a million values, by kind")
-    error: float = Field(ge=0, le=1e6, description="relative, of a unit that was not fitted: root mean square")
+    error: float = Field(ge=0, le=1e6, description="relative, of an estimated unit: root mean square")
 
 
 class Transfer(_Model):

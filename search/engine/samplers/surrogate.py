@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from search.accuracy.gaussian_process import GaussianProcess
+from search.gaussian_process import GaussianProcess
 from spaces.space import Codes, Space
 
 Floats = NDArray[np.float64]

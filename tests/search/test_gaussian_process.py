@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from search.accuracy.gaussian_process import LENGTHS, NOISE, OFFSET, GaussianProcess
+from search.gaussian_process import LENGTHS, NOISE, OFFSET, GaussianProcess
 
 
 def example(n=40, features=8, noise=0.05, seed=0):
@@ -102,3 +102,16 @@ def test_only_the_first_examples_fit_its_kernel_and_all_are_gone_by():
     one, other = (GaussianProcess(x, values, tuned=30) for values in (y, shifted))
     np.testing.assert_array_equal(*(parameters(process)[0] for process in (one, other)))
     assert (other.predict(x[30:])[0] - one.predict(x[30:])[0]).min() > 0.2
+
+
+def test_what_is_left_out_is_what_a_process_without_it_gets_wrong():
+    x, y = example()
+    process = GaussianProcess(x, y)
+    lengths, noise = parameters(process)
+    z, errors = (y - y.mean()) / y.std(), []
+    for k in range(len(y)):
+        others = np.arange(len(y)) != k
+        seen, one = unit(x)[others], unit(x)[[k]]
+        whole = covariance(seen, seen, lengths) + noise * np.eye(len(seen))
+        errors.append(z[k] - (covariance(one, seen, lengths) @ np.linalg.solve(whole, z[others]))[0])
+    np.testing.assert_allclose(process.left_out(), y.std() * np.array(errors), atol=1e-7)

@@ -56,6 +56,15 @@ class GaussianProcess:
             mean, deviation = self._process.predict(self._scaled(x), return_std=True)
         return mean, np.sqrt(np.maximum(deviation**2 - self.noise, 0))
 
+    def left_out(self) -> Floats:
+        """By how much each example [n] is off what all others predict of it: the closed form (Rasmussen and Williams,
+        Gaussian Processes for Machine Learning, 2006, section 5.4.2)."""
+        from scipy.linalg import cho_solve
+
+        precision = cho_solve((self._process.L_, True), np.eye(len(self._process.alpha_)))
+        errors: Floats = self._process.alpha_ / np.diag(precision) * self._process._y_train_std
+        return errors
+
     def _scaled(self, x: Floats) -> Floats:
         scaled: Floats = ((x - self._low) / self._extent)[:, self._varies]
         return scaled
