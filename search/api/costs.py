@@ -167,4 +167,4 @@ def _blocks(arch: Arch, predict: Predictor, rest: float) -> tuple[UnitLatency, .
         UnitLatency(name=name, latency_ms=milliseconds[name], macs=unit_cost(unit).macs, timed=name in listed)
         for name, unit in chain(arch, predict.space.num_classes, predict.space.in_chs).named.items()
     ]
-    return (*rows, UnitLatency(name="between them", latency_ms=rest, macs=0, timed=True))
+    return (*rows, UnitLatency(name="less their sum", latency_ms=rest, macs=0, timed=True))

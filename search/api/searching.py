@@ -69,7 +69,7 @@ def run_search(
             each unit; `inherited`, with the supernet's weights; `soft`, the same by the probabilities of the parent in
             place of labels, which ranks better by few images; `tuned:E`, after E epochs from these; `trained:E`,
             after E epochs from fresh weights. Several with commas, such as
-            `inherited,tuned:1,tuned:3` are a ladder: of the networks of a rung the best third goes on to the next;
+            `inherited,tuned:1,tuned:3` are a ladder: of the networks of a rung the promising ones go on to the next;
             `ladder` is `inherited,tuned:1`. Or your own: an architecture -> accuracy in [0, 1], or several columns by
             name, `accuracy` among them.
         training: how networks are tuned or trained; None: as the supernet's own weights were.

@@ -52,7 +52,7 @@ def _show_layers(parts: "Sequence[Layer]", macs: int) -> None:
     lines = [f"{'layer':{name_width}}  {'convolution':36} {'MACs':>12} {'share':>6} {'params':>10}"]
     for p in parts:
         groups = f" in {p.groups} groups" if p.groups > 1 else ""
-        shape = f"{p.in_chs} > {p.out_chs}, {p.kernel}x{p.kernel}{groups}, {p.size}x{p.size}"
+        shape = f"{p.in_chs} to {p.out_chs}, {p.kernel}x{p.kernel}{groups}, {p.size}x{p.size}"
         share = p.cost.macs / macs
         lines.append(f"{p.name:{name_width}}  {shape:36} {p.cost.macs:>12,} {share:6.1%} {p.cost.params:>10,}")
     show("\n".join(lines) + "\n")

@@ -86,7 +86,7 @@ def show_files(files: "Mapping[str, ExportedFile]") -> None:
     for name, file in files.items():
         if file.format is not None:
             of = file.accuracy
-            change = f"{of.before:.2%} > {of.after:.2%} of {of.images} images" if of else ""
+            change = f"{of.before:.2%} to {of.after:.2%} of {of.images} images" if of else ""
             ms = "" if file.latency_ms is None else f"{file.latency_ms:.3f}"
             rows.append([name, f"{file.bytes or 0:,}", _outputs(file.format, file), change, ms])
     if rows:

@@ -57,8 +57,8 @@ def search(
             "--evaluate",
             help="units: expected from what a parent loses by each unit; inherited; soft: the same by the parent's "
             "probabilities in place of labels; tuned:E or trained:E: after E "
-            "epochs, from inherited or fresh weights; several with commas: the best third goes on to the next; "
-            "ladder: inherited,tuned:1.",
+            "epochs, from inherited or fresh weights; several with commas are a ladder, on which promising networks go "
+            "on; ladder: inherited,tuned:1.",
         ),
     ] = "inherited",
     recipe: Annotated[

@@ -60,8 +60,8 @@ class PlanItem:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasurementPlan:
-    """What is to be timed: whole networks, then units by probability, a few of them first that have every kind of layer
-    between them.
+    """What is to be timed: whole networks, then units, drawn one after the other by their probability, a few of them
+    first that have every kind of layer between them.
 
     Args:
         networks: codes: those to fit on come first and between them cover what is probable; those held out are spread
@@ -102,8 +102,10 @@ def measurement_plan(
     held = sample_evenly(space, rng, held_out)
     covering = _covering(rng, sample_evenly(space, rng, fit_networks * CANDIDATES), number, counts, fit_networks)
     codes = np.concatenate([covering, held])
-    shapes, probable = _shapes(space, codes), [keys[k] for k in np.argsort(-counts[1:], kind="stable")]
-    names = [*(f"network {k}" for k in range(len(codes))), *_kinds_first(probable, all_units(space))]
+    # The probable ones first would leave corners of which the others can't be estimated.
+    drawn = np.log(counts[1:] + 1) + np.random.default_rng([seed, 1]).gumbel(size=len(keys))
+    shapes, order = _shapes(space, codes), [keys[k] for k in np.argsort(-drawn)]
+    names = [*(f"network {k}" for k in range(len(codes))), *_kinds_first(order, all_units(space))]
     return MeasurementPlan(
         space_id=space.id,
         seed=seed,

@@ -316,10 +316,9 @@ def within_time_box(
     needed = np.cumsum([least * step_seconds[name] * (first.get(archs[name].id) == name) for name in waiting])
     kept = {*finished, *waiting[: max(1, int((needed <= seconds).sum()))]}
     if left := [name for name in archs if name not in kept]:
-        warn(
-            f"in this time box {len(kept)} of {len(archs)} networks are trained, so that each gets {least:.0f} steps "
-            f"or more; not {', '.join(left)}"
-        )
+        each = "so that each gets" if needed[0] <= seconds else "and even so the first won't get"
+        each += f" {least:.0f} steps or more"
+        warn(f"in this time box {len(kept)} of {len(archs)} networks are trained, {each}; not {', '.join(left)}")
     return {name: arch for name, arch in archs.items() if name in kept}
 
 

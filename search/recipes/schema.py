@@ -365,7 +365,7 @@ class Search(_Model):
         description="accuracy on the search split: units, expected from what a parent loses by each unit; inherited, "
         "with the supernet's weights; soft, the same by the parent's probabilities in place of labels; tuned:E, after "
         "E epochs of [retrain] from these; trained:E, after E epochs from fresh weights; several with commas: of the "
-        "networks of each the best third goes on to the next; ladder: inherited,tuned:1",
+        "networks of each the promising ones go on to the next; ladder: inherited,tuned:1",
     )
     trials: Count = 200
     sampler: Sampler = "guided"

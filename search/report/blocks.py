@@ -43,9 +43,9 @@ def _table(summary: Summary, arch: Arch) -> str:
         rows.append(("", [name.removeprefix("blocks."), *_unit_cells(unit), format_count(unit_cost(unit).macs), time]))
     starred = [row for _, row in rows if row[-1].endswith("*")]
     if summary.table:
-        rows.append(("", ["between them", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
+        rows.append(("", ["less their sum", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
     note = "ms: the unit's part of the predicted latency" + (
-        "; *: not timed, estimated from its layers" if starred else ""
+        "; *: not timed, estimated from units that were" if starred else ""
     )
     return page.table(head, rows) + (page.paragraph(note, "soft") if summary.table else "")
 

@@ -68,7 +68,7 @@ def test_more_timed_units_tell_more():
 
 def test_kinds_of_which_few_were_timed_are_told_by_the_law():
     entries = timed(np.random.default_rng(0), 0.3, 8)
-    first, *others = [key for key in entries if key.startswith("stem")]
+    _, *others = [key for key in entries if key.startswith("stem")]
     entries = {key: entry for key, entry in entries.items() if key not in others}
     law = law_of(entries)
     estimated = estimate_units(KNOWN, entries, law, quick=True)
