@@ -3,6 +3,7 @@
 import math
 from typing import Any, TypedDict
 
+import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from torch import nn, optim
@@ -15,6 +16,7 @@ class OptimizerOptions(TypedDict, total=False):
 
     eps: float
     fused: bool
+    nesterov: bool
 
 
 def create_optimizer(model: nn.Module, config: Training) -> optim.Optimizer:
@@ -22,9 +24,24 @@ def create_optimizer(model: nn.Module, config: Training) -> optim.Optimizer:
     options: OptimizerOptions = {} if config.eps is None else {"eps": config.eps}
     if config.optimizer in ("sgd", "adamw"):  # PyTorch's own; a small network's step is mostly calls
         options["fused"] = True
-    return create_optimizer_v2(
+    if config.optimizer == "sgd":
+        options["nesterov"] = config.momentum > 0  # PyTorch refuses it without momentum
+    optimizer = create_optimizer_v2(
         model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum, **options
     )
+    if config.optimizer == "sgd" and config.momentum:
+        _start_momentum(optimizer)
+        optimizer.register_load_state_dict_post_hook(_start_momentum)
+    return optimizer
+
+
+def _start_momentum(optimizer: optim.Optimizer) -> None:
+    """Sets the momentum of parameters without one to zero: fused SGD fails on a parameter whose first gradient comes
+    after the first step, as that of a layer does which no network of the first step has."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if "momentum_buffer" not in optimizer.state[parameter]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 class WarmUp(TypedDict):

@@ -91,3 +91,70 @@ def test_one_of_another_training_is_refused_not_passed_over(tmp_path):
     trained(tmp_path / "c.pt")
     with pytest.raises(UserError, match="is of another training: what is x, not y"):
         state(tmp_path / "c.pt", of="y")
+
+
+class TwoLayers(nn.Module):
+    """Whose second layer is not in every network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x, both):
+        return self.second(self.first(x)) if both else self.first(x)
+
+
+def two_layers(path, optimizer) -> _State:
+    torch.manual_seed(0)
+    config, net = Training(epochs=2, optimizer=optimizer), TwoLayers()
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    return _State(net, create_optimizer(net, config), scaler, None, path, {"what": "x"}, STEPS)
+
+
+def train_layers(training: _State, steps: str) -> None:
+    """One step for each letter: on `1` layer or on `2`."""
+    for k, letter in enumerate(steps):
+        training.parts["optimizer"].zero_grad(set_to_none=True)
+        training.parts["model"](torch.full((2, 4), 1.0 + k), letter == "2").square().sum().backward()
+        training.parts["optimizer"].step()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsproptf", "lamb"])
+def test_a_layer_may_have_its_first_gradient_late_and_after_a_resumption(optimizer, tmp_path):
+    whole, killed = two_layers(tmp_path / "whole.pt", optimizer), two_layers(tmp_path / "killed.pt", optimizer)
+    before = killed.parts["model"].second.weight.clone()
+    train_layers(whole, "11")
+    train_layers(killed, "11")
+    killed.save()
+    values = torch.load(tmp_path / "killed.pt", weights_only=True)
+    for number, state in list(values["optimizer"]["state"].items()):  # as earlier versions saved it
+        if not any(value.count_nonzero() for value in state.values()):
+            del values["optimizer"]["state"][number]
+    torch.save(values, tmp_path / "earlier.pt")
+    resumed = [two_layers(tmp_path / name, optimizer) for name in ("killed.pt", "earlier.pt")]
+    for training in (whole, *resumed):
+        train_layers(training, "2122")
+    weights = whole.parts["model"].state_dict()
+    assert not torch.equal(weights["second.weight"], before) and all(
+        bool(weight.isfinite().all()) for weight in weights.values()
+    )
+    for training in resumed:
+        for name, weight in training.parts["model"].state_dict().items():
+            assert torch.equal(weight, weights[name]), name
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_pytorchs_plain_loop(momentum):
+    """With Nesterov momentum where there is any, and with a layer that has its first gradient in the third step."""
+    torch.manual_seed(0)
+    ours, theirs = TwoLayers(), TwoLayers()
+    theirs.load_state_dict(ours.state_dict())
+    config = Training(epochs=1, lr=0.01, momentum=momentum, weight_decay=0.0)
+    plain = torch.optim.SGD(theirs.parameters(), 0.01, momentum, nesterov=momentum > 0, foreach=False)
+    for net, optimizer in ((ours, create_optimizer(ours, config)), (theirs, plain)):
+        for both in (False, False, True, False, True):
+            optimizer.zero_grad(set_to_none=True)
+            net(torch.ones(2, 4), both).square().sum().backward()
+            optimizer.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
