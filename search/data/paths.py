@@ -33,8 +33,9 @@ def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> li
 
 
 def class_folders(part: Path) -> tuple[str, ...]:
-    """The names of a part's classes: its folders in order, hidden ones left out."""
-    return tuple(sorted(path.name for path in part.iterdir() if path.is_dir() and not is_hidden(path.name)))
+    """The names of a part's classes: its folders in order, hidden ones and links to folders above left out."""
+    folders = (path for path in part.iterdir() if path.is_dir() and not is_hidden(path.name))
+    return tuple(sorted(path.name for path in folders if not _leads_back(path)))
 
 
 def has_classes(part: Path) -> bool:
@@ -83,14 +84,24 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, str]]:
-    """The files at any depth, links to folders followed: each one's folder and its name. Hidden ones are left out.
+    """The files at any depth, links to folders followed: each one's folder and its name. Hidden ones are left out, and
+    links to folders above, whose files would come again and again.
 
     Raises:
         UserError: a folder can't be read.
     """
     for root, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        folders[:] = [name for name in folders if not is_hidden(name)]
+        folders[:] = [name for name in folders if not is_hidden(name) and not _leads_back(Path(root, name))]
         yield from ((root, name) for name in names if not is_hidden(name))
+
+
+def _leads_back(path: Path) -> bool:
+    """Whether it is a link to a folder that it lies in, however deep and whatever links lead there."""
+    if not path.is_symlink():
+        return False
+    target = os.path.realpath(path)
+    parents = Path(os.path.abspath(path)).parents
+    return any(Path(os.path.realpath(parent)).is_relative_to(target) for parent in parents)
 
 
 def _unreadable(error: OSError) -> None:

@@ -176,6 +176,23 @@ def test_folders_ignore_hidden_files_and_count_the_others(tmp_path, capfd):
     assert "4 files skipped, which are no images by their names: 2 .heic, 1 .txt, 1 no extension" in message
 
 
+def test_links_to_folders_above_bring_no_image_twice(tmp_path):
+    image_folder(tmp_path, train=20, val=6)
+    before = load_data(f"imagefolder:{tmp_path}", 8)
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "train/dog").rename(elsewhere)
+    (tmp_path / "train/dog").symlink_to(elsewhere)
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool/back").symlink_to(elsewhere)
+    links = {"train/cat/self": ".", "train/cat/up": "..", "elsewhere/up": tmp_path / "train", "train/all": "."}
+    links |= {"elsewhere/round": tmp_path / "pool"}  # back by another link
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(target)
+    after = load_data(f"imagefolder:{tmp_path}", 8)
+    assert after.classes == ("cat", "dog") and all_labels(after) == all_labels(before)
+    assert after.fingerprint == before.fingerprint
+
+
 def test_folders_of_other_classes_say_which(tmp_path):
     image_folder(tmp_path, train=20, val=6)
     (tmp_path / "val/dog").rename(tmp_path / "val/wolf")
