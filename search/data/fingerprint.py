@@ -14,7 +14,7 @@ def files_digest(folder: Path, files: list[Path], test_share: float | None) -> s
     sizes = np.array([file.stat().st_size for file in files], dtype=np.int64)
     digest = hashlib.sha256() if test_share is None else hashlib.sha256(f"test {test_share:g}\0".encode())
     for file, size in zip(files, sizes, strict=True):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode(errors="surrogateescape"))
     ends = np.cumsum(sizes)
     if len(files) and ends[-1]:
         for at in np.linspace(0, ends[-1] - 1, PIECES).astype(np.int64):

@@ -61,13 +61,16 @@ def most_frequent_share(labels: Tensor) -> float:
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Raises:
-    UserError: too many classes, or two of one name.
+    UserError: too many classes, two of one name, or a name that is no Unicode text.
     """
     if len(names) > MAX_CLASSES:
         raise UserError(f"at most {MAX_CLASSES} classes, but got {len(names)}")
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise UserError(f"classes have different names, but two are {twice!r}")
+    for name in names:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes of a folder's name that are no UTF-8
+            raise UserError(f"names of classes are Unicode text, in UTF-8 as folders, but got {name!r}")
     return tuple(names)
 
 

@@ -1,6 +1,7 @@
 """Labels and classes, in parquet files and in folders: what is taken, and what is refused before training."""
 
 import io
+import sys
 import json
 import os
 import resource
@@ -174,6 +175,19 @@ def test_folders_ignore_hidden_files_and_count_the_others(tmp_path, capfd):
     assert data.classes == ("cat", "dog") and all_labels(data) == [0] * 20 + [1] * 21 and len(data.test) == 12
     message = capfd.readouterr().err.replace("\n", "")
     assert "4 files skipped, which are no images by their names: 2 .heic, 1 .txt, 1 no extension" in message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file systems refuse such names")
+def test_files_may_have_names_that_are_no_utf_8_but_classes_may_not(tmp_path):
+    image_folder(tmp_path, train=20, val=6)
+    before = load_data(f"imagefolder:{tmp_path}", 8)
+    (tmp_path / "train/cat/0.png").rename(tmp_path / "train/cat/0\udcff.png")
+    data = load_data(f"imagefolder:{tmp_path}", 8)
+    assert all_labels(data) == all_labels(before) and data.fingerprint != before.fingerprint
+    for part in ("train", "val"):
+        (tmp_path / part / "dog").rename(tmp_path / part / "d\udcffg")
+    with pytest.raises(UserError, match=r"^names of classes are Unicode text, .*, but got 'd\\udcffg'$"):
+        load_data(f"imagefolder:{tmp_path}", 8)
 
 
 def test_links_to_folders_above_bring_no_image_twice(tmp_path):
