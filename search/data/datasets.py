@@ -153,6 +153,8 @@ def split_up(
         whole = replace(whole, encoded=shown if isinstance(shown, EncodedSplit) else None)
     else:
         mean, std = statistics(torch.cat([calibrated.images, searched.images]))  # a fair sample of the rest
+    if isinstance(train, EncodedSplit):  # norms are for crops of the images themselves, as training has them
+        calibrated = replace(calibrated, encoded=train.take(calibration))
     if max(std) < LEAST_STD:
         raise UserError(f"{name}: the images show nothing: their standard deviation is {max(std):.4f} of 1")
     if bool((searched.images == searched.images[0]).all()):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from search.commands.shared import check_has_recipe
 from search.data import layouts
-from search.data.datasets import Data, Split, load_data, split_sizes, statistics
+from search.data.datasets import IN_MEMORY, Data, Split, load_data, split_sizes, statistics
 from search.data.encoded import EncodedSplit
 from search.data.layouts.base import ImageFiles
 from search.data.names import check_data_name, image_files, teacher_source
@@ -250,6 +250,27 @@ def test_training_images_of_a_stream_depend_on_their_seed_alone(folder, monkeypa
     assert torch.equal(first[1][0], again[0][0]) and torch.equal(first[0][0][2:], again[1][0])
     assert not torch.equal(again[1][0], again[2][0])
     assert first[0][1].tolist() == data.train.labels[[3, 1, 4]].tolist() and first[0][2] == 7
+
+
+@pytest.mark.parametrize("limit", [0, IN_MEMORY])
+def test_norms_are_for_crops_as_training_has_them(limit, tmp_path, monkeypatch):
+    """Crops of images three times as large, of noise: crops of images that were scaled before have weaker edges."""
+    monkeypatch.setattr("search.data.datasets.IN_MEMORY", limit)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 200), ("test", 4)):
+        for k in range(count):
+            path = tmp_path / part / str(k % 2) / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(path)
+    data = load_data(f"imagefolder:{tmp_path}", 16)
+    for config in (Training(epochs=1, crop="resized"), Training(epochs=1, crop="shift")):
+        augment = Augment(data, config)
+        train = augment.split()
+        shown = torch.cat([augment(images, 1) for images, _, _ in train.stream([(torch.arange(len(train)), 7)])])
+        calibration = torch.cat(list(augment.batches(augment.fixed(data.calibration, 0), 0)))
+        edges = [float((images[..., 1:] - images[..., :-1]).abs().mean()) for images in (calibration, shown)]
+        assert edges[0] == pytest.approx(edges[1], rel=0.15) and len(calibration) == len(data.calibration) == 20
+        assert float(calibration.std()) == pytest.approx(float(shown.std()), rel=0.15)
 
 
 def test_pixel_statistics_are_the_means_and_deviations_of_the_pixels():
