@@ -76,6 +76,18 @@ def decode(source: ImageSource) -> Image.Image:
         raise _refusal(source.name, error) from None
 
 
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """An image of Pillow's of any mode as 8-bit RGB, as those in files become.
+
+    Raises:
+        UserError: it can't be converted; the message names it.
+    """
+    try:
+        return _rgb(image)
+    except Exception as error:  # Pillow fails in any way on damaged bytes, which it may read only now
+        raise _refusal(name, error) from None
+
+
 def check_header(source: ImageSource) -> None:
     """Reads the beginning of an image: its format and size.
 

@@ -6,12 +6,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_image
 
 from search.data.datasets import Data, Split, split_up
-from search.data.images import centre_crop
-from search.data.labels import check_names
+from search.data.images import centre_crop, to_rgb
+from search.data.labels import MAX_CLASSES, check_names, check_same
 from search.errors import UserError
 
 
@@ -38,21 +39,32 @@ def from_datasets(
 
     Args:
         train, test: have a length and, by number, (image, label). An image is a PIL image, an array or tensor of uint8,
-            or a float tensor with values from 0 to 1; as tensors [C, H, W]. A label is a number from 0.
+            or a float tensor with values from 0 to 1; as tensors [C, H, W]. PIL images that are neither L nor RGB
+            become RGB. A label is a number from 0.
         name: what cards and reports call it.
-        classes: their names; those of `train.classes` where it has them, else the numbers.
+        classes: their names; those of `train.classes` where it has them, else the numbers. Where both parts have them
+            and they are not given here, they must be the same.
         resolution: side of the images in pixels; larger ones are scaled and cropped to their middle. None: as they are.
         flip: whether a mirror image keeps its class.
 
     Raises:
         UserError: what is no image or label, images of different sizes without a `resolution`, too few images or
-            classes.
+            classes, too many classes, or parts of different classes.
     """
+    if resolution is not None and resolution < 1:
+        raise UserError(f"{name}: `resolution` is a number of pixels from 1, not {resolution}")
     parts = [_read(part, f"{name}, {word} image", resolution) for word, part in (("training", train), ("test", test))]
     if parts[0].images.shape[1:] != parts[1].images.shape[1:]:
         raise UserError(f"{name}: training images are {_shape(parts[0])}, test images {_shape(parts[1])}")
     most = 1 + max(int(part.labels.max()) for part in parts)
-    given = classes if classes is not None else getattr(train, "classes", None)
+    given = classes
+    if given is None:
+        given, tested = (getattr(part, "classes", None) for part in (train, test))
+        if given is not None and tested is not None:
+            sources = f"{name}'s training part", f"{name}'s test part"
+            check_same([str(each) for each in given], [str(each) for each in tested], sources)
+    if given is None and most > MAX_CLASSES:
+        raise UserError(f"{name}: at most {MAX_CLASSES} classes, but a label is {most - 1}")
     names = check_names([str(each) for each in (range(most) if given is None else given)])
     if most > len(names):
         raise UserError(f"{name}: labels of {len(names)} classes go from 0 to {len(names) - 1}, but one is {most - 1}")
@@ -87,14 +99,18 @@ def _read(part: ImageDataset, what: str, resolution: int | None) -> Split:
 
 def _image(image: Any, what: str, resolution: int | None) -> Tensor:
     """[C, H, W], uint8"""
+    if isinstance(image, Image.Image) and image.mode not in ("L", "RGB"):
+        image = to_rgb(image, what)
     try:
         pixels = to_image(image) if not isinstance(image, Tensor) else image
     except TypeError:
         raise UserError(f"{what} must be a PIL image, an array or a tensor, not {type(image).__name__}") from None
     pixels = torch.as_tensor(pixels)
     pixels = pixels[None] if pixels.ndim == 2 else pixels
-    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
-        raise UserError(f"{what} must have 1 or 3 channels, as [C, H, W], not the shape {tuple(pixels.shape)}")
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or not pixels.numel():
+        raise UserError(
+            f"{what} must have pixels of 1 or 3 channels, as [C, H, W], not the shape {tuple(pixels.shape)}"
+        )
     if pixels.is_floating_point():
         low, high = float(pixels.min()), float(pixels.max())
         if not 0 <= low <= high <= 1:
@@ -104,7 +120,7 @@ def _image(image: Any, what: str, resolution: int | None) -> Tensor:
         raise UserError(f"{what} must be uint8, or floats from 0 to 1, not {pixels.dtype}")
     if resolution is None and pixels.shape[1] != pixels.shape[2]:
         raise UserError(f"{what} is {pixels.shape[2]} x {pixels.shape[1]}: `resolution` makes squares of such images")
-    pixels = pixels.contiguous()
+    pixels = pixels.detach().clone(memory_format=torch.contiguous_format)  # a data set may use its memory again
     return pixels if resolution is None else centre_crop(pixels[None], resolution)[0]
 
 

@@ -185,6 +185,7 @@ BAD = {
     "no image": ([("a.png", 0)], "must be a PIL image"),
     "no pair": ([IMAGE[0, 0, 0]], r"must give \(image, label\)"),
     "two channels": ([(IMAGE[:2], 0)], "1 or 3 channels"),
+    "no pixels": ([(IMAGE[:, :0, :0], 0)], "must have pixels"),
     "integers": ([(IMAGE.long(), 0)], "must be uint8"),
     "no square": ([(IMAGE[:, :4], 0)], "`resolution` makes squares"),
     "two shapes": ([(IMAGE, 0), (torch.zeros(3, 9, 9), 0)], "of one shape"),
@@ -207,3 +208,64 @@ def test_labels_without_a_name_are_told():
     part = [(torch.rand(3, 8, 8), k % 3) for k in range(60)]
     with pytest.raises(UserError, match="labels of 2 classes go from 0 to 1, but one is 2"):
         search.from_datasets(part, part, classes=["a", "b"])
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I;16"])
+def test_pillow_images_of_every_mode_are_shown_as_viewers_do(mode):
+    rng = np.random.default_rng(0)
+    smooth = rng.integers(0, 256, (60, 1, 1, 3)) + np.arange(12)[:, None] * np.ones((12, 12))[..., None]
+    pixels = np.clip(smooth, 0, 255).astype(np.uint8)
+    pictures = [Image.fromarray(each) for each in pixels]
+    if mode in ("1", "LA"):
+        pictures = [each.convert("L").point(lambda value: 255 * (value > 127), "L") for each in pictures]
+    if mode == "I;16":
+        pictures = [each.convert("L") for each in pictures]
+        given = [Image.fromarray(np.asarray(each, np.uint16) * 257) for each in pictures]
+    else:
+        given = [each.convert(mode) for each in pictures]
+    assert all(each.mode == mode for each in given)
+    labels = [k % 2 for k in range(60)]
+    data = search.from_datasets(pairs(given[:50], labels[:50]), pairs(given[50:], labels[50:]))
+    wanted = np.stack([np.asarray(each.convert("RGB")) for each in pictures[50:]]).astype(float)
+    difference = data.test.images.permute(0, 2, 3, 1).numpy() - wanted
+    assert np.abs(difference).mean() < (20 if mode == "P" else 4)  # a palette has few colours, and colours are rounded
+
+
+class Named(list):
+    """A data set that says its classes."""
+
+    def __init__(self, items, classes):
+        super().__init__(items)
+        self.classes = classes
+
+
+@pytest.mark.parametrize("tested", [["dog", "cat"], ["bird", "cat", "dog"]])
+def test_parts_that_name_other_classes_are_told(tested):
+    items = [(torch.rand(3, 8, 8), k % 2) for k in range(60)]
+    train, test = Named(items, ["cat", "dog"]), Named(items, tested)
+    with pytest.raises(UserError, match="the classes of pets's training part and pets's test part differ"):
+        search.from_datasets(train, test, name="pets")
+    assert search.from_datasets(train, test, classes=["a", "b"]).classes == ("a", "b")
+    assert search.from_datasets(train, items).classes == search.from_datasets(train, train).classes == ("cat", "dog")
+
+
+def test_a_data_set_may_use_its_memory_again():
+    class Reused:
+        memory = torch.empty(3, 8, 8, dtype=torch.uint8)
+
+        def __len__(self):
+            return 60
+
+        def __getitem__(self, k):
+            return self.memory.fill_(4 * k), k % 2
+
+    data = search.from_datasets(Reused(), Reused())
+    assert data.test.images[:, 0, 0, 0].tolist() == [4 * k for k in range(60)]
+    with pytest.raises(UserError, match="`resolution` is a number of pixels from 1, not 0"):
+        search.from_datasets(Reused(), Reused(), resolution=0)
+
+
+def test_labels_beyond_all_classes_are_told_before_any_is_named():
+    part = [(torch.rand(3, 8, 8), (k % 2) * (2**31 - 1)) for k in range(60)]
+    with pytest.raises(UserError, match="at most 100000 classes, but a label is 2147483647"):
+        search.from_datasets(part, part)
