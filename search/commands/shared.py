@@ -30,7 +30,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Source of all randomne
 SpaceName = Annotated[str, typer.Option("--space", help=SPACE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")]
 Epochs = Annotated[
-    float | None, typer.Option("--epochs", min=0.01, help="Others than the recipe's, however few steps.")
+    float | None, typer.Option("--epochs", min=0.01, max=1e6, help="Others than the recipe's, however few steps.")
 ]
 Rate = Annotated[float | None, typer.Option("--lr", min=1e-9, help="Another rate than the recipe's.")]
 RecipeName = Annotated[

@@ -43,6 +43,7 @@ from spaces.quantities import Quantity, Window, parse_windows
 from spaces.space import Space
 
 MOST_BYTES = 1 << 20  # of a recipe
+MOST_EPOCHS = 1e6
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -133,6 +134,15 @@ def _evaluation(text: str) -> str:
         raise ValueError(str(error)) from None  # which pydantic knows
 
 
+def _rand_augment(text: str) -> str:
+    if text and not re.fullmatch(r"rand(-((m|n|mmax|inc)\d{1,3}|(p|mstd)\d{1,3}(\.\d{0,6})?))+", text):
+        raise ValueError(
+            "RandAugment is like rand-m9-mstd0.5: m, n, mmax and inc with a whole number, p and mstd with a number, "
+            f"but got {text[:80]!r}"
+        )
+    return text
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -160,18 +170,22 @@ class Training(_Model):
     `mixup`, `cutmix`, `distill`, `temperature`, `compile` and `use_held_out` are of full training alone.
     """
 
-    epochs: Positive
-    min_steps: Annotated[int, Field(ge=0)] = Field(default=0, description="though `epochs` have fewer")
+    epochs: Annotated[float, Field(ge=1e-6, le=MOST_EPOCHS)]
+    min_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
+        default=0, description="though `epochs` have fewer"
+    )
     batch_size: Annotated[int, Field(ge=2)] = 64
-    optimizer: Literal["sgd", "adamw", "rmsproptf", "lamb"] = "sgd"  # timm's; sgd is with Nesterov momentum
+    optimizer: Literal["sgd", "adamw", "rmsproptf", "lamb"] = "sgd"  # timm's; sgd has Nesterov's momentum, if any
     lr: Positive = 0.1
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     eps: Positive | None = Field(default=None, description="of the optimizer; its own where None")
     schedule: Literal["cosine", "step"] = "cosine"
-    decay_epochs: Positive = Field(default=2.4, description="of a step schedule: `lr` times `decay_rate` so often")
+    decay_epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)] = Field(
+        default=2.4, description="of a step schedule: `lr` times `decay_rate` so often"
+    )
     decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.97
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    warmup_epochs: Annotated[float, Field(ge=0, le=MOST_EPOCHS)] = 1.0
     label_smoothing: Share = 0.1
     drop_rate: Share = 0.0
     drop_path: Share = Field(default=0.0, description="of the last block's branch; of earlier ones in proportion")
@@ -187,7 +201,7 @@ class Training(_Model):
     crop_scale: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="the smallest share of an image's area that a resized crop takes"
     )
-    rand_augment: Annotated[str, Field(pattern=r"^(rand(-[a-z]+[0-9.]+)+)?$")] = Field(
+    rand_augment: Annotated[str, AfterValidator(_rand_augment)] = Field(
         default="", description="timm's name of it, such as rand-m9-mstd0.5; none where empty"
     )
     erasing: Share = Field(default=0.0, description="probability that an image loses a rectangle")
@@ -203,7 +217,7 @@ class Training(_Model):
     use_held_out: bool = Field(
         default=False, description="train on the images held out for norms and the search, too, which is over by then"
     )
-    probes: Count = Field(
+    probes: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=10, description="looks at held-out accuracy on the way, for TensorBoard; none in a time box"
     )
 

@@ -124,11 +124,14 @@ def test_transforms_come_from_their_seed_alone_and_keep_the_mode(spec):
     assert not Transform(16) and Transform(16, 0.1) and Transform(16, None, spec)
 
 
-@pytest.mark.parametrize("spec", ["rand-m0-n8", "rand-m1-n8-mstd1", "rand-m9-n8-mstd1-inc1", "rand-m10-n8-inc1"])
+@pytest.mark.parametrize(
+    "spec",
+    ["rand-m0-n8", "rand-m1-n8-mstd1", "rand-m9-n8-mstd1-inc1", "rand-m10-n8-inc1", "rand-m99-mmax99-n8-p1-mstd999."],
+)
 def test_every_magnitude_of_rand_augment_runs(spec):
     """timm posterizes to 0 bits at one end of its scale, and at the other with `inc1`; Pillow refuses that."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    transform = Transform(16, None, spec)
+    transform = Transform(16, None, Training(epochs=1, rand_augment=spec).rand_augment)
     assert all(transform(image, seed).size == (16, 16) for seed in range(40))
 
 
