@@ -34,7 +34,7 @@ def check_name(name: str) -> str:
     Raises:
         ValueError: it may not.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]{0,99}", name):
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
         raise ValueError(
             f"must be 1 to 100 letters, digits and . _ -, not beginning with . or -, but got {name[:100]!r}"
         )

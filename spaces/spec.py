@@ -12,7 +12,7 @@ from spaces.checks import above_zero, fits, is_odd, require, require_distinct, t
 from spaces.errors import SpaceError
 
 SE_RATIO = 0.25
-NAME = r"[A-Za-z0-9][\w.-]{0,63}"
+NAME = r"[^\W_][\w.-]{0,63}"
 RANGES = {
     "stem_chs": (1, 4096),
     "stem_stride": (1, 2),

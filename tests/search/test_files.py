@@ -54,7 +54,9 @@ def test_lines_are_objects_and_are_told_by_number(tmp_path):
         list(JsonLines(tmp_path / "x.jsonl"))
 
 
-@pytest.mark.parametrize("name", ["A", "ghostnet-0.5x", "random-1", "_", "a" * 100, "größe", "0123456789"])
+@pytest.mark.parametrize(
+    "name", ["A", "ghostnet-0.5x", "random-1", "_", "a" * 100, "größe", "Äpfel", "花", "0123456789"]
+)
 def test_names_that_may_name_files(name):
     assert check_name(name) == name and check_member(f"a/{name}") == f"a/{name}"
 

@@ -8,6 +8,7 @@ from search.errors import UserError
 from search.pipeline.run import check
 from search.recipes import schema as recipes
 from search.recipes.schema import load_recipe, parse_recipe
+from search.records import check_name
 from spaces.custom import load_space, parse_space
 
 GOOD = """
@@ -140,3 +141,9 @@ def test_budgets_are_read_once_and_go_with_the_text_that_they_are_of():
     assert dict(other.milliseconds) == {"8ms": 8.0, "2.5": 2.5} and other.windows()["macs"] != search.windows()["macs"]
     with pytest.raises(TypeError):
         other.milliseconds["9ms"] = 9.0  # of everybody who has this text
+
+
+@pytest.mark.parametrize("stem", ["mine", "Äpfel", "花", "été 2026", "e\u0301te\u0301", ".hidden", "-", "½", "x" * 200])
+def test_a_recipe_may_have_any_file_name(stem):
+    """What a run's folder is named after it is a name that a folder may have."""
+    assert check_name(parse_recipe(GOOD, stem).name)
