@@ -318,13 +318,16 @@ def supernet_part(config: SupernetPart, kind: str | None, init: str | None) -> S
     """A recipe's part of a supernet, of another kind or with another parent where that is asked for.
 
     Raises:
-        UserError: no such kind, or a parent for an elastic one.
+        UserError: no such kind, one that lacks a key of the recipe's, or a parent for an elastic one.
     """
     if kind not in (None, "transplant", "elastic"):
         raise UserError(f"a supernet's kind is transplant or elastic, not {kind!r}")
     if kind and kind != config.kind:
         other = ParentTraining if kind == "transplant" else SupernetTraining
-        config = other(**config.alone().model_dump())
+        try:
+            config = other(**config.alone().model_dump())
+        except ValidationError as error:
+            raise UserError(f"the recipe's [supernet] can't be of kind {kind}: {first_error(error)}") from None
     if init is None:
         return config
     if not isinstance(config, ParentTraining):
@@ -566,12 +569,15 @@ def _nearest(kind: type[_Model], location: tuple[int | str, ...]) -> str:
     *tables, unknown = map(str, location)
     part: Any = kind
     for table in tables:
-        part = KINDS.get(table) or part.model_fields[table].annotation
+        part = (part is not kind and KINDS.get(table)) or part.model_fields[table].annotation
     if near := get_close_matches(unknown, part.model_fields, 1):
         return f"; the nearest is {_dotted([*tables, near[0]])}"
     return ""
 
 
 def _dotted(location: Iterable[int | str]) -> str:
-    """Where a key stands, as TOML writes it: the kind of a part is a key of its own, not a table."""
-    return ".".join(str(name) for name in location if name not in KINDS)
+    """Where a key stands, as TOML writes it: the kind of a supernet is a key of its own, not a table."""
+    names = [str(name) for name in location]
+    if names[:1] == ["supernet"] and names[1:2] and names[1] in KINDS:
+        del names[1]
+    return ".".join(names)

@@ -1,10 +1,10 @@
 """Labels and classes, in parquet files and in folders: what is taken, and what is refused before training."""
 
 import io
-import sys
 import json
 import os
 import resource
+import sys
 
 import numpy as np
 import pyarrow as pa

@@ -7,7 +7,7 @@ import pytest
 from search.errors import UserError
 from search.pipeline.run import check
 from search.recipes import schema as recipes
-from search.recipes.schema import load_recipe, parse_recipe
+from search.recipes.schema import SupernetTraining, load_recipe, parse_recipe, supernet_part
 from search.records import check_name
 from spaces.custom import load_space, parse_space
 
@@ -99,6 +99,13 @@ def test_broken_recipes_are_refused_in_a_line(change, words):
         (('space = "digits"', 'spaces = "digits"'), "spaces is no key of a recipe; the nearest is space"),
         (("[retrain]", "[retrian]"), "retrian is no key of a recipe; the nearest is retrain"),
         (("[supernet]", "colour = 3\n[supernet]"), "colour is no key of a recipe"),
+        (("[supernet]", "elastic = 1\n[supernet]"), "elastic is no key of a recipe"),
+        (("[supernet]", "[transplant]\n[supernet]"), "transplant is no key of a recipe"),
+        (("[supernet]", "[supernet]\nelastic = 1"), "supernet.elastic is no key of a recipe"),
+        (
+            ("[supernet]", "[supernet]\nkind = 'transplant'\nepoch = 1"),
+            "supernet.epoch is no key of a recipe; the nearest is supernet.epochs",
+        ),
     ],
 )
 def test_a_typo_is_named_before_what_it_leaves_missing(change, words):
@@ -147,3 +154,14 @@ def test_budgets_are_read_once_and_go_with_the_text_that_they_are_of():
 def test_a_recipe_may_have_any_file_name(stem):
     """What a run's folder is named after it is a name that a folder may have."""
     assert check_name(parse_recipe(GOOD, stem).name)
+
+
+def test_a_supernet_of_another_kind_keeps_no_key_that_this_kind_lacks():
+    config = parse_recipe(GOOD.replace("[supernet]", "[supernet]\nkind = 'transplant'\nlr = 0.03"), "mine").supernet
+    assert supernet_part(config, "elastic", None) == SupernetTraining(epochs=1, lr=0.03)
+    mixed = parse_recipe(GOOD.replace("[supernet]", "[supernet]\nkind = 'transplant'\nmixup = 0.2"), "mine").supernet
+    with pytest.raises(
+        UserError, match="^the recipe's .supernet. can't be of kind elastic: .*`mixup` is of full"
+    ) as error:
+        supernet_part(mixed, "elastic", None)
+    assert "\n" not in str(error.value)
