@@ -3,6 +3,7 @@
 Unknown keys, wrong types and values out of range are refused by name. What a recipe leaves out has the default below.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -153,8 +154,9 @@ class _Model(BaseModel):
             UserError: a value breaks its key's rule.
         """
         values = {key: value for key, value in given.items() if value is not None}
+        known = {key: getattr(self, key) for key in type(self).model_fields}  # a dump would lack the storage's secrets
         try:
-            return type(self).model_validate(self.model_dump() | values, strict=False) if values else self
+            return type(self)(**known | values) if values else self
         except ValidationError as error:
             raise UserError(first_error(error)) from None
 
@@ -551,7 +553,8 @@ def _validate(kind: type[M], text: str, name: str) -> M:
         raise UserError(f"recipe {name} is not TOML: {error}") from None
     safe_name = re.sub(r"[^\w.-]", "-", name).lstrip(".-")[:64] or "recipe"
     try:
-        return kind.model_validate({"name": safe_name} | values, strict=False)
+        # As JSON, where strict types take a list for a tuple; a date is a value of no key.
+        return kind.model_validate_json(json.dumps({"name": safe_name} | values, default=str), strict=True)
     except ValidationError as error:
         # A key that is unknown is the likely reason for one that is missing.
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")

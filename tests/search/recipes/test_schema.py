@@ -23,6 +23,20 @@ epochs = 1
 """
 
 
+def test_lists_and_whole_numbers_stand_for_tuples_and_numbers():
+    whole = parse_recipe(GOOD.replace("[search]", "[search]\nobjectives = ['accuracy', 'macs']") + "lr = 1\n", "mine")
+    assert (whole.search.objectives, whole.retrain.lr, whole.retrain.epochs) == (("accuracy", "macs"), 1.0, 1.0)
+    assert parse_recipe(GOOD + "baseline_widths = [1, 0.5]\n", "mine").retrain.baseline_widths == (1.0, 0.5)
+
+
+def test_a_changed_recipe_keeps_its_secrets():
+    address = "postgresql://me:secret@db/x"
+    recipe = parse_recipe(GOOD.replace("[search]", f"[search]\nstorage = '{address}'"), "mine")
+    changed = recipe.changed(seed=7, search=recipe.search.changed(flops_budget="400k"))
+    assert (changed.seed, changed.search.flops_budget, changed.search.storage) == (7, "400k", address)
+    assert recipe.changed(seed=7).search.storage == address and "secret" not in str(changed.model_dump())
+
+
 def test_ours_load_and_have_what_a_run_needs():
     for name in ("digits", "cifar10"):
         recipe = load_recipe(name)
@@ -63,6 +77,11 @@ def test_few_networks_for_a_correction_are_refused():
         (("epochs = 1", "epochs = 0"), "supernet.epochs"),
         (("epochs = 1", 'epochs = "many"'), "supernet.epochs"),
         (("epochs = 1", "epochs = 1e-310\nmin_steps = 9"), "supernet.epochs: .* 0.000001, but got 1e-310$"),
+        (("epochs = 1", "epochs = true"), "supernet.epochs: .* number, but got True$"),
+        (("epochs = 1", "epochs = '1'"), "supernet.epochs: .* number, but got '1'$"),
+        (("epochs = 1", "epochs = 1\nbatch_size = '16'"), "supernet.batch_size: .* integer, but got '16'$"),
+        (("epochs = 1", "epochs = 1\nflip = 'no'"), "supernet.flip: .* boolean, but got 'no'$"),
+        (("epochs = 1", "epochs = 1\namp = 1979-05-27"), "supernet.amp: "),
         (("epochs = 1", "epochs = 1e308"), "supernet.epochs: .* 1000000, but got 1e[+]308$"),
         (("epochs = 1", "epochs = 1\nwarmup_epochs = 1e308"), "supernet.warmup_epochs: .* 1000000"),
         (("epochs = 1", "epochs = 1\ndecay_epochs = 1e308"), "supernet.decay_epochs: .* 1000000"),
@@ -161,7 +180,7 @@ def test_a_supernet_of_another_kind_keeps_no_key_that_this_kind_lacks():
     assert supernet_part(config, "elastic", None) == SupernetTraining(epochs=1, lr=0.03)
     mixed = parse_recipe(GOOD.replace("[supernet]", "[supernet]\nkind = 'transplant'\nmixup = 0.2"), "mine").supernet
     with pytest.raises(
-        UserError, match="^the recipe's .supernet. can't be of kind elastic: .*`mixup` is of full"
+        UserError, match=r"^the recipe's .supernet. can't be of kind elastic: .*`mixup` is of full"
     ) as error:
         supernet_part(mixed, "elastic", None)
     assert "\n" not in str(error.value)
