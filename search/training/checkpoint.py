@@ -30,14 +30,16 @@ class Checkpoint:
     def __init__(self, path: Path, identity: Identity) -> None:
         self.path, self.identity = path, identity
         self.previous = path.with_name(f"previous-{path.name}")
+        self.damaged = False  # whether the newest is, which then never takes the place of the previous one
 
     def save(self, values: State) -> None:
         """Writes a new checkpoint; the newest so far becomes the previous one."""
         content = io.BytesIO()
         torch.save({"of": dict(self.identity), **values}, content)
-        if self.path.exists():
+        if self.path.exists() and not self.damaged:
             self.path.replace(self.previous)
         write_bytes(self.path, content.getvalue())
+        self.damaged = False
 
     def load(self, check: Callable[[State], None]) -> State | None:
         """The newest undamaged checkpoint; None where there is none.
@@ -60,6 +62,7 @@ class Checkpoint:
                 if recorded == json.loads(json.dumps(dict(self.identity))):
                     check(values)
             except Exception:  # torch's reader fails in any way on damaged bytes
+                self.damaged = self.damaged or path == self.path
                 say(f"{path} is damaged: the checkpoint before it is taken, if there is one")
                 continue
             check_same(recorded, self.identity, f"{path} is of another training")

@@ -87,6 +87,28 @@ def test_the_one_before_a_damaged_one_is_taken(what, tmp_path):
         assert torch.equal(one, other)  # nothing of what was damaged is in it
 
 
+def test_a_damaged_one_never_takes_the_place_of_the_one_before(tmp_path, monkeypatch):
+    """Not even where the disk is full when the next is written."""
+    path = tmp_path / "c.pt"
+    trained(path)
+    path.write_bytes(path.read_bytes()[:100])
+    resumed = state(path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("search.training.checkpoint.write_bytes", full)
+        resumed.save()
+    assert resumed.step == state(path).step == 1
+    for step in (2, 3):
+        resumed.step, resumed.at = step, float(step)
+        resumed.save()
+    assert state(path).step == 3
+    path.write_bytes(b"")
+    assert state(path).step == 2
+
+
 def test_one_of_another_training_is_refused_not_passed_over(tmp_path):
     trained(tmp_path / "c.pt")
     with pytest.raises(UserError, match="is of another training: what is x, not y"):
