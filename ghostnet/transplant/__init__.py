@@ -37,7 +37,8 @@ class Transplants:
         memory: bytes of fitted beginnings that are kept: children that begin alike are fitted alike so far.
 
     Raises:
-        ArchError: images that the parent can't be shown.
+        ArchError: a parent with a stride in a block that is not the first of its stage, or of fewer bits than float32,
+            which the fit would lose; images that it can't be shown.
     """
 
     @torch.no_grad()
@@ -45,8 +46,14 @@ class Transplants:
         self, parent: GhostNet, images: Tensor, settings: FitSettings = USUAL, *, memory: int = 1 << 29
     ) -> None:
         weight: Any = parent.conv_stem.weight
+        if any(block.stride > 1 for stage in parent.arch.stages for block in stage[1:]):
+            raise ArchError(f"a parent has strides in first blocks of stages alone, but {parent.arch.id} has others")
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise ArchError(f"a parent is float32 or float64, but {parent.arch.id} is {weight.dtype}")
         if images.ndim != 4 or images.shape[1] != parent.in_chs or not len(images):
             raise ArchError(f"`images` must be [N, {parent.in_chs}, H, W], but got {list(images.shape)}")
+        if not bool(images.isfinite().all()):
+            raise ArchError("`images` must be finite, but some values are not")
         self.parent, self.images = parent.eval(), images.to(weight.device, weight.dtype)
         self.num_classes, self.in_chs = parent.num_classes, parent.in_chs
         self.settings = settings
@@ -69,7 +76,7 @@ class Transplants:
         """The network of that architecture, fitted, in evaluation mode.
 
         Raises:
-            ArchError: stages or strides are not the parent's.
+            ArchError: stages, strides or `head_chs` are not the parent's.
         """
         self._check(arch)
         generator = torch.Generator().manual_seed(0)
@@ -100,3 +107,5 @@ class Transplants:
             raise ArchError(
                 f"architecture {arch.id} has other stages or strides than the parent's {self.parent.arch.id}"
             )
+        if arch.head_chs != self.parent.arch.head_chs:  # what the classifier reads, which comes out as it was
+            raise ArchError(f"`head_chs` must be the parent's, {self.parent.arch.head_chs}, but got {arch.head_chs}")

@@ -26,7 +26,7 @@ from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.child import Fit, Stream, take
 from ghostnet.transplant.layers import fit_affine
 from ghostnet.transplant.settings import USUAL, FitSettings
-from ghostnet.units import Bottleneck, Stem, Tail, Unit, intrinsic_chs
+from ghostnet.units import Bottleneck, Stem, Tail, Unit, chain, intrinsic_chs
 
 LIKELY = 2, 3  # ratio and cheap kernel by which a stream's channels are chosen, whatever its blocks have
 Module = Any
@@ -54,6 +54,7 @@ class UnitLosses:
         self.running: Module = fold_norms(parent)
         self.blocks: list[Module] = [self.running.get_submodule(place) for place in parent.arch.block_names]
         self.names = list(parent.arch.block_names)
+        self.units = chain(parent.arch, parent.num_classes, parent.in_chs).named
         maps = self.running.act1(self.running.bn1(self.running.conv_stem(self.targets.images)))
         self.maps = [maps]  # after the stem, and after every block
         for block in self.blocks:
@@ -68,12 +69,13 @@ class UnitLosses:
         Raises:
             ArchError: the parent has no such place, or no block that can be left out there.
         """
+        own = self.units.get(name)
         match unit:
-            case Stem():
+            case Stem(stride=stride) if isinstance(own, Stem) and own.stride == stride:
                 return self._stem(unit)
-            case Tail():
+            case Tail(head_chs=chs) if isinstance(own, Tail) and own.head_chs == chs:
                 return self._tail(unit)
-            case Bottleneck() if name in self.names:
+            case Bottleneck() if isinstance(own, Bottleneck) and own.block.stride == unit.block.stride:
                 return self._block(self.names.index(name), unit)
             case None if name in self.names:
                 at = self.names.index(name)

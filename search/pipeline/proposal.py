@@ -31,6 +31,7 @@ BASES = (
     (32, "cifar", "all rows of GhostNet's table, stem of stride 1"),
     (8, "digits", "the first five rows of GhostNet's table, stem of stride 1"),
 )
+OF_PARENT = ("stem_stride", "head_chs")  # of a given parent, which a fit doesn't change
 FAMILY = ("rows", "stem_chs", "tail_chs", "head_chs")  # of a preset, what its networks have in common
 # Views of images that layers are fitted on, by the least side: larger ones say more.
 FITTED = {96: 512, 48: 1024, 8: 2048}
@@ -67,7 +68,7 @@ def fitting_space(side: int, num_classes: int, window: Window | None, parent: Ar
 
     Args:
         window: of multiply-adds; None: what GhostNet 1.0x has.
-        parent: where there is one, the preset with its stages is taken, with its stem's stride.
+        parent: where there is one, the preset with its stages is taken, with its stem's stride and its head.
 
     Raises:
         SpaceError: no network of the space is inside the budget, or all are; or no preset has the parent's stages.
@@ -76,7 +77,8 @@ def fitting_space(side: int, num_classes: int, window: Window | None, parent: Ar
     preset = replace(PRESETS[base], name="folder", resolution=side, widths=LADDER, num_classes=num_classes, in_chs=3)
     if parent is not None:
         base, rows = _base_of(parent)
-        preset = replace(preset, **{key: getattr(PRESETS[base], key) for key in FAMILY}, stem_stride=parent.stem_stride)
+        kept = {key: getattr(PRESETS[base], key) for key in FAMILY} | {key: getattr(parent, key) for key in OF_PARENT}
+        preset = replace(preset, **kept)
     macs = {width: cost(preset.uniform(width), num_classes, 3).macs for width in LADDER}
     high = window.high if window else macs[1.0]
     within = tuple(width for width in LADDER if macs[width] <= high)
@@ -146,7 +148,7 @@ def propose(
 {_left_out(survey)}{_split(survey)}
 [space]                   # {fit.rows}; {format_count(low)} to {format_count(high)} multiply-adds
 base = "{fit.base}"
-{_stem(fit)}{_key("name", space.name)}
+{_parts_of_parent(fit)}{_key("name", space.name)}
 {_key("resolutions", [side])}
 {_key("widths", list(space.widths))}   # of GhostNet, stage by stage
 ratios = [1, 2, 3, 4]     # ghost ratios s: one primary feature in s
@@ -187,12 +189,11 @@ def _baselines(fit: Fit) -> str:
     return f"{_key('baseline_widths', list(widths))}   # {which}, trained alike for comparison"
 
 
-def _stem(fit: Fit) -> str:
-    """The line of a stem that is not the preset's."""
-    stride = fit.space.stem_stride
-    return (
-        "" if stride == PRESETS[fit.base].stem_stride else f"{_key('stem_stride', stride)}           # the parent's\n"
-    )
+def _parts_of_parent(fit: Fit) -> str:
+    """The lines of a stem and a head that are not the preset's."""
+    values = {key: getattr(fit.space, key) for key in OF_PARENT}
+    lines = [_key(key, value) for key, value in values.items() if value != getattr(PRESETS[fit.base], key)]
+    return "".join(f"{line:<25} # the parent's\n" for line in lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

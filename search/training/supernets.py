@@ -179,7 +179,7 @@ def shown_at(parent: Arch, space: Space) -> Arch:
 
 
 def check_parent(arch: Arch, space: Space, name: str) -> None:
-    """Whether networks of a space can be fitted to a parent: its stages and strides must be theirs.
+    """Whether networks of a space can be fitted to a parent: its strides, block by block, and head must be theirs.
 
     Raises:
         UserError: they can't.
@@ -188,6 +188,8 @@ def check_parent(arch: Arch, space: Space, name: str) -> None:
     for what, parents, spaces in (
         ("stem stride", arch.stem_stride, theirs.stem_stride),
         ("strides of the stages", [s[0].stride for s in arch.stages], [s[0].stride for s in theirs.stages]),
+        ("strides inside stages", sorted({1} | {b.stride for s in arch.stages for b in s[1:]}), [1]),
+        ("head_chs", arch.head_chs, theirs.head_chs),
     ):
         if parents != spaces:
             raise UserError(f"{name} can't be the parent of space {space.name}: {what} {parents}, not {spaces}")

@@ -244,6 +244,22 @@ def test_what_cannot_be_is_refused_in_one_line(parent, transplants):
         transplants.extract(replace(parent.arch, stages=parent.arch.stages[:2]))
     with pytest.raises(ArchError, match=r"`images` must be \[N, 1, H, W\]"):
         Transplants(parent, torch.zeros(4, 3, 16, 16))
+    with pytest.raises(ArchError, match="`head_chs` must be the parent's, 128, but got 12"):
+        transplants.extract(replace(parent.arch, head_chs=12))
+
+
+def test_parents_and_images_that_no_fit_can_give_back_are_refused(parent):
+    first, second, *rest = parent.arch.stages
+    strided = replace(parent.arch, stages=(first, (*second, replace(second[-1], stride=2)), *rest))
+    with pytest.raises(ArchError, match=f"strides in first blocks of stages alone, but {strided.id} has others"):
+        Transplants(trained(strided), pictures())
+    with pytest.raises(ArchError, match=r"float32 or float64, but \w+ is torch.bfloat16"):
+        Transplants(copy.deepcopy(parent).bfloat16(), pictures())
+    for value in (torch.nan, -torch.inf):
+        images = pictures()
+        images[3, 0, 5, 5] = value
+        with pytest.raises(ArchError, match="`images` must be finite"):
+            Transplants(parent, images)
 
 
 def test_both_kinds_of_supernet_give_weights_by_one_interface(transplants):

@@ -61,7 +61,9 @@ def test_a_block_left_out_is_the_parent_without_it(losses):
 
 def test_places_that_a_parent_lacks_are_refused(losses):
     strided = next(name for name, unit in CHAIN.items() if isinstance(unit, Bottleneck) and unit.block.stride > 1)
-    for name, unit in ((strided, None), ("blocks.9.0", CHAIN[strided]), ("blocks.9.0", None)):
+    plain = replace(CHAIN[strided], block=replace(CHAIN[strided].block, stride=1))
+    outer = [("stem", replace(CHAIN["stem"], stride=2)), ("tail", replace(CHAIN["tail"], head_chs=12))]
+    for name, unit in ((strided, None), ("blocks.9.0", CHAIN[strided]), ("blocks.9.0", None), (strided, plain), *outer):
         with pytest.raises(ArchError, match=f"has no unit {name} to replace"):
             losses(name, unit)
 

@@ -104,7 +104,7 @@ def test_a_parent_is_tuned_gently_and_its_stem_decides_the_rows():
 @pytest.mark.parametrize("stem_stride", [1, 2])
 def test_a_proposed_space_is_one_that_its_parent_fits(name, stem_stride):
     """Also a GhostNet of fewer rows than the pictures would get, or of another stem."""
-    parent = replace(PRESETS[name], stem_stride=stem_stride).uniform(1.0)
+    parent = replace(PRESETS[name], stem_stride=stem_stride, head_chs=stem_stride * 100).uniform(1.0)
     space = parse_recipe(propose(seen("x"), 64, None, "parent", parent), "mine").search_space
     check_parent(replace(parent, resolution=64), space, "parent")
     assert space.resolution == 64 and space.num_classes == 4

@@ -80,6 +80,21 @@ def test_a_parent_of_other_classes_gets_a_new_head_and_is_trained(data, tmp_path
     assert (read_parent(tmp_path / "out").num_classes, read_parent(tmp_path / "out").in_chs) == (10, 1)
 
 
+@pytest.mark.parametrize("what", ["head_chs", "strides inside stages"])
+def test_a_parent_of_another_head_or_other_strides_is_refused_before_anything_is_written(what, data, tmp_path):
+    arch = widest(SPACE)
+    first, (block, *_), *rest = arch.stages
+    twice = (replace(block, stride=2), replace(block, stride=2))
+    other = replace(arch, head_chs=12) if what == "head_chs" else replace(arch, stages=(first, twice, *rest))
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/arch.json").write_text(other.to_json())
+    weights.save_weights(GhostNet(other, 10, 1), tmp_path / "net/weights.safetensors")
+    config = SHORT.model_copy(update={"parent": str(tmp_path / "net")})
+    with pytest.raises(UserError, match=f"can't be the parent of space digits: {what}"):
+        make_supernet(SPACE, data, config, tmp_path / "out", device=CPU)
+    assert not (tmp_path / "out").exists()
+
+
 def test_of_a_parent_of_other_classes_the_classifier_alone_may_be_trained(data, folder, tmp_path):
     theirs = read_parent(folder)
     other = GhostNet(theirs.arch, num_classes=7, in_chs=1)
