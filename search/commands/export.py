@@ -96,11 +96,10 @@ def show_files(files: "Mapping[str, ExportedFile]") -> None:
 def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Data | None":
     """The data set of that name, or what the network was trained on; None where it can't be had and must not."""
     from search.data import names as sources
-    from search.training.records import read_trained
+    from search.training.records import metadata_of_weights
 
-    metadata = weights.with_name("trained.json")
-    if name is None and metadata.exists():
-        name = read_trained(metadata).data
+    if name is None and (trained := metadata_of_weights(weights)):
+        name = trained.data
     if name is None:
         return None
     try:

@@ -15,7 +15,7 @@ from search.identity import Identity
 from search.progress import best_effort
 from search.records import ArchId, Count, Member, Record, Sha256, Share, parse_record
 from search.run_folder.source_run import SourceRun, source_run
-from search.training.records import TRAINED_FILE, Outcome, TrainedMetadata, read_trained
+from search.training.records import Outcome, TrainedMetadata, metadata_of_weights
 
 if TYPE_CHECKING:
     from search.latency.predictor import Prediction
@@ -171,8 +171,7 @@ def known_metadata(arch: Path | None, weights: Path) -> NetworkMetadata:
         UserError: one of them breaks a rule.
     """
     metadata = NetworkMetadata()
-    if (file := weights.with_name(TRAINED_FILE)).exists():
-        trained = read_trained(file)
+    if trained := metadata_of_weights(weights):
         accuracy = Accuracy(test=trained.test_accuracy, test_images=trained.test_images)
         metadata = NetworkMetadata.from_training(trained, accuracy)
     if arch and (arch / MANIFEST).exists():  # the architecture comes from an export of a run

@@ -15,7 +15,7 @@ from search.export.formats import ExportSettings, needs_images
 from search.export.manifest import Manifest, NetworkMetadata
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.time_networks import measure_sessions
-from search.training.records import TRAINED_FILE, read_trained
+from search.training.records import metadata_of_weights
 
 TIMING_SECONDS = 20.0  # that timing goes on looking for calm moments
 REAL_IMAGES = 64  # that every exported file is tried on
@@ -74,8 +74,8 @@ def held_out_of(net: GhostNet, data: Data, name: str) -> HeldOut:
 
 def _split_name(weights: Path, data: Data) -> str:
     """Of the search images, which a network may have been trained on after the search."""
-    trained = weights.with_name(TRAINED_FILE)
-    seen = trained.exists() and read_trained(trained).config.get("use_held_out")
+    trained = metadata_of_weights(weights)
+    seen = trained is not None and trained.config.get("use_held_out")
     return f"search split of {data.name}" + (", which it was trained on, too" if seen else "")
 
 

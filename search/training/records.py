@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from search.identity import Identity
-from search.records import ArchId, Count, Record, Seconds, Share, read_record
+from search.identity import Identity, file_digest
+from search.records import ArchId, Count, Record, Seconds, Sha256, Share, read_record
 from spaces.custom import SpaceRecord
 
 SUPERNET_FILE, TRAINED_FILE = "supernet.json", "trained.json"
+TRAINED_WEIGHTS = "weights.safetensors"  # beside `trained.json`
 SUPERNET_SCHEMA: Literal["ghostnas.supernet/2"] = "ghostnas.supernet/2"
 TRAINED_SCHEMA: Literal["ghostnas.trained/1"] = "ghostnas.trained/1"
 PARENT = "parent"  # the folder of a transplanted supernet's parent in the supernet's
@@ -113,7 +114,11 @@ class SupernetMetadata(Record):
 
 
 class TrainedMetadata(Record):
-    """`trained.json`: a network's full training, and its accuracy on the test split."""
+    """`trained.json`: a network's full training, and its accuracy on the test split.
+
+    Args:
+        weights_sha256: of `weights.safetensors` beside it; files of earlier versions have none.
+    """
 
     model_config = ConfigDict(extra="allow")
     schema_: Literal["ghostnas.trained/1"] = Field(alias="schema")
@@ -134,6 +139,7 @@ class TrainedMetadata(Record):
     identity: Identity | None = None
     test_accuracy: Share
     test_images: Annotated[int, Field(ge=1)]
+    weights_sha256: Sha256 | None = None
     training: Outcome
     warnings: list[str] = Field(default_factory=list)
 
@@ -145,3 +151,17 @@ def read_trained(file: Path) -> TrainedMetadata:
         UserError: there is none, or it breaks a rule.
     """
     return read_record(file, TrainedMetadata)
+
+
+def metadata_of_weights(weights: Path) -> TrainedMetadata | None:
+    """The metadata of the full training that a file of weights is of; None where none lies beside it, or it is of other
+    weights than these.
+
+    Raises:
+        UserError: it breaks a rule.
+    """
+    file = weights.with_name(TRAINED_FILE)
+    if weights.name != TRAINED_WEIGHTS or not file.exists():
+        return None
+    trained = read_trained(file)
+    return trained if trained.weights_sha256 in (None, file_digest(weights)) else None

@@ -1,6 +1,7 @@
 """Full training of one architecture, evaluated once on the test split at its end."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -27,13 +28,13 @@ from search.training.losses import Loss
 from search.training.metadata import read_finished, teacher_id, training_identity, weights_id
 from search.training.mixing import Mixing
 from search.training.origin import AS_NAMED, Located, Origin
-from search.training.records import TRAINED_FILE, TRAINED_SCHEMA, Outcome, TrainedMetadata
+from search.training.records import TRAINED_FILE, TRAINED_SCHEMA, TRAINED_WEIGHTS, Outcome, TrainedMetadata
 from search.training.result_warnings import chance_warnings, schedule_warnings
 from search.training.time_box import TimeBox
 
 # Steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1.
 NORM_WARM_UP = 50
-ARCH, WEIGHTS = "arch.json", "weights.safetensors"
+ARCH, WEIGHTS = "arch.json", TRAINED_WEIGHTS
 Trainable = Literal["all", "head", "none"]
 
 
@@ -132,6 +133,7 @@ def _train(
         return None
     tested = accuracy(net.to(device), data, data.test, arch.resolution)
     costs = cost(arch, data.num_classes, data.in_chs)
+    weights = to_bytes(net)
     metadata = TrainedMetadata(
         schema=TRAINED_SCHEMA,
         arch=arch.id,
@@ -151,6 +153,7 @@ def _train(
         identity=identity,
         test_accuracy=tested,
         test_images=len(data.test),
+        weights_sha256=sha256(weights).hexdigest(),
         training=trained,
         warnings=[
             *schedule_warnings(trained),
@@ -158,7 +161,7 @@ def _train(
         ],
     )
     write_text(out / ARCH, arch.to_json())
-    write_bytes(out / WEIGHTS, to_bytes(net))
+    write_bytes(out / WEIGHTS, weights)
     write_record(out / TRAINED_FILE, metadata)  # last: a folder with this file is a finished network
     Checkpoint(out / CHECKPOINT, identity).remove()
     return metadata

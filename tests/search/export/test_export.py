@@ -506,6 +506,26 @@ def test_the_model_card_knows_the_run_that_the_network_came_from(tmp_path):
     assert alone.run is None
 
 
+def test_other_weights_in_a_trained_networks_folder_are_not_said_to_be_the_trained_ones(tmp_path):
+    folder = made_up_run(tmp_path / "run") / "networks/A"
+    trained = folder / "weights.safetensors"
+    weights.save_weights(randomise(GhostNet(Arch.load(folder / "arch.json"), 10, 1)), trained)
+    record = json.loads((folder / "trained.json").read_text())
+    for k, (file, of, told) in enumerate(
+        (
+            (trained, None, True),  # as earlier versions wrote it
+            (trained, hashlib.sha256(trained.read_bytes()).hexdigest(), True),
+            (trained, "0" * 64, False),
+            (shutil.copy(trained, folder / "other.safetensors"), None, False),
+        )
+    ):
+        (folder / "trained.json").write_text(json.dumps(record | ({"weights_sha256": of} if of else {})))
+        manifest = export_network(folder, tmp_path / str(k), ["safetensors", "hub"], weights=file, timed=False)
+        assert (manifest.accuracy is not None) == (manifest.training is not None) == told
+        card = (tmp_path / str(k) / "hub/README.md").read_text()
+        assert ("90.00% on the test split" if told else "| top-1 accuracy | not measured |") in card
+
+
 def test_timm_builds_the_exported_network_from_its_hub_folder(exported):
     timm = pytest.importorskip("timm")
     import ghostnet.timm_model  # noqa: F401

@@ -26,6 +26,7 @@ from search.training.loop import autocast_dtype
 from search.training.losses import Loss
 from search.training.mixing import Mixing
 from search.training.optimizer import create_optimizer, create_schedule
+from search.training.records import metadata_of_weights
 from search.training.retrain import retrain
 from tests.helpers import randomise
 from tests.search.command_line import ghostnas
@@ -418,6 +419,8 @@ def test_a_trained_network_is_tuned_for_other_classes_as_long_as_it_needs(data, 
     assert config.changed(epochs=2.0).steps(per_epoch=2) == 4, "who asks for epochs gets them, however few steps"
     after = load_network(arch, tmp_path / "out" / "weights.safetensors")
     assert after.num_classes == 10
+    assert metadata_of_weights(tmp_path / "out" / "weights.safetensors") == metadata
+    assert metadata_of_weights(tmp_path / "trained.safetensors") is None
     learned = {name: value for name, value in before.named_parameters() if not name.startswith("classifier.")}
     for name, value in learned.items():
         assert torch.allclose(after.get_parameter(name), value, atol=1e-5), name
