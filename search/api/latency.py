@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from search.api import Place
+from search.errors import UserError
 from search.latency.calibrate import calibrate
 from search.latency.check import SHIFTED, Verdict, rescale_table
 from search.latency.check import check_table as look_again
@@ -34,10 +35,12 @@ def check_table(table: Place, *, threads: int | None = None, rescale: bool = Fal
         rescale: put a common shift into the table's file.
 
     Raises:
-        UserError: the table's runtime is not here.
+        UserError: the table's runtime is not here, or it is to be rescaled by another number of threads than its own.
     """
     path = Path(table)
     loaded = LatencyTable.load(path)
+    if rescale and threads not in (None, own := loaded.setting.threads):
+        raise UserError(f"a table is rescaled by its own number of threads: {path} has {own}, but got {threads}")
     verdict = look_again(loaded, threads=threads)
     if rescale and verdict.state == SHIFTED:
         rescale_table(loaded, verdict.shift).save(path)

@@ -201,7 +201,7 @@ def check(
         f"{verdict.spread:.1%} (allowed: {verdict.allowed_spread:.1%})"
     )
     if verdict.state == SHIFTED:
-        message += "; the table was rescaled" if rescale else "; --rescale puts that into the table"
+        message += "; the table was rescaled" if rescale else "" if threads else "; --rescale puts that into the table"
     print_result(asdict(verdict), "\n".join([message, *verdict.notes]), as_json)
     raise typer.Exit(0 if rescale and verdict.state == SHIFTED else EXIT_CODES[verdict.state])
 

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from search.api.latency import check_table as check_file
+from search.errors import UserError
 from search.latency.calibrate import calibrate
 from search.latency.check import SHIFTED, STALE, VALID, check_table, rescale_table
 from search.latency.predictor import Predictor
@@ -55,6 +57,17 @@ def test_a_common_factor_is_a_shift_and_rescales(table, monkeypatch, tmp_path):
         np.testing.assert_allclose(getattr(after, name), verdict.shift * getattr(before, name), rtol=1e-9)
     again.save(tmp_path / "again.lat.json")
     assert LatencyTable.load(tmp_path / "again.lat.json").protocol.rescaled > 1.2
+
+
+def test_the_speed_of_other_threads_is_not_put_into_a_table(table, monkeypatch, tmp_path):
+    slowed(monkeypatch, lambda ns: 1.3)
+    path = tmp_path / "t.lat.json"
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"by its own number of threads: .* has 1, but got 2"):
+        check_file(path, threads=2, rescale=True)
+    assert path.read_bytes() == before
+    check_file(path, threads=1, rescale=True)
+    assert LatencyTable.load(path).protocol.rescaled == pytest.approx(1.3, rel=0.01)
 
 
 def test_items_that_moved_apart_make_a_table_stale(table, monkeypatch):
