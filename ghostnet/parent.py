@@ -10,7 +10,7 @@ from ghostnet.files import JsonObject
 from ghostnet.network import GhostNet
 from ghostnet.published import TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
-from ghostnet.weights import Order, State, WeightsError, fit_state, read_weights
+from ghostnet.weights import Order, State, WeightsError, classes_and_channels, fit_state, read_weights
 
 ARCH, WEIGHTS = "arch.json", "weights.safetensors"
 SE_RATIO = 0.25
@@ -45,7 +45,7 @@ def load_parent(
         generator: source of a fresh classifier's weights; torch's global one where None.
 
     Raises:
-        WeightsError: no such file or model, or no GhostNet's weights.
+        WeightsError: no such file or model, no GhostNet's weights, or such as are not finite.
         ArchError: a folder's `arch.json` is none.
     """
     about: JsonObject = {}
@@ -59,7 +59,7 @@ def load_parent(
         state, about = read_weights(path)
     try:
         arch = arch or infer_arch(state)
-        classes, chs = _head_and_stem(state)
+        classes, chs = classes_and_channels(state)
         new_head = num_classes is not None and num_classes != classes
         net = GhostNet(arch, classes if num_classes is None else num_classes, in_chs or chs, generator=generator)
         if in_chs not in (None, chs):
@@ -68,6 +68,9 @@ def load_parent(
             state["conv_stem.weight"] = adapt_input_conv(in_chs, state["conv_stem.weight"], chs)
         order = about.get("ghost_order", order)
         net.load_state_dict(fit_state(net, state, order, ("classifier.",) if new_head else ()))
+        for name, tensor in net.state_dict().items():
+            if not bool(tensor.isfinite().all()):
+                raise WeightsError(f"its {name} is not finite")
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
     return net.eval()
@@ -82,7 +85,7 @@ def infer_arch(state: State) -> Arch:
     """
 
     def shape(name: str) -> torch.Size:
-        if name not in state or state[name].ndim != 4:
+        if name not in state or state[name].ndim != 4 or not state[name].numel():
             raise WeightsError(f"it has no GhostNet's weights: {name} is not there")
         return state[name].shape
 
@@ -130,14 +133,6 @@ def infer_arch(state: State) -> Arch:
         tail_chs=shape(readers[-1])[0],
         head_chs=shape("conv_head.weight")[0],
     )
-
-
-def _head_and_stem(state: State) -> tuple[int, int]:
-    """Classes and input channels of a checkpoint."""
-    classifier, stem = state.get("classifier.weight"), state.get("conv_stem.weight")
-    if stem is None or stem.ndim != 4:
-        raise WeightsError("it has no GhostNet's weights: conv_stem.weight is not there")
-    return 0 if classifier is None else len(classifier), stem.shape[1]
 
 
 def _timm(name: str) -> State:

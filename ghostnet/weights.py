@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -65,10 +66,25 @@ def load_network(arch: Arch, path: str | Path, order: Order | None = None) -> Gh
         WeightsError: as `load`.
     """
     state, _ = read_weights(path)
+    try:
+        classes, chs = classes_and_channels(state)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    return load_weights(GhostNet(arch, classes, chs), path, order).eval()
+
+
+def classes_and_channels(state: State) -> tuple[int, int]:
+    """Classes and input channels of a checkpoint's network.
+
+    Raises:
+        WeightsError: it is no GhostNet's.
+    """
     classifier, stem = state.get("classifier.weight"), state.get("conv_stem.weight")
     if stem is None or stem.ndim != 4:
-        raise WeightsError(f"{path} has no GhostNet's weights: conv_stem.weight is not there")
-    return load_weights(GhostNet(arch, 0 if classifier is None else len(classifier), stem.shape[1]), path, order).eval()
+        raise WeightsError("it has no GhostNet's weights: conv_stem.weight is not there")
+    if classifier is not None and classifier.ndim != 2:
+        raise WeightsError(f"its classifier.weight must have two dimensions, but got {list(classifier.shape)}")
+    return 0 if classifier is None else len(classifier), stem.shape[1]
 
 
 def save_weights(net: nn.Module, path: str | Path) -> None:
@@ -133,9 +149,12 @@ def _safetensors(path: Path) -> tuple[State, JsonObject]:
 def _tensors(path: Path) -> State:
     """What `torch.save` wrote: tensors by their names, however a training script wrapped them."""
     try:
+        _check_stored(path)
         # The class of parsed options stands in the files of timm's `CheckpointSaver`; it runs nothing.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except Exception:  # damaged bytes make torch's reader fail in any way
         raise WeightsError(f"{path} is not a file of tensors alone, and nothing else is loaded") from None
     for wrapper in WRAPPERS:
@@ -146,6 +165,24 @@ def _tensors(path: Path) -> State:
     return _own_names(path, content)
 
 
+def _check_stored(path: Path) -> None:
+    """Checks that an archive, as PyTorch writes them, doesn't unpack to more bytes than it has.
+
+    Raises:
+        WeightsError: it does, or might.
+        ValueError, OSError, BadZipFile: it is damaged.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":  # by which torch tells an archive from its older format
+            return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise WeightsError(f"{path} has compressed entries, as PyTorch writes none: it is not loaded")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise WeightsError(f"{path} has entries that lie in each other: it is not loaded")
+
+
 def _own_names(path: Path, tensors: Mapping[Any, Tensor]) -> State:
     """The tensors by their names without what wrappers put before them."""
     state: State = {}
@@ -153,8 +190,20 @@ def _own_names(path: Path, tensors: Mapping[Any, Tensor]) -> State:
         name = re.sub(r"^((module|_orig_mod)\.)+", "", str(key))
         if name in state:
             raise WeightsError(f"{path} has {name[:80]!r} twice, with a wrapper's prefix and without")
+        if kind := _unusable(name, tensor):
+            raise WeightsError(f"{path}: {name[:80]!r} must be a dense tensor of real numbers, but it is {kind}")
         state[name] = tensor
     return state
+
+
+def _unusable(name: str, tensor: Tensor) -> str:
+    """What is odd about a tensor that can be no weight; nothing where it can. Norms count their steps in integers."""
+    if tensor.is_meta:
+        return "without data"
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        return "nested" if tensor.is_nested else str(tensor.layout)
+    counts = name.endswith("num_batches_tracked") and tensor.dtype is torch.int64
+    return "" if tensor.is_floating_point() or counts else str(tensor.dtype)
 
 
 def fit_state(net: GhostNet, state: State, order: Order | None = None, ignore: Sequence[str] = ()) -> State:
@@ -198,7 +247,8 @@ def _order(arch: Arch, state: State) -> Order:
     """The order that the shapes tell: a grouped module has all m (s - 1) ghosts, ours no dead ones."""
     ambiguous = None
     for name, n, m, ratio in _ghosts(arch):
-        rows = len(state[f"{name}.cheap_operation.0.weight"])
+        weight = state[f"{name}.cheap_operation.0.weight"]
+        rows = weight.shape[0] if weight.ndim else 0
         if rows == m * (ratio - 1) != n - m:
             return "grouped"
         if rows != m * (ratio - 1):
@@ -225,8 +275,8 @@ def from_grouped(arch: Arch, state: State) -> State:
 
     def take(name: str, index: list[int], dim: int = 0) -> None:
         if name in new:
-            if max(index) >= new[name].shape[dim]:
-                raise WeightsError(f"{name} has {new[name].shape[dim]} channels where the network has more")
+            if max(index) >= (channels := new[name].shape[dim] if dim < new[name].ndim else 0):
+                raise WeightsError(f"{name} has {channels} channels where the network has more")
             new[name] = new[name].index_select(dim, torch.tensor(index))
 
     def norm(name: str, index: list[int]) -> None:

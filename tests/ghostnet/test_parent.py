@@ -120,6 +120,16 @@ class Evil:
         return print, ("unpickled",)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_weights_that_are_not_finite_are_no_parents(value, tmp_path):
+    state = {name: tensor.double() for name, tensor in randomise(GhostNet(small_arch(), 5)).state_dict().items()}
+    state = {name: tensor for name, tensor in state.items() if "num_batches" not in name}
+    state["blocks.0.0.ghost1.primary_conv.1.running_var"][0] = value
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"net.pth: its blocks\.0\.0\.ghost1\.\S+_var is not finite"):
+        load_parent(tmp_path / "net.pth", arch=small_arch())
+
+
 def test_nothing_is_unpickled_and_what_is_no_ghostnet_is_refused(tmp_path, capsys):
     for content in (argparse.Namespace(a=Evil()), {"state_dict": {}, "args": Evil()}):
         torch.save(content, tmp_path / "evil.pth")

@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from timm.models.ghostnet import GhostModule as TheirModule
 from torch import nn
 
-from ghostnet import Arch, Block, GhostNet, published, weights
+from ghostnet import Arch, Block, GhostNet, load_parent, published, weights
 from ghostnet.weights import WeightsError
 from tests.helpers import randomise, small_arch
 
@@ -91,6 +92,57 @@ def test_nothing_is_unpickled(tmp_path):
         with pytest.raises(WeightsError, match="not a file of tensors alone"):
             weights.read_weights(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_an_archive_that_unpacks_to_more_than_it_has_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    net = GhostNet(small_arch(), 5)
+    weights.save_weights(net, tmp_path / "net.pth")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    with zipfile.ZipFile(tmp_path / "net.pth") as whole, zipfile.ZipFile(tmp_path / "packed.pth", "w") as packed:
+        for entry in whole.infolist():
+            packed.writestr(entry.filename, whole.read(entry), zipfile.ZIP_DEFLATED)
+    with pytest.raises(WeightsError, match=r"packed\.pth has compressed entries"):
+        weights.load_network(small_arch(), tmp_path / "packed.pth")
+    content = bytearray((tmp_path / "net.pth").read_bytes())
+    size = content.rindex(b"PK\1\2") + 24  # of an entry, in the directory
+    content[size : size + 4] = (2**30).to_bytes(4, "little")
+    (tmp_path / "nested.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"nested\.pth has entries that lie in each other"):
+        weights.load_network(small_arch(), tmp_path / "nested.pth")
+
+
+@pytest.mark.parametrize(
+    "name", ["conv_head.weight", "classifier.weight", "blocks.0.0.ghost1.cheap_operation.0.weight"]
+)
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("torch.sparse_coo", torch.Tensor.to_sparse),
+        ("without data", lambda tensor: tensor.to("meta")),
+        ("torch.complex64", lambda tensor: tensor.to(torch.complex64)),
+        ("torch.int8", lambda tensor: tensor.to(torch.int8)),
+    ],
+)
+def test_tensors_that_can_be_no_weights_are_refused_by_name(kind, make, name, tmp_path):
+    state = GhostNet(small_arch(), 5).state_dict()
+    torch.save(state | {name: make(state[name])}, tmp_path / "net.pth")
+    for load in (lambda path: weights.load_network(small_arch(), path), load_parent):
+        with pytest.raises(WeightsError, match=rf"net.pth: '{name}' must be a dense tensor of real .* is {kind}"):
+            load(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("order", [None, "grouped"])
+def test_a_tensor_without_dimensions_is_refused_wherever_it_stands(order, tmp_path):
+    arch = Arch(stages=((Block(mid_chs=24, out_chs=12, ratio=3),),), stem_chs=8, tail_chs=20, head_chs=16)
+    state = GhostNet(arch, 5).state_dict()
+    for name in state:
+        if not name.endswith("num_batches_tracked"):
+            torch.save(state | {name: torch.tensor(1.0)}, tmp_path / "net.pth")
+            for arguments in ({}, {"arch": arch}):
+                with pytest.raises(WeightsError, match=r"net\.pth"):
+                    load_parent(tmp_path / "net.pth", order=order, **arguments)
+            with pytest.raises(WeightsError, match=r"net\.pth"):
+                weights.load_network(arch, tmp_path / "net.pth", order)
 
 
 @settings(max_examples=30, deadline=None)
