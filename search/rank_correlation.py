@@ -62,4 +62,4 @@ def _weights(picks: Picks | None, items: int) -> Floats:
 def _ratio(product: Any, x: Any, y: Any) -> Any:
     """product / sqrt(x y); not a number where either is 0"""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return product / np.sqrt(x * y)
+        return np.clip(product / np.sqrt(x * y), -1, 1)  # rounding may go beyond

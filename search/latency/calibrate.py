@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from search.errors import UserError
 from search.files import JsonLines, JsonObject
@@ -31,7 +32,7 @@ from search.latency.timing.peak_memory import measure_some, reserved_seconds
 from search.latency.timing.rounds import Rounds
 from search.latency.transfer import SAME_DEVICE, check_counts, check_source
 from search.progress import bar, best_effort
-from search.records import record_json
+from search.records import first_error, record_json
 from search.terminal import say
 from spaces.custom import space_to_dict
 from spaces.space import Space
@@ -196,7 +197,26 @@ def build_table(
     Args:
         networks: codes of the whole networks; the first `fit_networks` are fitted, the others held out.
         seed: of the plan.
+
+    Raises:
+        UserError: what was measured can't be fitted: a unit without a like, or values too far apart for a table's.
     """
+    try:
+        return _build_table(space, networks, fit_networks, lines, setting, device, seed, source)
+    except ValidationError as error:
+        raise UserError(f"these measurements make no table: {error.title}'s {first_error(error)}") from None
+
+
+def _build_table(
+    space: Space,
+    networks: Sequence[Sequence[int]],
+    fit_networks: int,
+    lines: Sequence[Line],
+    setting: Setting,
+    device: Device,
+    seed: int,
+    source: LatencyTable | None,
+) -> LatencyTable:
     measurements = by_item(lines)
     fitted = fit_table(space, np.array(networks), fit_networks, measurements, source=source)
     every = [measurement for each in measurements.values() for measurement in each]

@@ -18,6 +18,7 @@ from search.latency.timing.interference import InterferenceFilter
 from search.latency.timing.measurement import take_measurement
 from search.latency.timing.scores import quiet_minima, score
 from search.progress import bar
+from search.records import check_codes
 from spaces.space import Space
 
 VALID, SHIFTED, STALE = "valid", "shifted", "stale"
@@ -62,6 +63,7 @@ def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | No
     setting = table.setting
     run = table_runtime(setting, threads)
     space = table_space(table)
+    check_codes((network.code for network in table.validation.held_out), space, "the latency table's `held_out`")
     then = dict(_items(table, space))
     planned = MeasurementPlan(
         space_id=space.id,

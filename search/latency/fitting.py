@@ -160,8 +160,9 @@ def _validation(
     size = np.abs(error)
 
     def ends(statistic: Callable[[NDArray[np.int64]], Any]) -> tuple[float, float]:
-        if quick:
-            return (float(statistic(np.arange(len(ms)))),) * 2
+        whole = float(statistic(np.arange(len(ms))))
+        if quick or np.isnan(whole):  # equal values have no ranks, in no draw either
+            return (float(np.nan_to_num(whole)),) * 2
         low, high = bootstrap.interval(statistic, len(ms), np.random.default_rng(0), BOOTSTRAPS, vectorized=True)
         return float(low), float(high)
 
@@ -179,7 +180,7 @@ def _validation(
         within_10=float((size <= 0.10).mean()),
         kendall_tau=_tau(ms, measured),
         kendall_tau_95=ends(KendallTau(ms, measured)),
-        spearman=float(SpearmanRho(ms, measured)()),
+        spearman=float(np.nan_to_num(SpearmanRho(ms, measured)())),
         spearman_95=ends(SpearmanRho(ms, measured)),
         covered=float(np.mean(reach <= unsure * others)),
         ruler=_agreement(*halves[several].T) if several.sum() > 1 else None,

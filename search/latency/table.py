@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from search.errors import UserError
 from search.files import JsonObject, read_json, write_text
-from search.records import parse_record
+from search.records import Count, Seconds, Share, parse_record
 from spaces.custom import SpaceRecord
 
 SCHEMA: Literal["ghostnas.latency/3"] = "ghostnas.latency/3"
@@ -22,6 +22,11 @@ SCHEMA_FILE = Path(__file__).with_name("table.schema.json")
 MOST_MS = 1e7  # hours
 MOST_BYTES = 2**50
 Bound = Annotated[float, Field(ge=-MOST_MS, le=MOST_MS)]
+Ms = Annotated[float, Field(gt=0, le=MOST_MS)]
+Factor = Annotated[float, Field(ge=-1e12, le=1e12)]  # its products are finite
+Error = Annotated[float, Field(ge=0, le=1e12)]  # relative
+Tau = Annotated[float, Field(ge=-1, le=1)]
+Positive = Annotated[int, Field(ge=1, le=2**53)]  # also as a float
 DIGITS = 6  # significant ones that are written
 
 
@@ -48,29 +53,29 @@ class Setting(_Model):
 
     runtime: str
     runtime_version: str
-    threads: int
-    batch: int = Field(description="images in one run; latencies are of a run")
-    dtype: str
+    threads: Positive
+    batch: Positive = Field(description="images in one run; latencies are of a run")
+    dtype: Literal["float32", "int8"]
     lowering: str = Field(description="of the cheap op: search/graphs/lowering.py")
     space: SpaceRecord = Field(description="a preset's name, or the table of a space of the user's own")
     space_id: str
-    resolution: int
-    num_classes: int
-    in_chs: int
+    resolution: Positive
+    num_classes: Count
+    in_chs: Positive
 
 
 class Protocol(_Model):
     """How it was timed."""
 
-    visits: int
-    disturbed: float = Field(description="share of visits that a busy machine spoilt")
-    rounds: int
-    units_in_space: int = Field(description="those that were not timed are estimated")
-    reference_ms: float = Field(description="the gate's network in calm moments, in the runtime")
-    seconds: float
+    visits: Count
+    disturbed: Share = Field(description="share of visits that a busy machine spoilt")
+    rounds: Count
+    units_in_space: Count = Field(description="those that were not timed are estimated")
+    reference_ms: Ms = Field(description="the gate's network in calm moments, in the runtime")
+    seconds: Seconds
     seed: int
     finished: str
-    rescaled: float = Field(default=1.0, description="factor that a later check put on every latency")
+    rescaled: float = Field(default=1.0, gt=0, description="factor that a later check put on every latency")
 
 
 class Entry(_Model):
@@ -78,10 +83,10 @@ class Entry(_Model):
     visits: estimated by the units that were timed, or transferred from another target's table, with the 95 % interval
     of that."""
 
-    ms: float = Field(gt=0, le=MOST_MS)
+    ms: Ms
     low_ms: Bound | None
     high_ms: Bound | None
-    visits: int
+    visits: Count
 
     def times(self, factor: float) -> "Entry":
         """The entry with its milliseconds, and its interval's, times a factor."""
@@ -103,8 +108,8 @@ class Transfer(_Model):
     content_sha256: str = Field(description="of the source")
     device: Device
     setting: Setting
-    networks: int = Field(description="measured on the target and fitted; those held out come on top")
-    units: int = Field(description="measured on the target; an entry without visits is transferred")
+    networks: Count = Field(description="measured on the target and fitted; those held out come on top")
+    units: Count = Field(description="measured on the target; an entry without visits is transferred")
     unit_error: float = Field(ge=0, description="relative, of a unit that is left out: root mean square")
 
 
@@ -116,67 +121,67 @@ class PeakMemory(_Model):
     constant_bytes: float = Field(ge=0, le=MOST_BYTES)
     per_activation_byte: float = Field(ge=0, le=1e9)
     per_weight_byte: float = Field(ge=0, le=1e9)
-    networks: int = Field(description="measured, of those that were timed and held out")
+    networks: Count = Field(description="measured, of those that were timed and held out")
     error: float = Field(ge=0, le=1e6, description="mean relative error of a network that is left out of the fit")
     quantile: float = Field(ge=0, le=1e6, description="the interval's factor, less 1: of networks left out of the fit")
-    coverage: float
+    coverage: Share
 
 
 class Correction(_Model):
     """y = intercept + slope * sum + weights * parameters + what is handed from unit to unit; the interval is a factor
     on both sides, a quantile times what the network's own entries and the fit leave uncertain."""
 
-    intercept_ms: float
-    slope: float
-    ms_per_mparam: float = Field(description="a million parameters: a unit that is timed alone keeps its own in cache")
-    ms_per_mvalue: tuple[float, ...] = Field(
+    intercept_ms: Factor
+    slope: Factor
+    ms_per_mparam: Factor = Field(description="a million parameters: a unit that is timed alone keeps its own in cache")
+    ms_per_mvalue: tuple[Factor, ...] = Field(
         default=(),
         description="for each unit, a million values that it puts out: alone it brings what it reads and writes into "
         "the runtime's own form and back, which neighbours in a network may spare each other",
     )
-    slots: tuple[float, ...] = Field(default=(), description="of earlier versions: added to the slope, unit by unit")
-    spread: float = Field(gt=0, description="relative, of the fit on its own networks")
-    quantile: float = Field(ge=0)
-    coverage: float
+    slots: tuple[Factor, ...] = Field(default=(), description="of earlier versions: added to the slope, unit by unit")
+    spread: float = Field(gt=0, le=1e12, description="relative, of the fit on its own networks")
+    quantile: Error
+    coverage: Share
 
 
 class Network(_Model):
     """A whole network that was timed, and what the fitted predictor says of it."""
 
-    code: tuple[int, ...]
-    measured_ms: float
-    predicted_ms: float
-    low_ms: float
-    high_ms: float
+    code: tuple[Count, ...]
+    measured_ms: Ms
+    predicted_ms: float = Field(gt=0)
+    low_ms: float = Field(ge=0)
+    high_ms: float = Field(gt=0)
 
 
 class Agreement(_Model):
     """Predictions beside measurements: relative errors, and ranks."""
 
-    mape: float
-    kendall_tau: float
+    mape: Error
+    kendall_tau: Tau
 
 
 class Validation(_Model):
     """Errors on networks that were not fitted, relative to the measured latency, with 95 % bootstrap intervals over
     networks; beside the ruler's own, and what simpler predictors make of the same networks."""
 
-    networks: int
-    mape: float
-    mape_95: tuple[float, float]
-    p90: float
-    max: float
-    bias: float
-    within_5: float
-    within_10: float
-    kendall_tau: float
-    kendall_tau_95: tuple[float, float]
-    spearman: float
-    spearman_95: tuple[float, float]
-    covered: float = Field(description="share inside its interval, each judged by the others")
+    networks: Positive
+    mape: Error
+    mape_95: tuple[Error, Error]
+    p90: Error
+    max: Error
+    bias: Factor
+    within_5: Share
+    within_10: Share
+    kendall_tau: Tau
+    kendall_tau_95: tuple[Tau, Tau]
+    spearman: Tau
+    spearman_95: tuple[Tau, Tau]
+    covered: Share = Field(description="share inside its interval, each judged by the others")
     ruler: Agreement | None = Field(description="one half of the visits beside the other, if there are several")
     simpler: dict[str, Agreement] = Field(description="fitted on the same networks: MACs, the plain sum, features")
-    held_out: tuple[Network, ...]
+    held_out: tuple[Network, ...] = Field(min_length=1)
 
 
 class LatencyTable(_Model):
@@ -225,10 +230,14 @@ class LatencyTable(_Model):
 
         Returns:
             the table as it is in the file, where numbers are rounded.
+
+        Raises:
+            UserError: a number breaks its rule.
         """
         content = _sealed(self._content())
+        table = parse_record(LatencyTable, content, str(path))  # what can't be read is not written
         write_text(Path(path), _text(content))
-        return parse_record(LatencyTable, content, str(path))
+        return table
 
     @classmethod
     def load(cls, path: str | Path) -> "LatencyTable":

@@ -70,6 +70,15 @@ def test_the_speed_of_other_threads_is_not_put_into_a_table(table, monkeypatch, 
     assert LatencyTable.load(path).protocol.rescaled == pytest.approx(1.3, rel=0.01)
 
 
+def test_codes_of_no_network_are_refused(table):
+    first, *others = table.validation.held_out
+    for code in ((99,) * len(first.code), (1,)):
+        held_out = (first.model_copy(update={"code": code}), *others)
+        validation = table.validation.model_copy(update={"held_out": held_out})
+        with pytest.raises(UserError, match="the latency table's `held_out`: "):
+            check_table(table.model_copy(update={"validation": validation}), seconds=1)
+
+
 def test_items_that_moved_apart_make_a_table_stale(table, monkeypatch):
     slowed(monkeypatch, lambda ns: 1.5 if ns % 7 % 2 else 0.8)
     assert check_table(table, seconds=1).state == STALE

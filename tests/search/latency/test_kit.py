@@ -203,6 +203,35 @@ def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, 
         import_result(tmp_path / "none.jsonl", tmp_path / "t.lat.json")
 
 
+def made_up_result(path, ms):
+    """A kit's result of every unit, each visit of item k of `ms(k)` milliseconds."""
+    plan = measurement_plan(SPACE, fit_networks=8, held_out=8, rounds=2, threads=1, batch=1, seed=0)
+    setting = table_setting(SPACE, runtime("onnxruntime", 1), 1).model_dump(mode="json", exclude={"resolution"})
+    header = {"schema": "ghostnas.kit-result/1", "device": this_device(), "networks": plan.networks, **setting}
+    visits = [
+        {"item": item.name, "visit": k, "at_s": 0.1 * (k + 1), "seconds": 0.1, "min_ms": ms(n), "reference_ms": 1.0}
+        for k in range(2)
+        for n, item in enumerate(plan.items)
+    ]
+    rows = [header | {"fit_networks": 8, "seed": 0}, *visits, {"visits": len(visits)}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_equal_latencies_have_no_ranks(tmp_path):
+    result = made_up_result(tmp_path / "r.jsonl", lambda k: 2.0)
+    v = import_result(result, tmp_path / "t.lat.json").validation
+    assert (v.kendall_tau, v.kendall_tau_95, v.spearman, v.spearman_95) == (0, (0, 0), 0, (0, 0))
+
+
+def test_latencies_that_are_too_far_apart_for_a_table_are_refused_in_a_line(tmp_path):
+    rng = np.random.default_rng(0)
+    result = made_up_result(tmp_path / "r.jsonl", lambda k: float(rng.choice([1e-6, 1e7])))
+    with pytest.raises(UserError, match=r"^these measurements make no table: \w+'s [\w.]+: [^\n]+, but got [^\n]+$"):
+        import_result(result, tmp_path / "t.lat.json")
+    assert not (tmp_path / "t.lat.json").exists()
+
+
 @pytest.mark.parametrize("name", KITS)
 def test_the_script_is_one_file_of_python_3_8(name):
     own = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert", "tflite_runtime"}, "ncnn": {"ncnn"}}[name]

@@ -19,7 +19,7 @@ from search.latency.drift import without_drift
 from search.latency.fallback import terms
 from search.latency.predictor import Predictor, Units, UnitValues, apply, conformal, fit, linear
 from search.latency.runtimes import RUNTIMES
-from search.latency.table import SCHEMA_FILE, Entry, LatencyTable, json_schema
+from search.latency.table import SCHEMA_FILE, Entry, LatencyTable, _sealed, json_schema
 from search.latency.timing import interference as gates
 from search.latency.timing import measurement, rounds
 from search.latency.timing.rounds import FEWEST, FIRST
@@ -434,6 +434,44 @@ def test_files_that_are_no_table_or_were_changed_are_refused(made, tmp_path):
             LatencyTable.load(tmp_path / "broken.lat.json")
     with pytest.raises(UserError, match="No such file"):
         LatencyTable.load(tmp_path / "none.lat.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("validation", "held_out", []),
+        ("validation", "mape", -1.0),
+        ("correction", "slope", 1e308),
+        ("correction", "quantile", 1e308),
+        ("correction", "coverage", 2.0),
+        ("setting", "batch", -3),
+        ("setting", "threads", 0),
+        ("setting", "num_classes", -1),
+        ("setting", "dtype", "bf16"),
+        ("protocol", "rescaled", 0.0),
+    ],
+)
+def test_numbers_that_no_calibration_gives_are_refused_though_the_hash_fits(part, key, value, made, tmp_path):
+    content = json.loads(made[0].read_text())
+    content[part][key] = value
+    (tmp_path / "t.lat.json").write_text(json.dumps(_sealed(content)))
+    with pytest.raises(UserError, match=rf"t\.lat\.json: {part}\.{key}: .*, but got {re.escape(repr(value))}$"):
+        LatencyTable.load(tmp_path / "t.lat.json")
+
+
+def test_a_network_that_took_no_time_is_refused(made, tmp_path):
+    content = json.loads(made[0].read_text())
+    content["validation"]["held_out"][1]["measured_ms"] = 0.0
+    (tmp_path / "t.lat.json").write_text(json.dumps(_sealed(content)))
+    with pytest.raises(UserError, match=r"held_out\.1\.measured_ms: Input should be greater than 0, but got 0\.0"):
+        LatencyTable.load(tmp_path / "t.lat.json")
+
+
+def test_a_table_that_could_not_be_read_is_not_written(made, tmp_path):
+    correction = made[1].correction.model_copy(update={"slope": 1e308})
+    with pytest.raises(UserError, match=r"correction\.slope"):
+        made[1].model_copy(update={"correction": correction}).save(tmp_path / "t.lat.json")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_shipped_json_schema_is_the_tables(made):
