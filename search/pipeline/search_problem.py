@@ -61,8 +61,13 @@ def build_problem(
     predictors = [Predictor(table, space) for table in loaded]
     names = ["latency_ms", *(f"latency_{_column_name(table)}_ms" for table in tables[1:])][: len(tables)]
     latencies = {name: LatencyObjective(name, predict=each) for name, each in zip(names, predictors, strict=True)}
-    if len(latencies) < len(tables):
-        raise UserError(f"latency tables of several targets must have different names, not {', '.join(names[1:])}")
+    columns = [column for each in latencies.values() for column in (each.name, each.low, each.high)]
+    if len(set(columns)) < 3 * len(tables):  # a table named `high` has the column of the first one's upper ends
+        twice = next((column for column in columns if columns.count(column) > 1), names[-1])
+        raise UserError(
+            f"latency tables of several targets must have different names, not {', '.join(names[1:])}: two of them "
+            f"would have the column {twice}"
+        )
     size, dtype = _value_bytes(loaded)
     sizes: dict[Any, Tabulated] = {
         "memory": Tabulated("memory", table=memory_table(space, size)),

@@ -17,6 +17,7 @@ from ghostnet.weights import load_network
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.files import JsonLines
+from search.pipeline.search_problem import build_problem
 from search.pipeline.search_stage import known_networks, make_evaluator, search_networks
 from search.recipes.choices import OBJECTIVES
 from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation, split_evaluation
@@ -29,6 +30,7 @@ from tests.search.runs import SPACE, made_up_table
 from tests.search.test_folders import held
 
 DATA = load_data("digits", 16, limit=100)
+ORIGIN = np.zeros((1, len(SPACE.choices)), dtype=np.int64)
 CONFIG = Search(flops_budget="600k", trials=3, sampler="random", population=2)
 
 
@@ -104,6 +106,19 @@ def test_a_search_goes_on_with_what_it_began_with_alone(files, tmp_path):
     with pytest.raises(UserError, match=r"supernet is .*; latency_tables is "):
         search(files, out, more)
     assert list(JsonLines(out / "trials.jsonl"))[: len(rows)] == rows
+
+
+@pytest.mark.parametrize("names", [("high",), ("low",), ("a", "a"), ("a-b", "a_b")])
+def test_tables_whose_columns_would_be_the_same_are_refused(files, tmp_path, names):
+    tables = [files / "t.lat.json"]
+    for k, name in enumerate(names):
+        (tmp_path / f"{k}").mkdir()
+        tables.append(shutil.copy(files / "t.lat.json", tmp_path / f"{k}/{name}.lat.json"))
+    with pytest.raises(UserError, match="latency tables of several targets must have different names"):
+        build_problem(files / "net", tables, CONFIG)
+    shutil.copy(tables[1], tmp_path / "highest.lat.json")
+    problem = build_problem(files / "net", [tables[0], tmp_path / "highest.lat.json"], CONFIG)
+    assert {"latency_high_ms", "latency_highest_ms", "latency_highest_high_ms"} <= {*problem.columns(ORIGIN)}
 
 
 def test_a_search_is_on_the_data_that_the_supernet_was_trained_on(files, tmp_path):
