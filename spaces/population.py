@@ -19,6 +19,7 @@ __all__ = ["Window", "crossover", "format_count", "mutate", "sample", "sample_ev
 DRAW = 4096  # networks drawn at a time
 ROUNDS = 16  # draws before a narrow window is walked instead
 POPULATION = 20_000  # uniform networks from which `sample_evenly` takes
+WALKS = 16  # from the ends of a space, of which some get stuck outside a narrow window
 TRIES = 8  # at a child inside the budget, before the parent is kept
 
 
@@ -66,21 +67,17 @@ def sample_evenly(space: Space, rng: np.random.Generator, count: int, window: Wi
 def _random_walk(space: Space, rng: np.random.Generator, count: int, budget: SpaceWindows) -> Codes:
     """Random walks that first go towards the budget and then stay inside it."""
     ends = [w.table(space).extreme(largest) for w in budget.windows for largest in (False, True)]
-    codes = np.stack([ends[k % len(ends)] for k in range(count)])
+    codes = np.stack([ends[k % len(ends)] for k in range(max(count, WALKS))])
     excess = budget.excess(codes)
     for _ in range(40 * len(space.choices)):
         moved = mutate(space, rng, codes, rate=1.5 / len(space.choices))
         new = budget.excess(moved)
         better = new <= excess
         codes[better], excess[better] = moved[better], new[better]
-    if (excess > 0).any():
-        inside = codes[excess == 0]
-        if not len(inside):
-            raise SpaceError(
-                f"no network of {budget} found in space {space.name}; the nearest has {budget.nearest(codes)}"
-            )
-        codes = inside[rng.integers(len(inside), size=count)]
-    return codes
+    inside = codes[excess == 0]
+    if not len(inside):
+        raise SpaceError(f"no network of {budget} found in space {space.name}; the nearest has {budget.nearest(codes)}")
+    return inside[rng.choice(len(inside), count, replace=len(inside) < count)]
 
 
 def mutate(space: Space, rng: np.random.Generator, codes: Codes, rate: float, window: Windows = None) -> Codes:

@@ -69,6 +69,15 @@ def test_windows_that_are_met_one_by_one_but_not_together_end_with_the_nearest()
         sample(space, np.random.default_rng(0), 5, [small, large])
 
 
+@pytest.mark.parametrize(("name", "low", "high"), [("digits", 136_727, 137_001), ("cifar", 22_809_296, 22_854_960)])
+def test_a_few_networks_of_a_narrow_window_are_found_as_well_as_many(name, low, high):
+    space, window = named_space(name), Window(low, high)
+    for seed in range(8 if name == "digits" else 2):
+        codes = sample(space, np.random.default_rng(seed), 1, window)
+        assert len(codes) == 1 and window.holds(macs_table(space).total(codes)).all()
+        assert (codes == sample(space, np.random.default_rng(seed), 1, window)).all()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_children_stay_inside_space_and_budget(name):
     space, rng = named_space(name), np.random.default_rng(0)
