@@ -36,6 +36,7 @@ from spaces.space import Codes, Space, SpaceError
 from spaces.tables import UnitTable, macs_table, params_table
 
 RESERVED = frozenset(Trial.model_fields) - {"macs", "params", *NAMED_METRICS}  # columns that no evaluator gives
+SEARCHED = 10  # networks that a budget of several constraints must have, some maybe the same
 WALK = 400  # steps towards a budget in which nothing was drawn
 
 
@@ -73,9 +74,13 @@ class Problem:
         """Refuses an infeasible budget at once.
 
         Raises:
-            SpaceError: no network meets a constraint; says the space's range and the nearest network.
+            SpaceError: no network meets a constraint, or none was found that meets all of a budget's; says the space's
+                range and the nearest network.
         """
         budgets.check_budgets(self.budgets, self.space)
+        for budget in self.budgets.values():
+            if len(budget) > 1:  # each of which can be met alone
+                self._inside(np.random.default_rng(0), SEARCHED, budget)
 
     def columns(self, codes: Codes) -> Columns:
         """[n, genes] -> everything that is known of networks without evaluating them, each [n]"""

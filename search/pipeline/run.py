@@ -3,8 +3,11 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from search.data import names as sources
 from search.errors import UserError
@@ -18,6 +21,7 @@ from search.recipes.schema import ParentTraining, Recipe, check_parent
 from search.run_folder.estimate import ESTIMATE, read_estimate, write_estimate
 from search.run_folder.run import RUN, SCHEMA, recorded_recipe
 from search.terminal import say
+from spaces.population import sample
 
 if TYPE_CHECKING:  # torch is loaded once the recipe is known to be right
     from search.pipeline.current_run import Run
@@ -38,6 +42,9 @@ def check(recipe: Recipe) -> None:
     for windows in recipe.windows.values():
         for window in windows.values():
             window.check(space)
+    for together in product(*(windows.values() for windows in recipe.windows.values() if windows)):
+        if len(together) > 1:  # each of which can be met alone
+            sample(space, np.random.default_rng(0), 1, together)
     runtime(recipe.latency.runtime, recipe.latency.threads, recipe.latency.dtype)
     check_run_search(recipe.search)
     for width in recipe.retrain.baseline_widths:

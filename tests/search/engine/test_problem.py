@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import signal
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import moocore
 import numpy as np
 import pytest
 
+from search.engine.budgets import Within, combine_budgets
 from search.engine.choose import BEYOND, choose, choose_by_budget, choose_by_hypervolume, knee, pick
 from search.engine.front import Front, front, growth, hypervolume
 from search.engine.limit import TimeLimit, time_limit
@@ -23,7 +25,8 @@ from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.pipeline.search_stage import SearchOutcome
-from spaces import SpaceError
+from spaces import SpaceError, Window
+from spaces.quantities import parse_windows
 from tests.search.searches import HEADER, SPACE, FakePredictor, accuracy_of, bare, complete_trial, problem, run
 
 
@@ -69,6 +72,18 @@ def test_impossible_budgets_are_answered_with_the_range_and_the_nearest():
     problem(latency_budget_ms=1.0).check()
     with pytest.raises(SpaceError, match=r"at most 1k MACs: the nearest .* \(the space has [\d.]+k to [\d.]+M\)"):
         problem(flops="500k,1k").check()
+
+
+def test_budgets_that_are_impossible_only_together_are_answered_by_the_check():
+    params = Within(Window.parse("60k..200k", "params"))
+    for flops, possible in (("700k", True), ("300k", False), ("700k,300k", False)):
+        windows = {name: Within(window) for name, window in parse_windows(flops).items()}
+        task = problem(budgets=combine_budgets(windows, {"p": params}))
+        with nullcontext() if possible else pytest.raises(SpaceError, match="300k MACs and 60k to 200k"):
+            task.check()
+    least = FakePredictor()(FakePredictor().fastest()).high_ms[0]
+    with pytest.raises(SpaceError, match="meets every constraint"):
+        problem(flops="900k..1M", latency_budget_ms=1.02 * least).check()
 
 
 def test_initial_networks_meet_every_constraint_even_where_few_do():
