@@ -4,10 +4,9 @@ Widths come first (stem, stages, tail), then the resolution and the depths, then
 kernel. Of resolution, depths, expansions and kernels, only what has a choice has a gene.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,9 +215,10 @@ def lay_out(spec: SpaceSpec) -> Layout:
     return Layout(spec, tuple(genes), stem, tuple(stages), tail, resolution)
 
 
-def _widths_that_meet(genes: Sequence[Gene], block: BlockPosition) -> list[tuple[float, float]]:
-    """Every pair of widths that can meet at a block: before it and its own."""
+def _widths_that_meet(genes: Sequence[Gene], block: BlockPosition) -> Iterator[tuple[float, float]]:
+    """Every pair of widths that can meet at a block: before it and its own. One by one: a space may have so many widths
+    that it is refused, but not before it is laid out."""
     widths = genes[block.width].choices
     if block.before == block.width:
-        return [(width, width) for width in widths]
-    return list(product(genes[block.before].choices, widths))
+        return ((width, width) for width in widths)
+    return ((before, width) for before in genes[block.before].choices for width in widths)

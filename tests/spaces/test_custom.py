@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -93,6 +94,16 @@ def test_mistakes_are_answered_in_one_line_with_key_rule_and_value(case):
         space_from_dict(data)
     assert re.search(message, str(error.value)), str(error.value)
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_a_space_of_far_too_many_widths_is_refused_without_holding_their_pairs():
+    widths = [round(8 * k / 2000, 5) for k in range(1, 2001)]
+    tracemalloc.start()
+    with pytest.raises(SpaceError, match="at most 2,000,000 different blocks"):
+        space_from_dict(FAMILY | {"rows": [[[3, 16384, 16384, 0, 1]]], "stem_chs": 4096, "widths": widths})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6  # the pairs alone are of 300 MB
 
 
 def test_presets_and_files_by_name(tmp_path):
