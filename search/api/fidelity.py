@@ -12,6 +12,7 @@ from search.api import Place
 from search.data.datasets import Data
 from search.engine.choose import choose as along_the_front
 from search.engine.log import read_header, read_trials
+from search.engine.objectives import ACCURACY, MACS, USUAL
 from search.engine.trial import evaluated
 from search.errors import UserError
 from search.folders import locked
@@ -89,7 +90,7 @@ def measure_fidelity(
 
 
 def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
-    """Networks along a search's front.
+    """Networks along a search's front of accuracy and latency, or multiply-adds where it went without latency.
 
     Raises:
         UserError: the log is of another space, or of no search.
@@ -97,4 +98,6 @@ def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
     if (space_id := read_header(log).space_id) != space.id:
         raise UserError(f"{log} is of another space ({space_id}) than {space.name} ({space.id})")
     complete = evaluated(read_trials(log, space))
-    return [space.decode(np.array(trial.code)) for trial in along_the_front(complete, count)]
+    timed = all(trial.latency_ms is not None for trial in complete)
+    chosen = along_the_front(complete, count, USUAL if timed else (ACCURACY, MACS))
+    return [space.decode(np.array(trial.code)) for trial in chosen]

@@ -174,7 +174,7 @@ class Problem:
         evaluation = self.measure(self.space.decode(code), self.rungs_before(candidate, seen))
         while self.climbs(candidate, evaluation, seen):
             evaluation = self.measure(self.space.decode(code), evaluation.rungs)
-        return self.finish(candidate, evaluation)
+        return self.finish(candidate, evaluation, seen)
 
     def climbs(self, candidate: Candidate, evaluation: Evaluation, seen: Mapping[str, Trial]) -> bool:
         """Whether a network is evaluated on a further rung: of those inside some budget it is one of the best.
@@ -183,7 +183,7 @@ class Problem:
             evaluation: of the rungs so far.
             seen: evaluated and failed trials by architecture.
         """
-        if self.sampler_promotes or self.is_over(evaluation) or self._failure(candidate, evaluation) is not None:
+        if self.sampler_promotes or self.is_over(evaluation) or self._failure(candidate, evaluation, seen) is not None:
             return False
         rung, mine = len(evaluation.rungs) - 1, {**evaluation.columns, **candidate.metrics}
         complete = (on_rung(trial, rung) for trial in seen.values() if trial.state == COMPLETE)
@@ -248,19 +248,34 @@ class Problem:
             error = f"{type(exception).__name__}: {exception}"
         return Evaluation(columns={} if error else columns, seconds=round(time.monotonic() - start, 4), error=error)
 
-    def finish(self, candidate: Candidate, evaluation: Evaluation) -> Trial:
-        """The trial of a network from what is known of it and the result of its evaluation."""
-        error, unknown = self._failure(candidate, evaluation), self._unknown(candidate)
+    def finish(self, candidate: Candidate, evaluation: Evaluation, seen: Mapping[str, Trial]) -> Trial:
+        """The trial of a network from what is known of it and the result of its evaluation.
+
+        Args:
+            seen: evaluated and failed trials by architecture.
+        """
+        error, unknown = self._failure(candidate, evaluation, seen), self._unknown(candidate)
         if error is not None:
             return candidate.trial(FAILED, unknown, replace(evaluation, error=error))
         return candidate.trial(COMPLETE, {**unknown, **evaluation.columns}, evaluation)
 
-    def _failure(self, candidate: Candidate, evaluation: Evaluation) -> str | None:
-        """Why an evaluation doesn't count: its own error, or an objective that it doesn't tell."""
-        missing = [name for name in self._unknown(candidate) if name not in evaluation.columns]
-        if evaluation.error is None and missing:
+    def _failure(self, candidate: Candidate, evaluation: Evaluation, seen: Mapping[str, Trial]) -> str | None:
+        """Why an evaluation doesn't count: its own error, an objective that it doesn't tell, or other columns than the
+        first network has, for which samplers and the log's readers have no number."""
+        if evaluation.error is not None:
+            return evaluation.error
+        if missing := [name for name in self._unknown(candidate) if name not in evaluation.columns]:
             return f"the evaluator gave no {missing[0]}"
-        return evaluation.error
+        first = next((trial.metrics for trial in seen.values() if trial.state == COMPLETE), None)
+        mine = {**candidate.metrics, **evaluation.columns}.keys()
+        if first is None or mine == first.keys():
+            return None
+        missing = sorted(first.keys() - mine)
+        return (
+            f"the evaluator gave no {missing[0]}"
+            if missing
+            else f"only some networks have a column {min(mine - first.keys())}"
+        )
 
     def _unknown(self, candidate: Candidate) -> dict[str, None]:
         """The objectives that only an evaluation tells."""

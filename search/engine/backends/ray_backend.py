@@ -230,7 +230,7 @@ class LoggedSearch(OptunaSearch):
                 return
             reason = f"its workers died in {DEATHS} trials of {RETRIES + 1} starts"
             evaluation = Evaluation(columns={}, seconds=0.0, error=reason)
-        self._write(asked, self.problem.finish(candidate, evaluation))
+        self._write(asked, self.problem.finish(candidate, evaluation, self.log.seen))
 
     def _write(self, asked: Any, row: Trial) -> None:
         with studies.using(self.plan.storage):

@@ -130,6 +130,22 @@ def test_a_network_that_failed_is_not_tried_again():
     assert again.accuracy is None
 
 
+@pytest.mark.parametrize("sampler", ["guided", "random"])
+def test_a_network_with_other_columns_than_the_first_has_failed(tmp_path, sampler):
+    def evaluate(arch):
+        return {"accuracy": accuracy_of(arch)} | ({"extra": 1.0} if int(arch.id, 16) % 2 else {})
+
+    every = run(problem(evaluate), tmp_path, trials=30, sampler=sampler)
+    rows = [row for row in every if row.state in ("complete", "failed")]
+    first = next(row for row in rows if row.state == "complete")
+    alike = [row for row in rows if ("extra" in first.metrics) == int(row.arch, 16) % 2]
+    assert 0 < len(alike) < len(rows) == 30
+    assert [row for row in rows if row.state == "complete"] == alike
+    reason = "the evaluator gave no extra" if "extra" in first.metrics else "only some networks have a column extra"
+    assert {row.error for row in rows if row.state == "failed"} == {reason}
+    assert bare(read_trials(tmp_path / "trials.jsonl")) == every  # which refuses such a log
+
+
 def test_a_torn_last_line_is_dropped_and_another_search_is_refused(tmp_path):
     run(problem(), tmp_path, trials=10)
     path = tmp_path / "trials.jsonl"
