@@ -202,7 +202,7 @@ def search_networks(
     whole = replace(problem, evaluate=with_objectives(problem, evaluate, own))
     plan = replace(plan, num_rungs=whole.promoted_rungs)
     about = header(supernet, tables, data().fingerprint, config, problem, seed, **evaluation)
-    with TrialLog(log, about.to_json()) as trials:  # now that everything is read that it takes
+    with TrialLog(log, about.to_json(), problem) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are
             prepare(whole.evaluate)
         backend(config.backend)(whole, trials, plan)

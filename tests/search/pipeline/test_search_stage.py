@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from ghostnet import cost
 from ghostnet.memory import memory
 from ghostnet.weights import load_network
+from search.api.fidelity import _front_networks
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.files import JsonLines
@@ -106,6 +107,22 @@ def test_a_search_goes_on_with_what_it_began_with_alone(files, tmp_path):
     with pytest.raises(UserError, match=r"supernet is .*; latency_tables is "):
         search(files, out, more)
     assert list(JsonLines(out / "trials.jsonl"))[: len(rows)] == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"code": [99] * len(SPACE.choices)}, "99"), ({"latency_high_ms": None}, "no number as `latency_high_ms`")],
+)
+def test_a_log_of_networks_that_the_space_has_not_is_refused(files, tmp_path, change, message):
+    search(files, tmp_path)
+    log = tmp_path / "trials.jsonl"
+    *rows, last = log.read_text().splitlines(keepends=True)
+    row = json.loads(last) | change
+    log.write_text("".join(rows) + json.dumps({k: v for k, v in row.items() if v is not None}) + "\n")
+    before = log.read_bytes()
+    with pytest.raises(UserError, match=rf"trials\.jsonl, line \d+.*{message}"):
+        search(files, tmp_path, CONFIG.model_copy(update={"trials": 5}))
+    assert log.read_bytes() == before
 
 
 @pytest.mark.parametrize("names", [("high",), ("low",), ("a", "a"), ("a-b", "a_b")])
@@ -207,6 +224,9 @@ def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
     assert len(result.trials) == 5 and not any("latency" in column for trial in result.trials for column in trial)
     for one in result.front:  # no other is as good in both
         assert not any(t["accuracy"] > one["accuracy"] and t["macs"] <= one["macs"] for t in result.trials)
+    for count in (1, 3):
+        chosen = _front_networks(tmp_path / "out/trials.jsonl", SPACE, count)
+        assert len(chosen) == count and {arch.id for arch in chosen} <= {trial.arch for trial in result.trials}
     assert result.choose("600k")[0]["accuracy"] == max(trial["accuracy"] for trial in result.trials)
     costs = [trial["macs"] for trial in result.choose("even:2")]
     assert costs == sorted(costs)
