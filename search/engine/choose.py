@@ -15,7 +15,10 @@ from spaces.population import Window
 
 Floats = NDArray[np.float64]
 BEYOND = 0.5  # the reference point lies behind the worst of the front by this part of the front's extent
-WAY = re.compile(r"knee|(even|hypervolume):[1-9]\d*|[0-9a-f]{10}|\d+(\.\d+)?ms|(.+\.\.)?\d+(\.\d+)?[kMG]?")
+COUNT = r"\d+(\.\d+)?[kMG]?"
+WAY = re.compile(
+    rf"knee|(even|hypervolume):[1-9]\d*|[0-9a-f]{{10}}|\d+(\.\d+)?ms|(?P<window>({COUNT}\.\.)?{COUNT})", re.ASCII
+)
 WAYS = "knee, even:3, hypervolume:3, 8ms, 60M (or 40M..60M), or an architecture's id"
 
 
@@ -117,11 +120,14 @@ def pick(trials: Sequence[Trial], ways: str, objectives: Sequence[Objective] = U
 
 def check_ways(ways: str) -> None:
     """Raises:
-    UserError: a way of choosing that is none.
+    UserError, SpaceError: a way of choosing that is none.
     """
     for way in ways.split(","):
-        if not WAY.fullmatch(way.strip()):
-            raise UserError(f"networks are chosen by {WAYS}, not {way.strip()!r}")
+        match = WAY.fullmatch(way.strip())
+        if not match:
+            raise UserError(f"networks are chosen by {WAYS}, not {way.strip()!r:.80}")
+        if match["window"]:
+            Window.parse(match["window"])
 
 
 def _pick(trials: Sequence[Trial], way: str, objectives: Sequence[Objective]) -> list[Trial]:
