@@ -10,10 +10,9 @@ from search.api import Place
 from search.data.datasets import Data
 from search.engine.custom import Metrics, objective_of
 from search.engine.objectives import Evaluate, Objective
-from search.files import write_text
 from search.folders import locked
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
-from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_chosen
+from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_architectures, write_chosen
 from search.progress import warn
 from search.recipes.schema import Backend, Sampler, Search, Training, check_evaluation, parse_milliseconds
 
@@ -84,7 +83,7 @@ def run_search(
 
     Raises:
         UserError, SpaceError: files that don't fit together, a budget that no network meets, an objective that is none,
-            another search's log, or another process at work in the folder.
+            another search's log, another process at work in the folder, or all networks failed.
     """
     where, names = Cluster(**cluster), [each for each in objectives if isinstance(each, str)]
     own = [objective_of(each) for each in objectives if not isinstance(each, str)]
@@ -122,8 +121,8 @@ def run_search(
         )
         for each in result.warnings:
             warn(each)
-        for trial in {t.arch: t for front in (result.front, *result.fronts.values()) for t in front}.values():
-            write_text(out / "front" / f"{trial.arch}.json", result.arch(trial).to_json())
+        on_fronts = (trial for front in (result.front, *result.fronts.values()) for trial in front)
+        write_architectures(out / "front", result, on_fronts)
     return result
 
 

@@ -1,7 +1,8 @@
 """The search stage: files become a problem, a backend searches it, the trials become fronts."""
 
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from search.engine.problem import Problem
 from search.engine.search_plan import SearchEnd, SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
-from search.files import JsonObject, write_json, write_text
+from search.files import JsonObject, glob, write_json, write_text
 from search.identity import file_digest
 from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable
@@ -158,7 +159,7 @@ def search_networks(
 
     Raises:
         UserError, SpaceError: files that don't fit together, a budget that no network meets, another search's log, or
-            another process at work in its folder.
+            another process at work in its folder; or all networks failed.
     """
     problem = build_problem(supernet, tables, config, latency_budgets, own)
     ways = split_evaluation(config.evaluate)
@@ -206,6 +207,10 @@ def search_networks(
         if config.backend != "ray":  # whose workers settle in where they are
             prepare(whole.evaluate)
         backend(config.backend)(whole, trials, plan)
+        if not trials.evaluated:
+            error = next((trial.error for trial in trials.trials if trial.error), None)
+            why = "no time was left" if error is None else f"all failed, the first with {error.splitlines()[0][:200]!r}"
+            raise UserError(f"the search evaluated no network: {why}; see {log}")
         return SearchOutcome(
             problem,
             trials.evaluated,
@@ -288,6 +293,16 @@ def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[s
     return measure(run, nets, batch=latency_table.setting.batch)
 
 
+def write_architectures(folder: Path, outcome: SearchOutcome, trials: Iterable[Trial]) -> None:
+    """Writes networks' architectures into a folder of theirs; those of an earlier, shorter search that are not among
+    them go."""
+    for trial in (written := {trial.arch: trial for trial in trials}).values():
+        write_text(folder / f"{trial.arch}.json", outcome.arch(trial).to_json())
+    for file in glob(folder, "*.json"):
+        if re.fullmatch("[0-9a-f]{10}", file.stem) and file.stem not in written:
+            file.unlink()
+
+
 def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> list[ChosenTrial]:
     """The networks that `--choose` asks for, each measured where this is the table's machine; also written as files.
 
@@ -296,8 +311,7 @@ def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> l
     """
     chosen = outcome.choose(ways)
     times = measure_trials(chosen, outcome.problem.space, table)
-    for trial in chosen:
-        write_text(out / "chosen" / f"{trial.arch}.json", outcome.arch(trial).to_json())
+    write_architectures(out / "chosen", outcome, chosen)
     measured = [
         ChosenTrial.model_validate(record_json(trial) | {"measured_ms": times.get(trial.arch)}) for trial in chosen
     ]

@@ -1,5 +1,6 @@
 """What a search is of, and the order in which it reads and writes."""
 
+import itertools
 import json
 import pickle
 import re
@@ -16,6 +17,7 @@ from ghostnet.memory import memory
 from ghostnet.weights import load_network
 from search.api.fidelity import _front_networks
 from search.data.datasets import load_data
+from search.engine.log import read_trials
 from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline.search_problem import build_problem
@@ -236,6 +238,48 @@ def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
         run_search(files / "net", DATA, tmp_path / "a", **about, objectives=["accuracy", "macs", "latency_ms"])
     with pytest.raises(UserError, match="1 latency budgets for 0 latency tables"):
         run_search(files / "net", DATA, tmp_path / "b", **about, latency_budget="8ms")
+
+
+def test_what_an_earlier_search_left_of_its_front_goes(files, tmp_path):
+    from search import choose_networks, run_search
+
+    def rank(arch, metrics):
+        return -metrics["accuracy"]
+
+    def later_is_better(arch):
+        return next(calls) / 100
+
+    calls = itertools.count(1)
+
+    def goes_on(trials):
+        result = run_search(
+            *(files / "net", DATA, tmp_path, files / "t.lat.json"),
+            flops_budget="600k",
+            sampler="random",
+            trials=trials,
+            evaluate=later_is_better,
+            objectives=["accuracy", rank],
+        )
+        chosen = choose_networks(result, "knee,even:2", files / "t.lat.json", tmp_path)
+        for folder, trials in (("front", result.front), ("chosen", chosen)):
+            assert {file.stem for file in (tmp_path / folder).glob("*.json")} - {"mine"} == {t.arch for t in trials}
+        return {trial.arch for trial in result.front}
+
+    first = goes_on(2)
+    (tmp_path / "front/mine.json").write_text("{}")
+    assert len(first) == 1 and not first & goes_on(4) and (tmp_path / "front/mine.json").exists()
+
+
+def test_a_search_of_which_every_network_failed_says_why(files, tmp_path):
+    from search import run_search
+
+    def fails(arch):
+        raise RuntimeError("boom\nand more")
+
+    with pytest.raises(UserError, match=r"evaluated no network: all failed.*'RuntimeError: boom'; see .*trials.jsonl$"):
+        run_search(files / "net", DATA, tmp_path, flops_budget="600k", trials=3, sampler="random", evaluate=fails)
+    assert {row.state for row in read_trials(tmp_path / "trials.jsonl")} <= {"failed", "repeated", "infeasible"}
+    assert not (tmp_path / "front").exists()
 
 
 @pytest.mark.parametrize("way", ["tuned", "trained"])
