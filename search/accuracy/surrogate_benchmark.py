@@ -11,6 +11,7 @@ splits together. So a network that is better than it should be after one epoch i
 truth; and another seed is another world of the same kind.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,7 +62,7 @@ class SurrogateBenchmark:
         columns: evaluators of the benchmark, such as `tuned:3`; `trained:5@2` is the same training after two epochs.
 
     Raises:
-        UserError: fewer than `LEAST` networks have all of these.
+        UserError: fewer than `LEAST` networks have all of these, or a column is after an epoch that there is not.
     """
 
     def __init__(self, bench: GhostBench, columns: Sequence[str]) -> None:
@@ -139,10 +140,18 @@ class _Process:
 
 
 def _reading(bench: GhostBench, name: str, column: str) -> Outcome:
-    """What a column of the benchmark has of a network, by the first seed."""
-    evaluator, _, epoch = column.partition("@")
+    """What a column of the benchmark has of a network, by the first seed.
+
+    Raises:
+        UserError: it is after an epoch that the training has not.
+    """
+    evaluator, at, epoch = column.partition("@")
     run: BenchmarkRun = bench.query(name, evaluator)
-    last = int(epoch) if epoch else len(run.search)
+    last = len(run.search)
+    if at:
+        if not re.fullmatch("[1-9][0-9]{0,3}", epoch) or int(epoch) > last or not run.epochs:
+            raise UserError(f"a column is an evaluator, or with an epoch from 1 to {last} EVALUATOR@1, not {column!r}")
+        last = int(epoch)
     share = last / run.epochs if run.epochs else 1.0
     return Outcome(run.search[last - 1], run.test[last - 1], share * run.seconds + run.look_seconds)
 

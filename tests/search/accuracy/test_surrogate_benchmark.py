@@ -111,6 +111,9 @@ def test_it_refuses_what_it_was_not_made_for_and_too_few_networks(surrogate, ben
         surrogate.query(code, "tuned:3")
     with pytest.raises(UserError, match=f"a surrogate wants {LEAST} networks with tuned:0, trained:5; there are 0"):
         SurrogateBenchmark(bench, ["tuned:0", "trained:5"])
+    for column in ("tuned:1@0", "tuned:1@2", "tuned:1@x", "tuned:1@", "tuned:1@-1", "tuned:1@1@1", "tuned:0@1"):
+        with pytest.raises(UserError, match=f"^a column is an evaluator, .* from 1 to 1 .*, not '{column}'$"):
+            SurrogateBenchmark(bench, ["tuned:0", column])
     few = GhostBench(bench.record.model_copy(update={"networks": bench.record.networks[: LEAST - 1]}), "few")
     with pytest.raises(UserError, match=f"there are {LEAST - 1}"):
         SurrogateBenchmark(few, ["tuned:0"])
