@@ -15,6 +15,7 @@ from spaces.space import Codes, Space
 from spaces.tables import UnitTable, macs_table, memory_table, params_table
 
 Quantity = Literal["macs", "params", "memory"]
+LARGEST = 1e18  # of a budget, as 64 bits hold
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -64,10 +65,14 @@ class Window:
         match = re.fullmatch(rf"(?:{number}\.\.)?{number}", text.strip())
         if not match:
             raise SpaceError(f"a {budget} budget is like 60M, 1.2G or 40M..60M ({counted}), not {text!r:.80}")
-        low = round(float(match[1]) * UNITS[match[2]]) if match[1] else 0
-        high = round(float(match[3]) * UNITS[match[4]])
-        if not 0 <= low <= high or high == 0:
-            raise SpaceError(f"a {budget} budget must be above zero and go from low to high, but got {text!r:.80}")
+        low, high = (
+            round(min(float(count or 0) * UNITS[unit or ""], LARGEST))
+            for count, unit in (match.group(1, 2), match.group(3, 4))
+        )
+        if not 0 <= low <= high < LARGEST or high == 0:
+            raise SpaceError(
+                f"a {budget} budget must be above zero, below {LARGEST:.0e} and go from low to high, but got {text!r:.80}"
+            )
         return cls(low, high, quantity, value_bytes)
 
     def table(self, space: Space) -> UnitTable:
