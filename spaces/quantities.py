@@ -71,7 +71,8 @@ class Window:
         )
         if not 0 <= low <= high < LARGEST or high == 0:
             raise SpaceError(
-                f"a {budget} budget must be above zero, below {LARGEST:.0e} and go from low to high, but got {text!r:.80}"
+                f"a {budget} budget must be above zero, below {LARGEST:.0e} and go from low to high, but got "
+                f"{text!r:.80}"
             )
         return cls(low, high, quantity, value_bytes)
 

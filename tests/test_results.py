@@ -104,7 +104,7 @@ PAGES = {
     "latency/kit.md": ("kit.py", written("kit.md", "kit.json")),
     **{
         f"latency/{name}.md": (f"{name}.py", of_json(f"{name}.json"))
-        for name in ("budgets", "fronts", "lowering", "memory", "transfer", "widths")
+        for name in ("budgets", "estimates", "fronts", "lowering", "memory", "transfer", "widths")
     },
     "pretrained/README.md": ("page.py", pretrained),
     "search-benchmark/README.md": ("make.py", of_json("benchmark.json")),

@@ -3,7 +3,7 @@
 A law of layers (`fallback.py`) errs by a quarter: it knows amounts, not how a kernel takes them. What a unit takes over
 what its law says is a smooth function of its widths and kernels, but for one thing: how far its channels fill a vector
 register, or several. So a Gaussian process learns the logarithm of that ratio, with the largest power of two in each
-number of channels among its features. A quarter of a space's units tells the others to 3 to 6 %, a tenth to 4 to 14
+number of channels among its features. A quarter of a space's units tells the others to 1 to 7 %, a tenth to 2 to 15
 (`results/latency/estimates.md`), and a network is a sum of many.
 """
 
