@@ -1,5 +1,15 @@
 """Errors that a user can correct. The command line prints one line and ends with exit code 2."""
 
+MOST_MINUTES = 525_600  # of a time box: a year
+
 
 class UserError(Exception):
     """The message names the rule and the value; the command line prints it as it is."""
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Raises:
+    UserError: they are no time box.
+    """
+    if minutes is not None and not 0 < minutes <= MOST_MINUTES:
+        raise UserError(f"a time box has more than 0 and at most {MOST_MINUTES:,} minutes, not {minutes:g}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Unpack
 
 from search.api import Place
-from search.errors import UserError
+from search.errors import UserError, check_minutes
 from search.latency.table import LatencyTable
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline import run as pipeline
@@ -49,6 +49,7 @@ def run_recipe(
     Raises:
         UserError, SpaceError: what is wrong with the recipe, the folder or the cluster.
     """
+    check_minutes(minutes)
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path("results") / plan.name if out is None else Path(out)
     settings = RunSettings(resume=resume, minutes=minutes, cluster=Cluster(**cluster))

@@ -10,6 +10,7 @@ from search.api import Place
 from search.data.datasets import Data
 from search.engine.custom import Metrics, objective_of
 from search.engine.objectives import Evaluate, Objective
+from search.errors import check_minutes
 from search.folders import locked
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_architectures, write_chosen
@@ -100,6 +101,7 @@ def run_search(
         backend=backend,
         storage=storage,
     )
+    check_minutes(minutes)
     bounds = [latency_budget] if isinstance(latency_budget, str) else latency_budget
     out, tables = Path(out), [Path(latency)] if isinstance(latency, str | Path) else [Path(each) for each in latency]
     with locked(out):

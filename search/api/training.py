@@ -8,6 +8,7 @@ from typing import Literal, Unpack
 from ghostnet.arch import Arch
 from search.api import Place
 from search.data.datasets import Data
+from search.errors import check_minutes
 from search.files import write_json
 from search.folders import locked
 from search.parallel import workers as side_by_side
@@ -194,4 +195,5 @@ def _origin(init: Place | None, teacher: str | None) -> Origin:
 
 
 def _box(minutes: float | None) -> TimeBox | None:
+    check_minutes(minutes)
     return None if minutes is None else TimeBox(60 * minutes)

@@ -8,7 +8,6 @@ import typer
 
 import search as api
 from search.commands.shared import (
-    MOST_MINUTES,
     Interruptible,
     Json,
     Out,
@@ -20,7 +19,7 @@ from search.commands.shared import (
     print_json,
     print_result,
 )
-from search.errors import UserError
+from search.errors import MOST_MINUTES, UserError
 from search.terminal import show
 
 if TYPE_CHECKING:

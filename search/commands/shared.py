@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from search.data.layouts import NAMES
-from search.errors import UserError
+from search.errors import MOST_MINUTES, UserError
 from search.files import check_writable
 from search.parallel.cluster import show_options
 from search.terminal import output, say, show
@@ -22,7 +22,6 @@ SPACE = "digits, cifar, imagenet, each also with -plus or -aligned; or a .toml f
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DataName = Annotated[str, typer.Option("--data", help=f"{', '.join(NAMES)}.")]
-MOST_MINUTES = 525_600  # of a time box: a year
 Minutes = Annotated[
     float | None, typer.Option("--minutes", min=0.01, max=MOST_MINUTES, help="Time box for what is still to do.")
 ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from search.errors import UserError
+from search.errors import UserError, check_minutes
 from search.files import JsonLines, JsonObject
 from search.folders import locked
 from search.identity import Identity, check_same
@@ -73,6 +73,7 @@ def calibrate(
         UserError: an unknown runtime, too many threads, or a file that holds another table; or another process at work
             on this table; a source of another space, or of this very target.
     """
+    check_minutes(minutes)
     deadline, out = None if minutes is None else time.monotonic() + 60 * minutes, Path(out)
     check_plan(rounds, fit_networks, held_out, batch, source)
     run = find_runtime(runtime, threads, dtype)

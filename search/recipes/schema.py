@@ -31,7 +31,7 @@ from pydantic import (
 
 from ghostnet.files import parse_toml
 from ghostnet.memory import value_bytes
-from search.errors import UserError
+from search.errors import MOST_MINUTES, UserError
 from search.files import JsonObject, read_bytes
 from search.recipes.choices import NNI_TUNERS, retrain_recipes, usual_population, whole_recipes
 from search.recipes.choices import Backend as Backend
@@ -45,6 +45,7 @@ from spaces.space import Space
 
 MOST_BYTES = 1 << 20  # of a recipe
 MOST_EPOCHS = 1e6
+MOST_FITTING_IMAGES = 1 << 20  # that the networks of a transplanted supernet are fitted on
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -272,7 +273,7 @@ class ParentTraining(_WeightsOfMany):
     tune: bool | Literal["head"] = Field(
         default=False, description="train a given parent further, though it fits the data; head: its classifier alone"
     )
-    images: Annotated[int, Field(ge=64)] = Field(
+    images: Annotated[int, Field(ge=64, le=MOST_FITTING_IMAGES)] = Field(
         default=2048, description="views of training images that layers are fitted on"
     )
 
@@ -347,7 +348,7 @@ class Calibration(_Model):
     rounds: Annotated[int, Field(ge=2)] = 3
     fit_networks: Annotated[int, Field(ge=8)] = 48
     held_out: Annotated[int, Field(ge=8)] = 32
-    minutes: Positive = 10.0
+    minutes: Annotated[float, Field(gt=0, le=MOST_MINUTES)] = 10.0
 
 
 class Fidelity(_Model):

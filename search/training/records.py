@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from search.identity import Identity, file_digest
+from search.recipes.schema import MOST_FITTING_IMAGES
 from search.records import ArchId, Count, Record, Seconds, Sha256, Share, read_record
 from spaces.custom import SpaceRecord
 
@@ -74,12 +75,15 @@ class ParentMetadata(Record):
     params: Count
 
 
+FittingImages = Annotated[int, Field(ge=1, le=MOST_FITTING_IMAGES)]
+
+
 class Fitting(Record):
     """How the networks of a transplanted supernet are fitted to its parent: keys of a recipe's `[supernet]`, which
     `supernet.json` has, too, and which tell one supernet from another. One that has its default says nothing, so that
     supernets stay what they are when a key is added."""
 
-    images: Count
+    images: FittingImages
 
     @classmethod
     def from_keys(cls, source: object) -> "Fitting":
@@ -106,7 +110,7 @@ class SupernetMetadata(Record):
     chance: Share | None = None  # of the most frequent class among the images held out for the search
     seed: Count
     identity: Identity | None = None
-    images: Count | None = None  # of a transplanted one, as all keys of `Fitting`
+    images: FittingImages | None = None  # of a transplanted one, as all keys of `Fitting`
     parent: ParentMetadata | None = None  # of a transplanted one
     config: Mapping[str, object] | None = None
     training: Outcome

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import math
 import subprocess
 import sys
 import typing
@@ -17,6 +18,7 @@ import search
 from search.accuracy.ghostbench import load_ghostbench
 from search.errors import UserError
 from search.files import JsonLines
+from spaces import named_space
 from tests.search.own_code import Stripes, depth, efficiency, hashed
 
 ROOT = Path(__file__).parent.parent.parent
@@ -269,3 +271,18 @@ def test_labels_beyond_all_classes_are_told_before_any_is_named():
     part = [(torch.rand(3, 8, 8), (k % 2) * (2**31 - 1)) for k in range(60)]
     with pytest.raises(UserError, match="at most 100000 classes, but a label is 2147483647"):
         search.from_datasets(part, part)
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, math.nan, math.inf])
+def test_a_time_box_without_time_is_refused_before_anything_is_written(minutes, tmp_path):
+    data, space, out = search.load_data("digits", 16), named_space("digits"), tmp_path / "out"
+    for begin in (
+        lambda: search.train_supernet(space, data, out, minutes=minutes),
+        lambda: search.retrain_network(space.smallest, data, out, minutes=minutes),
+        lambda: search.run_recipe("digits", out, minutes=minutes),
+        lambda: search.calibrate(space, out / "table.lat.json", minutes=minutes),
+        lambda: search.run_search(tmp_path, data, out, flops_budget="500k", minutes=minutes),
+    ):
+        with pytest.raises(UserError, match=f"a time box has more than 0 and at most 525,600 minutes, not {minutes:g}"):
+            begin()
+    assert not list(tmp_path.iterdir())

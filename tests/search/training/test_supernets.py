@@ -2,6 +2,7 @@
 for, and full trainings begin with them."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -192,3 +193,14 @@ def test_layers_are_fitted_on_several_views_of_few_images(data):
     still = fitting_images(data, 3 * few, SHORT.changed(crop="none"))
     seen = still.flatten(1).unique(dim=0, return_counts=True)[1]
     assert (seen % 3 == 0).all() and len(seen) > 0.9 * few, "every image is seen equally often"
+
+
+@pytest.mark.parametrize("images", [0, 4 * 10**18])
+def test_a_strangers_number_of_images_is_bounded(images, folder, data, tmp_path):
+    shutil.copytree(folder, tmp_path / "stranger")
+    metadata = json.loads((folder / "supernet.json").read_text())
+    (tmp_path / "stranger/supernet.json").write_text(json.dumps(metadata | {"images": images}))
+    with pytest.raises(UserError, match=rf"supernet\.json: images: .* but got {images}$"):
+        inherited_accuracy(tmp_path / "stranger", data)
+    with pytest.raises(UserError, match="images"):
+        SHORT.changed(images=images)
