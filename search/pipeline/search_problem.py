@@ -213,7 +213,16 @@ def check_run_search(config: Search) -> None:
     """
     wanted = [THROUGHPUT if name.startswith(f"{THROUGHPUT}@") else name for name in config.objectives]
     check_objectives(wanted, OBJECTIVES)
-    if config.backend == "nni":
+    check_backend(config)
+
+
+def check_backend(config: Search) -> None:
+    """Whether the package of a search's backend is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if config.backend == "nni":  # the others' are always there
         check_extra("nni", "nni")
 
 
@@ -240,6 +249,7 @@ def check_search(
     Raises:
         UserError, SpaceError: files that don't fit together, a budget that no network meets, a storage that is none.
     """
+    check_backend(config)
     build_problem(supernet, tables, config, latency_budgets, own)
     if fidelity:
         AccuracyCorrection.load(fidelity, supernet)

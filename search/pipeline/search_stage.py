@@ -36,7 +36,7 @@ from search.latency.table import LatencyTable
 from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
 from search.parallel.cluster import HERE, Cluster
-from search.pipeline.search_problem import build_problem, header
+from search.pipeline.search_problem import build_problem, check_backend, header
 from search.recipes.choices import PROMOTING
 from search.recipes.schema import ParentTraining, Search, Training, evaluation_epochs, split_evaluation
 from search.records import record_json
@@ -161,6 +161,7 @@ def search_networks(
         UserError, SpaceError: files that don't fit together, a budget that no network meets, another search's log, or
             another process at work in its folder; or all networks failed.
     """
+    check_backend(config)
     problem = build_problem(supernet, tables, config, latency_budgets, own)
     ways = split_evaluation(config.evaluate)
     promotes = evaluate is None and len(ways) > 1 and config.sampler in PROMOTING
