@@ -21,6 +21,7 @@ from search.parallel.workers import RayWorkers
 from search.progress import best_effort
 from search.recipes.schema import default_recipe, load_retraining
 from search.report.fidelity import write_page
+from search.seeds import check_seed
 from search.training.distributed import best_device
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import check_data, read_metadata, supernet_id
@@ -63,6 +64,7 @@ def measure_fidelity(
     Raises:
         UserError: a supernet or trials that don't fit, or a folder that holds another study.
     """
+    seed = check_seed(seed)
     supernet, out, where = Path(supernet), Path(out), Cluster(**cluster)
     space = read_metadata(supernet)[1]
     config = load_retraining(recipe or default_recipe(data.name))[0].changed(epochs=epochs, lr=lr)

@@ -16,6 +16,7 @@ from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_architectures, write_chosen
 from search.progress import warn
 from search.recipes.schema import Backend, Sampler, Search, Training, check_evaluation, parse_milliseconds
+from search.seeds import check_seed
 
 __all__ = ["ChosenTrial", "Objective", "SearchOutcome", "choose_networks", "run_search"]
 
@@ -86,9 +87,10 @@ def run_search(
         UserError, SpaceError: files that don't fit together, a budget that no network meets, an objective that is none,
             another search's log, another process at work in the folder, or all networks failed.
     """
+    seed = check_seed(seed)
     where, names = Cluster(**cluster), [each for each in objectives if isinstance(each, str)]
     own = [objective_of(each) for each in objectives if not isinstance(each, str)]
-    config = Search(
+    config = Search.of(
         flops_budget=flops_budget,
         params_budget=params_budget,
         memory_budget=memory_budget,

@@ -16,6 +16,7 @@ from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.retrain_stage import SeedSummary, summarise_seeds, train_all
 from search.recipes.schema import Training, default_recipe, load_recipe, load_retraining, supernet_part
 from search.run_folder.run import retrained_folders
+from search.seeds import check_seed
 from search.training.distributed import World, best_device
 from search.training.evaluate import InheritedAccuracy
 from search.training.inherited import inherited_accuracy
@@ -72,6 +73,7 @@ def train_supernet(
         UserError: a recipe or a parent that can't be had or doesn't fit, a folder that holds another training, or what
             the training refuses.
     """
+    seed = check_seed(seed)
     config, out = supernet_part(load_recipe(recipe or default_recipe(data.name)).supernet, kind, parent), Path(out)
     config = config.changed(epochs=epochs, lr=lr)
     fitted, box, where = space_for(space, data.num_classes, data.in_chs), _box(minutes), Cluster(**cluster)
@@ -131,7 +133,7 @@ def retrain_network(
     """
     arch, out = arch if isinstance(arch, Arch) else find_arch(arch), Path(out)
     (metadata,) = train_all(
-        [Job(name=out.name, arch=arch, seed=seed, out=out)],
+        [Job(name=out.name, arch=arch, seed=check_seed(seed), out=out)],
         data,
         _retraining(recipe, data, epochs, lr),
         origin=_origin(init, teacher),
@@ -168,7 +170,7 @@ def retrain_networks(
         UserError: what `retrain_network` refuses.
     """
     out = Path(out)
-    folders = retrained_folders(out, list(archs), seeds)
+    folders = retrained_folders(out, list(archs), [check_seed(seed) for seed in seeds])
     jobs = [Job(name=name, arch=archs[name], seed=seed, out=folder) for (name, seed), folder in folders.items()]
     records = train_all(
         jobs,

@@ -23,6 +23,7 @@ from search.commands.shared import (
 from search.errors import UserError
 from search.parallel.cluster import ClusterOptions
 from search.recipes.choices import retrain_recipes
+from search.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
     from ghostnet.arch import Arch
@@ -127,6 +128,8 @@ def _seeds(text: str) -> list[int]:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
         seeds = []
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds are different whole numbers from 0 with commas, such as 0,1,2, not {text!r}")
+    if not seeds or min(seeds) < 0 or max(seeds) > LARGEST_SEED or len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"seeds are different whole numbers from 0 to {LARGEST_SEED} with commas, such as 0,1,2, not {text!r:.80}"
+        )
     return seeds

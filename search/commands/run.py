@@ -17,6 +17,7 @@ from search.commands.shared import (
 )
 from search.parallel.cluster import ClusterOptions
 from search.recipes.choices import whole_recipes
+from search.seeds import LARGEST_SEED
 from search.terminal import show, show_table
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def run(
     resume: Resume = False,
     data: Annotated[str | None, typer.Option("--data", help="Another data set than the recipe's.")] = None,
     flops_budget: Annotated[str | None, typer.Option("--flops-budget", help="60M or 40M..60M.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed than the recipe's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Another seed than the recipe's.")
+    ] = None,
     minutes: Minutes = None,
     estimate: Annotated[
         bool,

@@ -120,7 +120,7 @@ def search(
         "backend": backend,
         "storage": storage,
     }
-    config = Search(objectives=tuple(part.strip() for part in objectives.split(",")), **settings)
+    config = Search.of(objectives=tuple(part.strip() for part in objectives.split(",")), **settings)
     if choose:
         check_ways(choose)
     own = [load_objective(path) for path in objective or []]

@@ -14,6 +14,7 @@ from search.data.layouts import NAMES
 from search.errors import MOST_MINUTES, UserError
 from search.files import check_writable
 from search.parallel.cluster import show_options
+from search.seeds import LARGEST_SEED
 from search.terminal import output, say, show
 
 ARCH = "An arch.json, a folder with one, ghostnet-1.0, or cifar:0.75x (a space's own GhostNet of that width)."
@@ -25,7 +26,7 @@ DataName = Annotated[str, typer.Option("--data", help=f"{', '.join(NAMES)}.")]
 Minutes = Annotated[
     float | None, typer.Option("--minutes", min=0.01, max=MOST_MINUTES, help="Time box for what is still to do.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Source of all randomness.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Source of all randomness.")]
 SpaceName = Annotated[str, typer.Option("--space", help=SPACE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")]
 Epochs = Annotated[

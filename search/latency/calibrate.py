@@ -33,6 +33,7 @@ from search.latency.timing.rounds import Rounds
 from search.latency.transfer import SAME_DEVICE, check_counts, check_source
 from search.progress import bar, best_effort
 from search.records import first_error, record_json
+from search.seeds import check_seed
 from search.terminal import say
 from spaces.custom import space_to_dict
 from spaces.space import Space
@@ -74,6 +75,7 @@ def calibrate(
             on this table; a source of another space, or of this very target.
     """
     check_minutes(minutes)
+    seed = check_seed(seed)
     deadline, out = None if minutes is None else time.monotonic() + 60 * minutes, Path(out)
     check_plan(rounds, fit_networks, held_out, batch, source)
     run = find_runtime(runtime, threads, dtype)

@@ -18,6 +18,7 @@ from search.latency.runtimes import Dtype, Runtime, StandaloneSession, kit_sessi
 from search.latency.runtimes import runtime as find_runtime
 from search.latency.timing.standalone import PLAN
 from search.progress import bar
+from search.seeds import check_seed
 from search.single_file import single_file
 from spaces.custom import space_to_dict
 from spaces.space import Space
@@ -60,6 +61,7 @@ def write_kit(
     Raises:
         UserError: `out` is there already, or there is too little to fit, or no kit for this runtime.
     """
+    seed = check_seed(seed)
     out, session = Path(out), kit_session(runtime, dtype)
     run = find_runtime(runtime, 1, dtype)
     check_plan(rounds, fit_networks, held_out, batch)

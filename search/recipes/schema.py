@@ -11,6 +11,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources.abc import Traversable
+from operator import index
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -147,6 +148,23 @@ def _rand_augment(text: str) -> str:
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """What these values make, NumPy's whole numbers among them.
+
+        Raises:
+            UserError: a value breaks its key's rule.
+        """
+        try:
+            return cls(
+                **{
+                    key: index(each) if hasattr(each, "__index__") and not isinstance(each, bool) else each
+                    for key, each in values.items()
+                }
+            )
+        except ValidationError as error:
+            raise UserError(first_error(error)) from None
 
     def changed(self, **given: object) -> Self:
         """The same with other values of some keys; those that are None stay.

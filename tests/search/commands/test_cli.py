@@ -1,6 +1,7 @@
 """The command line's contract: bad input is one line, exit code 2, known before torch is loaded, and writes nothing."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,8 @@ BAD = {
     "a choice from no number": ([*SEARCH, "--choose", "abc..60M"], "are chosen by knee"),
     "a choice of nothing": ([*SEARCH, "--choose", "0M"], "must be above zero"),
     "a latency budget that is none": ([*SEARCH, "--latency-budget", "8ms,fast"], "a latency budget is like 8ms"),
+    "a budget that no number holds": ([*SEARCH[:-1], "9" * 400], "must be above zero, below 1e+18 and"),
+    "a trial without end": ([*SEARCH, "--trial-seconds", "inf"], "trial_seconds: Input should be a finite number"),
     "a budget among several that is none": ([*SEARCH[:-1], "60M,lots"], "a FLOPs budget is like"),
     "a budget of memory that is none": ([*SEARCH, "--memory-budget", "few"], "a memory budget is like"),
     "a budget of parameters that is none": ([*SEARCH, "--params-budget", "few"], "a parameter budget is like"),
@@ -106,6 +109,13 @@ BAD = {
     "an unknown runtime": (["calibrate", "--runtime", "abacus"], "a runtime is one of"),
     "an endless calibration": (["calibrate", "--minutes", "inf"], "should be less than or equal to 525600"),
     "an endless run": (["run", "--minutes", "inf"], "should be less than or equal to 525600"),
+    "a seed of more than 63 bits": ([*SEARCH, "--seed", str(1 << 63)], "less than or equal to 9223372036854775807"),
+    "a run's seed of more than 63 bits": (["run", "--seed", str(1 << 64)], "less than or equal to 9223372036854775807"),
+    "a calibration's seed of more than 63 bits": (
+        ["calibrate", "--seed", str(1 << 64)],
+        "less than or equal to 9223372036854775807",
+    ),
+    "seeds of more than 63 bits": (["retrain", "ghostnet-1.0", "--seeds", f"0,{1 << 63}"], "from 0 to 922337203685477"),
     "no seeds": (["retrain", "ghostnet-1.0", "--seeds", ""], "seeds are different whole numbers"),
     "too many threads": (["calibrate", "--threads", "4096"], "threads must be"),
     "a folder that is no run": (["report", "."], "holds no run"),
@@ -174,6 +184,16 @@ def test_space_for_machines(tmp_path):
     histogram = output["histogram"]
     assert sum(histogram["counts"]) == histogram["networks"] == 20_000
     assert output["macs"][0] <= histogram["macs"][0] < histogram["macs"][-1] <= output["macs"][1]
+
+
+def test_a_space_that_no_float_counts_is_described():
+    from search.report.space import describe_space, format_space
+    from spaces import space_from_dict
+
+    space = space_from_dict({"base": "digits", "rows": [[[3, 16, 16, 0, 1]] * 60] * 7})
+    assert space.size > 10**310
+    digits = len(str(space.size))
+    assert re.search(rf"^custom: [0-9]\.[0-9]e\+{digits - 1} networks, ", format_space(describe_space(space, 50)))
 
 
 def test_space_for_people(tmp_path):

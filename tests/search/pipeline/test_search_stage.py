@@ -20,7 +20,7 @@ from search.data.datasets import load_data
 from search.engine.log import read_trials
 from search.errors import UserError
 from search.files import JsonLines
-from search.pipeline.search_problem import build_problem
+from search.pipeline.search_problem import build_problem, check_search
 from search.pipeline.search_stage import known_networks, make_evaluator, search_networks
 from search.recipes.choices import OBJECTIVES
 from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation, split_evaluation
@@ -238,6 +238,70 @@ def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
         run_search(files / "net", DATA, tmp_path / "a", **about, objectives=["accuracy", "macs", "latency_ms"])
     with pytest.raises(UserError, match="1 latency budgets for 0 latency tables"):
         run_search(files / "net", DATA, tmp_path / "b", **about, latency_budget="8ms")
+
+
+def test_a_search_without_its_backends_package_writes_nothing(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("search.extras.find_spec", lambda _: None)
+    config = CONFIG.model_copy(update={"backend": "nni", "sampler": "tpe"})
+    with pytest.raises(UserError, match=r"^nni is not installed: pip install 'ghostnas\[nni\]'$"):
+        search(files, tmp_path / "out", config)
+    with pytest.raises(UserError, match="^nni is not installed"):
+        check_search(files / "net", [files / "t.lat.json"], config, [], [], None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"trials": 0}, "trials: .* greater than or equal to 1, but got 0"),
+        ({"trials": 2.5}, "trials: .*2.5"),
+        ({"sampler": "foo"}, "sampler: .*'foo'"),
+        ({"flops_budget": 600_000}, "flops_budget: .* string, but got 600000"),
+        ({"flops_budget": "9" * 400}, "a FLOPs budget must be above zero, below 1e.18 .* but got '999"),
+        ({"trial_seconds": float("inf")}, "trial_seconds: .*finite number, but got inf"),
+        ({"population": 1}, "population: "),
+        ({"seed": -1}, "a seed must be a whole number from 0 to 9223372036854775807, but got -1"),
+        ({"seed": 1 << 64}, "a seed must be"),
+        ({"seed": 0.5}, "a seed must be"),
+    ],
+)
+def test_what_a_search_cannot_be_given_is_told_in_a_line(files, tmp_path, given, message):
+    from search import run_search
+
+    with pytest.raises((UserError, SpaceError), match=message) as caught:
+        run_search(files / "net", DATA, tmp_path / "out", **{"flops_budget": "600k"} | given)
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_search_takes_numpys_whole_numbers(files, tmp_path):
+    from search import run_search
+
+    about = {"flops_budget": "600k", "sampler": "random", "evaluate": lambda arch: 0.5}
+    numbers = {"trials": 3, "seed": 4, "population": 2}
+    plain = run_search(files / "net", DATA, tmp_path / "a", **about, **numbers).trials
+    other = run_search(files / "net", DATA, tmp_path / "b", **about, **{k: np.int64(v) for k, v in numbers.items()})
+    assert [trial.arch for trial in plain] == [trial.arch for trial in other.trials]
+    assert (tmp_path / "a/trials.jsonl").read_text().split("\n")[0] == (
+        (tmp_path / "b/trials.jsonl").read_text().split("\n")[0]
+    )
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63, 1.0])
+def test_other_trainings_refuse_a_seed_that_is_none_before_anything_is_written(files, tmp_path, seed):
+    import search as api
+
+    out = tmp_path / "out"
+    for begin in (
+        lambda: api.train_supernet(SPACE, DATA, out, seed=seed),
+        lambda: api.retrain_network(SPACE.smallest, DATA, out, seed=seed),
+        lambda: api.retrain_networks({"a": SPACE.smallest}, DATA, out, seeds=[0, seed]),
+        lambda: api.measure_fidelity(files / "net", DATA, out, seed=seed),
+        lambda: api.calibrate(SPACE, out / "t.lat.json", seed=seed),
+        lambda: api.write_kit(SPACE, out, seed=seed),
+    ):
+        with pytest.raises(UserError, match="a seed must be a whole number from 0 to"):
+            begin()
+    assert not out.exists()
 
 
 def test_what_an_earlier_search_left_of_its_front_goes(files, tmp_path):
