@@ -245,7 +245,7 @@ def test_a_search_without_its_backends_package_writes_nothing(files, tmp_path, m
     config = CONFIG.model_copy(update={"backend": "nni", "sampler": "tpe"})
     with pytest.raises(UserError, match=r"^nni is not installed: pip install 'ghostnas\[nni\]'$"):
         search(files, tmp_path / "out", config)
-    with pytest.raises(UserError, match="^nni is not installed"):
+    with pytest.raises(UserError, match=r"^nni is not installed"):
         check_search(files / "net", [files / "t.lat.json"], config, [], [], None)
     assert not (tmp_path / "out").exists()
 
