@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ghostnet.approximate import Approximation, solve, white_moments
 from ghostnet.arch import ArchError, check_ghost
+from ghostnet.inference import evaluating
 from ghostnet.least_squares import seen_moments
 from ghostnet.modules import CheapConv
 from ghostnet.units import intrinsic_chs
@@ -199,13 +200,12 @@ def _approximations(
             approximations[conv] = solve(moments, *sizes(conv))
 
     hooks = [conv.register_forward_hook(look) for conv in ghosts]
-    training = model.training
     try:
-        model.eval()(images)
+        with evaluating(model):
+            model(images)
     finally:
         for hook in hooks:
             hook.remove()
-        model.train(training)
     if missed := [conv for conv in ghosts if conv not in approximations]:
         raise ArchError(f"`images` must reach every convolution, but {len(missed)} of {len(ghosts)} were not run")
     return approximations

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ghostnet.cost import Cost
+from ghostnet.inference import evaluating
 
 
 def count(model: nn.Module, shape: tuple[int, ...]) -> Cost:
@@ -16,11 +17,9 @@ def count(model: nn.Module, shape: tuple[int, ...]) -> Cost:
 
 def count_layers(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
     """MACs by the name of the innermost module that made them; a module that made none is left out."""
-    training = model.training
     first = next(model.parameters())
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(torch.zeros(1, *shape, device=first.device, dtype=first.dtype))
-    model.train(training)
+    with evaluating(model), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *shape, device=first.device, dtype=first.dtype))
     flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     inside: defaultdict[str, int] = defaultdict(int)
     for name, value in flops.items():

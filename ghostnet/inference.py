@@ -1,5 +1,7 @@
 """A network as it is run, when it is trained no more: norms folded into the convolutions before them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from itertools import pairwise
 from typing import TypeVar
@@ -14,6 +16,18 @@ from ghostnet.network import GhostNet
 Module = TypeVar("Module", bound=nn.Module)
 # Bytes of one network's largest maps, while it runs through many images: what caches hold, and what fills a GPU.
 AT_ONCE, AT_ONCE_ON_GPU = 3 << 25, 1 << 30
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; then every module is in its own mode again, frozen norms in evaluation mode, too."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def for_inference(net: nn.Module) -> nn.Module:

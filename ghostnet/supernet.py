@@ -147,6 +147,13 @@ class Supernet(nn.Module):
             self._table = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         return self._table
 
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._table = None  # `assign=True` replaces tensors
+        return super().load_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_table": None}  # a copy has tensors of its own
+
     def _apply(self, fn, recurse: bool = True):
         self._table = None
         return super()._apply(fn, recurse)

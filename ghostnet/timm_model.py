@@ -72,7 +72,7 @@ class TimmGhostNet(GhostNet):
         """A new classifier of so many classes; 0 leaves it out."""
         self.num_classes = num_classes
         fresh = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
-        self.classifier = fresh.to(next(self.parameters()).device)  # type: ignore[assignment]
+        self.classifier = fresh.to(self.conv_stem.weight)  # type: ignore[arg-type, assignment]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """[B, tail_chs, h, w] -> logits [B, num_classes], or what the classifier is given, [B, head_chs]"""

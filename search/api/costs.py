@@ -10,6 +10,7 @@ from ghostnet.cost import layers as network_layers
 from ghostnet.memory import memory as network_memory
 from ghostnet.units import chain
 from search.api import Place
+from search.errors import UserError
 from search.export.manifest import MANIFEST, read_manifest
 from search.files import JsonObject
 from search.latency.peak_memory import predict_peak_memory
@@ -106,11 +107,12 @@ def network_costs(
     Args:
         arch: an architecture, its file or folder, or a name such as `ghostnet-1.0`.
         classes, in_chs: of the network; None: those that it was trained for, where its folder says it, or ImageNet's.
-            A table has its own.
+            A table has its own, and none but these go with it.
         latency: a table, or its file.
 
     Raises:
-        UserError, ArchError: no such architecture or table, or a table of networks with other units.
+        UserError, ArchError: no such architecture or table, or a table of networks with other units, classes or
+            channels.
     """
     network = arch if isinstance(arch, Arch) else find_arch(arch)
     table = latency if isinstance(latency, LatencyTable | None) else LatencyTable.load(Path(latency))
@@ -119,6 +121,9 @@ def network_costs(
         classes, in_chs = (known[k] if value is None else value for k, value in enumerate((classes, in_chs)))
         return _costs(network, classes, in_chs, 1, "float32")
     setting, predict = table.setting, Predictor(table, space := table_space(table))
+    for name, asked, own in (("classes", classes, setting.num_classes), ("in_chs", in_chs, setting.in_chs)):
+        if asked not in (None, own):
+            raise UserError(f"the latency table is of networks with `{name}` {own}, but got {asked}")
     classes, in_chs = setting.num_classes, setting.in_chs
     predicted, taken = predict(space.encode(network)), predict_peak_memory(table, network)
     peak, low, high = (None, None, None) if taken is None else map(round, taken)

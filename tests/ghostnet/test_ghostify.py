@@ -268,3 +268,18 @@ def test_trained_weights_come_closer_than_fresh_ones_on_a_trained_network():
             errors[how] = float((net(x[1200:]) - expected).norm() / expected.norm())
     assert errors["outputs"] < errors["filters"] < errors["fresh"]
     assert errors["outputs"] < 0.8 * min(1.0, errors["fresh"])  # 1: as far as zero is
+
+
+def test_counting_and_fitting_leave_every_module_in_its_own_mode():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3)).train()
+    model[1].eval()  # frozen
+    modes = [True, True, False, True]
+    count(model, (3, 16, 16))
+    assert [module.training for module in model.modules()] == modes
+    with pytest.raises(RuntimeError):
+        count(model, (5, 16, 16))
+    assert [module.training for module in model.modules()] == modes
+    with pytest.raises(RuntimeError):
+        ghostify(model, init="trained", images=torch.randn(4, 5, 16, 16))
+    ghostify(model, init="trained", images=torch.randn(4, 3, 16, 16))
+    assert (model.training, model[1].training) == (True, False)

@@ -1,5 +1,7 @@
 """One definition, three views: the supernet's slice, the extracted network and the ONNX graph give the same outputs."""
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -151,3 +153,17 @@ def test_state_and_device_moves_reach_the_slices():
     other.load_state_dict(supernet.state_dict())
     assert torch.equal(other(images, space.smallest), before)
     assert supernet.double()(images.double(), space.smallest).dtype == torch.float64
+
+
+def test_tensors_that_are_assigned_or_copied_reach_the_slices():
+    space = named_space("digits")
+    one, other = (Supernet(space.bounds, 10, 1, generator=torch.Generator().manual_seed(k)).eval() for k in (0, 1))
+    arch, x = space.smallest, torch.randn(2, 1, 16, 16)
+    with torch.no_grad():
+        one(x, arch)
+        one.load_state_dict(other.state_dict(), assign=True)
+        assert torch.equal(one(x, arch), other(x, arch))
+        for again in (copy.deepcopy(other), pickle.loads(pickle.dumps(other))):
+            for parameter in again.parameters():
+                parameter.zero_()
+            assert not again(x, arch).any()

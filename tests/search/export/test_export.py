@@ -571,6 +571,8 @@ def test_a_timm_model_takes_timms_habits():
     assert model.forward_head(model.forward_features(x), pre_logits=True).shape == (2, model.head_hidden_size)
     model.reset_classifier(0)
     assert model(x).shape == (2, 20)
+    model.double().reset_classifier(3)
+    assert model(x.double()).shape == (2, 3)
     with pytest.raises(ValueError, match="a feature map is one of 0 to 1"):
         timm.create_model("ghostnas", arch=small_arch(), features_only=True, out_indices=(7,))
 

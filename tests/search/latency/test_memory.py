@@ -272,6 +272,11 @@ def test_a_network_costs_what_the_closed_form_and_the_table_say(tmp_path):
     arch = space.decode(sample_evenly(space, rng, 1)[0])
     without = network_costs(arch, latency=table)
     assert without.peak_memory is None and "peak_memory" not in without.to_json() and "MB" not in without.message
+    own = {"classes": without.num_classes, "in_chs": without.in_chs}
+    assert network_costs(arch, latency=table, **own) == without
+    for name, value in own.items():
+        with pytest.raises(UserError, match=f"networks with `{name}` {value}, but got {value + 1}"):
+            network_costs(arch, latency=table, **{name: value + 1})
     activations, weights = closed_form(space, sample_evenly(space, rng, 20))
     fit = fit_peak_memory(activations, weights, law(activations, weights))
     costs = network_costs(arch, latency=table.model_copy(update={"peak_memory": fit}))
