@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ghostnet.arch import ArchError
 from ghostnet.cost import cost
 from ghostnet.network import GhostNet
+from search.errors import UserError
 from search.export import formats as known
 from search.export import proof as proving
 from search.export.agreement import RANDOM_IMAGES, SEED, TOLERANCE
@@ -85,7 +87,10 @@ def export(
     net = net.cpu().eval()
     proof = Proof.from_network(net, images.cpu().numpy())
     with locked(out), filled_folder(out, last=MANIFEST) as scratch:
-        return _fill(scratch, net, settings, proof, metadata or NetworkMetadata(), held_out, timer)
+        try:
+            return _fill(scratch, net, settings, proof, metadata or NetworkMetadata(), held_out, timer)
+        except (UserError, ArchError) as error:
+            raise UserError(str(error).replace(f"{scratch}/", "")) from None
 
 
 def _fill(

@@ -130,11 +130,15 @@ def _entries(content: bytes, path: Path) -> Entries:
 
 
 def _classes_and_channels(arch: Arch, entries: Entries, path: Path) -> tuple[int, int]:
-    """Classes and input channels of the network in an archive, from the sizes of its tensors."""
+    """Classes (0: it has no classifier) and input channels of the network in an archive, from the sizes of its
+    tensors."""
     config = parse_json(entries.get(WEIGHTS + CONFIG, b"{}"), f"{path}: {WEIGHTS + CONFIG}")
     sizes = []
     for name, dim in (("classifier.weight", 0), ("conv_stem.weight", 1)):
         try:
+            if name == "classifier.weight" and name not in config["config"]:
+                sizes.append(0)
+                continue
             each = config["config"][name]
             shape = [size["as_int"] for size in each["tensor_meta"]["sizes"]]
             if any(type(size) is not int or size < 1 for size in shape):

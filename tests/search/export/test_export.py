@@ -526,6 +526,20 @@ def test_other_weights_in_a_trained_networks_folder_are_not_said_to_be_the_train
         assert ("90.00% on the test split" if told else "| top-1 accuracy | not measured |") in card
 
 
+def test_a_network_without_a_classifier_is_exported_and_no_message_names_the_scratch_folder(tmp_path, monkeypatch):
+    net = randomise(GhostNet(small_arch(), 0)).eval()
+    export(net, tmp_path / "out", ExportSettings(["pt2", "safetensors"]), IMAGES)
+    assert set(verify(tmp_path / "out").files) == {"model.pt2", "weights.safetensors"}
+
+    def refuse(folder):
+        raise UserError(f"{folder / 'model.pt2'} is odd")
+
+    monkeypatch.setattr("search.export.formats.pt2_file._program", refuse)
+    with pytest.raises(UserError, match=r"^model\.pt2 is odd$"):
+        export(net, tmp_path / "other", ExportSettings(["pt2"]), IMAGES)
+    assert not (tmp_path / "other").exists()
+
+
 def test_timm_builds_the_exported_network_from_its_hub_folder(exported):
     timm = pytest.importorskip("timm")
     import ghostnet.timm_model  # noqa: F401
