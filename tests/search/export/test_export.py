@@ -600,7 +600,7 @@ def test_what_became_of_each_file_is_shown(exported, capsys, monkeypatch):
     text = " ".join(re.sub(r"[│┃]", " ", capsys.readouterr().out).split())
     assert "arch.json" not in text and f"differs by {exact.largest_difference:.2g}" in text and "1.500" in text
     assert f"same top-1 class on {quantised.top1_agreement:.1%}" in text
-    assert f"{quantised.accuracy.before:.2%} > {quantised.accuracy.after:.2%}" in text
+    assert f"{quantised.accuracy.before:.2%} to {quantised.accuracy.after:.2%}" in text
 
 
 def test_costs_of_an_exported_network_are_its_own_unless_others_are_asked_for(exported):
