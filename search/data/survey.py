@@ -50,8 +50,8 @@ class Survey:
 
     @property
     def channels(self) -> str:
-        """`grey`, `colour` or `mixed`."""
-        return {0: "colour", len(self.heights): "grey"}.get(self.grey, "mixed")
+        """`grey`, `colour` or `grey and colour`."""
+        return {0: "colour", len(self.heights): "grey"}.get(self.grey, "grey and colour")
 
     @property
     def test_share(self) -> float | None:

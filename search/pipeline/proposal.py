@@ -287,11 +287,13 @@ class Proposal:
         """The pictures, and what is done with them, in lines."""
         survey = self.survey
         least, middle, most = survey.shorter_sides
+        fewest, largest = min(survey.train), max(survey.train)
+        a_class = f"{fewest:,} to {largest:,}" if fewest < largest else f"{fewest:,}"
+        sides = f"from {least} to {most} pixels, the middle one {middle}" if least < most else f"of {least} pixels"
         lines = [
-            f"{sum(survey.train)} training and {sum(survey.test)} test pictures of {len(survey.classes)} classes, "
-            f"{min(survey.train)} to {max(survey.train)} training pictures a class",
-            f"{survey.channels}; shorter sides from {least} to {most} pixels, the middle one {middle}; networks see "
-            f"{self.side}",
+            f"{sum(survey.train):,} training and {sum(survey.test):,} test pictures of {len(survey.classes)} classes, "
+            f"{a_class} training pictures a class",
+            f"{survey.channels}; shorter sides {sides}; networks see {self.side}",
         ]
         if survey.test_share:
             lines.append(f"no test part: {survey.test_share:.0%} of every class are held out, always the same pictures")

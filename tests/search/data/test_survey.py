@@ -36,7 +36,7 @@ def test_a_folder_without_a_test_part(folder):
     assert result.classes == ("cat", "dog") and result.train == (32, 17) and result.test == (8, 4)
     assert result.name == f"imagefolder:{folder}?test=0.2,unreadable=skip" and result.test_share == 0.2
     assert list(result.unreadable) == [str(folder / "cat" / "damaged.jpg")]
-    assert result.channels == "mixed" and result.grey == 14 + 7
+    assert result.channels == "grey and colour" and result.grey == 14 + 7
     assert result.shorter_sides == (20, sorted([*range(20, 60), *range(20, 41)])[30], 59)
 
 

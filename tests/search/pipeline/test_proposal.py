@@ -119,5 +119,5 @@ def test_a_parent_whose_stages_no_preset_has_is_refused():
 def test_the_proposed_side_is_no_larger_than_most_pictures():
     assert [proposed_side(side) for side in (9, 32, 95, 96, 500)] == [16, 32, 64, 96, 224]
     result = seen("x")
-    assert result.shorter_sides == (50, 55, 70) and result.channels == "mixed"
+    assert result.shorter_sides == (50, 55, 70) and result.channels == "grey and colour"
     assert (replace(result, grey=0).channels, replace(result, grey=3).channels) == ("colour", "grey")
