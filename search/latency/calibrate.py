@@ -39,6 +39,7 @@ from spaces.custom import space_to_dict
 from spaces.space import Space
 
 ESTIMATE_EVERY_S = 10.0  # at the current estimate of the error
+ESTIMATE_SHARE = 0.1  # of the time that it may take, which a space of many units has to wait for
 
 
 def calibrate(
@@ -266,14 +267,17 @@ def table_setting(space: Space, run: Runtime, batch: int) -> Setting:
 
 
 class _RunningEstimate:
-    """The current estimate of the error on networks that are not fitted, anew every few seconds."""
+    """The current estimate of the error on networks that are not fitted, anew every few seconds, or more seldom where
+    it takes long."""
 
     def __init__(self, space: Space, planned: MeasurementPlan) -> None:
         self.space, self.planned, self.text, self.updated = space, planned, "", time.monotonic()
+        self.wait = ESTIMATE_EVERY_S
         self.enough = len(planned.networks) + min(FEWEST, len(planned.items) - len(planned.networks))
 
     def message(self, rows: Mapping[str, Sequence[JsonObject]]) -> str:
-        if time.monotonic() - self.updated > ESTIMATE_EVERY_S and len(rows) >= self.enough:
+        begun = time.monotonic()
+        if begun - self.updated > self.wait and len(rows) >= self.enough:
             codes = np.array(self.planned.networks)
             # A unit may have no like of its own among those that were timed so far: nothing is known then.
             with best_effort("the error on the way"), suppress(UserError):
@@ -281,4 +285,5 @@ class _RunningEstimate:
                 fitted = fit_table(self.space, codes, self.planned.fit_networks, measurements, quick=True)
                 self.text = f"error {fitted.validation.mape:.1%}, {fitted.disturbed:.0%} disturbed"
             self.updated = time.monotonic()
+            self.wait = max(ESTIMATE_EVERY_S, (self.updated - begun) / ESTIMATE_SHARE)
         return self.text

@@ -6,7 +6,7 @@ error. Rougher than an entry, and its interval says so.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -35,7 +35,12 @@ def estimate(fallback: Fallback, unit: Unit) -> float:
     Raises:
         KeyError: it has a kind of layer that was never timed.
     """
-    return sum(fallback.ms[term] * amount for term, amount in terms(unit).items())
+    return of_terms(fallback, terms(unit))
+
+
+def of_terms(fallback: Fallback, amounts: Mapping[str, float]) -> float:
+    """Milliseconds of a unit with these amounts of layers; raises as `estimate`."""
+    return sum(fallback.ms[term] * amount for term, amount in amounts.items())
 
 
 def fit(timed: dict[Unit, float]) -> Fallback | None:

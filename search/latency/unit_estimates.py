@@ -52,21 +52,21 @@ def estimate_units(
     """
     entries, errors = {}, []
     for kind in (Stem, Bottleneck, Tail):
-        own = {key: unit for key, unit in known.items() if isinstance(unit, kind)}
-        examples = [key for key in own if key in timed]
-        wanted = [key for key in own if key not in timed and _is_told(law, own[key])]
+        layers = {key: fallback.terms(unit) for key, unit in known.items() if isinstance(unit, kind)}
+        examples = [key for key in layers if key in timed]
+        wanted = [key for key in layers if key not in timed and layers[key].keys() <= law.ms.keys()]
         if not wanted:
             continue
-        by_law = {key: max(fallback.estimate(law, own[key]), LEAST_MS) for key in [*examples, *wanted]}
+        by_law = {key: max(fallback.of_terms(law, layers[key]), LEAST_MS) for key in [*examples, *wanted]}
         ratio, deviation = np.zeros(len(wanted)), np.full(len(wanted), np.log1p(law.error))
         if len(examples) >= FEWEST:
             chosen = [examples[k] for k in np.random.default_rng(0).permutation(len(examples))[:MOST]]
             process = GaussianProcess(
-                np.array([_features(own[key]) for key in chosen]),
+                np.array([_features(known[key], layers[key]) for key in chosen]),
                 np.log([timed[key].ms / by_law[key] for key in chosen]),
                 QUICKLY_TUNED if quick else TUNED,
             )
-            ratio, deviation = _predicted(process, np.array([_features(own[key]) for key in wanted]))
+            ratio, deviation = _predicted(process, np.array([_features(known[key], layers[key]) for key in wanted]))
             errors.append(np.expm1(process.left_out()))
         for key, log_ratio, sd in zip(wanted, ratio.tolist(), deviation.tolist(), strict=True):
             ms, factor = by_law[key] * np.exp(log_ratio), np.exp(NORMAL_95 * sd)
@@ -82,13 +82,12 @@ def _predicted(process: GaussianProcess, x: Floats) -> tuple[Floats, Floats]:
     return mean, np.sqrt(deviation**2 + process.noise)
 
 
-def _is_told(law: Fallback, unit: Unit) -> bool:
-    """Whether every kind of layer that it has was timed."""
-    return fallback.terms(unit).keys() <= law.ms.keys()
+def _features(unit: Unit, layers: Mapping[str, float]) -> list[float]:
+    """What its latency goes by: logarithms of sizes, kernels as they are, and how channels fill registers.
 
-
-def _features(unit: Unit) -> list[float]:
-    """What its latency goes by: logarithms of sizes, kernels as they are, and how channels fill registers."""
+    Args:
+        layers: its amounts of them, as `fallback.terms` has it.
+    """
     match unit:
         case Stem():
             chs, sizes, others = [unit.out_chs], [unit.size], []
@@ -99,7 +98,6 @@ def _features(unit: Unit) -> list[float]:
             others = [block.ratio, block.cheap_kernel, kernel, block.stride, unit.has_shortcut, block.se_ratio > 0]
         case Tail():
             chs, sizes, others = [unit.in_chs, unit.tail_chs, unit.head_chs], [unit.size], []
-    layers = fallback.terms(unit)
     amounts = [1e-6 + sum(value for term, value in layers.items() if term.endswith(end)) for end in ("macs", "values")]
     powers = [min(n & -n, 2**LARGEST_POWER) for n in chs]
     return [*np.log2([*chs, *sizes, *amounts, *powers]), *map(float, others)]

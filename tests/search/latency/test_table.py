@@ -185,6 +185,27 @@ def test_a_deadline_still_visits_the_fewest_networks_and_every_kind_of_layer(law
     assert kinds == {kind for key in timed for kind in terms(all_units(SPACE)[key])}
 
 
+def test_the_look_at_the_error_takes_a_tenth_of_the_time(monkeypatch):
+    """In a space of 70,000 units one takes half a minute."""
+    clock, took, looks = [0.0], 7.0, []
+    live = _RunningEstimate(
+        SPACE, measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=1, threads=1, batch=1, seed=0)
+    )
+
+    def fit(*_, **__):
+        looks.append(clock[0])
+        clock[0] += took
+        raise UserError("unknown yet")
+
+    monkeypatch.setattr("search.latency.calibrate.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("search.latency.calibrate.fit_table", fit)
+    live.updated, live.enough = 0.0, 0
+    while clock[0] < 1000:
+        live.message({})
+        clock[0] += 1
+    assert 1000 * 0.08 < took * len(looks) < 1000 * 0.12
+
+
 def test_the_look_at_the_error_waits_for_units_without_a_like(capsys):
     """What a disturbed machine puts off may be all units of a kind: so a main job once died in its progress."""
     space = named_space("digits")
