@@ -78,9 +78,11 @@ def answer(results: Sequence[Result]) -> str:
         reached = [saving for saving in savings if np.isfinite(saving)]
         met = sum(gain >= 1 or saving >= 0.25 for gain, saving in zip(gains, savings, strict=True))
         points = f"{mean(known):+.1f} points at equal latency" if known else "all are faster than it"
-        saved = f"{mean(reached):.0%} less time at equal accuracy" if reached else "all are more accurate than it"
+        share = mean(reached) if reached else 0.0
+        less = f"{abs(share):.0%} {'less' if share >= 0 else 'more'} time at equal accuracy"
+        saved = less if reached else "all are more accurate than it"
         sentences.append(
-            f"Seed {seed}: of {len(found)} found networks {met} have a point more than GhostNet in width at equal "
+            f"Seed {seed}: of the {len(found)} found networks that are trained {met} have a point more than GhostNet in width at equal "
             f"latency or need a quarter less time at equal accuracy (goal: all); on average {points}, {saved}."
         )
     return " ".join(sentences) or "There is nothing to compare yet."
