@@ -82,8 +82,9 @@ def answer(results: Sequence[Result]) -> str:
         less = f"{abs(share):.0%} {'less' if share >= 0 else 'more'} time at equal accuracy"
         saved = less if reached else "all are more accurate than it"
         sentences.append(
-            f"Seed {seed}: of the {len(found)} found networks that are trained {met} have a point more than GhostNet in width at equal "
-            f"latency or need a quarter less time at equal accuracy (goal: all); on average {points}, {saved}."
+            f"Seed {seed}: of the {len(found)} found networks that are trained {met} have a point more than GhostNet "
+            f"in width at equal latency or need a quarter less time at equal accuracy (goal: all); on average {points}, "
+            f"{saved}."
         )
     return " ".join(sentences) or "There is nothing to compare yet."
 
