@@ -83,8 +83,8 @@ def answer(results: Sequence[Result]) -> str:
         saved = less if reached else "all are more accurate than it"
         sentences.append(
             f"Seed {seed}: of the {len(found)} found networks that are trained {met} have a point more than GhostNet "
-            f"in width at equal latency or need a quarter less time at equal accuracy (goal: all); on average {points}, "
-            f"{saved}."
+            f"in width at equal latency or need a quarter less time at equal accuracy (goal: all); on average "
+            f"{points}, {saved}."
         )
     return " ".join(sentences) or "There is nothing to compare yet."
 
