@@ -5,8 +5,8 @@ nothing twice.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -185,6 +185,18 @@ def read_measurements(log: JsonLines, header: Identity, items: Collection[str]) 
     return parse_measurements(((log.line_name(number), row) for number, row in enumerate(rows[1:], 2)), items)
 
 
+@contextmanager
+def _rules_kept() -> Iterator[None]:
+    """Raises:
+    UserError: in place of an error of a table's own rules.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise UserError(f"these measurements make no table: {error.title}'s {first_error(error)}") from None
+
+
+@_rules_kept()
 def build_table(
     space: Space,
     networks: Sequence[Sequence[int]],
@@ -205,22 +217,6 @@ def build_table(
     Raises:
         UserError: what was measured can't be fitted: a unit without a like, or values too far apart for a table's.
     """
-    try:
-        return _build_table(space, networks, fit_networks, lines, setting, device, seed, source)
-    except ValidationError as error:
-        raise UserError(f"these measurements make no table: {error.title}'s {first_error(error)}") from None
-
-
-def _build_table(
-    space: Space,
-    networks: Sequence[Sequence[int]],
-    fit_networks: int,
-    lines: Sequence[Line],
-    setting: Setting,
-    device: Device,
-    seed: int,
-    source: LatencyTable | None,
-) -> LatencyTable:
     measurements = by_item(lines)
     fitted = fit_table(space, np.array(networks), fit_networks, measurements, source=source)
     every = [measurement for each in measurements.values() for measurement in each]

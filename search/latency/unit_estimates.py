@@ -52,7 +52,10 @@ def estimate_units(
     """
     entries, errors = {}, []
     for kind in (Stem, Bottleneck, Tail):
-        layers = {key: fallback.terms(unit) for key, unit in known.items() if isinstance(unit, kind)}
+        own = {key: unit for key, unit in known.items() if isinstance(unit, kind)}
+        if own.keys() <= timed.keys():
+            continue
+        layers = {key: fallback.terms(unit) for key, unit in own.items()}
         examples = [key for key in layers if key in timed]
         wanted = [key for key in layers if key not in timed and layers[key].keys() <= law.ms.keys()]
         if not wanted:
@@ -62,11 +65,11 @@ def estimate_units(
         if len(examples) >= FEWEST:
             chosen = [examples[k] for k in np.random.default_rng(0).permutation(len(examples))[:MOST]]
             process = GaussianProcess(
-                np.array([_features(known[key], layers[key]) for key in chosen]),
+                np.array([_features(own[key], layers[key]) for key in chosen]),
                 np.log([timed[key].ms / by_law[key] for key in chosen]),
                 QUICKLY_TUNED if quick else TUNED,
             )
-            ratio, deviation = _predicted(process, np.array([_features(known[key], layers[key]) for key in wanted]))
+            ratio, deviation = _predicted(process, np.array([_features(own[key], layers[key]) for key in wanted]))
             errors.append(np.expm1(process.left_out()))
         for key, log_ratio, sd in zip(wanted, ratio.tolist(), deviation.tolist(), strict=True):
             ms, factor = by_law[key] * np.exp(log_ratio), np.exp(NORMAL_95 * sd)
