@@ -16,6 +16,7 @@ from search.latency.table import Fallback
 
 FEWEST = 40  # units to fit on
 FOLDS = 5
+NEAR, LEAST, TINY = 0.2, 1e-2, 1e-12  # see `fit_near`
 
 
 def terms(unit: Unit) -> Counter[str]:
@@ -47,7 +48,7 @@ def fit(timed: dict[Unit, float]) -> Fallback | None:
     """Fits units that were timed, in milliseconds; None where they are too few."""
     if len(timed) < FEWEST:
         return None
-    names, x = amounts(list(timed))
+    names, x = _amounts(list(timed))
     y = np.array(list(timed.values()))
     errors = _cross_fitted(x, y) / y - 1
     weights = _solve(x, y)
@@ -57,20 +58,26 @@ def fit(timed: dict[Unit, float]) -> Fallback | None:
     )
 
 
-def cross_estimates(timed: dict[Unit, float], units: Sequence[Unit]) -> np.ndarray | None:
-    """Milliseconds of units, [n], by those that were timed: a timed one's by a fit that it had no part in, so that what
-    learns from these estimates sees errors as they are elsewhere. None where too few were timed."""
-    if len(timed) < FEWEST:
-        return None
-    _, x = amounts(units)
-    is_timed = np.array([unit in timed for unit in units])
-    y = np.array([timed[unit] for unit in units if unit in timed])
-    estimates = x @ _solve(x[is_timed], y)
-    estimates[is_timed] = _cross_fitted(x[is_timed], y)
-    return estimates
+def fit_near(timed: dict[Unit, float], prior: Fallback) -> Fallback:
+    """Fits however few units that were timed, in milliseconds, near the law of another target, which is brought to
+    their scale first. A term that turns out twice as large as there costs as much as a unit that is `NEAR` off, and
+    counts so in the law's error."""
+    names = sorted(prior.ms)
+    each = [terms(unit) for unit in timed]
+    x = np.array([[unit[name] for name in names] for unit in each], dtype=float)
+    y, theirs = np.array(list(timed.values())), np.array([prior.ms[name] for name in names])
+    theirs *= np.exp(np.median(np.log(y / (x @ theirs))))
+    # A term of nothing there is drawn to nothing, a hundredth of a unit for each `NEAR`.
+    scale = np.maximum(theirs, LEAST * np.median(y) / np.where(x.max(0) > 0, x.max(0), np.inf))
+    scale = np.maximum(scale, TINY)
+    wanted = np.append(np.ones(len(y)), NEAR * theirs / scale)
+    rows = np.vstack([x / y[:, None], np.diag(NEAR / scale)])
+    weights = _non_negative(rows, wanted)
+    error = np.sqrt(((rows @ weights - wanted) ** 2).sum() / len(y))
+    return Fallback(ms=dict(zip(names, weights.tolist(), strict=True)), error=float(error))
 
 
-def amounts(units: Sequence[Unit]) -> tuple[list[str], np.ndarray]:
+def _amounts(units: Sequence[Unit]) -> tuple[list[str], np.ndarray]:
     """The names of all terms that units have, and the units' amounts of each: [n, terms]."""
     each = [terms(unit) for unit in units]
     names = sorted(set().union(*each))
@@ -88,10 +95,15 @@ def _cross_fitted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _solve(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Non-negative least squares on relative errors."""
+    return _non_negative(x / y[:, None], np.ones(len(y)))
+
+
+def _non_negative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The w >= 0 that minimises |a w - b|^2."""
     from scipy.optimize import nnls
 
-    scale = np.maximum(np.abs(x / y[:, None]).max(0), 1e-12)
-    return nnls(x / y[:, None] / scale, np.ones(len(y)))[0] / scale
+    scale = np.maximum(np.abs(a).max(0), 1e-12)
+    return nnls(a / scale, b)[0] / scale
 
 
 def _kind(layer: Layer) -> str:

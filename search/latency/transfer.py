@@ -1,39 +1,31 @@
 """A table for another target from few measurements on it, with a whole table of some other target as the prior.
 
-What a unit takes on the target, over what it takes at the source, is a function of its layers: smooth, but for widths
-that do or don't fill the registers. A Gaussian process learns its logarithm from the units that were timed on both
-(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and 5): a linear kernel is a scale
-for each kind of layer, drawn to one common scale, and a Matern kernel what such scales leave. How much of each there
-is, and how much noise, is what makes the measurements most likely. One of the features is how far the source's own
-milliseconds are off a law of layers, so the process also learns whether the target shares the source's oddities;
-another is what the target's own law of layers says of a unit that it was not fitted on, which may be all there is to
-learn where the two have little in common.
+A law of layers is fitted to the units that were timed on the target, near the source's own law: with few units it is
+the source's at another scale, with many the target's. How far the source's milliseconds are off its law, in widths that
+do or don't fill registers, say, the target may share, a part or all: as much as suits the timed units best. What is
+left a Gaussian process learns, as it does in tables that have no source (`unit_estimates.py`).
 """
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ghostnet.cost import Layer, unit_layers
 from ghostnet.units import Unit
 from search.errors import UserError
 from search.latency import fallback
 from search.latency.bench import all_units
-from search.latency.predictor import COVERAGE, NORMAL_95, Predictor, Units
-from search.latency.table import Device, Entry, LatencyTable, Setting
+from search.latency.predictor import COVERAGE, Predictor, Units
+from search.latency.table import Device, Entry, Fallback, LatencyTable, Setting
+from search.latency.unit_estimates import LEAST_MS, estimated, learn
 from spaces.space import Space
-from spaces.tables import Floats
 
 FEWEST_NETWORKS = 8  # to fit on
 FEWEST_HELD_OUT = round(COVERAGE / (1 - COVERAGE))  # of fewer, no quantile is the interval's coverage
 FEWEST_UNITS = 8
-BLOCKS = (4, 8, 16)  # channels that a vector register, or a few, hold
-MOST_TO_LEARN = 400  # units by which the process's strengths are chosen; all of them are what it predicts from
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the source's oddities, that a target may have
+LEAST_VARIANCE = 1e-9
 SAME_DEVICE = ("machine", "cpu", "cores")
-LEAST_NOISE = 1e-6  # variance
-LEAST_RATIO = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +70,8 @@ def transfer_units(
 ) -> TransferredUnits:
     """What every unit of the space takes on the target, by those that were timed there and by the source.
 
-    What a timed unit is off the process may be its own, or the timing's: of what the process can't explain, the share
-    that timing explains is left out (empirical Bayes).
+    What a timed unit is off what all others tell of it may be its own, or the timing's: the share that timing explains
+    is left out (empirical Bayes).
 
     Args:
         noise: relative standard error of one measurement.
@@ -91,114 +83,46 @@ def transfer_units(
     if len(timed) < min(FEWEST_UNITS, len(known)):
         raise UserError(f"a transfer needs {FEWEST_UNITS} units that were timed on the target, but got {len(timed)}")
     keys, there = sorted(known), Units(space, source.entries, source.fallback)
-    source_values = np.array([there.unit_ms(known[key]) for key in keys])
-    units = [known[key] for key in keys]
-    x = features(units, source_values)
-    own_law = fallback.cross_estimates({known[key]: entry.ms for key, entry in timed.items()}, units)
-    if own_law is not None:
-        x = np.hstack([x, _standardised(_log_ratio(own_law, source_values))])
-    is_timed = np.array([key in timed for key in keys])
-    log_ratio = np.log([timed[key].ms for key in keys if key in timed]) - np.log(source_values[is_timed])
-    predicted, sd, error, unexplained = _gaussian_process(x[is_timed], log_ratio, x)
+    source_ms = {key: there.unit_ms(known[key]) for key in keys}
+    ms = {key: timed[key].ms for key in keys if key in timed}
+    layers = {key: fallback.terms(known[key]) for key in keys}
+    law_there = fallback.fit({known[key]: source_ms[key] for key in keys})
+    if law_there is None:  # a space of few units: at another scale the source is all there is to say
+        scale = np.exp(np.median([np.log(ms[key] / source_ms[key]) for key in ms]))
+        rough, also = {key: scale * source_ms[key] for key in keys}, None
+    else:
+        by_law_there = {key: max(fallback.of_terms(law_there, layers[key]), LEAST_MS) for key in keys}
+        oddity = {key: float(np.log(source_ms[key] / by_law_there[key])) for key in keys}
+        law, shared = min(
+            ((_law_without(oddity, share, known, ms, law_there), share) for share in SHARES),
+            key=lambda each: each[0].error,
+        )
+        by_law = {key: max(fallback.of_terms(law, layers[key]), LEAST_MS) for key in keys}
+        rough = {key: by_law[key] * float(np.exp(shared * oddity[key])) for key in keys}
+        also = {key: (oddity[key], float(np.log(rough[key] / source_ms[key]))) for key in keys}
+    off = np.log([ms[key] / rough[key] for key in ms])
+    wanted = [key for key in keys if key not in timed]
+    learned = learn(known, layers, timed, rough, wanted, float(np.sqrt(np.mean(off**2))), also)
     # How far off what was timed at the source may be, the process has seen; what was estimated there, it has not.
-    estimated = [there.unit_variance(known[key]) * there.is_estimated(known[key]) for key in keys]
-    sd = np.sqrt(sd**2 + np.array(estimated) / source_values**2)
-    visits = np.array([timed[key].visits for key in keys if key in timed])
-    own = np.clip(1 - noise**2 / visits / unexplained, 0, 1)
-    predicted[is_timed] += own * (log_ratio - predicted[is_timed])
-    ms, factor = source_values * np.exp(predicted), np.exp(NORMAL_95 * sd)
-    entries = {
-        key: timed[key].times(m / timed[key].ms) if key in timed else Entry(ms=m, low_ms=m / f, high_ms=m * f, visits=0)
-        for key, m, f in zip(keys, ms.tolist(), factor.tolist(), strict=True)
-    }
-    return TransferredUnits(entries=entries, error=error)
+    unseen = [key for key in wanted if there.is_estimated(known[key])]
+    variance = {key: there.unit_variance(known[key]) / source_ms[key] ** 2 for key in unseen}
+    deviation = np.sqrt(learned.deviation**2 + [variance.get(key, 0.0) for key in wanted])
+    learned = replace(learned, deviation=deviation)
+    left_out = dict(zip(ms, off.tolist(), strict=True)) | learned.left_out
+    unexplained = max(float(np.mean(np.square([*left_out.values()]))), LEAST_VARIANCE)
+    of_timing = {key: min(noise**2 / entry.visits / unexplained, 1.0) for key, entry in timed.items()}
+    entries = {key: entry.times(float(np.exp(-of_timing[key] * left_out[key]))) for key, entry in timed.items()}
+    entries |= dict(zip(wanted, estimated(learned), strict=True))
+    error = float(np.sqrt(np.mean(np.expm1([*left_out.values()]) ** 2)))
+    return TransferredUnits(entries={key: entries[key] for key in keys}, error=error)
 
 
-def features(units: Sequence[Unit], source_values: Floats) -> Floats:
-    """Units -> [n, features]: groups of them, each of unit variance over the space.
+def _law_without(
+    oddity: Mapping[str, float], shared: float, known: Mapping[str, Unit], timed: Mapping[str, float], near: Fallback
+) -> Fallback:
+    """The target's law of layers, if so much of the source's oddities is its own, too.
 
-    A unit is its amounts of every kind of layer, the shares of its time that they take at the source, how well its
-    widths fill blocks of channels, and how far the source is off its own law of layers.
+    Args:
+        oddity: logarithms of the source's milliseconds over its law's.
     """
-    names, x = fallback.amounts(units)
-    layers = [[layer for layer in unit_layers(unit) if layer.size > 1] for unit in units]
-    aligned, padding = (np.array([list(of(each)) for each in layers]) for of in (_aligned, _padding))
-    groups = [np.log1p(x), aligned, padding]
-    law = fallback.fit(dict(zip(units, source_values.tolist(), strict=True)))
-    if law is not None:
-        parts = x * np.array([law.ms[name] for name in names])
-        whole = np.maximum(parts.sum(1), LEAST_RATIO * source_values)
-        groups += [parts / whole[:, None], _log_ratio(whole, source_values)]
-    return np.hstack([_standardised(group) for group in groups])
-
-
-def _log_ratio(ms: Floats, source_values: Floats) -> Floats:
-    """Of estimates to the source: [n, 1]. A law of layers with no negative terms may estimate a unit as nothing."""
-    return np.log(np.maximum(ms / source_values, LEAST_RATIO))[:, None]
-
-
-def _standardised(group: Floats) -> Floats:
-    return (group - group.mean(0)) / (group.std(0) + 1e-9) / np.sqrt(group.shape[1])
-
-
-def _aligned(layers: Sequence[Layer]) -> Iterable[float]:
-    """Shares of the layers' multiply-adds and outputs whose channels are a multiple of each block."""
-    for block in BLOCKS:
-        for channels in (_in_chs, _out_chs):
-            for amount in (_macs, _outputs):
-                whole = sum(map(amount, layers))
-                yield sum(amount(layer) for layer in layers if channels(layer) % block == 0) / max(whole, 1)
-
-
-def _padding(layers: Sequence[Layer]) -> Iterable[float]:
-    """Logarithms of the multiply-adds of dense layers if channels are filled up to each block, over what they are."""
-    dense = [layer for layer in layers if layer.groups == 1]
-    whole = sum(map(_macs, dense))
-    for block in BLOCKS:
-        for channels in (_in_chs, _out_chs):
-            filled = sum(_macs(layer) * -(-channels(layer) // block) * block / channels(layer) for layer in dense)
-            yield float(np.log(filled / whole)) if whole else 0.0
-
-
-def _in_chs(layer: Layer) -> int:
-    return layer.in_chs
-
-
-def _out_chs(layer: Layer) -> int:
-    return layer.out_chs
-
-
-def _macs(layer: Layer) -> int:
-    return layer.cost.macs
-
-
-def _outputs(layer: Layer) -> int:
-    return layer.out_chs * layer.size**2
-
-
-def _gaussian_process(x: Floats, y: Floats, wanted: Floats) -> tuple[Floats, Floats, float, float]:
-    """[n, features], [n], [m, features] -> predictions and their standard deviations, [m] each, the error on a sample
-    that is left out, and the variance of what is each sample's own."""
-    from scipy.linalg import cho_solve
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
-
-    strengths = [ConstantKernel(1e-2, (1e-6, 1e2)) for _ in range(2)]
-    kernel = (
-        strengths[0] * DotProduct(1e-3, "fixed")
-        + strengths[1] * Matern(1.0, (0.1, 100.0), nu=1.5)
-        + WhiteKernel(1e-3, (LEAST_NOISE, 1.0))
-    )
-    mean = y.mean()
-    learned = np.random.default_rng(0).permutation(len(y))[:MOST_TO_LEARN]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a strength at its bound: none of that kind
-        process = GaussianProcessRegressor(kernel).fit(x[learned], y[learned] - mean)
-    inverse = cho_solve((process.L_, True), np.eye(len(learned)))
-    left_out = process.alpha_ / np.diag(inverse)  # the closed form of leave-one-out: section 5.4.2
-    if len(learned) < len(y):
-        process = GaussianProcessRegressor(process.kernel_, optimizer=None).fit(x, y - mean)
-    predicted, sd = process.predict(wanted, return_std=True)
-    own = float(process.kernel_.k2.noise_level)
-    return mean + predicted, sd, float(np.sqrt((left_out**2).mean())), own
+    return fallback.fit_near({known[key]: ms * float(np.exp(-shared * oddity[key])) for key, ms in timed.items()}, near)

@@ -7,7 +7,7 @@ number of channels among its features. A quarter of a space's units tells the ot
 (`results/latency/estimates.md`), and a network is a sum of many.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,32 +50,89 @@ def estimate_units(
         timed: those that were timed, by key, as many as a law needs (`fallback.FEWEST`).
         quick: roughly, in a moment.
     """
-    entries, errors = {}, []
+    layers = {key: fallback.terms(unit) for key, unit in known.items()}
+    rough = {
+        key: max(fallback.of_terms(law, terms), LEAST_MS)
+        for key, terms in layers.items()
+        if key in timed or terms.keys() <= law.ms.keys()
+    }
+    wanted = [key for key in rough if key not in timed]
+    tuned = QUICKLY_TUNED if quick else TUNED
+    learned = learn(known, layers, timed, rough, wanted, float(np.log1p(law.error)), tuned=tuned)
+    entries = dict(zip(wanted, estimated(learned), strict=True))
+    return UnitEstimates(entries, law.error if learned.error is None else learned.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What processes say of units.
+
+    Args:
+        ms: milliseconds, of those that are wanted [n].
+        deviation: of their logarithms [n], a measurement's noise included.
+        left_out: by how much the logarithms of timed units, by key, are off what all others tell of them.
+    """
+
+    ms: Floats
+    deviation: Floats
+    left_out: dict[str, float]
+
+    @property
+    def error(self) -> float | None:
+        """Relative, of a timed unit that is left out: root mean square. None where too few of each kind were timed."""
+        return float(np.sqrt(np.mean(np.expm1([*self.left_out.values()]) ** 2))) if self.left_out else None
+
+
+def learn(
+    known: Mapping[str, Unit],
+    layers: Mapping[str, Mapping[str, float]],
+    timed: Mapping[str, Entry],
+    rough: Mapping[str, float],
+    wanted: Sequence[str],
+    deviation: float,
+    also: Mapping[str, Sequence[float]] | None = None,
+    tuned: int = TUNED,
+) -> Learned:
+    """Learns by kind of unit how far the timed ones are off rough estimates, and says it of those that are wanted.
+
+    Args:
+        layers: amounts of the units' layers, as `fallback.terms` has them.
+        rough: milliseconds, of all that were timed and that are wanted.
+        deviation: of the logarithm of rough estimates, which stand for kinds of which fewer than `FEWEST` were timed.
+        also: more features of the units.
+        tuned: units that the process's lengths are fitted to.
+    """
+    index = {key: k for k, key in enumerate(wanted)}
+    ms = np.array([rough[key] for key in wanted])
+    deviations, left_out = np.full(len(ms), deviation), dict[str, float]()
+    features = {key: [*_features(known[key], layers[key]), *(also[key] if also else ())] for key in rough}
     for kind in (Stem, Bottleneck, Tail):
-        own = {key: unit for key, unit in known.items() if isinstance(unit, kind)}
-        if own.keys() <= timed.keys():
+        examples = [key for key in rough if key in timed and isinstance(known[key], kind)]
+        asked = [key for key in wanted if isinstance(known[key], kind)]
+        if len(examples) < FEWEST or not (asked or also):
             continue
-        layers = {key: fallback.terms(unit) for key, unit in own.items()}
-        examples = [key for key in layers if key in timed]
-        wanted = [key for key in layers if key not in timed and layers[key].keys() <= law.ms.keys()]
-        if not wanted:
+        chosen = [examples[k] for k in np.random.default_rng(0).permutation(len(examples))[:MOST]]
+        process = GaussianProcess(
+            np.array([features[key] for key in chosen]),
+            np.log([timed[key].ms / rough[key] for key in chosen]),
+            tuned,
+        )
+        left_out |= dict(zip(chosen, process.left_out().tolist(), strict=True))
+        if not asked:
             continue
-        by_law = {key: max(fallback.of_terms(law, layers[key]), LEAST_MS) for key in [*examples, *wanted]}
-        ratio, deviation = np.zeros(len(wanted)), np.full(len(wanted), np.log1p(law.error))
-        if len(examples) >= FEWEST:
-            chosen = [examples[k] for k in np.random.default_rng(0).permutation(len(examples))[:MOST]]
-            process = GaussianProcess(
-                np.array([_features(own[key], layers[key]) for key in chosen]),
-                np.log([timed[key].ms / by_law[key] for key in chosen]),
-                QUICKLY_TUNED if quick else TUNED,
-            )
-            ratio, deviation = _predicted(process, np.array([_features(own[key], layers[key]) for key in wanted]))
-            errors.append(np.expm1(process.left_out()))
-        for key, log_ratio, sd in zip(wanted, ratio.tolist(), deviation.tolist(), strict=True):
-            ms, factor = by_law[key] * np.exp(log_ratio), np.exp(NORMAL_95 * sd)
-            entries[key] = Entry(ms=ms, low_ms=ms / factor, high_ms=ms * factor, visits=0)
-    error = float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else law.error
-    return UnitEstimates(entries, error)
+        places = np.array([index[key] for key in asked])
+        log_ratio, deviations[places] = _predicted(process, np.array([features[key] for key in asked]))
+        ms[places] *= np.exp(log_ratio)
+    return Learned(ms, deviations, left_out)
+
+
+def estimated(learned: Learned) -> list[Entry]:
+    """Entries of units that were not timed, with their 95 % intervals."""
+    factor = np.exp(NORMAL_95 * learned.deviation)
+    return [
+        Entry(ms=ms, low_ms=ms / f, high_ms=ms * f, visits=0)
+        for ms, f in zip(learned.ms.tolist(), factor.tolist(), strict=True)
+    ]
 
 
 def _predicted(process: GaussianProcess, x: Floats) -> tuple[Floats, Floats]:
