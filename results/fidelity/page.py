@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from search.accuracy.ranking_study import RankedNetwork, agreement
 from search.accuracy.study import Agreement
 from search.bootstrap import interval
 from search.files import read_json
+from search.rank_correlation import KendallTau
 from spaces.space import Space
 
 HERE = Path(__file__).parent
@@ -66,11 +66,13 @@ def over(study: dict[str, Any], other: dict[str, Any]) -> str:
     theirs = {net["arch"]: net["inherited"] for net in other["networks"]}
     x, rival, y = np.array([(net["inherited"], theirs[net["arch"]], net["trained"]) for net in study["networks"]]).T
 
-    def gain(pick: Any) -> float:
-        return kendalltau(x[pick], y[pick]).statistic - kendalltau(rival[pick], y[pick]).statistic
+    own, others = KendallTau(x, y), KendallTau(rival, y)
 
-    low, high = interval(gain, len(y), np.random.default_rng(SEED))
-    return f"{gain(slice(None)):+.2f} ({low:+.2f} to {high:+.2f})"
+    def gain(picks: Any) -> Any:
+        return own(picks) - others(picks)
+
+    low, high = interval(gain, len(y), np.random.default_rng(SEED), vectorized=True)
+    return f"{gain(None):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def conflict() -> str:

@@ -35,6 +35,7 @@ from search.figures.style import SERIES, canvas, png
 from search.files import read_json, write_bytes, write_text
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
+from search.rank_correlation import KendallTau
 from search.recipes.schema import load_recipe
 from search.report.markdown import paragraph, table
 from spaces.custom import space_to_dict
@@ -114,10 +115,9 @@ def ranking(predictor: Floats, target: Floats, macs: Floats) -> Ranking | None:
         return None
     order = np.argsort(macs, kind="stable")
     x, y, group = predictor[order], target[order], np.arange(count) * BINS // count
-    low, high = interval(
-        lambda picks: kendalltau(x[picks], y[picks]).statistic, count, np.random.default_rng(0), draws=DRAWS
-    )
-    return Ranking(count, float(kendalltau(x, y).statistic), float(low), float(high), within_bins(x, y, group))
+    tau = KendallTau(x, y)
+    low, high = interval(tau, count, np.random.default_rng(0), DRAWS, vectorized=True)
+    return Ranking(count, float(tau()), float(low), float(high), within_bins(x, y, group))
 
 
 Figure = Callable[[BenchmarkNetwork], float | None]

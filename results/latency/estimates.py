@@ -8,16 +8,19 @@ and the others are estimated. Nothing is measured: the figures are the same on a
 
 import argparse
 import re
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ghostnet.units import Unit
 from search.files import read_json, write_json, write_text
 from search.latency import fallback
 from search.latency.bench import all_units, measurement_plan
 from search.latency.predictor import linear
-from search.latency.table import LatencyTable, describe
+from search.latency.table import Entry, LatencyTable, describe
+from search.latency.transfer import transfer_units
 from search.latency.unit_estimates import UnitEstimates, estimate_units
 from search.report.markdown import paragraph, table
 from spaces.custom import parse_space
@@ -31,17 +34,14 @@ TABLES = (
     HERE.parent / "ghostbench/cifar16.lat.json",
     HERE.parent / "cifar32/two-cores/space.lat.json",
 )
-SHARES, DRAWS = (0.1, 0.25, 0.5), 3
+SHARES, SOURCE_SHARES, DRAWS = (0.1, 0.25, 0.5), (0.05, 0.1, 0.25), 3
 WAYS = ("law", "process")
 
 
 def study(timed: LatencyTable, share: float, seed: int) -> dict[str, dict[str, float]]:
     """Errors of what is estimated when a share of the units is timed, by the law of layers and by the process."""
-    space, kept = parse_space(timed.setting.space), timed.validation.held_out
-    plan = measurement_plan(space, fit_networks=8, held_out=8, rounds=1, threads=1, batch=1, seed=seed)
-    order = [item.name for item in plan.items if item.name in timed.entries]
-    part = {key: timed.entries[key] for key in order[: round(share * len(order))]}
-    known = all_units(space)
+    space, known, part = first_timed(timed, share, seed)
+    kept = timed.validation.held_out
     law = fallback.fit({known[key]: entry.ms for key, entry in part.items()})
     assert law
     process = estimate_units(known, part, law)
@@ -59,6 +59,28 @@ def study(timed: LatencyTable, share: float, seed: int) -> dict[str, dict[str, f
     } | {
         "timed": {"networks": network_error(space, means["process"] | truth, codes, measured)},
         "interval": {"units": held(process, truth)},
+    }
+
+
+def first_timed(timed: LatencyTable, share: float, seed: int) -> tuple[Space, dict[str, Unit], dict[str, Entry]]:
+    """A table's space, its units, and the entries that a calibration would have timed first, a share of all."""
+    space = parse_space(timed.setting.space)
+    plan = measurement_plan(space, fit_networks=8, held_out=8, rounds=1, threads=1, batch=1, seed=seed)
+    order = [item.name for item in plan.items if item.name in timed.entries]
+    return space, all_units(space), {key: timed.entries[key] for key in order[: round(share * len(order))]}
+
+
+def transfer_study(source: LatencyTable, target: LatencyTable, share: float, seed: int) -> dict[str, float]:
+    """Errors of what is estimated when a share of the target's units is timed, without a source and with one."""
+    space, known, part = first_timed(target, share, seed)
+    truth = {key: entry.ms for key, entry in target.entries.items() if key in known}
+    found = {"source": transfer_units(space, source, part).entries}
+    law = fallback.fit({known[key]: entry.ms for key, entry in part.items()})
+    if law:
+        found["process"] = estimate_units(known, part, law).entries
+    return {
+        way: root_mean_square([entries[key].ms / ms - 1 for key, ms in truth.items() if key not in part])
+        for way, entries in found.items()
     }
 
 
@@ -92,8 +114,7 @@ def page(report: dict[str, Any]) -> str:
     """The study as a page."""
     rows = []
     for each in report["tables"]:
-        target = re.sub("-[^,]*", "", each["runtime"], count=1)  # a version's build says nothing
-        name = f"{each['space']}, {target}: {each['units']:,} units"
+        name = f"{each['space']}, {each['runtime']}: {each['units']:,} units"
         for share, f in each["shares"].items():
             units, networks = ([f"{100 * f[way][what]:.1f}" for way in WAYS] for what in ("units", "networks"))
             inside = f"{f['interval']['units']:.0%}"
@@ -120,15 +141,50 @@ def page(report: dict[str, Any]) -> str:
         f"the sum of their units with an intercept and a slope fitted to the others. Means over {DRAWS} draws."
     )
     header = ("table", "timed", "units, by law, %", "by process, %", "inside", "networks, by law, %", "by process, %")
+    transfers = [
+        (
+            each["source"],
+            each["target"],
+            *(
+                f"{100 * f[way]:.1f}" if way in f else ""
+                for f in each["shares"].values()
+                for way in ("process", "source")
+            ),
+        )
+        for each in report["transfers"]
+    ]
+    shares = [f"{float(share):.0%}, {way} source" for share in SOURCE_SHARES for way in ("without a", "with the")]
+    same = [each["shares"][str(SOURCE_SHARES[0])] for each in report["transfers"] if each["same_runtime"]]
+    others = [each["shares"][str(SOURCE_SHARES[0])] for each in report["transfers"] if not each["same_runtime"]]
+    about_source = (
+        "A table of another target of the same space helps where little was timed and the runtime is the same "
+        f"(`calibrate transfer`). By {SOURCE_SHARES[0]:.0%} of the target's units the others are off by "
+        f"{_span(same, 'source')} with a source of the same runtime and {_span(others, 'source')} with one of another; "
+        f"without a source, by {_span([*same, *others], 'process')}, where there is a law at all "
+        f"({fallback.FEWEST} units). Root mean square of relative errors, in per cent."
+    )
     return "\n\n".join(
         [
             "# Units that were not timed",
             paragraph(answer),
             table((*header, "all timed, %"), rows),
             paragraph(about),
+            "## With another target's table",
+            paragraph(about_source),
+            table(("source", "target", *shares), transfers),
             "The command: `estimates.py`; figures: `estimates.json`.\n",
         ]
     )
+
+
+def _runtime(name: str) -> str:
+    """Without the build in a version, which says nothing."""
+    return re.sub("-[^,]*", "", name, count=1)
+
+
+def _span(shares: list[dict[str, float]], way: str) -> str:
+    values = [100 * share[way] for share in shares if way in share]
+    return f"{min(values):.1f} to {max(values):.1f} %"
 
 
 def main() -> None:
@@ -144,10 +200,26 @@ def main() -> None:
                 kind: {what: float(np.mean([draw[kind][what] for draw in draws])) for what in draws[0][kind]}
                 for kind in draws[0]
             }
-        row = {"space": about.space, "runtime": about.runtime, "units": len(timed.entries), "shares": shares}
+        row = {"space": about.space, "runtime": _runtime(about.runtime), "units": len(timed.entries), "shares": shares}
         tables.append(row)
         print(about.space, about.runtime, flush=True)
-    write_json(out / "estimates.json", {"tables": tables})
+    transfers = []
+    for source, target in permutations(map(LatencyTable.load, TABLES), 2):
+        if source.setting.space_id != target.setting.space_id:
+            continue
+        there, here = describe(source), describe(target)
+        row = {
+            "source": f"{there.space}, {_runtime(there.runtime)}",
+            "target": _runtime(here.runtime),
+            "same_runtime": source.setting.runtime == target.setting.runtime,
+        }
+        row["shares"] = {}
+        for share in SOURCE_SHARES:
+            draws = [transfer_study(source, target, share, seed) for seed in range(DRAWS)]
+            row["shares"][str(share)] = {way: float(np.mean([draw[way] for draw in draws])) for way in draws[0]}
+        transfers.append(row)
+        print(row["source"], "->", row["target"], flush=True)
+    write_json(out / "estimates.json", {"tables": tables, "transfers": transfers})
     write_text(out / "estimates.md", page(read_json(out / "estimates.json")))
 
 

@@ -85,8 +85,8 @@ def test_a_report_of_before_stays_until_the_new_one_is_there(tmp_path, monkeypat
     def unchanged() -> None:
         assert page.read_bytes() == before
 
-    failed = until_there_is_room(monkeypatch, lambda: write_report(folder), unchanged, step=8)  # a report takes seconds
-    assert failed >= 9 and page.read_bytes() == before
+    failed = until_there_is_room(monkeypatch, lambda: write_report(folder), unchanged, step=16)
+    assert failed >= 5 and page.read_bytes() == before
     assert not list(folder.rglob("*.tmp"))
 
 

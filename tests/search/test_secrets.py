@@ -37,7 +37,7 @@ def test_what_has_no_secret_stays(text):
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_a_run_and_its_report_keep_no_secret(tmp_path, address, monkeypatch):
+def test_a_run_keeps_no_secret(tmp_path, address, monkeypatch):
     monkeypatch.setattr("search.pipeline.search_problem.open_storage", lambda _: None)  # there is none
     recipe = load_recipe("digits")
     recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"storage": address})})
@@ -53,7 +53,10 @@ def test_a_run_and_its_report_keep_no_secret(tmp_path, address, monkeypatch):
     assert storage_address(kept) == storage_address(None) == address
     for path in out.rglob("*"):
         assert path.is_dir() or b"hush" not in path.read_bytes(), path
-    old = made_up_run(tmp_path / "old")
+
+
+def test_a_report_of_a_run_that_kept_one_has_none(tmp_path):
+    address, old = ADDRESSES[1], made_up_run(tmp_path / "old")
     recorded = json.loads((old / "run.json").read_text())
     recorded["recipe"]["search"]["storage"] = address
     (old / "run.json").write_text(json.dumps(recorded))

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from ghostnet import GhostNet, cost
+from ghostnet import Arch, GhostNet, cost
 from ghostnet.network import unit_module
 from ghostnet.units import Bottleneck, chain, units
 from spaces import Space, named_space
@@ -24,6 +24,11 @@ from tests.helpers import plus_space, spaces
 
 def everything(space: Space) -> np.ndarray:
     return np.array(list(itertools.product(*(range(n) for n in space.choices))))
+
+
+def networks(space: Space) -> set[Arch]:
+    """All of them, each by one of its codes."""
+    return {space.decode(code) for code in np.unique(space.canonical(everything(space)), axis=0)}
 
 
 @settings(max_examples=30, deadline=None)
@@ -47,7 +52,7 @@ def test_exhaustively_no_two_networks_have_the_same_tensors(space, align):
     """Against what is really built: names and shapes of all tensors, and the resolution."""
     space = replace(space, align=align)
     built = set()
-    for arch in {space.decode(code) for code in everything(space)}:
+    for arch in networks(space):
         with torch.device("meta"):
             state = GhostNet(arch, space.num_classes, space.in_chs).state_dict()
         built.add((arch.resolution, *((name, tuple(tensor.shape)) for name, tensor in state.items())))
@@ -109,7 +114,7 @@ def test_exhaustively_every_block_that_is_built_is_listed_as_one_unit(space, ali
         return (unit.in_chs, unit.size, stride, *((name, tuple(tensor.shape)) for name, tensor in state.items()))
 
     made = defaultdict(set)
-    for arch in {space.decode(code) for code in everything(space)}:
+    for arch in networks(space):
         for name, unit in chain(arch, space.num_classes, space.in_chs).named.items():
             made[name].add(built(unit))
     for position, array in zip(space.layout.positions, space_units(space), strict=True):
