@@ -13,6 +13,8 @@ from scipy.optimize import minimize
 from torch import nn
 
 from ghostnet import Arch, ArchError, Block, GhostNet, Supernet, Transplants, WeightSource
+from ghostnet.least_squares import choose_columns
+from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.layers import fit_affine
 from ghostnet.transplant.settings import FitSettings
 from spaces import named_space
@@ -226,6 +228,32 @@ def test_children_do_not_depend_on_those_fitted_before(parent):
             assert largest_difference(source.extract(archs[k]), alone[k], archs[k].resolution) == 0
             assert source.beginnings.bytes <= source.beginnings.memory
     assert none.beginnings.bytes == 0 < few.beginnings.bytes < all_kept.beginnings.bytes
+
+
+@torch.no_grad()
+def test_a_beginning_that_memory_cannot_hold_leaves_the_others():
+    unit, kept = nn.Sequential(nn.Linear(1, 1)), Beginnings[str](memory=10)
+    kept.keep(unit, ("0",), ("a",), "a", 6)
+    kept.keep(unit, ("0",), ("b",), "b", 11)
+    assert kept.restore(unit, [("0",)], ("a",)) == ("a", 1) and kept.restore(unit, [("0",)], ("b",)) == (None, 0)
+
+
+def test_channels_come_in_the_order_in_which_they_serve_their_readers():
+    """Against a regression for every candidate; one varies little and is read strongly, another is a sum of others."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((400, 6)) * (1, 1, 1, 1e-3, 2, 1)
+    values[:, 5] = values[:, 0] + values[:, 1]
+    values -= values.mean(0)
+    readers = rng.standard_normal((4, 6)) * (1, 1, 1, 5e3, 1, 1)
+    read, order = values @ readers.T, []
+    for _ in range(5):
+        left = {}
+        for i in set(range(6)) - set(order):
+            x = values[:, [*order, i]]
+            left[i] = np.square(read - x @ np.linalg.lstsq(x, read, rcond=None)[0]).sum()
+        order.append(min(left, key=left.__getitem__))
+    assert order[0] == 3
+    assert choose_columns(values.T @ values / 400, readers)[:5].tolist() == order
 
 
 def test_a_child_keeps_its_weights_to_itself(parent, transplants):

@@ -123,6 +123,9 @@ def test_networks_are_spread_over_macs_and_the_same_for_a_seed():
     assert (gaps > 0).all() and gaps.max() < 3 * (macs[-1] - macs[0]) / 12
     assert (codes == sample_evenly(space, np.random.default_rng(3), 12)).all()
     assert not (codes == sample_evenly(space, np.random.default_rng(4), 12)).all()
+    low, high = np.quantile(macs_table(space).total(sample(space, np.random.default_rng(9), 5000)), (0.005, 0.995))
+    stretch = (high - low) / 12
+    assert abs(macs[0] - low) < 1.2 * stretch and abs(macs[-1] - high) < 1.2 * stretch  # over all that there is
 
 
 def test_a_spread_over_a_tiny_space_repeats_nothing_until_it_must():

@@ -19,7 +19,7 @@ from search.latency.drift import without_drift
 from search.latency.fallback import terms
 from search.latency.predictor import Predictor, Units, UnitValues, apply, conformal, fit, linear
 from search.latency.runtimes import RUNTIMES
-from search.latency.table import SCHEMA_FILE, Entry, LatencyTable, _sealed, json_schema
+from search.latency.table import SCHEMA_FILE, Correction, Entry, LatencyTable, _sealed, json_schema
 from search.latency.timing import interference as gates
 from search.latency.timing import measurement, rounds
 from search.latency.timing.rounds import FEWEST, FIRST
@@ -514,3 +514,11 @@ def test_a_table_reads_well(made):
         key.startswith("ghost") for key in table.entries
     )
     assert max(map(len, lines)) < 300
+
+
+def test_no_network_takes_less_than_its_slowest_unit():
+    correction = Correction(intercept_ms=-5.0, slope=0.5, ms_per_mparam=0.0, spread=0.01, quantile=1.0, coverage=0.9)
+    ms = np.array([[1.0, 4.0, 2.0], [6.0, 6.0, 6.0]])
+    assert apply(correction, UnitValues(ms, 0 * ms, 0 * ms)).tolist() == [4.0, 6.0]
+    slower = correction.model_copy(update={"intercept_ms": 5.0})
+    assert apply(slower, UnitValues(ms, 0 * ms, 0 * ms)).tolist() == [8.5, 14.0]

@@ -72,6 +72,12 @@ def test_one_fast_moment_does_not_make_all_others_look_disturbed():
     assert min(probes) == 0.7 and interference.is_quiet(1.0) and not interference.is_quiet(1.2)
 
 
+def test_quiet_moments_are_found_where_most_are_disturbed():
+    rng = np.random.default_rng(0)
+    probes = rng.permutation(np.concatenate([rng.normal(1, 0.01, 40), rng.normal(2, 0.2, 60)]))
+    assert gates.quiet_time(probes) == pytest.approx(1, abs=0.02)
+
+
 def test_the_interval_covers_the_score_it_is_of():
     rng, inside = np.random.default_rng(0), 0
     for _ in range(200):
