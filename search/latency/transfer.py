@@ -3,10 +3,11 @@
 A law of layers is fitted to the units that were timed on the target, near the source's own law: with few units it is
 the source's at another scale, with many the target's. How far the source's milliseconds are off its law, in widths that
 do or don't fill registers, say, the target may share, a part or all: as much as suits the timed units best. What is
-left a Gaussian process learns, as it does in tables that have no source (`unit_estimates.py`).
+left a Gaussian process learns, as it does in tables that have no source (`unit_estimates.py`). Where units that are left
+out are told better without the source, it is left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,7 @@ FEWEST_HELD_OUT = round(COVERAGE / (1 - COVERAGE))  # of fewer, no quantile is t
 FEWEST_UNITS = 8
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the source's oddities, that a target may have
 LEAST_VARIANCE = 1e-9
+Layers = Mapping[str, Mapping[str, float]]  # every unit's amounts of them, by key
 SAME_DEVICE = ("machine", "cpu", "cores")
 
 
@@ -83,46 +85,54 @@ def transfer_units(
     if len(timed) < min(FEWEST_UNITS, len(known)):
         raise UserError(f"a transfer needs {FEWEST_UNITS} units that were timed on the target, but got {len(timed)}")
     keys, there = sorted(known), Units(space, source.entries, source.fallback)
-    source_ms = {key: there.unit_ms(known[key]) for key in keys}
-    ms = {key: timed[key].ms for key in keys if key in timed}
-    layers = {key: fallback.terms(known[key]) for key in keys}
-    law_there = fallback.fit({known[key]: source_ms[key] for key in keys})
-    if law_there is None:  # a space of few units: at another scale the source is all there is to say
-        scale = np.exp(np.median([np.log(ms[key] / source_ms[key]) for key in ms]))
-        rough, also = {key: scale * source_ms[key] for key in keys}, None
-    else:
-        by_law_there = {key: max(fallback.of_terms(law_there, layers[key]), LEAST_MS) for key in keys}
-        oddity = {key: float(np.log(source_ms[key] / by_law_there[key])) for key in keys}
-        law, shared = min(
-            ((_law_without(oddity, share, known, ms, law_there), share) for share in SHARES),
-            key=lambda each: each[0].error,
-        )
-        by_law = {key: max(fallback.of_terms(law, layers[key]), LEAST_MS) for key in keys}
-        rough = {key: by_law[key] * float(np.exp(shared * oddity[key])) for key in keys}
-        also = {key: (oddity[key], float(np.log(rough[key] / source_ms[key]))) for key in keys}
-    off = np.log([ms[key] / rough[key] for key in ms])
     wanted = [key for key in keys if key not in timed]
-    learned = learn(known, layers, timed, rough, wanted, float(np.sqrt(np.mean(off**2))), also)
+    ms, source_ms = {key: entry.ms for key, entry in timed.items()}, {key: there.unit_ms(known[key]) for key in keys}
+    layers = {key: fallback.terms(known[key]) for key in keys}
     # How far off what was timed at the source may be, the process has seen; what was estimated there, it has not.
-    unseen = [key for key in wanted if there.is_estimated(known[key])]
-    variance = {key: there.unit_variance(known[key]) / source_ms[key] ** 2 for key in unseen}
-    deviation = np.sqrt(learned.deviation**2 + [variance.get(key, 0.0) for key in wanted])
-    learned = replace(learned, deviation=deviation)
-    left_out = dict(zip(ms, off.tolist(), strict=True)) | learned.left_out
-    unexplained = max(float(np.mean(np.square([*left_out.values()]))), LEAST_VARIANCE)
+    unseen = [there.unit_variance(known[key]) / source_ms[key] ** 2 * there.is_estimated(known[key]) for key in wanted]
+    ways = [(*_near_source(known, layers, ms, source_ms), np.array(unseen))]
+    law = fallback.fit({known[key]: value for key, value in ms.items()})
+    if law is not None and all(terms.keys() <= law.ms.keys() for terms in layers.values()):
+        ways.append((_by_law(law, layers), None, np.zeros(len(wanted))))
+    found = []
+    for rough, also, variance in ways:
+        off = {key: float(np.log(value / rough[key])) for key, value in ms.items()}
+        learned = learn(known, layers, timed, rough, wanted, _root_mean_square(off.values()), also)
+        learned = replace(learned, deviation=np.sqrt(learned.deviation**2 + variance), left_out=off | learned.left_out)
+        found.append(learned)
+    best = min(found, key=lambda each: _root_mean_square(each.left_out.values()))
+    unexplained = max(_root_mean_square(best.left_out.values()) ** 2, LEAST_VARIANCE)
     of_timing = {key: min(noise**2 / entry.visits / unexplained, 1.0) for key, entry in timed.items()}
-    entries = {key: entry.times(float(np.exp(-of_timing[key] * left_out[key]))) for key, entry in timed.items()}
-    entries |= dict(zip(wanted, estimated(learned), strict=True))
-    error = float(np.sqrt(np.mean(np.expm1([*left_out.values()]) ** 2)))
+    entries = {key: entry.times(float(np.exp(-of_timing[key] * best.left_out[key]))) for key, entry in timed.items()}
+    entries |= dict(zip(wanted, estimated(best), strict=True))
+    error = _root_mean_square(np.expm1([*best.left_out.values()]))
     return TransferredUnits(entries={key: entries[key] for key in keys}, error=error)
 
 
-def _law_without(
-    oddity: Mapping[str, float], shared: float, known: Mapping[str, Unit], timed: Mapping[str, float], near: Fallback
-) -> Fallback:
-    """The target's law of layers, if so much of the source's oddities is its own, too.
+def _near_source(
+    known: Mapping[str, Unit], layers: Layers, timed: Mapping[str, float], source_ms: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, tuple[float, float]] | None]:
+    """Rough milliseconds of every unit by a law near the source's, and what else of the source tells more."""
+    law_there = fallback.fit({known[key]: ms for key, ms in source_ms.items()})
+    if law_there is None:  # a space of few units: at another scale the source is all there is to say
+        scale = float(np.exp(np.median([np.log(ms / source_ms[key]) for key, ms in timed.items()])))
+        return {key: scale * ms for key, ms in source_ms.items()}, None
+    by_law_there = _by_law(law_there, layers)
+    oddity = {key: float(np.log(ms / by_law_there[key])) for key, ms in source_ms.items()}
 
-    Args:
-        oddity: logarithms of the source's milliseconds over its law's.
-    """
-    return fallback.fit_near({known[key]: ms * float(np.exp(-shared * oddity[key])) for key, ms in timed.items()}, near)
+    def law_without(shared: float) -> Fallback:
+        """The target's, if so much of the source's oddities is its own, too."""
+        even = {known[key]: ms * float(np.exp(-shared * oddity[key])) for key, ms in timed.items()}
+        return fallback.fit_near(even, law_there)
+
+    law, shared = min(((law_without(share), share) for share in SHARES), key=lambda each: each[0].error)
+    rough = {key: ms * float(np.exp(shared * oddity[key])) for key, ms in _by_law(law, layers).items()}
+    return rough, {key: (oddity[key], float(np.log(rough[key] / source_ms[key]))) for key in layers}
+
+
+def _by_law(law: Fallback, layers: Layers) -> dict[str, float]:
+    return {key: max(fallback.of_terms(law, terms), LEAST_MS) for key, terms in layers.items()}
+
+
+def _root_mean_square(values: Iterable[float]) -> float:
+    return float(np.sqrt(np.mean(np.square([*values]))))
