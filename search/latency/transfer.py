@@ -3,8 +3,8 @@
 A law of layers is fitted to the units that were timed on the target, near the source's own law: with few units it is
 the source's at another scale, with many the target's. How far the source's milliseconds are off its law, in widths that
 do or don't fill registers, say, the target may share, a part or all: as much as suits the timed units best. What is
-left a Gaussian process learns, as it does in tables that have no source (`unit_estimates.py`). Where units that are left
-out are told better without the source, it is left out.
+left a Gaussian process learns, as it does in tables that have no source (`unit_estimates.py`). Where timed units that
+are left out are told better without the source, it isn't used.
 """
 
 from collections.abc import Iterable, Mapping
