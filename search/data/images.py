@@ -7,6 +7,7 @@ converted. Whatever is wrong with an image is a `UserError` that names it.
 import io
 import os
 import stat
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow reads m
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of a decompression bomb
 LARGE = 96  # pixels; from this resolution on, an image's border is left out, as 224 of 256 are for ImageNet
 NAMED = 5  # images that a message names
+CHECKED_AT_ONCE = 1000
 GROUND = (124, 116, 104)  # the mean colour of ImageNet's images, on which transparent pixels lie
 
 # Pillow's warnings (damaged EXIF data, large images) would stand between the lines of a progress bar. What matters of
@@ -56,10 +58,15 @@ class UnreadableImages(UserError):
     """
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        self.reasons = tuple(sorted(reasons))
-        more = len(self.reasons) - NAMED
-        rest = f"; and {more} more {'image' if more == 1 else 'images'}" if more > 0 else ""
-        super().__init__("; ".join(self.reasons[:NAMED]) + rest)
+        self.reasons = tuple(reasons)
+        super().__init__(f"{listed(reasons)} (`?unreadable=skip` after the data's path leaves such images out)")
+
+
+def listed(reasons: Sequence[str]) -> str:
+    """Why images can't be read, of some of them, and how many more there are."""
+    more = len(reasons) - NAMED
+    rest = f"; and {more} more {'image' if more == 1 else 'images'}" if more > 0 else ""
+    return "; ".join(sorted(reasons)[:NAMED]) + rest
 
 
 def decode(source: ImageSource) -> Image.Image:
@@ -122,6 +129,23 @@ def unreadable(sources: Sequence[ImageSource]) -> dict[str, str]:
 
     reasons = for_each(sources, one, "look for unreadable images")
     return {source.name: reason for source, reason in zip(sources, reasons, strict=True) if reason}
+
+
+def check_some(sources: Sequence[ImageSource], seconds: float) -> None:
+    """Decodes images in random order, all of them where so many seconds are enough.
+
+    Raises:
+        UnreadableImages: of these, those that can't be read.
+    """
+    order, deadline = np.random.default_rng(0).permutation(len(sources)), time.monotonic() + seconds
+    parts = (order[k : k + CHECKED_AT_ONCE] for k in range(0, len(order), CHECKED_AT_ONCE))
+    reasons: dict[str, str] = {}
+    for part in parts:
+        reasons |= unreadable([sources[k] for k in part])
+        if time.monotonic() > deadline:
+            break
+    if reasons:
+        raise UnreadableImages(list(reasons.values()))
 
 
 def for_each(items: Sequence[T], work: Callable[[T], R], title: str) -> Iterator[R]:

@@ -80,6 +80,13 @@ class DataSource(ABC):
             UserError: it is not what it should be.
         """
 
+    def check_images(self, seconds: float) -> None:  # noqa: B027  what is downloaded is whole
+        """Looks for images that can't be read, for so many seconds.
+
+        Raises:
+            UserError: there are some, and `load` would refuse them.
+        """
+
     @abstractmethod
     def load(self, resolution: int) -> Parts:
         """The training part and the test part, and the names of the classes; encoded images are for `resolution`.
@@ -160,6 +167,12 @@ class ImageFiles(DataSource):
         check_sizes(self.name, classes, train.labels, test.labels)
         return Sizes(len(train), len(test), len(classes), train.in_chs)
 
+    def check_images(self, seconds: float) -> None:
+        from search.data.images import check_some
+
+        if not self.skips_unreadable:
+            check_some([image for images, _ in self.read()[0] for image in images], seconds)
+
     def load(self, resolution: int) -> Parts:
         from search.data.encoded import EncodedSplit
         from search.data.splits import stratified
@@ -177,7 +190,7 @@ class ImageFiles(DataSource):
     def _unreadable(self, images: Sequence[ImageSource]) -> frozenset[str]:
         """Names of those of its images that can't be read. All are decoded for it, once in a process, as long as the
         data set stays what it is; then it says how many are left out."""
-        from search.data.images import UnreadableImages, unreadable
+        from search.data.images import listed, unreadable
 
         key = self, self.fingerprint()
         if key not in UNREADABLE:
@@ -185,7 +198,7 @@ class ImageFiles(DataSource):
             UNREADABLE[key] = frozenset(reasons)
             if reasons:
                 left_out = "1 image is" if len(reasons) == 1 else f"{len(reasons):,} images are"
-                warn(f"{left_out} left out: {UnreadableImages(list(reasons.values()))}")
+                warn(f"{left_out} left out: {listed([*reasons.values()])}")
         return UNREADABLE[key]
 
     @classmethod

@@ -15,6 +15,7 @@ from PIL import Image
 from search.data import datasets
 from search.data.datasets import Split, load_data
 from search.data.labels import MIN_TRAIN
+from search.data.names import data_source
 from search.data.parquet import read_parquet
 from search.errors import UserError
 from tests.search.command_line import ghostnas
@@ -306,8 +307,20 @@ def test_all_images_that_cant_be_read_are_named_at_once_whichever_split_has_them
         file.write_bytes(b"")
     with pytest.raises(UserError) as caught:
         load_data(f"imagefolder:{tmp_path}", 8)
-    assert str(caught.value) == "; ".join(f"{file} can't be read as an image: it is empty" for file in damaged)
+    named = "; ".join(f"{file} can't be read as an image: it is empty" for file in damaged)
+    assert str(caught.value) == f"{named} (`?unreadable=skip` after the data's path leaves such images out)"
     for k in range(3, 13):
         (tmp_path / "train/dog" / f"{k}.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"^([^;]*; ){5}and 8 more images$"):
+    with pytest.raises(UserError, match=r"^([^;]*; ){5}and 8 more images \(`\?unreadable=skip` after"):
         load_data(f"imagefolder:{tmp_path}", 8)
+
+
+def test_a_plan_refuses_images_that_a_run_would(tmp_path):
+    image_folder(tmp_path / "pictures", train=20, val=6)
+    whole = (tmp_path / "pictures/train/dog/3.png").read_bytes()
+    (tmp_path / "pictures/train/dog/3.png").write_bytes(whole[: len(whole) - 40])  # its header is as it should be
+    name = f"imagefolder:{tmp_path / 'pictures'}"
+    with pytest.raises(UserError, match=r"dog/3\.png .*unreadable=skip"):
+        data_source(name).check_images(10)
+    data_source(f"{name}?unreadable=skip").check_images(10)
+    data_source("digits").check_images(10)
