@@ -54,8 +54,9 @@ class Beginnings(Generic[T]):
         return behind, begun
 
     def keep(self, net: nn.Module, unit: Sequence[str], key: Key, behind: T, size: int) -> None:
-        """Keeps a network's unit that was just fitted."""
-        if size > self.memory:
+        """Keeps a network's unit that was just fitted, where the units before it are kept: without them it can't be
+        restored."""
+        if size > self.memory or (len(key) > 1 and key[:-1] not in self._kept):
             return
         weights = {name: tensor.detach().clone() for name, tensor in tensors(net, unit).items()}
         self._kept[key] = Fitted(weights, behind, size)

@@ -236,6 +236,9 @@ def test_a_beginning_that_memory_cannot_hold_leaves_the_others():
     kept.keep(unit, ("0",), ("a",), "a", 6)
     kept.keep(unit, ("0",), ("b",), "b", 11)
     assert kept.restore(unit, [("0",)], ("a",)) == ("a", 1) and kept.restore(unit, [("0",)], ("b",)) == (None, 0)
+    for _ in range(3):  # what follows it can never be restored: it takes no room
+        kept.keep(unit, ("0",), ("b", "c"), "c", 5)
+    assert kept.bytes == 6 and kept.restore(unit, [("0",)], ("a",)) == ("a", 1)
 
 
 def test_channels_come_in_the_order_in_which_they_serve_their_readers():
