@@ -38,12 +38,19 @@ from search.latency.timing.device import this_device
 from search.parallel.cluster import HERE, Cluster
 from search.pipeline.search_problem import build_problem, check_backend, header
 from search.recipes.choices import PROMOTING
-from search.recipes.schema import ParentTraining, Search, Training, evaluation_epochs, split_evaluation
+from search.recipes.schema import Search, Training, evaluation_epochs, split_evaluation
 from search.records import record_json
 from search.run_folder.result import SCHEMA, SearchResult
 from search.secrets import storage_address
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import PARENT_ARCH, check_data, read_metadata, supernet_config, usual_teacher
+from search.training.metadata import (
+    PARENT_ARCH,
+    check_data,
+    read_fitting,
+    read_metadata,
+    supernet_config,
+    usual_teacher,
+)
 from search.training.result_warnings import chance_warnings
 from spaces.space import Space
 
@@ -254,7 +261,7 @@ def evaluation_price(way: str, supernet: Path, data: Data) -> float:
     if way == "units":
         return 1.0
     metadata = read_metadata(supernet)[0]
-    given = supernet_config(metadata, ParentTraining).images if metadata.kind == "transplant" else len(data.calibration)
+    given = read_fitting(supernet, metadata).images if metadata.kind == "transplant" else len(data.calibration)
     shown = len(data.search) + (0 if way.startswith("trained") else given)
     return images_price(shown, evaluation_epochs(way) * len(data.train))
 

@@ -17,11 +17,12 @@ from ghostnet.memory import memory
 from ghostnet.weights import load_network
 from search.api.fidelity import _front_networks
 from search.data.datasets import load_data
+from search.engine.ladder import images_price
 from search.engine.log import read_trials
 from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline.search_problem import build_problem, check_search
-from search.pipeline.search_stage import known_networks, make_evaluator, search_networks
+from search.pipeline.search_stage import evaluation_price, known_networks, make_evaluator, search_networks
 from search.recipes.choices import OBJECTIVES
 from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation, split_evaluation
 from search.training.elastic import train_supernet
@@ -399,6 +400,22 @@ def test_a_search_on_a_ladder_logs_every_rung(files, tmp_path):
         assert [r.accuracy for r in trial.rungs] == [evaluators[r.evaluate](arch) for r in trial.rungs]
     again = search_networks(*where, config.model_copy(update={"trials": 9}), seed=0, training=training)
     assert again.trials[:7] == result.trials and len(again.trials) == 9
+
+
+@pytest.mark.parametrize("images", [70, 900])
+def test_an_evaluation_is_priced_by_the_images_that_its_networks_are_fitted_on(files, tmp_path, images):
+    shutil.copytree(files / "net", tmp_path / "net")
+    metadata = json.loads((tmp_path / "net/supernet.json").read_text())
+    assert "images" not in metadata["config"], "of a supernet's training alone, as the pipeline writes it"
+    transplant = metadata | {"kind": "transplant", "images": images}
+    (tmp_path / "net/supernet.json").write_text(json.dumps(transplant))
+    ways = ("inherited", "soft", "tuned:2", "trained:2")
+    prices = {way: evaluation_price(way, tmp_path / "net", DATA) for way in ways}
+    trained = images_price(0, 2 * len(DATA.train))
+    assert prices["inherited"] == prices["soft"] == len(DATA.search) + images
+    assert prices["tuned:2"] == prices["inherited"] + trained
+    assert prices["trained:2"] == len(DATA.search) + trained
+    assert evaluation_price("inherited", files / "net", DATA) == len(DATA.search) + len(DATA.calibration)
 
 
 def test_what_ladder_stands_for():
