@@ -130,11 +130,10 @@ class _Estimator:
         if isinstance(supernet, ParentTraining):
             given, _ = self.parent
             parent = GhostNet(given, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
-            count = min(supernet.images, self.sizes.train)
-            fitted = min(count, FITTED)
+            fitted = min(supernet.images, FITTED)
             transplants = Transplants(parent, self.times.noise(fitted, given.resolution).contiguous())
             transplants.extract(arch)  # which also learns what depends on the parent alone
-            shown += count - fitted  # regressions read as many positions of fewer images
+            shown += supernet.images - fitted  # regressions read as many positions of fewer images
             fit = self._fit_seconds(transplants)
         else:
             shown += self.sizes.calibration
@@ -169,7 +168,7 @@ class _Estimator:
         """Of the units that are measured: some are timed, of a parent with any weights, on noise."""
         arch, _ = self.parent
         parent = GhostNet(arch, self.sizes.num_classes, self.sizes.in_chs).to(self.device).eval()
-        losses = UnitLosses(parent, self.times.noise(min(UNIT_IMAGES, self.sizes.train), arch.resolution).contiguous())
+        losses = UnitLosses(parent, self.times.noise(UNIT_IMAGES, arch.resolution).contiguous())
         places = [*measured_units(self.space, arch).values()]
         times: list[float] = []
         for k in np.random.default_rng(0).permutation(len(places)):

@@ -13,7 +13,7 @@ from search.commands.run import show_estimate
 from search.data.datasets import SplitSizes, load_data, split_sizes
 from search.errors import UserError
 from search.pipeline.current_run import SHARES, SPARE, STRETCHED, Run, time_box
-from search.pipeline.estimate import _Estimator, estimate
+from search.pipeline.estimate import FITTED, _Estimator, estimate
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.pipeline.step_times import StepTimes
@@ -98,6 +98,18 @@ def test_short_trainings_of_a_search_are_counted(monkeypatch):
     config = config.model_copy(update={"search": config.search.model_copy(update={"evaluate": "trained:2.5"})})
     stages = {each.stage: each for each in estimate(config).stages}
     assert stages["search"].minutes == pytest.approx(20 * math.ceil(2.5 * (200 // 32)) / 60)
+
+
+def test_a_search_is_estimated_by_all_the_views_that_networks_are_fitted_on(monkeypatch):
+    """Also where there are fewer training images: each is then viewed several times."""
+    shown = []
+    monkeypatch.setattr(StepTimes, "look_seconds", lambda _, arch, images: shown.append(images) or 0.0)
+    monkeypatch.setattr(_Estimator, "_fit_seconds", lambda *_: 0.0)
+    config, sizes = recipe(), split_sizes("digits", 200)
+    config = config.model_copy(update={"supernet": config.supernet.model_copy(update={"images": 1000})})
+    space = space_for(config.search_space, sizes.num_classes, sizes.in_chs)
+    _Estimator(config, space, sizes, torch.device("cpu")).search()
+    assert shown == [sizes.search + 1000 - FITTED] and sizes.train < 1000
 
 
 def test_of_networks_that_are_trained_in_turn_one_by_each_seed_waits_for_its_teacher(monkeypatch):
