@@ -159,7 +159,7 @@ def table_errors(
         "cores": table.device.cores,
         "space": space.name,
         "resolution": space.resolution,
-        "units": len(table.entries),
+        "units": table.units_timed,
         "units_in_space": table.protocol.units_in_space,
         "disturbed": table.protocol.disturbed,
         "own_mape": table.validation.mape,

@@ -167,9 +167,9 @@ def _costs(arch: Arch, classes: int, in_chs: int, batch: int, dtype: str) -> Net
 
 
 def _blocks(arch: Arch, predict: Predictor, rest: float) -> tuple[UnitLatency, ...]:
-    milliseconds, listed = predict.per_unit(arch), predict.listed(arch)
+    milliseconds, timed = predict.per_unit(arch), predict.timed_units(arch)
     rows = [
-        UnitLatency(name=name, latency_ms=milliseconds[name], macs=unit_cost(unit).macs, timed=name in listed)
+        UnitLatency(name=name, latency_ms=milliseconds[name], macs=unit_cost(unit).macs, timed=name in timed)
         for name, unit in chain(arch, predict.space.num_classes, predict.space.in_chs).named.items()
     ]
     return (*rows, UnitLatency(name="less their sum", latency_ms=rest, macs=0, timed=True))

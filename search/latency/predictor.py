@@ -128,7 +128,7 @@ class Predictor:
         for by_position in (table.correction.ms_per_mvalue, table.correction.slots):
             if by_position and len(by_position) != (units := len(space.layout.positions)):
                 raise UserError(f"the latency table corrects {len(by_position)} units of a network, not {units}")
-        self.space, self.correction, self.entries = space, table.correction, table.entries
+        self.space, self.correction = space, table.correction
         self._estimate = "fallback" if table.transfer is None else "transfer"
         self._units = Units(space, table.entries, table.fallback)
 
@@ -147,11 +147,11 @@ class Predictor:
         positions = zip(self.space.layout.positions, parts[0].tolist(), strict=True)
         return {position.name: ms for position, ms in positions if position.name in names}
 
-    def listed(self, arch: Arch) -> set[str]:
-        """The units of a network that have an entry in the table, by name; the others are estimated."""
-        alike = self.space.decode(self.space.encode(arch))  # of two ratios that make a block, the one that is listed
+    def timed_units(self, arch: Arch) -> set[str]:
+        """The units of a network that were timed, by name; the others are estimated."""
+        alike = self.space.decode(self.space.encode(arch))  # of two ratios that make a block, the one that is timed
         named = chain(alike, self.space.num_classes, self.space.in_chs).named
-        return {name for name, unit in named.items() if unit.key in self.entries}
+        return {name for name, unit in named.items() if not self._units.is_estimated(unit)}
 
     @cached_property
     def table(self) -> UnitTable:

@@ -35,10 +35,10 @@ def _table(summary: Summary, arch: Arch) -> str:
     """Units with their multiply-adds and their part of the predicted milliseconds; `*` marks what was never timed."""
     head = ["unit", "in", "hidden", "out", "stride", "s", "d", "SE", "MACs", "ms"]
     ms = summary.predict.per_unit(arch) if summary.predict else {}
-    listed = summary.predict.listed(arch) if summary.predict else set()
+    timed = summary.predict.timed_units(arch) if summary.predict else set()
     rows: list[page.Row] = []
     for name, unit in chain(arch, summary.space.num_classes, summary.space.in_chs).named.items():
-        star = "" if name in listed else "*"
+        star = "" if name in timed else "*"
         time = f"{ms[name]:.4f}{star}" if name in ms else ""
         rows.append(("", [name.removeprefix("blocks."), *_unit_cells(unit), format_count(unit_cost(unit).macs), time]))
     starred = [row for _, row in rows if row[-1].endswith("*")]

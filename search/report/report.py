@@ -267,11 +267,11 @@ def _process_text(summary: Summary) -> str:
     parts = []
     if table := summary.table:
         setting, v, protocol = table.setting, table.validation, table.protocol
-        estimated = protocol.units_in_space - len(table.entries)
+        estimated = protocol.units_in_space - table.units_timed
         parts.append(
             f"Latency is of {setting.runtime} {setting.runtime_version} on {table.device.cpu}: "
             f"{setting.threads} {'thread' if setting.threads == 1 else 'threads'}, batch {setting.batch}, "
-            f"{setting.dtype}. {len(table.entries)} units of networks were timed, {estimated} estimated. On "
+            f"{setting.dtype}. {table.units_timed} units of networks were timed, {estimated} estimated. On "
             f"{v.networks} networks that the predictor was not fitted to, its mean error is {v.mape:.1%} "
             f"({v.mape_95[0]:.1%} to {v.mape_95[1]:.1%}), its largest {v.max:.1%}; {v.within_5:.0%} are within 5 %, "
             f"and Kendall's tau is {v.kendall_tau:.3f}. Other work disturbed {protocol.disturbed:.0%} of the timings."

@@ -271,7 +271,7 @@ def test_a_network_that_states_a_block_by_its_other_ratio_has_all_units_in_a_tab
     arch = replace(space.uniform(0.25), stages=tuple(tuple(replace(b, ratio=3) for b in stage) for stage in stages))
     named = chain(arch, space.num_classes, space.in_chs).named
     assert {unit.key for unit in named.values()} - set(all_units(space))
-    assert predict.listed(arch) == set(predict.per_unit(arch)) == set(named)
+    assert predict.timed_units(arch) == set(predict.per_unit(arch)) == set(named)
 
 
 def test_what_was_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):

@@ -17,7 +17,9 @@ import pytest
 from ghostnet.arch import Arch
 from ghostnet.memory import memory
 from ghostnet.network import GhostNet
+from ghostnet.units import chain
 from ghostnet.weights import save_weights
+from search.api.costs import network_costs
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.figures.architectures import arch_figure
@@ -148,6 +150,32 @@ def test_memory_and_energy_are_columns_only_where_they_were_measured(tmp_path):
     text = write_report(folder).read_text()
     assert "joules a run" in text and "0.0123 ± 0.0004" in text and "RAPL (package-0)" in text
     assert [row.joules for row in rows(summarise(folder))].count(None) == len(summarise(folder).networks) - 1
+
+
+def test_units_that_a_table_estimates_are_called_so(tmp_path):
+    """A table has entries for them, too, without a visit."""
+    run = made_up_run(tmp_path)
+    table = LatencyTable.load(run / TABLE)
+    guessed = {*[*table.entries][::3]}
+    entries = {
+        key: each.model_copy(update={"visits": 0 if key in guessed else 2}) for key, each in table.entries.items()
+    }
+    table.model_copy(update={"entries": entries}).save(run / TABLE)
+    text = write_report(run).read_text()
+    assert f"{len(entries) - len(guessed)} units of networks were timed, {len(guessed)} estimated" in text
+    assert "*: not timed, estimated from units that were" in text
+    arch = SPACE.uniform(0.5)
+    named = chain(arch, SPACE.num_classes, SPACE.in_chs).named
+    wanted = {name: unit.key not in guessed for name, unit in named.items()}
+    costs = network_costs(arch, latency=run / TABLE)
+    assert {block.name: block.timed for block in costs.blocks[:-1]} == wanted and len({*wanted.values()}) == 2
+    (tmp_path / "arch.json").write_text(arch.to_json())
+    shown = ghostnas(
+        "cost", str(tmp_path / "arch.json"), "--latency", str(run / TABLE), "--layers", cwd=tmp_path
+    ).stdout
+    assert {line.split()[0] for line in shown.splitlines() if line.endswith("  estimated")} == {
+        name for name, timed in wanted.items() if not timed
+    }
 
 
 def test_chosen_networks_stand_beside_the_ghostnets_trained_alike(reported):
