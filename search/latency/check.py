@@ -9,15 +9,12 @@ from functools import partial
 import numpy as np
 
 from ghostnet.units import Unit, units
-from search.latency.bench import Bench, MeasurementPlan, PlanItem, reference
+from search.latency.bench import Bench, MeasurementPlan, PlanItem
 from search.latency.predictor import table_space
 from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable
+from search.latency.time_networks import time_side_by_side
 from search.latency.timing.device import this_device
-from search.latency.timing.interference import InterferenceFilter
-from search.latency.timing.measurement import take_measurement
-from search.latency.timing.scores import quiet_minima, score
-from search.progress import bar
 from search.records import check_codes
 from spaces.space import Space
 
@@ -75,20 +72,16 @@ def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | No
         networks=[list(network.code) for network in table.validation.held_out],
         items=[PlanItem.of(name, shape) for name, (_, shape) in then.items()],
     )
-    session = partial(Bench(space, planned).session, run)
-    interference = InterferenceFilter(*reference(run), run.threads)
-    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in then}
-    rng = np.random.default_rng(0)
-    with bar("check", MEASUREMENTS * len(then)) as progress:
-        for turn in range(MEASUREMENTS):
-            for name in rng.permutation(list(then)).tolist():
-                if turn and time.monotonic() - start > seconds:
-                    break
-                taken = take_measurement(interference, session(name), then[name][1])
-                timings[name].append((taken["min_ms"], taken["reference_ms"]))
-                progress.advance()
-    interference.close()
-    now = {name: score(quiet_minima(each, interference.quiet_ms)) for name, each in timings.items()}
+    now = time_side_by_side(
+        run,
+        partial(Bench(space, planned).session, run),
+        {name: shape for name, (_, shape) in then.items()},
+        quiet=MEASUREMENTS,
+        rounds=MEASUREMENTS,
+        seed=0,
+        seconds=start + seconds - time.monotonic(),
+        title="check",
+    )
     ratios = np.array([now[name] / ms for name, (ms, _) in then.items()])
     shift = float(np.median(ratios))
     spread = float(np.median(np.abs(ratios / shift - 1)))

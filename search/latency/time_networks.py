@@ -1,7 +1,7 @@
 """Times finished networks on the hardware, side by side."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import nn
@@ -51,24 +51,53 @@ def measure_sessions(
     seconds: float = float("inf"),
     batch: int = 1,
 ) -> dict[str, float]:
-    """As `measure`, of anything that runs such a batch; `run` is the runtime of the reference that tells quiet moments.
-    After so many seconds no new round begins, but for the first."""
-    interference = InterferenceFilter(*reference(run), run.threads)
-    rng, start = np.random.default_rng(seed), time.monotonic()
-    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in sessions}
-    with bar("time on this machine", MEASUREMENTS * len(sessions)) as progress:
-        for turn in range(MAX_MEASUREMENTS):
-            if turn and time.monotonic() - start > seconds:
-                break
-            waiting = [
-                name
-                for name in sessions
-                if sum(interference.is_quiet(reference_ms) for _, reference_ms in timings[name]) < MEASUREMENTS
-            ]
-            for name in rng.permutation(waiting).tolist():
-                session, shape = sessions[name]
-                taken = take_measurement(interference, session, (batch, *shape))
+    """As `measure`, of anything that runs such a batch; `run` and `seconds` as `time_side_by_side` has them."""
+    return time_side_by_side(
+        run,
+        lambda name: sessions[name][0],
+        {name: (batch, *shape) for name, (_, shape) in sessions.items()},
+        quiet=MEASUREMENTS,
+        rounds=MAX_MEASUREMENTS,
+        seed=seed,
+        seconds=seconds,
+        title="time on this machine",
+    )
+
+
+def time_side_by_side(
+    run: Runtime,
+    session: Callable[[str], Session],
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    quiet: int,
+    rounds: int,
+    seed: int,
+    seconds: float,
+    title: str,
+) -> dict[str, float]:
+    """Milliseconds of each of some sessions, timed in rounds, each in a new order.
+
+    Args:
+        run: the runtime of the reference network that tells quiet moments.
+        session: opens one by its name, for each measurement anew.
+        shapes: of their inputs, batch first, by name.
+        quiet: quiet measurements, after which one is done with.
+        rounds: the most that there are.
+        seconds: after which no measurement begins, but for the first of each.
+        title: of the progress bar.
+    """
+    start, rng = time.monotonic(), np.random.default_rng(seed)
+    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in shapes}
+    with InterferenceFilter(*reference(run), run.threads) as interference, bar(title, quiet * len(shapes)) as progress:
+
+        def num_quiet(name: str) -> int:
+            return min(sum(interference.is_quiet(reference_ms) for _, reference_ms in timings[name]), quiet)
+
+        for turn in range(rounds):
+            for name in rng.permutation([name for name in shapes if num_quiet(name) < quiet]).tolist():
+                if turn and time.monotonic() - start > seconds:
+                    break
+                taken = take_measurement(interference, session(name), shapes[name])
                 timings[name].append((taken["min_ms"], taken["reference_ms"]))
-            progress.update(MEASUREMENTS * (len(sessions) - len(waiting)))
-    interference.close()
-    return {name: score(quiet_minima(each, interference.quiet_ms)) for name, each in timings.items()}
+                progress.update(sum(map(num_quiet, shapes)))
+        return {name: score(quiet_minima(each, interference.quiet_ms)) for name, each in timings.items()}

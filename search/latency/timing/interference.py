@@ -22,6 +22,8 @@ INITIAL_PROBES_S = 0.5
 class InterferenceFilter:
     """Tells whether the machine is quiet, by the time of a small network compared with its time in quiet moments.
 
+    It is a context: however its block ends, the process has all its cores again.
+
     Args:
         reference: the small network's session, which has `timer(images)`.
         shape: of its input, batch first.
@@ -55,7 +57,10 @@ class InterferenceFilter:
             self._free = self._free[1:] + self._free[:1]
             os.sched_setaffinity(0, {self._free[0]})
 
-    def close(self) -> None:
+    def __enter__(self) -> InterferenceFilter:
+        return self
+
+    def __exit__(self, *_) -> None:
         """Gives back the cores that we may use."""
         if self._free:
             os.sched_setaffinity(0, set(self._cores))

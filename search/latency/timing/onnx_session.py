@@ -58,12 +58,13 @@ class OnnxSession:
         def once() -> int:
             if cores:
                 os.sched_setaffinity(0, cores[:1])
-            start = time.perf_counter_ns()
-            run(None, given)
-            took = time.perf_counter_ns() - start
-            if cores:  # whoever starts threads next must not start them all on this core
-                os.sched_setaffinity(0, cores)
-            return took
+            try:
+                start = time.perf_counter_ns()
+                run(None, given)
+                return time.perf_counter_ns() - start
+            finally:
+                if cores:  # whoever starts threads next must not start them all on this core
+                    os.sched_setaffinity(0, cores)
 
         return once
 

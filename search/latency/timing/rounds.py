@@ -64,7 +64,7 @@ class Rounds:
 
     def run(self) -> None:
         """Makes all rounds that fit."""
-        try:
+        with self.filter:
             pilot = pilot_units(self.units)
             if self.deadline is not None:
                 few = fewest_networks(self.networks, self.plan["fit_networks"])
@@ -85,8 +85,6 @@ class Rounds:
             for turn in range(self.rounds_plan["rounds"], self.rounds_plan["rounds"] + EXTRA_ROUNDS):
                 if self.deadline is not None:
                     self._turn(turn, [name for name in self.networks + units if self._unsure(name)])
-        finally:
-            self.filter.close()
 
     def _plan_rounds(self, pilot: int) -> dict:
         """How many units fit into the time box, and how many rounds: rather all units once than some of them more

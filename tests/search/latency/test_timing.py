@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from search.latency import time_networks
 from search.latency.bench import reference
 from search.latency.runtimes import runtime
 from search.latency.timing import interference as gates
@@ -203,10 +204,7 @@ def test_all_units_are_timed_once_before_any_is_twice(seconds, units, turns):
         {"item": name, "visit": k, "at_s": 0.0, "seconds": 0.1, "reference_ms": 0.1} for k, name in enumerate(names)
     ]
     box = calibration(rows, time.monotonic() + seconds)
-    try:
-        assert box._plan_rounds(rounds.PILOT) == {"units": pytest.approx(units, abs=1), "rounds": turns}
-    finally:
-        box.filter.close()
+    assert box._plan_rounds(rounds.PILOT) == {"units": pytest.approx(units, abs=1), "rounds": turns}
 
 
 @pytest.mark.parametrize("count", (1, 16, 17, 48, 49, 100, 5000))
@@ -277,18 +275,39 @@ def test_several_threads_leave_the_process_on_all_its_cores():
     assert os.sched_getaffinity(0) == before
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_timing_that_fails_leaves_the_process_on_all_its_cores(threads, monkeypatch):
+    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores that the system tells of")
+    before, real = os.sched_getaffinity(0), time_networks.take_measurement
+
+    class Broken:
+        def timer(self, images):
+            raise RuntimeError("boom")
+
+    def disturbed(interference, session, shape):
+        interference.switch_core()
+        assert threads > 1 or len(os.sched_getaffinity(0)) == 1
+        return real(interference, session, shape)
+
+    monkeypatch.setattr(time_networks, "take_measurement", disturbed)
+    with pytest.raises(RuntimeError, match="boom"):
+        time_networks.measure_sessions(runtime("onnxruntime", threads), {"a": (Broken(), (3, 8, 8))})
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_run_that_fails_leaves_the_process_on_all_its_cores():
+    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores that the system tells of")
+    before = os.sched_getaffinity(0)
+    session, shape = reference(runtime("onnxruntime", 2))
+    with pytest.raises(Exception, match=r"(?i)dimension"):
+        session.timer(np.zeros((*shape[:-1], shape[-1] + 1), dtype=np.float32))()
+    assert os.sched_getaffinity(0) == before
+
+
 def test_a_network_is_compiled_and_timed_at_the_batch_that_is_asked_for(monkeypatch):
-    from types import SimpleNamespace
-
-    from search.latency import time_networks
-
     asked = []
-
-    class Visited(Scripted):
-        threads = 1
-
-        def close(self):
-            pass
 
     def taken(interference, session, shape):
         asked.append((session, shape))
@@ -296,7 +315,7 @@ def test_a_network_is_compiled_and_timed_at_the_batch_that_is_asked_for(monkeypa
 
     compiled = lambda module, shape, batch=1: f"{module} of {batch}"  # noqa: E731
     run = SimpleNamespace(threads=1, compile=compiled, load=lambda built: built)
-    monkeypatch.setattr(time_networks, "InterferenceFilter", lambda *reference: Visited())
+    monkeypatch.setattr(time_networks, "InterferenceFilter", lambda *reference: Scripted())
     monkeypatch.setattr(time_networks, "take_measurement", taken)
     monkeypatch.setattr(time_networks, "reference", lambda run: ())
     assert time_networks.measure(run, {"a": ("net", (3, 8, 8))}, batch=4) == {"a": 4.0}
