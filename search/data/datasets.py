@@ -19,10 +19,23 @@ from search.data.names import data_source
 from search.data.splits import Split, order_by_class
 from search.errors import UserError
 
-__all__ = ["Data", "Split", "SplitSizes", "load_data", "parts", "resized", "split_sizes", "split_up", "statistics"]
+__all__ = [
+    "Data",
+    "Split",
+    "SplitSizes",
+    "held_out",
+    "load_data",
+    "parts",
+    "resized",
+    "split_sizes",
+    "split_up",
+    "statistics",
+]
 
 AT_A_TIME = 1000  # images
 IN_MEMORY = 2_000_000_000  # bytes of decoded images; more are decoded whenever they are needed
+ONE_IN_FOR_SEARCH, ONE_IN_FOR_NORMS = 5, 10  # of the training images, held out
+MOST_HELD_OUT = 2500  # images, for either
 LEAST_STD = 1 / 255  # of all pixels, of 1; below that there is nothing to see
 
 
@@ -128,7 +141,7 @@ def split_up(
     """A data set's training and test images as the four splits, at a resolution.
 
     Args:
-        limit: as for `load`.
+        limit: as for `load_data`.
         flip, identity: `Data.flip` and `Data.fingerprint`.
 
     Raises:
@@ -193,10 +206,10 @@ class SplitSizes:
 
 
 def split_sizes(name: str, limit: int | None = None) -> SplitSizes:
-    """What `load` will give, without decoding or downloading an image.
+    """What `load_data` will give, without decoding or downloading an image.
 
     Args:
-        limit: as `load` takes it.
+        limit: as `load_data` takes it.
 
     Raises:
         UserError: the data set can't be had, or is not what it should be.
@@ -204,19 +217,19 @@ def split_sizes(name: str, limit: int | None = None) -> SplitSizes:
     source = data_source(name)
     source.check()
     images, tested, num_classes, in_chs = source.sizes()
-    to_search, to_calibrate = _held_out(images)
+    to_search, to_calibrate = held_out(images)
     rest = images - to_search - to_calibrate
     return SplitSizes(min(rest, limit or rest), to_calibrate, to_search, tested, num_classes, in_chs)
 
 
-def _held_out(images: int) -> tuple[int, int]:
+def held_out(images: int) -> tuple[int, int]:
     """Of so many training images, how many are held out for the search and for norms."""
-    return min(2500, images // 5), min(2500, images // 10)
+    return min(MOST_HELD_OUT, images // ONE_IN_FOR_SEARCH), min(MOST_HELD_OUT, images // ONE_IN_FOR_NORMS)
 
 
 def _parts(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Numbers of the images that are held out for the search and for norms, and of the rest."""
-    to_search, to_calibrate = _held_out(len(labels))
+    to_search, to_calibrate = held_out(len(labels))
     order = order_by_class(labels)
     return order[:to_search], order[to_search:][:to_calibrate], order[to_search + to_calibrate :]
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from search.data.datasets import held_out
 from search.data.images import ImageSource, check_header, decode, for_each
 from search.data.labels import check_sizes
 from search.data.layouts import FILE_LAYOUTS
@@ -54,6 +55,12 @@ class Survey:
         return {0: "colour", len(self.heights): "grey"}.get(self.grey, "grey and colour")
 
     @property
+    def left_to_train(self) -> int:
+        """Training images without those that are held out for the search and for norms."""
+        images = sum(self.train)
+        return images - sum(held_out(images))
+
+    @property
     def test_share(self) -> float | None:
         """Of each class, held out because the data have no test part of their own."""
         source = image_files(self.name)
@@ -77,8 +84,8 @@ def survey(place: str) -> Survey:
     seen = [_look(sources) for sources, _ in parts]
     labels = [labels[torch.tensor(part.readable)] for (_, labels), part in zip(parts, seen, strict=True)]
     if source.test_share is not None:
-        kept, held_out = stratified(labels[0], source.test_share)
-        labels = [labels[0][kept], labels[0][held_out]]
+        kept, tested = stratified(labels[0], source.test_share)
+        labels = [labels[0][kept], labels[0][tested]]
     unreadable = {name: reason for part in seen for name, reason in part.unreadable.items()}
     source = replace(source, skips_unreadable=source.skips_unreadable or bool(unreadable))
     source = source.moved(source.folder.resolve())

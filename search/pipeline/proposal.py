@@ -35,7 +35,6 @@ OF_PARENT = ("stem_stride", "head_chs")  # of a given parent, which a fit doesn'
 FAMILY = ("rows", "stem_chs", "tail_chs", "head_chs")  # of a preset, what its networks have in common
 # Views of images that layers are fitted on, by the least side: larger ones say more.
 FITTED = {96: 512, 48: 1024, 8: 2048}
-HELD_OUT = 0.3  # of the training images: a fifth for the search, a tenth for norms
 FEW, SOME = 1_000, 10_000  # training images
 FEW_OF_A_CLASS = 20  # training images, below which a class is named
 SHOWN = 5  # files or classes that are named
@@ -134,7 +133,7 @@ def propose(
     space, table = fit.space, macs_table(fit.space)
     low, high = (int(table.total(table.extreme(largest))[0]) for largest in (False, True))
     budget = budget or format_count(1.01 * cost(space.uniform(1.0), space.num_classes, space.in_chs).macs)
-    parents, networks = _trainings(round((1 - HELD_OUT) * sum(survey.train)), parent is not None)
+    parents, networks = _trainings(survey.left_to_train, parent is not None)
     images = next(count for least, count in FITTED.items() if side >= least)
     begins = (
         f"{_key('parent', parent)}\ntune = true             # it is fine-tuned on the pictures first"

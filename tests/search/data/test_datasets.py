@@ -13,7 +13,7 @@ from PIL import Image
 
 from search.commands.shared import check_has_recipe
 from search.data import layouts
-from search.data.datasets import IN_MEMORY, Data, Split, load_data, split_sizes, statistics
+from search.data.datasets import IN_MEMORY, Data, Split, held_out, load_data, split_sizes, split_up, statistics
 from search.data.encoded import EncodedSplit
 from search.data.layouts.base import ImageFiles
 from search.data.names import check_data_name, image_files, teacher_source
@@ -36,6 +36,17 @@ def test_splits_are_disjoint_cover_all_and_keep_classes_in_proportion(digits):
     rows = torch.cat([split.images.flatten(1) for split in splits])
     original = len(load_data("digits", 8).train.images.flatten(1).unique(dim=0))
     assert len(rows.unique(dim=0)) > 1790 and original > 1000  # scikit-learn's set holds a few twins
+
+
+@pytest.mark.parametrize(
+    ("images", "to_search", "to_norms"),
+    [(47, 9, 4), (12_500, 2500, 1250), (12_505, 2500, 1250), (25_000, 2500, 2500), (60_000, 2500, 2500)],
+)
+def test_a_fifth_and_a_tenth_are_held_out_but_no_more_than_2500_images(images, to_search, to_norms):
+    whole = Split(torch.arange(images)[:, None, None, None].to(torch.uint8), torch.arange(images) % 3)
+    data = split_up("x", whole, whole.take(torch.arange(9)), ("a", "b", "c"), 1, flip=False, identity="x")
+    assert held_out(images) == (len(data.search), len(data.calibration)) == (to_search, to_norms)
+    assert len(data.train) == images - to_search - to_norms
 
 
 def test_loading_again_gives_the_same_splits(digits):

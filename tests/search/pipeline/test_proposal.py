@@ -56,6 +56,16 @@ def test_a_proposed_recipe_is_one_that_a_run_takes(side, budget, pictures):
     assert isinstance(recipe.supernet, ParentTraining) and recipe.data == pictures
 
 
+def test_trainings_go_by_the_images_that_are_left_to_train_on():
+    """Of 14,000 no more than 2500 are held out to search by, and 1400 for norms: 10,100 are left, not seven tenths."""
+    assert seen("imagefolder:x", 4, 3500).left_to_train == 10_100
+    epochs = {
+        images: parse_recipe(propose(seen("imagefolder:x", 4, images), 48, "8M"), "mine").supernet.epochs
+        for images in (3000, 3500, 4000)
+    }
+    assert epochs[3000] > epochs[3500] == epochs[4000]
+
+
 def test_below_every_ghostnet_the_narrowest_is_compared_with():
     recipe = parse_recipe(propose(seen("imagefolder:x"), 48, "2M"), "mine")
     narrow, *_ = recipe.search_space.widths
