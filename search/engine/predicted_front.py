@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from search.engine.budgets import Budget, LatencyBudget, Within
-from search.engine.objectives import ACCURACY, LatencyObjective, Objective
+from search.engine.objectives import ACCURACY, LatencyObjective, Objective, Tabulated
 from search.engine.pareto import Limit, pareto_front
 from search.errors import UserError
 from search.latency.predictor import Predictor
@@ -53,6 +53,8 @@ def _sum_over_units(space: Space, objective: Objective) -> UnitTable:
     """The table whose sums an objective is, up to a constant."""
     if isinstance(objective, LatencyObjective) and isinstance(objective.predict, Predictor):
         return objective.predict.table
+    if isinstance(objective, Tabulated) and objective.table.join is np.add:
+        return objective.table
     if objective.name == "macs":
         return macs_table(space)
     if objective.name == "params":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search.engine.backends import backend
 from search.engine.budgets import NONE, Within, combine_budgets
 from search.engine.log import TrialLog
-from search.engine.objectives import ACCURACY, MACS, Objective
+from search.engine.objectives import ACCURACY, MACS, Objective, Tabulated
 from search.engine.pareto import Limit, pareto_front
 from search.engine.predicted_front import coarse_to_fine
 from search.engine.problem import Problem
@@ -19,7 +19,7 @@ from search.engine.search_plan import SearchPlan
 from search.errors import UserError
 from spaces import named_space
 from spaces.quantities import parse_windows
-from spaces.tables import UnitTable, macs_table, params_table
+from spaces.tables import UnitTable, macs_table, memory_table, params_table, weights_table
 from tests.helpers import plus_space, spaces
 
 
@@ -149,6 +149,18 @@ def test_a_search_with_true_losses_has_the_true_front_from_its_first_networks(bu
 
 
 def test_the_exact_sampler_wants_sums(tmp_path):
-    problem = replace(additive(plus_space()), objectives=(ACCURACY, Objective("energy")))
-    with pytest.raises(UserError, match="sums over units, such as latency_ms or macs, not energy"):
-        searched(problem, tmp_path, 5)
+    memory = Tabulated("memory", table=memory_table(plus_space()))  # the largest unit's, which is no sum
+    for objective in (Objective("energy"), memory):
+        problem = replace(additive(plus_space()), objectives=(ACCURACY, objective))
+        with pytest.raises(UserError, match=f"sums over units, such as latency_ms or macs, not {objective.name}"):
+            searched(problem, tmp_path, 5)
+
+
+def test_the_exact_sampler_takes_any_table_that_sums():
+    """Such as that of the bytes of weights."""
+    space = plus_space()
+    weights = weights_table(space)
+    problem = replace(additive(space), objectives=(ACCURACY, Tabulated("weights", table=weights)))
+    _, sums = enumerated(space, [weights, problem.unit_losses])
+    front = np.stack([table.total(problem.predicted_front) for table in (weights, problem.unit_losses)], 1)
+    np.testing.assert_array_equal(np.unique(front, axis=0), nondominated(sums))
