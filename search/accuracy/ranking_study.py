@@ -32,6 +32,7 @@ from search.accuracy.study import (
     Epochs,
     Study,
     StudyNetwork,
+    check_bins,
     read_inherited,
     read_plan,
 )
@@ -109,8 +110,8 @@ def fidelity(
     Returns the result that is also written.
 
     Raises:
-        UserError: a network in `trained` was trained otherwise, or `out` holds another study, or another process is at
-            work there.
+        UserError: too few networks for the bins, a network in `trained` was trained otherwise, or `out` holds another
+            study, or another process is at work there.
     """
     config = config.changed(use_held_out=False)  # held-out images judge the networks
     identity = {
@@ -128,6 +129,7 @@ def fidelity(
         if inherited or (out / RECORD).exists():
             check_same(_record(out), identity, f"{out} holds another study")
         archs = study_networks(space, count, seed, out / PLAN, front)
+        check_bins(len(archs), bins)
         trained = trained or out / NETWORKS
         jobs = [job for name, arch in archs.items() for job in trainings(name, arch, trained / name, seed, seeds)]
         identities = {job: retraining_identity(job.arch, data, config, job.seed) for job in jobs}

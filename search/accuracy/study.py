@@ -25,6 +25,16 @@ def _interval(ends: list[float]) -> list[float]:
 Interval = Annotated[list[float], AfterValidator(_interval)]
 
 
+def check_bins(networks: int, bins: int) -> None:
+    """Raises:
+    UserError: there are too few networks for so many bins of like multiply-adds, in each of which some are ranked.
+    """
+    if bins < 1:
+        raise UserError(f"a study has one bin or more, not {bins}")
+    if networks < 2 * bins:
+        raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got {networks}")
+
+
 class StudyNetwork(Record):
     """A network that was trained fully: what the supernet said of it, and its accuracies on the test split and, for a
     correction, on the search split."""

@@ -62,7 +62,8 @@ def measure_fidelity(
         workers, address: processes of Ray's that train them, and their cluster; None: this machine.
 
     Raises:
-        UserError: a supernet or trials that don't fit, or a folder that holds another study.
+        UserError: a supernet or trials that don't fit, too few networks for the bins, or a folder that holds another
+            study.
     """
     seed = check_seed(seed)
     supernet, out, where = Path(supernet), Path(out), Cluster(**cluster)

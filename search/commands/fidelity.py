@@ -32,14 +32,14 @@ def fidelity(
     **cluster: Unpack[ClusterOptions],
 ) -> None:
     """Measure whether the supernet ranks networks as full training does. Goes on with what is in --out."""
+    from search.accuracy.study import check_bins
     from search.data import names as sources
     from search.files import check_writable
     from search.recipes.schema import default_recipe, load_retraining
     from search.training.metadata import read_metadata
     from search.training.records import SUPERNET_FILE
 
-    if count < 2 * bins:
-        raise UserError(f"a bin needs two networks: at least {2 * bins} in {bins} bins, but got --count {count}")
+    check_bins(count + (front if trials else 0), bins)
     check_writable(out)
     for path in (supernet / SUPERNET_FILE, *([trials] if trials else [])):
         if not path.exists():

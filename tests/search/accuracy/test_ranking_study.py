@@ -150,6 +150,16 @@ def test_weights_of_each_ratio_leave_out_ghosts_where_there_are_none(monkeypatch
         assert ratios == ({2, 3, 4} if ".cheap_operation." in name else {1, 2, 3, 4}), name
 
 
+@pytest.mark.parametrize(("count", "bins", "message"), [(8, 5, "at least 10 in 5 bins, but got 8"), (8, 0, "not 0")])
+def test_too_few_networks_for_the_bins_are_refused_before_any_is_evaluated_or_trained(tmp_path, count, bins, message):
+    made_up_run(tmp_path, "train")
+    with pytest.raises(UserError, match=message):
+        api.measure_fidelity(
+            tmp_path / "supernet", load_data("digits", 32, limit=50), tmp_path / "out", count=count, bins=bins
+        )
+    assert not [*(tmp_path / "out").glob("*")]
+
+
 def test_a_recipe_of_full_training_alone_says_how_a_study_trains_and_options_change_it(tmp_path, monkeypatch):
     made_up_run(tmp_path, "train")
     trained = []
