@@ -1,4 +1,4 @@
-"""Imports go one way: `ghostnet` <- `spaces` <- `search`; the lower two need only torch and numpy."""
+"""Imports go one way: `ghostnet` <- `spaces` <- `search`; the lower two load only torch and numpy."""
 
 import ast
 import importlib
