@@ -50,6 +50,16 @@ class SpearmanRho:
         return _ratio(*((weights * product).sum(-1) for product in (x * y, x * x, y * y)))
 
 
+def kendall_tau(x: Floats, y: Floats, group: NDArray[np.int64] | None = None) -> float:
+    """Kendall's tau of two values of each item, as `KendallTau`'s; 0 where one value ranks nothing."""
+    return float(np.nan_to_num(KendallTau(x, y, group)()))
+
+
+def spearman_rho(x: Floats, y: Floats) -> float:
+    """Spearman's rho of two values of each item; 0 where one value ranks nothing."""
+    return float(np.nan_to_num(SpearmanRho(x, y)()))
+
+
 def _weights(picks: Picks | None, items: int) -> Floats:
     """How often each resample has each item: [..., items]"""
     if picks is None:

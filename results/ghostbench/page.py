@@ -28,14 +28,14 @@ from search.accuracy.ghostbench import (
     load_ghostbench,
     save_ghostbench,
 )
-from search.accuracy.ranking_study import seed_tau, within_bins
+from search.accuracy.ranking_study import seed_tau
 from search.bootstrap import interval
 from search.errors import UserError
 from search.figures.style import SERIES, canvas, png
 from search.files import read_json, write_bytes, write_text
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
-from search.rank_correlation import KendallTau
+from search.rank_correlation import KendallTau, kendall_tau
 from search.recipes.schema import load_recipe
 from search.report.markdown import paragraph, table
 from spaces.custom import space_to_dict
@@ -117,7 +117,7 @@ def ranking(predictor: Floats, target: Floats, macs: Floats) -> Ranking | None:
     x, y, group = predictor[order], target[order], np.arange(count) * BINS // count
     tau = KendallTau(x, y)
     low, high = interval(tau, count, np.random.default_rng(0), DRAWS, vectorized=True)
-    return Ranking(count, float(tau()), float(low), float(high), within_bins(x, y, group))
+    return Ranking(count, float(tau()), float(low), float(high), kendall_tau(x, y, group))
 
 
 Figure = Callable[[BenchmarkNetwork], float | None]
@@ -192,7 +192,7 @@ def noise(bench: GhostBench, evaluator: str) -> dict[str, float] | None:
         "networks": len(several),
         "seeds": seeds,
         "tau": seed_tau(values.tolist()) or 0.0,
-        "inside": float(np.mean([within_bins(one, other, group) for one, other in combinations(values.T, 2)])),
+        "inside": float(np.mean([kendall_tau(one, other, group) for one, other in combinations(values.T, 2)])),
         "by_others": float(np.mean([kendalltau(values[:, k], others[k]).statistic for k in range(seeds)])),
         "points": 100 * float(np.sqrt(values.var(1, ddof=1).mean())),
     }

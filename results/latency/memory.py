@@ -31,7 +31,7 @@ from search.latency.peak_memory import fit_peak_memory, relative_least_squares
 from search.latency.runtimes import Dtype, Runtime, runtime
 from search.latency.timing.device import now, this_device
 from search.latency.timing.peak_memory import peak_growth
-from search.rank_correlation import KendallTau
+from search.rank_correlation import kendall_tau
 from search.report.markdown import paragraph
 from spaces import Space, named_space
 from spaces.population import sample_evenly
@@ -160,7 +160,7 @@ def compare_ways(nets: Networks) -> dict[str, Any]:
             "mean_mb": float(mean.mean() / MB),
             "spread": float((spread / np.maximum(mean, 1)).mean()),
             "largest_spread": float((spread / np.maximum(mean, 1)).max()),
-            "tau": _tau(closed, mean),
+            "tau": kendall_tau(closed, mean),
             "seconds_each": (time.monotonic() - start) / taken.size,
         }
     return compared
@@ -190,8 +190,8 @@ def study(nets: Networks) -> dict[str, Any]:
         "activations_mb": _megabytes(nets.activations[judged]),
         "weights_mb": _megabytes(nets.weights[judged]),
         "correlation": float(np.corrcoef(total[judged], measured[judged])[0, 1]),
-        "tau": _tau(total[judged], measured[judged]),
-        "tau_fitted": _tau((columns["both"] @ fits["both"])[judged], measured[judged]),
+        "tau": kendall_tau(total[judged], measured[judged]),
+        "tau_fitted": kendall_tau((columns["both"] @ fits["both"])[judged], measured[judged]),
         "errors": {name: float(np.abs(error[judged]).mean()) for name, error in errors.items()},
         "factors": fits["both"].tolist(),
         "left_out_error": table.error,
@@ -201,10 +201,6 @@ def study(nets: Networks) -> dict[str, Any]:
 
 def _megabytes(values: Floats) -> list[float]:
     return [round(each / MB, 3) for each in values.tolist()]
-
-
-def _tau(a: Floats, b: Floats) -> float:
-    return float(np.nan_to_num(KendallTau(a, b)()))
 
 
 def page(result: dict[str, Any]) -> str:

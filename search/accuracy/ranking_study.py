@@ -43,7 +43,7 @@ from search.files import JsonLines, read_json, write_json
 from search.folders import locked
 from search.identity import Identity, check_same
 from search.progress import bar
-from search.rank_correlation import KendallTau, SpearmanRho
+from search.rank_correlation import KendallTau, SpearmanRho, kendall_tau, spearman_rho
 from search.recipes.schema import Training
 from search.records import write_record
 from search.training.evaluate import InheritedAccuracy, accuracy
@@ -285,24 +285,24 @@ def agreement(networks: Sequence[RankedNetwork | StudyNetwork], bins: int, test_
             Bin(
                 macs=[rows[i].macs for i in (np.flatnonzero(inside)[0], np.flatnonzero(inside)[-1])],
                 networks=int(inside.sum()),
-                kendall_tau=_tau(x[inside], y[inside]),
-                spearman=_rho(x[inside], y[inside]),
+                kendall_tau=kendall_tau(x[inside], y[inside]),
+                spearman=spearman_rho(x[inside], y[inside]),
                 regret=float(y[inside].max() - pick),
                 regret_of_a_random_pick=float(y[inside].max() - y[inside].mean()),
             )
         )
     return Agreement(
-        kendall_tau=_tau(x, y),
+        kendall_tau=kendall_tau(x, y),
         kendall_tau_95=tau_95,
-        spearman=_rho(x, y),
+        spearman=spearman_rho(x, y),
         spearman_95=spearman_95,
-        tau_within_bins=within_bins(x, y, group),
+        tau_within_bins=kendall_tau(x, y, group),
         tau_within_bins_95=within_95,
         seed_tau=seed_tau(by_seed),
-        ceiling_tau=float(np.mean([_tau(expected, again) for again in redrawn])),
-        ceiling_within_bins=float(np.mean([within_bins(expected, again, group) for again in redrawn])),
-        macs_tau=_tau(macs, y),
-        macs_within_bins=within_bins(macs, y, group),
+        ceiling_tau=float(np.mean([kendall_tau(expected, again) for again in redrawn])),
+        ceiling_within_bins=float(np.mean([kendall_tau(expected, again, group) for again in redrawn])),
+        macs_tau=kendall_tau(macs, y),
+        macs_within_bins=kendall_tau(macs, y, group),
         mean_regret=float(np.mean([b.regret for b in per_bin])),
         mean_regret_of_a_random_pick=float(np.mean([b.regret_of_a_random_pick for b in per_bin])),
         bins=per_bin,
@@ -315,8 +315,8 @@ def _corrected(networks: Sequence[StudyNetwork], predicted: Floats, bins: int) -
     x, y = predicted[order], np.array([networks[k].trained for k in order])
     group = np.arange(len(networks)) * bins // len(networks)
     return Corrected(
-        kendall_tau=_tau(x, y),
-        tau_within_bins=within_bins(x, y, group),
+        kendall_tau=kendall_tau(x, y),
+        tau_within_bins=kendall_tau(x, y, group),
         error=float(np.abs(x - y).mean()),
     )
 
@@ -333,22 +333,7 @@ def _expected_accuracies(by_seed: list[list[float]], test_images: int) -> tuple[
     return mean.mean() + share**0.5 * (mean - mean.mean()), variance**0.5
 
 
-def within_bins(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
-    """Kendall's tau (b) over the pairs whose two networks are in one bin; 0 where one value ranks nothing."""
-    return float(np.nan_to_num(KendallTau(x, y, group)()))
-
-
 def seed_tau(by_seed: list[list[float]]) -> float | None:
     """Kendall's tau between two seeds' accuracies [networks, seeds], the mean over all pairs; None for one seed."""
     pairs = list(combinations(np.array(by_seed).T, 2))
-    return float(np.mean([_tau(a, b) for a, b in pairs])) if pairs else None
-
-
-def _tau(x: Floats, y: Floats) -> float:
-    """Kendall's tau; 0 where one value ranks nothing."""
-    return float(np.nan_to_num(KendallTau(x, y)()))
-
-
-def _rho(x: Floats, y: Floats) -> float:
-    """Spearman's rho; 0 where one value ranks nothing."""
-    return float(np.nan_to_num(SpearmanRho(x, y)()))
+    return float(np.mean([kendall_tau(a, b) for a, b in pairs])) if pairs else None

@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 from scipy.special import expit, logit
-from scipy.stats import kendalltau
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from search.accuracy.ghostbench import BenchmarkRun, GhostBench
 from search.accuracy.predictor import fit_ridge
 from search.errors import UserError
 from search.gaussian_process import fit_process
+from search.rank_correlation import kendall_tau
 from spaces.space import Codes, Space
 from spaces.tables import macs_table, params_table
 
@@ -164,4 +164,4 @@ def _cost_features(space: Space, codes: Codes) -> Floats:
 
 def _error(predicted: Floats, actual: Floats) -> SurrogateError:
     points = 100 * float(np.sqrt(np.mean((predicted - actual) ** 2)))
-    return SurrogateError(points, float(kendalltau(predicted, actual).statistic))
+    return SurrogateError(points, kendall_tau(predicted, actual))

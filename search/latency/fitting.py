@@ -31,7 +31,7 @@ from search.latency.timing.rounds import interval
 from search.latency.timing.scores import quiet_minima, score
 from search.latency.transfer import transfer_units
 from search.latency.unit_estimates import estimate_units
-from search.rank_correlation import KendallTau, SpearmanRho
+from search.rank_correlation import KendallTau, SpearmanRho, kendall_tau, spearman_rho
 from spaces.space import Codes, Space
 from spaces.tables import Floats, macs_table
 
@@ -178,9 +178,9 @@ def _validation(
         bias=float(error.mean()),
         within_5=float((size <= 0.05).mean()),
         within_10=float((size <= 0.10).mean()),
-        kendall_tau=_tau(ms, measured),
+        kendall_tau=kendall_tau(ms, measured),
         kendall_tau_95=ends(KendallTau(ms, measured)),
-        spearman=float(np.nan_to_num(SpearmanRho(ms, measured)())),
+        spearman=spearman_rho(ms, measured),
         spearman_95=ends(SpearmanRho(ms, measured)),
         covered=float(np.mean(reach <= unsure * others)),
         ruler=_agreement(*halves[several].T) if several.sum() > 1 else None,
@@ -223,9 +223,4 @@ def _distance(ms: Floats, measured: Floats) -> Floats:
 
 
 def _agreement(ms: Floats, measured: Floats) -> Agreement:
-    return Agreement(mape=float(np.mean(np.abs(ms / measured - 1))), kendall_tau=_tau(ms, measured))
-
-
-def _tau(a: Floats, b: Floats) -> float:
-    """Kendall's tau; 0 where one value ranks nothing."""
-    return float(np.nan_to_num(KendallTau(a, b)()))
+    return Agreement(mape=float(np.mean(np.abs(ms / measured - 1))), kendall_tau=kendall_tau(ms, measured))

@@ -1,11 +1,13 @@
 """Rank correlations of resamples, against SciPy's of each."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
 from search.bootstrap import interval
-from search.rank_correlation import KendallTau, SpearmanRho
+from search.rank_correlation import KendallTau, SpearmanRho, kendall_tau, spearman_rho
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -29,7 +31,19 @@ def test_resamples_have_scipys_correlation(ours, theirs, ties):
 def test_equal_values_rank_nothing(correlation):
     x = np.arange(5.0)
     assert np.isnan(correlation(np.ones(5), x)()) and np.isnan(correlation(x, np.ones(5))())
+    assert kendall_tau(np.ones(5), x) == spearman_rho(x, np.ones(5)) == 0
     assert np.isnan(correlation(x, x)(np.array([[2, 2, 2], [0, 1, 1]]))).tolist() == [True, False]
+
+
+def test_kendalls_tau_within_groups_counts_pairs_inside_groups_alone():
+    rng = np.random.default_rng(0)
+    x, y = rng.random(20), rng.random(20).round(1)  # with ties
+    group = np.arange(20) // 5
+    pairs = [(i, j) for i, j in itertools.combinations(range(20), 2) if group[i] == group[j]]
+    signs = [np.sign(x[i] - x[j]) * np.sign(y[i] - y[j]) for i, j in pairs]
+    untied = sum(y[i] != y[j] for i, j in pairs)
+    assert kendall_tau(x, y, group) == pytest.approx(sum(signs) / np.sqrt(len(pairs) * untied))
+    assert kendall_tau(x, y, np.zeros(20, dtype=int)) == pytest.approx(kendalltau(x, y).statistic)
 
 
 def test_an_interval_is_the_same_whether_draws_are_taken_one_by_one_or_at_once():

@@ -1,6 +1,5 @@
 """Agreement of two rankings against enumeration over pairs; the plan of networks; a study that goes on."""
 
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kendalltau
 
 import search as api
-from search.accuracy.ranking_study import RankedNetwork, agreement, fidelity, within_bins
+from search.accuracy.ranking_study import RankedNetwork, agreement, fidelity
 from search.accuracy.study import read_inherited
 from search.data.datasets import load_data
 from search.errors import UserError
@@ -39,17 +37,6 @@ def test_a_perfect_and_a_reversed_ranking():
     reverse = agreement(rows(-y, y), 4, 10_000, 0)
     assert reverse.kendall_tau == reverse.tau_within_bins == -1
     assert reverse.mean_regret == pytest.approx(3 * (y[1] - y[0]))
-
-
-def test_tau_within_bins_counts_pairs_inside_bins_alone():
-    rng = np.random.default_rng(0)
-    x, y = rng.random(20), rng.random(20).round(1)  # with ties
-    group = np.arange(20) // 5
-    pairs = [(i, j) for i, j in itertools.combinations(range(20), 2) if group[i] == group[j]]
-    signs = [np.sign(x[i] - x[j]) * np.sign(y[i] - y[j]) for i, j in pairs]
-    untied = sum(y[i] != y[j] for i, j in pairs)
-    assert within_bins(x, y, group) == pytest.approx(sum(signs) / np.sqrt(len(pairs) * untied))
-    assert within_bins(x, y, np.zeros(20, dtype=int)) == pytest.approx(kendalltau(x, y).statistic)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
