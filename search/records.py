@@ -59,7 +59,10 @@ Member = Annotated[str, AfterValidator(check_member)]
 ArchId = Annotated[str, Field(pattern=r"^[0-9a-f]{10}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(ge=1)]
+FloatExactCount = Annotated[int, Field(ge=1, le=2**53)]  # positive, and the same number as a float
 Share = Annotated[float, Field(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=1e-6, le=1e7)]  # a nanosecond to some hours
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from search.errors import UserError
 from search.files import JsonObject, read_json, write_text
-from search.records import Count, Seconds, Share, parse_record
+from search.records import Count, FloatExactCount, Seconds, Share, parse_record
 from spaces.custom import SpaceRecord
 
 SCHEMA: Literal["ghostnas.latency/3"] = "ghostnas.latency/3"
@@ -26,7 +26,6 @@ Ms = Annotated[float, Field(gt=0, le=MOST_MS)]
 Factor = Annotated[float, Field(ge=-1e12, le=1e12)]  # its products are finite
 Error = Annotated[float, Field(ge=0, le=1e12)]  # relative
 Tau = Annotated[float, Field(ge=-1, le=1)]
-Positive = Annotated[int, Field(ge=1, le=2**53)]  # also as a float
 DIGITS = 6  # significant ones that are written
 
 
@@ -53,15 +52,15 @@ class Setting(_Model):
 
     runtime: str
     runtime_version: str
-    threads: Positive
-    batch: Positive = Field(description="images in one run; latencies are of a run")
+    threads: FloatExactCount
+    batch: FloatExactCount = Field(description="images in one run; latencies are of a run")
     dtype: Literal["float32", "int8"]
     lowering: str = Field(description="of the cheap op: search/graphs/lowering.py")
     space: SpaceRecord = Field(description="a preset's name, or the table of a space of the user's own")
     space_id: str
-    resolution: Positive
+    resolution: FloatExactCount
     num_classes: Count
-    in_chs: Positive
+    in_chs: FloatExactCount
 
 
 class Protocol(_Model):
@@ -166,7 +165,7 @@ class Validation(_Model):
     """Errors on networks that were not fitted, relative to the measured latency, with 95 % bootstrap intervals over
     networks; beside the ruler's own, and what simpler predictors make of the same networks."""
 
-    networks: Positive
+    networks: FloatExactCount
     mape: Error
     mape_95: tuple[Error, Error]
     p90: Error

@@ -22,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PositiveFloat,
     SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
@@ -37,8 +38,9 @@ from search.files import JsonObject, read_bytes
 from search.recipes.choices import NNI_TUNERS, retrain_recipes, usual_population, whole_recipes
 from search.recipes.choices import Backend as Backend
 from search.recipes.choices import Sampler as Sampler
-from search.records import Name, brief, first_error
+from search.records import Count, Name, PositiveCount, ShareBelowOne, brief, first_error
 from search.secrets import without_secrets
+from search.seeds import LARGEST_SEED
 from spaces.custom import SpaceRecord, parse_space
 from spaces.errors import SpaceError
 from spaces.quantities import Quantity, Window, parse_windows
@@ -47,10 +49,7 @@ from spaces.space import Space
 MOST_BYTES = 1 << 20  # of a recipe
 MOST_EPOCHS = 1e6
 MOST_FITTING_IMAGES = 1 << 20  # that the networks of a transplanted supernet are fitted on
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 LADDER = "inherited,tuned:1"  # what `ladder` stands for: three epochs rank networks as one does (GhostBench)
 
@@ -197,19 +196,21 @@ class Training(_Model):
     )
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: Literal["sgd", "adamw", "rmsproptf", "lamb"] = "sgd"  # timm's; sgd has Nesterov's momentum, if any
-    lr: Positive = 0.1
-    momentum: Share = 0.9
+    lr: PositiveFloat = 0.1
+    momentum: ShareBelowOne = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    eps: Positive | None = Field(default=None, description="of the optimizer; its own where None")
+    eps: PositiveFloat | None = Field(default=None, description="of the optimizer; its own where None")
     schedule: Literal["cosine", "step"] = "cosine"
     decay_epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)] = Field(
         default=2.4, description="of a step schedule: `lr` times `decay_rate` so often"
     )
     decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.97
     warmup_epochs: Annotated[float, Field(ge=0, le=MOST_EPOCHS)] = 1.0
-    label_smoothing: Share = 0.1
-    drop_rate: Share = 0.0
-    drop_path: Share = Field(default=0.0, description="of the last block's branch; of earlier ones in proportion")
+    label_smoothing: ShareBelowOne = 0.1
+    drop_rate: ShareBelowOne = 0.0
+    drop_path: ShareBelowOne = Field(
+        default=0.0, description="of the last block's branch; of earlier ones in proportion"
+    )
     clip_norm: Annotated[float, Field(ge=0)] = Field(default=5.0, description="of the gradient; 0 clips nothing")
     flip: bool | None = Field(
         default=None, description="mirror images at random; None: for every data set but digits and mnist"
@@ -225,15 +226,21 @@ class Training(_Model):
     rand_augment: Annotated[str, AfterValidator(_rand_augment)] = Field(
         default="", description="timm's name of it, such as rand-m9-mstd0.5; none where empty"
     )
-    erasing: Share = Field(default=0.0, description="probability that an image loses a rectangle")
+    erasing: ShareBelowOne = Field(default=0.0, description="probability that an image loses a rectangle")
     mixup: Annotated[float, Field(ge=0)] = Field(default=0.0, description="alpha; 0 mixes nothing")
     cutmix: Annotated[float, Field(ge=0)] = Field(default=0.0, description="alpha; with mixup, one or the other")
-    distill: Share = Field(default=0.5, description="weight of a teacher's predictions, where there is a teacher")
-    temperature: Positive = Field(default=1.0, description="of a teacher's and the student's predictions")
+    distill: ShareBelowOne = Field(
+        default=0.5, description="weight of a teacher's predictions, where there is a teacher"
+    )
+    temperature: PositiveFloat = Field(default=1.0, description="of a teacher's and the student's predictions")
     amp: Literal["auto", "none", "bf16", "fp16"] = Field(default="auto", description="auto: bf16 on a GPU alone")
     compile: bool = Field(default=False, description="torch.compile: minutes at first, faster steps later on a GPU")
-    ema: Share = Field(default=0.0, description="decay of the averaged weights, which are kept; 0 averages none")
-    accumulate: Count = Field(default=1, description="equal parts of a batch, one after the other, each with its norms")
+    ema: ShareBelowOne = Field(
+        default=0.0, description="decay of the averaged weights, which are kept; 0 averages none"
+    )
+    accumulate: PositiveCount = Field(
+        default=1, description="equal parts of a batch, one after the other, each with its norms"
+    )
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 20.0
     use_held_out: bool = Field(
         default=False, description="train on the images held out for norms and the search, too, which is over by then"
@@ -301,7 +308,7 @@ class SupernetTraining(_WeightsOfMany):
     step."""
 
     kind: Literal["elastic"] = "elastic"
-    random: Annotated[int, Field(ge=0)] = 2
+    random: Count = 2
     draws: Literal["uniform", "even", "fair"] = Field(
         default="even",
         description="random networks: uniform, evenly over multiply-adds, or so that a step's differ in every gene",
@@ -361,7 +368,7 @@ class Calibration(_Model):
 
     runtime: str = "onnxruntime"
     threads: Threads = 1
-    batch: Count = 1
+    batch: PositiveCount = 1
     dtype: Literal["float32", "int8"] = "float32"
     rounds: Annotated[int, Field(ge=2)] = 3
     fit_networks: Annotated[int, Field(ge=8)] = 48
@@ -373,11 +380,9 @@ class Fidelity(_Model):
     """Networks trained fully before the search, once each as `[retrain]` says: what the supernet says is held against
     them, and corrected by them. None: the search goes by inherited accuracy."""
 
-    spread: Annotated[int, Field(ge=0)] = Field(default=0, description="evenly over the space's multiply-adds")
-    front: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="along the front of a first search, which goes by inherited accuracy"
-    )
-    trials: Count = Field(default=300, description="networks that the first search evaluates")
+    spread: Count = Field(default=0, description="evenly over the space's multiply-adds")
+    front: Count = Field(default=0, description="along the front of a first search, which goes by inherited accuracy")
+    trials: PositiveCount = Field(default=300, description="networks that the first search evaluates")
 
     @model_validator(mode="after")
     def _enough(self) -> "Fidelity":
@@ -405,14 +410,14 @@ class Search(_Model):
         "E epochs of [retrain] from these; trained:E, after E epochs from fresh weights; several with commas: of the "
         "networks of each the promising ones go on to the next; ladder: inherited,tuned:1",
     )
-    trials: Count = 200
+    trials: PositiveCount = 200
     sampler: Sampler = "guided"
     population: Annotated[int, Field(ge=2)] | None = Field(
         default=None, description="networks before the sampler's own; none: 10, and 40 of a genetic one, a generation"
     )
-    trial_seconds: Positive | None = Field(default=None, description="an evaluation that takes longer has failed")
+    trial_seconds: PositiveFloat | None = Field(default=None, description="an evaluation that takes longer has failed")
     backend: Backend = "optuna"
-    workers: Count = 1
+    workers: PositiveCount = 1
     storage: str | None = Field(default=None, description="where Optuna's study is shown; None: nowhere")
 
     def windows(self, value_bytes: int = 4) -> dict[Quantity, Mapping[str, Window]]:
@@ -459,17 +464,17 @@ class Retraining(Training):
     """Full training of `chosen` networks along the front, of the family at `baseline_widths`, and of some drawn at
     `random` with the chosen ones' multiply-adds."""
 
-    chosen: Annotated[int, Field(ge=1)] = 4
+    chosen: PositiveCount = 4
     init: Literal["auto", "supernet", "fresh"] = Field(
         default="auto", description="weights to begin with; auto: the supernet's where it is transplanted, else fresh"
     )
     teacher: Literal["auto", "supernet", "none"] = Field(
         default="auto", description="who is learned from, too; auto: the parent where networks begin with transplants"
     )
-    baseline_widths: tuple[Positive, ...] = ()
-    random: Annotated[int, Field(ge=0)] = Field(default=0, description="random networks as a baseline, of equal MACs")
-    seeds: Count = Field(default=1, description="trainings of each network; one in a time box")
-    workers: Count = Field(default=1, description="networks at a time, each in a process of Ray's")
+    baseline_widths: tuple[PositiveFloat, ...] = ()
+    random: Count = Field(default=0, description="random networks as a baseline, of equal MACs")
+    seeds: PositiveCount = Field(default=1, description="trainings of each network; one in a time box")
+    workers: PositiveCount = Field(default=1, description="networks at a time, each in a process of Ray's")
 
 
 class Recipe(_Model):
@@ -478,7 +483,7 @@ class Recipe(_Model):
     name: Name = Field(description="of the run's folder, where none is given")
     data: str
     space: SpaceRecord = Field(description="a preset's name, or a table: see `spaces.custom`")
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     threads: Threads | None = Field(default=None, description="of training and evaluation; torch's choice where None")
     train_images: Annotated[int, Field(ge=10)] | None = None
     supernet: SupernetPart
