@@ -7,8 +7,7 @@ import numpy as np
 
 from search.files import read_json
 from search.report.markdown import paragraph
-from spaces.population import format_count
-from spaces.quantities import parse_windows
+from spaces.quantities import format_count, parse_windows
 
 HERE = Path(__file__).parent
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from search.figures.style import SERIES, canvas, png
 from search.files import write_bytes, write_text
 from search.records import read_record
 from search.report.markdown import paragraph, table
-from spaces.population import format_count
+from spaces.quantities import format_count
 
 LABELS: dict[Kind, str] = {
     "found": "found",

@@ -12,7 +12,8 @@ from search.latency.calibrate import calibrate
 from search.pipeline.search_stage import search_networks
 from search.recipes.schema import Search
 from search.training.supernets import widest
-from spaces.population import Window, sample
+from spaces.population import sample
+from spaces.quantities import Window
 
 TRIALS, CHOSEN = 150, 6
 NEAR = 0.03  # of a found network's multiply-adds, within which its random counterpart's are

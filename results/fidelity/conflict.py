@@ -15,15 +15,18 @@ from unscaled import UnscaledSupernet
 from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
 from ghostnet.units import STEM, TAIL
-from search.data.datasets import Data, Split, load_data
+from search.data.datasets import Data, load_data
+from search.data.splits import Split
 from search.data.transforms import Augment
 from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining
 from search.training.distillation import kl
-from search.training.elastic import new_supernet, space_for
+from search.training.elastic import new_supernet
 from search.training.evaluate import InheritedAccuracy
+from search.training.metadata import space_for
 from search.training.optimizer import create_optimizer, create_schedule
-from spaces.space import Gene, Space
+from spaces.genes import Gene
+from spaces.space import Space
 
 HERE = Path(__file__).parent
 STEPS, SEED = 400, 0

@@ -14,7 +14,7 @@ from ghostnet.arch import Arch
 from search.accuracy.predictor import features, fit_ridge
 from search.accuracy.ranking_study import PLAN, RESULT
 from search.files import read_json, write_json
-from search.training.elastic import space_for
+from search.training.metadata import space_for
 
 HERE = Path(__file__).parent
 SIZES = (8, 12, 16)  # networks to fit on, of 24

@@ -30,11 +30,13 @@ from ghostnet.arch import Arch
 from ghostnet.supernet import Supernet
 from search.accuracy.ranking_study import PLAN, RESULT, agreement, fidelity, study_networks, trainings
 from search.accuracy.study import StudyNetwork
-from search.data.datasets import Data, Split, load_data
+from search.data.datasets import Data, load_data
+from search.data.splits import Split
 from search.files import read_json, write_bytes, write_json, write_text
 from search.recipes.schema import SupernetTraining, Training
 from search.records import record_json
-from search.training.elastic import load_inherited, read_metadata, space_for, train_supernet
+from search.training.elastic import load_inherited, train_supernet
+from search.training.metadata import read_metadata, space_for
 from search.training.records import SUPERNET_FILE, TRAINED_FILE
 from search.training.retrain import retrain
 from spaces.space import Space

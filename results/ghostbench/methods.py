@@ -45,12 +45,12 @@ from search.engine.trial import COMPLETE, Evaluation, Rung, Trial, evaluated
 from search.files import read_json, write_json
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.recipes.choices import PROMOTING, usual_population
-from search.recipes.schema import Sampler, load_recipe
+from search.recipes.choices import PROMOTING, Sampler, usual_population
+from search.recipes.schema import load_recipe
 from search.records import record_json
 from search.training.inherited import fit_inputs
 from search.training.metadata import PARENT_ARCH, read_metadata
-from spaces.population import Window
+from spaces.quantities import Window
 from spaces.space import Codes
 from spaces.tables import UnitTable, macs_table
 

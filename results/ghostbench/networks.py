@@ -16,7 +16,8 @@ from search.engine.pareto import Limit, pareto_front
 from search.files import write_text
 from search.identity import check_same
 from search.records import Count, Record, read_record
-from spaces.population import Window, mutate, sample_evenly
+from spaces.population import mutate, sample_evenly
+from spaces.quantities import Window
 from spaces.space import Codes, Space
 from spaces.tables import UnitTable, macs_table
 

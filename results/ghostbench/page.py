@@ -39,7 +39,7 @@ from search.rank_correlation import KendallTau, kendall_tau
 from search.recipes.schema import load_recipe
 from search.report.markdown import paragraph, table
 from spaces.custom import space_to_dict
-from spaces.population import format_count
+from spaces.quantities import format_count
 from spaces.tables import macs_table, params_table
 
 BINS = 5

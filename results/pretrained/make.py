@@ -33,7 +33,8 @@ from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_recipe
 from search.run_folder.result import read_result
 from search.run_folder.run import RESULT, TABLE, final_supernet
-from search.training.retrain import ARCH, TRAINED_FILE, retrain
+from search.training.records import TRAINED_FILE
+from search.training.retrain import ARCH, retrain
 
 HERE = Path(__file__).parent
 CLASSES, FEW = 20, 50  # classes that are pretrained on, and as many others; training pictures of each of the latter

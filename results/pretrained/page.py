@@ -22,8 +22,7 @@ from search.latency.table import LatencyTable, describe
 from search.recipes.schema import load_recipe
 from search.report.markdown import table
 from search.run_folder.run import TIMES
-from search.training.metadata import PARENT
-from search.training.records import TRAINED_FILE, read_trained
+from search.training.records import PARENT, TRAINED_FILE, read_trained
 from search.training.retrain import ARCH
 from spaces.quantities import format_count
 

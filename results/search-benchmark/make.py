@@ -33,8 +33,7 @@ from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
 from search.files import read_json, write_json, write_text
 from search.latency.predictor import Prediction
-from search.recipes.choices import usual_population
-from search.recipes.schema import Sampler
+from search.recipes.choices import Sampler, usual_population
 from search.report.markdown import paragraph
 from spaces.custom import parse_space
 

@@ -20,7 +20,8 @@ from search.files import JsonLines, write_bytes
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.progress import bar
-from search.training.elastic import load_inherited, read_metadata
+from search.training.elastic import load_inherited
+from search.training.metadata import read_metadata
 from spaces.tables import macs_table, params_table
 
 COLUMNS = ("arch", "code", "accuracy", "latency_ms", "latency_low_ms", "latency_high_ms", "macs", "params")

@@ -29,8 +29,8 @@ from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.report.markdown import paragraph
 from search.report.summary import Summary, summarise
-from search.run_folder.run import NETWORKS, PARENT, PRODUCTS, final_supernet, initial_weights, recorded_recipe
-from search.training.records import TRAINED_FILE, read_trained
+from search.run_folder.run import NETWORKS, PRODUCTS, final_supernet, initial_weights, recorded_recipe
+from search.training.records import PARENT, TRAINED_FILE, read_trained
 from search.training.retrain import ARCH, WEIGHTS, Job
 from search.training.time_box import TimeBox
 

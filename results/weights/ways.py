@@ -44,7 +44,8 @@ from ways_summary import (
 from ghostnet import Arch, GhostNet, cost
 from ghostnet.count import count
 from ghostnet.weights import read_weights, to_bytes
-from search.data.datasets import Data, Split, load_data
+from search.data.datasets import Data, load_data
+from search.data.splits import Split
 from search.engine.choose import choose_by_budget
 from search.engine.ladder import rung_totals
 from search.files import read_json, write_bytes, write_json, write_text
@@ -54,22 +55,16 @@ from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable, describe
 from search.latency.time_networks import measure
 from search.pipeline.search_stage import SearchOutcome, search_networks
-from search.recipes.schema import (
-    ParentTraining,
-    Sampler,
-    Search,
-    SupernetTraining,
-    Training,
-    load_recipe,
-    load_retraining,
-)
+from search.recipes.choices import Sampler
+from search.recipes.schema import ParentTraining, Search, SupernetTraining, Training, load_recipe, load_retraining
 from search.records import read_record
 from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.inherited import fitting_images, inherited_accuracy, read_parent
 from search.training.retrain import WEIGHTS, retrain, train_network
 from search.training.supernets import make_supernet, widest
 from search.training.teacher import load_teacher
-from spaces.population import Window, sample
+from spaces.population import sample
+from spaces.quantities import Window
 from spaces.space import Space
 
 HERE = Path(__file__).resolve().parent

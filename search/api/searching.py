@@ -15,7 +15,8 @@ from search.folders import locked
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_architectures, write_chosen
 from search.progress import warn
-from search.recipes.schema import Backend, Sampler, Search, Training, check_evaluation, parse_milliseconds
+from search.recipes.choices import Backend, Sampler
+from search.recipes.schema import Search, Training, check_evaluation, parse_milliseconds
 from search.seeds import check_seed
 
 __all__ = ["ChosenTrial", "Objective", "SearchOutcome", "choose_networks", "run_search"]

@@ -44,7 +44,7 @@ def print_run(summary: "Summary", as_json: bool) -> None:
     """A run's fully trained networks, what a time box cut, and where the report is."""
     from search.report.rows import comparison_text, rows
     from search.run_folder.run import REPORT
-    from spaces.population import format_count
+    from spaces.quantities import format_count
 
     page = summary.folder / REPORT
     networks = rows(summary)

@@ -217,7 +217,7 @@ def _rows(trials: "Sequence[Trial]") -> list[JsonObject]:
 
 
 def _print_front(trials: "Sequence[Trial]", own: list[str], title: str | None) -> None:
-    from spaces.population import format_count
+    from spaces.quantities import format_count
 
     measured = any(getattr(t, "measured_ms", None) for t in trials)
     interval = any(t.accuracy_low is not None for t in trials)

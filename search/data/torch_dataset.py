@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_image
 
-from search.data.datasets import Data, Split, split_up
+from search.data.datasets import Data, split_up
 from search.data.images import centre_crop, to_rgb
 from search.data.labels import MAX_CLASSES, check_names, check_same
+from search.data.splits import Split
 from search.errors import UserError
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engine.objectives import Columns, LatencyObjective
-from spaces.population import Window
-from spaces.space import Codes, Space, SpaceError
+from spaces.errors import SpaceError
+from spaces.quantities import Window
+from spaces.space import Codes, Space
 
 
 class Constraint(Protocol):

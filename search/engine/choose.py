@@ -11,7 +11,7 @@ from search.engine.front import front, layers
 from search.engine.objectives import ACCURACY, USUAL, Objective, values
 from search.engine.trial import Trial
 from search.errors import UserError
-from spaces.population import Window
+from spaces.quantities import Window
 
 Floats = NDArray[np.float64]
 BEYOND = 0.5  # the reference point lies behind the worst of the front by this part of the front's extent

@@ -22,7 +22,8 @@ from search.engine.problem import Problem
 from search.engine.trial import FAILED, REPEATED, Trial
 from search.errors import UserError
 from search.secrets import without_secrets
-from spaces.space import Codes, Gene, Space
+from spaces.genes import Gene
+from spaces.space import Codes, Space
 
 LOCK_FILE_SUFFIX = ".lock"  # Optuna's
 LOCK_SECONDS = 10  # after which a lock that nobody lets go of is a dead process's; an entry takes milliseconds

@@ -31,8 +31,9 @@ from search.engine.trial import (
     Rung,
     Trial,
 )
+from spaces.errors import SpaceError
 from spaces.population import mutate, sample
-from spaces.space import Codes, Space, SpaceError
+from spaces.space import Codes, Space
 from spaces.tables import UnitTable, macs_table, params_table
 
 RESERVED = frozenset(Trial.model_fields) - {"macs", "params", *NAMED_METRICS}  # columns that no evaluator gives

@@ -9,7 +9,7 @@ from search.engine.front import growth
 from search.engine.ladder import rung_that_lacks
 from search.engine.log import TrialLog
 from search.parallel.cluster import HERE, Cluster
-from search.recipes.schema import Sampler
+from search.recipes.choices import Sampler
 
 PROPOSALS = 50  # a trial, before the search ends for want of new networks
 SearchEnd = Literal["trials", "time box", "no new networks", "no growth"]  # what ended a search

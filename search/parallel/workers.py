@@ -26,8 +26,8 @@ from search.training.distributed import World, best_device
 from search.training.evaluate import InheritedAccuracy
 from search.training.metadata import read_metadata
 from search.training.origin import Origin
-from search.training.records import SupernetMetadata, TrainedMetadata, read_trained
-from search.training.retrain import TRAINED_FILE, Job, retrain
+from search.training.records import TRAINED_FILE, SupernetMetadata, TrainedMetadata, read_trained
+from search.training.retrain import Job, retrain
 from search.training.supernets import make_supernet
 from search.training.time_box import TimeBox
 from spaces.space import Space

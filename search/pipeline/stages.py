@@ -17,10 +17,9 @@ from search.data.datasets import resized
 from search.engine.choose import choose_by_budget
 from search.engine.predicted_front import coarse_to_fine
 from search.engine.trial import Trial
-from search.export.export import MANIFEST
 from search.export.export import export as write_network
 from search.export.formats import ExportSettings
-from search.export.manifest import read_manifest, searched_metadata
+from search.export.manifest import MANIFEST, read_manifest, searched_metadata
 from search.files import glob, write_json
 from search.identity import check_same, file_digest
 from search.latency.calibrate import calibrate as make_table
@@ -71,12 +70,13 @@ from search.terminal import say
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import supernet_id
 from search.training.origin import Origin
-from search.training.records import PARENT, SupernetMetadata, read_trained
+from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, read_trained
 from search.training.result_warnings import print_warnings
-from search.training.retrain import ARCH, TRAINED_FILE, WEIGHTS, Job
+from search.training.retrain import ARCH, WEIGHTS, Job
 from search.training.supernets import make_supernet
 from search.training.teacher import askers
-from spaces.population import Window, sample
+from spaces.population import sample
+from spaces.quantities import Window
 
 LEAST_STEPS = 100  # of a training in a time box, where a tenth of its schedule has more
 MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to within that share

@@ -35,9 +35,14 @@ from ghostnet.files import parse_toml
 from ghostnet.memory import value_bytes
 from search.errors import MOST_MINUTES, UserError
 from search.files import JsonObject, read_bytes
-from search.recipes.choices import NNI_TUNERS, retrain_recipes, usual_population, whole_recipes
-from search.recipes.choices import Backend as Backend
-from search.recipes.choices import Sampler as Sampler
+from search.recipes.choices import (
+    NNI_TUNERS,
+    Backend,
+    Sampler,
+    retrain_recipes,
+    usual_population,
+    whole_recipes,
+)
 from search.records import Count, Name, PositiveCount, ShareBelowOne, brief, first_error
 from search.secrets import without_secrets
 from search.seeds import LARGEST_SEED

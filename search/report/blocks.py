@@ -5,7 +5,7 @@ from ghostnet.cost import cost, unit_cost
 from ghostnet.units import Bottleneck, Stem, Unit, chain
 from search.report import page
 from search.report.summary import Summary
-from spaces.population import format_count
+from spaces.quantities import format_count
 
 
 def tables(summary: Summary) -> str:

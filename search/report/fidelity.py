@@ -10,7 +10,7 @@ from search.accuracy.study import Corrected, Study, StudyNetwork
 from search.figures.style import CHOSEN, STYLE, png, svg
 from search.files import write_bytes, write_text
 from search.terminal import markdown
-from spaces.population import format_count
+from spaces.quantities import format_count
 
 
 def write_page(study: Study, out: Path) -> None:

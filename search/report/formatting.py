@@ -2,7 +2,7 @@
 
 from ghostnet.arch import Arch
 from search.engine.trial import Trial
-from spaces.population import format_count
+from spaces.quantities import format_count
 
 
 def format_arch(arch: Arch) -> str:

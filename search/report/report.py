@@ -23,7 +23,7 @@ from search.report.scalars import run_scalars
 from search.report.sensitivity import effects
 from search.report.summary import Summary, summarise
 from search.run_folder.run import FIDELITY
-from spaces.population import format_count
+from spaces.quantities import format_count
 
 FOLDER, PAGE = "report", "report.html"
 Section = tuple[dict[str, CaptionedFigure], str]  # figures, and more HTML

@@ -11,8 +11,9 @@ from ghostnet.inference import for_inference, images_at_once
 from ghostnet.network import GhostNet
 from ghostnet.source import WeightSource
 from ghostnet.supernet import Supernet
-from search.data.datasets import Data, Split, resized
+from search.data.datasets import Data, resized
 from search.data.encoded import EncodedSplit
+from search.data.splits import Split
 from search.data.transforms import Augment
 from search.recipes.schema import Training
 from search.training.distributed import best_device

@@ -26,9 +26,9 @@ from search.training import retrain as full
 from search.training.distributed import World
 from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
-from search.training.metadata import PARENT, read_finished, supernet_metadata, training_identity
+from search.training.metadata import read_finished, supernet_metadata, training_identity
 from search.training.origin import AS_NAMED, Located
-from search.training.records import SUPERNET_FILE, Fitting, ParentMetadata, SupernetMetadata
+from search.training.records import PARENT, SUPERNET_FILE, Fitting, ParentMetadata, SupernetMetadata
 from search.training.result_warnings import tuning_warnings
 from search.training.time_box import TimeBox
 from spaces.space import Space

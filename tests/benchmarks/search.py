@@ -25,7 +25,7 @@ from search.engine.log import TrialLog
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import Trial
 from search.parallel.cluster import Cluster
-from search.recipes.schema import Sampler
+from search.recipes.choices import Sampler
 from tests.search.searches import HEADER, accuracy_of, problem
 
 WINDOW = 7  # the last so-manieth part of the trials: a batch of the guided sampler, and the work it took

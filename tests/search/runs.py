@@ -14,7 +14,7 @@ from search.latency.table import LatencyTable
 from search.pipeline.stages import labels
 from search.recipes.schema import load_recipe
 from search.records import record_json
-from search.training.elastic import space_for
+from search.training.metadata import space_for
 from spaces.custom import space_to_dict
 from spaces.population import sample
 from spaces.space import Space

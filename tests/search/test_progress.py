@@ -12,9 +12,9 @@ import torch
 from rich.console import Console
 
 from search import progress
-from search.progress import bar, best_effort, say
+from search.progress import bar, best_effort
 from search.recipes.schema import Training
-from search.terminal import ErrorStream
+from search.terminal import ErrorStream, say
 from search.training.optimizer import create_optimizer, create_schedule
 
 

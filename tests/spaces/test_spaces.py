@@ -10,7 +10,8 @@ from ghostnet import cost, published
 from ghostnet.published import Row
 from ghostnet.units import intrinsic_chs
 from spaces import Space, SpaceError, Window, named_space
-from spaces.population import format_count, mutate, sample
+from spaces.population import mutate, sample
+from spaces.quantities import format_count
 from spaces.tables import costs, macs_table, params_table
 
 NAMES = ("digits", "cifar", "imagenet", "digits-plus", "cifar-plus", "imagenet-plus")

@@ -6,7 +6,7 @@ from importlib import import_module
 from search.engine.log import TrialLog
 from search.engine.problem import Problem
 from search.engine.search_plan import SearchPlan
-from search.recipes.schema import Backend
+from search.recipes.choices import Backend
 
 Run = Callable[[Problem, TrialLog, SearchPlan], None]
 

@@ -23,7 +23,7 @@ from search.figures.style import (
 from search.report.figures.chance import mark_chance
 from search.report.formatting import format_arch, format_trial
 from search.report.summary import Summary, TrainedNetwork
-from spaces.population import format_count
+from spaces.quantities import format_count
 
 
 class Named(NamedTuple):

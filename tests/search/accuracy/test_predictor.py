@@ -15,8 +15,8 @@ from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
-from search.training.elastic import load_inherited, space_for, train_supernet
-from search.training.metadata import supernet_id
+from search.training.elastic import load_inherited, train_supernet
+from search.training.metadata import space_for, supernet_id
 from spaces.population import sample
 from spaces.tables import costs
 from tests.search.command_line import ghostnas

@@ -15,7 +15,8 @@ from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training, load_retraining
 from search.report.fidelity import write_page
-from search.training.elastic import load_inherited, space_for, train_supernet
+from search.training.elastic import load_inherited, train_supernet
+from search.training.metadata import space_for
 from tests.search.command_line import ghostnas
 from tests.search.runs import made_up_run
 

@@ -27,7 +27,8 @@ from search.data.datasets import load_data
 from search.errors import UserError
 from search.files import JsonLines
 from search.pipeline.search_stage import search_networks
-from search.recipes.schema import ParentTraining, Sampler, Search, SupernetTraining, parse_recipe
+from search.recipes.choices import Sampler
+from search.recipes.schema import ParentTraining, Search, SupernetTraining, parse_recipe
 from search.training.elastic import train_supernet
 from search.training.inherited import inherited_accuracy
 from search.training.supernets import make_supernet

@@ -13,10 +13,11 @@ from PIL import Image
 
 from search.commands.shared import check_has_recipe
 from search.data import layouts
-from search.data.datasets import IN_MEMORY, Data, Split, held_out, load_data, split_sizes, split_up, statistics
+from search.data.datasets import IN_MEMORY, Data, held_out, load_data, split_sizes, split_up, statistics
 from search.data.encoded import EncodedSplit
 from search.data.layouts.base import ImageFiles
 from search.data.names import check_data_name, image_files, teacher_source
+from search.data.splits import Split
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import Training

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from search.data import datasets
-from search.data.datasets import Split, load_data
+from search.data.datasets import load_data
 from search.data.labels import MIN_TRAIN
 from search.data.names import data_source
 from search.data.parquet import read_parquet
+from search.data.splits import Split
 from search.errors import UserError
 from tests.search.command_line import ghostnas
 from tests.search.data.test_datasets import image_folder

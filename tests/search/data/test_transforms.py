@@ -9,10 +9,11 @@ from PIL import Image
 from torchvision.transforms.v2.functional import resized_crop
 
 from search.data import datasets
-from search.data.datasets import Data, Split, load_data
+from search.data.datasets import Data, load_data
+from search.data.splits import Split
 from search.data.transforms import Augment, Transform, crop_images, shift_images
 from search.recipes.schema import SupernetTraining, Training
-from search.training.elastic import space_for
+from search.training.metadata import space_for
 from search.training.retrain import retrain
 from tests.search.data.test_datasets import image_folder
 

@@ -19,7 +19,8 @@ from search.errors import UserError
 from search.parallel.cluster import Cluster
 from search.pipeline.retrain_stage import train_all
 from search.recipes.schema import SupernetTraining, Training
-from search.training.elastic import load_inherited, load_supernet, new_supernet, space_for, train_supernet
+from search.training.elastic import load_inherited, load_supernet, new_supernet, train_supernet
+from search.training.metadata import space_for
 from search.training.retrain import Job
 from search.training.time_box import TimeBox
 from tests.search.training.test_elastic import SHORT

@@ -12,15 +12,17 @@ import torch
 from ghostnet import Supernet, cost
 from ghostnet.modules import drop_branch
 from ghostnet.weights import WeightsError, load_network
-from search.data.datasets import Split, load_data
+from search.data.datasets import load_data
+from search.data.splits import Split
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining, Training
 from search.training import loop
 from search.training.distillation import alpha, kl
-from search.training.elastic import even, fair, load_inherited, load_supernet, read_metadata, space_for, train_supernet
+from search.training.elastic import even, fair, load_inherited, load_supernet, train_supernet
 from search.training.evaluate import SEED, accuracy, recalibrate
+from search.training.metadata import read_metadata, space_for
 from search.training.retrain import retrain
 from search.training.time_box import TimeBox
 from spaces.population import sample

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from ghostnet import GhostNet
-from search.data.datasets import Split, load_data
+from search.data.datasets import load_data
+from search.data.splits import Split
 from search.recipes.schema import Training
-from search.training.elastic import space_for
 from search.training.evaluate import estimate_norms, recalibrate
+from search.training.metadata import space_for
 
 SPACE = space_for("digits", 10, 1)
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from search.data.datasets import Split, load_data
+from search.data.datasets import load_data
+from search.data.splits import Split
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
-from search.training.elastic import space_for, train_supernet
-from search.training.metadata import supernet_id, weights_id
+from search.training.elastic import train_supernet
+from search.training.metadata import space_for, supernet_id, weights_id
 from search.training.retrain import retrain
 from tests.search.test_folders import held
 

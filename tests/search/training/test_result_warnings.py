@@ -12,8 +12,9 @@ from ghostnet.weights import load_network
 from search.data.datasets import load_data, resized
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
-from search.training.elastic import space_for, train_supernet
+from search.training.elastic import train_supernet
 from search.training.loop import fit
+from search.training.metadata import space_for
 from search.training.records import Outcome
 from search.training.result_warnings import chance_warnings, schedule_warnings, tuning_warnings
 from search.training.retrain import NORM_WARM_UP, retrain

@@ -21,9 +21,10 @@ from search.pipeline.step_times import StepTimes
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_retraining
 from search.training import loop
 from search.training import teacher as teachers
-from search.training.elastic import load_inherited, space_for, train_supernet
+from search.training.elastic import load_inherited, train_supernet
 from search.training.loop import autocast_dtype
 from search.training.losses import Loss
+from search.training.metadata import space_for
 from search.training.mixing import Mixing
 from search.training.optimizer import create_optimizer, create_schedule
 from search.training.records import metadata_of_weights
