@@ -18,8 +18,9 @@ from pydantic import Field, model_validator
 
 from ghostnet.arch import Arch
 from search.accuracy.predictor import LEAST, fit_ridge, leave_one_out_predictions
-from search.accuracy.unit_losses import is_over, unit_losses
+from search.accuracy.unit_losses import unit_losses
 from search.data.datasets import Data
+from search.deadlines import has_passed
 from search.errors import UserError
 from search.folders import locked
 from search.progress import bar
@@ -179,7 +180,7 @@ def _completed(supernet: Path, data: Data, space: Space, losses: UnitTable, dead
         evaluate = inherited_accuracy(supernet, data)
         with bar("transplants", len(known.codes), deadline) as progress:
             for code in missing:
-                if is_over(deadline) and len(known.accuracies) >= LEAST:
+                if has_passed(deadline) and len(known.accuracies) >= LEAST:
                     break
                 progress.update(len(known.accuracies))
                 known.accuracies.append(evaluate(space.decode(np.array(code))))

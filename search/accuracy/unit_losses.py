@@ -18,6 +18,7 @@ from ghostnet.transplant.unit_losses import UnitLosses
 from ghostnet.units import Unit
 from ghostnet.units import units as units_of
 from search.data.datasets import Data
+from search.deadlines import has_passed
 from search.files import write_json
 from search.folders import locked
 from search.gaussian_process import GaussianProcess
@@ -122,13 +123,13 @@ def _completed(
     known = read_losses(path, of) or UnitLossFile(supernet=of, images=IMAGES, losses={})
     missing = {key: place for key, place in planned.items() if key not in known.losses}
     needed = {*islice(planned, fewest)}
-    if not missing or (is_over(deadline) and needed <= known.losses.keys()):
+    if not missing or (has_passed(deadline) and needed <= known.losses.keys()):
         return known
     measure = UnitLosses(*fit_inputs(supernet, data, IMAGES))
     saved = time.monotonic()
     with bar("unit losses", len(missing), deadline) as progress:
         for k, (key, (name, unit)) in enumerate(missing.items()):
-            if is_over(deadline) and key not in needed:
+            if has_passed(deadline) and key not in needed:
                 break
             progress.update(k)
             known.losses[key] = measure(name, unit)
@@ -142,11 +143,6 @@ def _completed(
             "box: losses are predicted from fewer"
         )
     return known
-
-
-def is_over(deadline: float | None) -> bool:
-    """Whether a deadline by `time.monotonic()` has passed; None never does."""
-    return deadline is not None and time.monotonic() > deadline
 
 
 def _key(name: str, unit: Unit | None) -> str:

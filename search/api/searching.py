@@ -1,6 +1,5 @@
 """The search."""
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Unpack
@@ -8,6 +7,7 @@ from typing import Unpack
 from ghostnet.arch import Arch
 from search.api import Place
 from search.data.datasets import Data
+from search.deadlines import deadline_in
 from search.engine.custom import Metrics, objective_of
 from search.engine.objectives import Evaluate, Objective
 from search.errors import check_minutes
@@ -118,7 +118,7 @@ def run_search(
             latency_budgets=[parse_milliseconds(each or None) for each in bounds],
             cluster=where,
             gpus=gpus,
-            deadline=None if minutes is None else time.monotonic() + 60 * minutes,
+            deadline=deadline_in(None if minutes is None else 60 * minutes),
             fidelity=None if fidelity is None else Path(fidelity),
             own=own,
             evaluate=None if isinstance(evaluate, str) else evaluate,

@@ -1,10 +1,10 @@
 """How a search is run, whichever backend runs it."""
 
-import time
 from dataclasses import dataclass
 from typing import Literal
 
 from ghostnet.arch import Arch
+from search.deadlines import has_passed
 from search.engine.front import growth
 from search.engine.ladder import rung_that_lacks
 from search.engine.log import TrialLog
@@ -61,7 +61,7 @@ class SearchPlan:
             return "no new networks"
         if self.enough is not None and evaluated >= self.enough and growth(log.evaluated) < GROWTH:
             return "no growth"
-        late = self.deadline is not None and time.monotonic() > self.deadline and evaluated >= self.at_least
+        late = has_passed(self.deadline) and evaluated >= self.at_least
         return "time box" if late else None
 
     def _lacks(self, log: TrialLog) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from search.deadlines import deadline_in, has_passed
 from search.errors import UserError, check_minutes
 from search.files import JsonLines, JsonObject
 from search.folders import locked
@@ -77,7 +78,8 @@ def calibrate(
     """
     check_minutes(minutes)
     seed = check_seed(seed)
-    deadline, out = None if minutes is None else time.monotonic() + 60 * minutes, Path(out)
+    limit, out = None if minutes is None else 60 * minutes, Path(out)
+    deadline = deadline_in(limit)
     check_plan(rounds, fit_networks, held_out, batch, source)
     run = find_runtime(runtime, threads, dtype)
     planned = measurement_plan(
@@ -119,13 +121,13 @@ def calibrate(
 
             before = [record_json(line) for line in lines or []]
             sessions = partial(bench.session, run)
-            reserved = reserved_seconds(None if minutes is None else 60 * minutes)
+            reserved = reserved_seconds(limit)
             until = None if deadline is None else deadline - reserved
             work = Rounds(planned.to_json(), sessions, compare_with, before, log.extend, until, tell)
             work.run()
         known = peak_bytes(lines or [])
         names = [name for name in bench.held_out if name in work.measurements and name not in known]
-        late = deadline is not None and time.monotonic() > deadline
+        late = has_passed(deadline)
         with best_effort("the peak memory of networks"):
             _measure_memory(run, bench, names, len(known), seed, 0 if late else reserved, log)
         lines = read_measurements(log, header, items) or []

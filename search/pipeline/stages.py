@@ -14,6 +14,7 @@ from ghostnet.arch import Arch
 from ghostnet.weights import load_network
 from search.accuracy.ranking_study import fidelity as measure_fidelity
 from search.data.datasets import resized
+from search.deadlines import deadline_in
 from search.engine.choose import choose_by_budget
 from search.engine.predicted_front import coarse_to_fine
 from search.engine.trial import Trial
@@ -182,7 +183,7 @@ def _search(run: Run, log: str, correction: Path | None = None, trials: int | No
         lambda: run.data,
         config.model_copy(update={"trials": trials}) if trials else config,
         seed=run.recipe.seed,
-        deadline=None if limit is None else time.monotonic() + limit,
+        deadline=deadline_in(limit),
         most=round(run.stretch * config.trials) if stretched else None,
         at_least=run.recipe.retrain.chosen,
         fidelity=correction,
