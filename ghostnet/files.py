@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 1 << 28  # of a text file: the longest of ours, logs of many thousand trials, have some 10 MB
+ARCH_FILE, WEIGHTS_FILE = "arch.json", "weights.safetensors"  # in the folder of a network
 JsonObject = dict[str, Any]  # as it is read or written, before or after a type says what is in it
 TomlDocument = dict[str, Any]
 DEEPEST = 32  # lists and objects in each other; ours have 8

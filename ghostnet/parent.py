@@ -6,13 +6,12 @@ from pathlib import Path
 import torch
 
 from ghostnet.arch import Arch, Block
-from ghostnet.files import JsonObject
+from ghostnet.files import ARCH_FILE, WEIGHTS_FILE, JsonObject
 from ghostnet.network import GhostNet
 from ghostnet.published import TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
 from ghostnet.weights import Order, State, WeightsError, classes_and_channels, fit_state, read_weights
 
-ARCH, WEIGHTS = "arch.json", "weights.safetensors"
 SE_RATIO = 0.25
 TIMM = "timm:"  # before the name of one of timm's models
 
@@ -54,8 +53,8 @@ def load_parent(
     else:
         path = Path(source).expanduser()
         if path.is_dir():
-            arch = arch or Arch.load(path / ARCH)
-            path = path / WEIGHTS
+            arch = arch or Arch.load(path / ARCH_FILE)
+            path = path / WEIGHTS_FILE
         state, about = read_weights(path)
     try:
         arch = arch or infer_arch(state)

@@ -14,6 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
+from ghostnet.files import ARCH_FILE
 from ghostnet.network import GhostNet
 from ghostnet.published import published
 from ghostnet.units import feature_maps
@@ -154,7 +155,7 @@ def _arch(arch: Arch | Mapping[str, Any] | str | Path) -> Arch:
         return Arch.from_dict(arch)
     path = Path(arch)
     if path.is_dir():
-        return Arch.load(path / "arch.json")
+        return Arch.load(path / ARCH_FILE)
     return Arch.load(path) if path.suffix == ".json" else published(str(arch))
 
 

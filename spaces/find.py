@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ghostnet.arch import Arch
+from ghostnet.files import ARCH_FILE
 from ghostnet.published import published
 from spaces.custom import load_space
 
@@ -20,7 +21,7 @@ def find_arch(name: str | Path) -> Arch:
     """
     path = Path(name)
     if path.is_dir():
-        return Arch.load(path / "arch.json")
+        return Arch.load(path / ARCH_FILE)
     if path.suffix == ".json" or path.exists():
         return Arch.load(path)
     if scaled := re.fullmatch(r"(.+):(\d+(?:\.\d+)?)x", str(name)):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ghostnet.arch import Arch
+from ghostnet.files import WEIGHTS_FILE
 from ghostnet.weights import load_network
 from search.accuracy.predictor import (
     FEATURES,
@@ -42,7 +43,7 @@ from search.pipeline.search_stage import SearchOutcome
 from search.pipeline.stages import labels, networks
 from search.run_folder.result import read_result
 from search.run_folder.run import FIDELITY, NETWORKS, RESULT, SUPERNET, TABLE, recorded_recipe
-from search.training.retrain import WEIGHTS, Job
+from search.training.retrain import Job
 
 HERE = Path(__file__).parent
 
@@ -94,9 +95,11 @@ def main() -> None:
     ]
     trained = summarise_seeds(jobs, train_all(jobs, run.data, config, cluster=Cluster(workers=config.workers)))
 
-    files = {name: folder / NETWORKS / arch.id / f"seed-{run.recipe.seed}" / WEIGHTS for name, arch in archs.items()}
+    files = {
+        name: folder / NETWORKS / arch.id / f"seed-{run.recipe.seed}" / WEIGHTS_FILE for name, arch in archs.items()
+    }
     chosen_archs = {name: arch for name, arch in networks(run).items() if name in read_result(run.out / RESULT).chosen}
-    files |= {name: run.out / NETWORKS / name / WEIGHTS for name in chosen_archs}
+    files |= {name: run.out / NETWORKS / name / WEIGHTS_FILE for name in chosen_archs}
     nets = {name: load_network(arch, files[name]) for name, arch in {**archs, **chosen_archs}.items()}
     shapes = {name: (net, (run.data.in_chs, net.arch.resolution, net.arch.resolution)) for name, net in nets.items()}
     setting = run.recipe.latency

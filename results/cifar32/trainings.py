@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ghostnet import Arch, cost
 from ghostnet.count import count
-from ghostnet.parent import ARCH, load_parent
+from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
+from ghostnet.parent import load_parent
 from ghostnet.weights import to_bytes
 from search.data.datasets import Data, load_data
 from search.files import write_bytes, write_json, write_text
@@ -29,7 +30,7 @@ from search.records import read_record, write_record
 from search.training.distributed import best_device
 from search.training.evaluate import accuracy
 from search.training.inherited import inherited_accuracy
-from search.training.retrain import WEIGHTS, retrain, train_network
+from search.training.retrain import retrain, train_network
 from search.training.supernets import make_supernet, widest
 from search.training.teacher import load_teacher
 
@@ -117,8 +118,8 @@ class Trainer:
         net.load_state_dict({name: rounded(value) for name, value in net.state_dict().items()})
         tested = accuracy(net.to(self.device), self.data, self.data.test)
         to = self.design.parent_folder(job.seed)
-        write_text(to / ARCH, net.arch.to_json())
-        write_bytes(to / WEIGHTS, to_bytes(net))
+        write_text(to / ARCH_FILE, net.arch.to_json())
+        write_bytes(to / WEIGHTS_FILE, to_bytes(net))
         yield folder, result.model_copy(update={"accuracy": tested})
 
     def _fresh(self, job: Job) -> Iterator[tuple[Path, Result]]:

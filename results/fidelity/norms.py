@@ -20,6 +20,7 @@ import torch
 from make import BASE, FULL, opened, planned
 from torch import Tensor
 
+from ghostnet.files import WEIGHTS_FILE
 from ghostnet.weights import load_network
 from search.data.datasets import Data, load_data
 from search.data.transforms import Augment
@@ -27,7 +28,7 @@ from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining, Training
 from search.training.elastic import load_supernet, train_supernet
 from search.training.evaluate import accuracy, estimate_norms
-from search.training.retrain import WEIGHTS, retrain
+from search.training.retrain import retrain
 from spaces.space import Space
 
 HERE = Path(__file__).parent
@@ -55,7 +56,7 @@ def alone(space: Space, data: Data, name: str, work: Path) -> Iterator[dict[str,
             out = work / f"{width:g}x-{seed}"
             metadata = retrain(arch, data, ALONE, out, seed=seed, device=CPU)
             assert metadata
-            net = load_network(arch, out / WEIGHTS)
+            net = load_network(arch, out / WEIGHTS_FILE)
             row = {"width": width, "seed": seed, "running": metadata.test_accuracy}
             for way in WAYS:
                 again = copy.deepcopy(net)

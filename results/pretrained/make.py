@@ -24,6 +24,7 @@ from pictures import write_view
 
 import search as ghostnas
 from ghostnet import Arch, GhostNet
+from ghostnet.files import ARCH_FILE
 from search.files import JsonLines, glob, write_json
 from search.latency.runtimes import runtime
 from search.latency.time_networks import measure
@@ -34,7 +35,7 @@ from search.recipes.schema import ParentTraining, SupernetTraining, Training, lo
 from search.run_folder.result import read_result
 from search.run_folder.run import RESULT, TABLE, final_supernet
 from search.training.records import TRAINED_FILE
-from search.training.retrain import ARCH, retrain
+from search.training.retrain import retrain
 
 HERE = Path(__file__).parent
 CLASSES, FEW = 20, 50  # classes that are pretrained on, and as many others; training pictures of each of the latter
@@ -193,7 +194,7 @@ class Study:
 
     def measure(self) -> None:
         """Times every network that was trained, side by side: their order by latency, whatever the table says."""
-        patterns = (f"*-*/networks/*/{ARCH}", f"ghostnets-*/*/{ARCH}")
+        patterns = (f"*-*/networks/*/{ARCH_FILE}", f"ghostnets-*/*/{ARCH_FILE}")
         archs = {arch.id: arch for pattern in patterns for arch in map(Arch.load, glob(self.out, pattern))}
         shape, setting = (self.space.in_chs, *(self.space.resolution,) * 2), self.recipe.latency
         nets = {name: (GhostNet(arch, self.space.num_classes).eval(), shape) for name, arch in archs.items()}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ghostnet import Arch
+from ghostnet.files import ARCH_FILE
 from search.engine.baselines import BaselineCurve
 from search.figures.style import SERIES, WIDTH, canvas, png
 from search.files import JsonLines, glob, read_json, write_bytes, write_json, write_text
@@ -23,7 +24,6 @@ from search.recipes.schema import load_recipe
 from search.report.markdown import table
 from search.run_folder.run import TIMES
 from search.training.records import PARENT, TRAINED_FILE, read_trained
-from search.training.retrain import ARCH
 from spaces.quantities import format_count
 
 HERE = Path(__file__).parent
@@ -88,7 +88,7 @@ class Collector:
         self.space, self.predict = space, Predictor(LatencyTable.load(TABLE), space)
 
     def row(self, seed: int, way: str, name: str, folder: Path) -> Row:
-        trained, arch = read_trained(folder / TRAINED_FILE), Arch.load(folder / ARCH)
+        trained, arch = read_trained(folder / TRAINED_FILE), Arch.load(folder / ARCH_FILE)
         predicted = round(float(self.predict(self.space.encode(arch)).latency_ms[0]), 4)
         measured = self.measured.get(arch.id)
         return Row(seed, way, name, arch.id, trained.macs, predicted, measured, trained.test_accuracy)

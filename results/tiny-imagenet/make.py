@@ -18,6 +18,7 @@ import numpy as np
 
 import search
 from ghostnet import Arch
+from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
 from ghostnet.weights import load_network
 from search.engine.baselines import BaselineCurve
 from search.figures.style import SERIES, canvas, png
@@ -31,7 +32,7 @@ from search.report.markdown import paragraph
 from search.report.summary import Summary, summarise
 from search.run_folder.run import NETWORKS, PRODUCTS, final_supernet, initial_weights, recorded_recipe
 from search.training.records import PARENT, TRAINED_FILE, read_trained
-from search.training.retrain import ARCH, WEIGHTS, Job
+from search.training.retrain import Job
 from search.training.time_box import TimeBox
 
 HERE = Path(__file__).parent
@@ -84,7 +85,7 @@ def train_family(work: Path) -> dict[Path, list[str]]:
     folders: dict[str, Path] = {}
     names: dict[str, list[str]] = {}
     for file in glob(out / NETWORKS, f"*/{TRAINED_FILE}"):
-        arch_id, name = Arch.load(file.parent / ARCH).id, file.parent.name
+        arch_id, name = Arch.load(file.parent / ARCH_FILE).id, file.parent.name
         folders.setdefault(arch_id, file.parent)
         names.setdefault(arch_id, []).extend([name] * (len(name) == 1))  # A, B, ...: the others are called by widths
     share = min(read_trained(each / TRAINED_FILE).training.share for each in folders.values() if each.name != PARENT)
@@ -104,7 +105,7 @@ def timed_rows(folders: dict[Path, list[str]], summary: Summary) -> list[Row]:
     """The networks by rising latency."""
     assert summary.recipe and summary.table
     space, target = summary.space, table_runtime(summary.table.setting)
-    nets = {str(folder): load_network(Arch.load(folder / ARCH), folder / WEIGHTS) for folder in folders}
+    nets = {str(folder): load_network(Arch.load(folder / ARCH_FILE), folder / WEIGHTS_FILE) for folder in folders}
     times = measure(target, {name: (net, (space.in_chs, SIDE, SIDE)) for name, net in nets.items()})
     rows = []
     for folder, names in folders.items():

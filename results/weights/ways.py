@@ -43,6 +43,7 @@ from ways_summary import (
 
 from ghostnet import Arch, GhostNet, cost
 from ghostnet.count import count
+from ghostnet.files import WEIGHTS_FILE
 from ghostnet.weights import read_weights, to_bytes
 from search.data.datasets import Data, load_data
 from search.data.splits import Split
@@ -60,7 +61,7 @@ from search.recipes.schema import ParentTraining, Search, SupernetTraining, Trai
 from search.records import read_record
 from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.inherited import fitting_images, inherited_accuracy, read_parent
-from search.training.retrain import WEIGHTS, retrain, train_network
+from search.training.retrain import retrain, train_network
 from search.training.supernets import make_supernet, widest
 from search.training.teacher import load_teacher
 from spaces.population import sample
@@ -291,7 +292,7 @@ def pruned(study: Study, multiple: int = 1) -> Way:
         net = nets[name]
         with study.clock.step(name):
             start = pruner.start(net)
-            file = study.out / name / WEIGHTS
+            file = study.out / name / WEIGHTS_FILE
             if file.exists():
                 net.load_state_dict(read_weights(file)[0])
             else:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
+from ghostnet.files import WEIGHTS_FILE
 from ghostnet.weights import load_network
 from search.accuracy.predictor import LEAST, TrainingPoint, leave_one_out
 from search.accuracy.study import (
@@ -49,7 +50,7 @@ from search.records import write_record
 from search.training.evaluate import InheritedAccuracy, accuracy
 from search.training.metadata import read_finished
 from search.training.records import TRAINED_FILE, TrainedMetadata, read_trained
-from search.training.retrain import WEIGHTS, Job, retrain, retraining_identity
+from search.training.retrain import Job, retrain, retraining_identity
 from spaces.population import sample_evenly
 from spaces.space import Space
 from spaces.tables import costs
@@ -183,7 +184,7 @@ def _result(
     for job, test_accuracy in tested.items():
         accuracies[job.name].append(test_accuracy)
         if supernet_id:
-            net = load_network(job.arch, job.out / WEIGHTS).to(device)
+            net = load_network(job.arch, job.out / WEIGHTS_FILE).to(device)
             on_search[job.name].append(accuracy(net, data, data.search, job.arch.resolution))
     networks = []
     for name, arch in archs.items():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 import typer
 
 import search as api
+from ghostnet.files import ARCH_FILE
 from search.commands.shared import (
     ARCH,
     DataName,
@@ -111,7 +112,7 @@ def _archs_by_name(archs: list[str]) -> "dict[str, Arch]":
     for text in archs:
         path, arch = Path(text), find_arch(text)
         there = path.resolve()
-        name = there.name if path.is_dir() else there.parent.name if path.name == "arch.json" else there.stem
+        name = there.name if path.is_dir() else there.parent.name if path.name == ARCH_FILE else there.stem
         if not path.exists():  # a name such as cifar:0.5x
             name = text.replace(":", "-").replace("/", "-")
         if name in named:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ghostnet.arch import ArchError
 from ghostnet.cost import cost
+from ghostnet.files import ARCH_FILE
 from ghostnet.network import GhostNet
 from search.errors import UserError
 from search.export import formats as known
@@ -24,7 +25,6 @@ from search.export import proof as proving
 from search.export.agreement import RANDOM_IMAGES, SEED, TOLERANCE
 from search.export.formats import ExportSettings, Session, Source
 from search.export.manifest import (
-    ARCH,
     MANIFEST,
     SCHEMA,
     ExportedFile,
@@ -102,11 +102,11 @@ def _fill(
     held_out: HeldOut | None,
     timer: Timer | None,
 ) -> Manifest:
-    write_text(folder / ARCH, net.arch.to_json())
+    write_text(folder / ARCH_FILE, net.arch.to_json())
     proof.save(folder)
     write_text(folder / VERIFIER, single_file(__package__, PARTS, "ghostnas export", NEEDS))
     manifest = _describe(net, proof, metadata)
-    files = {name: ExportedFile.from_path(folder / name) for name in (ARCH, proving.FILE, VERIFIER)}
+    files = {name: ExportedFile.from_path(folder / name) for name in (ARCH_FILE, proving.FILE, VERIFIER)}
     calibration = held_out.calibration.numpy() if held_out else np.empty((0, *proof.images.shape[1:]), np.float32)
     waiting: dict[str, Session] = {}  # to be timed side by side
     for name in sorted(settings.formats, key=lambda name: name == "hub"):  # last: its card tells of the others

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spaces.space import Space
 
 SCHEMA: Literal["ghostnas.manifest/1"] = "ghostnas.manifest/1"
-MANIFEST, ARCH = "manifest.json", "arch.json"
+MANIFEST = "manifest.json"
 
 
 class Accuracy(Record):

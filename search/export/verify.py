@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ghostnet.arch import Arch, ArchError
 from ghostnet.cost import cost
+from ghostnet.files import ARCH_FILE
 from search.errors import UserError
 from search.export import formats as known
 from search.export.agreement import drift
 from search.export.formats import check_installed, check_names
-from search.export.manifest import ARCH, MANIFEST, ExportedFile, Manifest, read_manifest
+from search.export.manifest import MANIFEST, ExportedFile, Manifest, read_manifest
 from search.export.proof import Agreement, Proof
 from search.files import read_bytes, write_bytes
 
@@ -70,9 +71,9 @@ def copy_listed(folder: Path, name: str, sha256: str, to: Path) -> None:
 
 
 def _verify(copied: Path, folder: Path, manifest: Manifest) -> Verification:
-    arch = Arch.load(copied / ARCH)
+    arch = Arch.load(copied / ARCH_FILE)
     if arch.id != manifest.arch:
-        raise UserError(f"{folder / ARCH} is architecture {arch.id}, but {MANIFEST} says {manifest.arch}")
+        raise UserError(f"{folder / ARCH_FILE} is architecture {arch.id}, but {MANIFEST} says {manifest.arch}")
     total = cost(arch, manifest.num_classes, manifest.in_chs)
     if total.macs != manifest.macs:
         raise UserError(f"{MANIFEST} says {manifest.macs:,} multiply-adds, but {arch.id} has {total.macs:,}")

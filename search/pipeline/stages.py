@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from ghostnet.arch import Arch
+from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
 from ghostnet.weights import load_network
 from search.accuracy.ranking_study import fidelity as measure_fidelity
 from search.data.datasets import resized
@@ -73,7 +74,7 @@ from search.training.metadata import supernet_id
 from search.training.origin import Origin
 from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, read_trained
 from search.training.result_warnings import print_warnings
-from search.training.retrain import ARCH, WEIGHTS, Job
+from search.training.retrain import Job
 from search.training.supernets import make_supernet
 from search.training.teacher import askers
 from spaces.population import sample
@@ -245,9 +246,9 @@ def retrain(run: Run) -> None:
         write_json(run.out / INHERITED, inherited(run, archs))
     timed, folders = {}, {name: run.out / NETWORKS / name for name in archs}
     if (parent := trained_parent(run.out)).exists():
-        folders["parent"], archs = parent, archs | {"parent": Arch.load(parent / ARCH)}
+        folders["parent"], archs = parent, archs | {"parent": Arch.load(parent / ARCH_FILE)}
     for name, arch in archs.items():
-        net = load_network(arch, folders[name] / WEIGHTS)
+        net = load_network(arch, folders[name] / WEIGHTS_FILE)
         timed[name] = (net, (run.data.in_chs, arch.resolution, arch.resolution))
     setting = run.recipe.latency  # the table's, by which they were chosen
     target = runtime(setting.runtime, setting.threads, setting.dtype)
@@ -270,7 +271,7 @@ def retrain_parent(run: Run, networks: int) -> None:
     untrained = not read_trained(before / TRAINED_FILE).training.planned_steps
     if untrained or (begun and final_supernet(run.out) == run.out / SUPERNET):
         return
-    job = Job(name=PARENT, arch=Arch.load(before / ARCH), seed=run.recipe.seed, out=out)
+    job = Job(name=PARENT, arch=Arch.load(before / ARCH_FILE), seed=run.recipe.seed, out=out)
     box = run.box("retrain")
     box = box and box.part(1 / (networks + 1))
     if box and box.seconds < least_steps(run) * step_seconds(run, {PARENT: job.arch}, taught=False)[PARENT]:
@@ -331,7 +332,7 @@ def step_seconds(run: Run, archs: Mapping[str, Arch], *, taught: bool) -> dict[s
     Args:
         taught: by the parent, where there is one.
     """
-    file, workers = run.out / SUPERNET / PARENT / ARCH, run.training_cluster.num_workers
+    file, workers = run.out / SUPERNET / PARENT / ARCH_FILE, run.training_cluster.num_workers
     teacher = Arch.load(file) if taught and file.exists() else None
     asking = askers(len(archs), workers, run.device)
     seconds = {
@@ -373,7 +374,7 @@ def export(run: Run) -> None:
     for label in trained:
         trial, folder = chosen[label], run.out / NETWORKS / label
         out = run.out / EXPORTS / label
-        identity = {"arch": archs[label].id, "weights": file_digest(folder / WEIGHTS)}
+        identity = {"arch": archs[label].id, "weights": file_digest(folder / WEIGHTS_FILE)}
         if (out / MANIFEST).exists():
             check_same(read_manifest(out).identity, identity, f"{out} is the export of another network")
             continue
@@ -387,7 +388,7 @@ def export(run: Run) -> None:
             identity=identity,
             run=sources.get(label),
         )
-        net = load_network(archs[label], folder / WEIGHTS)
+        net = load_network(archs[label], folder / WEIGHTS_FILE)
         try:
             write_network(net, out, settings, resized(images, net.arch.resolution), metadata)
         except OSError:  # the disk's fault, not the network's: a resumed run tries again

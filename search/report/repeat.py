@@ -11,6 +11,7 @@ from typing import Any
 
 import tomli_w
 
+from ghostnet.files import WEIGHTS_FILE
 from search.data.names import image_files
 from search.export.manifest import MANIFEST, read_manifest
 from search.files import glob
@@ -21,7 +22,6 @@ from search.run_folder.run import EXPORTS, REPORT, final_supernet, initial_weigh
 from search.secrets import without_secrets
 
 FOLDER, RECIPE = Path(REPORT).parent, "recipe.toml"
-WEIGHTS = "weights.safetensors"  # in a trained network's folder
 
 
 def section(summary: Summary) -> str:
@@ -70,7 +70,7 @@ def commands(summary: Summary, network: TrainedNetwork) -> list[str]:
             options += ["--epochs", f"{network.epochs:g}"]
         words = [folder, "--data", _data(summary), "--recipe", RECIPE, *seeds, *options]
         lines.append(join(["ghostnas", "retrain", *words, "--out", f"results/{network.name}-again"]))
-    words = [folder, "--weights", f"{folder}/{WEIGHTS}", "--to", "onnx,safetensors"]
+    words = [folder, "--weights", f"{folder}/{WEIGHTS_FILE}", "--to", "onnx,safetensors"]
     lines.append(join(["ghostnas", "export", *words, "--out", f"results/{network.name}-exported"]))
     return lines
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ghostnet.arch import Arch
+from ghostnet.files import ARCH_FILE
 from search.engine.log import LogHeader, read_header, read_trials
 from search.engine.search_plan import SearchEnd
 from search.engine.trial import Trial, evaluated
@@ -362,7 +363,7 @@ def _networks(
         name, metadata = metadata_file.parent.name, read_trained(metadata_file)
         records = [metadata, *map(read_trained, glob(metadata_file.parent, OF_SEEDS))]
         shortest = min((each.training for each in records), key=lambda each: (each.ended == "schedule", each.epochs))
-        trial, arch = chosen.get(name), Arch.load(metadata_file.parent / "arch.json")
+        trial, arch = chosen.get(name), Arch.load(metadata_file.parent / ARCH_FILE)
         known = trial.inherited_accuracy(header.evaluation) if trial else None
         expected = trial and (trial.inherited is not None or trial.accuracy_low is not None)
         networks.append(

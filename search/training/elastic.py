@@ -28,7 +28,7 @@ from search.training.distributed import World
 from search.training.evaluate import InheritedAccuracy
 from search.training.loop import fit
 from search.training.metadata import (
-    WEIGHTS,
+    SUPERNET_WEIGHTS,
     read_finished,
     read_metadata,
     space_for,
@@ -141,7 +141,7 @@ def _train(
         training=trained,
         warnings=doubts,
     )
-    write_bytes(out / WEIGHTS, to_bytes(supernet))
+    write_bytes(out / SUPERNET_WEIGHTS, to_bytes(supernet))
     write_record(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
     Checkpoint(out / CHECKPOINT, identity).remove()
     return metadata
@@ -187,9 +187,9 @@ def load_supernet(folder: Path, kind: type[Supernet] = Supernet) -> Supernet:
     _, space = read_metadata(folder)
     supernet = new_supernet(space, kind=kind)
     try:
-        supernet.load_state_dict(read_weights(folder / WEIGHTS)[0])
+        supernet.load_state_dict(read_weights(folder / SUPERNET_WEIGHTS)[0])
     except RuntimeError as error:
-        raise UserError(f"{folder / WEIGHTS}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{folder / SUPERNET_WEIGHTS}: {str(error).splitlines()[0]}") from None
     return supernet.eval()
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
 from search.data.names import teacher_source
 from search.errors import UserError
 from search.files import read_json
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Training)
 M = TypeVar("M", SupernetMetadata, TrainedMetadata)
-WEIGHTS = "supernet.safetensors"
-PARENT_ARCH = f"{PARENT}/arch.json"
-PARENT_WEIGHTS = f"{PARENT}/weights.safetensors"  # what a transplanted supernet has in place of WEIGHTS
+SUPERNET_WEIGHTS = "supernet.safetensors"
+PARENT_ARCH = f"{PARENT}/{ARCH_FILE}"
+PARENT_WEIGHTS = f"{PARENT}/{WEIGHTS_FILE}"  # what a transplanted supernet has in place of SUPERNET_WEIGHTS
 WITHOUT_EFFECT = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without
 
 
@@ -172,7 +173,7 @@ def weights_id(folder: Path) -> str:
     """Ten hex digits of the weights in a folder (a supernet's, a network's, or such as timm reads) or in a file."""
     if folder.is_file():
         return digest([file_digest(folder)])
-    names = (WEIGHTS, PARENT_WEIGHTS, "weights.safetensors", "model.safetensors", "pytorch_model.bin")
+    names = (SUPERNET_WEIGHTS, PARENT_WEIGHTS, WEIGHTS_FILE, "model.safetensors", "pytorch_model.bin")
     return digest([file_digest(folder / name) for name in names if (folder / name).exists()])
 
 

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from ghostnet.files import WEIGHTS_FILE
 from search.identity import Identity, file_digest
 from search.recipes.schema import MOST_FITTING_IMAGES
 from search.records import ArchId, Count, Record, Seconds, Sha256, Share, read_record
 from spaces.custom import SpaceRecord
 
 SUPERNET_FILE, TRAINED_FILE = "supernet.json", "trained.json"
-TRAINED_WEIGHTS = "weights.safetensors"  # beside `trained.json`
 SUPERNET_SCHEMA: Literal["ghostnas.supernet/2"] = "ghostnas.supernet/2"
 TRAINED_SCHEMA: Literal["ghostnas.trained/1"] = "ghostnas.trained/1"
 PARENT = "parent"  # the folder of a transplanted supernet's parent in the supernet's
@@ -165,7 +165,7 @@ def metadata_of_weights(weights: Path) -> TrainedMetadata | None:
         UserError: it breaks a rule.
     """
     file = weights.with_name(TRAINED_FILE)
-    if weights.name != TRAINED_WEIGHTS or not file.exists():
+    if weights.name != WEIGHTS_FILE or not file.exists():
         return None
     trained = read_trained(file)
     return trained if trained.weights_sha256 in (None, file_digest(weights)) else None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ghostnet.arch import Arch
 from ghostnet.cost import cost
+from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
 from ghostnet.network import GhostNet
 from ghostnet.weights import to_bytes
 from search.data.datasets import Data, resized
@@ -28,13 +29,12 @@ from search.training.losses import Loss
 from search.training.metadata import read_finished, teacher_id, training_identity, weights_id
 from search.training.mixing import Mixing
 from search.training.origin import AS_NAMED, Located, Origin
-from search.training.records import TRAINED_FILE, TRAINED_SCHEMA, TRAINED_WEIGHTS, Outcome, TrainedMetadata
+from search.training.records import TRAINED_FILE, TRAINED_SCHEMA, Outcome, TrainedMetadata
 from search.training.result_warnings import chance_warnings, schedule_warnings
 from search.training.time_box import TimeBox
 
 # Steps after which norms have forgotten the statistics that they began with, at timm's momentum of 0.1.
 NORM_WARM_UP = 50
-ARCH, WEIGHTS = "arch.json", TRAINED_WEIGHTS
 Trainable = Literal["all", "head", "none"]
 
 
@@ -160,8 +160,8 @@ def _train(
             *chance_warnings(tested, data.test.labels, "test accuracy"),
         ],
     )
-    write_text(out / ARCH, arch.to_json())
-    write_bytes(out / WEIGHTS, weights)
+    write_text(out / ARCH_FILE, arch.to_json())
+    write_bytes(out / WEIGHTS_FILE, weights)
     write_record(out / TRAINED_FILE, metadata)  # last: a folder with this file is a finished network
     Checkpoint(out / CHECKPOINT, identity).remove()
     return metadata

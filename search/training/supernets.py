@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ghostnet.arch import Arch
+from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
 from ghostnet.network import GhostNet
 from ghostnet.parent import load_parent
 from ghostnet.weights import load_network, to_bytes
@@ -103,8 +104,8 @@ def train_parent(
         init = None
         if parent is not None:
             init = out / PARENT / GIVEN
-            write_text(init / full.ARCH, arch.to_json())
-            write_bytes(init / full.WEIGHTS, to_bytes(parent))
+            write_text(init / ARCH_FILE, arch.to_json())
+            write_bytes(init / WEIGHTS_FILE, to_bytes(parent))
         trained = full.retrain(
             arch,
             data,
@@ -121,7 +122,7 @@ def train_parent(
             return None
         doubts = list(trained.warnings)
         if parent and fits and trainable != "none":
-            tuned = load_network(arch, out / PARENT / full.WEIGHTS)
+            tuned = load_network(arch, out / PARENT / WEIGHTS_FILE)
             before, after = (accuracy(net.to(device), data, data.search, arch.resolution) for net in (parent, tuned))
             doubts += tuning_warnings(before, after, len(data.search))
         known = supernet_metadata(
