@@ -27,7 +27,8 @@ from search.files import write_json, write_text
 from search.latency.bench import constant, reference_module
 from search.latency.energy import find_counter
 from search.latency.memory_meter import MemoryMeter
-from search.latency.peak_memory import fit_peak_memory, relative_least_squares
+from search.latency.peak_memory import fit_peak_memory
+from search.latency.relative_errors import relative_least_squares
 from search.latency.runtimes import Dtype, Runtime, runtime
 from search.latency.timing.device import now, this_device
 from search.latency.timing.peak_memory import peak_growth

@@ -12,6 +12,7 @@ import numpy as np
 
 from ghostnet.cost import Layer, unit_layers
 from ghostnet.units import Unit
+from search.latency.relative_errors import non_negative_least_squares, relative_least_squares
 from search.latency.table import Fallback
 
 FEWEST = 40  # units to fit on
@@ -51,7 +52,7 @@ def fit(timed: dict[Unit, float]) -> Fallback | None:
     names, x = _amounts(list(timed))
     y = np.array(list(timed.values()))
     errors = _cross_fitted(x, y) / y - 1
-    weights = _solve(x, y)
+    weights = relative_least_squares(x, y)
     return Fallback(
         ms=dict(zip(names, weights.tolist(), strict=True)),
         error=float(np.sqrt((errors**2).mean())),
@@ -72,7 +73,7 @@ def fit_near(timed: dict[Unit, float], prior: Fallback) -> Fallback:
     scale = np.maximum(scale, TINY)
     wanted = np.append(np.ones(len(y)), NEAR * theirs / scale)
     rows = np.vstack([x / y[:, None], np.diag(NEAR / scale)])
-    weights = _non_negative(rows, wanted)
+    weights = non_negative_least_squares(rows, wanted)
     error = np.sqrt(((rows @ weights - wanted) ** 2).sum() / len(y))
     return Fallback(ms=dict(zip(names, weights.tolist(), strict=True)), error=float(error))
 
@@ -89,21 +90,8 @@ def _cross_fitted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
     estimates = np.empty(len(y))
     for k in range(FOLDS):
-        estimates[fold == k] = x[fold == k] @ _solve(x[fold != k], y[fold != k])
+        estimates[fold == k] = x[fold == k] @ relative_least_squares(x[fold != k], y[fold != k])
     return estimates
-
-
-def _solve(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Non-negative least squares on relative errors."""
-    return _non_negative(x / y[:, None], np.ones(len(y)))
-
-
-def _non_negative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The w >= 0 that minimises |a w - b|^2."""
-    from scipy.optimize import nnls
-
-    scale = np.maximum(np.abs(a).max(0), 1e-12)
-    return nnls(a / scale, b)[0] / scale
 
 
 def _kind(layer: Layer) -> str:

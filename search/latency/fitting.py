@@ -16,6 +16,7 @@ from search.latency.bench import all_units
 from search.latency.drift import without_drift
 from search.latency.measurements import Measurement
 from search.latency.predictor import Predictor, Units, apply, conformal, fit, linear, sigma
+from search.latency.relative_errors import distance
 from search.latency.table import (
     Agreement,
     Correction,
@@ -109,7 +110,7 @@ def fit_table(
     correction = fit(values[fit_index], measured[fit_index], by_position=source is None)
     ms = apply(correction, values[held_out])
     unsure = sigma(correction, units, codes[held_out], ms)
-    scores = _distance(ms, measured[held_out]) / unsure
+    scores = distance(ms, measured[held_out]) / unsure
     correction = correction.model_copy(update={"quantile": conformal(scores)})
     simple = _simpler_predictors(space, codes, values.ms.sum(1), measured, fit_index, held_out, source)
     halves = np.array([_halves(minima[names[k]]) for k in held_out])
@@ -166,7 +167,7 @@ def _validation(
         low, high = bootstrap.interval(statistic, len(ms), np.random.default_rng(0), BOOTSTRAPS, vectorized=True)
         return float(low), float(high)
 
-    reach = _distance(ms, measured)
+    reach = distance(ms, measured)
     others = [conformal(np.delete(reach / unsure, k)) for k in range(len(ms))]
     width, several = quantile * unsure, np.isfinite(halves).all(1)
     return Validation(
@@ -215,11 +216,6 @@ def _simpler_predictors(
         there = Predictor(source, space)(codes).latency_ms
         predictions["source, one scale"] = np.median(measured[fitted] / there[fitted]) * there[held_out]
     return {name: _agreement(ms, measured[held_out]) for name, ms in predictions.items()}
-
-
-def _distance(ms: Floats, measured: Floats) -> Floats:
-    """How far a factor on both sides of a prediction must reach to hold the measurement, less 1."""
-    return np.maximum(ms / measured, measured / ms) - 1
 
 
 def _agreement(ms: Floats, measured: Floats) -> Agreement:

@@ -13,6 +13,7 @@ import numpy as np
 from ghostnet.arch import Arch
 from ghostnet.memory import memory, value_bytes
 from search.latency.predictor import COVERAGE, conformal
+from search.latency.relative_errors import distance, relative_least_squares
 from search.latency.table import LatencyTable, PeakMemory
 from search.latency.timing.peak_memory import FEWEST
 from spaces.space import Codes, Space
@@ -28,7 +29,6 @@ def fit_peak_memory(activations: Floats, weights: Floats, measured: Floats) -> P
     for k in everything:
         others = everything != k
         left_out[k] = columns[k] @ relative_least_squares(columns[others], measured[others])
-    distance = np.maximum(left_out / measured, measured / np.maximum(left_out, 1)) - 1
     constant, per_activation, per_weight = relative_least_squares(columns, measured).tolist()
     return PeakMemory(
         constant_bytes=constant,
@@ -36,17 +36,9 @@ def fit_peak_memory(activations: Floats, weights: Floats, measured: Floats) -> P
         per_weight_byte=per_weight,
         networks=len(measured),
         error=float(np.abs(left_out / measured - 1).mean()),
-        quantile=conformal(distance),
+        quantile=conformal(distance(np.maximum(left_out, 1), measured)),
         coverage=COVERAGE,
     )
-
-
-def relative_least_squares(columns: Floats, measured: Floats) -> Floats:
-    """[n, columns], [n] -> [columns], none below zero, of the least squares of relative errors."""
-    from scipy.optimize import nnls
-
-    scales = columns.mean(0)
-    return nnls(columns / scales / measured[:, None], np.ones(len(measured)))[0] / scales
 
 
 def peak_memory_of(
