@@ -1,7 +1,7 @@
 """Chooses networks: by hypervolume, evenly along the front, at its knee, by budget, or by id."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import moocore
 import numpy as np
@@ -32,12 +32,27 @@ def choose(
 ) -> list[Trial]:
     """`count` networks along the front, fastest first: evenly from its fastest to its most accurate, or without the
     `fastest` the last one of each of `count` equal parts. A front with fewer is filled up from the fronts behind it."""
-    pool: list[Trial] = []
-    for layer in layers(trials, objectives):
-        share = min(count - len(pool), len(layer))
+
+    def evenly(layer: Sequence[Trial], wanted: int) -> list[Trial]:
+        share = min(wanted, len(layer))
         lasts = np.arange(1, share + 1) * len(layer) / max(share, 1) - 1
         indices = np.linspace(0, len(layer) - 1, share) if fastest else lasts
-        pool += [layer[round(index)] for index in indices]
+        return [layer[round(index)] for index in indices]
+
+    return _filled_up(layers(trials, objectives), count, evenly)
+
+
+def _filled_up(
+    fronts: Sequence[Sequence[Trial]], count: int, take: Callable[[Sequence[Trial], int], list[Trial]]
+) -> list[Trial]:
+    """What `take` gives of the front, of the front behind it, and so on until there are `count`; fastest first.
+
+    Args:
+        take: is given the networks of one front, and how many are wanted.
+    """
+    pool: list[Trial] = []
+    for layer in fronts:
+        pool += take(layer, count - len(pool))
         if len(pool) >= count:
             break
     return sorted(pool, key=_cost)
@@ -58,14 +73,13 @@ def hypervolume_subset(points: Floats, count: int, reference: Floats) -> list[in
 def choose_by_hypervolume(trials: Sequence[Trial], count: int, objectives: Sequence[Objective] = USUAL) -> list[Trial]:
     """Networks of the front that together have the most of its hypervolume, fastest first. A front with fewer is filled
     up from the fronts behind it."""
-    pool: list[Trial] = []
-    for layer in layers(trials, objectives):
+
+    def most_hypervolume(layer: Sequence[Trial], wanted: int) -> list[Trial]:
         points = values(layer, objectives)
         reference = points.min(0) - BEYOND * np.maximum(np.ptp(points, axis=0), 1e-9)
-        pool += [layer[k] for k in hypervolume_subset(points, count - len(pool), reference)]
-        if len(pool) >= count:
-            break
-    return sorted(pool, key=_cost)
+        return [layer[k] for k in hypervolume_subset(points, wanted, reference)]
+
+    return _filled_up(layers(trials, objectives), count, most_hypervolume)
 
 
 def choose_by_budget(
