@@ -7,14 +7,13 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engine.front import front, layers
+from search.engine.front import BEYOND_CHOSEN, front, layers
 from search.engine.objectives import ACCURACY, USUAL, Objective, values
 from search.engine.trial import Trial
 from search.errors import UserError
 from spaces.quantities import Window
 
 Floats = NDArray[np.float64]
-BEYOND = 0.5  # the reference point lies behind the worst of the front by this part of the front's extent
 COUNT = r"\d+(\.\d+)?[kMG]?"
 WAY = re.compile(
     rf"knee|(even|hypervolume):[1-9]\d*|[0-9a-f]{{10}}|\d+(\.\d+)?ms|(?P<window>({COUNT}\.\.)?{COUNT})", re.ASCII
@@ -76,7 +75,7 @@ def choose_by_hypervolume(trials: Sequence[Trial], count: int, objectives: Seque
 
     def most_hypervolume(layer: Sequence[Trial], wanted: int) -> list[Trial]:
         points = values(layer, objectives)
-        reference = points.min(0) - BEYOND * np.maximum(np.ptp(points, axis=0), 1e-9)
+        reference = points.min(0) - BEYOND_CHOSEN * np.maximum(np.ptp(points, axis=0), 1e-9)
         return [layer[k] for k in hypervolume_subset(points, wanted, reference)]
 
     return _filled_up(layers(trials, objectives), count, most_hypervolume)

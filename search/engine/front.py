@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 from search.engine.objectives import USUAL, Metrics, Objective, values
 from search.engine.trial import Trial
 
+# Where the reference point of a hypervolume lies: behind the worst of a front, by this part of the front's extent. The
+# farther, the more the ends of a front count beside its middle.
+BEYOND_CHOSEN = 0.5  # for networks that are chosen of a front
+BEYOND_PROPOSED = 1.0  # for networks that may improve it
+BEYOND_PROMOTED = 0.1  # for networks of a rung, of which some go on to the next
+
 
 def front(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL) -> list[Trial]:
     """The trials that none other beats in every objective, fastest first; of equal ones the first."""

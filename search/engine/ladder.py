@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
 from search.accuracy.predictor import fit_ridge
+from search.engine.front import BEYOND_PROMOTED
 from search.engine.objectives import ACCURACY, Evaluate, Metrics, Objective, prepare, values
 from search.engine.trial import COMPLETE, Trial
 from search.rank_correlation import KendallTau
 from search.records import record_json
 
 REDUCTION = 3  # of the networks of a rung one in so many climbs
-MARGIN = 0.1  # below the worst of a front, as a share of its length: so much its ends add
 LEAST = 5  # networks that a fit from one rung to the next takes; fewer give their mean gain
 TRAINED = 6  # looks that showing an image in a training takes, about: GhostBench's seconds, one core
 UNKNOWN, WEIGHT = 0.03, 3  # how far gains lie apart before any is known, which counts as so many networks
@@ -78,9 +78,9 @@ def climbs(metrics: Metrics, rivals: Sequence[Metrics], objectives: Sequence[Obj
 
 def contributions(points: Floats) -> Floats:
     """[n, objectives] -> [n] the hypervolume that each of some points, none of which beats another, adds to that of the
-    others, on axes from 0 to 1 that begin `MARGIN` below the worst."""
+    others, on axes from 0 to 1 that begin `BEYOND_PROMOTED` below the worst."""
     scaled = (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-12)
-    return moocore.hv_contributions(scaled, ref=[-MARGIN] * points.shape[1], maximise=True)
+    return moocore.hv_contributions(scaled, ref=[-BEYOND_PROMOTED] * points.shape[1], maximise=True)
 
 
 def on_rung(trial: Trial, rung: int) -> dict[str, float] | None:

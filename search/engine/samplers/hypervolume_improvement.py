@@ -12,12 +12,12 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
+from search.engine.front import BEYOND_PROPOSED
 from search.engine.objectives import Columns, Objective, values
 from search.engine.trial import Trial
 
 Floats = NDArray[np.float64]
 DIRECTIONS = 256
-BEYOND = 1.0  # the reference point lies behind the worst of the front by this part of the front's extent
 
 
 class HypervolumeImprovement:
@@ -36,7 +36,7 @@ class HypervolumeImprovement:
         best = points[moocore.is_nondominated(points, maximise=True)]
         extent = np.ptp(best, axis=0)
         extent = np.where(extent > 0, extent, np.maximum(np.ptp(points, axis=0), 1e-9))
-        self.worst, self.extent = best.min(0) - BEYOND * extent, extent
+        self.worst, self.extent = best.min(0) - BEYOND_PROPOSED * extent, extent
         directions = np.abs(rng.standard_normal((DIRECTIONS, len(objectives)))) + 1e-9
         self.directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
         self.sample_index = rng.integers(num_samples, size=DIRECTIONS)

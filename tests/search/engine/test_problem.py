@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from search.engine.budgets import Within, combine_budgets
-from search.engine.choose import BEYOND, choose, choose_by_budget, choose_by_hypervolume, knee, pick
-from search.engine.front import Front, front, growth, hypervolume
+from search.engine.choose import choose, choose_by_budget, choose_by_hypervolume, knee, pick
+from search.engine.front import BEYOND_CHOSEN, Front, front, growth, hypervolume
 from search.engine.limit import TimeLimit, time_limit
 from search.engine.log import TrialLog, read_trials
 from search.engine.objectives import ACCURACY, LATENCY, MACS, USUAL, Objective
@@ -296,7 +296,7 @@ def test_choosing_by_hypervolume_comes_near_the_best_of_all_choices(seed):
     trials = trials_at(np.column_stack([rng.random(60), rng.random(60)]))
     best = front(trials)
     points = np.array([[t["accuracy"], -t["latency_ms"]] for t in best])
-    reference = points.min(0) - BEYOND * np.ptp(points, axis=0)
+    reference = points.min(0) - BEYOND_CHOSEN * np.ptp(points, axis=0)
 
     def volume(chosen):
         return moocore.hypervolume(np.array(chosen), ref=reference, maximise=True)
