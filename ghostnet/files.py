@@ -25,6 +25,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         OSError: it can't be written; names `path`, whose content is what it was.
     """
     scratch = scratch_name(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path):
         try:
             with scratch.open("xb") as file:
@@ -39,8 +40,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Around the writing of a file, whose folder is made: an error names it, which a full disk's doesn't."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Around what reads or writes a file: an error names it, which a full or a failing disk's doesn't."""
     try:
         yield
     except OSError as error:
@@ -69,14 +69,15 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
     Raises:
         ValueError: it is no regular file, which might block or never end, or it has more than `most` bytes.
-        OSError: there is no such file.
+        OSError: there is no such file, or it can't be read; names `path`.
     """
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
         raise ValueError(f"must be a file, but it is a {'folder' if path.is_dir() else 'device or a pipe'}")
     if about.st_size > most:
         raise ValueError(f"must have at most {most:,} bytes, but it has {about.st_size:,}")
-    return path.read_bytes()
+    with naming(path):
+        return path.read_bytes()
 
 
 def parse_json(content: bytes) -> Any:

@@ -138,6 +138,7 @@ class JsonLines:
 
     def extend(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows, after dropping what a kill left of a last line."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with naming(self.path), self.path.open("a+b") as file:
             end = file.seek(0, os.SEEK_END)
             if end:

@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import math
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search.files import parse_json, write_bytes
+from search.errors import UserError
+from search.files import parse_json, read_bytes, write_bytes
 from search.identity import Identity, check_same
 from search.terminal import say
 
@@ -48,20 +50,27 @@ class Checkpoint:
             check: raises whatever it likes where values can't be gone on from; the one before is taken then.
 
         Raises:
-            UserError: it is of another training.
+            UserError: it is of another training, or there is not enough memory to read it.
+            OSError: it can't be read. That doesn't make it damaged: a training that began again would overwrite it.
         """
         for path in (self.path, self.previous):
-            if not path.exists():
-                continue
             try:
-                with zipfile.ZipFile(path) as archive:
+                content = read_bytes(path, sys.maxsize)
+            except FileNotFoundError:
+                continue
+            except MemoryError:
+                raise _out_of_memory(path) from None
+            try:
+                with zipfile.ZipFile(io.BytesIO(content)) as archive:
                     if archive.testzip():  # torch doesn't look at the checksums it writes
                         raise zipfile.BadZipFile
-                values = torch.load(path, weights_only=True, map_location="cpu")
+                values = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
                 recorded = parse_json(json.dumps(values["of"]).encode(), str(path))
                 if recorded == json.loads(json.dumps(dict(self.identity))):
                     check(values)
-            except Exception:  # torch's reader fails in any way on damaged bytes
+            except Exception as error:  # torch's reader fails in any way on damaged bytes
+                if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is torch's
+                    raise _out_of_memory(path) from None
                 self.damaged = self.damaged or path == self.path
                 say(f"{path} is damaged: the checkpoint before it is taken, if there is one")
                 continue
@@ -73,6 +82,10 @@ class Checkpoint:
         """Removes both checkpoints of a finished training."""
         for path in (self.path, self.previous):
             path.unlink(missing_ok=True)
+
+
+def _out_of_memory(path: Path) -> UserError:
+    return UserError(f"{path} can't be read: there is not enough memory")
 
 
 def check_form(saved: Any, own: Any, location: str = "") -> None:

@@ -33,6 +33,7 @@ from search.latency.timing import interference as gate
 from search.report import report
 from search.report.report import write_report
 from search.terminal import os_error
+from search.training.checkpoint import Checkpoint
 from tests.helpers import randomise, small_arch
 from tests.search.fake_runtime import FakeRuntime
 from tests.search.runs import made_up_run
@@ -141,6 +142,7 @@ baseline_widths = []
 checkpoint_seconds = 0
 """
 TRAIN = "train --space small.toml --recipe recipe.toml --out net"
+BEGUN = TRAIN.replace("--out net", "--out begun")
 LATENCY = "calibrate --space small.toml --runtime law --rounds 2 --fit-networks 8 --networks 8 --out t.lat.json"
 SEARCH = "search --supernet net --latency t.lat.json --flops-budget 500k --trials 8 --population 4 --out found"
 RETRAIN = "retrain digits:0.25x --recipe recipe.toml --out trained"
@@ -314,6 +316,8 @@ NOT_READABLE = [
     ("shards/more", f"train {SHARDS}"),
     ("net", f"{TRAIN} --resume"),
     ("net", ELSEWHERE),
+    ("begun/checkpoint.pt", f"{BEGUN} --resume"),
+    ("begun/previous-checkpoint.pt", f"{BEGUN} --resume"),
     ("net/supernet.json", ELSEWHERE),
     ("net/supernet.safetensors", ELSEWHERE),
     ("t.lat.json", ELSEWHERE),
@@ -346,6 +350,16 @@ NOT_WRITABLE = [
 ]
 
 
+def killed_training(monkeypatch, capsys) -> None:
+    """What a training that is killed at its end leaves: two checkpoints."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "remove", lambda _: None)
+        code, message = ghostnas(monkeypatch, capsys, *BEGUN.split())
+    assert code == 0, message
+    Path("begun/supernet.json").unlink()
+    assert Path("begun/previous-checkpoint.pt").exists()
+
+
 def test_what_belongs_to_another_user_costs_a_line_and_nothing_else(small, monkeypatch, capsys):
     monkeypatch.chdir(small / "unbroken")
     rng = np.random.default_rng(0)
@@ -361,6 +375,8 @@ def test_what_belongs_to_another_user_costs_a_line_and_nothing_else(small, monke
     for command in (TRAIN, LATENCY, SEARCH, RETRAIN, f"{EXPORT} exported", "report run"):
         code, message = ghostnas(monkeypatch, capsys, *command.split())
         assert code == 0, message
+    killed_training(monkeypatch, capsys)
+    Path("begun/checkpoint.pt").write_bytes(b"damaged")
     before = everything(Path())
     for mode, cases in ((0, NOT_READABLE), (0o555, NOT_WRITABLE)):
         for name, command in cases:

@@ -1,5 +1,8 @@
 """Checkpoints: one that can't be gone on from is damaged, whatever is wrong with it, and the one before it is taken."""
 
+import errno
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -106,6 +109,44 @@ def test_a_damaged_one_never_takes_the_place_of_the_one_before(tmp_path, monkeyp
         resumed.save()
     assert state(path).step == 3
     path.write_bytes(b"")
+    assert state(path).step == 2
+
+
+def reader_fails(monkeypatch, error: BaseException) -> None:
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), PermissionError, r"Permission denied: '.*c\.pt'"),
+        (OSError(errno.EIO, "Input/output error"), OSError, r"Input/output error: '.*c\.pt'"),
+        (MemoryError(), UserError, r"c\.pt can't be read: there is not enough memory"),
+    ],
+)
+def test_one_that_cannot_be_read_is_not_damaged(error, expected, message, tmp_path, monkeypatch):
+    path = tmp_path / "c.pt"
+    trained(path)
+    with monkeypatch.context() as patch, pytest.raises(expected, match=message):
+        reader_fails(patch, error)
+        state(path)
+    assert state(path).step == 2
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_memory_that_is_short_damages_none(error, tmp_path, monkeypatch):
+    path = tmp_path / "c.pt"
+    trained(path)
+
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"c\.pt can't be read: there is not enough"):
+        patch.setattr(torch, "load", fail)
+        state(path)
     assert state(path).step == 2
 
 
