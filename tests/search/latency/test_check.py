@@ -1,12 +1,15 @@
 """An old table against a machine of today: valid, shifted by a factor, or stale."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
+from search.api import latency as api
 from search.api.latency import check_table as check_file
 from search.errors import UserError
+from search.folders import locked
 from search.latency.calibrate import calibrate
 from search.latency.check import SHIFTED, STALE, VALID, check_table, rescale_table
 from search.latency.predictor import Predictor
@@ -16,6 +19,7 @@ from search.latency.timing import interference as gates
 from search.report.latency_page import format_table, write_page
 from spaces.population import sample
 from tests.search.fake_runtime import FakeRuntime
+from tests.search.test_folders import FORK, held
 from tests.spaces.test_spaces import tiny_space
 
 SPACE = tiny_space()
@@ -68,6 +72,44 @@ def test_the_speed_of_other_threads_is_not_put_into_a_table(table, monkeypatch, 
     assert path.read_bytes() == before
     check_file(path, threads=1, rescale=True)
     assert LatencyTable.load(path).protocol.rescaled == pytest.approx(1.3, rel=0.01)
+
+
+def test_a_table_that_another_process_writes_is_not_rescaled(table, monkeypatch, tmp_path):
+    slowed(monkeypatch, lambda ns: 1.3)
+    path = tmp_path / "t.lat.json"
+    before = path.read_bytes()
+    with held(tmp_path, path.name), pytest.raises(UserError, match=r"t\.lat\.json is in use by process"):
+        check_file(path, rescale=True)
+    assert path.read_bytes() == before
+    with held(tmp_path, path.name):
+        assert check_file(path).state == SHIFTED  # which writes nothing
+
+
+def test_nobody_else_writes_a_table_from_its_loading_to_its_saving(table, monkeypatch, tmp_path):
+    slowed(monkeypatch, lambda ns: 1.3)
+    path = tmp_path / "t.lat.json"
+    look_again, refused = api.look_again, []
+
+    def meanwhile(*arguments, **settings):
+        another = FORK.Process(target=write_elsewhere, args=(path,))
+        another.start()
+        another.join()
+        refused.append(another.exitcode)
+        return look_again(*arguments, **settings)
+
+    monkeypatch.setattr(api, "look_again", meanwhile)
+    check_file(path, rescale=True)
+    assert refused == [2]
+
+
+def write_elsewhere(path) -> None:
+    """What another process does that writes the table: exit code 2 where it is refused."""
+    try:
+        with locked(path.parent, only=path.name):
+            pass
+    except UserError:
+        os._exit(2)
+    os._exit(0)
 
 
 def test_codes_of_no_network_are_refused(table):

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from search.api.latency import import_kit
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency.bench import Bench, all_units, measurement_plan
@@ -201,6 +202,8 @@ def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, 
     assert not (tmp_path / "t.lat.json").exists()
     with pytest.raises(UserError, match="No such file"):
         import_result(tmp_path / "none.jsonl", tmp_path / "t.lat.json")
+    with held(tmp_path, "t.lat.json"), pytest.raises(UserError, match=r"t\.lat\.json is in use by process"):
+        import_kit(tmp_path / "none.jsonl", tmp_path / "t.lat.json")
 
 
 def made_up_result(path, ms):
