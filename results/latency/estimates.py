@@ -207,16 +207,16 @@ def main() -> None:
     for source, target in permutations(map(LatencyTable.load, TABLES), 2):
         if source.setting.space_id != target.setting.space_id:
             continue
-        there, here = describe(source), describe(target)
+        there, here, errors = describe(source), describe(target), {}
+        for share in SOURCE_SHARES:
+            found = [transfer_study(source, target, share, seed) for seed in range(DRAWS)]
+            errors[str(share)] = {way: float(np.mean([each[way] for each in found])) for way in found[0]}
         row = {
             "source": f"{there.space}, {_runtime(there.runtime)}",
             "target": _runtime(here.runtime),
             "same_runtime": source.setting.runtime == target.setting.runtime,
+            "shares": errors,
         }
-        row["shares"] = {}
-        for share in SOURCE_SHARES:
-            draws = [transfer_study(source, target, share, seed) for seed in range(DRAWS)]
-            row["shares"][str(share)] = {way: float(np.mean([draw[way] for draw in draws])) for way in draws[0]}
         transfers.append(row)
         print(row["source"], "->", row["target"], flush=True)
     write_json(out / "estimates.json", {"tables": tables, "transfers": transfers})
