@@ -3,7 +3,7 @@
 Files are safetensors, or PyTorch's own format read with `weights_only=True`: nothing is ever unpickled.
 
 At s > 2 the authors' module orders its ghosts primary by primary (one grouped convolution), ours replica by replica
-(`ghostnet.arch.GHOST_ORDER`). `fit` rewrites the first into the second: the channels of every ghost module change
+(`ghostnet.arch.GHOST_ORDER`). `fit_state` rewrites the first into the second: the channels of every ghost module change
 places, and so do the filters that read them. Files of ours say their order; of others', it must be told wherever the
 shapes don't show it.
 """
@@ -63,7 +63,7 @@ def load_network(arch: Arch, path: str | Path, order: Order | None = None) -> Gh
     """The network of an architecture with a checkpoint's weights, classes and input channels, in evaluation mode.
 
     Raises:
-        WeightsError: as `load`.
+        WeightsError: as `load_weights`.
     """
     state, _ = read_weights(path)
     try:

@@ -42,7 +42,7 @@ def from_datasets(
         train, test: have a length and, by number, (image, label). An image is a PIL image, an array or tensor of uint8,
             or a float tensor with values from 0 to 1; as tensors [C, H, W]. PIL images that are neither L nor RGB
             become RGB. A label is a number from 0.
-        name: what cards and reports call it.
+        name: what metadata and reports call it.
         classes: their names; those of `train.classes` where it has them, else the numbers. Where both parts have them
             and they are not given here, they must be the same.
         resolution: side of the images in pixels; larger ones are scaled and cropped to their middle. None: as they are.

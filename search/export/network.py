@@ -17,7 +17,7 @@ from search.latency.runtimes import CpuSession, runtime
 from search.latency.time_networks import measure_sessions
 from search.training.records import metadata_of_weights
 
-TIMING_SECONDS = 20.0  # that timing goes on looking for calm moments
+TIMING_SECONDS = 20.0  # that timing goes on looking for quiet moments
 REAL_IMAGES = 64  # that every exported file is tried on
 
 

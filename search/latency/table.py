@@ -70,7 +70,7 @@ class Protocol(_Model):
     disturbed: Share = Field(description="share of visits that a busy machine spoilt")
     rounds: Count
     units_in_space: Count = Field(description="those that were not timed are estimated")
-    reference_ms: Ms = Field(description="the gate's network in calm moments, in the runtime")
+    reference_ms: Ms = Field(description="the reference network's time in quiet moments, in the runtime")
     seconds: Seconds
     seed: int
     finished: str

@@ -541,7 +541,7 @@ def load_retraining(name: str) -> tuple[Retraining, int | None]:
         UserError: there is none, or it breaks a rule.
     """
     text, stem = _text(name, retrain_recipes())
-    with suppress(ValueError):  # which `parse` tells
+    with suppress(ValueError):  # which `parse_recipe` tells
         if parse_toml(text).keys() == {"retrain"}:
             return _validate(_Alone, text, stem).retrain, None
     recipe = parse_recipe(text, stem)

@@ -54,7 +54,7 @@ def read_metadata(folder: Path) -> tuple[SupernetMetadata, Space]:
         try:
             metadata = parse_record(SupernetMetadata, content, str(folder / SUPERNET_FILE))
         except UserError as error:
-            raise UserError(f"no supernet's card: {error}") from None
+            raise UserError(f"no supernet's metadata: {error}") from None
         space = space_for(parse_space(metadata.space), metadata.num_classes, metadata.in_chs)
     except OSError as error:
         raise UserError(f"{folder} holds no finished supernet: {SUPERNET_FILE}: {error.strerror}") from None

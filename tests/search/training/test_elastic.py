@@ -248,7 +248,7 @@ def test_cards_of_other_things_are_refused(tmp_path):
     with pytest.raises(UserError, match="no finished supernet"):
         read_metadata(tmp_path)
     (tmp_path / "supernet.json").write_text('{"space": 3}')
-    with pytest.raises(UserError, match="no supernet's card"):
+    with pytest.raises(UserError, match="no supernet's metadata"):
         read_metadata(tmp_path)
 
 
