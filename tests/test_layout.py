@@ -209,6 +209,14 @@ def test_every_room_says_which_file_to_open(readme):
     assert "| I want to | I open |" in readme.read_text()
 
 
+@pytest.mark.parametrize("readme", READMES[:-2], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_of_a_room_is_named_in_its_readme(readme):
+    """So that who looks for where something is done finds it there."""
+    named = set(re.findall(r"(?<![\w/.])\w+\.py\b", readme.read_text()))
+    modules = {file.name for file in readme.parent.glob("*.py")} - {"__init__.py"}
+    assert not modules - named
+
+
 @pytest.mark.parametrize(
     "study", sorted((ROOT / "results").rglob("*.py")), ids=lambda path: f"{path.parent.name}/{path.name}"
 )
