@@ -8,6 +8,7 @@ from ghostnet.arch import Arch
 from ghostnet.files import ARCH_FILE
 from ghostnet.published import published
 from spaces.custom import load_space
+from spaces.space import Space
 
 
 def find_arch(name: str | Path) -> Arch:
@@ -24,7 +25,16 @@ def find_arch(name: str | Path) -> Arch:
         return Arch.load(path / ARCH_FILE)
     if path.suffix == ".json" or path.exists():
         return Arch.load(path)
-    if scaled := re.fullmatch(r"(.+):(\d+(?:\.\d+)?)x", str(name)):
-        width = float(scaled[2])
-        return replace(load_space(scaled[1]), widths=(width,)).uniform(width)
+    if space := find_space(name):
+        return space.uniform(space.widths[0])
     return published(str(name))
+
+
+def find_space(name: str | Path) -> Space | None:
+    """The space that has a family's network of such a name alone, as `cifar:0.75x`; None of any other name.
+
+    Raises:
+        SpaceError: no such space.
+    """
+    scaled = re.fullmatch(r"(.+):(\d+(?:\.\d+)?)x", str(name))
+    return replace(load_space(scaled[1]), widths=(float(scaled[2]),)) if scaled and not Path(name).exists() else None

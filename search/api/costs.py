@@ -18,7 +18,7 @@ from search.latency.predictor import Predictor, table_space
 from search.latency.table import LatencyTable
 from search.report.space import describe_space
 from search.training.records import TRAINED_FILE, read_trained
-from spaces.find import find_arch
+from spaces.find import find_arch, find_space
 
 __all__ = ["NetworkCosts", "UnitLatency", "describe_space", "network_costs"]
 
@@ -106,7 +106,8 @@ def network_costs(
 
     Args:
         arch: an architecture, its file or folder, or a name such as `ghostnet-1.0`.
-        classes, in_chs: of the network; None: those that it was trained for, where its folder says it, or ImageNet's.
+        classes, in_chs: of the network; None: those that it was trained for, where its folder says it, those of its
+            space, where its name is such as `cifar:0.75x`, or ImageNet's.
             A table has its own, and none but these go with it.
         latency: a table, or its file.
 
@@ -117,7 +118,7 @@ def network_costs(
     network = arch if isinstance(arch, Arch) else find_arch(arch)
     table = latency if isinstance(latency, LatencyTable | None) else LatencyTable.load(Path(latency))
     if table is None:
-        known = (IMAGENET if isinstance(arch, Arch) else _trained_for(Path(arch), network)) or IMAGENET
+        known = (None if isinstance(arch, Arch) else _trained_for(Path(arch), network) or _of_space(arch)) or IMAGENET
         classes, in_chs = (known[k] if value is None else value for k, value in enumerate((classes, in_chs)))
         return _costs(network, classes, in_chs, 1, "float32")
     setting, predict = table.setting, Predictor(table, space := table_space(table))
@@ -147,6 +148,12 @@ def _trained_for(place: Path, arch: Arch) -> tuple[int, int] | None:
         if place.exists() and file.exists() and (metadata := read(file)).arch == arch.id:
             return metadata.num_classes, metadata.in_chs
     return None
+
+
+def _of_space(name: Place) -> tuple[int, int] | None:
+    """The classes and channels of the space that a name such as `cifar:0.75x` says; None of any other."""
+    space = find_space(name)
+    return (space.num_classes, space.in_chs) if space else None
 
 
 def _costs(arch: Arch, classes: int, in_chs: int, batch: int, dtype: str) -> NetworkCosts:

@@ -20,10 +20,10 @@ def cost(
     arch: Annotated[str, typer.Argument(help="An arch.json, a folder with one, or ghostnet-1.0.")],
     latency: Annotated[Path | None, typer.Option("--latency", help="A latency table, *.lat.json.")] = None,
     classes: Annotated[
-        int | None, typer.Option("--classes", min=0, help="Default: what it was trained for, or 1000.")
+        int | None, typer.Option("--classes", min=0, help="Default: what it was trained for, its space's, or 1000.")
     ] = None,
     in_chs: Annotated[
-        int | None, typer.Option("--in-chs", min=1, help="Default: what it was trained for, or 3.")
+        int | None, typer.Option("--in-chs", min=1, help="Default: what it was trained for, its space's, or 3.")
     ] = None,
     by_layer: Annotated[bool, typer.Option("--layers", help="Every layer's cost, too.")] = False,
     as_json: Json = False,

@@ -38,6 +38,7 @@ from search.latency.runtimes import RUNTIMES, runtime
 from search.records import record_json
 from search.run_folder.source_run import read_source_runs
 from search.training.evaluate import estimate_norms
+from spaces import named_space
 from tests.helpers import randomise, small_arch
 from tests.search.command_line import ghostnas
 from tests.search.runs import SPACE, made_up_run
@@ -610,6 +611,18 @@ def test_costs_of_an_exported_network_are_its_own_unless_others_are_asked_for(ex
     assert network_costs(net.arch).num_classes == 1000
 
 
+def test_costs_of_a_spaces_own_network_are_of_the_spaces_classes_and_channels(tmp_path):
+    digits, text = named_space("digits"), '[space]\nbase = "cifar"\nwidths = [0.5, 1.0]\nnum_classes = 7\n'
+    (tmp_path / "own.toml").write_text(text)
+    costs = network_costs("digits:0.5x")
+    assert (costs.num_classes, costs.in_chs) == (digits.num_classes, digits.in_chs) == (10, 1)
+    total = cost(digits.uniform(0.5), 10, 1)
+    assert (costs.macs, costs.params) == (total.macs, total.params)
+    assert network_costs(f"{tmp_path / 'own.toml'}:0.7x").num_classes == 7
+    assert network_costs("digits:0.5x", classes=4, in_chs=3).macs == cost(digits.uniform(0.5), 4, 3).macs
+    assert network_costs("ghostnet-1.0").num_classes == 1000
+
+
 def test_export_and_verify_are_commands(tmp_path):
     net = randomise(GhostNet(small_arch(), 5)).eval()
     weights.save_weights(net, tmp_path / "net.safetensors")
@@ -635,7 +648,6 @@ def test_export_and_verify_are_commands(tmp_path):
 
 
 def test_a_space_gives_its_own_ghostnet_of_any_width():
-    from spaces import named_space
     from spaces.find import find_arch
 
     assert find_arch("cifar:0.75x") == named_space("cifar").uniform(0.75)
