@@ -9,8 +9,8 @@ takes what a transfer would have measured in its time box (some networks, and as
 that with the table of every other target as the source, from scratch, and as one scale. All are held against the same
 100 networks. One to two minutes an ordered pair, 90 of them; a pair that was compared is kept.
 `--targets onnxruntime-1t-b1,openvino-1t-b1` names some of the targets. What is published beside this is of `--space
-digits --minutes 4.5`: twelve seconds a pair, and other work on the machine, but for the parts of OpenVINO and of ONNX
-Runtime on one image; where these were measured beside other work, too, fewer pairs kept to what is asked.
+digits --minutes 4.5`, beside other work on both cores all the time; on a quieter machine more pairs keep to what is
+asked.
 """
 
 import argparse
@@ -219,6 +219,7 @@ def compare(arguments: argparse.Namespace) -> None:
     device = next(iter(targets.values())).table.device
     report = {"space": arguments.space, "made": now(), "held_out": HELD_OUT, "pairs": rows}
     report |= {"cpu": device.cpu, "cores": device.cores}
+    report["disturbed"] = float(np.median([measured.table.protocol.disturbed for measured in targets.values()]))
     write_json(arguments.out / "transfer.json", report)
     write_text(arguments.out / "transfer.md", page(report))
 
@@ -308,7 +309,8 @@ rest comes from the source's table. *0 networks* is the sum of units, which does
 them. *From scratch*: the same measurements without a source. *One scale*: the source's predictions times a number.
 
 {tables}
-Measured on {cpu} ({cores} cores), {made}, by `transfer.py` beside this page; figures in `transfer.json`.
+Of the median target's measurements {disturbed:.0%} were disturbed by other work on the machine, which makes all errors
+larger and the time boxes hold less. Measured on {cpu} ({cores} cores), {made}, by `transfer.py` beside this page; figures in `transfer.json`.
 """
 
 
