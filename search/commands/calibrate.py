@@ -230,11 +230,12 @@ def report(
 
 def _check_calibration(runtime: str, threads: int, dtype: str, out: Path, resume: bool) -> None:
     """Checks, before any work is done, that a calibration can run here and write `out`."""
+    from search.latency.measurements import measurements_log
     from search.latency.runtimes import runtime as check_runtime
 
     check_runtime(runtime, threads, dtype)  # type: ignore[arg-type]
     check_output(out.parent, resume, out.name)
-    log_file = out.with_name(out.name + ".visits.jsonl")
+    log_file = measurements_log(out)
     if log_file.exists() and not resume:
         raise UserError(f"{log_file} is of an unfinished calibration: --resume goes on with it")
 

@@ -21,7 +21,15 @@ from search.identity import Identity, check_same
 from search.latency.bench import Bench, MeasurementPlan, all_units, logged_units, measurement_plan, reference
 from search.latency.fallback import FEWEST
 from search.latency.fitting import fit_table
-from search.latency.measurements import Line, Measurement, OtherLine, by_item, parse_measurements, peak_bytes
+from search.latency.measurements import (
+    Line,
+    Measurement,
+    OtherLine,
+    by_item,
+    measurements_log,
+    parse_measurements,
+    peak_bytes,
+)
 from search.latency.memory_meter import MemoryMeter, why_not
 from search.latency.peak_memory import peak_memory_of
 from search.latency.runtimes import Dtype, Runtime
@@ -167,11 +175,6 @@ def check_plan(rounds: int, fit_networks: int, held_out: int, batch: int, source
         raise UserError(f"rounds and networks must be 2 or more, but got {rounds}, {fit_networks} and {held_out}")
     if batch < 1:
         raise UserError(f"a batch has 1 image or more, not {batch}")
-
-
-def measurements_log(out: Path) -> Path:
-    """Where the measurements of a table are logged."""
-    return out.with_name(out.name + ".visits.jsonl")
 
 
 def read_measurements(log: JsonLines, header: Identity, items: Collection[str]) -> list[Line] | None:

@@ -3,6 +3,7 @@ fitted."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -44,6 +45,11 @@ class OtherLine(Record):
 
 
 Line = Measurement | OtherLine
+
+
+def measurements_log(out: Path) -> Path:
+    """Where the measurements of a table are logged."""
+    return out.with_name(out.name + ".visits.jsonl")
 
 
 def parse_measurements(lines: Iterable[tuple[str, JsonObject]], items: Collection[str]) -> list[Line]:

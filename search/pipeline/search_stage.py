@@ -35,6 +35,7 @@ from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable
 from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
+from search.latency.transfer import SAME_DEVICE
 from search.parallel.cluster import HERE, Cluster
 from search.pipeline.search_problem import build_problem, check_backend, header
 from search.recipes.choices import PROMOTING
@@ -289,8 +290,7 @@ def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[s
     """Milliseconds of networks by their id, timed side by side on the table's runtime; none where this is not the
     machine that the table is of."""
     latency_table, here = LatencyTable.load(table), this_device()
-    device = latency_table.device
-    if (device.machine, device.cpu, device.cores) != (here["machine"], here["cpu"], here["cores"]):
+    if any(getattr(latency_table.device, name) != here[name] for name in SAME_DEVICE):
         return {}
     run = table_runtime(latency_table.setting)
     archs = [space.decode(np.array(trial.code)) for trial in trials]
