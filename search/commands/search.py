@@ -20,7 +20,7 @@ from search.commands.shared import (
 from search.errors import UserError
 from search.files import JsonObject
 from search.parallel.cluster import Cluster, ClusterOptions
-from search.recipes.choices import BACKENDS, OBJECTIVES, SAMPLERS
+from search.recipes.choices import BACKENDS, OBJECTIVES, SAMPLERS, THROUGHPUT
 from search.terminal import show, show_table
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def search(
     if as_json:
         print_json(_output(result, chosen))
         return
-    columns = [each.name for each in result.problem.objectives if each.name.startswith(OBJECTIVES[-1])]
+    columns = [each.name for each in result.problem.objectives if each.name.startswith(THROUGHPUT)]
     columns += [each.name for each in own]
     fronts = result.fronts
     for budget, trials_of in fronts.items():
@@ -224,7 +224,7 @@ def _print_front(trials: "Sequence[Trial]", own: list[str], title: str | None) -
     accuracy = "expected accuracy" if interval or any(t.inherited is not None for t in trials) else "accuracy"
     columns = ["architecture", accuracy, *(["95 % interval"] if interval else []), "predicted ms"]
     columns += [*(["measured ms"] if measured else []), "MACs", "parameters"]
-    columns += ["images/s" if name.startswith(OBJECTIVES[-1]) else name for name in own]
+    columns += ["images/s" if name.startswith(THROUGHPUT) else name for name in own]
     rows = []
     for t in trials:
         times = [t.latency_ms, *([getattr(t, "measured_ms", None)] if measured else [])]

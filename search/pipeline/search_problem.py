@@ -28,13 +28,11 @@ from search.extras import check_extra
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.recipes.choices import OBJECTIVES
+from search.recipes.choices import OBJECTIVES, THROUGHPUT
 from search.recipes.schema import Search, check_parent, parse_milliseconds
 from search.secrets import storage_address
 from search.training.metadata import read_metadata, supernet_id
 from spaces.tables import memory_table, weights_table
-
-THROUGHPUT = "images_per_second"  # the objective, with a limit for a batch after `@`
 
 
 def build_problem(
