@@ -1,14 +1,14 @@
 """The fidelity study as a page and a picture."""
 
 from pathlib import Path
-from statistics import stdev
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from search.accuracy.study import Corrected, Study, StudyNetwork
+from search.accuracy.study import Corrected, Study
 from search.figures.style import CHOSEN, STYLE, png, svg
 from search.files import write_bytes, write_text
+from search.standard_error import standard_error
 from search.terminal import markdown
 from spaces.quantities import format_count
 
@@ -28,7 +28,7 @@ def scatter(study: Study) -> Figure:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
         x, y = [100 * net.inherited for net in nets], [100 * net.trained for net in nets]
-        error = [100 * standard_error(net, study.test_images) for net in nets]
+        error = [100 * standard_error(net.trained_by_seed or [net.trained], study.test_images) for net in nets]
         axes.errorbar(x, y, yerr=error, fmt="none", ecolor="#9ca3af", elinewidth=1, zorder=2)
         colours = [net.macs / 1e6 for net in nets]
         dots = axes.scatter(x, y, c=colours, cmap="viridis", s=42, edgecolors="white", linewidths=0.6, zorder=3)
@@ -65,14 +65,6 @@ def scatter(study: Study) -> Figure:
         axes.set_title(f"Kendall tau {study.kendall_tau:.2f} ({low:.2f} to {high:.2f})", fontsize=11)
         axes.legend(frameon=False, loc="upper left")
     return figure
-
-
-def standard_error(net: StudyNetwork, test_images: int) -> float:
-    """Of a network's mean accuracy: its seeds' where there are several, the test images' where there is one."""
-    by_seed = net.trained_by_seed
-    if len(by_seed) > 1:
-        return stdev(by_seed) / len(by_seed) ** 0.5
-    return (net.trained * (1 - net.trained) / test_images) ** 0.5
 
 
 def page(study: Study) -> str:

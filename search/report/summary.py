@@ -40,6 +40,7 @@ from search.run_folder.run import (
     trained_networks,
     trained_parent,
 )
+from search.standard_error import standard_error
 from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, TrainingEnd, read_trained
 from spaces.custom import parse_space
 from spaces.space import Space
@@ -102,9 +103,7 @@ class TrainedNetwork:
     @property
     def error(self) -> float:
         """One standard error: of the mean over seeds, or of the test images where one seed is all there is."""
-        if len(self.accuracies) > 1:
-            return statistics.stdev(self.accuracies) / len(self.accuracies) ** 0.5
-        return (self.accuracy * (1 - self.accuracy) / self.test_images) ** 0.5
+        return standard_error(self.accuracies, self.test_images)
 
 
 @dataclass(frozen=True, kw_only=True)
