@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from search.accuracy.study import Corrected, Study
-from search.figures.style import CHOSEN, STYLE, png, svg
+from search.figures.style import CHOSEN, FRONT, PAPER, SOFT, STYLE, png, svg
 from search.files import write_bytes, write_text
 from search.standard_error import standard_error
 from search.terminal import markdown
@@ -29,9 +29,9 @@ def scatter(study: Study) -> Figure:
         figure, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
         x, y = [100 * net.inherited for net in nets], [100 * net.trained for net in nets]
         error = [100 * standard_error(net.trained_by_seed or [net.trained], study.test_images) for net in nets]
-        axes.errorbar(x, y, yerr=error, fmt="none", ecolor="#9ca3af", elinewidth=1, zorder=2)
+        axes.errorbar(x, y, yerr=error, fmt="none", ecolor=SOFT, elinewidth=1, zorder=2)
         colours = [net.macs / 1e6 for net in nets]
-        dots = axes.scatter(x, y, c=colours, cmap="viridis", s=42, edgecolors="white", linewidths=0.6, zorder=3)
+        dots = axes.scatter(x, y, c=colours, cmap="viridis", s=42, edgecolors=PAPER, linewidths=0.6, zorder=3)
         if searched := [net for net in nets if net.kind == "front"]:
             x, y = [100 * net.inherited for net in searched], [100 * net.trained for net in searched]
             axes.scatter(
@@ -40,7 +40,7 @@ def scatter(study: Study) -> Figure:
                 s=90,
                 marker="D",
                 facecolors="none",
-                edgecolors="#374151",
+                edgecolors=FRONT,
                 linewidths=1.0,
                 zorder=3,
                 label="on a search's front",

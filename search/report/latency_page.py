@@ -7,13 +7,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from search.figures.style import BASELINE, CHOSEN, RATIO_COLOURS, STYLE, CaptionedFigure, svg
+from search.figures.style import BASELINE, CHOSEN, INK, RATIO_COLOURS, SOFT, STYLE, CaptionedFigure, svg
 from search.files import write_text
 from search.latency.runtimes import exported_as
 from search.latency.table import Agreement, LatencyTable, source_name
 from search.report import page
-
-GREY, INK = "#9ca3af", "#111827"
 
 
 def format_table(table: LatencyTable) -> str:
@@ -94,16 +92,16 @@ def _figures(table: LatencyTable) -> list[tuple[str, Figure]]:
     )
     with plt.rc_context(STYLE):
         first, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
-        axes.axline((measured.min(),) * 2, slope=1, color=GREY, linewidth=1)
+        axes.axline((measured.min(),) * 2, slope=1, color=SOFT, linewidth=1)
         axes.errorbar(
-            measured, predicted, yerr=[predicted - low, high - predicted], fmt="none", ecolor=GREY, elinewidth=1
+            measured, predicted, yerr=[predicted - low, high - predicted], fmt="none", ecolor=SOFT, elinewidth=1
         )
         axes.scatter(measured, predicted, s=22, color=CHOSEN, edgecolors="white", linewidths=0.5, zorder=3)
         axes.set_xlabel("measured (ms)")
         axes.set_ylabel("predicted, with its interval (ms)")
 
         second, axes = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
-        axes.axhline(0, color=GREY, linewidth=1)
+        axes.axhline(0, color=SOFT, linewidth=1)
         axes.scatter(measured, 100 * (predicted / measured - 1), s=22, color=CHOSEN, edgecolors="white", linewidths=0.5)
         axes.set_xlabel("measured (ms)")
         axes.set_ylabel("error (%)")

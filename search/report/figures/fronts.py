@@ -159,8 +159,7 @@ def _chosen(summary: Summary, key: str, scale: float) -> list[Named]:
 
 
 def _trial_tip(summary: Summary, trial: Trial) -> str:
-    arch = summary.arch(trial)
-    return format_trial(trial, summary.header.evaluation) + (f"\n{format_arch(arch)}" if arch else "")
+    return f"{format_trial(trial, summary.header.evaluation)}\n{format_arch(summary.arch(trial))}"
 
 
 def _network_tip(n: TrainedNetwork) -> str:
