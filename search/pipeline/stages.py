@@ -68,6 +68,7 @@ from search.run_folder.run import (
     trained_parent,
 )
 from search.run_folder.source_run import read_source_runs
+from search.seeds import MACS_MATCHED
 from search.terminal import say
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import supernet_id
@@ -204,7 +205,7 @@ def networks(run: Run) -> dict[str, Arch]:
 def macs_matched_random(run: Run, chosen: list[Trial]) -> dict[str, list[int]]:
     """Random networks with the multiply-adds of the chosen ones, in turn, as a baseline."""
 
-    rng, codes = np.random.default_rng([run.recipe.seed, 7]), {}
+    rng, codes = np.random.default_rng([run.recipe.seed, MACS_MATCHED]), {}
     for k in range(run.recipe.retrain.random):
         macs = chosen[k % len(chosen)].macs
         window = Window(round((1 - MACS_TOLERANCE) * macs), round((1 + MACS_TOLERANCE) * macs))

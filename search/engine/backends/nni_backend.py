@@ -32,6 +32,7 @@ from search.extras import check_extra
 from search.progress import Bar, bar
 from search.recipes.choices import NNI_TUNERS
 from search.recipes.schema import check_sampler
+from search.seeds import FIRST_NETWORKS
 from spaces.space import Space
 
 TARGETS = (0.25, 0.5, 1.0)  # quantiles of the costs of networks drawn inside the budgets
@@ -51,7 +52,8 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     check_sampler("nni", plan.sampler)
     check_extra("nni", "nni")
     cost = problem.objectives[1].name
-    sampled = problem.columns(problem.initial(np.random.default_rng([plan.seed, 2]), max(plan.population, 10)))
+    rng = np.random.default_rng([plan.seed, FIRST_NETWORKS])
+    sampled = problem.columns(problem.initial(rng, max(plan.population, 10)))
     if cost not in sampled:
         raise UserError(f"the backend nni needs a second objective that costs no evaluation, not {cost}")
     if problem.objectives[1].maximise:

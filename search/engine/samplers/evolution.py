@@ -11,6 +11,7 @@ from search.engine.objectives import values
 from search.engine.problem import Problem
 from search.engine.samplers.proposer import Proposer
 from search.engine.trial import COMPLETE
+from search.seeds import EVOLUTION
 from spaces.population import crossover, mutate
 from spaces.space import Codes
 
@@ -27,7 +28,7 @@ class Evolution(Proposer):
 
     def propose(self, number: int) -> Codes:
         """The code for a trial, [genes]."""
-        space, rng = self.problem.space, np.random.default_rng([self.seed, 5, number])
+        space, rng = self.problem.space, np.random.default_rng([self.seed, EVOLUTION, number])
         young = [t for t in self.log.trials[-2 * self.population :] if t.state == COMPLETE][-self.population :]
         if len(young) < 2:
             return self.problem.initial(rng, 1)[0]

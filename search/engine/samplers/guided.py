@@ -18,6 +18,7 @@ from search.engine.samplers.promotions import Promotions
 from search.engine.samplers.proposer import Proposer
 from search.engine.samplers.surrogate import NUM_SAMPLES, Surrogate
 from search.engine.trial import Trial, evaluated
+from search.seeds import GUIDED
 from spaces.population import crossover, mutate
 from spaces.space import Codes, Space
 
@@ -50,7 +51,7 @@ class Guided(Proposer):
 
     def _propose(self, count: int) -> Codes:
         """A batch of new networks, from what is known of the trials before it: [count, genes]"""
-        space, rng = self.problem.space, np.random.default_rng([self.seed, 3, self.start])
+        space, rng = self.problem.space, np.random.default_rng([self.seed, GUIDED, self.start])
         before = self.log.trials[: self.start]
         trials = evaluated(before)
         rows = at_the_top(trials)

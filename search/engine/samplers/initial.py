@@ -12,6 +12,7 @@ from search.engine.problem import Problem
 from search.engine.samplers.promotions import Promotions
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import INFEASIBLE, REPEATED
+from search.seeds import FIRST_NETWORKS, LAST_PROMOTIONS
 from spaces.space import Codes
 
 STUCK = 5  # trials in a row that needed no evaluation
@@ -36,7 +37,7 @@ class InitialSampler:
 
     def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         self.problem, self.log, self.plan, self.seed = problem, log, plan, plan.seed
-        rng, count = np.random.default_rng([plan.seed, 2]), min(plan.population, plan.trials)
+        rng, count = np.random.default_rng([plan.seed, FIRST_NETWORKS]), min(plan.population, plan.trials)
         first = expected_good(problem, plan)[: plan.trials]
         short = count - len(first)
         self.first = np.concatenate([first, problem.initial(rng, short)]) if short > 0 else first
@@ -53,7 +54,8 @@ class InitialSampler:
         if len(last) < STUCK or any(trial.state not in (REPEATED, INFEASIBLE) for trial in last):
             return None
         budgets = len(self.problem.budgets)
-        return self.problem.initial(np.random.default_rng([self.seed, 2, number]), budgets)[number % budgets]
+        rng = np.random.default_rng([self.seed, FIRST_NETWORKS, number])
+        return self.problem.initial(rng, budgets)[number % budgets]
 
     def _next_up(self, number: int, running: Collection[str]) -> Codes | None:
         """Of the networks on the lowest rung that lacks some above it, the one that is most worth its next evaluation;
@@ -64,6 +66,6 @@ class InitialSampler:
         if rung is None:
             return None
         waiting = [k for k, trial in enumerate(trials) if heights[k] == rung and trial.arch not in running]
-        rng = np.random.default_rng([self.seed, 7, number])
+        rng = np.random.default_rng([self.seed, LAST_PROMOTIONS, number])
         promotions = Promotions(self.problem, trials, at_the_top(trials), rng)
         return promotions.codes[max(waiting, key=lambda k: promotions.worth[k])] if waiting else None
