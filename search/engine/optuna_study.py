@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
@@ -28,6 +29,17 @@ from spaces.space import Codes, Space
 LOCK_FILE_SUFFIX = ".lock"  # Optuna's
 LOCK_SECONDS = 10  # after which a lock that nobody lets go of is a dead process's; an entry takes milliseconds
 Distributions = dict[str, BaseDistribution]
+
+
+class FixedSpaceSampler(BaseSampler):
+    """To be mixed in before a sampler that would infer the search space from all trials."""
+
+    distributions: Distributions
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
+        return {name: each for name, each in self.distributions.items() if not each.single()}
+
+
 DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}  # whose packages are called otherwise
 
 

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
 
 from search.engine.log import TrialLog
-from search.engine.optuna_study import Distributions, distributions
+from search.engine.optuna_study import FixedSpaceSampler, distributions
 from search.engine.problem import Problem
 from search.engine.samplers.evolution import Evolution
 from search.engine.samplers.genetic import NSGA2, NSGA3, genetic
@@ -18,20 +17,11 @@ from search.engine.samplers.initial import expected_good
 from search.engine.search_plan import SearchPlan
 
 
-class _FixedSpaceSampler(BaseSampler):
-    """To be mixed in before a sampler that would infer the search space from all trials."""
-
-    distributions: Distributions
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
-        return {name: each for name, each in self.distributions.items() if not each.single()}
-
-
-class _GP(_FixedSpaceSampler, optuna.samplers.GPSampler):
+class _GP(FixedSpaceSampler, optuna.samplers.GPSampler):
     """Optuna's."""
 
 
-class _TPE(_FixedSpaceSampler, optuna.samplers.TPESampler):
+class _TPE(FixedSpaceSampler, optuna.samplers.TPESampler):
     """Optuna's; genes together, which costs one split of the trials a network, and proposes fewer that were seen."""
 
 
@@ -42,7 +32,7 @@ def samplers(problem: Problem, log: TrialLog, plan: SearchPlan) -> Callable[[int
     def seed_from(numbers: tuple[int, ...]) -> int:
         return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
 
-    def seeded_sampler(kind: type[_FixedSpaceSampler], number: int, **settings: Any) -> BaseSampler:
+    def seeded_sampler(kind: type[FixedSpaceSampler], number: int, **settings: Any) -> BaseSampler:
         sampler = kind(n_startup_trials=population, seed=seed_from((number,)), **settings)  # type: ignore[call-arg]
         sampler.distributions = search_space
         return sampler

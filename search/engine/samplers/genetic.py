@@ -12,7 +12,7 @@ import optuna
 from optuna.samplers import NSGAIIISampler, NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.engine.optuna_study import Distributions
+from search.engine.optuna_study import Distributions, FixedSpaceSampler
 
 KEY = "generation"
 
@@ -51,14 +51,10 @@ class Generations:
         return newest + (len(self.trials[newest]) >= self.population)
 
 
-class Indexed(optuna.samplers.BaseGASampler):
+class Indexed(FixedSpaceSampler, optuna.samplers.BaseGASampler):
     """To be mixed in before one of Optuna's genetic samplers."""
 
     generations: Generations
-    distributions: Distributions
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
-        return {name: each for name, each in self.distributions.items() if not each.single()}
 
     def get_trial_generation(self, study: optuna.Study, trial: FrozenTrial) -> int:
         self.generations.update(study)

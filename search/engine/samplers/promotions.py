@@ -10,18 +10,16 @@ of the first evaluation.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from search.engine import budgets
 from search.engine.ladder import Expected, Ladder
 from search.engine.objectives import ACCURACY
 from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
-from search.engine.samplers.surrogate import NUM_SAMPLES
+from search.engine.samplers.surrogate import NUM_SAMPLES, QUANTILES
 from search.engine.trial import Trial
 
 Floats = NDArray[np.float64]
-QUANTILES = norm.ppf((np.arange(NUM_SAMPLES) + 0.5) / NUM_SAMPLES)  # of a standard normal distribution, evenly spread
 
 
 class Promotions:

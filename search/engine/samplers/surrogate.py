@@ -9,6 +9,7 @@ from spaces.space import Codes, Space
 
 Floats = NDArray[np.float64]
 NUM_SAMPLES = 16
+QUANTILES = norm.ppf((np.arange(NUM_SAMPLES) + 0.5) / NUM_SAMPLES)  # of a standard normal distribution, evenly spread
 MOST = 500  # examples that it goes by, which cost their cube
 
 
@@ -27,7 +28,7 @@ class Surrogate:
         """[n, genes] -> [samples, n]: evenly spread quantiles of what each network's value may be, without the noise of
         measuring it"""
         mean, deviation = self._process.predict(inputs(self.space, codes))
-        return mean + norm.ppf((np.arange(NUM_SAMPLES) + 0.5) / NUM_SAMPLES)[:, None] * deviation
+        return mean + QUANTILES[:, None] * deviation
 
 
 def inputs(space: Space, codes: Codes) -> Floats:
