@@ -101,7 +101,6 @@ def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | No
 
 def rescale_table(table: LatencyTable, factor: float) -> LatencyTable:
     """The table with every latency times `factor`; what is relative stays. It says so."""
-
     entries = {key: entry.times(factor) for key, entry in table.entries.items()}
     fallback = table.fallback and table.fallback.model_copy(
         update={"ms": {term: factor * ms for term, ms in table.fallback.ms.items()}}

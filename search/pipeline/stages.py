@@ -86,6 +86,11 @@ MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to
 
 
 def train(run: Run) -> None:
+    """Trains the run's supernet, in the stage's time box if there is one, and prints how far it came.
+
+    Raises:
+        UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
+    """
     config, seed = run.recipe.supernet, run.recipe.seed
     folder, box, cluster = run.out / SUPERNET, run.box("train"), run.settings.cluster
     if cluster.is_spread:
@@ -108,6 +113,12 @@ def sharing_workers(workers: int, config: Training) -> int:
 
 
 def calibrate(run: Run) -> None:
+    """Makes the run's latency table on this machine, within the recipe's minutes or the stage's time box if that is
+    shorter, and prints its error.
+
+    Raises:
+        UserError: the runtime can't run here, or another calibration's measurements or table lie in the folder.
+    """
     config, limit = run.recipe.latency, run.seconds("calibrate")
     minutes = min(config.minutes, limit / 60 if limit else float("inf"))
     settings = config.model_dump() | {"minutes": minutes}
@@ -122,7 +133,6 @@ def calibrate(run: Run) -> None:
 
 def fidelity(run: Run) -> None:
     """Full trainings of networks spread over the space, and of some that the supernet alone would choose."""
-
     config, training, supernet = run.recipe.fidelity, run.recipe.retrain, run.out / SUPERNET
     front: list[Arch] = []
     if config.front:
@@ -152,6 +162,12 @@ def fidelity(run: Run) -> None:
 
 
 def search(run: Run) -> None:
+    """Searches, chooses the networks that are trained fully, draws the random ones beside them, and writes it all to
+    the run's `result.json`.
+
+    Raises:
+        UserError, SpaceError: as of `search_networks`.
+    """
     config, begun = run.recipe.search, time.monotonic()
     searched = _search(run, TRIALS, run.out / FIDELITY if run.done("fidelity") else None)
     trials = searched.trials
@@ -204,7 +220,6 @@ def networks(run: Run) -> dict[str, Arch]:
 
 def macs_matched_random(run: Run, chosen: list[Trial]) -> dict[str, list[int]]:
     """Random networks with the multiply-adds of the chosen ones, in turn, as a baseline."""
-
     rng, codes = np.random.default_rng([run.recipe.seed, MACS_MATCHED]), {}
     for k in range(run.recipe.retrain.random):
         macs = chosen[k % len(chosen)].macs
@@ -354,7 +369,6 @@ def by_importance(names: list[str], result: SearchResult) -> list[str]:
 
 def inherited(run: Run, archs: dict[str, Arch]) -> dict[str, float]:
     """The inherited accuracy of all networks that are trained fully, whether the search evaluated them or not."""
-
     evaluate = inherited_accuracy(run.out / SUPERNET, run.data)
     evaluate.prepare()
     return {name: evaluate(arch) for name, arch in archs.items()}
@@ -362,7 +376,6 @@ def inherited(run: Run, archs: dict[str, Arch]) -> dict[str, float]:
 
 def export(run: Run) -> None:
     """Exports the chosen networks. One that can't be exported is left out, with the reason; the others are exported."""
-
     table = LatencyTable.load(run.out / TABLE)
     predict, times = Predictor(table, run.space), read_figures(run.out / TIMES)
     chosen, archs = read_result(run.out / RESULT).chosen, networks(run)
@@ -402,4 +415,9 @@ def export(run: Run) -> None:
 
 
 def report(run: Run) -> None:
+    """Writes the run's page, anew if there is one.
+
+    Raises:
+        UserError: as of `write_report`.
+    """
     write_report(run.out)

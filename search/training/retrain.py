@@ -72,7 +72,7 @@ def retrain(
     origin = Origin(init=init, teacher=teacher, located=located)
     identity = retraining_identity(arch, data, config, seed, origin.init_here, origin.teacher_here)
     if trainable != "all":
-        identity = {**identity, "trained": trainable == "head" and trainable}
+        identity = {**identity, "trained": "head" if trainable == "head" else False}
     with World.current().locked(out):
         return read_finished(out / TRAINED_FILE, TrainedMetadata, identity) or _train(
             arch,
