@@ -8,11 +8,10 @@ import torch
 from ghostnet.arch import Arch, Block
 from ghostnet.files import ARCH_FILE, WEIGHTS_FILE, JsonObject
 from ghostnet.network import GhostNet
-from ghostnet.published import TABLE_1, make_divisible
+from ghostnet.published import SE_RATIO, TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
 from ghostnet.weights import Order, State, WeightsError, classes_and_channels, fit_state, read_weights
 
-SE_RATIO = 0.25
 TIMM = "timm:"  # before the name of one of timm's models
 
 

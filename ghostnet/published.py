@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ghostnet.arch import Arch, ArchError, Block
 
+SE_RATIO = 0.25  # of a block with squeeze-and-excitation
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -39,18 +41,18 @@ TABLE_1: tuple[tuple[Row, ...], ...] = (
     (Row(3, 16, 16, 0, 1),),
     (Row(3, 48, 24, 0, 2),),
     (Row(3, 72, 24, 0, 1),),
-    (Row(5, 72, 40, 0.25, 2),),
-    (Row(5, 120, 40, 0.25, 1),),
+    (Row(5, 72, 40, SE_RATIO, 2),),
+    (Row(5, 120, 40, SE_RATIO, 1),),
     (Row(3, 240, 80, 0, 2),),
     (
         Row(3, 200, 80, 0, 1),
         Row(3, 184, 80, 0, 1),
         Row(3, 184, 80, 0, 1),
-        Row(3, 480, 112, 0.25, 1),
-        Row(3, 672, 112, 0.25, 1),
+        Row(3, 480, 112, SE_RATIO, 1),
+        Row(3, 672, 112, SE_RATIO, 1),
     ),
-    (Row(5, 672, 160, 0.25, 2),),
-    (Row(5, 960, 160, 0, 1), Row(5, 960, 160, 0.25, 1), Row(5, 960, 160, 0, 1), Row(5, 960, 160, 0.25, 1)),
+    (Row(5, 672, 160, SE_RATIO, 2),),
+    (Row(5, 960, 160, 0, 1), Row(5, 960, 160, SE_RATIO, 1), Row(5, 960, 160, 0, 1), Row(5, 960, 160, SE_RATIO, 1)),
 )
 
 

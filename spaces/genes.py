@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ghostnet.published import Row, make_divisible
+from ghostnet.published import SE_RATIO, Row, make_divisible
 from ghostnet.units import STEM, TAIL
-from spaces.spec import SE_RATIO, SpaceSpec
+from spaces.spec import SpaceSpec
 
 Codes = NDArray[np.int64]  # [genes] for one network, [n, genes] for a population
 

@@ -7,11 +7,10 @@ import re
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 
-from ghostnet.published import Row
+from ghostnet.published import SE_RATIO, Row
 from spaces.checks import above_zero, fits, is_odd, require, require_distinct, to_text, whole
 from spaces.errors import SpaceError
 
-SE_RATIO = 0.25
 NAME = r"[^\W_][\w.-]{0,63}"
 RANGES = {
     "stem_chs": (1, 4096),
