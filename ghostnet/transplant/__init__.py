@@ -19,8 +19,7 @@ from ghostnet.arch import Arch, ArchError
 from ghostnet.network import GhostNet
 from ghostnet.transplant.arrangement import Arrangement
 from ghostnet.transplant.beginnings import Beginnings
-from ghostnet.transplant.child import Fit, Stream, set_filters, take
-from ghostnet.transplant.layers import fit_affine
+from ghostnet.transplant.child import Fit, Stream, fit_head, set_filters
 from ghostnet.transplant.samples import Samples, Targets, resized, watch
 from ghostnet.transplant.settings import USUAL, FitSettings
 
@@ -94,11 +93,8 @@ class Transplants:
 
     def _head(self, child: GhostNet, pooled: Tensor, channels: Tensor) -> None:
         """The convolution behind the pooling once more, on all images; the classifier as it was."""
-        parent = self.parent
-        prior = take(parent.conv_head.weight.double()[:, :, 0, 0], channels, 1)
-        ridge, relu_steps = self.settings.head_ridge, self.settings.relu_steps
-        set_filters(child.conv_head, fit_affine(pooled.mT, self.heads.mT, prior, ridge, relu_steps=relu_steps))
-        child.classifier.load_state_dict(parent.classifier.state_dict())
+        set_filters(child.conv_head, fit_head(self.parent, pooled, self.heads.mT, channels, self.settings))
+        child.classifier.load_state_dict(self.parent.classifier.state_dict())
 
     def _check(self, arch: Arch) -> None:
         strides, theirs = ([[b.stride for b in stage] for stage in a.stages] for a in (arch, self.parent.arch))

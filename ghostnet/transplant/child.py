@@ -357,6 +357,18 @@ def _shape(module: Module) -> tuple[int, int]:
     return module.primary_conv[0].out_channels, cheap[0].kernel if cheap is not None else 1
 
 
+def fit_head(parent: GhostNet, pooled: Tensor, outputs: Tensor, channels: Tensor, settings: FitSettings) -> Affine:
+    """The convolution behind the pooling.
+
+    Args:
+        pooled: what it is given, [images, c].
+        outputs: what the parent's puts out, before the ReLU, [head_chs, images].
+        channels: which of the parent's channels the child's are, [c]; NEW where none.
+    """
+    prior = take(parent.conv_head.weight.double()[:, :, 0, 0], channels, 1)
+    return fit_affine(pooled.mT, outputs, prior, settings.head_ridge, relu_steps=settings.relu_steps)
+
+
 def set_filters(conv: Module, fit: Affine) -> None:
     """A 1x1 convolution's filters and bias."""
     conv.weight.copy_(fit.weight[:, :, None, None])

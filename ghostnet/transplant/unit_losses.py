@@ -23,7 +23,7 @@ from ghostnet.modules import Conv2d, GhostBottleneck
 from ghostnet.network import GhostNet, initialise
 from ghostnet.transplant import Transplants
 from ghostnet.transplant.beginnings import Beginnings
-from ghostnet.transplant.child import Fit, Stream, take
+from ghostnet.transplant.child import Fit, Stream, fit_head, take
 from ghostnet.transplant.layers import fit_affine
 from ghostnet.transplant.settings import USUAL, FitSettings
 from ghostnet.units import Bottleneck, Stem, Tail, Unit, chain, intrinsic_chs
@@ -107,10 +107,7 @@ class UnitLosses:
         module: Module = child.blocks[-1]
         module[0].conv = _fresh(Conv2d(unit.in_chs, unit.tail_chs, 1)).to(self.targets.images)
         pooled = fit.tail(_stream(self.maps[last], channels))
-        prior = take(self.parent.conv_head.weight.double()[:, :, 0, 0], fit.tail_channels, 1)
-        head = self.targets["conv_head"]
-        ridge, relu_steps = self.settings.head_ridge, self.settings.relu_steps
-        fitted = fit_affine(pooled.mT, head, prior, ridge, relu_steps=relu_steps)
+        fitted = fit_head(self.parent, pooled, self.targets["conv_head"], fit.tail_channels, self.settings)
         out = pooled @ fitted.weight.to(pooled.dtype).mT + fitted.bias.to(pooled.dtype)
         return self._divergence(self.parent.classifier(F.relu(out)))
 
