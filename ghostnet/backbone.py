@@ -33,13 +33,7 @@ class Backbone(nn.Module):
         self.features = tuple(there[stride] for stride in strides)
         self.chs = [feature.chs for feature in self.features]
         self.conv_stem, self.bn1, self.act1 = net.conv_stem, net.bn1, net.act1
-        self.blocks = nn.Sequential()
-        left = max(feature.block for feature in self.features) + 1
-        for stage in list(net.blocks)[:-1]:
-            assert isinstance(stage, nn.Sequential)
-            if left > 0:
-                self.blocks.append(stage[:left])
-            left -= len(stage)
+        self.blocks = first_blocks(net, max(feature.block for feature in self.features) + 1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[B, in_chs, H, W] -> a map [B, chs, ceil(H / stride), ceil(W / stride)] for each of `features`"""
@@ -51,3 +45,14 @@ class Backbone(nn.Module):
             if i in wanted:
                 maps[i] = x
         return [maps[feature.block] for feature in self.features]
+
+
+def first_blocks(net: GhostNet, count: int) -> nn.Sequential:
+    """The first `count` of a network's bottlenecks, shared with it, by stages as they are there."""
+    stages = nn.Sequential()
+    for stage in list(net.blocks)[:-1]:
+        assert isinstance(stage, nn.Sequential)
+        if count > 0:
+            stages.append(stage[:count])
+        count -= len(stage)
+    return stages

@@ -14,6 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
+from ghostnet.backbone import first_blocks
 from ghostnet.files import ARCH_FILE
 from ghostnet.network import GhostNet
 from ghostnet.published import published
@@ -114,13 +115,7 @@ class TimmGhostNet(GhostNet):
         """Takes away what the maps at `indices` don't need; their indices."""
         taken = self._taken(indices)
         deepest = max(taken)
-        left = self._maps[deepest].block + 1
-        kept = nn.Sequential()
-        for stage in list(self.blocks)[:-1]:
-            if left > 0:
-                kept.append(stage[:left])  # type: ignore[index]
-            left -= len(stage)  # type: ignore[arg-type]
-        self.blocks = kept
+        self.blocks = first_blocks(self, self._maps[deepest].block + 1)
         self.conv_head, self.act2 = nn.Identity(), nn.Identity()  # type: ignore[assignment]
         self.num_features = self.head_hidden_size = self._maps[deepest].chs
         self.reset_classifier(0)
