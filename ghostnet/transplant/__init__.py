@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ghostnet.arch import Arch, ArchError
 from ghostnet.network import GhostNet
+from ghostnet.resize import resized
 from ghostnet.transplant.arrangement import Arrangement
 from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.child import Fit, Stream, fit_head, set_filters
-from ghostnet.transplant.samples import Samples, Targets, resized, watch
+from ghostnet.transplant.samples import Samples, Targets, watch
 from ghostnet.transplant.settings import USUAL, FitSettings
 
 ARRANGED = 48  # images by which channels are told primaries or ghosts

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ghostnet.inference import images_at_once
 from ghostnet.network import GhostNet
+from ghostnet.resize import resized
 
 # Modules whose outputs others are fitted to, beside whole blocks.
 FITTED: tuple[str, ...] = ("bn1", "bn_dw", "ghost1.primary_conv.1", "ghost1.cheap_operation.1")
@@ -100,13 +101,6 @@ def watch(net: nn.Module, images: Tensor, seen: Callable[[str, Tensor, int], Non
 def in_parts(module: nn.Module, maps: Tensor, count: int) -> Tensor:
     """What a module puts out for maps [B, ...], of which it is given `count` at a time."""
     return torch.cat([module(part) for part in maps.split(count)])
-
-
-def resized(images: Tensor, side: int) -> Tensor:
-    """[B, C, H, W] -> [B, C, side, side], bilinear with antialiasing; as they are where they are of that size."""
-    if images.shape[-2:] == (side, side):
-        return images
-    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 class Targets:

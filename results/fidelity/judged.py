@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from make import SUPERNETS, opened, planned
 
 from ghostnet.arch import Arch
-from search.data.datasets import Data, resized
+from ghostnet.resize import resized
+from search.data.datasets import Data
 from search.files import read_json, write_json
 from search.training.elastic import load_inherited
 from search.training.evaluate import InheritedAccuracy

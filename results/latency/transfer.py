@@ -310,7 +310,9 @@ them. *From scratch*: the same measurements without a source. *One scale*: the s
 
 {tables}
 Of the median target's measurements {disturbed:.0%} were disturbed by other work on the machine, which makes all errors
-larger and the time boxes hold less. Measured on {cpu} ({cores} cores), {made}, by `transfer.py` beside this page; figures in `transfer.json`.
+larger and the time boxes hold less.
+
+Measured on {cpu} ({cores} cores), {made}, by `transfer.py` beside this page; figures in `transfer.json`.
 """
 
 

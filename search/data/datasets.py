@@ -19,18 +19,7 @@ from search.data.names import data_source
 from search.data.splits import Split, order_by_class
 from search.errors import UserError
 
-__all__ = [
-    "Data",
-    "Split",
-    "SplitSizes",
-    "held_out",
-    "load_data",
-    "parts",
-    "resized",
-    "split_sizes",
-    "split_up",
-    "statistics",
-]
+__all__ = ["Data", "Split", "SplitSizes", "held_out", "load_data", "parts", "split_sizes", "split_up", "statistics"]
 
 AT_A_TIME = 1000  # images
 IN_MEMORY = 2_000_000_000  # bytes of decoded images; more are decoded whenever they are needed
@@ -102,13 +91,6 @@ def parts(count: int, size: int = 250) -> tuple[Tensor, ...]:
     """Numbers of `count` images in order, in batches of `size` or fewer that are as equal as can be: a short last one
     would have statistics of its own."""
     return torch.arange(count).tensor_split(-(-count // size))
-
-
-def resized(images: Tensor, side: int | None) -> Tensor:
-    """[B, C, H, W] -> [B, C, side, side], bilinear with antialiasing; as they are where they are of that size."""
-    if side is None or images.shape[-2:] == (side, side):
-        return images
-    return torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def load_data(name: str, resolution: int, limit: int | None = None) -> Data:

@@ -7,8 +7,9 @@ import torch
 
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
+from ghostnet.resize import resized
 from ghostnet.weights import load_network, read_weights
-from search.data.datasets import Data, resized
+from search.data.datasets import Data
 from search.errors import UserError
 from search.export.export import HeldOut, Timer, export
 from search.export.formats import ExportSettings, needs_images

@@ -12,9 +12,9 @@ from torch import nn
 
 from ghostnet.arch import Arch
 from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
+from ghostnet.resize import resized
 from ghostnet.weights import load_network
 from search.accuracy.ranking_study import fidelity as measure_fidelity
-from search.data.datasets import resized
 from search.deadlines import deadline_in
 from search.engine.choose import choose_by_budget
 from search.engine.predicted_front import coarse_to_fine

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
+from ghostnet.resize import resized
 from ghostnet.supernet import Supernet
 from ghostnet.weights import read_weights, to_bytes
-from search.data.datasets import Data, resized
+from search.data.datasets import Data
 from search.errors import UserError
 from search.files import write_bytes
 from search.identity import Identity

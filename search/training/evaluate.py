@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from ghostnet.arch import Arch
 from ghostnet.inference import for_inference, images_at_once
 from ghostnet.network import GhostNet
+from ghostnet.resize import resized
 from ghostnet.source import WeightSource
 from ghostnet.supernet import Supernet
-from search.data.datasets import Data, resized
+from search.data.datasets import Data
 from search.data.encoded import EncodedSplit
 from search.data.splits import Split
 from search.data.transforms import Augment

@@ -13,8 +13,9 @@ from ghostnet.arch import Arch
 from ghostnet.cost import cost
 from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
 from ghostnet.network import GhostNet
+from ghostnet.resize import resized
 from ghostnet.weights import to_bytes
-from search.data.datasets import Data, resized
+from search.data.datasets import Data
 from search.files import write_bytes, write_text
 from search.identity import Identity
 from search.recipes.schema import Training

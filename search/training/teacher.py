@@ -17,8 +17,9 @@ from ghostnet.arch import Arch
 from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
 from ghostnet.inference import for_inference
 from ghostnet.network import GhostNet
+from ghostnet.resize import resized
 from ghostnet.weights import load_network
-from search.data.datasets import Data, resized
+from search.data.datasets import Data
 from search.data.names import check_teacher, teacher_source
 from search.errors import UserError
 from search.training.inherited import inherited_accuracy, read_parent

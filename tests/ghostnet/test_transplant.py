@@ -131,7 +131,7 @@ def test_every_gene_runs(parent, transplants):
 
 def test_a_smaller_picture_is_made_up_for(parent, transplants):
     """Fitted at 8 pixels, the parent's architecture is closer to the parent's outputs at 16 than the parent at 8 is."""
-    from ghostnet.transplant.samples import resized
+    from ghostnet.resize import resized
 
     x = pictures(200, seed=3)
     with torch.no_grad():

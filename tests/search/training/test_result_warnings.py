@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy.stats import binom
 
+from ghostnet.resize import resized
 from ghostnet.weights import load_network
-from search.data.datasets import load_data, resized
+from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.training.elastic import train_supernet
