@@ -8,11 +8,10 @@ places, and so do the filters that read them. Files of ours say their order; of 
 shapes don't show it.
 """
 
-import argparse
 import io
 import json
 import re
-import zipfile
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from ghostnet.arch import GHOST_ORDER, Arch, ArchError
-from ghostnet.files import JsonObject, parse_json, write_bytes
+from ghostnet.archives import load_tensors
+from ghostnet.files import JsonObject, parse_json, read_bytes, write_bytes
 from ghostnet.network import GhostNet
 from ghostnet.units import Bottleneck, intrinsic_chs, units
 
@@ -125,16 +125,18 @@ def read_weights(path: str | Path) -> tuple[State, JsonObject]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            file.read(1)
+        return _safetensors(path) if path.suffix == ".safetensors" else (_tensors(path), {})
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}") from None
-    return _safetensors(path) if path.suffix == ".safetensors" else (_tensors(path), {})
+    except MemoryError:
+        raise WeightsError(f"{path} can't be read: there is not enough memory") from None
 
 
 def _safetensors(path: Path) -> tuple[State, JsonObject]:
     from safetensors import SafetensorError, safe_open
 
+    with path.open("rb") as file:
+        file.read(1)  # says why, where it can't be read
     try:
         with safe_open(path, framework="pt") as opened:
             about = parse_json((opened.metadata() or {}).get("ghostnas", "{}").encode())
@@ -149,38 +151,15 @@ def _safetensors(path: Path) -> tuple[State, JsonObject]:
 def _tensors(path: Path) -> State:
     """What `torch.save` wrote: tensors by their names, however a training script wrapped them."""
     try:
-        _check_stored(path)
-        # The class of parsed options stands in the files of timm's `CheckpointSaver`; it runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
-    except Exception:  # damaged bytes make torch's reader fail in any way
-        raise WeightsError(f"{path} is not a file of tensors alone, and nothing else is loaded") from None
+        content = load_tensors(read_bytes(path, sys.maxsize))
+    except ValueError as error:
+        raise WeightsError(f"{path} {error}") from None
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(f"{path} holds no table of tensors")
     return _own_names(path, content)
-
-
-def _check_stored(path: Path) -> None:
-    """Checks that an archive, as PyTorch writes them, doesn't unpack to more bytes than it has.
-
-    Raises:
-        WeightsError: it does, or might.
-        ValueError, OSError, BadZipFile: it is damaged.
-    """
-    with path.open("rb") as file:
-        if file.read(4) != b"PK\3\4":  # by which torch tells an archive from its older format
-            return
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise WeightsError(f"{path} has compressed entries, as PyTorch writes none: it is not loaded")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise WeightsError(f"{path} has entries that lie in each other: it is not loaded")
 
 
 def _own_names(path: Path, tensors: Mapping[Any, Tensor]) -> State:

@@ -5,7 +5,6 @@ import io
 import json
 import math
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import ghostnet.files
+from ghostnet.archives import load_tensors, open_archive
 from search.errors import UserError
-from search.files import parse_json, read_bytes, write_bytes
+from search.files import read_bytes, write_bytes
 from search.identity import Identity, check_same
 from search.terminal import say
 
@@ -56,36 +57,38 @@ class Checkpoint:
         for path in (self.path, self.previous):
             try:
                 content = read_bytes(path, sys.maxsize)
+                values = self._values(content, check)
             except FileNotFoundError:
                 continue
             except MemoryError:
-                raise _out_of_memory(path) from None
-            try:
-                with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                    if archive.testzip():  # torch doesn't look at the checksums it writes
-                        raise zipfile.BadZipFile
-                values = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-                recorded = parse_json(json.dumps(values["of"]).encode(), str(path))
-                if recorded == json.loads(json.dumps(dict(self.identity))):
-                    check(values)
-            except Exception as error:  # torch's reader fails in any way on damaged bytes
-                if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is torch's
-                    raise _out_of_memory(path) from None
+                raise UserError(f"{path} can't be read: there is not enough memory") from None
+            if values is None:
                 self.damaged = self.damaged or path == self.path
                 say(f"{path} is damaged: the checkpoint before it is taken, if there is one")
                 continue
-            check_same(recorded, self.identity, f"{path} is of another training")
+            check_same(values["of"], self.identity, f"{path} is of another training")
             return values
         return None
+
+    def _values(self, content: bytes, check: Callable[[State], None]) -> State | None:
+        """What a file of this content holds, checked unless it is of another training; None where it is damaged."""
+        try:
+            if open_archive(content).testzip():  # torch doesn't look at the checksums it writes
+                return None
+            values = load_tensors(content)
+            values["of"] = ghostnet.files.parse_json(json.dumps(values["of"]).encode())
+            if values["of"] == json.loads(json.dumps(dict(self.identity))):
+                check(values)
+            return values
+        except MemoryError:
+            raise
+        except Exception:  # whatever is wrong with what damaged bytes say
+            return None
 
     def remove(self) -> None:
         """Removes both checkpoints of a finished training."""
         for path in (self.path, self.previous):
             path.unlink(missing_ok=True)
-
-
-def _out_of_memory(path: Path) -> UserError:
-    return UserError(f"{path} can't be read: there is not enough memory")
 
 
 def check_form(saved: Any, own: Any, location: str = "") -> None:

@@ -16,6 +16,7 @@ import torch
 
 from ghostnet import count as counting
 from ghostnet.arch import Arch
+from ghostnet.archives import ArchiveError, open_archive
 from ghostnet.network import GhostNet
 from search.errors import UserError
 from search.export.formats import Session, Source
@@ -110,21 +111,13 @@ def _entries(content: bytes, path: Path) -> Entries:
     """The entries of an archive by their names.
 
     Raises:
-        UserError: it is none, or one that two readers might read differently: two entries of a name, compressed ones,
-            or bytes that belong to none.
+        UserError: it is none, is damaged, or is one that `ghostnet.archives` refuses.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            listed = archive.infolist()
-            if any(entry.compress_type or entry.flag_bits & 1 or entry.is_dir() for entry in listed):
-                raise UserError(f"{path} has entries that are compressed, encrypted or folders: it is not loaded")
-            if len({entry.filename for entry in listed}) < len(listed):
-                raise UserError(f"{path} has two entries of one name: it is not loaded")
-            if archive.comment or content[-22:-18] != b"PK\5\6" or min(entry.header_offset for entry in listed):
-                raise UserError(f"{path} has more than one archive in it, or is cut short: it is not loaded")
-            if sum(entry.file_size for entry in listed) > len(content):
-                raise UserError(f"{path} has entries that lie in each other: it is not loaded")
-            return {entry.filename: archive.read(entry) for entry in listed}
+        archive = open_archive(content)
+        return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    except ArchiveError as error:
+        raise UserError(f"{path} {error}: it is not loaded") from None
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{path} is no archive of a program: {error}") from None
 

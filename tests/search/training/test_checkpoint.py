@@ -1,6 +1,8 @@
 """Checkpoints: one that can't be gone on from is damaged, whatever is wrong with it, and the one before it is taken."""
 
 import errno
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,29 @@ def test_a_damaged_one_never_takes_the_place_of_the_one_before(tmp_path, monkeyp
     assert state(path).step == 3
     path.write_bytes(b"")
     assert state(path).step == 2
+
+
+def test_one_that_unpacks_to_more_than_it_is_is_damaged_and_stays_packed(tmp_path, monkeypatch):
+    path, loads = tmp_path / "c.pt", list[int]()
+    trained(path)
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as whole, zipfile.ZipFile(path, "w", 8) as packed:
+        for entry in whole.infolist():
+            packed.writestr(entry.filename, whole.read(entry))
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: loads.append(1) or load(*a, **k))
+    assert state(path).step == 1 and len(loads) == 1  # the one before
+
+
+def test_one_with_a_flipped_bit_is_damaged(tmp_path):
+    path = tmp_path / "c.pt"
+    trained(path)
+    with zipfile.ZipFile(path) as archive:
+        tensor = next(entry for entry in archive.infolist() if "/data/" in entry.filename)
+        value = archive.read(tensor)
+    content = bytearray(path.read_bytes())
+    content[content.index(value)] ^= 1
+    path.write_bytes(content)
+    assert state(path).step == 1
 
 
 def reader_fails(monkeypatch, error: BaseException) -> None:
