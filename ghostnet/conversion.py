@@ -158,8 +158,9 @@ def ghostify(
     if init == "trained":
         for conv, approximation in _approximations(model, ghosts, images).items():
             ghosts[conv].imitate(conv, approximation)
-    for parent in list(model.modules()):  # a convolution may stand in several places
-        for leaf, child in list(parent.named_children()):
+    for parent in list(model.modules()):
+        # A convolution may stand in several places, also of one parent, where `named_children` tells one of them.
+        for leaf, child in list(parent._modules.items()):
             if isinstance(child, nn.Conv2d) and child in ghosts:
                 setattr(parent, leaf, ghosts[child])
     return [Replacement(chosen[conv], conv, ghost) for conv, ghost in ghosts.items()]

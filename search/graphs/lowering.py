@@ -104,7 +104,7 @@ def lower_module(module: nn.Module, lowering: Lowering) -> nn.Module:
     """A copy of the module with its cheap ops run that way, for PyTorch; the module itself stays as it is."""
     holder = nn.Sequential(copy.deepcopy(module))
     for parent in list(holder.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # also what stands twice in one parent
             if isinstance(child, CheapConv):
                 setattr(parent, name, _FORMS[form(child, lowering)](child))
     return holder[0]

@@ -116,6 +116,13 @@ def test_a_convolution_in_two_places_becomes_one_module_in_both():
     assert model["a"][0] is model["b"] and isinstance(model["b"], GhostConv2d)
 
 
+def test_a_convolution_that_stands_twice_in_one_parent_stays_shared():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    model = nn.Sequential(conv, nn.ReLU(), conv)
+    (swapped,) = ghostify(model)
+    assert model[0] is model[2] is swapped.ghost
+
+
 def test_what_stands_between_and_what_is_kept():
     model = nn.Sequential(nn.Conv2d(3, 8, 3)).bfloat16().eval()
     model[0].weight.requires_grad_(False)

@@ -9,7 +9,7 @@ from torch import nn
 
 from ghostnet import GhostModule, GhostNet
 from ghostnet.modules import CheapConv
-from search.graphs.lowering import LOWERINGS, by_primary, lower_module
+from search.graphs.lowering import LOWERINGS, SplitConv, by_primary, lower_module
 from search.graphs.onnx_builder import INPUT
 from search.graphs.onnx_graph import to_onnx
 from tests.helpers import randomise, small_arch
@@ -111,3 +111,9 @@ def test_the_usual_ghost_module_is_known_with_its_closing_slice():
 
     with pytest.raises(NotImplementedError, match="leading channels"):
         to_onnx(Odd(), (3, 4, 4))
+
+
+def test_a_cheap_op_that_stands_twice_in_one_parent_is_lowered_in_both_places():
+    cheap = randomise(CheapConv(4, 4, 3))
+    lowered = lower_module(nn.Sequential(cheap, nn.ReLU(), cheap), "split")
+    assert isinstance(lowered[0], SplitConv) and isinstance(lowered[2], SplitConv)
