@@ -39,7 +39,10 @@ def check_whole(name: str, value: object, low: int, high: int = MAX_CHS) -> None
         raise ArchError(f"`{name}` must be a whole number from {low} to {high}, but got {value!r:.80}")
 
 
-def _odd(name: str, value: object) -> None:
+def check_odd(name: str, value: object) -> None:
+    """Raises:
+    ArchError: the value is no side of a filter: an odd number from 1 to 31.
+    """
     check_whole(name, value, 1, 31)
     if value % 2 == 0:  # type: ignore[operator]
         raise ArchError(f"`{name}` must be odd, but got {value!r:.80}")
@@ -50,7 +53,15 @@ def check_ghost(ratio: int, cheap_kernel: int) -> None:
     ArchError: no Ghost module has this ratio s or cheap kernel d.
     """
     check_whole("ratio", ratio, 1, 64)
-    _odd("cheap_kernel", cheap_kernel)
+    check_odd("cheap_kernel", cheap_kernel)
+
+
+def check_rate(name: str, value: object) -> None:
+    """Raises:
+    ArchError: the value is no share of what is dropped; all of it can't be, as the rest is scaled up to make up for it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ArchError(f"`{name}` must be a number from 0 to less than 1, but got {value!r:.80}")
 
 
 def block_name(stage: int, block: int) -> str:
@@ -78,7 +89,7 @@ class Block:
     def __post_init__(self) -> None:
         check_whole("mid_chs", self.mid_chs, 1)
         check_whole("out_chs", self.out_chs, 1)
-        _odd("dw_kernel", self.dw_kernel)
+        check_odd("dw_kernel", self.dw_kernel)
         check_whole("stride", self.stride, 1, 2)
         check_ghost(self.ratio, self.cheap_kernel)
         if type(self.se_ratio) not in (int, float) or not 0 <= self.se_ratio <= 1:

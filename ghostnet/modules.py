@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ghostnet.arch import check_ghost, check_odd, check_whole
 from ghostnet.units import Bottleneck, intrinsic_chs, se_chs
 
 
@@ -90,6 +91,9 @@ class GhostModule(nn.Module):
         cheap_kernel: d, the side of the cheap operations' filters.
         kernel: side of the primary convolution's filters (1 in GhostNet).
         align: m is rounded up to a multiple of it.
+
+    Raises:
+        ArchError: a value is outside its range.
     """
 
     def __init__(
@@ -104,6 +108,12 @@ class GhostModule(nn.Module):
         align: int = 1,
     ) -> None:
         super().__init__()
+        check_whole("in_chs", in_chs, 1)
+        check_whole("out_chs", out_chs, 1)
+        check_ghost(ratio, cheap_kernel)
+        check_odd("kernel", kernel)
+        check_whole("stride", stride, 1, 31)
+        check_whole("align", align, 1, 64)
         primary = intrinsic_chs(out_chs, ratio, align)
         ghosts = out_chs - primary
         self.primary_conv = nn.Sequential(*conv_norm(in_chs, primary, kernel, stride), _act(relu))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghostnet.arch import MAX_CLASSES, MAX_IN_CHS, MAX_PARAMS, Arch, ArchError, check_whole
+from ghostnet.arch import MAX_CLASSES, MAX_IN_CHS, MAX_PARAMS, Arch, ArchError, check_rate, check_whole
 from ghostnet.cost import cost
 from ghostnet.modules import Conv2d, GhostBottleneck, Linear, conv_norm
 from ghostnet.units import Bottleneck, Stem, Tail, Unit, chain
@@ -36,7 +36,7 @@ class GhostNet(nn.Module):
         generator: source of the initial weights; torch's global one where None.
 
     Raises:
-        ArchError: classes or channels out of range, or more parameters than `ghostnet.arch.MAX_PARAMS`.
+        ArchError: classes, channels or rates out of range, or more parameters than `ghostnet.arch.MAX_PARAMS`.
     """
 
     def __init__(
@@ -51,6 +51,8 @@ class GhostNet(nn.Module):
         super().__init__()
         check_whole("num_classes", num_classes, 0, MAX_CLASSES)
         check_whole("in_chs", in_chs, 1, MAX_IN_CHS)
+        check_rate("drop_rate", drop_rate)
+        check_rate("drop_path", drop_path)
         if (params := cost(arch, num_classes, in_chs).params) > MAX_PARAMS:
             raise ArchError(f"a network has at most {MAX_PARAMS:,} parameters, but this one has {params:,}")
         self.arch, self.num_classes, self.in_chs, self.drop_rate = arch, num_classes, in_chs, drop_rate

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghostnet.arch import Arch, ArchError
+from ghostnet.arch import Arch, ArchError, check_rate
 from ghostnet.network import GhostNet, initialise
 
 CACHED_NETS = 64
@@ -66,6 +66,9 @@ class Supernet(nn.Module):
         bounds: architectures that between them reach the largest shape of every tensor (`Space.bounds`).
         drop_rate, drop_path: as `GhostNet`'s; `forward` uses them where it is told `regularise=True`.
         generator: source of the initial weights; torch's global one where None.
+
+    Raises:
+        ArchError: as `GhostNet`'s.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Supernet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_rate("drop_rate", drop_rate)
+        check_rate("drop_path", drop_path)
         self.num_classes, self.in_chs = num_classes, in_chs
         self.drop_rate, self.drop_path = drop_rate, drop_path
         self._nets: OrderedDict[tuple[Arch, bool], ParameterlessNet] = OrderedDict()

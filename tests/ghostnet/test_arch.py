@@ -69,6 +69,16 @@ def test_a_network_that_would_fill_memory_is_refused_by_rule_and_value(changes, 
         Supernet((small_arch(**changes),), **data)
 
 
+@pytest.mark.parametrize("name", ["drop_rate", "drop_path"])
+@pytest.mark.parametrize("rate", [1.0, -0.1, 1.5, float("nan"), True, "0.1"])
+def test_rates_that_leave_nothing_or_are_none_are_refused_by_rule_and_value(name, rate):
+    words = f"`{name}` must be a number from 0 to less than 1, but got {rate!r}"
+    with pytest.raises(ArchError, match=words):
+        GhostNet(small_arch(), 3, **{name: rate})
+    with pytest.raises(ArchError, match=words):
+        Supernet((small_arch(),), 3, **{name: rate})
+
+
 def test_unknown_keys_and_other_schemas_are_refused():
     data = small_arch().to_dict()
     with pytest.raises(ArchError, match="no key 'colour'"):

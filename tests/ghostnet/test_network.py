@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ghostnet import Arch, GhostModule, GhostNet, cost, published, weights
+from ghostnet.arch import ArchError
 from ghostnet.cost import layers
 from ghostnet.count import count, count_layers
 from ghostnet.inference import fold_norms
@@ -126,6 +127,34 @@ def test_ghost_module_equals_the_grouped_form(ratio, out_chs):
     x = torch.randn(2, 6, 7, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     expected = reference_ghost(x, module.primary_conv[0].weight, module.cheap_operation[0].weight, ratio, out_chs)
     torch.testing.assert_close(module(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"in_chs": 0},
+        {"out_chs": True},
+        {"ratio": 0},
+        {"ratio": 1.5},
+        {"ratio": -2},
+        {"cheap_kernel": 2},
+        {"cheap_kernel": 0},
+        {"kernel": 2},
+        {"stride": 0},
+        {"align": 0},
+    ],
+)
+def test_a_ghost_module_that_cant_be_built_is_refused_by_rule_and_value(bad):
+    ((name, value),) = bad.items()
+    with pytest.raises(ArchError, match=f"`{name}` must .*{value!r}"):
+        GhostModule(**({"in_chs": 6, "out_chs": 8} | bad))
+
+
+@pytest.mark.parametrize("options", [{"ratio": 64}, {"kernel": 3, "stride": 3}, {"ratio": 1}, {"align": 64}])
+def test_a_ghost_module_has_the_channels_and_the_side_that_it_says(options):
+    y = GhostModule(1, 7, **options)(torch.zeros(2, 1, 10, 8))
+    stride = options.get("stride", 1)
+    assert y.shape == (2, 7, -(-10 // stride), -(-8 // stride))
 
 
 def test_units_in_a_row_have_the_networks_cost_and_shape():
