@@ -163,7 +163,7 @@ class Arch:
         """
         if not isinstance(data, Mapping):
             raise ArchError(f"an architecture must be a JSON object, but got {type(data).__name__}")
-        newer = re.fullmatch(r"ghostnas\.arch/(\d{1,9})", str(data.get("schema")))
+        newer = re.fullmatch(r"ghostnas\.arch/([0-9]{1,9})", str(data.get("schema")))
         if newer and int(newer[1]) > int(SCHEMA.rpartition("/")[2]):
             raise ArchError(f"`schema` is {newer[0]!r}, of a later GhostNAS: this one reads {SCHEMA!r}")
         if data.get("schema") != SCHEMA:

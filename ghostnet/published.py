@@ -36,6 +36,7 @@ def make_divisible(value: float, divisor: int = 4) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
+PUBLISHED = re.compile(r"ghostnet-([0-9](?:\.[0-9]+)?)")
 STEM_CHS, TAIL_CHS, HEAD_CHS = 16, 960, 1280
 TABLE_1: tuple[tuple[Row, ...], ...] = (
     (Row(3, 16, 16, 0, 1),),
@@ -63,7 +64,7 @@ def published(name: str) -> Arch:
     Raises:
         ArchError: the name is not of that form, or the width is not from 0.1 to 4.
     """
-    match = re.fullmatch(r"ghostnet-(\d(?:\.\d+)?)", name)
+    match = PUBLISHED.fullmatch(name) if isinstance(name, str) else None
     if not match or not 0.1 <= (width := float(match[1])) <= 4:
         raise ArchError(f"a published network is called `ghostnet-<width>` and a width from 0.1 to 4, not {name!r:.80}")
     return Arch(

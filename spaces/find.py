@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from ghostnet.arch import Arch
+from ghostnet.arch import Arch, ArchError
 from ghostnet.files import ARCH_FILE
-from ghostnet.published import published
+from ghostnet.published import PUBLISHED, published
 from spaces.custom import load_space
 from spaces.space import Space
 
@@ -16,17 +16,21 @@ def find_arch(name: str | Path) -> Arch:
     width, with the space's stem, strides and resolution.
 
     Raises:
-        ArchError: there is none, or a file holds something else.
+        ArchError: there is none, or a file holds something else; or no name at all.
         SpaceError: no such space.
         OSError: no such file.
     """
+    if name == "":  # which `Path` takes for the working directory
+        raise ArchError("an architecture is a file, a folder with an arch.json, or a name such as ghostnet-1.0, not ''")
     path = Path(name)
-    if path.is_dir():
+    if (path / ARCH_FILE).exists():
         return Arch.load(path / ARCH_FILE)
-    if path.suffix == ".json" or path.exists():
+    if path.suffix == ".json" or path.is_file():
         return Arch.load(path)
-    if space := find_space(name):
+    if space := find_space(name):  # a folder that holds no architecture hides no name
         return space.uniform(space.widths[0])
+    if path.exists() and not PUBLISHED.fullmatch(str(name)):
+        return Arch.load(path / ARCH_FILE if path.is_dir() else path)
     return published(str(name))
 
 
@@ -36,5 +40,5 @@ def find_space(name: str | Path) -> Space | None:
     Raises:
         SpaceError: no such space.
     """
-    scaled = re.fullmatch(r"(.+):(\d+(?:\.\d+)?)x", str(name))
-    return replace(load_space(scaled[1]), widths=(float(scaled[2]),)) if scaled and not Path(name).exists() else None
+    scaled = re.fullmatch(r"(.+):([0-9]+(?:\.[0-9]+)?)x", str(name))
+    return replace(load_space(scaled[1]), widths=(float(scaled[2]),)) if scaled and not Path(name).is_file() else None

@@ -61,7 +61,7 @@ class Window:
             SpaceError: another form, nothing above zero, or a window from high to low.
         """
         budget, counted = COUNTED[quantity].budget, COUNTED[quantity].unit
-        number = r"(\d+(?:\.\d+)?)([kMG]?)"
+        number = r"([0-9]+(?:\.[0-9]+)?)([kMG]?)"
         match = re.fullmatch(rf"(?:{number}\.\.)?{number}", text.strip())
         if not match:
             raise SpaceError(f"a {budget} budget is like 60M, 1.2G or 40M..60M ({counted}), not {text!r:.80}")

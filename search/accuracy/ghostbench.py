@@ -218,7 +218,7 @@ def parse_evaluator(evaluator: str) -> tuple[str, int]:
     Raises:
         UserError: it is no evaluator.
     """
-    match = re.fullmatch(r"(trained|tuned):(\d{1,4})", evaluator)
+    match = re.fullmatch(r"(trained|tuned):([0-9]{1,4})", evaluator)
     if not match:
         raise UserError(f"an evaluator of the benchmark is trained:E or tuned:E, not {evaluator[:40]!r}")
     return EVALUATORS[match[1]], int(match[2])

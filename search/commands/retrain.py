@@ -126,7 +126,7 @@ def _archs_by_name(archs: list[str]) -> "dict[str, Arch]":
 def _seeds(text: str) -> list[int]:
     """`0,1,2` -> its numbers"""
     try:
-        seeds = [int(part) for part in text.split(",")]
+        seeds = [int(part) for part in text.split(",")] if text.isascii() else []
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0 or max(seeds) > LARGEST_SEED or len(set(seeds)) < len(seeds):

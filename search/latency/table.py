@@ -252,7 +252,7 @@ class LatencyTable(_Model):
         except UserError as error:
             raise UserError(f"no latency table: {error}") from None
         schema = content.get("schema") if isinstance(content, dict) else None
-        if isinstance(schema, str) and re.fullmatch(r"ghostnas\.latency/\d{1,9}", schema) and schema != SCHEMA:
+        if isinstance(schema, str) and re.fullmatch(r"ghostnas\.latency/[0-9]{1,9}", schema) and schema != SCHEMA:
             raise UserError(f"{path} has schema {schema}, but this version reads {SCHEMA}: calibrate again")
         table = parse_record(cls, content, str(path))
         if _sealed(content)["content_sha256"] != table.content_sha256:

@@ -75,7 +75,7 @@ def check_evaluation(text: str) -> str:
     """
     rungs = split_evaluation(text)
     for rung in rungs:
-        known = re.fullmatch(r"inherited|soft|units|(tuned|trained):(\d{1,4}(\.\d{1,4})?)", rung)
+        known = re.fullmatch(r"inherited|soft|units|(tuned|trained):([0-9]{1,4}(\.[0-9]{1,4})?)", rung)
         if not known or (known[2] and float(known[2]) == 0):
             raise UserError(
                 f"networks are evaluated as units, soft, inherited, tuned:E or trained:E, E epochs, or several of "
@@ -106,7 +106,7 @@ def parse_milliseconds(text: str | None) -> Mapping[str, float]:
     milliseconds = {}
     for part in text.split(",") if text is not None else ():
         try:
-            value = float(part.strip().removesuffix("ms"))
+            value = float(part.strip().removesuffix("ms")) if part.isascii() else 0.0  # digits of other scripts, too
         except ValueError:
             value = 0.0
         if not 0 < value < float("inf"):
@@ -142,7 +142,7 @@ def _evaluation(text: str) -> str:
 
 
 def _rand_augment(text: str) -> str:
-    if text and not re.fullmatch(r"rand(-((m|n|mmax|inc)\d{1,3}|(p|mstd)\d{1,3}(\.\d{0,6})?))+", text):
+    if text and not re.fullmatch(r"rand(-((m|n|mmax|inc)\d{1,3}|(p|mstd)\d{1,3}(\.\d{0,6})?))+", text, re.ASCII):
         raise ValueError(
             "RandAugment is like rand-m9-mstd0.5: m, n, mmax and inc with a whole number, p and mstd with a number, "
             f"but got {text[:80]!r}"

@@ -121,6 +121,11 @@ def test_infeasible_budgets_name_the_nearest_network():
         Window.parse("1G..2G").check(space)
 
 
+def test_digits_of_other_scripts_are_no_budget():
+    with pytest.raises(SpaceError, match="a FLOPs budget is like 60M"):
+        Window.parse("\u0666\u0665\u0660k")
+
+
 def test_budgets_as_people_write_them():
     assert Window.parse("60M") == Window(0, 60_000_000)
     assert Window.parse("1.5k..2G") == Window(1500, 2_000_000_000)

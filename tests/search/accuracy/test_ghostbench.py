@@ -80,7 +80,9 @@ def test_a_query_gives_the_run_that_is_meant(content, tmp_path):
     assert bench.having("tuned:1") == ()
 
 
-@pytest.mark.parametrize("evaluator", ["trained", "trained:", "trained:-1", "tuned:1.5", "fresh:2", "trained:2 "])
+@pytest.mark.parametrize(
+    "evaluator", ["trained", "trained:", "trained:-1", "tuned:1.5", "fresh:2", "trained:2 ", "trained:\u0662"]
+)
 def test_no_evaluator_is_one_line(content, tmp_path, evaluator):
     with pytest.raises(UserError, match="an evaluator of the benchmark is trained:E or tuned:E"):
         load(content, tmp_path).query(content["networks"][0]["arch"], evaluator)

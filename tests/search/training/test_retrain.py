@@ -373,6 +373,7 @@ BAD = {
     "a teacher that is not there": (["--teacher", "supernet:none"], "no folder 'none'"),
     "weights that are not there": (["--init", "none"], "no folder or file none"),
     "seeds that are none": (["--seeds", "0,0"], "seeds are different whole numbers"),
+    "seeds in digits of another script": (["--seeds", "0,\u0661"], "seeds are different whole numbers"),
     "an unknown recipe": (["--recipe", "mars"], "a recipe is one of"),
 }
 
