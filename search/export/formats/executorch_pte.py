@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from search import extras
 from search.export.formats import Session, Source
-from search.files import write_bytes
-from search.graphs.lowering import lower_module
+from search.files import read_bytes, write_bytes
 from search.latency.runtimes.xnnpack import ExecuTorch
 
 FILES = ("model.pte",)
@@ -17,24 +15,18 @@ EXACT = True
 
 
 def write(source: Source, folder: Path) -> None:
-    lower = extras.import_extra("executorch.exir", "executorch").to_edge_transform_and_lower
-    xnnpack = extras.import_extra("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
+    extras.import_extra("executorch.exir", "executorch")
     net = source.net
-    example = torch.zeros(1, net.in_chs, net.arch.resolution, net.arch.resolution)
-    # as they stand, XNNPACK leaves cheap ops to ExecuTorch's slow reference kernels
-    exported = torch.export.export(lower_module(net, ExecuTorch.lowerings["float32"]), (example,))
-    program = lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
-    write_bytes(folder / FILES[0], program.to_executorch().buffer)
+    program = ExecuTorch(1).compile(net, (net.in_chs, net.arch.resolution, net.arch.resolution))
+    write_bytes(folder / FILES[0], program)
 
 
 def load_session(folder: Path) -> Session:
-    runtime = extras.import_extra("executorch.runtime", "executorch").Runtime.get()
-    program = runtime.load_program(folder / FILES[0])
-    forward = program.load_method("forward")
+    extras.import_extra("executorch.runtime", "executorch")
+    run = ExecuTorch(1).load(read_bytes(folder / FILES[0]))
 
     def session(images: np.ndarray) -> np.ndarray:
-        tensors = torch.from_numpy(images).split(1)
-        return np.concatenate([forward.execute([tensor.contiguous()])[0].numpy().copy() for tensor in tensors])
+        return np.concatenate([run(images[k : k + 1]).copy() for k in range(len(images))])
 
     return session
 

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import onnx
-import onnxruntime
 
 from search.export.formats import Session, Source
 from search.export.formats.embedded_metadata import labels_and_pixels
 from search.export.onnx_macs import count
-from search.files import write_bytes
+from search.files import read_bytes, write_bytes
 from search.graphs.onnx_graph import to_onnx
 from search.latency.runtimes.ort import OnnxRuntime
 
@@ -44,11 +43,5 @@ def macs(folder: Path) -> int | None:
 
 
 def open_session(path: Path) -> Session:
-    """An ONNX file on ONNX Runtime's CPU provider, on one thread that doesn't spin."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    run = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = run.get_inputs()[0].name
-    return lambda images: run.run(None, {name: images})[0]
+    """An ONNX file on ONNX Runtime's CPU provider, on one thread."""
+    return OnnxRuntime(1).load(read_bytes(path))

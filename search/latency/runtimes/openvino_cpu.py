@@ -6,6 +6,7 @@ quantiser (nncf) left 41 of GhostNet's 95 in float32, took twice as long to make
 
 import io
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -39,12 +40,11 @@ class OpenVino(Adapter):
         return exported.getvalue() if isinstance(exported, io.BytesIO) else exported
 
     def load(self, compiled: bytes) -> Session:
-        request = _core().import_model(compiled, "CPU", self._options()).create_infer_request()
+        return _session(_core().import_model(compiled, "CPU", self._options()))
 
-        def run(images: np.ndarray) -> np.ndarray:
-            return request.infer([images], share_inputs=True)[0]
-
-        return CpuSession(run)
+    def load_ir(self, path: Path) -> Session:
+        """A session of a network in OpenVINO's IR: of a `.xml` file, with the `.bin` beside it."""
+        return _session(_core().compile_model(path, "CPU", self._options()))
 
     def _options(self) -> dict[str, str | int]:
         return {
@@ -53,6 +53,16 @@ class OpenVino(Adapter):
             "INFERENCE_NUM_THREADS": self.threads,
             "ENABLE_CPU_PINNING": False,  # the timing sees to the cores
         }
+
+
+def _session(compiled: Any) -> Session:
+    """A session of a compiled model. Its outputs lie in the runtime's memory, until the next call."""
+    request = compiled.create_infer_request()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return request.infer([images], share_inputs=True)[0]
+
+    return CpuSession(run)
 
 
 @cache

@@ -44,6 +44,7 @@ class ExecuTorch(Adapter):
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower
 
+            # As they stand, XNNPACK leaves cheap ops to ExecuTorch's slow reference kernels.
             net = lower_module(module, self.lowering).eval()
             program = torch.export.export(net, (torch.zeros(batch, *shape),))
             edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
