@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ghostnet.arch import Arch
-from ghostnet.inference import for_inference, images_at_once
+from ghostnet.inference import evaluating, for_inference, images_at_once
 from ghostnet.network import GhostNet
 from ghostnet.resize import resized
 from ghostnet.source import WeightSource
@@ -40,13 +40,12 @@ def logits(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: 
 
 @torch.no_grad()
 def _outputs(net: nn.Module, data: Data, split: Split | EncodedSplit, resolution: int | None) -> Iterator[Tensor]:
-    was = net.training
-    running = for_inference(net)
-    for images, _ in data.batches(split.to(next(net.parameters()).device)):
-        shown = resized(images, resolution)
-        for part in shown.split(images_at_once(shown)):
-            yield running(part)
-    net.train(was)
+    with evaluating(net):
+        running = for_inference(net)
+        for images, _ in data.batches(split.to(next(net.parameters()).device)):
+            shown = resized(images, resolution)
+            for part in shown.split(images_at_once(shown)):
+                yield running(part)
 
 
 def recalibrate(net: nn.Module, data: Data, config: Training, resolution: int | None = None) -> None:
@@ -84,17 +83,16 @@ def estimate_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
         mean, variance = (buffer.double() for buffer in statistics(norm))
         seen[norm].append(torch.stack([torch.full_like(mean, inputs[0].numel() / len(mean)), mean, variance]))
 
-    was, momenta = net.training, [norm.momentum for norm in norms]
-    net.eval()
+    momenta = [norm.momentum for norm in norms]
     hooks = [norm.register_forward_hook(note) for norm in norms]
-    for norm in norms:
-        norm.train().reset_running_stats()
-        norm.momentum = 1.0  # running statistics are those of the last batch
     try:
-        for images in batches:
-            net(images)
+        with evaluating(net):
+            for norm in norms:
+                norm.train().reset_running_stats()
+                norm.momentum = 1.0  # running statistics are those of the last batch
+            for images in batches:
+                net(images)
     finally:
-        net.train(was)
         for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
             hook.remove()
             norm.momentum = momentum

@@ -10,7 +10,7 @@ from ghostnet import GhostNet
 from search.data.datasets import load_data
 from search.data.splits import Split
 from search.recipes.schema import Training
-from search.training.evaluate import estimate_norms, recalibrate
+from search.training.evaluate import accuracy, estimate_norms, recalibrate
 from search.training.metadata import space_for
 
 SPACE = space_for("digits", 10, 1)
@@ -44,6 +44,41 @@ def test_a_failure_leaves_the_network_as_it_was_set():
     with pytest.raises(RuntimeError):
         estimate_norms(net, [torch.zeros(2, 5, 4, 4)])
     assert net.training and net[0].momentum == 0.1 and not net[0]._forward_hooks
+
+
+class Picky(nn.Module):
+    """Fails in its second batch; its norm is frozen while the rest trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head, self.batches = nn.BatchNorm2d(1), nn.LazyLinear(10), 0
+        self.norm.eval()
+
+    def forward(self, x):
+        self.batches += 1
+        if self.batches > 1:
+            raise RuntimeError("enough")
+        return self.head(self.norm(x).flatten(1))
+
+
+def test_a_frozen_norm_stays_frozen_when_the_norms_are_estimated():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2).eval())
+    estimate_norms(net, [torch.randn(4, 1, 5, 5)])
+    assert net.training and net[0].training and not net[1].training
+
+
+def test_an_evaluation_leaves_every_module_in_its_mode_also_where_it_fails(data):
+    net = Picky()
+    with torch.no_grad():
+        net(data.train.images[:2].float())
+    net.batches = -1000
+    accuracy(net, data, data.search)
+    assert net.training and net.head.training and not net.norm.training
+    net.batches = 0
+    twice = replace(data, search=Split(data.train.images[:600], data.train.labels[:600]))
+    with pytest.raises(RuntimeError, match="enough"):
+        accuracy(net, twice, twice.search)
+    assert net.training and net.head.training and not net.norm.training
 
 
 def test_one_image_more_hardly_moves_any_norm(data):
