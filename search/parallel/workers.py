@@ -42,7 +42,7 @@ def connect(cluster: Cluster) -> None:
     """Joins a cluster at its address, or starts Ray here with so many processes. Once is enough.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster.
+        UserError: Ray is not installed, there is no cluster, or none can be started here.
     """
     try:
         import ray
@@ -60,7 +60,9 @@ def connect(cluster: Cluster) -> None:
                     log_to_driver=False,
                 )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+            what = f"no Ray cluster at {address}" if address else f"Ray can't start {workers} processes here"
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"{what}: {reason}") from error
     if address and (known := int(ray.cluster_resources().get("CPU", 0))) < workers:
         warn(
             f"the cluster at {address} has {known} processors for {workers} processes: a training that several share "

@@ -15,6 +15,7 @@ import pytest
 from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
 from search.engine.search_plan import SearchPlan
+from search.errors import UserError
 from search.parallel.cluster import Cluster
 from search.parallel.workers import connect
 from search.progress import bar
@@ -164,3 +165,22 @@ def test_a_cluster_that_we_start_listens_on_the_loopback_and_dies_with_its_drive
         driver.wait()
     _, left = psutil.wait_procs(started, timeout=120)  # agents try for a minute to report what happened
     assert not left
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "message"),
+    [
+        (None, RuntimeError("no space in /dev/shm\nmore"), r"^Ray can't start 2 processes here: no space in /dev/shm$"),
+        (None, ValueError(), r"^Ray can't start 2 processes here: ValueError$"),
+        ("10.0.0.1:1", ConnectionError("nobody answers"), r"^no Ray cluster at 10\.0\.0\.1:1: nobody answers$"),
+    ],
+)
+def test_what_failed_is_said_and_kept_where_ray_does_not_begin(address, error, message, monkeypatch):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(UserError, match=message) as caught:
+        connect(Cluster(workers=2, address=address))
+    assert caught.value.__cause__ is error
