@@ -50,8 +50,16 @@ class _Results(Console):
         raise
 
 
-console = Console(file=ErrorStream(), highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]
-stdout = _Results(highlight=False, markup=False, emoji=False)
+# rich takes 0 columns for a width, in which nothing is shown; to others it means that the width is not known.
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES") or v.strip("0")}
+console = Console(
+    file=ErrorStream(),  # type: ignore[arg-type]
+    highlight=False,
+    markup=False,
+    emoji=False,
+    _environ=_ENVIRONMENT,
+)
+stdout = _Results(highlight=False, markup=False, emoji=False, _environ=_ENVIRONMENT)
 
 
 def printable(text: str) -> str:
@@ -142,9 +150,20 @@ def flush_streams() -> None:
 
 def os_error(error: OSError) -> str:
     """The operating system's error in one line: the path and the reason."""
+    relative = not error.filename or not os.path.isabs(error.filename)
+    if isinstance(error, FileNotFoundError) and relative and _current_folder_is_gone():
+        return "the current folder is gone"
     what = error.strerror or str(error) or type(error).__name__
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{what}" + ("; --resume goes on once there is room" if error.errno in NO_ROOM else "")
+
+
+def _current_folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _text(text: str, to: Console, style: str = "") -> Text:

@@ -15,6 +15,7 @@ from search.commands.shared import (
     print_json,
     spread,
 )
+from search.errors import UserError
 from search.parallel.cluster import ClusterOptions
 from search.recipes.choices import whole_recipes
 from search.seeds import LARGEST_SEED
@@ -56,8 +57,12 @@ def run(
 
     if not resume:
         check_has_recipe(data, recipe)
-    again = resume and recipe is None and out is not None and (out / RUN).exists()
-    loaded = recorded_recipe(out) if out and again else load_recipe(recipe or "digits")
+    if resume and out and not recipe:
+        if not (out / RUN).exists():
+            raise UserError(f"{out} holds no run to resume; name its recipe")
+        loaded = recorded_recipe(out)
+    else:
+        loaded = load_recipe(recipe or "digits")
     loaded = loaded.changed(data=data, seed=seed, search=loaded.search.changed(flops_budget=flops_budget))
     if estimate:
         show_estimate(loaded, out, as_json, minutes)

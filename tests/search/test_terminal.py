@@ -65,6 +65,22 @@ def test_news_that_nobody_takes_never_ends_the_work(monkeypatch):
     say("lost")
 
 
+def test_no_columns_are_an_unknown_width():
+    env = {**os.environ, "COLUMNS": "0", "LINES": "0"}
+    done = subprocess.run([sys.executable, "-m", "search", "space", "digits"], capture_output=True, env=env, text=True)
+    assert done.returncode == 0 and "digits" in done.stdout
+
+
+def test_a_current_folder_that_is_gone_is_said_in_a_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    remove = "import os, sys; os.rmdir(os.getcwd()); from search.cli import main; sys.argv[0] = 'ghostnas'; main()"
+    for command in (["run", "--out", "new"], ["run", "digits", "--out", "new", "--resume"]):
+        gone.mkdir(exist_ok=True)
+        done = subprocess.run([sys.executable, "-c", remove, *command], capture_output=True, cwd=gone, text=True)
+        assert (done.returncode, done.stderr) == (2, "ghostnas: the current folder is gone\n"), done.stderr
+
+
 @pytest.mark.parametrize("command", [("cost", "ghostnet-1.0", "--layers"), ("cost", "ghostnet-1.0", "--json")])
 def test_an_output_that_takes_nothing_is_one_line(command):
     """A full disk, and a pipe that nobody reads."""

@@ -28,6 +28,7 @@ SEARCH = ["search", "--supernet", "x", "--latency", "y", "--flops-budget", "1M"]
 BAD = {
     "an impossible budget": (["run", "--flops-budget", "1k"], "the nearest feasible one"),
     "a budget that is none": (["run", "--flops-budget", "lots"], "a FLOPs budget is like"),
+    "nothing to resume": (["run", "--resume", "--out", "none"], "none holds no run to resume; name its recipe"),
     "an unknown data set": (["run", "--data", "mars"], "data is one of"),
     "a missing folder": (["run", "--data", "parquet:/no/such"], "no folder"),
     "pictures without a recipe": (["run", "--data", "imagefolder:pictures"], "`ghostnas init imagefolder:pictures`"),
