@@ -10,7 +10,7 @@ from ghostnet.files import ARCH_FILE, WEIGHTS_FILE, JsonObject
 from ghostnet.network import GhostNet
 from ghostnet.published import SE_RATIO, TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
-from ghostnet.weights import Order, State, WeightsError, classes_and_channels, fit_state, read_weights
+from ghostnet.weights import Order, State, WeightsError, classes_and_channels, fit_state, read_weights, recorded_order
 
 TIMM = "timm:"  # before the name of one of timm's models
 
@@ -64,8 +64,7 @@ def load_parent(
             from timm.models import adapt_input_conv
 
             state["conv_stem.weight"] = adapt_input_conv(in_chs, state["conv_stem.weight"], chs)
-        order = about.get("ghost_order", order)
-        net.load_state_dict(fit_state(net, state, order, ("classifier.",) if new_head else ()))
+        net.load_state_dict(fit_state(net, state, recorded_order(about, order), ("classifier.",) if new_head else ()))
         for name, tensor in net.state_dict().items():
             if not bool(tensor.isfinite().all()):
                 raise WeightsError(f"its {name} is not finite")

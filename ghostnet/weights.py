@@ -49,14 +49,25 @@ def load_weights(net: GhostNet, path: str | Path, order: Order | None = None, ig
     """
     state, about = read_weights(path)
     try:
-        if about.get("ghost_order", GHOST_ORDER) != GHOST_ORDER:
-            raise WeightsError(f"its ghost order is {about['ghost_order']!r:.80}, not {GHOST_ORDER!r}")
-        net.load_state_dict(fit_state(net, state, "replica-major" if about else order, ignore))
+        net.load_state_dict(fit_state(net, state, recorded_order(about, order), ignore))
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except RuntimeError as error:  # tensors that can't be copied: sparse, complex, without data
         raise WeightsError(f"{path}: {str(error)[:200]}") from None
     return net
+
+
+def recorded_order(about: JsonObject, order: Order | None) -> Order | None:
+    """The order of a checkpoint's ghosts: ours, where its file says something of itself, as ours alone do; or `order`.
+
+    Raises:
+        WeightsError: the file says another.
+    """
+    if not about:
+        return order
+    if (recorded := about.get("ghost_order", GHOST_ORDER)) != GHOST_ORDER:
+        raise WeightsError(f"its ghost order is {recorded!r:.80}, not {GHOST_ORDER!r}")
+    return "replica-major"
 
 
 def load_network(arch: Arch, path: str | Path, order: Order | None = None) -> GhostNet:

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import json
 
 import pytest
 import timm
@@ -73,6 +74,15 @@ def test_a_networks_folder(tmp_path):
     (tmp_path / "arch.json").unlink()
     with pytest.raises(ArchError, match=r"arch\.json: No such file"):
         load_parent(tmp_path)
+
+
+@pytest.mark.parametrize("order", ["nonsense", "grouped", 3, None])
+def test_a_file_that_says_another_order_of_ghosts_is_refused(order, tmp_path):
+    net, path = GhostNet(small_arch(), 5), tmp_path / "net.safetensors"
+    save_file(net.state_dict(), path, {"ghostnas": json.dumps({"ghost_order": order})})
+    for load in (lambda: load_parent(path, arch=small_arch()), lambda: weights.load_network(small_arch(), path)):
+        with pytest.raises(weights.WeightsError, match=r"net\.safetensors: its ghost order is .*, not 'replica-major'"):
+            load()
 
 
 def test_a_timm_model_by_name(monkeypatch):
