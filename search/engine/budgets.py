@@ -45,23 +45,23 @@ class LatencyBudget:
     """A bound on the upper end of a predicted latency.
 
     Args:
-        fastest: the code of the least predicted latency, such as `Predictor.fastest`.
+        nearest: the code of the least upper end, such as `Predictor.least_high`.
     """
 
     latency: LatencyObjective
     high_ms: float
-    fastest: Callable[[], Codes]
+    nearest: Callable[[], Codes]
 
     def excess(self, columns: Columns) -> NDArray[np.float64]:
         return np.maximum(columns[self.latency.high] / self.high_ms - 1, 0.0)
 
     def check(self, space: Space) -> None:
-        ends = np.stack([self.fastest(), space.choices - 1])
-        fastest, largest = self.latency.predict(ends).high_ms.tolist()
-        if fastest > self.high_ms:
+        ends = np.stack([self.nearest(), space.choices - 1])
+        least, largest = self.latency.predict(ends).high_ms.tolist()
+        if least > self.high_ms:
             raise SpaceError(
                 f"no network of space {space.name} is predicted at or below {self.high_ms:g} ms: the nearest feasible "
-                f"one, {space.decode(ends[0]).id}, takes up to {fastest:.3g} ms, the largest {largest:.3g} ms"
+                f"one, {space.decode(ends[0]).id}, takes up to {least:.3g} ms, the largest {largest:.3g} ms"
             )
 
 

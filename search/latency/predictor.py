@@ -165,6 +165,45 @@ class Predictor:
         """The code of the least predicted latency in the whole space: [genes]."""
         return self.table.extreme()
 
+    def least_high(self) -> Codes:
+        """The code of the least upper end of an interval in the whole space: [genes]. It is not always the fastest
+        one's, whose units may be estimated while those of a slower network were timed.
+
+        An upper end grows with two sums over units, milliseconds and variance. It is least at a corner of the convex
+        hull of all networks' sums (it is quasi-concave in them as long as `quantile * spread` is below 1), and a corner
+        has the least of some weighted sum, which `UnitTable.extreme` finds.
+        """
+        sums = self.table, self._units.variance
+        values = list(zip(*(table.values for table in sums), strict=True))
+
+        def corner(ms_weight: float, variance_weight: float) -> tuple[Codes, float, float]:
+            weighted = [ms_weight * ms + variance_weight * variance for ms, variance in values]
+            code = UnitTable.of(self.space, weighted).extreme()
+            return code, sums[0].total(code).item(), sums[1].total(code).item()
+
+        def upper_end(code: Codes) -> float:
+            return self(code).high_ms.item()
+
+        first, last = corner(1, 0), corner(0, 1)
+        least = min((first[0], last[0]), key=upper_end)
+        between = [(first, last)]
+        while between:
+            (_, ms, most), (_, most_ms, variance) = pair = between.pop()
+            if self._upper_end(ms, variance) >= upper_end(least) or not (ms < most_ms and variance < most):
+                continue  # what lies between has no less of either
+            weights = most - variance, most_ms - ms
+            new = corner(*weights)
+            if weights[0] * (new[1] - ms) + weights[1] * (new[2] - most) < -1e-9 * weights[0] * weights[1]:
+                least = min((least, new[0]), key=upper_end)
+                between += [(pair[0], new), (new, pair[1])]
+        return least
+
+    def _upper_end(self, ms: float, variance: float) -> float:
+        """What a network's interval ends at, by its sums over units."""
+        c = self.correction
+        ms += c.intercept_ms
+        return ms + c.quantile * float(np.hypot(c.spread * ms, c.slope * variance**0.5))
+
 
 def table_space(table: LatencyTable) -> Space:
     """The space that a table is of.

@@ -94,7 +94,7 @@ def build_problem(
     bounds = [
         {
             f"{name.removesuffix('_ms')} {label}" if len(names) > 1 else label: LatencyBudget(
-                latencies[name], ms, predict.fastest
+                latencies[name], ms, predict.least_high
             )
             for label, ms in milliseconds.items()
         }

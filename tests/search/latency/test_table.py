@@ -10,6 +10,8 @@ import pytest
 
 import search.latency.calibrate as calibration
 from ghostnet.units import Bottleneck, chain, units
+from search.engine.budgets import LatencyBudget
+from search.engine.objectives import LatencyObjective
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency import fallback
@@ -24,11 +26,12 @@ from search.latency.timing import interference as gates
 from search.latency.timing import measurement, rounds
 from search.latency.timing.rounds import FEWEST, FIRST
 from search.latency.timing.scores import score
-from spaces import named_space
+from spaces import SpaceError, named_space
 from spaces.population import sample
 from spaces.tables import params_table, space_units
 from tests.helpers import plus_space
 from tests.search.fake_runtime import HOT, OVERHEAD_NS, FakeRuntime
+from tests.search.runs import made_up_table
 from tests.search.test_folders import held
 from tests.spaces.test_spaces import tiny_space
 
@@ -400,6 +403,39 @@ def test_predictions_are_sums_of_entries_and_the_fastest_is_exact(made):
     codes = np.array(list(itertools.product(*(range(n) for n in SPACE.choices))))[::7]
     fastest = float(predict(predict.fastest()).latency_ms[0])
     assert fastest <= predict(codes).latency_ms.min() + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_least_upper_end_is_exact_though_the_fastest_network_may_have_another(seed):
+    """Half of the units are estimated and err by up to half of their milliseconds."""
+    rng = np.random.default_rng(seed)
+    table = made_up_table(rng, SPACE)
+    entries = {}
+    for key in table.entries:
+        ms, error = rng.uniform(1, 1.3), rng.choice([0.001, rng.uniform(0.1, 0.5)])
+        entries[key] = Entry(ms=ms, low_ms=ms * (1 - error), high_ms=ms * (1 + error), visits=0 if error > 0.01 else 5)
+    correction = table.correction.model_copy(update={"ms_per_mparam": 0.0, "spread": rng.uniform(0.001, 0.2)})
+    predict = Predictor(table.model_copy(update={"entries": entries, "correction": correction}), SPACE)
+    everything = predict(np.array(list(itertools.product(*(range(n) for n in SPACE.choices)))))
+    assert predict(predict.least_high()).high_ms.item() == pytest.approx(everything.high_ms.min(), rel=1e-12)
+
+
+def test_a_latency_budget_that_the_fastest_network_may_miss_is_refused_only_where_all_miss_it():
+    """The stem of the fastest networks is estimated: of another, a little slower, the upper end is lower."""
+    table = made_up_table(np.random.default_rng(0), SPACE)
+    exact = Entry(ms=1.0, low_ms=0.999, high_ms=1.001, visits=5)
+    narrow = min((unit for unit in space_units(SPACE)[0].flat), key=lambda unit: unit.out_chs)
+    entries = dict.fromkeys(table.entries, exact)
+    entries[narrow.key] = Entry(ms=0.95, low_ms=0.55, high_ms=1.35, visits=0)
+    correction = table.correction.model_copy(update={"ms_per_mparam": 0.0, "spread": 0.001})
+    predict = Predictor(table.model_copy(update={"entries": entries, "correction": correction}), SPACE)
+    fastest, least = predict(np.stack([predict.fastest(), predict.least_high()])).high_ms
+    assert least < fastest
+    latency = LatencyObjective(predict=predict)
+    LatencyBudget(latency, (least + fastest) / 2, predict.least_high).check(SPACE)
+    nearest = SPACE.decode(predict.least_high()).id
+    with pytest.raises(SpaceError, match=rf"the nearest feasible one, {nearest}, takes up to {least:.3g} ms, "):
+        LatencyBudget(latency, 0.999 * least, predict.least_high).check(SPACE)
 
 
 def test_dropped_blocks_take_no_time():
