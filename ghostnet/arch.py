@@ -24,6 +24,7 @@ SCHEMA = "ghostnas.arch/1"
 GHOST_ORDER = "replica-major"
 # Bounds on what memory is asked for; GhostNet 1.0x has 1280 channels, 224 pixels and 5 million parameters.
 MAX_CHS, MAX_SIDE, MAX_IN_CHS, MAX_CLASSES, MAX_PARAMS = 1 << 16, 1 << 12, 1 << 12, 1 << 20, 1 << 30
+MAX_BATCH = 1 << 16  # images at a time
 MOST_BYTES = 1 << 22  # of a file: thousands of blocks
 
 

@@ -50,7 +50,11 @@ class Layer:
 
 
 def cost(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> Cost:
-    """MACs at `arch.resolution` and parameters of `GhostNet(arch, num_classes, in_chs)`."""
+    """MACs at `arch.resolution` and parameters of `GhostNet(arch, num_classes, in_chs)`.
+
+    Raises:
+        ArchError: classes or channels out of range.
+    """
     return sum((unit_cost(unit) for unit in units(arch, num_classes, in_chs)), Cost())
 
 

@@ -8,7 +8,7 @@ still need more, such as LiteRT for the padding before a strided convolution and
 
 from dataclasses import dataclass
 
-from ghostnet.arch import Arch, ArchError
+from ghostnet.arch import MAX_BATCH, Arch, ArchError, check_whole
 from ghostnet.cost import unit_layers
 from ghostnet.units import Bottleneck, Stem, Tail, Unit, intrinsic_chs, output_values, se_chs, strided, units
 
@@ -31,7 +31,7 @@ def memory(arch: Arch, num_classes: int = 1000, in_chs: int = 3, batch: int = 1,
         dtype: `float32`, `float16` or `int8`, of activations and weights.
 
     Raises:
-        ArchError: another data type.
+        ArchError: classes, channels or a batch out of range, or another data type.
     """
     each = value_bytes(batch, dtype)
     chain = units(arch, num_classes, in_chs)
@@ -42,10 +42,11 @@ def value_bytes(batch: int, dtype: str) -> int:
     """Bytes of one value of an image's activations, for a whole batch.
 
     Raises:
-        ArchError: another data type than `float32`, `float16` or `int8`.
+        ArchError: a batch that is none, or another data type than `float32`, `float16` or `int8`.
     """
     if dtype not in BYTES:
         raise ArchError(f"a data type is one of {', '.join(BYTES)}, not {dtype!r:.80}")
+    check_whole("batch", batch, 1, MAX_BATCH)
     return batch * BYTES[dtype]
 
 

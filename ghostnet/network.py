@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghostnet.arch import MAX_CLASSES, MAX_IN_CHS, MAX_PARAMS, Arch, ArchError, check_rate, check_whole
+from ghostnet.arch import MAX_PARAMS, Arch, ArchError, check_rate
 from ghostnet.cost import cost
 from ghostnet.modules import Conv2d, GhostBottleneck, Linear, conv_norm
 from ghostnet.units import Bottleneck, Stem, Tail, Unit, chain
@@ -49,8 +49,6 @@ class GhostNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_whole("num_classes", num_classes, 0, MAX_CLASSES)
-        check_whole("in_chs", in_chs, 1, MAX_IN_CHS)
         check_rate("drop_rate", drop_rate)
         check_rate("drop_path", drop_path)
         if (params := cost(arch, num_classes, in_chs).params) > MAX_PARAMS:

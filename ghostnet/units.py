@@ -5,7 +5,7 @@ A unit knows all that its cost and its speed depend on, and nothing else, so equ
 
 from dataclasses import dataclass
 
-from ghostnet.arch import Arch, Block
+from ghostnet.arch import MAX_CLASSES, MAX_IN_CHS, Arch, Block, check_whole
 from ghostnet.published import make_divisible
 
 
@@ -85,7 +85,13 @@ class Chain:
 
 
 def chain(arch: Arch, num_classes: int = 1000, in_chs: int = 3) -> Chain:
-    """The units of `GhostNet(arch, num_classes, in_chs)`, by name."""
+    """The units of `GhostNet(arch, num_classes, in_chs)`, by name.
+
+    Raises:
+        ArchError: classes or channels out of range.
+    """
+    check_whole("num_classes", num_classes, 0, MAX_CLASSES)
+    check_whole("in_chs", in_chs, 1, MAX_IN_CHS)
     stem = Stem(in_chs, arch.stem_chs, arch.stem_stride, arch.resolution)
     bottlenecks = {}
     chs, size = arch.stem_chs, strided(arch.resolution, arch.stem_stride)

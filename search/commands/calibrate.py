@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import search as api
+from ghostnet.arch import MAX_BATCH
 from search.commands.shared import (
     Interruptible,
     Json,
@@ -37,7 +38,7 @@ KIT_RUNTIME = "onnxruntime, litert or ncnn: what the device has."
 RuntimeName = Annotated[str, typer.Option("--runtime", help=RUNTIME)]
 Threads = Annotated[int, typer.Option("--threads")]
 DtypeName = Annotated[str, typer.Option("--dtype", help="float32 or int8.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Images in a run; latencies are of a run.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, max=MAX_BATCH, help="Images in a run; latencies are of a run.")]
 Networks = Annotated[int, typer.Option("--networks", min=8, help="Held out: they only test the table.")]
 Fit = Annotated[int, typer.Option("--fit-networks", min=8, help="Whole networks that correct the sum.")]
 Rounds = Annotated[int, typer.Option("--rounds", min=2, help="Visits to each unit, if the time box allows.")]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from ghostnet.arch import MAX_BATCH
 from search.deadlines import deadline_in, has_passed
 from search.errors import UserError, check_minutes
 from search.files import JsonLines, JsonObject
@@ -167,14 +168,14 @@ def _measure_memory(
 
 def check_plan(rounds: int, fit_networks: int, held_out: int, batch: int, source: LatencyTable | None = None) -> None:
     """Raises:
-    UserError: too few to fit or to judge on.
+    UserError: too few to fit or to judge on, or a batch that is none or fills any memory.
     """
     if source is not None:
         check_counts(fit_networks, held_out)
     if rounds < (2 if source is None else 1) or min(fit_networks, held_out) < 2:
         raise UserError(f"rounds and networks must be 2 or more, but got {rounds}, {fit_networks} and {held_out}")
-    if batch < 1:
-        raise UserError(f"a batch has 1 image or more, not {batch}")
+    if not 1 <= batch <= MAX_BATCH:
+        raise UserError(f"a batch has 1 to {MAX_BATCH:,} images, not {batch}")
 
 
 def read_measurements(log: JsonLines, header: Identity, items: Collection[str]) -> list[Line] | None:

@@ -31,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 
+from ghostnet.arch import MAX_BATCH
 from ghostnet.files import parse_toml
 from ghostnet.memory import value_bytes
 from search.errors import MOST_MINUTES, UserError
@@ -373,7 +374,7 @@ class Calibration(_Model):
 
     runtime: str = "onnxruntime"
     threads: Threads = 1
-    batch: PositiveCount = 1
+    batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 1
     dtype: Literal["float32", "int8"] = "float32"
     rounds: Annotated[int, Field(ge=2)] = 3
     fit_networks: Annotated[int, Field(ge=8)] = 48

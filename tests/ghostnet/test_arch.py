@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostnet import GhostNet, Supernet
+from ghostnet import GhostNet, Supernet, cost, memory
 from ghostnet.arch import Arch, ArchError, Block
+from ghostnet.cost import layers
 from ghostnet.published import published
 from tests.helpers import small_arch
 
@@ -67,6 +68,17 @@ def test_a_network_that_would_fill_memory_is_refused_by_rule_and_value(changes, 
         GhostNet(small_arch(**changes), **data)
     with pytest.raises(ArchError, match=words):
         Supernet((small_arch(**changes),), **data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"num_classes": -1}, {"num_classes": 10.0}, {"in_chs": 0}, {"in_chs": -3}, {"in_chs": 1.5}, {"in_chs": True}],
+)
+def test_no_costs_of_a_network_that_cant_be_built(data):
+    ((name, value),) = data.items()
+    for count in (cost, layers, memory, GhostNet):
+        with pytest.raises(ArchError, match=f"`{name}` must be a whole number from .*, but got {value!r}"):
+            count(small_arch(), **data)
 
 
 @pytest.mark.parametrize("name", ["drop_rate", "drop_path"])

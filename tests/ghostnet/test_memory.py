@@ -66,6 +66,8 @@ def test_data_types_and_batches_scale():
     assert memory(arch, dtype="float16").weights * 2 == one.weights
     assert one.weights / 4 < eight.weights < one.weights / 3.5  # biases keep 32 bits
     assert value_bytes(2, "float16") == 4
+    with pytest.raises(ArchError, match="`batch` must be a whole number from 1 to 65536, but got 0"):
+        memory(arch, batch=0)
     with pytest.raises(ArchError, match="a data type is one of float32, float16, int8, not 'int4'"):
         memory(arch, dtype="int4")
 
