@@ -67,6 +67,19 @@ def _refusals() -> tuple[type[Exception], ...]:
     return UserError, ArchError, SpaceError
 
 
+def _with_value(problem: Any) -> str:
+    """What typer refuses, with the value, which its message of a number leaves out."""
+    from pydantic import ValidationError
+
+    if isinstance(problem.__cause__, ValidationError):
+        value = str(problem.__cause__.errors()[0]["input"])
+        if value.lstrip("+-").lower() == "nan":  # which is on no side of any bound
+            problem.message = "Input should be a number"
+        if repr(value) not in problem.message:
+            problem.message += f", but got {value!r:.80}"
+    return problem.format_message()
+
+
 def _run() -> int:
     open_streams()
     try:
@@ -74,7 +87,7 @@ def _run() -> int:
         with output():  # flushes what is still to be written
             return code
     except UsageProblem as error:
-        fail(error.format_message())
+        fail(_with_value(error))
     except _refusals() as error:
         fail(str(error))
     except OSError as error:  # a full disk, a place that can't be written to

@@ -68,7 +68,7 @@ def measure_fidelity(
     seed = check_seed(seed)
     supernet, out, where = Path(supernet), Path(out), Cluster(**cluster)
     space = read_metadata(supernet)[1]
-    config = load_retraining(recipe or default_recipe(data.name))[0].changed(epochs=epochs, lr=lr)
+    config = load_retraining(default_recipe(data.name) if recipe is None else recipe)[0].changed(epochs=epochs, lr=lr)
     chosen = _front_networks(Path(trials), space, front) if trials else []
     check_data(supernet, data)
     study = study_ranking(

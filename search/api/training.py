@@ -74,7 +74,10 @@ def train_supernet(
             the training refuses.
     """
     seed = check_seed(seed)
-    config, out = supernet_part(load_recipe(recipe or default_recipe(data.name)).supernet, kind, parent), Path(out)
+    config, out = (
+        supernet_part(load_recipe(default_recipe(data.name) if recipe is None else recipe).supernet, kind, parent),
+        Path(out),
+    )
     config = config.changed(epochs=epochs, lr=lr)
     fitted, box, where = space_for(space, data.num_classes, data.in_chs), _box(minutes), Cluster(**cluster)
     written: SupernetMetadata | None
@@ -188,7 +191,7 @@ def retrain_networks(
 
 
 def _retraining(recipe: str | None, data: Data, epochs: float | None, lr: float | None) -> Training:
-    return load_retraining(recipe or default_recipe(data.name))[0].changed(epochs=epochs, lr=lr)
+    return load_retraining(default_recipe(data.name) if recipe is None else recipe)[0].changed(epochs=epochs, lr=lr)
 
 
 def _origin(init: Place | None, teacher: str | None) -> Origin:

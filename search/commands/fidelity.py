@@ -47,7 +47,7 @@ def fidelity(
     metadata, space = read_metadata(supernet)
     name = data or metadata.data
     sources.check_data_name(name)
-    _, limit = load_retraining(recipe or default_recipe(name))
+    _, limit = load_retraining(default_recipe(name) if recipe is None else recipe)
     study = api.measure_fidelity(
         supernet,
         api.load_data(name, space.resolution_choices[-1], limit),

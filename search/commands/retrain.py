@@ -18,6 +18,7 @@ from search.commands.shared import (
     Resume,
     Seed,
     check_output,
+    explicit_options,
     print_result,
     spread,
 )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 @spread
 def retrain(
+    context: typer.Context,
     archs: Annotated[list[str], typer.Argument(metavar="ARCH...", help=ARCH)],
     data: DataName = "digits",
     out: Out = Path("results/retrained"),
@@ -71,8 +73,10 @@ def retrain(
     from search.run_folder.run import retrained_folders
     from search.training.metadata import usual_teacher
 
+    if seeds is not None and "--seed" in explicit_options(context):
+        raise UserError(f"either --seed or --seeds, not both: --seeds {seeds!r:.80} names every seed")
     named = _archs_by_name(archs)
-    config, limit = load_retraining(recipe or default_recipe(data))
+    config, limit = load_retraining(default_recipe(data) if recipe is None else recipe)
     config.changed(epochs=epochs, lr=lr)
     seed_list = [seed] if seeds is None else _seeds(seeds)
     sources.check_data_name(data)
@@ -115,6 +119,8 @@ def _archs_by_name(archs: list[str]) -> "dict[str, Arch]":
         name = there.name if path.is_dir() else there.parent.name if path.name == ARCH_FILE else there.stem
         if not path.exists():  # a name such as cifar:0.5x
             name = text.replace(":", "-").replace("/", "-")
+        if arch in named.values():
+            raise UserError(f"architecture {text} is there twice")
         if name in named:
             name = f"{name}-{arch.id}"
         if name in named:

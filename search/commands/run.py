@@ -57,12 +57,12 @@ def run(
 
     if not resume:
         check_has_recipe(data, recipe)
-    if resume and out and not recipe:
+    if resume and out and recipe is None:
         if not (out / RUN).exists():
             raise UserError(f"{out} holds no run to resume; name its recipe")
         loaded = recorded_recipe(out)
     else:
-        loaded = load_recipe(recipe or "digits")
+        loaded = load_recipe("digits" if recipe is None else recipe)
     loaded = loaded.changed(data=data, seed=seed, search=loaded.search.changed(flops_budget=flops_budget))
     if estimate:
         show_estimate(loaded, out, as_json, minutes)

@@ -130,7 +130,7 @@ def search(
     metadata, space = read_metadata(supernet)
     name = data or metadata.data
     sources.check_data_name(name)
-    training = load_retraining(recipe or default_recipe(name))[0] if trains else None
+    training = load_retraining(default_recipe(name) if recipe is None else recipe)[0] if trains else None
     # What is impossible is answered here, before anything is loaded or written.
     check_search(supernet, latency, config, latency_budgets, own, fidelity)
     check_output(out, resume, "trials.jsonl")

@@ -57,7 +57,10 @@ def train(
     from spaces.custom import load_space
 
     check_has_recipe(data, recipe, space)
-    loaded_recipe, chosen = load_recipe(recipe or default_recipe(data)), load_space(space or "digits")
+    loaded_recipe, chosen = (
+        load_recipe(default_recipe(data) if recipe is None else recipe),
+        load_space("digits" if space is None else space),
+    )
     supernet_part(loaded_recipe.supernet, kind, init)
     sources.check_data_name(data)
     check_output(out, resume, SUPERNET_FILE)
