@@ -123,7 +123,7 @@ class Arch:
 
     def __post_init__(self) -> None:
         if not isinstance(self.stages, tuple) or not self.stages:
-            raise ArchError(f"`stages` must hold at least one stage, but got {self.stages!r:.80}")
+            raise ArchError(f"`stages` must be a non-empty tuple of tuples of Blocks, but got {self.stages!r:.80}")
         for i, stage in enumerate(self.stages):
             if not isinstance(stage, tuple) or not stage or not all(isinstance(b, Block) for b in stage):
                 raise ArchError(f"`stages[{i}]` must be a non-empty tuple of Blocks, but got {stage!r:.80}")
@@ -218,12 +218,13 @@ class Arch:
 
 def _build(cls: type[T], values: object) -> T:
     """`cls(**values)` with unknown and missing keys told by name."""
+    kind = "an Arch" if cls is Arch else f"a {cls.__name__}"
     if not isinstance(values, Mapping):
-        raise ArchError(f"a {cls.__name__} must be a JSON object, but got {values!r:.80}")
+        raise ArchError(f"{kind} must be a JSON object, but got {values!r:.80}")
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(map(str, set(values) - known)):
-        raise ArchError(f"a {cls.__name__} has no key {unknown[0]!r:.80}; it has {', '.join(sorted(known))}")
+        raise ArchError(f"{kind} has no key {unknown[0]!r:.80}; it has {', '.join(sorted(known))}")
     try:
         return cls(**values)
     except TypeError as error:
-        raise ArchError(f"a {cls.__name__} lacks a key: {error}") from None
+        raise ArchError(f"{kind} lacks a key: {error}") from None

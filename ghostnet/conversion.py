@@ -8,7 +8,7 @@ stands between primary and cheap operation but what `between` puts there, as in 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -148,6 +148,8 @@ def ghostify(
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d) and where(name, module):
             chosen[module] = name
+    if images is not None:
+        _check_images(images)
     ghosts = {}
     if ratio > 1:
         for conv, name in chosen.items():
@@ -164,6 +166,17 @@ def ghostify(
             if isinstance(child, nn.Conv2d) and child in ghosts:
                 setattr(parent, leaf, ghosts[child])
     return [Replacement(chosen[conv], conv, ghost) for conv, ghost in ghosts.items()]
+
+
+def _check_images(images: Tensor) -> None:
+    """Raises:
+    ArchError: nothing can be fitted to what such images make.
+    """
+    if not isinstance(images, Tensor) or not images.numel():
+        shape = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ArchError(f"`images` must be a tensor of one image or more, but got {shape}")
+    if not bool(images.isfinite().all()):
+        raise ArchError("`images` must be finite, but some values are not")
 
 
 def _narrowed(conv: nn.Conv2d, out_chs: int) -> nn.Conv2d:
@@ -200,7 +213,14 @@ def _approximations(
             moments = seen_moments(output, ghosts[conv].cheap_operation.kernel, centred=conv.bias is not None)
             approximations[conv] = solve(moments, *sizes(conv))
 
+    def check(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        x, chs = inputs[0] if inputs else None, conv.in_channels
+        if isinstance(x, Tensor) and x.ndim in (3, 4) and x.shape[-3] != chs:
+            raise ArchError(f"`images` must bring a convolution {chs} channels, but got {x.shape[-3]}")
+
     hooks = [conv.register_forward_hook(look) for conv in ghosts]
+    hooks += [conv.register_forward_pre_hook(check) for conv in model.modules() if isinstance(conv, nn.Conv2d)]
     try:
         with evaluating(model):
             model(images)

@@ -68,7 +68,7 @@ class Supernet(nn.Module):
         generator: source of the initial weights; torch's global one where None.
 
     Raises:
-        ArchError: as `GhostNet`'s.
+        ArchError: as `GhostNet`'s, or bounds that are no architectures.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class Supernet(nn.Module):
         super().__init__()
         check_rate("drop_rate", drop_rate)
         check_rate("drop_path", drop_path)
+        if not isinstance(bounds, Sequence) or not bounds or not all(isinstance(arch, Arch) for arch in bounds):
+            raise ArchError(f"`bounds` must be one Arch or more, such as a space's `bounds`, but got {bounds!r:.80}")
         self.num_classes, self.in_chs = num_classes, in_chs
         self.drop_rate, self.drop_path = drop_rate, drop_path
         self._nets: OrderedDict[tuple[Arch, bool], ParameterlessNet] = OrderedDict()

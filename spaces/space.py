@@ -118,6 +118,8 @@ class Space(SpaceSpec):
         Raises:
             SpaceError: a width or a choice that the space doesn't have.
         """
+        if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < float("inf"):
+            raise SpaceError(f"`width` must be a number above 0, but got {width!r:.80}")
         arch = encoding.family_arch(self, width)
         self.encode(arch)
         return arch

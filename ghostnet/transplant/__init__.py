@@ -50,6 +50,8 @@ class Transplants:
             raise ArchError(f"a parent has strides in first blocks of stages alone, but {parent.arch.id} has others")
         if weight.dtype not in (torch.float32, torch.float64):
             raise ArchError(f"a parent is float32 or float64, but {parent.arch.id} is {weight.dtype}")
+        if not isinstance(images, torch.Tensor):
+            raise ArchError(f"`images` must be a torch.Tensor [N, C, H, W], but got {type(images).__name__}")
         if images.ndim != 4 or images.shape[1] != parent.in_chs or not len(images):
             raise ArchError(f"`images` must be [N, {parent.in_chs}, H, W], but got {list(images.shape)}")
         if not bool(images.isfinite().all()):

@@ -83,7 +83,11 @@ def search(
     ] = None,
     choose: Annotated[
         str | None,
-        typer.Option("--choose", help="From the front: knee, hypervolume:3, even:3, 8ms, 60M, an id; commas."),
+        typer.Option(
+            "--choose",
+            help="From the front: knee, hypervolume:3, even:3 (a front with fewer is filled up from those behind it), "
+            "8ms, 60M, an id; commas.",
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Where the supernet's data lies now.")] = None,
     out: Out = Path("results/search"),

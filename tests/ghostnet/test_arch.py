@@ -81,6 +81,21 @@ def test_no_costs_of_a_network_that_cant_be_built(data):
             count(small_arch(), **data)
 
 
+@pytest.mark.parametrize("bounds", [(), [], None, small_arch(), [None]])
+def test_a_supernet_of_no_architectures_is_refused(bounds):
+    with pytest.raises(ArchError, match="`bounds` must be one Arch or more"):
+        Supernet(bounds)
+
+
+def test_what_is_no_architecture_says_what_is_wrong():
+    with pytest.raises(ArchError, match="`stages` must be a non-empty tuple of tuples of Blocks, but got"):
+        Arch(stages=[[Block(mid_chs=4, out_chs=4)]])
+    with pytest.raises(ArchError, match="an Arch has no key 'colour'"):
+        Arch.from_dict(small_arch().to_dict() | {"colour": 1})
+    with pytest.raises(ArchError, match=r"a published network is called .* not None"):
+        published(None)
+
+
 @pytest.mark.parametrize("name", ["drop_rate", "drop_path"])
 @pytest.mark.parametrize("rate", [1.0, -0.1, 1.5, float("nan"), True, "0.1"])
 def test_rates_that_leave_nothing_or_are_none_are_refused_by_rule_and_value(name, rate):

@@ -154,6 +154,16 @@ def test_same_generator_same_weights_and_ratio_one_replaces_nothing():
         (nn.Sequential(nn.Conv2d(3, 8, 3)), {"init": "warm"}, "`init` must be"),
         (nn.Sequential(nn.Conv2d(3, 8, 3)), {"images": torch.zeros(1, 3, 9, 9)}, "`images` are for"),
         (nn.Sequential(nn.Conv2d(3, 8, 3)), {"init": "trained", "between": nn.BatchNorm2d}, "`between` must be None"),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 3)),
+            {"init": "trained", "images": torch.zeros(0, 3, 9, 9)},
+            "one image or more",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 3)),
+            {"init": "trained", "images": torch.full((2, 3, 9, 9), float("nan"))},
+            "`images` must be finite",
+        ),
         (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))), {}, "0: its weight is not a plain"),
     ],
 )
@@ -286,7 +296,7 @@ def test_counting_and_fitting_leave_every_module_in_its_own_mode():
     with pytest.raises(RuntimeError):
         count(model, (5, 16, 16))
     assert [module.training for module in model.modules()] == modes
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ArchError, match="must bring a convolution 3 channels, but got 5"):
         ghostify(model, init="trained", images=torch.randn(4, 5, 16, 16))
     ghostify(model, init="trained", images=torch.randn(4, 3, 16, 16))
     assert (model.training, model[1].training) == (True, False)

@@ -121,6 +121,12 @@ def test_infeasible_budgets_name_the_nearest_network():
         Window.parse("1G..2G").check(space)
 
 
+@pytest.mark.parametrize("width", [float("nan"), float("inf"), 0, -1.0, "1", None, True])
+def test_a_width_that_is_none_is_refused(width):
+    with pytest.raises(SpaceError, match=f"`width` must be a number above 0, but got {width!r}"):
+        named_space("digits").uniform(width)
+
+
 def test_digits_of_other_scripts_are_no_budget():
     with pytest.raises(SpaceError, match="a FLOPs budget is like 60M"):
         Window.parse("\u0666\u0665\u0660k")
