@@ -89,7 +89,7 @@ def parse_json(content: bytes) -> Any:
     """
     try:
         value = json.loads(
-            content.decode(),
+            content.decode("utf-8-sig"),  # as editors on Windows save it
             object_pairs_hook=_object,
             parse_int=_integer,
             parse_float=_finite,

@@ -21,6 +21,12 @@ def test_json_there_and_back_keeps_content_and_id():
         assert again == arch and again.id == arch.id and hash(again) == hash(arch)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path):
+    path = tmp_path / "arch.json"
+    path.write_text(small_arch().to_json(), encoding="utf-8-sig")
+    assert Arch.load(path) == small_arch()
+
+
 def test_any_change_changes_the_id_and_dead_kernels_do_not():
     arch = small_arch()
     assert replace(arch, tail_chs=25).id != arch.id
