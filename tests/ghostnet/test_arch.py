@@ -4,11 +4,12 @@ import contextlib
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostnet import GhostNet, Supernet, cost, memory
+from ghostnet import GhostNet, Supernet, Transplants, cost, memory
 from ghostnet.arch import Arch, ArchError, Block
 from ghostnet.cost import layers
 from ghostnet.published import published
@@ -98,6 +99,8 @@ def test_what_is_no_architecture_says_what_is_wrong():
         Arch(stages=[[Block(mid_chs=4, out_chs=4)]])
     with pytest.raises(ArchError, match="an Arch has no key 'colour'"):
         Arch.from_dict(small_arch().to_dict() | {"colour": 1})
+    with pytest.raises(ArchError, match=r"must be a torch.Tensor \[N, C, H, W\], but got ndarray"):
+        Transplants(GhostNet(small_arch(), 3), np.zeros((2, 3, 15, 15)))
     with pytest.raises(ArchError, match=r"a published network is called .* not None"):
         published(None)
 
