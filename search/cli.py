@@ -69,10 +69,8 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 def _with_value(problem: Any) -> str:
     """What typer refuses, with the value, which its message of a number leaves out."""
-    from pydantic import ValidationError
-
-    if isinstance(problem.__cause__, ValidationError):
-        value = str(problem.__cause__.errors()[0]["input"])
+    if errors := getattr(problem.__cause__, "errors", None):  # pydantic's, by which typer reads numbers
+        value = str(errors()[0]["input"])
         if value.lstrip("+-").lower() == "nan":  # which is on no side of any bound
             problem.message = "Input should be a number"
         if repr(value) not in problem.message:
