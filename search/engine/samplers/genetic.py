@@ -32,7 +32,12 @@ class Generations:
         self._read = 0
 
     def update(self, study: optuna.Study) -> None:
-        """Adds the trials that have finished since the last call."""
+        """Adds the trials that have finished since the last call.
+
+        One that no sampler of this kind proposed, such as a network that stands in for its proposals, is of the
+        generation that is current when it comes: an earlier one may have parents already, which it wouldn't change
+        until the search is resumed.
+        """
         every = study._get_trials(deepcopy=False, use_cache=True)
         self._waiting += range(self._read, len(every))
         self._read = len(every)
@@ -40,7 +45,8 @@ class Generations:
         for number in waiting:
             trial = every[number]
             if trial.state == TrialState.COMPLETE:
-                self.trials[trial.system_attrs.get(KEY, 0)].append(trial)
+                generation = trial.system_attrs.get(KEY)
+                self.trials[self.current if generation is None else generation].append(trial)
             elif not trial.state.is_finished():
                 self._waiting.append(number)
 

@@ -4,22 +4,27 @@ import sqlite3
 import sys
 import warnings
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import create_trial
 
 from search.engine import optuna_study as studies
 from search.engine.backends.optuna_backend import search
-from search.engine.budgets import NONE
+from search.engine.budgets import NONE, Within
 from search.engine.limit import time_limit
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, PARAMS
 from search.engine.optuna_study import open_storage
+from search.engine.samplers.genetic import KEY, Generations
 from search.engine.samplers.initial import STUCK
 from search.engine.search_plan import SearchPlan
 from search.errors import UserError
 from spaces.custom import parse_space
+from spaces.quantities import Window
+from spaces.tables import macs_table
 from tests.search.conformance import Conformance
 from tests.search.searches import accuracy_of, problem, run
 
@@ -67,6 +72,38 @@ def test_a_sampler_that_proposes_nothing_new_is_helped_on(tmp_path, monkeypatch)
     for trials in (9, 14):
         resumed = run(problem(), tmp_path / "resumed", trials=trials, sampler="random", population=4)
     assert resumed == rows
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
+def test_stand_ins_are_of_the_generation_in_which_they_come(tmp_path, sampler):
+    """In a window of few networks, most of which are asked for: a resumed search equals an unbroken one there, too."""
+    small = {"rows": [[[3, 48, 24, 0, 2]], [[5, 72, 40, 0.25, 2]]], "widths": [0.5, 1.0], "cheap_kernels": [3]}
+    space = parse_space({"base": "digits", "ratios": [2, 4], **small})
+    macs = macs_table(space).total(np.array(list(product(*map(range, space.choices)))))
+    window = Window(0, int(np.quantile(macs, 0.3)))
+    task = replace(problem(), space=space, objectives=(ACCURACY, PARAMS), budgets={"w": (Within(window),)})
+    about = {"trials": int(0.9 * (macs <= window.high).sum()), "population": 6, "sampler": sampler}
+    rows = run(task, tmp_path / "whole", **about)
+    states = [row.backend.model_dump(exclude_unset=True) for row in rows]
+    alone = [number for number, state in enumerate(states) if not state and number >= about["population"]]
+    assert alone and states[alone[0] - 1]["generation"] > 1
+    lines = (tmp_path / "whole/trials.jsonl").read_bytes().splitlines(keepends=True)
+    for count in np.linspace(alone[0], len(rows) - 1, 4).astype(int):
+        (tmp_path / str(count)).mkdir()
+        (tmp_path / str(count) / "trials.jsonl").write_bytes(b"".join(lines[: 1 + count]))
+        assert run(task, tmp_path / str(count), **about) == rows
+
+
+def test_generations_are_full_and_in_order_with_trials_that_have_none():
+    study = optuna.create_study(directions=["maximize"])
+    generations = Generations(3, lambda _: pytest.fail("no parents are needed"))
+    choices = {"gene": optuna.distributions.CategoricalDistribution([0, 1])}
+    for given in (None, None, None, 1, None, 1, None, 2):
+        about = {} if given is None else {KEY: given}
+        study.add_trial(create_trial(value=0.0, params={"gene": 0}, distributions=choices, system_attrs=about))
+    generations.update(study)
+    numbers = {generation: [t.number for t in trials] for generation, trials in generations.trials.items()}
+    assert numbers == {0: [0, 1, 2], 1: [3, 4, 5], 2: [6, 7]} and generations.current == 2
 
 
 def test_tpe_does_not_stall_in_a_small_space(tmp_path):
