@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 
 from ghostnet.published import SE_RATIO, Row
@@ -160,10 +160,21 @@ class SpaceSpec:
 
     @cached_property
     def id(self) -> str:
-        """Ten hexadecimal digits that change with anything that changes the space."""
-        content = asdict(self) | {"se_ratio": SE_RATIO}
-        for field in fields(self):
-            value = content.pop(field.name)
-            if field.name not in ADDED_AFTER_V1 or getattr(self, field.name) != field.default:
-                content[FILE_KEYS.get(field.name, field.name)] = value
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+        """Ten hexadecimal digits that change with anything that changes the space; equal spaces have the same."""
+        rows = [[replace(row, se_ratio=SE_RATIO if row.se_ratio else 0) for row in stage] for stage in self.rows]
+        widths, expansions = (tuple(map(float, values)) for values in (self.widths, self.expansions))
+        return _digest(replace(self, rows=tuple(map(tuple, rows)), widths=widths, expansions=expansions))
+
+    def has_id(self, given: str) -> bool:
+        """Whether a file's id is this space's. Earlier versions told a width that was written `1` from `1.0`."""
+        return given in (self.id, _digest(self))
+
+
+def _digest(spec: SpaceSpec) -> str:
+    """Ten hexadecimal digits of a space's values as they are written."""
+    content = asdict(spec) | {"se_ratio": SE_RATIO}
+    for field in fields(spec):
+        value = content.pop(field.name)
+        if field.name not in ADDED_AFTER_V1 or getattr(spec, field.name) != field.default:
+            content[FILE_KEYS.get(field.name, field.name)] = value
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

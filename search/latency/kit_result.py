@@ -82,7 +82,7 @@ def read_result(path: Path) -> tuple[Header, Space, list[Line]]:
         space = parse_space(header.space)
     except (SpaceError, UserError) as error:
         raise UserError(f"{path}, line 1: {error}") from None
-    if space.id != header.space_id:
+    if not space.has_id(header.space_id):
         raise UserError(f"{path}, line 1: the kit is of another space {space.name}: {header.space_id}, not {space.id}")
     codes = header.networks
     if any(len(code) != len(space.choices) or not (np.array(code) < space.choices).all() for code in codes):

@@ -120,7 +120,7 @@ class Predictor:
         for name, value in wanted.items():
             if (actual := getattr(setting, name)) != value:
                 raise UserError(f"the latency table was made for {name} {actual}, not {value}")
-        if setting.space_id != space.id:
+        if not space.has_id(setting.space_id):
             raise UserError(
                 f"the latency table is of space {table.space_name} ({setting.space_id}), "
                 f"not of {space.name} ({space.id})"
@@ -213,7 +213,7 @@ def table_space(table: LatencyTable) -> Space:
     """
     setting = table.setting
     space = replace(parse_space(setting.space), num_classes=setting.num_classes, in_chs=setting.in_chs)
-    if space.id != setting.space_id:
+    if not space.has_id(setting.space_id):
         raise UserError(f"the latency table is of another space {space.name}: {setting.space_id}, not {space.id}")
     return space
 

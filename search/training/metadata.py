@@ -60,7 +60,7 @@ def read_metadata(folder: Path) -> tuple[SupernetMetadata, Space]:
         raise UserError(f"{folder} holds no finished supernet: {SUPERNET_FILE}: {error.strerror}") from None
     except SpaceError as error:
         raise UserError(f"{folder / SUPERNET_FILE}: {error}") from None
-    if metadata.space_id != space.id:
+    if not space.has_id(metadata.space_id):
         raise UserError(
             f"the supernet in {folder} is of another space {space.name}: {metadata.space_id}, not {space.id}"
         )

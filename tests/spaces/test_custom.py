@@ -137,3 +137,34 @@ def test_a_space_said_in_a_file_is_the_same_space_again(name):
     assert isinstance(message, dict) == (name == "own")
     again = replace(parse_space(message), num_classes=7, in_chs=2)
     assert again == space and again.id == space.id
+
+
+INTEGERS = {"widths": [0.5, 1], "expansions": [1, 1.5], "rows": [[[3, 16, 16, 0.0, 1]], [[5, 48, 24, 0.25, 2]]]}
+
+
+def test_equal_spaces_have_one_id_however_their_numbers_are_written():
+    space = space_from_dict({**FAMILY, **INTEGERS})
+    rows = [[[3, 16, 16, 0, 1]], [[5, 48, 24, 0.25, 2]]]
+    floats = space_from_dict({**FAMILY, "widths": [0.5, 1.0], "expansions": [1.0, 1.5], "rows": rows})
+    minus = space_from_dict({**FAMILY, **INTEGERS, "rows": [[[3, 16, 16, -0.0, 1]], rows[1]]})
+    assert space == floats == minus and space.id == floats.id == minus.id
+    assert space.id != space_from_dict({**FAMILY, **INTEGERS, "widths": [0.5, 2]}).id
+    again = parse_space(json.loads(json.dumps(space_to_dict(space))))
+    for each in (space, again, floats):
+        assert each.has_id(floats.id) and not each.has_id(replace(space, align=4).id)
+    before = "f553953c4c"  # of the space as it is written, by version 0.1
+    assert space.has_id(before) and again.has_id(before) and before != space.id
+
+
+def test_the_ids_of_presets_stay_as_files_have_them():
+    assert {name: space.id for name, space in PRESETS.items()} == {
+        "cifar": "a47eb10e39",
+        "cifar-aligned": "b7ef48b41e",
+        "cifar-plus": "a2e059433e",
+        "digits": "c27c81b65e",
+        "digits-aligned": "f94d73aa41",
+        "digits-plus": "1019411bb8",
+        "imagenet": "75c6fe113f",
+        "imagenet-aligned": "efb2934f44",
+        "imagenet-plus": "a0a228d857",
+    }

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,14 +20,14 @@ from search.latency.bench import Bench, all_units, logged_units, measurement_pla
 from search.latency.calibrate import _RunningEstimate, calibrate, measurements_log
 from search.latency.drift import without_drift
 from search.latency.fallback import terms
-from search.latency.predictor import Predictor, Units, UnitValues, apply, conformal, fit, linear
+from search.latency.predictor import Predictor, Units, UnitValues, apply, conformal, fit, linear, table_space
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import SCHEMA_FILE, Correction, Entry, LatencyTable, _sealed, json_schema
 from search.latency.timing import interference as gates
 from search.latency.timing import measurement, rounds
 from search.latency.timing.rounds import FEWEST, FIRST
 from search.latency.timing.scores import score
-from spaces import SpaceError, named_space
+from spaces import SpaceError, named_space, space_from_dict
 from spaces.population import sample
 from spaces.tables import params_table, space_units
 from tests.helpers import plus_space
@@ -558,3 +559,23 @@ def test_no_network_takes_less_than_its_slowest_unit():
     assert apply(correction, UnitValues(ms, 0 * ms, 0 * ms)).tolist() == [4.0, 6.0]
     slower = correction.model_copy(update={"intercept_ms": 5.0})
     assert apply(slower, UnitValues(ms, 0 * ms, 0 * ms)).tolist() == [8.5, 14.0]
+
+
+TABLES = sorted((Path(__file__).parents[3] / "results").glob("**/*.lat.json"))
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_published_tables_are_of_the_spaces_that_they_say(path):
+    table = LatencyTable.load(path)
+    assert table_space(table).id == table.setting.space_id
+
+
+def test_a_table_of_a_space_whose_numbers_were_written_whole_is_of_the_same_space_with_decimals():
+    whole = {"base": "digits", "name": "own", "widths": [0.5, 1]}
+    decimals = space_from_dict({**whole, "widths": [0.5, 1.0]})
+    table = made_up_table(np.random.default_rng(0), space := space_from_dict(whole))
+    codes = np.zeros((1, len(space.choices)), dtype=np.int64)
+    assert Predictor(table, decimals)(codes).latency_ms == Predictor(table, space)(codes).latency_ms
+    of_before = {**table.setting.model_dump(), "space_id": "23d17f6bd6"}  # by version 0.1
+    before = table.model_copy(update={"setting": type(table.setting).model_validate(of_before)})
+    assert table_space(before) == space and Predictor(before, space)
