@@ -95,7 +95,7 @@ class Block:
         check_ghost(self.ratio, self.cheap_kernel)
         if type(self.se_ratio) not in (int, float) or not 0 <= self.se_ratio <= 1:
             raise ArchError(f"`se_ratio` must be a number from 0 (no SE) to 1, but got {self.se_ratio!r:.80}")
-        object.__setattr__(self, "se_ratio", float(self.se_ratio))
+        object.__setattr__(self, "se_ratio", float(self.se_ratio) + 0.0)  # of -0.0 and 0 it makes 0.0, as ids have it
         if self.ratio == 1:
             object.__setattr__(self, "cheap_kernel", 1)
 

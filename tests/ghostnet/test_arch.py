@@ -34,6 +34,13 @@ def test_any_change_changes_the_id_and_dead_kernels_do_not():
     assert Block(mid_chs=4, out_chs=4, ratio=1, cheap_kernel=5) == Block(mid_chs=4, out_chs=4, ratio=1, cheap_kernel=3)
 
 
+@pytest.mark.parametrize("zero", [0, -0.0])
+def test_equal_architectures_have_one_id(zero):
+    arch = Arch(stages=((Block(mid_chs=4, out_chs=4),),))
+    same = Arch(stages=((Block(mid_chs=4, out_chs=4, se_ratio=zero),),))
+    assert same == arch and same.id == arch.id and Arch.from_json(same.to_json()).id == arch.id
+
+
 @pytest.mark.parametrize(
     "bad",
     [
