@@ -38,7 +38,7 @@ from search.engine.budgets import Within
 from search.engine.choose import choose, choose_by_hypervolume, hypervolume_subset
 from search.engine.ladder import Ladder, images_price
 from search.engine.log import TrialLog
-from search.engine.objectives import ACCURACY, Evaluate, LatencyObjective
+from search.engine.objectives import ACCURACY, Evaluate, LatencyObjective, Objective
 from search.engine.problem import Problem
 from search.engine.search_plan import SearchEnd, SearchPlan
 from search.engine.trial import COMPLETE, Evaluation, Rung, Trial, evaluated
@@ -237,9 +237,11 @@ def _surrogates() -> tuple[dict[str, SurrogateBenchmark], Predictor]:
 class ClockedPlan(SearchPlan):
     """A search that ends when its time in that world is over."""
 
-    def end_reason(self, log: TrialLog, num_proposed: int | None = None) -> SearchEnd | None:
+    def end_reason(
+        self, log: TrialLog, objectives: Sequence[Objective], num_proposed: int | None = None
+    ) -> SearchEnd | None:
         late = sum(trial.seconds for trial in log.evaluated) > 60 * MINUTES[-1]
-        return "time box" if late else super().end_reason(log, num_proposed)
+        return "time box" if late else super().end_reason(log, objectives, num_proposed)
 
 
 def simulate(method: Method, world: World) -> dict[str, object]:

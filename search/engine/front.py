@@ -41,11 +41,17 @@ def hypervolume(trials: Sequence[Metrics], worst_latency_ms: float) -> float:
     return float(moocore.hypervolume(values(trials, USUAL), ref=[0.0, -worst_latency_ms], maximise=True))
 
 
-def growth(trials: Sequence[Trial], share: float = 1 / 3) -> float:
-    """The part of the front's hypervolume that the last share of the trials added, in their order."""
-    worst = max((float(trial["latency_ms"]) for trial in trials), default=0.0)
-    whole, before = hypervolume(trials, worst), hypervolume(trials[: round((1 - share) * len(trials))], worst)
-    return 1 - before / whole if whole else 0.0
+def growth(trials: Sequence[Trial], objectives: Sequence[Objective] = USUAL, share: float = 1 / 3) -> float:
+    """The part of the front's hypervolume that the last share of the trials added, in their order. The hypervolume
+    reaches to the worst value of each objective, and to 0 of one that is made large."""
+    if not trials:
+        return 0.0
+    points = values(trials, objectives)
+    limits = [0.0 if o.maximise else np.inf for o in objectives]
+    worst, kept = np.minimum(points.min(0), limits), round((1 - share) * len(trials))
+    whole = moocore.hypervolume(points, ref=worst, maximise=True)
+    before = moocore.hypervolume(points[:kept], ref=worst, maximise=True) if kept else 0.0
+    return float(1 - before / whole) if whole else 0.0
 
 
 def _sorted(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:

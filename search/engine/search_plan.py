@@ -1,5 +1,6 @@
 """How a search is run, whichever backend runs it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,7 @@ from search.deadlines import has_passed
 from search.engine.front import growth
 from search.engine.ladder import rung_that_lacks
 from search.engine.log import TrialLog
+from search.engine.objectives import Objective
 from search.parallel.cluster import HERE, Cluster
 from search.recipes.choices import Sampler
 
@@ -47,10 +49,13 @@ class SearchPlan:
     cluster: Cluster = HERE
     gpus: float = 0.0
 
-    def end_reason(self, log: TrialLog, num_proposed: int | None = None) -> SearchEnd | None:
+    def end_reason(
+        self, log: TrialLog, objectives: Sequence[Objective], num_proposed: int | None = None
+    ) -> SearchEnd | None:
         """Why the search ends with the trials of a log; None: it goes on.
 
         Args:
+            objectives: the search's, by which its front grows.
             num_proposed: networks proposed so far, where the log doesn't have them all yet.
         """
         evaluated = log.num_evaluated
@@ -59,7 +64,7 @@ class SearchPlan:
             return "trials"
         if proposed >= PROPOSALS * self.trials:
             return "no new networks"
-        if self.enough is not None and evaluated >= self.enough and growth(log.evaluated) < GROWTH:
+        if self.enough is not None and evaluated >= self.enough and growth(log.evaluated, objectives) < GROWTH:
             return "no growth"
         late = has_passed(self.deadline) and evaluated >= self.at_least
         return "time box" if late else None

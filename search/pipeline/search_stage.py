@@ -224,7 +224,8 @@ def search_networks(
             problem,
             trials.evaluated,
             [*rank_warnings(tables), *accuracy_warnings(trials.evaluated, data())],
-            ended=plan.end_reason(trials) or "no new networks",  # of Ray's proposals some never reach the log
+            # Of Ray's proposals some never reach the log.
+            ended=plan.end_reason(trials, problem.objectives) or "no new networks",
         )
 
 

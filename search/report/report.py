@@ -308,7 +308,7 @@ def _bought(summary: Summary) -> dict[str, str]:
     if (trials := summary.complete) and summary.table:
         bought["search"] = (
             f"{len(front(trials))} of {len(trials)} networks on the front; the second half of them added "
-            f"{growth(trials, 1 / 2):.1%} of its hypervolume"
+            f"{growth(trials, share=1 / 2):.1%} of its hypervolume"
         )
     chosen = [(n.inherited, n.accuracy) for n in summary.networks if n.chosen and n.inherited is not None]
     if chosen:

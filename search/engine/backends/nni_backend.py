@@ -62,7 +62,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         server.settimeout(POLL_S)
         progress.update(log.num_evaluated)
         for code in expected_good(problem, plan)[len(log.trials) :]:  # NNI's tuners take none from outside
-            if plan.end_reason(log) is None:
+            if plan.end_reason(log, problem.objectives) is None:
                 log.append(problem.run(code, log.seen))
                 progress.update(log.num_evaluated)
         for k, share in enumerate(TARGETS, 1):
@@ -90,7 +90,8 @@ class _TrialServer:
 
     def done(self) -> bool:
         """Whether this target has had its trials, or the search is over."""
-        return self.log.num_evaluated >= self.until or self.plan.end_reason(self.log) is not None
+        ended = self.plan.end_reason(self.log, self.problem.objectives)
+        return self.log.num_evaluated >= self.until or ended is not None
 
     def serve_trials(self, server: socket.socket, experiment: Any) -> str | None:
         """Serves trials until this target is done. If the experiment ends before that, returns the reason."""

@@ -38,7 +38,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     best.add(log.evaluated)
     with bar("search", plan.trials, plan.deadline) as progress:
         progress.update(log.num_evaluated)
-        while plan.end_reason(log) is None:
+        while plan.end_reason(log, problem.objectives) is None:
             number = len(log.trials)
             study.sampler = sampler_for(number)
             sampled = initial_sampler(number)

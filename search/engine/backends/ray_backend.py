@@ -176,7 +176,7 @@ class LoggedSearch(OptunaSearch):
         study = self.study
         while True:
             running = {each.arch for each in self.waiting.values()}
-            if self.plan.end_reason(self.log, self.proposed):
+            if self.plan.end_reason(self.log, self.problem.objectives, self.proposed):
                 return Searcher.FINISHED
             new = running - self.log.seen.keys()
             no_more = self.log.num_evaluated + len(new) >= self.plan.trials

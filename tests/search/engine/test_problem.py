@@ -13,21 +13,31 @@ import moocore
 import numpy as np
 import pytest
 
-from search.engine.budgets import Within, combine_budgets
+from search.engine.budgets import NONE, Within, combine_budgets
 from search.engine.choose import choose, choose_by_budget, choose_by_hypervolume, knee, pick
 from search.engine.front import BEYOND_CHOSEN, Front, front, growth, hypervolume
 from search.engine.limit import TimeLimit, time_limit
 from search.engine.log import TrialLog, read_trials
-from search.engine.objectives import ACCURACY, LATENCY, MACS, USUAL, Objective
+from search.engine.objectives import ACCURACY, LATENCY, MACS, PARAMS, USUAL, Objective
 from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
-from search.engine.search_plan import SearchPlan
+from search.engine.search_plan import GROWTH, SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.pipeline.search_stage import SearchOutcome
 from spaces import SpaceError, Window
 from spaces.quantities import parse_windows
-from tests.search.searches import HEADER, SPACE, FakePredictor, accuracy_of, bare, complete_trial, problem, run
+from tests.search.searches import (
+    HEADER,
+    SPACE,
+    FakePredictor,
+    accuracy_of,
+    bare,
+    complete_trial,
+    constant,
+    problem,
+    run,
+)
 
 
 def test_a_new_objective_and_a_new_evaluator_are_one_small_class_each(tmp_path):
@@ -203,8 +213,19 @@ def test_a_second_search_in_a_folder_is_refused_until_the_first_dies(tmp_path):
 def test_a_search_that_has_enough_goes_on_as_long_as_its_front_grows(accuracies, ended):
     evaluated = trials_at(np.array([(a, 1.0 if k else 2.0) for k, a in enumerate(accuracies)]))
     log = SimpleNamespace(evaluated=evaluated, trials=evaluated, num_evaluated=len(evaluated))
-    assert SearchPlan(trials=9, enough=6).end_reason(log) == ended
-    assert SearchPlan(trials=9).end_reason(log) == (ended if ended == "trials" else None)
+    assert SearchPlan(trials=9, enough=6).end_reason(log, USUAL) == ended
+    assert SearchPlan(trials=9).end_reason(log, USUAL) == (ended if ended == "trials" else None)
+
+
+def test_a_search_without_latency_has_enough_by_its_own_objectives(tmp_path):
+    """Of its objectives' front alone, of which the last third adds little."""
+    task = problem(constant, objectives=(ACCURACY, PARAMS), budgets=NONE)
+    rows = [t for t in run(task, tmp_path, trials=60, enough=15) if t.state == "complete"]
+    assert 15 <= len(rows) < 60
+    params = np.array([t.params for t in rows])
+    for k in range(15, len(rows) + 1):  # of one accuracy, the area is that of the smallest network
+        first, all_of_them = (params[:k].max() - params[:n].min() for n in (round(2 / 3 * k), k))
+        assert (1 - first / all_of_them < GROWTH) == (k == len(rows))
 
 
 def trials_at(values: np.ndarray) -> list[Trial]:
@@ -227,7 +248,7 @@ def test_front_and_hypervolume_against_brute_force(seed):
     assert hypervolume(trials_at(values), 1.0) == pytest.approx(area)
     worst = values[:, 1].max()
     before = hypervolume(trials_at(values[:30]), worst)
-    assert growth(trials_at(values), 1 / 4) == pytest.approx(1 - before / hypervolume(trials_at(values), worst))
+    assert growth(trials_at(values), share=1 / 4) == pytest.approx(1 - before / hypervolume(trials_at(values), worst))
     growing = Front(USUAL)
     for trial in trials_at(values):
         growing.add([trial])
