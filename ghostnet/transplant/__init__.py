@@ -18,7 +18,7 @@ from torch import Tensor
 from ghostnet.arch import Arch, ArchError
 from ghostnet.network import GhostNet
 from ghostnet.resize import resized
-from ghostnet.transplant.arrangement import Arrangement
+from ghostnet.transplant.arrangement import Arrangement, counterparts
 from ghostnet.transplant.beginnings import Beginnings
 from ghostnet.transplant.child import Fit, Stream, fit_head, set_filters
 from ghostnet.transplant.samples import Samples, Targets, watch
@@ -78,7 +78,8 @@ class Transplants:
         """The network of that architecture, fitted, in evaluation mode.
 
         Raises:
-            ArchError: stages, strides or `head_chs` are not the parent's.
+            ArchError: stages, strides or `head_chs` are not the parent's, or a stage ends where the parent's goes on to
+                other channels.
         """
         self._check(arch)
         generator = torch.Generator().manual_seed(0)
@@ -108,3 +109,14 @@ class Transplants:
             )
         if arch.head_chs != self.parent.arch.head_chs:  # what the classifier reads, which comes out as it was
             raise ArchError(f"`head_chs` must be the parent's, {self.parent.arch.head_chs}, but got {arch.head_chs}")
+        before, streams = arch.stem_chs, self.arrangement.streams
+        pairs = counterparts(arch, self.parent.arch)
+        for name, block, (own, position) in zip(arch.block_names, arch.blocks, pairs, strict=True):
+            # The block's shortcut is fitted to that of the parent's block, but puts out what the parent's stage does.
+            has_shortcut = block.stride > 1 or block.out_chs != before
+            if has_shortcut and own is not None and streams[own + 1] != streams[position]:
+                raise ArchError(
+                    f"architecture {arch.id} ends a stage with {name}, which changes the channels, where the parent "
+                    f"{self.parent.arch.id} changes them again further down the stage"
+                )
+            before = block.out_chs

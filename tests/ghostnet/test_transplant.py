@@ -279,6 +279,19 @@ def test_what_cannot_be_is_refused_in_one_line(parent, transplants):
         transplants.extract(replace(parent.arch, head_chs=12))
 
 
+def test_a_stage_that_ends_before_the_parents_changes_its_channels_is_refused():
+    first, one = (Block(mid_chs=8, out_chs=8),), Block(mid_chs=16, out_chs=12, stride=2)
+    twelve, sixteen = (Block(mid_chs=24, out_chs=n) for n in (12, 16))
+    arch = Arch(stages=(first, (one, twelve, sixteen, sixteen)), stem_stride=1, tail_chs=24, head_chs=16, resolution=16)
+    both = Transplants(trained(arch), pictures(), FitSettings(body=32, positions=2048))
+    for refused in ((one,), (replace(one, out_chs=16),), (replace(one, out_chs=8),), (one, sixteen)):
+        with pytest.raises(ArchError, match=r"ends a stage with blocks\.1\.\d, which changes the channels, where"):
+            both.extract(replace(arch, stages=(first, refused)))
+    for taken in ((one, twelve), (one, twelve, sixteen), (replace(one, out_chs=16), sixteen)):
+        child = both.extract(replace(arch, stages=(first, taken)))
+        assert all(tensor.isfinite().all() for tensor in child.state_dict().values())
+
+
 def test_parents_and_images_that_no_fit_can_give_back_are_refused(parent):
     first, second, *rest = parent.arch.stages
     strided = replace(parent.arch, stages=(first, (*second, replace(second[-1], stride=2)), *rest))
