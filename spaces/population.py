@@ -46,22 +46,31 @@ def sample(space: Space, rng: np.random.Generator, count: int, window: Windows =
 def sample_evenly(space: Space, rng: np.random.Generator, count: int, window: Windows = None) -> Codes:
     """`count` networks spread evenly over multiply-adds, cheapest first: of many uniform ones (inside the window, where
     there is one), those nearest to a random target in each of as many equal stretches between their 0.5th and 99.5th
-    percentile: [count, genes]. All are different if the space has that many.
+    percentile: [count, genes]. All are different if the space has that many, as far as a window's are found; else each
+    network is there about equally often.
 
     Raises:
         SpaceError: as `sample`.
     """
-    codes = np.unique(sample(space, rng, max(POPULATION, 2 * count), window), axis=0)
+    many = max(POPULATION, 2 * count)
+    codes = np.unique(sample(space, rng, many, window), axis=0)
+    for _ in range(ROUNDS):  # after which a space's networks have all come, but for one chance in millions
+        before = len(codes)
+        if before >= min(count, space.size):
+            break
+        codes = np.unique(np.concatenate([codes, sample(space, rng, many, window)]), axis=0)
+        if window is not None and len(codes) == before:  # it may have no more
+            break
     macs = macs_table(space).total(codes)
     order = np.argsort(macs, kind="stable")
+    if count > len(order):
+        return codes[order[np.arange(count) * len(order) // count]]
     low, high = np.quantile(macs, (0.005, 0.995))
     targets = low + (high - low) * (np.arange(count) + rng.random(count)) / count
     indices = np.searchsorted(macs[order], targets).clip(max=len(order) - 1)
-    if count <= len(order):  # step aside for one that is taken, upwards and then back from the end
-        steps = np.arange(count)
-        indices = np.maximum.accumulate(indices - steps) + steps
-        indices = np.minimum(indices, len(order) - count + steps)
-    return codes[order[indices]]
+    steps = np.arange(count)  # step aside for one that is taken, upwards and then back from the end
+    indices = np.maximum.accumulate(indices - steps) + steps
+    return codes[order[np.minimum(indices, len(order) - count + steps)]]
 
 
 def _random_walk(space: Space, rng: np.random.Generator, count: int, budget: SpaceWindows) -> Codes:

@@ -1,5 +1,7 @@
 """Budgets of several kinds, and children that stay inside the space and the budget."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -133,3 +135,18 @@ def test_a_spread_over_a_tiny_space_repeats_nothing_until_it_must():
     for count in (200, int(space.size)):
         assert len(np.unique(sample_evenly(space, np.random.default_rng(0), count), axis=0)) == count
     assert len(sample_evenly(space, np.random.default_rng(0), int(space.size) + 50)) == space.size + 50
+
+
+def test_a_spread_over_all_of_a_space_has_each_network():
+    two = replace(tiny_space(), rows=tiny_space().rows[:1], widths=(0.5,), ratios=(1,), cheap_kernels=(3,))
+    assert two.size == 2
+    _, times = np.unique(sample_evenly(two, np.random.default_rng(0), 8), axis=0, return_counts=True)
+    assert times.tolist() == [4, 4]
+    large = named_space("digits")
+    large = replace(large, rows=large.rows[:2], widths=(0.5, 0.75, 1.0), ratios=(1, 2))
+    assert large.size == 17_496
+    for count in (int(large.size), int(large.size) - 3):
+        assert len(np.unique(sample_evenly(large, np.random.default_rng(0), count), axis=0)) == count
+    window = Window(0, int(np.quantile(macs_table(large).total(sample(large, np.random.default_rng(0), 5000)), 0.3)))
+    some = sample_evenly(large, np.random.default_rng(0), 6000, window)  # of fewer
+    assert len(some) == 6000 and window.holds(macs_table(large).total(some)).all()
