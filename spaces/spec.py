@@ -165,7 +165,7 @@ class SpaceSpec:
         widths, expansions = (tuple(map(float, values)) for values in (self.widths, self.expansions))
         return _digest(replace(self, rows=tuple(map(tuple, rows)), widths=widths, expansions=expansions))
 
-    def has_id(self, given: str) -> bool:
+    def has_id(self, given: str | None) -> bool:
         """Whether a file's id is this space's. Earlier versions told a width that was written `1` from `1.0`."""
         return given in (self.id, _digest(self))
 

@@ -98,7 +98,7 @@ def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
     Raises:
         UserError: the log is of another space, or of no search.
     """
-    if (space_id := read_header(log).space_id) != space.id:
+    if not space.has_id(space_id := read_header(log).space_id):
         raise UserError(f"{log} is of another space ({space_id}) than {space.name} ({space.id})")
     complete = evaluated(read_trials(log, space))
     timed = all(trial.latency_ms is not None for trial in complete)
