@@ -7,7 +7,6 @@ converted. Whatever is wrong with an image is a `UserError` that names it.
 import io
 import os
 import stat
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from search.deadlines import deadline_in, has_passed
 from search.errors import UserError
 from search.progress import bar
 
@@ -137,12 +137,12 @@ def check_some(sources: Sequence[ImageSource], seconds: float) -> None:
     Raises:
         UnreadableImages: of these, those that can't be read.
     """
-    order, deadline = np.random.default_rng(0).permutation(len(sources)), time.monotonic() + seconds
+    order, deadline = np.random.default_rng(0).permutation(len(sources)), deadline_in(seconds)
     parts = (order[k : k + CHECKED_AT_ONCE] for k in range(0, len(order), CHECKED_AT_ONCE))
     reasons: dict[str, str] = {}
     for part in parts:
         reasons |= unreadable([sources[k] for k in part])
-        if time.monotonic() > deadline:
+        if has_passed(deadline):
             break
     if reasons:
         raise UnreadableImages(list(reasons.values()))

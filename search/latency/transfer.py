@@ -18,7 +18,7 @@ from search.latency import fallback
 from search.latency.bench import all_units
 from search.latency.predictor import COVERAGE, Predictor, Units
 from search.latency.table import Device, Entry, Fallback, LatencyTable, Setting
-from search.latency.unit_estimates import LEAST_MS, estimated, learn
+from search.latency.unit_estimates import Layers, by_law, estimated, learn
 from spaces.space import Space
 
 FEWEST_NETWORKS = 8  # to fit on
@@ -26,7 +26,6 @@ FEWEST_HELD_OUT = round(COVERAGE / (1 - COVERAGE))  # of fewer, no quantile is t
 FEWEST_UNITS = 8
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the source's oddities, that a target may have
 LEAST_VARIANCE = 1e-9
-Layers = Mapping[str, Mapping[str, float]]  # every unit's amounts of them, by key
 SAME_DEVICE = ("machine", "cpu", "cores")
 
 
@@ -93,7 +92,7 @@ def transfer_units(
     ways = [(*_near_source(known, layers, ms, source_ms), np.array(unseen))]
     law = fallback.fit({known[key]: value for key, value in ms.items()})
     if law is not None and all(terms.keys() <= law.ms.keys() for terms in layers.values()):
-        ways.append((_by_law(law, layers), None, np.zeros(len(wanted))))
+        ways.append((by_law(law, layers), None, np.zeros(len(wanted))))
     found = []
     for rough, also, variance in ways:
         off = {key: float(np.log(value / rough[key])) for key, value in ms.items()}
@@ -105,8 +104,7 @@ def transfer_units(
     of_timing = {key: min(noise**2 / entry.visits / unexplained, 1.0) for key, entry in timed.items()}
     entries = {key: entry.times(float(np.exp(-of_timing[key] * best.left_out[key]))) for key, entry in timed.items()}
     entries |= dict(zip(wanted, estimated(best), strict=True))
-    error = _root_mean_square(np.expm1([*best.left_out.values()]))
-    return TransferredUnits(entries={key: entries[key] for key in keys}, error=error)
+    return TransferredUnits(entries={key: entries[key] for key in keys}, error=best.error)
 
 
 def _near_source(
@@ -117,8 +115,8 @@ def _near_source(
     if law_there is None:  # a space of few units: at another scale the source is all there is to say
         scale = float(np.exp(np.median([np.log(ms / source_ms[key]) for key, ms in timed.items()])))
         return {key: scale * ms for key, ms in source_ms.items()}, None
-    by_law_there = _by_law(law_there, layers)
-    oddity = {key: float(np.log(ms / by_law_there[key])) for key, ms in source_ms.items()}
+    told_there = by_law(law_there, layers)
+    oddity = {key: float(np.log(ms / told_there[key])) for key, ms in source_ms.items()}
 
     def law_without(shared: float) -> Fallback:
         """The target's, if so much of the source's oddities is its own, too."""
@@ -126,12 +124,8 @@ def _near_source(
         return fallback.fit_near(even, law_there)
 
     law, shared = min(((law_without(share), share) for share in SHARES), key=lambda each: each[0].error)
-    rough = {key: ms * float(np.exp(shared * oddity[key])) for key, ms in _by_law(law, layers).items()}
+    rough = {key: ms * float(np.exp(shared * oddity[key])) for key, ms in by_law(law, layers).items()}
     return rough, {key: (oddity[key], float(np.log(rough[key] / source_ms[key]))) for key in layers}
-
-
-def _by_law(law: Fallback, layers: Layers) -> dict[str, float]:
-    return {key: max(fallback.of_terms(law, terms), LEAST_MS) for key, terms in layers.items()}
 
 
 def _root_mean_square(values: Iterable[float]) -> float:

@@ -25,6 +25,7 @@ MOST = 2000  # units of a kind that it goes by, which cost their cube
 BATCH = 2000  # units that are estimated at once
 LARGEST_POWER = 4  # of two, in channels: 16 floats fill the widest registers
 LEAST_MS = 1e-6  # of a law with no negative terms, which may say nothing at all
+Layers = Mapping[str, Mapping[str, float]]  # every unit's amounts of them, by key, as `fallback.terms` has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +52,18 @@ def estimate_units(
         quick: roughly, in a moment.
     """
     layers = {key: fallback.terms(unit) for key, unit in known.items()}
-    rough = {
-        key: max(fallback.of_terms(law, terms), LEAST_MS)
-        for key, terms in layers.items()
-        if key in timed or terms.keys() <= law.ms.keys()
-    }
+    told = {key: terms for key, terms in layers.items() if key in timed or terms.keys() <= law.ms.keys()}
+    rough = by_law(law, told)
     wanted = [key for key in rough if key not in timed]
     tuned = QUICKLY_TUNED if quick else TUNED
     learned = learn(known, layers, timed, rough, wanted, float(np.log1p(law.error)), tuned=tuned)
     entries = dict(zip(wanted, estimated(learned), strict=True))
-    return UnitEstimates(entries, law.error if learned.error is None else learned.error)
+    return UnitEstimates(entries, learned.error if learned.left_out else law.error)
+
+
+def by_law(law: Fallback, layers: Layers) -> dict[str, float]:
+    """Milliseconds of units by a law of layers alone."""
+    return {key: max(fallback.of_terms(law, terms), LEAST_MS) for key, terms in layers.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +81,14 @@ class Learned:
     left_out: dict[str, float]
 
     @property
-    def error(self) -> float | None:
-        """Relative, of a timed unit that is left out: root mean square. None where too few of each kind were timed."""
-        return float(np.sqrt(np.mean(np.expm1([*self.left_out.values()]) ** 2))) if self.left_out else None
+    def error(self) -> float:
+        """Relative, of a timed unit that is left out: root mean square."""
+        return float(np.sqrt(np.mean(np.expm1([*self.left_out.values()]) ** 2)))
 
 
 def learn(
     known: Mapping[str, Unit],
-    layers: Mapping[str, Mapping[str, float]],
+    layers: Layers,
     timed: Mapping[str, Entry],
     rough: Mapping[str, float],
     wanted: Sequence[str],
@@ -96,7 +99,6 @@ def learn(
     """Learns by kind of unit how far the timed ones are off rough estimates, and says it of those that are wanted.
 
     Args:
-        layers: amounts of the units' layers, as `fallback.terms` has them.
         rough: milliseconds, of all that were timed and that are wanted.
         deviation: of the logarithm of rough estimates, which stand for kinds of which fewer than `FEWEST` were timed.
         also: more features of the units.
