@@ -19,7 +19,7 @@ from search.folders import locked
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.parallel.workers import RayWorkers
 from search.progress import best_effort
-from search.recipes.schema import default_recipe, load_retraining
+from search.recipes.schema import load_retraining, recipe_name
 from search.report.fidelity import write_page
 from search.seeds import check_seed
 from search.training.distributed import best_device
@@ -68,7 +68,7 @@ def measure_fidelity(
     seed = check_seed(seed)
     supernet, out, where = Path(supernet), Path(out), Cluster(**cluster)
     space = read_metadata(supernet)[1]
-    config = load_retraining(default_recipe(data.name) if recipe is None else recipe)[0].changed(epochs=epochs, lr=lr)
+    config = load_retraining(recipe_name(recipe, data.name))[0].changed(epochs=epochs, lr=lr)
     chosen = _front_networks(Path(trials), space, front) if trials else []
     check_data(supernet, data)
     study = study_ranking(

@@ -14,7 +14,7 @@ from search.folders import locked
 from search.parallel import workers as side_by_side
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.retrain_stage import SeedSummary, summarise_seeds, train_all
-from search.recipes.schema import Training, default_recipe, load_recipe, load_retraining, supernet_part
+from search.recipes.schema import Training, load_recipe, load_retraining, recipe_name, supernet_part
 from search.run_folder.run import retrained_folders
 from search.seeds import check_seed
 from search.training.distributed import World, best_device
@@ -74,10 +74,7 @@ def train_supernet(
             the training refuses.
     """
     seed = check_seed(seed)
-    config, out = (
-        supernet_part(load_recipe(default_recipe(data.name) if recipe is None else recipe).supernet, kind, parent),
-        Path(out),
-    )
+    config, out = supernet_part(load_recipe(recipe_name(recipe, data.name)).supernet, kind, parent), Path(out)
     config = config.changed(epochs=epochs, lr=lr)
     fitted, box, where = space_for(space, data.num_classes, data.in_chs), _box(minutes), Cluster(**cluster)
     written: SupernetMetadata | None
@@ -191,7 +188,7 @@ def retrain_networks(
 
 
 def _retraining(recipe: str | None, data: Data, epochs: float | None, lr: float | None) -> Training:
-    return load_retraining(default_recipe(data.name) if recipe is None else recipe)[0].changed(epochs=epochs, lr=lr)
+    return load_retraining(recipe_name(recipe, data.name))[0].changed(epochs=epochs, lr=lr)
 
 
 def _origin(init: Place | None, teacher: str | None) -> Origin:

@@ -35,7 +35,7 @@ def fidelity(
     from search.accuracy.study import check_bins
     from search.data import names as sources
     from search.files import check_writable
-    from search.recipes.schema import default_recipe, load_retraining
+    from search.recipes.schema import load_retraining, recipe_name
     from search.training.metadata import read_metadata
     from search.training.records import SUPERNET_FILE
 
@@ -47,7 +47,7 @@ def fidelity(
     metadata, space = read_metadata(supernet)
     name = data or metadata.data
     sources.check_data_name(name)
-    _, limit = load_retraining(default_recipe(name) if recipe is None else recipe)
+    _, limit = load_retraining(recipe_name(recipe, name))
     study = api.measure_fidelity(
         supernet,
         api.load_data(name, space.resolution_choices[-1], limit),

@@ -68,7 +68,7 @@ def retrain(
     from dataclasses import asdict
 
     from search.data import names as sources
-    from search.recipes.schema import default_recipe, load_retraining
+    from search.recipes.schema import load_retraining, recipe_name
     from search.records import record_json
     from search.run_folder.run import retrained_folders
     from search.training.metadata import usual_teacher
@@ -76,7 +76,7 @@ def retrain(
     if seeds is not None and "--seed" in explicit_options(context):
         raise UserError(f"either --seed or --seeds, not both: --seeds {seeds!r:.80} names every seed")
     named = _archs_by_name(archs)
-    config, limit = load_retraining(default_recipe(data) if recipe is None else recipe)
+    config, limit = load_retraining(recipe_name(recipe, data))
     config.changed(epochs=epochs, lr=lr)
     seed_list = [seed] if seeds is None else _seeds(seeds)
     sources.check_data_name(data)

@@ -105,7 +105,7 @@ def search(
     from search.engine.custom import load_objective
     from search.engine.ladder import rung_totals
     from search.pipeline.search_problem import check_search
-    from search.recipes.schema import Search, default_recipe, load_retraining, parse_milliseconds
+    from search.recipes.schema import Search, load_retraining, parse_milliseconds, recipe_name
     from search.training.metadata import read_metadata
     from search.training.records import SUPERNET_FILE
 
@@ -134,7 +134,7 @@ def search(
     metadata, space = read_metadata(supernet)
     name = data or metadata.data
     sources.check_data_name(name)
-    training = load_retraining(default_recipe(name) if recipe is None else recipe)[0] if trains else None
+    training = load_retraining(recipe_name(recipe, name))[0] if trains else None
     # What is impossible is answered here, before anything is loaded or written.
     check_search(supernet, latency, config, latency_budgets, own, fidelity)
     check_output(out, resume, "trials.jsonl")

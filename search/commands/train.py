@@ -51,16 +51,13 @@ def train(
     A transplanted one is a single trained GhostNet, the parent, that every network is fitted to. Also under torchrun.
     """
     from search.data import names as sources
-    from search.recipes.schema import default_recipe, load_recipe, supernet_part
+    from search.recipes.schema import load_recipe, recipe_name, supernet_part
     from search.records import record_json
     from search.training.records import SUPERNET_FILE
     from spaces.custom import load_space
 
     check_has_recipe(data, recipe, space)
-    loaded_recipe, chosen = (
-        load_recipe(default_recipe(data) if recipe is None else recipe),
-        load_space("digits" if space is None else space),
-    )
+    loaded_recipe, chosen = load_recipe(recipe_name(recipe, data)), load_space("digits" if space is None else space)
     supernet_part(loaded_recipe.supernet, kind, init)
     sources.check_data_name(data)
     check_output(out, resume, SUPERNET_FILE)

@@ -519,8 +519,10 @@ class Recipe(_Model):
         return self
 
 
-def default_recipe(data: str) -> str:
-    """The recipe for data of that name, where none is asked for."""
+def recipe_name(asked: str | None, data: str) -> str:
+    """The recipe that is asked for, also where it is '' and none; the one for data of that name where it is None."""
+    if asked is not None:
+        return asked
     return "digits" if data == "digits" else "cifar10"
 
 
