@@ -96,7 +96,7 @@ def transfer_units(
     found = []
     for rough, also, variance in ways:
         off = {key: float(np.log(value / rough[key])) for key, value in ms.items()}
-        learned = learn(known, layers, timed, rough, wanted, _root_mean_square(off.values()), also)
+        learned = learn(known, layers, timed, rough, wanted, _root_mean_square(off.values()), also, judged=True)
         learned = replace(learned, deviation=np.sqrt(learned.deviation**2 + variance), left_out=off | learned.left_out)
         found.append(learned)
     best = min(found, key=lambda each: _root_mean_square(each.left_out.values()))

@@ -95,6 +95,7 @@ def learn(
     deviation: float,
     also: Mapping[str, Sequence[float]] | None = None,
     tuned: int = TUNED,
+    judged: bool = False,
 ) -> Learned:
     """Learns by kind of unit how far the timed ones are off rough estimates, and says it of those that are wanted.
 
@@ -103,6 +104,7 @@ def learn(
         deviation: of the logarithm of rough estimates, which stand for kinds of which fewer than `FEWEST` were timed.
         also: more features of the units.
         tuned: units that the process's lengths are fitted to.
+        judged: timed units are left out of kinds of which none is wanted, too.
     """
     index = {key: k for k, key in enumerate(wanted)}
     ms = np.array([rough[key] for key in wanted])
@@ -111,7 +113,7 @@ def learn(
     for kind in (Stem, Bottleneck, Tail):
         examples = [key for key in rough if key in timed and isinstance(known[key], kind)]
         asked = [key for key in wanted if isinstance(known[key], kind)]
-        if len(examples) < FEWEST or not (asked or also):
+        if len(examples) < FEWEST or not (asked or judged):
             continue
         chosen = [examples[k] for k in np.random.default_rng(0).permutation(len(examples))[:MOST]]
         process = GaussianProcess(

@@ -320,6 +320,19 @@ def test_of_what_a_timed_unit_is_off_the_timings_part_is_left_out(source):
     assert errors[0.05, 0.001] < 1.05  # nearly nothing
 
 
+def test_where_all_units_were_timed_the_way_without_a_source_is_learned_too(source):
+    """A target that differs from its source by kinds of layers: a law of its own tells it better than the source."""
+    rng, known = np.random.default_rng(0), all_units(DIGITS)
+    truth = {key: law_by_kind(unit) for key, unit in known.items()}
+    timed = {
+        key: Entry(ms=ms * float(np.exp(0.05 * rng.standard_normal())), low_ms=None, high_ms=None, visits=1)
+        for key, ms in truth.items()
+    }
+    found = transfer_units(DIGITS, source, timed, 0.05).entries
+    before, after = (np.std([np.log(of[key].ms / truth[key]) for key in truth]) for of in (timed, found))
+    assert after < 0.5 * before
+
+
 def test_repeatability_is_the_standard_error_of_one_measurement():
     rng = np.random.default_rng(0)
     several = [np.exp(0.03 * rng.standard_normal(4)).tolist() for _ in range(300)]
