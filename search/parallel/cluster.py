@@ -1,11 +1,16 @@
 """Where work is done: in this process, or by several of Ray's, here or on a cluster."""
 
-from collections.abc import Callable, Mapping
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
 from typing import Any, TypedDict, TypeVar
 
 from search.errors import UserError
+from search.progress import warn
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -52,6 +57,55 @@ class Cluster:
 
 
 HERE = Cluster()  # this process alone
+
+
+def connect(cluster: Cluster) -> None:
+    """Joins a cluster at its address, or starts Ray here with so many processes. Once is enough.
+
+    Raises:
+        UserError: Ray is not installed, there is no cluster, or none can be started here.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise UserError("several workers need Ray: pip install 'ray[tune]'") from None
+    workers, address = cluster.num_workers, cluster.address
+    if not ray.is_initialized():
+        try:
+            with nullcontext() if address else secured():
+                ray.init(
+                    address=address or "local",  # never a cluster that somebody else began here
+                    num_cpus=None if address else workers,
+                    include_dashboard=None if address else False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            what = f"no Ray cluster at {address}" if address else f"Ray can't start {workers} processes here"
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"{what}: {reason}") from error
+    if address and (known := int(ray.cluster_resources().get("CPU", 0))) < workers:
+        warn(
+            f"the cluster at {address} has {known} processors for {workers} processes: a training that several share "
+            "waits until nodes join"
+        )
+
+
+@contextmanager
+def secured() -> Iterator[None]:
+    """Clusters that are started inside listen on the loopback alone and ask everybody for a token: one of this process,
+    unless the user has another."""
+    from ray._private import ray_constants
+
+    if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # `ray.init` turns tokens on, from 2.60
+    # Ray takes the loopback's address for its own where it starts no clusters of several machines, which it reads from
+    # `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER`, once, when it is imported.
+    several, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = several
 
 
 def show_options(function: Function, annotations: Mapping[str, Any] = ClusterOptions.__annotations__) -> Function:

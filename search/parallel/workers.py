@@ -1,12 +1,9 @@
 """Work side by side through Ray: on this machine's processes, or on a cluster's."""
 
-import logging
 import math
-import os
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +15,9 @@ from ghostnet.arch import Arch
 from ghostnet.source import WeightSource
 from search.data.datasets import Data
 from search.errors import UserError
-from search.parallel.cluster import Cluster
+from search.parallel.cluster import Cluster, connect
 from search.parallel.folders import SharedFiles, shared
-from search.progress import bar, warn
+from search.progress import bar
 from search.recipes.schema import SupernetPart, Training
 from search.training.distributed import World, best_device
 from search.training.evaluate import InheritedAccuracy
@@ -36,55 +33,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 PartOfTraining = Callable[..., object]  # of data, a folder, where files lie, and a device
 TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
-
-
-def connect(cluster: Cluster) -> None:
-    """Joins a cluster at its address, or starts Ray here with so many processes. Once is enough.
-
-    Raises:
-        UserError: Ray is not installed, there is no cluster, or none can be started here.
-    """
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise UserError("several workers need Ray: pip install 'ray[tune]'") from None
-    workers, address = cluster.num_workers, cluster.address
-    if not ray.is_initialized():
-        try:
-            with nullcontext() if address else secured():
-                ray.init(
-                    address=address or "local",  # never a cluster that somebody else began here
-                    num_cpus=None if address else workers,
-                    include_dashboard=None if address else False,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            what = f"no Ray cluster at {address}" if address else f"Ray can't start {workers} processes here"
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"{what}: {reason}") from error
-    if address and (known := int(ray.cluster_resources().get("CPU", 0))) < workers:
-        warn(
-            f"the cluster at {address} has {known} processors for {workers} processes: a training that several share "
-            "waits until nodes join"
-        )
-
-
-@contextmanager
-def secured() -> Iterator[None]:
-    """Clusters that are started inside listen on the loopback alone and ask everybody for a token: one of this process,
-    unless the user has another."""
-    from ray._private import ray_constants
-
-    if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # `ray.init` turns tokens on, from 2.60
-    # Ray takes the loopback's address for its own where it starts no clusters of several machines, which it reads from
-    # `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER`, once, when it is imported.
-    several, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = several
 
 
 class RayWorkers:

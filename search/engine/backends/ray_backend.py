@@ -12,11 +12,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-import torch
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -26,22 +23,21 @@ from ray.tune.utils.util import flatten_dict
 
 from search.engine import optuna_study as studies
 from search.engine.backends.optuna_backend import backend_state, finish_trial, silence_optuna
+from search.engine.backends.ray_worker import RESULT, EvaluationWorker
 from search.engine.front import Front
 from search.engine.log import TrialLog
-from search.engine.objectives import prepare
 from search.engine.problem import Problem
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import COMPLETE, Candidate, Evaluation, Rung, Trial
 from search.errors import UserError
-from search.parallel.workers import connect
+from search.parallel.cluster import connect
 from search.progress import Bar, bar
 from search.records import record_json
 
 RETRIES = 3  # of a trial whose worker died
 DEATHS = 3  # trials of one network that end so, before it counts as failed
-RESULT = "found"
 
 
 def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
@@ -81,36 +77,6 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         tuner.fit()
         if searcher.error:
             raise searcher.error
-
-
-class EvaluationWorker(tune.Trainable):
-    """A worker: one network a trial."""
-
-    def setup(self, config: Mapping[str, Any], problem: Problem) -> None:  # type: ignore[override]
-        torch.set_num_threads(1)
-        self.problem = problem
-        self.reset_config(config)
-        prepare(problem.evaluate)
-
-    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-        self.code: list[int] = new_config["code"]
-        self.rungs = tuple(Rung.model_validate(rung) for rung in new_config["rungs"])
-        return True
-
-    def step(self) -> dict[str, object]:
-        """Evaluates the network, of a ladder on the next rung. Only its own failure is logged as one; after a worker's
-        death Ray starts it again."""
-        result = self.problem.measure(self.problem.space.decode(np.array(self.code)), self.rungs)
-        self.rungs = result.rungs
-        metrics = {o.name: result.columns.get(o.name, 0.0) for o in self.problem.sampler_objectives}
-        rungs = [record_json(rung) for rung in result.rungs]
-        return {**metrics, RESULT: {**asdict(result), "rungs": rungs}, "done": self.problem.is_over(result)}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """There is nothing to keep."""
-
-    def load_checkpoint(self, checkpoint_dir: Any) -> None:
-        """There is nothing to restore."""
 
 
 class RungScheduler(FIFOScheduler):

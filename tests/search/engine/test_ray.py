@@ -16,8 +16,7 @@ from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
 from search.engine.search_plan import SearchPlan
 from search.errors import UserError
-from search.parallel.cluster import Cluster
-from search.parallel.workers import connect
+from search.parallel.cluster import Cluster, connect
 from search.progress import bar
 from tests.search import command_line  # noqa: F401  what the server of forks has loaded
 from tests.search.conformance import Conformance
@@ -78,6 +77,13 @@ def test_a_storage_or_a_log_that_fails_in_mid_search_ends_it_in_one_line(kind, b
     assert left and all(b"hush" not in path.read_bytes() for path in left)
 
 
+def test_a_worker_loads_nothing_of_images_and_nothing_that_only_the_search_needs():
+    heavy = {"torchvision", "timm", "scipy", "optuna"}
+    code = f"import search.engine.backends.ray_worker, sys; print({heavy} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.stdout.strip() == "set()", done.stdout + done.stderr
+
+
 def a_second(arch) -> float:
     time.sleep(0.3)
     return accuracy_of(arch)
@@ -134,8 +140,7 @@ def test_a_cluster_that_we_start_takes_nobody_without_its_token():
 
 DRIVER = """
 import ray, time
-from search.parallel.cluster import Cluster
-from search.parallel.workers import connect
+from search.parallel.cluster import Cluster, connect
 from tests.search import command_line  # noqa: F401  what the server of forks has loaded
 
 connect(Cluster(workers=2))

@@ -9,8 +9,7 @@ import pytest
 from search.errors import UserError
 from search.files import write_text
 from search.parallel import folders
-from search.parallel.cluster import Cluster
-from search.parallel.workers import connect
+from search.parallel.cluster import Cluster, connect
 from search.pipeline.stages import sharing_workers
 from search.recipes.schema import Training
 

@@ -82,7 +82,7 @@ def test_two_processes_under_torchrun_do_what_one_does_in_two_parts(two_parts, t
 @pytest.fixture(scope="module")
 def cluster():
     ray = pytest.importorskip("ray")
-    from search.parallel.workers import connect
+    from search.parallel.cluster import connect
 
     connect(Cluster(workers=3))
     yield ray
