@@ -85,7 +85,7 @@ def _first(groups: list[list[Trial]], count: int) -> list[Trial]:
 
 def _codes(space: Space, trials: list[Trial]) -> Codes:
     """[n, genes]: canonical."""
-    return space.canonical(np.array([t.code for t in trials]).reshape(-1, len(space.genes)))
+    return space.canonical(np.array([t.code for t in trials], dtype=np.int64).reshape(-1, len(space.genes)))
 
 
 class _AcquisitionOptimizer:

@@ -26,7 +26,7 @@ from spaces.custom import parse_space
 from spaces.quantities import Window
 from spaces.tables import macs_table
 from tests.search.conformance import Conformance
-from tests.search.searches import accuracy_of, problem, run
+from tests.search.searches import SPACE, accuracy_of, problem, run
 
 SAMPLERS = ("guided", "nsga2", "nsga3", "tpe", "random", "evolution", "gp")
 
@@ -72,6 +72,15 @@ def test_a_sampler_that_proposes_nothing_new_is_helped_on(tmp_path, monkeypatch)
     for trials in (9, 14):
         resumed = run(problem(), tmp_path / "resumed", trials=trials, sampler="random", population=4)
     assert resumed == rows
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sampler_goes_on_where_the_first_networks_repeat_before_any_of_its_own(tmp_path, sampler):
+    """As they may in a tight budget: a search of fewer networks than a population draws no more of them."""
+    known = (SPACE.uniform(0.5),) * 2
+    rows = run(problem(), tmp_path, trials=4, population=10, sampler=sampler, known=known)
+    assert [row.state for row in rows[:2]] == ["complete", "repeated"]
+    assert sum(row.state == "complete" for row in rows) == 4
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
