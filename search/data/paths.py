@@ -10,6 +10,15 @@ from search.files import glob
 ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())  # of images in folders
 TEST_PARTS = ("test", "validation", "val")  # the first that has labels is the test part
+PARTS = {
+    "train",
+    "training",
+    "test",
+    "testing",
+    "val",
+    "valid",
+    "validation",
+}  # folders that are no classes by themselves
 
 
 def is_hidden(name: str) -> bool:
@@ -47,12 +56,18 @@ def training_folder(folder: Path) -> Path:
     """Where the classes lie of an image folder without a test part: in `train`, or in itself.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or parts of other names than ours in their place.
     """
-    part = folder / "train" if has_classes(folder / "train") else folder
-    if not has_classes(part):
+    if has_classes(folder / "train"):
+        return folder / "train"
+    if not (classes := class_folders(folder)):
         raise UserError(f"imagefolder needs a folder for each class, but {folder} holds no folder")
-    return part
+    if all(name.lower() in PARTS for name in classes):
+        raise UserError(
+            f"imagefolder needs a folder for each class, but {folder} holds {' and '.join(classes)}, which are no "
+            "classes: parts are called train and test (or val), with a folder for each class in them"
+        )
+    return folder
 
 
 def test_folder(folder: Path) -> Path:

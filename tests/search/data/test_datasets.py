@@ -121,6 +121,14 @@ def test_images_without_a_test_part_are_divided_by_class(inside, tmp_path):
         load_data(f"imagefolder:{tmp_path}", 8)
 
 
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "validation")])
+def test_parts_of_other_names_are_taken_for_no_classes(names, tmp_path):
+    """Networks would be searched that tell training pictures from test pictures."""
+    image_folder(tmp_path, **dict.fromkeys(names, 30))
+    with pytest.raises(UserError, match=f"holds {' and '.join(sorted(names))}, which are no classes: parts are called"):
+        check_data_name(f"imagefolder:{tmp_path}?test=0.2")
+
+
 def test_parquet_without_a_test_part_is_divided_and_one_with_a_test_part_is_not(tmp_path):
     parquet_folder(tmp_path)
     with pytest.raises(UserError, match="has a test part of its own"):
