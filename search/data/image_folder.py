@@ -18,7 +18,7 @@ Labelled = tuple[tuple[ImageSource, ...], Tensor]
 
 def read_image_folder(folder: Path, one_part: bool = False) -> tuple[list[Labelled], tuple[str, ...]]:
     """The images and labels of the training part and of the test part, and the classes: names of folders, in order.
-    Dot files and folders are ignored; the number of other files is reported.
+    Hidden files and folders are ignored; the number of other files is reported.
 
     Args:
         one_part: there is only a training part.

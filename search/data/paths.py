@@ -10,20 +10,13 @@ from search.files import glob
 ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())  # of images in folders
 TEST_PARTS = ("test", "validation", "val")  # the first that has labels is the test part
-PARTS = {
-    "train",
-    "training",
-    "test",
-    "testing",
-    "val",
-    "valid",
-    "validation",
-}  # folders that are no classes by themselves
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}  # names that are no class's if all are
+OF_SYSTEMS = {"__MACOSX", "@eaDir"}  # what macOS packs into archives; thumbnails on a Synology server
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of that name is passed over without a word."""
-    return name.startswith(".")
+    return name.startswith(".") or name in OF_SYSTEMS
 
 
 def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> list[Path]:

@@ -129,6 +129,15 @@ def test_parts_of_other_names_are_taken_for_no_classes(names, tmp_path):
         check_data_name(f"imagefolder:{tmp_path}?test=0.2")
 
 
+def test_what_systems_leave_among_pictures_is_passed_over(tmp_path):
+    image_folder(tmp_path, **{".": 30})
+    for left in ("__MACOSX", "cat/@eaDir"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "1.png").write_bytes((tmp_path / "dog" / "1.png").read_bytes())
+    data = load_data(f"imagefolder:{tmp_path}?test=0.2", 8)
+    assert data.classes == ("cat", "dog") and len(data.test) == 12
+
+
 def test_parquet_without_a_test_part_is_divided_and_one_with_a_test_part_is_not(tmp_path):
     parquet_folder(tmp_path)
     with pytest.raises(UserError, match="has a test part of its own"):
