@@ -147,6 +147,17 @@ def test_a_quantised_litert_file_computes_in_int8_and_is_close_to_the_network(ne
         assert json.loads(bytes(model.buffers[entry.buffer].data))["labels"] == [*"abcde"]
 
 
+@pytest.mark.skipif("litert-int8" not in HERE, reason="no ai_edge_quantizer here")
+def test_a_map_that_is_zero_everywhere_is_quantised_too(net, tmp_path):
+    images = torch.randn(60, 3, 15, 15, generator=torch.Generator().manual_seed(2))
+    estimate_norms(net, [images])
+    net.get_submodule("blocks.1.0.ghost1.primary_conv.1").bias.data.fill_(-100.0)  # a ReLU follows
+    export(net, tmp_path / "out", ExportSettings(["litert-int8"]), images[:16], held_out=held_out(images))
+    rounded = known.get("litert-int8").load_session(tmp_path / "out")(images.numpy())
+    expected = net(images).detach().numpy()
+    assert ((rounded - expected) ** 2).mean() < 0.1 * expected.var()
+
+
 def test_a_folder_is_verified_again_from_its_files_alone(exported, tmp_path):
     _, folder, manifest = exported
     result = verify(shutil.copytree(folder, tmp_path / "copy")).files
