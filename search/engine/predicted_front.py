@@ -71,9 +71,12 @@ def _limits(space: Space, budget: Budget) -> list[Limit]:
     for constraint in budget:
         if isinstance(constraint, Within):
             window, table = constraint.window, constraint.window.table(space)
-            if table.join is np.maximum:  # no unit may be larger, which is a sum, too: of those that are
+            if table.join is np.maximum:  # no unit may be larger, and one must be large enough: sums of those that are
                 larger = UnitTable.of(space, [(values > window.high).astype(np.float64) for values in table.values])
                 limits.append(Limit(larger, 0.5))
+                if window.low:
+                    enough = [-(values >= window.low).astype(np.float64) for values in table.values]
+                    limits.append(Limit(UnitTable.of(space, enough), -0.5))
                 continue
             limits.append(Limit(table, window.high))
             if window.low:

@@ -13,12 +13,12 @@ from search.engine.budgets import NONE, Within, combine_budgets
 from search.engine.log import TrialLog
 from search.engine.objectives import ACCURACY, MACS, Objective, Tabulated
 from search.engine.pareto import Limit, pareto_front
-from search.engine.predicted_front import coarse_to_fine
+from search.engine.predicted_front import coarse_to_fine, predicted_front
 from search.engine.problem import Problem
 from search.engine.search_plan import SearchPlan
 from search.errors import UserError
 from spaces import named_space
-from spaces.quantities import parse_windows
+from spaces.quantities import Window, parse_windows
 from spaces.tables import UnitTable, macs_table, memory_table, params_table, weights_table
 from tests.helpers import plus_space, spaces
 
@@ -164,3 +164,15 @@ def test_the_exact_sampler_takes_any_table_that_sums():
     _, sums = enumerated(space, [weights, problem.unit_losses])
     front = np.stack([table.total(problem.predicted_front) for table in (weights, problem.unit_losses)], 1)
     np.testing.assert_array_equal(np.unique(front, axis=0), nondominated(sums))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_window_of_memory_which_is_no_sum_holds_both_of_its_ends(seed):
+    space = plus_space()
+    tables = [macs_table(space), random_table(space, seed)]
+    codes, sums = enumerated(space, tables)
+    memory = memory_table(space, 4).total(codes)
+    window = Window(*(int(np.quantile(memory, share)) for share in (0.5, 0.8)), "memory")
+    (front,) = predicted_front(space, tables[1], [ACCURACY, MACS], [(Within(window),)])
+    points = np.stack([table.total(front) for table in tables], 1)
+    np.testing.assert_array_equal(points, nondominated(sums[window.holds(memory)]))
