@@ -116,14 +116,15 @@ class FrozenTeacher:
 
     @cached_property
     def identity(self) -> str:
-        """All that its answers depend on."""
+        """All that its answers depend on, but for the precision in which it is asked."""
         return repr((network_digest(self.net), self.side, self.scale.tolist(), self.shift.tolist()))
 
     def __call__(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> logits [B, classes]"""
         if images.device.type != "cpu":  # what is on a GPU would have to come here
             return self._ask(images)
-        return answers_of(self.identity)(self._ask, images)
+        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        return answers_of(f"{self.identity} {precision}")(self._ask, images)
 
     @torch.no_grad()
     def _ask(self, images: Tensor) -> Tensor:

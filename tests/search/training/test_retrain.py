@@ -225,6 +225,18 @@ def test_a_teacher_is_asked_once_for_what_it_was_shown_before(data, supernet, mo
     assert len(shown) == 5  # one answer of two images is kept, the other two are asked for again
 
 
+def test_a_teachers_answers_in_another_precision_are_others(data, supernet):
+    teacher = teachers.load_teacher(f"supernet:{supernet}", data, CPU)
+    images = data.normalise(data.search.images[:4])
+    teachers.answers_of.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = teacher(images)
+    exact = teacher(images)
+    assert not torch.equal(exact, rounded)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(teacher(images), rounded)
+
+
 def test_networks_that_share_a_teachers_answers_are_those_that_do_not(data, supernet, tmp_path, monkeypatch):
     runs = asked(monkeypatch)
     config = Training(epochs=0.1, batch_size=32, distill=0.5)
