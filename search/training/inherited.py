@@ -101,5 +101,6 @@ def fitting_images(data: Data, count: int, config: Training) -> Tensor:
     times = math.ceil(count / len(data.train))
     order = np.concatenate([rng.permutation(len(data.train)) for _ in range(times)])[:count]
     augment = Augment(data, config.model_copy(update={"rand_augment": "", "erasing": 0.0}))
-    batches = ((part, FITTING_SEED + k) for k, part in enumerate(torch.from_numpy(order).split(250)))
+    size = min(250, len(data.train))  # no image is twice in a batch of few, whose views of it would be the same
+    batches = ((part, FITTING_SEED + k) for k, part in enumerate(torch.from_numpy(order).split(size)))
     return torch.cat([augment(images, seed) for images, _, seed in augment.split().stream(batches)])

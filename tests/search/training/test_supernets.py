@@ -5,8 +5,10 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ghostnet import GhostNet, weights
 from search.data.datasets import load_data
@@ -193,6 +195,16 @@ def test_layers_are_fitted_on_several_views_of_few_images(data):
     still = fitting_images(data, 3 * few, SHORT.changed(crop="none"))
     seen = still.flatten(1).unique(dim=0, return_counts=True)[1]
     assert (seen % 3 == 0).all() and len(seen) > 0.9 * few, "every image is seen equally often"
+
+
+def test_each_view_of_few_pictures_in_files_is_another(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(100):
+        path = tmp_path / ("train" if k < 80 else "test") / "ab"[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(48, 48, 3), dtype=np.uint8)).save(path)
+    views = fitting_images(load_data(f"imagefolder:{tmp_path}", 32), 500, SHORT.changed(crop="resized", flip=False))
+    assert len(views.flatten(1).unique(dim=0)) == len(views) == 500
 
 
 @pytest.mark.parametrize("images", [0, 4 * 10**18])
