@@ -7,12 +7,16 @@ from search.installation import fault
 
 def main() -> None:
     """The command's entry."""
-    if message := fault():
-        print(f"ghostnas: {message}", file=sys.stderr)
-        sys.exit(2)
-    from search.cli import main as run
+    try:
+        if message := fault():
+            print(f"ghostnas: {message}", file=sys.stderr)
+            sys.exit(2)
+        from search.cli import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while the command line is loaded
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,12 @@ def spread(command: Command) -> Command:
 class Interruptible(TyperGroup):
     """Commands that print how to resume when Ctrl-C ends them, with exit code 130."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*args, **options)
+        except KeyboardInterrupt:  # for which typer ends without a word
+            raise typer.Abort from None
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)

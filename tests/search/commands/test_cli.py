@@ -165,6 +165,23 @@ def test_ctrl_c_says_how_to_go_on(command, words, tmp_path):
     assert (done.returncode, done.stderr.strip()) == (130, words) and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "during",
+    ["sys.modules['search.cli'] = Stopping('cli')", "import typer.core; typer.core.TyperGroup.parse_args = stop"],
+    ids=["loading", "reading the command line"],
+)
+def test_ctrl_c_before_a_command_has_begun(during):
+    code = (
+        "import sys, types\n"
+        "def stop(*_): raise KeyboardInterrupt\n"
+        "class Stopping(types.ModuleType): __getattr__ = stop\n"
+        f"{during}\n"
+        "from search.__main__ import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "space", "digits"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (130, "stopped")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     arguments, message = BAD[case]
