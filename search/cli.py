@@ -19,6 +19,7 @@ from search.commands.shared import TwoWords
 from search.commands.space import space
 from search.commands.train import train
 from search.errors import UserError
+from search.extras import missing_package
 from search.progress import set_verbosity
 from search.terminal import fail, flush_streams, open_streams, os_error, output, say
 
@@ -90,6 +91,8 @@ def _run() -> int:
         fail(str(error))
     except OSError as error:  # a full disk, a place that can't be written to
         fail(os_error(error))
+    except ImportError as error:
+        fail(missing_package(error))
     except (KeyboardInterrupt, typer.Abort):  # before a command has begun
         say("stopped")
         return 130

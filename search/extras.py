@@ -12,6 +12,14 @@ def missing_extra(package: str, extra: str) -> UserError:
     return UserError(f"{package} is not installed: pip install 'ghostnas[{extra}]'")
 
 
+def missing_package(error: ImportError) -> str:
+    """Which package can't be imported, in a line: one that is not there, or that is broken."""
+    name = error.name or "a package"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{name} is not installed"
+    return f"{name} is installed, but can't be imported: {error}"
+
+
 def check_extra(package: str, extra: str) -> None:
     """Whether a package is there, without loading it.
 

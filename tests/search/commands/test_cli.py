@@ -182,6 +182,26 @@ def test_ctrl_c_before_a_command_has_begun(during):
     assert (done.returncode, done.stderr.strip()) == (130, "stopped")
 
 
+@pytest.mark.parametrize(
+    ("package", "message"),
+    [
+        ("absent.part", "absent is not installed"),
+        ("broken", "broken is installed, but can't be imported: no libtbb.so"),
+    ],
+)
+def test_a_package_that_is_missing_or_broken_is_named_in_one_line(package, message, tmp_path):
+    (tmp_path / "broken.py").write_text("raise ImportError('no libtbb.so', name='broken')\n")
+    code = (
+        "import search.cli as cli, sys\n"
+        f"def app(*_, **__): import {package}\n"
+        f"cli.app = app; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith(f"ghostnas: {message}")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     arguments, message = BAD[case]
