@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Container, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -220,8 +221,10 @@ def check_backend(config: Search) -> None:
     Raises:
         UserError: it is not.
     """
-    if config.backend == "nni":  # the others' are always there
+    if config.backend == "nni":
         check_extra("nni", "nni")
+    if config.backend == "ray" and find_spec("ray") is None:  # as on a machine that only trains
+        raise UserError("the backend ray needs Ray: pip install 'ray[tune]'")
 
 
 def check_storage(config: Search) -> None:
