@@ -48,6 +48,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     """
     silence_optuna()
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose table of settings no verbosity silences
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # which takes Ctrl-C for the end of the search
     connect(plan.cluster)
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)

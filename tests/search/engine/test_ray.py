@@ -1,6 +1,7 @@
 """The search on Ray Tune: the conformance suite on one machine, and a cluster of two nodes that loses one."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -170,6 +171,20 @@ def test_a_cluster_that_we_start_listens_on_the_loopback_and_dies_with_its_drive
         driver.wait()
     _, left = psutil.wait_procs(started, timeout=120)  # agents try for a minute to report what happened
     assert not left
+
+
+def test_ctrl_c_ends_more_than_the_search(tmp_path, monkeypatch):
+    """Ray Tune alone would end its trials and return, and a run would go on with what it had."""
+    append = TrialLog.append
+
+    def interrupted(*trial):
+        os.kill(os.getpid(), signal.SIGINT)
+        return append(*trial)
+
+    monkeypatch.setattr(TrialLog, "append", interrupted)
+    plan = SearchPlan(trials=12, population=6, cluster=Cluster(workers=2))
+    with TrialLog(tmp_path / "trials.jsonl", HEADER) as log, pytest.raises(KeyboardInterrupt):
+        backend("ray")(problem(), log, plan)
 
 
 @pytest.mark.parametrize(
