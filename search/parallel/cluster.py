@@ -3,6 +3,9 @@
 import logging
 import os
 import secrets
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -84,6 +87,8 @@ def connect(cluster: Cluster) -> None:
             what = f"no Ray cluster at {address}" if address else f"Ray can't start {workers} processes here"
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"{what}: {reason}") from error
+        if threading.current_thread() is threading.main_thread():  # Ray's handler ends with exit code 15
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if address and (known := int(ray.cluster_resources().get("CPU", 0))) < workers:
         warn(
             f"the cluster at {address} has {known} processors for {workers} processes: a training that several share "

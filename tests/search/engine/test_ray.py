@@ -173,6 +173,13 @@ def test_a_cluster_that_we_start_listens_on_the_loopback_and_dies_with_its_drive
     assert not left
 
 
+def test_a_driver_that_is_terminated_says_so_by_its_exit_code():
+    with subprocess.Popen([sys.executable, "-c", DRIVER], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout.readline() == "at work\n"
+        driver.terminate()
+        assert driver.wait(120) == 128 + signal.SIGTERM
+
+
 def test_ctrl_c_ends_more_than_the_search(tmp_path, monkeypatch):
     """Ray Tune alone would end its trials and return, and a run would go on with what it had."""
     append = TrialLog.append
