@@ -12,6 +12,25 @@ def missing_extra(package: str, extra: str) -> UserError:
     return UserError(f"{package} is not installed: pip install 'ghostnas[{extra}]'")
 
 
+def missing_ray(who: str) -> UserError:
+    """The error where Ray is not installed, which is no extra: it comes with GhostNAS, and may have been taken away.
+
+    Args:
+        who: needs it, with the verb.
+    """
+    return UserError(f"{who} Ray: pip install 'ray[tune]'")
+
+
+def check_ray(who: str) -> None:
+    """Whether Ray is there, without loading it.
+
+    Raises:
+        UserError: it is not.
+    """
+    if find_spec("ray") is None:
+        raise missing_ray(who)
+
+
 def missing_package(error: ImportError) -> str:
     """Which package can't be imported, in a line: one that is not there, or that is broken."""
     name = error.name or "a package"

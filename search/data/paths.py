@@ -10,7 +10,7 @@ from search.files import glob
 ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())  # of images in folders
 TEST_PARTS = ("test", "validation", "val")  # the first that has labels is the test part
-PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}  # names that are no class's if all are
+PARTS = {"train", "training", *TEST_PARTS, "testing", "valid"}  # names that are no class's if all are
 OF_SYSTEMS = {"__MACOSX", "@eaDir"}  # what macOS packs into archives; thumbnails on a Synology server
 
 

@@ -13,6 +13,7 @@ from inspect import Parameter, signature
 from typing import Any, TypedDict, TypeVar
 
 from search.errors import UserError
+from search.extras import missing_ray
 from search.progress import warn
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -71,7 +72,7 @@ def connect(cluster: Cluster) -> None:
     try:
         import ray
     except ModuleNotFoundError:
-        raise UserError("several workers need Ray: pip install 'ray[tune]'") from None
+        raise missing_ray("several workers need") from None
     workers, address = cluster.num_workers, cluster.address
     if not ray.is_initialized():
         try:

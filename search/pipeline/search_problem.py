@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Container, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from search.engine.objectives import (
 from search.engine.optuna_study import open_storage
 from search.engine.problem import Problem
 from search.errors import UserError
-from search.extras import check_extra
+from search.extras import check_extra, check_ray
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
@@ -223,8 +222,8 @@ def check_backend(config: Search) -> None:
     """
     if config.backend == "nni":
         check_extra("nni", "nni")
-    if config.backend == "ray" and find_spec("ray") is None:  # as on a machine that only trains
-        raise UserError("the backend ray needs Ray: pip install 'ray[tune]'")
+    if config.backend == "ray":
+        check_ray("the backend ray needs")
 
 
 def check_storage(config: Search) -> None:

@@ -267,7 +267,6 @@ def test_what_a_later_stage_would_refuse_is_refused_before_anything_is_written(t
 )
 def test_a_run_without_its_backend_is_refused_at_once(backend, message, tmp_path, monkeypatch):
     monkeypatch.setattr("search.extras.find_spec", lambda _: None)
-    monkeypatch.setattr("search.pipeline.search_problem.find_spec", lambda _: None)
     recipe = parse_recipe(RECIPE.replace("[search]", f'[search]\nbackend = "{backend}"\nsampler = "tpe"'), "mine")
     with pytest.raises(UserError, match=message), run.open_run(recipe, tmp_path / "run", RunSettings()):
         pass
