@@ -23,7 +23,7 @@ from search.errors import UserError
 from search.export import formats as known
 from search.export import proof as proving
 from search.export.agreement import RANDOM_IMAGES, SEED, TOLERANCE
-from search.export.formats import ExportSettings, Session, Source
+from search.export.formats import ExportSettings, Session, Source, in_one_line
 from search.export.manifest import (
     MANIFEST,
     SCHEMA,
@@ -82,7 +82,8 @@ def export(
         timer: times what was written on this machine; None leaves latencies out, and the manifest says so.
 
     Raises:
-        UserError: a file that isn't the network, or another process at work in the folder.
+        UserError: a network that a format's tools refuse, a file that isn't the network, or another process at work in
+            the folder.
     """
     net = net.cpu().eval()
     proof = Proof.from_network(net, images.cpu().numpy())
@@ -116,10 +117,12 @@ def _fill(
         kind = known.get(name)
         so_far = manifest.model_copy(update={"files": files})
         source = Source(net=net, settings=settings, calibration=calibration, manifest=so_far)
-        kind.write(source, folder)
+        with in_one_line(f"the network can't be written as {name}"):
+            kind.write(source, folder)
         files |= {file: ExportedFile.from_path(folder / file) for file in kind.FILES}
         main = kind.FILES[0]
-        tried = proof.try_format(kind, folder, manifest.macs)
+        with in_one_line(f"{main} can't be run as {name}"):
+            tried = proof.try_format(kind, folder, manifest.macs)
         waiting[main] = tried.session
         compared = {"format": name, **asdict(tried.agreement), "macs": tried.macs}
         if not kind.EXACT and held_out:

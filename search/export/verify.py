@@ -12,7 +12,7 @@ from ghostnet.files import ARCH_FILE
 from search.errors import UserError
 from search.export import formats as known
 from search.export.agreement import drift
-from search.export.formats import check_installed, check_names
+from search.export.formats import check_installed, check_names, in_one_line
 from search.export.manifest import MANIFEST, ExportedFile, Manifest, read_manifest
 from search.export.proof import Agreement, Proof
 from search.files import read_bytes, write_bytes
@@ -99,12 +99,10 @@ def _verify_file(folder: Path, name: str, recorded: ExportedFile, proof: Proof, 
     if kind.FILES[0] != name:
         raise UserError(f"{MANIFEST} says that {name} is {recorded.format}, which is {kind.FILES[0]}")
     try:
-        agreement = proof.try_format(kind, folder, macs).agreement
-    except (UserError, ArchError) as error:
+        with in_one_line(f"{name} can't be run as {recorded.format}"):
+            agreement = proof.try_format(kind, folder, macs).agreement
+    except (UserError, ArchError, OSError) as error:
         raise UserError(str(error).replace(f"{folder}/", "")) from None
-    except Exception as error:  # a runtime fails in its own way on a file that it can't read
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(f"{folder}/", "")
-        raise UserError(f"{name} can't be run as {recorded.format}: {reason}") from None
     if not kind.EXACT and (drifted := drift(agreement.top1_agreement, recorded.top1_agreement or 0.0)):
         raise UserError(f"{name} {drifted}")
     return VerifiedFile(sha256=recorded.sha256, **asdict(agreement))

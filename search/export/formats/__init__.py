@@ -3,12 +3,14 @@
 A module is loaded when its format is asked for; unknown formats and missing packages are told before that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from ghostnet.arch import ArchError
 from search import extras
 from search.errors import UserError
 
@@ -131,3 +133,22 @@ def needs_images(names: Sequence[str]) -> str | None:
 def get(name: str) -> Format:
     """The format of that name, which `check_formats` has passed."""
     return cast(Format, import_module(f"{__name__}.{FORMATS[name].module}"))
+
+
+@contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Around a format's tools, which fail in ways of their own.
+
+    Args:
+        what: failed, such as "model.onnx can't be run as onnx".
+
+    Raises:
+        UserError: whatever they raise but for the system's errors, as one line.
+    """
+    try:
+        yield
+    except (UserError, ArchError, OSError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{what}: {reason}") from error

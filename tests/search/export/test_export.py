@@ -380,6 +380,20 @@ def test_what_needs_a_package_that_is_not_here_is_said_and_the_rest_is_verified(
         verify(folder)
 
 
+@pytest.mark.parametrize(
+    ("tool", "failed"),
+    [("write", "the network can't be written as onnx"), ("load_session", "model.onnx can't be run as onnx")],
+)
+def test_a_tool_that_fails_in_its_own_way_is_one_line_and_nothing_is_written(net, tmp_path, monkeypatch, tool, failed):
+    def fails(*_):
+        raise RuntimeError("no kernel for Conv\nat session.cc:12")
+
+    monkeypatch.setattr(onnx_file, tool, fails)
+    with pytest.raises(UserError, match=f"^{re.escape(failed)}: no kernel for Conv$"):
+        export(net, tmp_path / "export", ExportSettings(["onnx"]), NONE)
+    assert not any((tmp_path / "export").glob("*.json"))
+
+
 @pytest.mark.parametrize("file", ["model.onnx", "weights.safetensors", "model.xml", "hub/config.json", "model.pte"])
 def test_a_file_that_its_runtime_cannot_read_is_one_line(exported, tmp_path, file):
     if not (exported[1] / file).exists():
