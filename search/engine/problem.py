@@ -163,16 +163,17 @@ class Problem:
             return candidate.trial(REPEATED, before.metrics, Evaluation(error=before.error))
         return None
 
-    def run(self, code: Codes, seen: Mapping[str, Trial]) -> Trial:
+    def run(self, code: Codes, seen: Mapping[str, Trial], evaluation: Evaluation | None = None) -> Trial:
         """The trial of a network, which is evaluated only if that is needed.
 
         Args:
             seen: evaluated and failed trials by architecture.
+            evaluation: the network's, where that was done ahead; of a ladder none is.
         """
         candidate = self.candidate(code)
         if known := self.lookup(candidate, seen):
             return known
-        evaluation = self.measure(self.space.decode(code), self.rungs_before(candidate, seen))
+        evaluation = evaluation or self.measure(self.space.decode(code), self.rungs_before(candidate, seen))
         while self.climbs(candidate, evaluation, seen):
             evaluation = self.measure(self.space.decode(code), evaluation.rungs)
         return self.finish(candidate, evaluation, seen)

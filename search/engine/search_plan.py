@@ -32,7 +32,8 @@ class SearchPlan:
             every rung has sent up the usual share.
         deadline: by `time.monotonic()`; then the search ends, once it has `at_least` so many.
         storage: where Optuna's study is kept for others to see; None: in memory.
-        cluster: the processes that evaluate side by side.
+        cluster: the processes that evaluate side by side, under Ray and NNI.
+        processes: of this machine that do so under Optuna, where several networks are settled; no result depends on it.
         gpus: of each worker.
     """
 
@@ -47,6 +48,7 @@ class SearchPlan:
     at_least: int = 1
     storage: str | None = None
     cluster: Cluster = HERE
+    processes: int = 1
     gpus: float = 0.0
 
     def end_reason(

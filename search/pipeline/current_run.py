@@ -12,6 +12,7 @@ import torch
 
 from search.data.datasets import Data, load_data, split_sizes
 from search.parallel.cluster import Cluster
+from search.parallel.processes import cores_for
 from search.pipeline.settings import RunSettings
 from search.pipeline.step_times import StepTimes
 from search.recipes.schema import Recipe
@@ -93,6 +94,11 @@ class Run:
     def training_cluster(self) -> Cluster:
         """Where networks are trained, with as many workers as the recipe says where the settings don't."""
         return self.settings.cluster.with_default(self.recipe.retrain.workers)
+
+    @property
+    def processes(self) -> int:
+        """Of this machine, that work side by side."""
+        return cores_for(self.recipe.threads)
 
     def set_threads(self) -> None:
         """Of torch in this process, where the recipe says how many."""

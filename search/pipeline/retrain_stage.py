@@ -1,14 +1,17 @@
-"""Full training of many networks by many seeds: one after the other, or side by side through Ray."""
+"""Full training of many networks by many seeds: one after the other, side by side on this machine's cores, or through
+Ray."""
 
 import shutil
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from search.data.datasets import Data
 from search.files import write_bytes
 from search.parallel.cluster import HERE, Cluster
+from search.parallel.processes import Processes
 from search.parallel.workers import RayWorkers, train_network
 from search.recipes.schema import Training
 from search.training.distributed import World, best_device
@@ -30,6 +33,7 @@ def train_all(
     origin: Origin = FRESH,
     box: TimeBox | None = None,
     cluster: Cluster = HERE,
+    processes: int = 1,
 ) -> list[TrainedMetadata]:
     """The metadata of all jobs, also of those finished before. What makes a result doubtful is said. A network that
     stands for two, a chosen one that is the family's, is trained once. Of torchrun's processes each returns when all
@@ -38,6 +42,9 @@ def train_all(
     A time box is divided among the trainings that are still to do by their weights. They are compared with each other,
     so none gets more steps than those of them that ended before it began: the first takes what steps its time allows, a
     little of which is kept for a machine that gets slower, and the others as many.
+
+    Args:
+        processes: of this machine, that train side by side; in a time box one.
 
     Raises:
         UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
@@ -50,6 +57,11 @@ def train_all(
         RayWorkers(data, cluster).retrain(waiting, config, box=box, origin=origin)
         waiting = []
     world, begun, shares = World.current(), time.monotonic(), list[float]()
+    if processes > 1 and not box and world.size == 1 and not cluster.is_spread:
+        train = partial(_train, data=data, config=config, origin=origin, titled=len(jobs) > 1)
+        with Processes(train, min(processes, len(waiting))) as workers:
+            workers.map(waiting)
+        waiting = []
     for k, job in enumerate(waiting):
         left = box and box.after(time.monotonic() - begun).part(job.weight / sum(each.weight for each in waiting[k:]))
         if left and shares:
@@ -59,18 +71,7 @@ def train_all(
         if cluster.is_spread:
             train_network(job, data, config, origin, cluster, box=left)
         else:
-            retrain(
-                job.arch,
-                data,
-                config,
-                job.out,
-                seed=job.seed,
-                device=best_device(),
-                box=left,
-                title=f"{job.name} seed {job.seed}" if len(jobs) > 1 else f"retrain {job.arch.id}",
-                init=origin.init,
-                teacher=origin.teacher,
-            )
+            _train(job, data, config, origin, box=left, titled=len(jobs) > 1)
         if box:
             world.wait()
             shares.append(read_trained(job.out / TRAINED_FILE).training.share)
@@ -85,6 +86,24 @@ def train_all(
         if world.is_main_process:
             print_warnings(f"{job.name} seed {job.seed}", metadata.warnings)
     return records
+
+
+def _train(
+    job: Job, data: Data, config: Training, origin: Origin, box: TimeBox | None = None, titled: bool = False
+) -> None:
+    """A training in this process; `titled` by the job's name."""
+    retrain(
+        job.arch,
+        data,
+        config,
+        job.out,
+        seed=job.seed,
+        device=best_device(),
+        box=box,
+        title=f"{job.name} seed {job.seed}" if titled else f"retrain {job.arch.id}",
+        init=origin.init,
+        teacher=origin.teacher,
+    )
 
 
 def _is_finished(job: Job, data: Data, config: Training, origin: Origin) -> bool:

@@ -145,6 +145,7 @@ def search_networks(
     seed: int,
     latency_budgets: Sequence[Mapping[str, float]] | None = None,
     cluster: Cluster = HERE,
+    processes: int = 1,
     gpus: float = 0.0,
     deadline: float | None = None,
     most: int | None = None,
@@ -160,6 +161,7 @@ def search_networks(
         latency_budgets: as `build_problem` has them.
         most: networks to evaluate, where the deadline leaves time and the front still grows; None: as many as the
             configuration says.
+        processes: of this machine that evaluate side by side under Optuna, without which it finds the same.
         fidelity: `fidelity.json`, by which inherited accuracy is corrected; None: it is taken as it is.
         own: objectives of the user's, next to the configuration's.
         evaluate: the user's own evaluator, in place of what the configuration says.
@@ -185,6 +187,7 @@ def search_networks(
         at_least=config.trials if config.evaluate == "units" else at_least,  # a millisecond each
         storage=storage_address(config.storage) if config.backend != "nni" else None,
         cluster=cluster.with_default(config.workers),
+        processes=processes,
         gpus=gpus,
     )
     check_data(supernet, data())

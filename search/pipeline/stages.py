@@ -207,6 +207,7 @@ def _search(run: Run, log: str, correction: Path | None = None, trials: int | No
         fidelity=correction,
         training=run.recipe.retrain,
         cluster=run.settings.cluster,
+        processes=run.processes,
     )
 
 
@@ -256,6 +257,7 @@ def retrain(run: Run) -> None:
         origin=begin,
         box=run.box("retrain"),
         cluster=run.training_cluster,
+        processes=run.processes,
     )
     say(format_accuracies(summarise_seeds(jobs, records)))
     with best_effort("what the supernet says of the trained networks"):

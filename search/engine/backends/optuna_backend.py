@@ -11,11 +11,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.engine import optuna_study as studies
+from search.engine.ahead import Ahead
 from search.engine.front import Front
 from search.engine.log import TrialLog
 from search.engine.problem import Problem
 from search.engine.samplers import samplers
 from search.engine.samplers.initial import InitialSampler
+from search.engine.samplers.proposer import Proposer
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import COMPLETE, Trial
 from search.files import JsonObject
@@ -36,7 +38,7 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
     sampler_for = samplers(problem, log, plan)
     best = Front(problem.objectives)
     best.add(log.evaluated)
-    with bar("search", plan.trials, plan.deadline) as progress:
+    with Ahead(problem, log, plan) as ahead, bar("search", plan.trials, plan.deadline) as progress:
         progress.update(log.num_evaluated)
         while plan.end_reason(log, problem.objectives) is None:
             number = len(log.trials)
@@ -46,7 +48,11 @@ def search(problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
                 if sampled is not None:
                     study.enqueue_trial(studies.params(problem.space, sampled.tolist()))
                 asked = study.ask(search_space)
-            row = problem.run(studies.code_from_params(problem.space, asked.params), log.seen)
+            code = studies.code_from_params(problem.space, asked.params)
+            settled = initial_sampler.settled(number + 1)
+            if not len(settled) and isinstance(study.sampler, Proposer):
+                settled = study.sampler.settled(number + 1)
+            row = problem.run(code, log.seen, ahead.evaluation(code, settled))
             with studies.using(plan.storage):
                 if plan.storage:
                     for key, value in studies.shown_attributes(row).items():

@@ -49,6 +49,9 @@ class Guided(Proposer):
             self.batch = self._propose(self.end - self.start)
         return self.batch[number - self.start]
 
+    def settled(self, number: int) -> Codes:
+        return self.batch[number - self.start :] if number >= self.start else self.batch[:0]
+
     def _propose(self, count: int) -> Codes:
         """A batch of new networks, from what is known of the trials before it: [count, genes]"""
         space, rng = self.problem.space, np.random.default_rng([self.seed, GUIDED, self.start])

@@ -42,6 +42,10 @@ class InitialSampler:
         short = count - len(first)
         self.first = np.concatenate([first, problem.initial(rng, short)]) if short > 0 else first
 
+    def settled(self, number: int) -> Codes:
+        """The codes for the trials from `number` on, as far as they are known from the beginning, [n, genes]."""
+        return self.first[number:]
+
     def __call__(self, number: int, running: Collection[str] = ()) -> Codes | None:
         """Args:
         running: networks that are being evaluated, by architecture.

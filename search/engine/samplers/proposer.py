@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
@@ -19,6 +20,10 @@ class Proposer(optuna.samplers.BaseSampler):
     @abstractmethod
     def propose(self, number: int) -> Codes:
         """The code for trial `number`, [genes]."""
+
+    def settled(self, number: int) -> Codes:
+        """The codes for the trials from `number` on, as far as no result will change them any more, [n, genes]."""
+        return np.empty((0, len(self.problem.space.genes)), dtype=np.int64)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
         return distributions(self.problem.space)

@@ -1,7 +1,9 @@
 """The search in process, by every sampler; and what storages show of it."""
 
+import os
 import sqlite3
 import sys
+import time
 import warnings
 from dataclasses import replace
 from itertools import product
@@ -22,6 +24,7 @@ from search.engine.samplers.genetic import KEY, Generations
 from search.engine.samplers.initial import STUCK
 from search.engine.search_plan import SearchPlan
 from search.errors import UserError
+from search.parallel import processes
 from spaces.custom import parse_space
 from spaces.quantities import Window
 from spaces.tables import macs_table
@@ -44,6 +47,36 @@ def test_a_search_that_is_stopped_and_resumed_anywhere_equals_an_unbroken_one(tm
         resumed = run(problem(), tmp_path / "resumed", trials=stop, **about)
     assert whole == resumed
     assert sum(t.state == "complete" for t in whole) == count
+
+
+class Noting:
+    """Notes each evaluation in a folder, by process and network. Some fail."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, arch):
+        time.sleep(0.1)
+        (self.folder / f"{os.getpid()}-{arch.id}").touch(exist_ok=False)
+        if int(arch.id, 16) % 7 == 0:
+            raise RuntimeError("boom")
+        return accuracy_of(arch)
+
+
+def test_a_search_that_evaluates_ahead_in_several_processes_finds_the_same_and_evaluates_no_more(tmp_path, monkeypatch):
+    """Also one that goes on in the midst of a batch."""
+    monkeypatch.setattr(processes, "PATIENCE_S", 0.0)
+    trials, evaluated = {}, {}
+    for count in (1, 2):
+        notes = tmp_path / f"notes{count}"
+        notes.mkdir()
+        for number in (100, 150):
+            task = problem(Noting(notes), flops="200k..210k,500k")
+            trials[count] = run(task, tmp_path / str(count), trials=number, population=80, seed=2, processes=count)
+        names = [file.name.split("-") for file in notes.iterdir()]
+        evaluated[count] = sorted(network for _, network in names)
+        assert len({pid for pid, _ in names}) >= count
+    assert trials[1] == trials[2] and evaluated[1] == evaluated[2]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS[:-1])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from search.data.datasets import load_data
+from search.parallel import processes
 from search.pipeline import stages
 from search.pipeline.retrain_stage import train_all
 from search.pipeline.run import open_run
@@ -184,6 +185,23 @@ def test_a_network_that_stands_for_two_is_trained_once(tmp_path, monkeypatch):
         a, b, twin = ((tmp_path / folder / name).read_bytes() for folder in archs)
         assert a == twin != b
     assert train_all(jobs, data, config) == records and len(begun) == 4
+
+
+def test_networks_that_are_trained_side_by_side_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE_S", 0.0)
+    data, pids = load_data("digits", 16), list[set[int]]()
+    archs = {"A": SPACE.uniform(0.25), "B": SPACE.uniform(0.5), "C": SPACE.smallest}
+    config = Training(epochs=2, batch_size=32)
+    for count in (1, 2):
+        jobs = [Job(name=name, arch=arch, seed=3, out=tmp_path / f"{name}{count}") for name, arch in archs.items()]
+        records = train_all(jobs, data, config, processes=count)
+        assert [each.arch for each in records] == [arch.id for arch in archs.values()]
+        folders = [job.out / "tensorboard" for job in jobs]
+        pids.append({int(file.name.split(".")[-2]) for folder in folders for file in folder.iterdir()})
+    for name in archs:
+        one, two = ((tmp_path / f"{name}{count}" / "weights.safetensors").read_bytes() for count in (1, 2))
+        assert one == two
+    assert [len(each) for each in pids] == [1, 2]
 
 
 @pytest.mark.parametrize(
