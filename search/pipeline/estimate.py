@@ -22,6 +22,7 @@ from search.accuracy.unit_losses import IMAGES as UNIT_IMAGES
 from search.accuracy.unit_losses import measured_units
 from search.data.datasets import SplitSizes, split_sizes
 from search.engine.ladder import REDUCTION
+from search.parallel.processes import cores_for
 from search.pipeline.step_times import StepTimes
 from search.progress import bar
 from search.recipes.schema import (
@@ -47,8 +48,11 @@ EXPORT_S, LARGE_EXPORT_S, REPORT_S = 0.5, 5.0, 10.0
 LARGE = 224  # pixels
 
 
-def estimate(recipe: Recipe) -> Estimate:
+def estimate(recipe: Recipe, processes: int | None = None) -> Estimate:
     """Stage by stage what a run of a recipe will take here, which `search.pipeline.run.check` has let pass.
+
+    Args:
+        processes: of this machine that work side by side; None: as many as its cores allow.
 
     Raises:
         UserError: what can't be loaded, or fitted to.
@@ -57,7 +61,7 @@ def estimate(recipe: Recipe) -> Estimate:
         torch.set_num_threads(recipe.threads)
     sizes = split_sizes(recipe.data, recipe.train_images)
     space = space_for(recipe.search_space, sizes.num_classes, sizes.in_chs)
-    estimator = _Estimator(recipe, space, sizes, best_device())
+    estimator = _Estimator(recipe, space, sizes, best_device(), processes or cores_for(recipe.threads))
     stages: list[StageEstimate] = []
     with bar("time a few steps", len(PRODUCTS)) as progress:
         for name in PRODUCTS:
@@ -68,8 +72,11 @@ def estimate(recipe: Recipe) -> Estimate:
 
 
 class _Estimator:
-    def __init__(self, recipe: Recipe, space: Space, sizes: SplitSizes, device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, space: Space, sizes: SplitSizes, device: torch.device, processes: int = 1
+    ) -> None:
         self.recipe, self.space, self.sizes, self.device = recipe, space, sizes, device
+        self.processes = processes
         self.times = StepTimes(sizes, device)
 
     @property
@@ -149,10 +156,12 @@ class _Estimator:
                 training = self.times.steps(short)[0] * self.times.step_seconds(arch, short)
             each += share * (training + (0.0 if rung == "units" else look))
             share /= REDUCTION
-        seconds = once + config.trials * each / (config.workers if config.backend == "ray" else 1)
+        settled = config.sampler in ("guided", "exact") and len(ways) == 1  # a batch of networks at a time
+        processes = {"ray": config.workers, "optuna": self.processes if settled else 1}.get(config.backend, 1)
+        seconds = once + config.trials * each / processes
         return StageEstimate(
-            stage="search", networks=config.trials, minutes=seconds / 60, images=config.trials * self.sizes.search,
-            disk=1000 * config.trials, memory=self.memory,
+            stage="search", processes=processes, networks=config.trials, minutes=seconds / 60,
+            images=config.trials * self.sizes.search, disk=1000 * config.trials, memory=self.memory,
         )  # fmt: skip
 
     def _fit_seconds(self, transplants: Transplants) -> float:
@@ -182,7 +191,7 @@ class _Estimator:
     def retrain(self) -> StageEstimate:
         config = self.recipe.retrain
         count = (config.chosen + len(config.baseline_widths) + config.random) * config.seeds
-        stage = self._trainings("retrain", count, config.workers)
+        stage = self._trainings("retrain", count, config.workers if config.workers > 1 else min(self.processes, count))
         if not (retrains_parent(self.recipe) and self.parent[1]):
             return stage
         arch, (steps, images) = self.parent[0], self.times.steps(config)
@@ -205,7 +214,7 @@ class _Estimator:
         asking = askers(count, workers * config.seeds, self.device)
         seconds = steps * (asking * each + (count - asking) * alone) / workers
         return StageEstimate(
-            stage=stage, networks=count, minutes=seconds / 60, steps=count * steps,
+            stage=stage, processes=workers, networks=count, minutes=seconds / 60, steps=count * steps,
             images=count * images, disk=(count + 3) * self.times.bytes(arch), memory=self.memory,
         )  # fmt: skip
 

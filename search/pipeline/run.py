@@ -104,7 +104,7 @@ def run(run: "Run") -> None:
     from search.pipeline.estimate import estimate
 
     if (run.settings.minutes or 0) >= ESTIMATED_FROM and read_estimate(run.out, run.recipe) is None:
-        write_estimate(run.out, estimate(run.recipe))
+        write_estimate(run.out, estimate(run.recipe, processes=1))  # as all work is done in a time box
     names = run.stages
     for number, name in enumerate(names, 1):
         if run.done(name):

@@ -490,7 +490,11 @@ class Recipe(_Model):
     data: str
     space: SpaceRecord = Field(description="a preset's name, or a table: see `spaces.custom`")
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
-    threads: Threads | None = Field(default=None, description="of training and evaluation; torch's choice where None")
+    threads: Threads | None = Field(
+        default=None,
+        description="of training and evaluation, of which as many run side by side as the cores allow; torch's choice, "
+        "and one at a time, where None",
+    )
     train_images: Annotated[int, Field(ge=10)] | None = None
     supernet: SupernetPart
     latency: Calibration = Calibration()

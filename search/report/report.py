@@ -287,13 +287,13 @@ def _process_text(summary: Summary) -> str:
 
 
 def _times_table(summary: Summary) -> str:
-    """Minutes of each stage, expected where they were, and taken; and what they bought."""
+    """Minutes of each stage, of all its processes together, expected where they were, and taken; what they bought."""
     expected, bought = summary.expected_seconds, _bought(summary)
     rows: list[page.Row] = []
     for stage, seconds in summary.seconds.items():
         before = [f"{expected[stage] / 60:.1f}" if stage in expected else ""] if expected else []
         rows.append(("", [stage, *before, f"{seconds / 60:.1f}", bought.get(stage, "")]))
-    head = ["stage", *(["minutes expected"] if expected else []), "minutes taken", "what they bought"]
+    head = ["stage", *(["minutes expected"] if expected else []), "minutes at work", "what they bought"]
     return page.table(head, rows)
 
 

@@ -204,7 +204,7 @@ class Summary:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Time at work by stage, of the stages that are finished."""
+        """Time at work by stage, of the stages that are finished: that of all processes together."""
         seconds = {}
         if self.supernet:
             seconds[self._first_stage] = self.supernet.training.seconds
@@ -229,7 +229,7 @@ class Summary:
         """What `seconds` were expected to be, by the names that it has, where an estimate was asked for."""
         names = {"train": self._first_stage, "calibrate": "calibration", "retrain": "full training"}
         stages = self.estimate.stages if self.estimate else ()
-        return {names.get(each.stage, each.stage): 60 * each.minutes for each in stages}
+        return {names.get(each.stage, each.stage): 60 * each.minutes * each.processes for each in stages}
 
 
 def summarise(folder: Path) -> Summary:

@@ -8,19 +8,20 @@ from pydantic import Field
 from search.files import write_json
 from search.identity import digest
 from search.recipes.schema import Recipe
-from search.records import Count, Record, read_record
+from search.records import Count, PositiveCount, Record, read_record
 
 ESTIMATE = "estimate.json"
 Minutes = Annotated[float, Field(ge=0)]
 
 
 class StageEstimate(Record):
-    """What one stage will take: networks that it trains, evaluates or exports; steps of training and images shown in
-    training or evaluated, all networks together; bytes that it leaves on the disk, a checkpoint on the way included;
-    bytes of the process at the most."""
+    """What one stage will take: minutes, of several processes where they work side by side; networks that it trains,
+    evaluates or exports; steps of training and images shown in training or evaluated, all networks together; bytes that
+    it leaves on the disk, a checkpoint on the way included; bytes of the process at the most."""
 
     stage: str
     minutes: Minutes
+    processes: PositiveCount = 1
     networks: Count = 0
     steps: Count = 0
     images: Count = 0
