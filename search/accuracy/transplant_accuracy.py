@@ -108,23 +108,36 @@ class TransplantAccuracy:
         return np.stack([log_loss(self.losses, codes), np.log(macs_table(self.space).total(codes))], 1)
 
 
-def transplant_accuracy(supernet: Path, data: Data, deadline: float | None = None) -> TransplantAccuracy:
+def transplant_accuracy(
+    supernet: Path, data: Data, deadline: float | None = None, counts: tuple[int, int] | None = None
+) -> TransplantAccuracy:
     """Expected accuracy of a transplanted supernet's networks; evaluates the transplants, and computes the unit losses,
     that the folder doesn't have yet.
 
     Args:
         deadline: as `unit_losses` has it; after it no further transplants are evaluated, once there are `LEAST`.
+        counts: of the unit losses and of the transplants that are gone by, the first of each, however long they take;
+            None: all that there are, and that there is time for.
 
     Raises:
         UserError: a file in its folder is damaged, or the space has too few networks.
     """
     space = read_metadata(supernet)[1]
-    losses = unit_losses(supernet, data, deadline)
+    losses = unit_losses(supernet, data, deadline, counts and counts[0])
     known = read_transplants(supernet / FILE, supernet_id(supernet), data.fingerprint, space)
-    if known is None or len(known.accuracies) < len(known.codes):  # else the folder may be another user's
+    wanted = counts[1] if counts else len(known.codes) if known else 0
+    if known is None or len(known.accuracies) < wanted:  # else the folder may be another user's
         with locked(supernet):
-            known = _completed(supernet, data, space, losses, deadline)
-    return TransplantAccuracy(space, losses, np.array(known.codes)[: len(known.accuracies)], np.array(known.accuracies))
+            known = _completed(supernet, data, space, losses, deadline, counts and counts[1])
+    count = counts[1] if counts else len(known.accuracies)
+    return TransplantAccuracy(space, losses, np.array(known.codes)[:count], np.array(known.accuracies)[:count])
+
+
+def num_evaluated(supernet: Path, data: Data) -> int:
+    """How many transplants' accuracies a supernet's folder has."""
+    space = read_metadata(supernet)[1]
+    known = read_transplants(supernet / FILE, supernet_id(supernet), data.fingerprint, space)
+    return len(known.accuracies) if known else 0
 
 
 def read_transplants(path: Path, supernet: str, data: str, space: Space) -> TransplantFile | None:
@@ -165,7 +178,9 @@ def spread_codes(space: Space, losses: UnitTable, rng: np.random.Generator, coun
     return pool[taken]
 
 
-def _completed(supernet: Path, data: Data, space: Space, losses: UnitTable, deadline: float | None) -> TransplantFile:
+def _completed(
+    supernet: Path, data: Data, space: Space, losses: UnitTable, deadline: float | None, count: int | None
+) -> TransplantFile:
     path, of = supernet / FILE, supernet_id(supernet)
     known = read_transplants(path, of, data.fingerprint, space)
     if known is None:
@@ -176,12 +191,12 @@ def _completed(supernet: Path, data: Data, space: Space, losses: UnitTable, dead
                 f"expected accuracy wants a space of {LEAST} networks or more; {space.name} has {len(codes)}"
             )
         known = TransplantFile(schema=SCHEMA, supernet=of, data=data.fingerprint, codes=codes.tolist(), accuracies=[])
-    missing = known.codes[len(known.accuracies) :]
+    missing = known.codes[len(known.accuracies) : count]
     if missing:
         evaluate = inherited_accuracy(supernet, data)
         with bar("transplants", len(known.codes), deadline) as progress:
             for code in missing:
-                if has_passed(deadline) and len(known.accuracies) >= LEAST:
+                if count is None and has_passed(deadline) and len(known.accuracies) >= LEAST:
                     break
                 progress.update(len(known.accuracies))
                 known.accuracies.append(evaluate(space.decode(np.array(code))))

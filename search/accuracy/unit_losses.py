@@ -54,13 +54,15 @@ class UnitLossFile(Record):
     losses: dict[str, Nats]
 
 
-def unit_losses(supernet: Path, data: Data, deadline: float | None = None) -> UnitTable:
+def unit_losses(supernet: Path, data: Data, deadline: float | None = None, count: int | None = None) -> UnitTable:
     """What the parent loses by every unit of the space, in nats; measures what the folder doesn't have yet of
     `measured_units`, and predicts the others.
 
     Args:
         supernet: one that has unit losses, as `search.recipes.schema.check_parent` says.
         deadline: by `time.monotonic()`, after which no further ones are measured, once each position has some.
+        count: of the losses that are gone by, the first to be measured, however long that takes; None: all that there
+            are, and that there is time for.
 
     Raises:
         UserError: the file in its folder is damaged.
@@ -68,15 +70,26 @@ def unit_losses(supernet: Path, data: Data, deadline: float | None = None) -> Un
     _, space = read_metadata(supernet)
     known = read_losses(supernet / FILE, supernet_id(supernet))
     planned = measured_units(space, Arch.load(supernet / PARENT_ARCH))
+    part = count is not None and count < len(planned)
+    if count is not None:
+        planned, deadline = dict(islice(planned.items(), count)), None
     if known is None or planned.keys() - known.losses.keys():  # else the folder may be another user's, and read-only
         with locked(supernet):
             known = _completed(supernet, data, planned, FEWEST * len(space.layout.positions), deadline)
     values = []
     for position, units in zip(space.layout.positions, space_units(space), strict=True):
-        losses = [known.losses.get(_key(position.name, unit), np.nan) for unit in units.flat]
+        keys = [_key(position.name, unit) for unit in units.flat]
+        losses = [np.nan if part and key not in planned else known.losses.get(key, np.nan) for key in keys]
         dropped = np.array([unit is None for unit in units.flat])
         values.append(_filled(np.array(losses).reshape(units.shape), dropped.reshape(units.shape)))
     return UnitTable.of(space, values)
+
+
+def num_measured(supernet: Path) -> int:
+    """How many units' losses a supernet's folder has, of those that are to be measured."""
+    _, space = read_metadata(supernet)
+    known = read_losses(supernet / FILE, supernet_id(supernet))
+    return len(measured_units(space, Arch.load(supernet / PARENT_ARCH)).keys() & known.losses.keys()) if known else 0
 
 
 def measured_units(space: Space, parent: Arch) -> dict[str, tuple[str, Unit | None]]:

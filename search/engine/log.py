@@ -6,7 +6,7 @@ refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -99,7 +99,9 @@ class SearchHeader(LogHeader):
         latency_tables: SHA-256 of each.
         fidelity: SHA-256 of the study that inherited accuracy is corrected by.
         training: how networks are trained that are evaluated so.
-        transplants: SHA-256 of the record of those that expected accuracy is calibrated on.
+        measured: how many unit losses, and transplants that expected accuracy is calibrated on, the search goes by: a
+            later one may measure more.
+        transplants: of earlier versions; SHA-256 of the record of the latter.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -113,6 +115,7 @@ class SearchHeader(LogHeader):
     population: Count
     fidelity: str | None = None
     training: JsonObject | None = None
+    measured: tuple[Count, Count] | None = None
     transplants: str | None = None
 
     def to_json(self) -> JsonObject:
@@ -128,6 +131,15 @@ def read_header(path: Path) -> LogHeader:
     """
     lines = JsonLines(path)
     return parse_record(LogHeader, next(iter(lines), {}), lines.line_name(1))
+
+
+def read_search_header(path: Path) -> SearchHeader | None:
+    """The header of a search's log; None where there is no log, or it is of something else."""
+    lines = JsonLines(path)
+    with suppress(UserError):  # told by who opens it
+        if row := next(iter(lines), None):
+            return parse_record(SearchHeader, row, lines.line_name(1))
+    return None
 
 
 class TrialLog:

@@ -14,8 +14,8 @@ from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy
 from search.accuracy.short_training import ShortTraining
 from search.accuracy.soft_labels import soft_accuracy
 from search.accuracy.transplant_accuracy import FILE as TRANSPLANTS
-from search.accuracy.transplant_accuracy import transplant_accuracy
-from search.accuracy.unit_losses import unit_losses
+from search.accuracy.transplant_accuracy import num_evaluated, transplant_accuracy
+from search.accuracy.unit_losses import num_measured, unit_losses
 from search.data.datasets import Data
 from search.engine import budgets
 from search.engine.backends import backend
@@ -23,7 +23,7 @@ from search.engine.choose import pick
 from search.engine.custom import with_objectives
 from search.engine.front import front
 from search.engine.ladder import Ladder, images_price
-from search.engine.log import TrialLog
+from search.engine.log import SearchHeader, TrialLog, read_search_header
 from search.engine.objectives import Evaluate, Objective, prepare
 from search.engine.problem import Problem
 from search.engine.search_plan import SearchEnd, SearchPlan
@@ -191,6 +191,8 @@ def search_networks(
         gpus=gpus,
     )
     check_data(supernet, data())
+    before = read_search_header(log)  # of a search that goes on by what was measured when it began
+    counts = before.measured if before else None
     half = None if deadline is None else (time.monotonic() + deadline) / 2  # of the time, for unit losses
     evaluation: JsonObject = {"fidelity": file_digest(fidelity)} if fidelity else {}
     if evaluate is not None:
@@ -202,16 +204,19 @@ def search_networks(
         raise UserError(f"a correction is of inherited accuracy, not of networks evaluated as {config.evaluate}")
     else:
         training = training or supernet_config(read_metadata(supernet)[0], Training)
-        rungs = {way: make_evaluator(way, supernet, data(), training, seed, half, alone=len(ways) == 1) for way in ways}
+        rungs = {
+            way: make_evaluator(way, supernet, data(), training, seed, half, counts, alone=len(ways) == 1)
+            for way in ways
+        }
         prices = tuple(evaluation_price(way, supernet, data()) for way in ways)
         evaluate = Ladder(rungs, prices if promotes else None) if len(rungs) > 1 else rungs[ways[0]]
         evaluation["evaluate"] = ",".join(ways)
         if longest := max(evaluation_epochs(way) for way in ways):
             evaluation["training"] = training.shortened(longest).model_dump(mode="json")
-        if "units" in ways:
-            evaluation["transplants"] = file_digest(supernet / TRANSPLANTS)
+        evaluation |= _calibration(supernet, data(), before) if "units" in ways else {}
     if config.sampler == "exact":
-        problem = replace(problem, unit_losses=unit_losses(supernet, data(), half))
+        problem = replace(problem, unit_losses=unit_losses(supernet, data(), half, counts and counts[0]))
+        evaluation = {"measured": counts or (num_measured(supernet), 0)} | evaluation
     whole = replace(problem, evaluate=with_objectives(problem, evaluate, own))
     plan = replace(plan, num_rungs=whole.promoted_rungs)
     about = header(supernet, tables, data().fingerprint, config, problem, seed, **evaluation)
@@ -232,6 +237,17 @@ def search_networks(
         )
 
 
+def _calibration(supernet: Path, data: Data, before: SearchHeader | None) -> JsonObject:
+    """What a log's header says of that by which `units` evaluates.
+
+    Args:
+        before: the header of the search that goes on.
+    """
+    if before and before.transplants:  # of an earlier version
+        return {"transplants": file_digest(supernet / TRANSPLANTS)}
+    return {"measured": before.measured if before else (num_measured(supernet), num_evaluated(supernet, data))}
+
+
 def make_evaluator(
     way: str,
     supernet: Path,
@@ -239,17 +255,18 @@ def make_evaluator(
     training: Training,
     seed: int,
     deadline: float | None = None,
+    counts: tuple[int, int] | None = None,
     *,
     alone: bool = True,
 ) -> Evaluate:
     """The evaluator that `units`, `soft`, `inherited`, `tuned:E` or `trained:E` is: E epochs of that training.
 
     Args:
-        deadline: by `time.monotonic()`, for the unit losses that `units` goes by.
+        deadline, counts: for what `units` goes by, as `transplant_accuracy` has them.
         alone: it may give more columns than accuracy; the rungs of a ladder all give the same.
     """
     if way == "units":
-        expected = transplant_accuracy(supernet, data, deadline)
+        expected = transplant_accuracy(supernet, data, deadline, counts)
         return expected if alone else expected.accuracy
     if way == "inherited":
         return inherited_accuracy(supernet, data)

@@ -26,6 +26,8 @@ from search.accuracy.unit_losses import FILE as LOSSES
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.files import JsonLines
+from search.identity import file_digest
+from search.pipeline.search_problem import check_run_search
 from search.pipeline.search_stage import search_networks
 from search.recipes.choices import Sampler
 from search.recipes.schema import ParentTraining, Search, SupernetTraining, parse_recipe
@@ -270,6 +272,54 @@ def test_every_sampler_can_go_by_it(sampler, files, data, expected, tmp_path):
 def test_a_time_box_that_is_over_cuts_no_evaluation_of_a_millisecond(files, data, tmp_path):
     outcome = search(files, tmp_path, data, CONFIG, deadline=time.monotonic() - 1)
     assert len(outcome.trials) == 8
+
+
+@pytest.mark.parametrize("sampler", ["guided", "exact"])
+def test_a_search_goes_on_by_what_was_measured_when_it_began(sampler, files, data, expected, tmp_path):
+    """In a time box that was, whatever others measured since."""
+    shutil.copytree(files / "net", tmp_path / "net")
+    shutil.copy(files / "t.lat.json", tmp_path)
+    for name in (FILE, LOSSES):
+        (tmp_path / "net" / name).unlink()
+    config = CONFIG.model_copy(update={"sampler": sampler})
+    search(tmp_path, tmp_path / "out", data, config, deadline=time.monotonic() - 1)
+    counts = next(iter(JsonLines(tmp_path / "out/trials.jsonl")))["measured"]
+    boxed = transplant_accuracy(tmp_path / "net", data, counts=counts)
+    assert counts[1] == LEAST
+    grown = transplant_accuracy(tmp_path / "net", data)
+    assert len(grown.codes) > LEAST and not np.array_equal(boxed.predict(CODES), grown.predict(CODES))
+    more = search(tmp_path, tmp_path / "out", data, config.model_copy(update={"trials": 16})).trials
+    assert len(more) == 16
+    assert all({name: trial[name] for name in COLUMNS} == boxed(SPACE.decode(np.array(trial.code))) for trial in more)
+
+
+@pytest.mark.parametrize("objective", ["memory", "images_per_second"])
+def test_an_objective_that_is_no_sum_is_refused_before_any_loss_is_measured(files, data, tmp_path, objective):
+    shutil.copytree(files / "net", tmp_path / "net")
+    (tmp_path / "net" / LOSSES).unlink(missing_ok=True)
+    shutil.copy(files / "t.lat.json", tmp_path)
+    config = CONFIG.model_copy(update={"sampler": "exact", "objectives": ("accuracy", objective)})
+    message = f"^the sampler exact wants objectives that are sums over units, .*, not {objective}$"
+    with pytest.raises(UserError, match=message):
+        check_run_search(config)
+    with pytest.raises(UserError, match=message):
+        search(tmp_path, tmp_path / "out", data, config)
+    assert not (tmp_path / "net" / LOSSES).exists() and not (tmp_path / "out").exists()
+
+
+def test_a_search_of_an_earlier_version_goes_on(files, data, expected, tmp_path):
+    """Whose log has a digest of the transplants in place of their number."""
+    search(files, tmp_path, data)
+    log = tmp_path / "trials.jsonl"
+    first, *rows = log.read_text().splitlines(keepends=True)
+    header = {name: value for name, value in json.loads(first).items() if name != "measured"}
+    for known in ({"transplants": file_digest(files / "net" / FILE)}, {"transplants": "0" * 64}):
+        log.write_text("".join([json.dumps(header | known) + "\n", *rows]))
+        if known["transplants"] == "0" * 64:
+            with pytest.raises(UserError, match="holds trials of another search: transplants is"):
+                search(files, tmp_path, data)
+        else:
+            assert len(search(files, tmp_path, data, CONFIG.model_copy(update={"trials": 12})).trials) == 12
 
 
 @pytest.mark.parametrize("backend", ["ray", "nni"])
