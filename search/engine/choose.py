@@ -16,7 +16,7 @@ from spaces.quantities import Window
 Floats = NDArray[np.float64]
 COUNT = r"\d+(\.\d+)?[kMG]?"
 WAY = re.compile(
-    rf"knee|(even|hypervolume):[1-9]\d*|[0-9a-f]{{10}}|\d+(\.\d+)?ms|(?P<window>({COUNT}\.\.)?{COUNT})", re.ASCII
+    rf"knee|(even|hypervolume):[1-9]\d{{0,8}}|[0-9a-f]{{10}}|\d+(\.\d+)?ms|(?P<window>({COUNT}\.\.)?{COUNT})", re.ASCII
 )
 WAYS = "knee, even:3, hypervolume:3, 8ms, 60M (or 40M..60M), or an architecture's id"
 

@@ -13,6 +13,8 @@ from search.latency.predictor import Predictor
 from spaces.space import Codes, Space
 from spaces.tables import UnitTable, macs_table, params_table
 
+NO_SUM = "the sampler exact wants objectives that are sums over units, such as latency_ms or macs, not"
+
 
 def predicted_front(
     space: Space,
@@ -26,7 +28,7 @@ def predicted_front(
     Raises:
         UserError: an objective is no sum over units.
     """
-    tables = [_sum_over_units(space, objective) for objective in objectives if objective.name != ACCURACY.name]
+    tables = [sum_over_units(space, objective) for objective in objectives if objective.name != ACCURACY.name]
     return [pareto_front([*tables, unit_losses], _limits(space, budget))[0] for budget in within]
 
 
@@ -49,8 +51,12 @@ def in_turn(fronts: Sequence[Codes], genes: int) -> Codes:
     return np.array(list(order), dtype=np.int64).reshape(-1, genes)
 
 
-def _sum_over_units(space: Space, objective: Objective) -> UnitTable:
-    """The table whose sums an objective is, up to a constant."""
+def sum_over_units(space: Space, objective: Objective) -> UnitTable:
+    """The table whose sums an objective is, up to a constant.
+
+    Raises:
+        UserError: there is none.
+    """
     if isinstance(objective, LatencyObjective) and isinstance(objective.predict, Predictor):
         return objective.predict.table
     if isinstance(objective, Tabulated) and objective.table.join is np.add:
@@ -59,9 +65,7 @@ def _sum_over_units(space: Space, objective: Objective) -> UnitTable:
         return macs_table(space)
     if objective.name == "params":
         return params_table(space)
-    raise UserError(
-        f"the sampler exact wants objectives that are sums over units, such as latency_ms or macs, not {objective.name}"
-    )
+    raise UserError(f"{NO_SUM} {objective.name}")
 
 
 def _limits(space: Space, budget: Budget) -> list[Limit]:

@@ -22,13 +22,14 @@ from search.engine.objectives import (
     ThroughputObjective,
 )
 from search.engine.optuna_study import open_storage
+from search.engine.predicted_front import NO_SUM, sum_over_units
 from search.engine.problem import Problem
 from search.errors import UserError
 from search.extras import check_extra, check_ray
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.recipes.choices import OBJECTIVES, THROUGHPUT
+from search.recipes.choices import NO_SUMS, OBJECTIVES, THROUGHPUT
 from search.recipes.schema import Search, check_parent, parse_milliseconds
 from search.secrets import storage_address
 from search.training.metadata import read_metadata, supernet_id
@@ -116,6 +117,9 @@ def build_problem(
         trial_seconds=config.trial_seconds,
     )
     problem.check()
+    if config.sampler == "exact":
+        for objective in problem.objectives[1:]:
+            sum_over_units(space, objective)
     return problem
 
 
@@ -211,6 +215,8 @@ def check_run_search(config: Search) -> None:
     """
     wanted = [THROUGHPUT if name.startswith(f"{THROUGHPUT}@") else name for name in config.objectives]
     check_objectives(wanted, OBJECTIVES)
+    if config.sampler == "exact" and (others := [name for name in wanted if name in NO_SUMS]):
+        raise UserError(f"{NO_SUM} {others[0]}")
     check_backend(config)
 
 

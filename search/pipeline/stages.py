@@ -19,6 +19,7 @@ from search.deadlines import deadline_in
 from search.engine.choose import choose_by_budget
 from search.engine.predicted_front import coarse_to_fine
 from search.engine.trial import Trial
+from search.errors import UserError
 from search.export.export import export as write_network
 from search.export.formats import ExportSettings
 from search.export.manifest import MANIFEST, read_manifest, searched_metadata
@@ -136,8 +137,9 @@ def fidelity(run: Run) -> None:
     config, training, supernet = run.recipe.fidelity, run.recipe.retrain, run.out / SUPERNET
     front: list[Arch] = []
     if config.front:
-        inside = _search(run, FIRST_TRIALS, trials=config.trials).inside.values()
-        front = [run.space.decode(np.array(trial.code)) for trial in choose_by_budget(list(inside), config.front)]
+        first = _search(run, FIRST_TRIALS, trials=config.trials)
+        chosen = choose_by_budget(list(first.inside.values()), config.front, first.problem.objectives)
+        front = [run.space.decode(np.array(trial.code)) for trial in chosen]
     out = (run.out / FIDELITY).parent
     study = measure_fidelity(
         lambda: inherited_accuracy(supernet, run.data),
@@ -172,7 +174,8 @@ def search(run: Run) -> None:
     searched = _search(run, TRIALS, run.out / FIDELITY if run.done("fidelity") else None)
     trials = searched.trials
     count = run.recipe.retrain.chosen
-    chosen = choose_by_budget(list(searched.inside.values()), count, fastest=len(searched.inside) == 1)
+    pools, objectives = list(searched.inside.values()), searched.problem.objectives
+    chosen = choose_by_budget(pools, count, objectives, fastest=len(pools) == 1)
     named = dict(zip(labels(len(chosen)), chosen, strict=True))
     result = searched.result(planned=config.trials, chosen=named, random=macs_matched_random(run, chosen))
     say(f"  {len(trials)} networks evaluated ({config.trials} planned), {len(result.front)} on the front")
@@ -384,6 +387,8 @@ def export(run: Run) -> None:
     figures = read_figures(run.out / INHERITED) if (run.out / INHERITED).exists() else {}
     images = run.data.normalise(run.data.search.images[:64])
     trained = [label for label in chosen if (run.out / NETWORKS / label / TRAINED_FILE).exists()]  # in the time box
+    if missing := [label for label in trained if label not in times]:
+        raise UserError(f"{run.out / TIMES} has no latency of {missing[0]}; without that file all are measured again")
     sources = read_source_runs(run.out, trained)
     settings = ExportSettings(("onnx", "safetensors"), timed=False)  # the networks themselves are
     left_out: dict[str, str] = {}

@@ -14,6 +14,7 @@ SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 NNI_TUNERS: dict[str, str] = {"tpe": "TPE", "random": "Random", "evolution": "Evolution", "nsga2": "Evolution"}
 THROUGHPUT = "images_per_second"  # an objective, with a limit for a batch after `@`
 OBJECTIVES = ("accuracy", "latency_ms", "macs", "params", "memory", "weights", THROUGHPUT)
+NO_SUMS = ("memory", THROUGHPUT)  # over the units of a network
 
 
 def usual_population(sampler: Sampler) -> int:

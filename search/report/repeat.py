@@ -49,7 +49,7 @@ def section(summary: Summary) -> str:
     parts = [
         page.paragraph(f"In a shell in this page's folder, which has the recipe as {RECIPE}:"),
         page.code(join(command)),
-        page.details("The recipe", f"<pre>{page.escape(recipe_toml(summary.recipe))}</pre>"),
+        page.details("The recipe", f"<pre>{page.escape(recipe_toml(summary.recipe, summary.folder / FOLDER))}</pre>"),
         page.details("Machine and versions", page.table(["", ""], rows)),
     ]
     if hashes:
@@ -88,9 +88,16 @@ def _data(summary: Summary) -> str:
     return source.moved(Path(os.path.relpath(source.folder, summary.folder / FOLDER))).name
 
 
-def recipe_toml(recipe: Recipe) -> str:
-    """A recipe as the TOML that gives it again; what is None is left out."""
+def recipe_toml(recipe: Recipe, folder: Path | None = None) -> str:
+    """A recipe as the TOML that gives it again; what is None is left out.
+
+    Args:
+        folder: from which its parent is seen, where that is a relative path.
+    """
     values = recipe.model_dump(mode="json", exclude={"name"})
+    parent = values["supernet"].get("parent")
+    if folder and parent and Path(parent).exists() and not Path(parent).is_absolute():
+        values["supernet"]["parent"] = Path(os.path.relpath(parent, folder)).as_posix()
     return tomli_w.dumps({key: _for_toml(value) for key, value in values.items() if value is not None})
 
 

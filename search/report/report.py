@@ -46,7 +46,7 @@ def _write(summary: Summary, out: Path) -> Path:
     svgs = render(pictures, out)
     pictures = {name: pictures[name] for name in svgs}  # what could be rendered
     if summary.recipe:
-        write_text(out / repeat.RECIPE, repeat.recipe_toml(summary.recipe))
+        write_text(out / repeat.RECIPE, repeat.recipe_toml(summary.recipe, out))
     parts = _head(summary)
     for title, wanted, extra in sections:
         figures = {name: each for name, each in wanted.items() if name in svgs}

@@ -37,10 +37,10 @@ class InitialSampler:
 
     def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         self.problem, self.log, self.plan, self.seed = problem, log, plan, plan.seed
-        rng, count = np.random.default_rng([plan.seed, FIRST_NETWORKS]), min(plan.population, plan.trials)
-        first = expected_good(problem, plan)[: plan.trials]
-        short = count - len(first)
-        self.first = np.concatenate([first, problem.initial(rng, short)]) if short > 0 else first
+        rng, first = np.random.default_rng([plan.seed, FIRST_NETWORKS]), expected_good(problem, plan)
+        short = plan.population - len(first)  # how many are drawn doesn't depend on the trials, of which more may come
+        first = np.concatenate([first, problem.initial(rng, short)]) if short > 0 else first
+        self.first = first[: plan.trials]
 
     def settled(self, number: int) -> Codes:
         """The codes for the trials from `number` on, as far as they are known from the beginning, [n, genes]."""

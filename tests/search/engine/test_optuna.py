@@ -49,6 +49,15 @@ def test_a_search_that_is_stopped_and_resumed_anywhere_equals_an_unbroken_one(tm
     assert sum(t.state == "complete" for t in whole) == count
 
 
+@pytest.mark.parametrize("sampler", ["guided", "random"])
+def test_more_trials_than_the_first_networks_go_on_as_an_unbroken_search(tmp_path, sampler):
+    """In a budget so narrow that what is drawn depends on how many are."""
+    about = {"sampler": sampler, "population": 10, "seed": 1}
+    run(problem(flops="119k,120k"), tmp_path / "few", trials=5, **about)
+    more = run(problem(flops="119k,120k"), tmp_path / "few", trials=20, **about)
+    assert more == run(problem(flops="119k,120k"), tmp_path / "whole", trials=20, **about)
+
+
 class Noting:
     """Notes each evaluation in a folder, by process and network. Some fail."""
 

@@ -347,6 +347,7 @@ def test_choosing_by_knee_budget_and_id():
     assert pick(bend, "1k")[0]["accuracy"] == 0.9
     for ways, message in (
         ("best", "are chosen by"),
+        ("even:" + 5000 * "9", "are chosen by"),
         ("ffffffffff", "no network ffffffffff"),
         ("0.5ms", "within 0.5ms"),
     ):

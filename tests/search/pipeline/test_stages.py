@@ -8,11 +8,12 @@ import pytest
 
 from ghostnet import GhostNet
 from search.data.datasets import load_data
+from search.engine.objectives import ACCURACY, LATENCY, PARAMS
 from search.errors import UserError
 from search.latency.table import LatencyTable
 from search.pipeline import stages
 from search.pipeline.current_run import Run
-from search.pipeline.search_stage import accuracy_warnings, rank_warnings
+from search.pipeline.search_stage import SearchOutcome, accuracy_warnings, rank_warnings
 from search.pipeline.settings import RunSettings
 from search.pipeline.step_times import StepTimes
 from search.recipes.schema import load_recipe, parse_recipe
@@ -22,7 +23,7 @@ from search.run_folder.result import read_result
 from search.run_folder.run import PRODUCTS, recorded_recipe
 from tests.search.command_line import ghostnas
 from tests.search.runs import made_up_run
-from tests.search.searches import SPACE, complete_trial
+from tests.search.searches import SPACE, complete_trial, problem
 
 LEFT_OUT = "model.onnx differs from the PyTorch network by 3; at most 1 is allowed"
 
@@ -65,6 +66,35 @@ def test_a_full_disk_is_no_fault_of_the_network(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         exporting(monkeypatch, folder, OSError(28, "No space left on device"))
     assert not (folder / PRODUCTS["export"]).exists()
+
+
+def test_a_chosen_network_without_a_latency_is_said(tmp_path, monkeypatch):
+    folder = made_up_run(tmp_path / "run")
+    file = folder / PRODUCTS["retrain"]
+    file.write_text(json.dumps({name: ms for name, ms in json.loads(file.read_text()).items() if name != "B"}))
+    with pytest.raises(UserError, match=r"latency\.json has no latency of B; without that file"):
+        exporting(monkeypatch, folder, UserError(LEFT_OUT))
+    assert not (folder / PRODUCTS["export"]).exists()
+
+
+def test_networks_are_chosen_by_the_objectives_of_the_search(tmp_path, monkeypatch):
+    """Of four two are on the front of latency, and all on that of parameters."""
+    folder = made_up_run(tmp_path / "run")
+    points = [(0.9, 1.0, 9), (0.8, 0.5, 8), (0.7, 3.0, 7), (0.6, 2.0, 6)]
+    trials = [
+        complete_trial(k, SPACE.encode(SPACE.smallest).tolist(), accuracy=a, latency_ms=ms, params=params)
+        for k, (a, ms, params) in enumerate(points)
+    ]
+    for objectives in ((ACCURACY, LATENCY), (ACCURACY, PARAMS)):
+        task = problem(flops="2M", objectives=objectives)
+        monkeypatch.setattr(stages, "_search", lambda *_, task=task: SearchOutcome(task, trials))
+        recipe = recorded_recipe(folder)
+        few = recipe.retrain.model_copy(update={"chosen": 2, "random": 0})
+        stages.search(Run(recipe.model_copy(update={"retrain": few}), folder))
+        result = read_result(folder / "search/result.json")
+        assert len(result.front) == (2 if objectives[1] is LATENCY else 4)
+        ends = {trials[0].arch, trials[1].arch if objectives[1] is LATENCY else trials[3].arch}
+        assert {trial.arch for trial in result.chosen.values()} == ends
 
 
 def test_what_a_table_ranks_poorly_is_warned_of(tmp_path):

@@ -383,6 +383,21 @@ def test_a_recipe_written_as_toml_is_the_recipe():
     assert parse_recipe(repeat.recipe_toml(own), "digits") == own
 
 
+def test_a_recipe_beside_a_page_names_a_parent_as_it_is_seen_from_there(tmp_path, monkeypatch):
+    (tmp_path / "mine/net").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "mine")
+    digits = load_recipe("digits")
+    for parent, seen in (
+        ("net", "../../mine/net"),
+        ("gone", "gone"),
+        (str(tmp_path), str(tmp_path)),
+        ("timm:a", "timm:a"),
+    ):
+        recipe = digits.model_copy(update={"supernet": digits.supernet.model_copy(update={"parent": parent})})
+        again = parse_recipe(repeat.recipe_toml(recipe, tmp_path / "run/report"), "digits")
+        assert again.supernet.parent == seen
+
+
 def test_runs_are_compared_by_hypervolumes_with_one_corner(tmp_path):
     a = made_up_run(tmp_path / "a", trials=30)
     b = made_up_run(tmp_path / "b", "calibrate", trials=40, seed=1)
