@@ -50,7 +50,7 @@ def train_supernet(
     *,
     recipe: str | None = None,
     kind: Literal["transplant", "elastic"] | None = None,
-    parent: str | None = None,
+    parent: Place | None = None,
     epochs: float | None = None,
     lr: float | None = None,
     seed: int = 0,
@@ -74,7 +74,8 @@ def train_supernet(
             the training refuses.
     """
     seed = check_seed(seed)
-    config, out = supernet_part(load_recipe(recipe_name(recipe, data.name)).supernet, kind, parent), Path(out)
+    given, out = None if parent is None else str(parent), Path(out)
+    config = supernet_part(load_recipe(recipe_name(recipe, data.name)).supernet, kind, given)
     config = config.changed(epochs=epochs, lr=lr)
     fitted, box, where = space_for(space, data.num_classes, data.in_chs), _box(minutes), Cluster(**cluster)
     written: SupernetMetadata | None

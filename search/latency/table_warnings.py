@@ -5,6 +5,7 @@ from search.progress import warn
 
 ROUGH = 0.05  # mean relative error on networks held out
 DISTURBED = 0.1  # share of the measurements that other work spoilt
+MISSING = 0.02  # of the intervals' coverage, which no quantile of so few networks that were held out can have
 UNSTEADY = 0.025  # mean relative difference between two halves of the measurements of a network
 
 
@@ -17,6 +18,11 @@ def table_warnings(table: LatencyTable) -> list[str]:
         lines.append(
             "Predicted latencies are rough: on networks that the table was not fitted to, their mean error is "
             f"{v.mape:.1%}."
+        )
+    if (most := v.networks / (v.networks + 1)) < table.correction.coverage - MISSING:
+        lines.append(
+            f"The intervals hold {most:.0%} of latencies, not {table.correction.coverage:.0%}: {v.networks} networks "
+            "are too few for more."
         )
     if disturbed > DISTURBED:
         lines.append(f"Noisy machine: other work disturbed {disturbed:.0%} of the latency measurements.")

@@ -7,6 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from search.errors import UserError
 from search.figures.style import BASELINE, CHOSEN, INK, RATIO_COLOURS, SOFT, STYLE, CaptionedFigure, svg
 from search.files import write_text
 from search.latency.runtimes import exported_as
@@ -65,7 +66,13 @@ def _memory_line(table: LatencyTable) -> str:
 
 
 def write_page(table: LatencyTable, path: Path) -> None:
-    """Writes one self-contained HTML page."""
+    """Writes one self-contained HTML page.
+
+    Raises:
+        UserError: the file is none, such as the table itself.
+    """
+    if path.suffix != ".html":
+        raise UserError(f"a page's file ends in .html, not {str(path)!r}")
     title = f"Latency of {table.space_name} on {table.device.cpu}"
     parts = [f"<h1>{page.escape(title)}</h1>", f"<pre>{page.escape(format_table(table))}</pre>"]
     for heading, figure in _figures(table):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ghostnet.arch import Arch
 from ghostnet.files import ARCH_FILE
-from search.engine.log import LogHeader, read_header, read_trials
+from search.engine.log import LogHeader, read_header, read_search_header, read_trials
 from search.engine.search_plan import SearchEnd
 from search.engine.trial import Trial, evaluated
 from search.errors import UserError
@@ -329,7 +329,13 @@ def _read(path: Path, kind: type[R]) -> R | None:
 
 
 def _trials(log: Path, space: Space) -> list[Trial]:
-    """A log's trials, with the columns that every run's has."""
+    """A log's trials, with the columns that every run's has.
+
+    Raises:
+        UserError: it is no log, or a search's that went without a latency table.
+    """
+    if (header := read_search_header(log)) and not header.latency_tables:
+        raise UserError(f"{log} is of a search without a latency table, and a report is of accuracy and latency")
     return read_trials(log, space, COLUMNS) if log.exists() else []
 
 

@@ -24,6 +24,7 @@ else:
 
 SCHEMA = "ghostnas.kit-result/1"
 PLAN = "plan.json"
+MOST_MINUTES = 525600  # of a time box: a year
 
 
 class Log:
@@ -88,8 +89,10 @@ def time_models(folder: Path, session_type) -> int:
     parser.add_argument("--threads", type=int, default=1, help="that run a network (default: 1)")
     parser.add_argument("--out", type=Path, default=folder / "result.jsonl", help="where the visits go")
     arguments = parser.parse_args()
-    if not 1 <= arguments.threads <= (os.cpu_count() or 1) or not arguments.minutes > 0:
-        raise Refused(f"--threads is from 1 to this device's {os.cpu_count()}, --minutes above zero")
+    if not 1 <= arguments.threads <= (os.cpu_count() or 1) or not 0 < arguments.minutes <= MOST_MINUTES:
+        raise Refused(
+            f"--threads is from 1 to this device's {os.cpu_count()}, --minutes above zero and at most {MOST_MINUTES:,}"
+        )
     try:
         version = session_type.version()
     except ImportError as error:

@@ -146,6 +146,11 @@ def test_the_report_has_every_figure_and_needs_no_network(table, tmp_path):
     for name in ("macs alone", "sum of units, uncorrected", "features alone", "half against half"):
         assert name in message
     write_page(table, tmp_path / "page.html")
+    table.save(tmp_path / "t.lat.json")
+    before = (tmp_path / "t.lat.json").read_bytes()
+    with pytest.raises(UserError, match=r"^a page's file ends in \.html, not '.*t\.lat\.json'$"):
+        write_page(table, tmp_path / "t.lat.json")
+    assert (tmp_path / "t.lat.json").read_bytes() == before
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") == 3 and "<script src" not in page and 'src="http' not in page
     assert json.loads(table.model_dump_json(by_alias=True))["schema"] in ("ghostnas.latency/3",)

@@ -294,6 +294,16 @@ def test_a_kit_of_too_few_units_to_estimate_the_rest_by_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("minutes", ["inf", "1e300", "nan", "0"])
+def test_a_kit_refuses_minutes_that_are_no_time_box(minutes, tmp_path):
+    write_kit(named_space("digits"), tmp_path / "kit", fit_networks=8, held_out=8, most_units=FEWEST)
+    script = [sys.executable, "-I", str(tmp_path / "kit/calibrate.py"), "--minutes", minutes]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "--minutes above zero and at most 525,600" in done.stderr
+    assert not (tmp_path / "kit/result.jsonl").exists()
+
+
 def test_the_smallest_kit_makes_a_table_of_the_whole_space(name, tmp_path):
     space, folder = named_space("digits"), tmp_path / "kit"
     write_kit(space, folder, runtime=name, fit_networks=8, held_out=8, most_units=FEWEST)

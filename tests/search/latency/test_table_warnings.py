@@ -33,6 +33,15 @@ def test_each_doubt_has_its_line_and_figure(quiet: LatencyTable) -> None:
         assert figure in line
 
 
+def test_too_few_networks_for_the_intervals_coverage_are_said(quiet: LatencyTable) -> None:
+    """Of n that were held out, the largest error is not reached by the next one n times in n + 1."""
+    for networks, said in ((2, "67%"), (7, "88%"), (8, None), (32, None)):
+        validation = quiet.validation.model_copy(update={"networks": networks})
+        lines = table_warnings(quiet.model_copy(update={"validation": validation}))
+        expected = f"The intervals hold {said} of latencies, not 90%: {networks} networks are too few for more."
+        assert lines == ([] if said is None else [expected])
+
+
 def test_a_table_measured_once_has_no_ruler_to_doubt(quiet: LatencyTable) -> None:
     assert (
         table_warnings(quiet.model_copy(update={"validation": quiet.validation.model_copy(update={"ruler": None})}))

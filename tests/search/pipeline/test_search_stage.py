@@ -25,6 +25,7 @@ from search.pipeline.search_problem import build_problem, check_search
 from search.pipeline.search_stage import evaluation_price, known_networks, make_evaluator, search_networks
 from search.recipes.choices import OBJECTIVES
 from search.recipes.schema import Search, SupernetTraining, Training, check_evaluation, split_evaluation
+from search.report.summary import summarise
 from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
 from search.training.metadata import PARENT_ARCH
@@ -231,6 +232,10 @@ def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
         chosen = _front_networks(tmp_path / "out/trials.jsonl", SPACE, count)
         assert len(chosen) == count and {arch.id for arch in chosen} <= {trial.arch for trial in result.trials}
     assert result.choose("600k")[0]["accuracy"] == max(trial["accuracy"] for trial in result.trials)
+    shutil.copytree(files / "net", tmp_path / "run/supernet")
+    shutil.copytree(tmp_path / "out", tmp_path / "run/search")
+    with pytest.raises(UserError, match=r"trials\.jsonl is of a search without a latency table, and a report is of"):
+        summarise(tmp_path / "run")
     costs = [trial["macs"] for trial in result.choose("even:2")]
     assert costs == sorted(costs)
     with pytest.raises(UserError, match="no network that was evaluated is within 8ms"):
