@@ -13,9 +13,16 @@ from typing import Any
 
 MOST_BYTES = 1 << 28  # of a text file: the longest of ours, logs of many thousand trials, have some 10 MB
 ARCH_FILE, WEIGHTS_FILE = "arch.json", "weights.safetensors"  # in the folder of a network
+HUB_WEIGHTS_FILE = "model.safetensors"  # in place of the second in a folder for the Hugging Face Hub
 JsonObject = dict[str, Any]  # as it is read or written, before or after a type says what is in it
 TomlDocument = dict[str, Any]
 DEEPEST = 32  # lists and objects in each other; ours have 8
+
+
+def weights_file(folder: Path) -> Path:
+    """Where the weights of the network in a folder are, or would be."""
+    own, hub = folder / WEIGHTS_FILE, folder / HUB_WEIGHTS_FILE
+    return hub if hub.is_file() and not own.exists() else own
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,12 +1,14 @@
 """Loads the parent: a trained GhostNet from a checkpoint of ours, the authors' or timm's, if need be for other classes
-or channels. Its architecture is inferred from the tensors' shapes where no `arch.json` gives it."""
+or channels. Its architecture is inferred from the tensors' shapes where no `arch.json` and no model of timm's gives
+it."""
 
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ghostnet.arch import Arch, Block
-from ghostnet.files import ARCH_FILE, WEIGHTS_FILE, JsonObject
+from ghostnet.files import ARCH_FILE, JsonObject, weights_file
 from ghostnet.network import GhostNet
 from ghostnet.published import SE_RATIO, TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
@@ -32,31 +34,37 @@ def load_parent(
     """The trained network of `source`, in evaluation mode.
 
     Args:
-        source: a folder with `arch.json` and `weights.safetensors`, a `.safetensors` or `.pth` checkpoint of such
-            parameter names (timm's `CheckpointSaver` and `torch.compile` add to them), or `timm:NAME`, which timm
-            downloads.
-        arch: what shapes don't tell (stem stride 2, resolution 224, alignment 1 and, where a kernel is dead, the
-            paper's); a folder's own, or read from the shapes, where None.
+        source: a folder with `arch.json` and `weights.safetensors` (`model.safetensors` in one for the Hub), a
+            `.safetensors` or `.pth` checkpoint of such parameter names (timm's `CheckpointSaver` and `torch.compile`
+            add to them), or `timm:NAME`, which timm downloads.
+        arch: where None, that of the `arch.json` in the folder or beside the file, or of timm's model where it is
+            ours; else read from the shapes, and what they don't tell is the paper's (stem stride 2, resolution 224,
+            alignment 1, kernels that are dead).
         num_classes: the classifier is fresh if this is not the checkpoint's; its own where None.
         in_chs: the stem's filters are repeated or summed, as timm does it, if this is not the checkpoint's.
         order: of ghosts at s > 2; None where the file or its shapes tell.
         generator: source of a fresh classifier's weights; torch's global one where None.
 
     Raises:
-        WeightsError: no such file or model, no GhostNet's weights, or such as are not finite.
-        ArchError: a folder's `arch.json` is none.
+        WeightsError: no such file or model, no GhostNet's weights, such as are not finite, or a file of an architecture
+            that shapes don't tell.
+        ArchError: the `arch.json` is none.
     """
     about: JsonObject = {}
     if not is_path(source):
-        state = _timm(str(source).removeprefix(TIMM))
+        model = _timm(str(source).removeprefix(TIMM))
+        state = model.state_dict()
+        if isinstance(model, GhostNet):
+            arch, order = arch or model.arch, "replica-major"
     else:
         path = Path(source).expanduser()
         if path.is_dir():
             arch = arch or Arch.load(path / ARCH_FILE)
-            path = path / WEIGHTS_FILE
+            path = weights_file(path)
         state, about = read_weights(path)
+        arch = arch or _arch_beside(path, about)
     try:
-        arch = arch or infer_arch(state)
+        arch = arch or _arch_of(state, about)
         classes, chs = classes_and_channels(state)
         new_head = num_classes is not None and num_classes != classes
         net = GhostNet(arch, classes if num_classes is None else num_classes, in_chs or chs, generator=generator)
@@ -71,6 +79,34 @@ def load_parent(
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
     return net.eval()
+
+
+def _arch_beside(path: Path, about: JsonObject) -> Arch | None:
+    """The architecture of the `arch.json` beside a weights file; None where there is none, or another network's than
+    the file says that it is.
+
+    Raises:
+        ArchError: it holds no architecture.
+    """
+    if not (beside := path.with_name(ARCH_FILE)).is_file():
+        return None
+    arch = Arch.load(beside)
+    return arch if about.get("arch", arch.id) == arch.id else None
+
+
+def _arch_of(state: State, about: JsonObject) -> Arch:
+    """The architecture that the shapes tell, if it is the one that the file says.
+
+    Raises:
+        WeightsError: it is another, or they are no GhostNet's.
+    """
+    arch = infer_arch(state)
+    if (recorded := about.get("arch", arch.id)) != arch.id:
+        raise WeightsError(
+            f"it is of architecture {recorded!r:.80}, which its shapes alone don't tell (they give {arch.id!r}): name "
+            f"the network's folder, with its {ARCH_FILE}"
+        )
+    return arch
 
 
 def infer_arch(state: State) -> Arch:
@@ -132,10 +168,12 @@ def infer_arch(state: State) -> Arch:
     )
 
 
-def _timm(name: str) -> State:
+def _timm(name: str) -> nn.Module:
     import timm
 
+    import ghostnet.timm_model  # noqa: F401  a network of ours may be the parent, from a Hub folder
+
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        return timm.create_model(name, pretrained=True)
     except Exception as error:  # timm fails in its own ways where a name is unknown or nothing can be downloaded
         raise WeightsError(f"timm has no trained {name!r}: {str(error).strip().splitlines()[0]}") from None

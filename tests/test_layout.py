@@ -16,7 +16,7 @@ ALLOWED = {
     "spaces": {"ghostnet", "spaces", "torch", "numpy"},
 }
 WHERE_USED = {"ghostnet": {"safetensors", "scipy", "timm"}, "spaces": set()}  # inside the functions that need them
-ASKED_FOR = {"timm_model.py": {"timm"}}  # modules that nothing else loads: their users have the package
+ASKED_FOR = {"timm_model.py": {"timm"}}  # modules that nothing else loads at once: their users have the package
 # The packages of `search`, from the top to the bottom: each imports from those that stand behind it. "" is its
 # `__init__.py`; what is not named is a leaf that all may use.
 ORDER = (

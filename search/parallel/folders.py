@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ghostnet.files import ARCH_FILE
 from search.errors import UserError
 from search.files import write_bytes
 from search.folders import LOCK, SCRATCH
@@ -36,10 +37,12 @@ class Desk:
         self.places = set(places)
 
     def read(self, place: str) -> dict[str, bytes]:
-        """All files of a folder, by their path in it; a file's own content by its name."""
+        """All files of a folder, by their path in it; a file's own content by its name, and the `arch.json` beside it,
+        which says what a parent's weights don't."""
         root = self._known(place)
         if root.is_file():
-            return {root.name: root.read_bytes()}
+            files = (root, root.with_name(ARCH_FILE))
+            return {file.name: file.read_bytes() for file in files if file.is_file()}
         return {name: (root / name).read_bytes() for name in files_in(root)}
 
     def write(self, folder: str, name: str, content: bytes) -> None:

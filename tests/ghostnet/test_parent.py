@@ -3,6 +3,9 @@
 import argparse
 import functools
 import json
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 import timm
@@ -14,6 +17,7 @@ from torch import nn
 from ghostnet import Arch, ArchError, Block, GhostNet, load_parent, published, weights
 from ghostnet.parent import infer_arch
 from ghostnet.weights import WeightsError
+from search.export.timm_config import timm_config
 from tests.helpers import randomise, small_arch
 
 WIDTHS = {"ghostnet_050": "ghostnet-0.5", "ghostnet_100": "ghostnet-1.0", "ghostnet_130": "ghostnet-1.3"}
@@ -86,10 +90,67 @@ def test_a_file_that_says_another_order_of_ghosts_is_refused(order, tmp_path):
 
 
 def test_a_timm_model_by_name(monkeypatch):
-    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: theirs() if pretrained and name == "a" else None)
+    def create_model(name, pretrained):
+        if not (pretrained and name == "a"):
+            raise RuntimeError(f"Unknown model ({name})")
+        return theirs()
+
+    monkeypatch.setattr(timm, "create_model", create_model)
     assert difference(load_parent("timm:a"), theirs()) < 1e-10
     with pytest.raises(WeightsError, match="timm has no trained 'b'"):
         load_parent("timm:b")
+
+
+@pytest.fixture
+def fine():
+    """A network with what shapes don't tell: a stem of stride 1, another resolution."""
+    return randomise(GhostNet(replace(small_arch(), stem_stride=1, resolution=20), 5)).eval()
+
+
+@pytest.fixture
+def hub(fine, tmp_path):
+    """Its folder for the Hugging Face Hub."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(weights.to_bytes(fine))
+    (folder / "config.json").write_text(json.dumps(timm_config(fine)))
+    (folder / "arch.json").write_text(fine.arch.to_json())
+    return folder
+
+
+@pytest.mark.parametrize("place", ["timm:local-dir:{}", "{}", "{}/model.safetensors"])
+def test_a_folder_for_the_hub_is_the_network_that_was_exported(place, fine, hub):
+    again = load_parent(place.format(hub))
+    assert again.arch == fine.arch and difference(again, fine) < 1e-10
+
+
+def test_timm_reads_a_folder_for_the_hub_whatever_was_imported_before(hub):
+    code = f"from ghostnet import load_parent; print(load_parent('timm:local-dir:{hub}').arch.id)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == Arch.load(hub / "arch.json").id, done.stderr
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "last.pth"])
+def test_a_file_beside_an_arch_json_is_of_that_architecture(name, fine, tmp_path):
+    weights.save_weights(fine, tmp_path / name)
+    (tmp_path / "arch.json").write_text(fine.arch.to_json())
+    again = load_parent(tmp_path / name)
+    assert again.arch == fine.arch and difference(again, fine) < 1e-10
+
+
+def test_a_file_whose_architecture_shapes_dont_tell_is_refused(fine, tmp_path):
+    path = tmp_path / "net.safetensors"
+    weights.save_weights(fine, path)
+    refused = rf"net\.safetensors: it is of architecture '{fine.arch.id}', which its shapes alone don't tell"
+    for beside in (None, replace(fine.arch, resolution=24)):
+        if beside:
+            (tmp_path / "arch.json").write_text(beside.to_json())
+        with pytest.raises(WeightsError, match=refused):
+            load_parent(path)
+    assert load_parent(path, arch=fine.arch).arch == fine.arch
+    told = replace(fine.arch, stem_stride=2, resolution=224)
+    weights.save_weights(GhostNet(told, 5), path)
+    assert load_parent(path).arch == told
 
 
 def test_another_head_is_fresh_and_the_rest_is_as_it_was(tmp_path):

@@ -101,6 +101,12 @@ def test_what_is_only_read_is_found_by_the_name_it_has_at_the_drivers(tmp_path, 
         assert not any(copy.is_relative_to(tmp_path / "supernet") for copy in copies)
 
 
+def test_the_architecture_beside_a_file_of_weights_goes_with_it(tmp_path, elsewhere):
+    write_text(tmp_path / "arch.json", "its architecture")
+    with elsewhere.located() as located:
+        assert located[Path("parent.pth")].with_name("arch.json").read_text() == "its architecture"
+
+
 def test_a_worker_that_sees_a_folder_works_in_it(tmp_path, elsewhere):
     (tmp_path / "work" / elsewhere.marks[str(tmp_path / "work")]).touch()
     with elsewhere.writing(tmp_path / "work") as here:
