@@ -44,10 +44,9 @@ WIDTHS = (PARENT_WIDTH, 1.0, 0.75, 0.5)
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
 Way = Literal["pretrained", "scratch", "elastic"]
-LONGER = "longer"
-ONCE, EACH_SEED, LAST = ("pretrain", "latency"), (*get_args(Way), LONGER, "ghostnets", "fresh"), "measure"
-SEEDS = (3, 4, 5)
-TWICE = 1200  # steps of GhostNets from pretraining: as many as the parent has, before the search and after it
+UNMIXED = "unmixed"
+ONCE, EACH_SEED, LAST = ("pretrain", "latency"), (*get_args(Way), UNMIXED, "ghostnets", "fresh"), "measure"
+SEEDS = (6, 7, 8)
 FROM_SCRATCH = {"lr": 0.05, "epochs": 40.0, "min_steps": 2000, "ema": 0.0, "weight_decay": 5e-4}  # as `init` has it
 SANDWICHES = 700  # steps of an elastic supernet, which take as long as those of a parent from scratch
 CPU = torch.device("cpu")
@@ -120,7 +119,7 @@ class Study:
                 "data": self.pictures(seed),
                 "seed": seed,
                 "supernet": self.supernet(way),
-                "retrain": self.recipe.retrain.changed(init="supernet"),
+                "retrain": self.recipe.retrain.changed(init="supernet", cutmix=0.0 if way == "elastic" else None),
                 "search": self.recipe.search.changed(evaluate="inherited" if way == "elastic" else "soft"),
             }
         )
@@ -137,7 +136,7 @@ class Study:
         if part in get_args(Way):
             self.search(part, seed)  # type: ignore[arg-type]
         else:
-            {LONGER: self.longer, "ghostnets": self.ghostnets, "fresh": self.fresh}[part](seed)
+            {UNMIXED: self.unmixed, "ghostnets": self.ghostnets, "fresh": self.fresh}[part](seed)
         print(f"{part}, seed {seed}: done", flush=True)
 
     def supernet(self, way: Way) -> ParentTraining | SupernetTraining:
@@ -154,32 +153,33 @@ class Study:
             **fresh.alone().model_dump(exclude=of_full_training) | {"epochs": 10.0, "min_steps": SANDWICHES}
         )
 
-    @property
-    def twice(self) -> Training:
-        """The training of the chosen networks, for twice as long."""
-        return self.recipe.retrain.alone().model_copy(update={"min_steps": TWICE})
+    def tuning(self, **changes: Any) -> Training:
+        """The training of the chosen networks, changed."""
+        return self.recipe.retrain.alone().model_copy(update=changes)
 
-    def longer(self, seed: int) -> None:
-        """The chosen networks of the way `pretrained`, tuned from their transplants for twice as long."""
+    def unmixed(self, seed: int) -> None:
+        """The chosen networks of the way `pretrained`, tuned from their transplants as before: for 600 steps, on
+        pictures that are not mixed."""
         run = self.run("pretrained", seed)
         supernet = final_supernet(run)
         for name, trial in read_result(run / RESULT).chosen.items():
             arch = self.space.decode(np.array(trial.code))
-            out = self.out / f"{LONGER}-{seed}" / name
-            self.train(arch, out, seed, self.twice, init=supernet, teacher=f"supernet:{supernet}")
+            out, config = self.out / f"{UNMIXED}-{seed}" / name, self.tuning(min_steps=600, cutmix=0.0)
+            self.train(arch, out, seed, config, init=supernet, teacher=f"supernet:{supernet}")
 
     def ghostnets(self, seed: int) -> None:
-        """GhostNets of all widths from their own pretraining: as the chosen networks are trained, for twice as long,
-        alone and with the same teacher."""
+        """GhostNets of all widths from their own pretraining, for as long as the chosen networks: alone, on pictures
+        that are not mixed, and as those are trained, with the same teacher."""
         teacher = f"supernet:{final_supernet(self.run('pretrained', seed))}"
         for name, taught in (("tuned", None), ("taught", teacher)):
+            config = self.tuning() if taught else self.tuning(cutmix=0.0)
             for width in WIDTHS:
                 arch, out = self.space.uniform(width), self.ghostnet(name, width, seed)
-                self.train(arch, out, seed, self.twice, init=self.pretrained(width), teacher=taught)
+                self.train(arch, out, seed, config, init=self.pretrained(width), teacher=taught)
 
     def fresh(self, seed: int) -> None:
         """GhostNets from fresh weights, trained for as long as the parent of the way from scratch, on all pictures."""
-        config = self.recipe.retrain.alone().model_copy(update=FROM_SCRATCH)
+        config = self.tuning(**FROM_SCRATCH, cutmix=0.0)
         for width in WIDTHS:
             self.train(self.space.uniform(width), self.ghostnet("fresh", width, seed), seed, config)
 

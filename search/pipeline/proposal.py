@@ -43,6 +43,7 @@ NOTES = {
     "ema": "averaged weights are kept",
     "use_held_out": "the search is over by then",
     "distill": "weight of the parent's answers, beside the labels",
+    "cutmix": "pictures are mixed in pairs, of which the parent is asked, too",
 }
 
 
@@ -208,6 +209,7 @@ class ProposedTraining:
     weight_decay: float | None = None
     use_held_out: bool | None = None
     label_smoothing: float | None = None
+    cutmix: float | None = None
     distill: float | None = None
     temperature: float | None = None
 
@@ -221,6 +223,8 @@ def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, Propose
         batch_size=batch, lr=0.1 * batch / 64, epochs=40.0 if few else 30.0, min_steps=2000, weight_decay=5e-4
     )
     taught = replace(tuned, use_held_out=True, label_smoothing=0.0, distill=0.9, temperature=2.0)
+    if few:
+        taught = replace(taught, min_steps=1200, cutmix=1.0)  # mixed ones take longer, and few are soon known by heart
     return tuned if has_parent else fresh, taught
 
 

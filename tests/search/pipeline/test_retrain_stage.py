@@ -97,6 +97,15 @@ def test_who_sees_held_out_images_is_taught_by_a_parent_that_has_seen_them(whole
     assert trained == copied != before
 
 
+def test_a_parent_sees_no_images_that_are_mixed_for_its_pupils(tmp_path):
+    """Whom it tells what they are."""
+    out = trained(tmp_path / "run", use_held_out="true\ncutmix = 1.0\nmixup = 0.5")
+    parent, network = (read_trained(out / "networks" / name / TRAINED_FILE) for name in ("parent", "A"))
+    assert not parent.config["cutmix"] and not parent.config["mixup"] and parent.config["use_held_out"]
+    assert (network.config["cutmix"], network.config["mixup"]) == (1.0, 0.5)
+    trained(out, use_held_out="true\ncutmix = 1.0\nmixup = 0.5")  # and is asked for no other
+
+
 def test_the_report_shows_the_parent_as_it_was_trained_last(whole):
     summary = summarise(whole)
     (parent,) = [n for n in summary.networks if n.kind == "parent"]
