@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ghostnet.arch import Arch
-from ghostnet.files import WEIGHTS_FILE
+from ghostnet.files import weights_file
 from search.api import Place
 from search.data.datasets import Data
 from search.errors import UserError
@@ -43,7 +43,7 @@ def export_network(
     if weights is None:
         if isinstance(network, Arch) or not Path(network).is_dir():
             raise UserError("`weights` must name a file, where the network is no folder that has them")
-        weights = Path(network) / WEIGHTS_FILE
+        weights = weights_file(Path(network))
     metadata = known_metadata(None if isinstance(network, Arch) else Path(network), Path(weights))
     arch = network if isinstance(network, Arch) else find_arch(network)
     return export_trained(arch, Path(weights), Path(out), settings, metadata, data=data)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from ghostnet.parent import is_path, load_parent
+from ghostnet.parent import TIMM, is_path, load_parent
 from ghostnet.weights import WeightsError
 from search.api import Place
+from search.data.names import LOCAL
 from search.data.survey import survey
 from search.errors import UserError
 from search.files import write_text
@@ -37,15 +38,22 @@ def propose_recipe(
     path = recipe_path(data, None if out is None else Path(out), flops_budget)
     arch = None
     if parent:
+        parent = _from_anywhere(parent)
         try:
             arch = load_parent(parent).arch
         except WeightsError as error:
             raise UserError(str(error)) from None
-        if is_path(parent):
-            parent = str(Path(parent).expanduser().resolve())  # so that the recipe runs from anywhere
     pictures = survey(data)
     side = size or proposed_side(pictures.shorter_sides[1])
     text = propose(pictures, side, flops_budget, parent, arch)
     recipe = parse_recipe(text, path.stem)
     write_text(path, text)
     return Proposal(path, recipe, pictures, side)
+
+
+def _from_anywhere(parent: str) -> str:
+    """A parent's name with its whole path, if it has one, so that the recipe runs from any folder."""
+    before = "" if is_path(parent) else f"{TIMM}{LOCAL}"
+    if not parent.startswith(before):
+        return parent
+    return f"{before}{Path(parent.removeprefix(before)).expanduser().resolve()}"

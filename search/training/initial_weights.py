@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ghostnet.arch import Arch
-from ghostnet.files import WEIGHTS_FILE
+from ghostnet.files import WEIGHTS_FILE, weights_file
 from ghostnet.network import GhostNet
 from ghostnet.parent import load_parent
 from search.data.datasets import Data
@@ -29,7 +29,7 @@ def inherit(net: GhostNet, arch: Arch, source: Path, data: Data) -> None:
         except SpaceError as error:
             raise UserError(f"the supernet in {source} has no architecture {arch.id}: {error}") from None
         net.load_state_dict(inherited.network(arch).state_dict())
-    elif source.is_file() or (source / WEIGHTS_FILE).exists():
+    elif source.is_file() or weights_file(source).exists():
         known = load_parent(source, arch=arch, in_chs=net.in_chs)
         state = known.state_dict()
         if known.num_classes != net.num_classes:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
+from ghostnet.files import ARCH_FILE, HUB_WEIGHTS_FILE, WEIGHTS_FILE
 from search.data.names import teacher_source
 from search.errors import UserError
 from search.files import read_json
@@ -173,7 +173,7 @@ def weights_id(folder: Path) -> str:
     """Ten hex digits of the weights in a folder (a supernet's, a network's, or such as timm reads) or in a file."""
     if folder.is_file():
         return digest([file_digest(folder)])
-    names = (SUPERNET_WEIGHTS, PARENT_WEIGHTS, WEIGHTS_FILE, "model.safetensors", "pytorch_model.bin")
+    names = (SUPERNET_WEIGHTS, PARENT_WEIGHTS, WEIGHTS_FILE, HUB_WEIGHTS_FILE, "pytorch_model.bin")
     return digest([file_digest(folder / name) for name in names if (folder / name).exists()])
 
 

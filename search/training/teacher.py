@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import ghostnet.timm_model  # noqa: F401  a network of ours may be the teacher, from a Hub folder
 from ghostnet.arch import Arch
-from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
+from ghostnet.files import ARCH_FILE, weights_file
 from ghostnet.inference import for_inference
 from ghostnet.network import GhostNet
 from ghostnet.resize import resized
@@ -150,7 +150,7 @@ def _supernet(folder: Path, data: Data) -> tuple[GhostNet, int]:
 
 def _network(folder: Path) -> tuple[GhostNet, int]:
     arch = Arch.load(folder / ARCH_FILE)
-    return load_network(arch, folder / WEIGHTS_FILE), arch.resolution
+    return load_network(arch, weights_file(folder)), arch.resolution
 
 
 def _timm(name: str, data: Data) -> tuple[nn.Module, int | None, tuple[float, ...], tuple[float, ...]]:

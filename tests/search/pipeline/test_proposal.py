@@ -6,16 +6,22 @@ from pathlib import Path
 import pytest
 
 from ghostnet.cost import cost
+from ghostnet.network import GhostNet
 from ghostnet.published import published
+from ghostnet.weights import to_bytes
+from search.api.proposing import propose_recipe
 from search.data.survey import Survey
+from search.export.timm_config import timm_config
+from search.files import write_bytes, write_json, write_text
 from search.pipeline.proposal import Proposal, fitting_space, propose, proposed_side
 from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, parse_recipe
-from search.training.supernets import check_parent
+from search.training.supernets import check_parent, given_parent
 from spaces.errors import SpaceError
 from spaces.presets import PRESETS
 from spaces.quantities import Window, format_count
 from spaces.tables import macs_table
+from tests.search.data.test_datasets import image_folder
 
 
 def seen(name: str, classes: int = 4, images: int = 50, **changes: object) -> Survey:
@@ -120,6 +126,20 @@ def test_a_proposed_space_is_one_that_its_parent_fits(name, stem_stride):
     space = parse_recipe(propose(seen("x"), 64, None, "parent", parent), "mine").search_space
     check_parent(replace(parent, resolution=64), space, "parent")
     assert space.resolution == 64 and space.num_classes == 4
+
+
+@pytest.mark.parametrize("name", ["mine/hub", "timm:local-dir:mine/hub"])
+def test_a_folder_for_the_hub_may_be_the_parent_and_is_named_by_its_whole_path(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arch, hub = PRESETS["cifar"].uniform(0.5), Path("mine/hub")
+    net = GhostNet(arch, 2, 3)
+    write_bytes(hub / "model.safetensors", to_bytes(net))
+    write_json(hub / "config.json", timm_config(net))
+    write_text(hub / "arch.json", arch.to_json())
+    recipe = propose_recipe(str(image_folder(tmp_path / "pictures", train=30, test=4)), size=32, parent=name).recipe
+    assert isinstance(recipe.supernet, ParentTraining)
+    assert recipe.supernet.parent == name.replace("mine", str(tmp_path / "mine"))
+    assert given_parent(recipe.search_space, recipe.supernet).arch == arch
 
 
 def test_a_parent_whose_stages_no_preset_has_is_refused():

@@ -22,6 +22,7 @@ from search.recipes.schema import ParentTraining, SupernetTraining, Training, lo
 from search.training import loop
 from search.training import teacher as teachers
 from search.training.elastic import load_inherited, train_supernet
+from search.training.initial_weights import inherit
 from search.training.loop import autocast_dtype
 from search.training.losses import Loss
 from search.training.metadata import space_for
@@ -187,7 +188,13 @@ def test_teachers_see_images_as_they_were_taught_to(data, supernet, tmp_path):
     torch.testing.assert_close(
         teachers.load_teacher(f"timm:local-dir:{tmp_path}", data, CPU)(images), expected[0], **near
     )
-    torch.testing.assert_close(teachers.load_teacher(f"network:{tmp_path}", data, CPU)(images), expected[1], **near)
+    for _ in ("a network's folder", "one for the Hub"):
+        torch.testing.assert_close(teachers.load_teacher(f"network:{tmp_path}", data, CPU)(images), expected[1], **near)
+        (tmp_path / "weights.safetensors").unlink(missing_ok=True)
+    begun = GhostNet(arch, 10, 1).eval()
+    inherit(begun, arch, tmp_path, data)
+    with torch.no_grad():
+        assert torch.equal(begun(images), net(images))
     with pytest.raises(UserError, match="timm has no teacher 'coffee'"):
         teachers.load_teacher("timm:coffee", data, CPU)
     for name in ("coffee", "network:", "network:/no/such"):
