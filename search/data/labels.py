@@ -48,7 +48,8 @@ def resolve(column: Any, names: Sequence[str] | None, where: Where) -> tuple[Ten
     count = len(names) if names else MAX_CLASSES
     for wrong in (low, high):
         if not 0 <= wrong < count:
-            rule = f"labels of {count} classes go from 0 to {count - 1}" if names else f"at most {count} classes"
+            rule = "labels go from 0" if wrong < 0 else f"at most {count} classes"
+            rule = f"labels of {count} classes go from 0 to {count - 1}" if names else rule
             raise UserError(f"{where(column.to_pylist().index(wrong))} has the label {wrong}: {rule}")
     labels = torch.from_numpy(column.to_numpy().astype(np.int64))
     return labels, check_names(tuple(names or map(str, range(high + 1))))

@@ -37,6 +37,12 @@ class _Part:
         """Whether the labels are hidden, as in the test parts of competitions."""
         return all(label in (-1, None) for label in self.labels.to_pylist())
 
+    @property
+    def numbered(self) -> bool:
+        """Whether the labels are numbers of classes, not names."""
+        kind = self.labels.type
+        return pa.types.is_integer(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
     def resolve(self, names: tuple[str, ...] | None) -> tuple[Tensor, tuple[str, ...]]:
         return resolve(self.labels, names, lambda row: self.sources[row].name)
 
@@ -60,6 +66,11 @@ def read_parquet(folder: Path, one_part: bool = False) -> tuple[list[Labelled], 
     test = _test_part(folder)
     if train.names and test.names:
         check_same(train.names, test.names, (f"{folder}: train", "test"))
+    if not train.names and not test.names and train.numbered != test.numbered:
+        raise UserError(
+            f"{folder}: where no file names the classes, both parts have numbers for labels or both have names, but "
+            f"train has {train.labels.type} and the test part {test.labels.type}"
+        )
     labels, classes = train.resolve(train.names or test.names)
     return [(train.sources, labels), (test.sources, test.resolve(classes)[0])], classes
 
@@ -147,7 +158,9 @@ def _reading(file: Path) -> Iterator[None]:
 
 def _column(names: list[str], wanted: tuple[str, ...]) -> str:
     for name in wanted:
-        if name in names:
+        if (count := names.count(name)) > 1:
+            raise UserError(f"columns have different names, but {count} are called {name}")
+        if count:
             return name
     raise UserError(f"a column {' or '.join(wanted)} is needed, but it has {', '.join(names)}")
 

@@ -10,7 +10,9 @@ from search.files import glob
 ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())  # of images in folders
 TEST_PARTS = ("test", "validation", "val")  # the first that has labels is the test part
-PARTS = {"train", "training", *TEST_PARTS, "testing", "valid"}  # names that are no class's if all are
+FOLDER_TEST_PARTS = (*TEST_PARTS, "testing", "valid")  # of an image folder; of parquet files, these begin like others
+PARTS = {"train", "training", *FOLDER_TEST_PARTS}  # names that are no class's if all are
+SHOWN = 5  # folders named in a message
 OF_SYSTEMS = {"__MACOSX", "@eaDir"}  # what macOS packs into archives; thumbnails on a Synology server
 
 
@@ -23,11 +25,19 @@ def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> li
     """The files of the first of these parts that has any, in order.
 
     Raises:
-        UserError: none has, and one must.
+        UserError: none has, and one must; or several folders have some, which may be the same images over again.
     """
     for part in parts:
         for pattern in (f"{part}*.parquet", f"*/{part}*.parquet", f"{part}/*.parquet", f"*/{part}/*.parquet"):
-            if files := [file for file in glob(folder, pattern) if not is_hidden(file.name)]:
+            files = [file for file in glob(folder, pattern) if not any(map(is_hidden, file.relative_to(folder).parts))]
+            if pattern.startswith("*/") and len(configs := {file.relative_to(folder).parts[0] for file in files}) > 1:
+                names = sorted(configs)
+                listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+                raise UserError(
+                    f"a part's files lie in one folder, but {folder} has {pattern} in {listed}: name one of them, such "
+                    f"as {folder / names[0]}"
+                )
+            if files:
                 return files
     if must:
         raise UserError(f"no {' or '.join(f'{part}*.parquet' for part in parts)} in {folder}")

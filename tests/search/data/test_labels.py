@@ -78,7 +78,7 @@ def test_labels_of_every_kind_are_places_among_the_classes(kind, labels, names, 
 BAD_LABELS = {
     "a huge label": (pa.int64(), [0, 1, 2**40], None, "row 2 has the label 1099511627776: at most 100000 classes"),
     "a label beyond 63 bits": (pa.uint64(), [0, 1, 2**63 + 1], None, "has the label 9223372036854775809: at most"),
-    "a negative label": (pa.int64(), [0, 1, -1], None, "row 2 has the label -1: at most"),
+    "a negative label": (pa.int64(), [0, 1, -1], None, "row 2 has the label -1: labels go from 0$"),
     "beyond the names": (pa.int64(), [0, 1, 2], ["a", "b"], "has the label 2: labels of 2 classes go from 0 to 1"),
     "none": (pa.int64(), [0, 1, None], None, "row 2 has no label"),
     "a missing string": (pa.string(), ["a", "b", None], None, "row 2 has no label"),
@@ -127,6 +127,49 @@ def test_the_parts_of_a_parquet_folder_have_the_same_classes(tmp_path):
     write(tmp_path / "train-1.parquet", [0, 1] * 10, pa.int64(), ["a", "b"])
     with pytest.raises(UserError, match="train and test differ: their order is not the same"):
         load_data(f"parquet:{tmp_path}", 8)
+
+
+@pytest.mark.parametrize("kinds", [(pa.string(), pa.int64()), (pa.int64(), pa.string())], ids=str)
+def test_parts_have_labels_of_one_kind_unless_a_file_names_the_classes(kinds, tmp_path):
+    labels = {pa.string(): ["cat", "dog"], pa.int64(): [0, 1]}
+    write(tmp_path / "train.parquet", labels[kinds[0]] * 20, kinds[0])
+    write(tmp_path / "test.parquet", labels[kinds[1]] * 3, kinds[1])
+    with pytest.raises(UserError, match=f"both have names, but train has {kinds[0]} and the test part {kinds[1]}$"):
+        load_data(f"parquet:{tmp_path}", 8)
+    write(tmp_path / "test.parquet", labels[kinds[1]] * 3, kinds[1], ["cat", "dog"])
+    assert load_data(f"parquet:{tmp_path}", 8).test.labels.tolist() == [0, 1] * 3
+
+
+@pytest.mark.parametrize("twice", ["image", "label"])
+def test_two_columns_of_one_name_are_refused(twice, tmp_path):
+    write(tmp_path / "train.parquet", [0, 1] * 20, pa.int64())
+    table = pq.read_table(tmp_path / "train.parquet")
+    pq.write_table(table.append_column(twice, table[twice]), tmp_path / "train.parquet")
+    with pytest.raises(UserError, match=rf"train\.parquet is not in .* layout: .* but 2 are called {twice}$"):
+        load_data(f"parquet:{tmp_path}?test=0.2", 8)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("name", ["{}/{}-0.parquet", "{}/{}/0000.parquet"])
+def test_several_configurations_of_parquet_files_are_refused(name, part, tmp_path):
+    """They are often the same images over again, in training and in held-out splits at once."""
+    for each, count in (("train", 20), ("test", 3)):
+        for folder in ("full", "small") if each == part else ("full",):
+            write(tmp_path / name.format(folder, each), [0, 1] * count, pa.int64())
+    with pytest.raises(UserError, match=rf"\*\.parquet in full, small: name one of them, such as {tmp_path / 'full'}$"):
+        load_data(f"parquet:{tmp_path}", 8)
+    if part == "test":
+        assert len(load_data(f"parquet:{tmp_path / 'full'}", 8).test) == 6
+
+
+@pytest.mark.parametrize("name", ["data/{}-0000{}-of-00002.parquet", "{}/{}.parquet", "default/{}/{}.parquet"])
+def test_several_files_of_a_part_in_one_folder_are_all_of_it(name, tmp_path):
+    for part in ("train", "test"):
+        for k in range(2):
+            write(tmp_path / name.format(part, k), [0, 1] * 20, pa.int64())
+    write(tmp_path / ".cache" / "train-0.parquet", [0, 1], pa.int64())
+    data = load_data(f"parquet:{tmp_path}", 8)
+    assert (len(all_labels(data)), len(data.test)) == (80, 80)
 
 
 def test_images_of_a_parquet_file_may_differ_in_size_and_are_named_by_their_row(tmp_path):
