@@ -1,4 +1,4 @@
-"""Image folders: `train/CLASS/...` beside `test/CLASS/...` or `val/CLASS/...`."""
+"""Image folders: `train/CLASS/...` beside `test/CLASS/...`, or `val` or `valid`."""
 
 import os
 from collections import Counter

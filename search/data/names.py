@@ -1,7 +1,7 @@
 """Names of data sets, and whether they are available: checked before anything is loaded, PyTorch included.
 
 `digits` (scikit-learn's, nothing downloaded); `cifar10`, `cifar100`, `mnist`, `fashionmnist` (torchvision, downloaded);
-`imagefolder:PATH` (`train/CLASS/...`, and `test/` or `val/` likewise); `parquet:PATH` (Hugging Face image layout:
+`imagefolder:PATH` (`train/CLASS/...`, and `test/`, `val/` or `valid/`); `parquet:PATH` (Hugging Face image layout:
 `train*.parquet`, and `test*.parquet` or `validation*.parquet`). Where images have no test part, `?test=0.2` at the end
 holds out that share of every class, always the same images; the classes may then lie in PATH itself. `?unreadable=skip`
 leaves images out that can't be read; both together: `?test=0.2,unreadable=skip`.

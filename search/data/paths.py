@@ -59,18 +59,28 @@ def training_folder(folder: Path) -> Path:
     """Where the classes lie of an image folder without a test part: in `train`, or in itself.
 
     Raises:
-        UserError: there are none, or parts of other names than ours in their place.
+        UserError: there are none, or parts of other names than ours in their place or beside `train`.
     """
     if has_classes(folder / "train"):
+        _check_beside_train(folder)
         return folder / "train"
     if not (classes := class_folders(folder)):
         raise UserError(f"imagefolder needs a folder for each class, but {folder} holds no folder")
     if all(name.lower() in PARTS for name in classes):
         raise UserError(
             f"imagefolder needs a folder for each class, but {folder} holds {' and '.join(classes)}, which are no "
-            "classes: parts are called train and test (or val), with a folder for each class in them"
+            "classes: parts are called train and test (or val, valid), with a folder for each class in them"
         )
     return folder
+
+
+def _check_beside_train(folder: Path) -> None:
+    """Raises:
+    UserError: beside `train` lies a part of another name than ours, whose images would be left out without a word.
+    """
+    for name in class_folders(folder):
+        if name not in ("train", *FOLDER_TEST_PARTS) and name.lower() in PARTS and has_classes(folder / name):
+            raise UserError(f"a part beside {folder / 'train'} is called test (or val, valid), not {name}")
 
 
 def test_folder(folder: Path) -> Path:
@@ -81,11 +91,13 @@ def test_folder(folder: Path) -> Path:
     """
     train = folder / "train"
     rule = (
-        f"imagefolder needs {train} and {folder / 'test'} (or val), with a folder for each class; "
+        f"imagefolder needs {train} and {folder / 'test'} (or val, valid), with a folder for each class; "
         f"?test=0.2 after the path holds out a fifth where there is no test part"
     )
-    parts = [folder / name for name in TEST_PARTS if (folder / name).is_dir()]
+    parts = [folder / name for name in FOLDER_TEST_PARTS if (folder / name).is_dir()]
     if not train.is_dir() or not parts:
+        if train.is_dir():
+            _check_beside_train(folder)
         raise UserError(rule)
     if not (classes := class_folders(train)):
         raise UserError(f"{rule}; {train} holds no folder")

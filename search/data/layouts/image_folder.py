@@ -1,4 +1,4 @@
-"""Images in folders, one folder a class: `train/CLASS/...` beside `test/CLASS/...` or `val/CLASS/...`."""
+"""Images in folders, one folder a class: `train/CLASS/...` beside `test/CLASS/...`, or `val` or `valid`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.data.layouts.base import ImageFiles
-from search.data.paths import SUFFIXES, TEST_PARTS, files_below, has_classes, test_folder, training_folder
+from search.data.paths import (
+    FOLDER_TEST_PARTS,
+    SUFFIXES,
+    TEST_PARTS,
+    files_below,
+    has_classes,
+    test_folder,
+    training_folder,
+)
 
 if TYPE_CHECKING:
     from search.data.layouts.base import Labelled
@@ -23,7 +31,7 @@ class ImageFolder(ImageFiles):
         return True
 
     def has_test_part(self) -> bool:
-        train, *parts = (self.folder / part for part in ("train", *TEST_PARTS))
+        train, *parts = (self.folder / part for part in ("train", *FOLDER_TEST_PARTS))
         return has_classes(train) and any(map(has_classes, parts))  # a class may be called train or test, too
 
     def find_parts(self) -> None:
@@ -33,8 +41,11 @@ class ImageFolder(ImageFiles):
             training_folder(self.folder)
 
     def files(self) -> list[Path]:
-        whole = self.test_share is None
-        parts = [self.folder / part for part in ("train", *TEST_PARTS)] if whole else [training_folder(self.folder)]
+        if self.test_share is not None:
+            parts = [training_folder(self.folder)]
+        else:  # without a part of another name than TEST_PARTS, unless it is the one to test on
+            parts = [self.folder / part for part in ("train", *TEST_PARTS)]
+            parts += {test_folder(self.folder)} - {*parts}
         return [file for part in parts for file in files_below(part, SUFFIXES)]
 
     def read(self) -> tuple[list[Labelled], tuple[str, ...]]:

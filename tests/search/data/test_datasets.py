@@ -16,8 +16,9 @@ from search.data import layouts
 from search.data.datasets import IN_MEMORY, Data, held_out, load_data, split_sizes, split_up, statistics
 from search.data.encoded import EncodedSplit
 from search.data.layouts.base import ImageFiles
-from search.data.names import check_data_name, image_files, teacher_source
+from search.data.names import check_data_name, data_source, image_files, teacher_source
 from search.data.splits import Split
+from search.data.survey import survey
 from search.data.transforms import Augment
 from search.errors import UserError
 from search.recipes.schema import Training
@@ -101,6 +102,33 @@ def test_image_folders(tmp_path):
     image_folder(tmp_path, train=20, val=6)
     data = load_data(f"imagefolder:{tmp_path}", 16)
     assert data.classes == ("cat", "dog") and len(data.test) == 12
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "testing"])
+def test_the_part_beside_train_is_tested_on_if_there_is_no_test_part(name, tmp_path):
+    image_folder(tmp_path, **{"train": 20, name: 6})
+    data = load_data(f"imagefolder:{tmp_path}", 8)
+    assert len(data.train) + len(data.search) + len(data.calibration) == 40 and len(data.test) == 12
+    assert survey(str(tmp_path)).test == (6, 6)
+    (tmp_path / name / "cat" / "0.png").write_bytes((tmp_path / name / "dog" / "0.png").read_bytes()[:-4])
+    assert data_source(f"imagefolder:{tmp_path}").fingerprint() != data.fingerprint
+    image_folder(tmp_path, test=3)
+    assert len(load_data(f"imagefolder:{tmp_path}", 8).test) == 6
+
+
+def test_parts_that_are_not_tested_on_leave_a_data_set_what_it_was(tmp_path):
+    image_folder(tmp_path, train=20, test=3)
+    alone = data_source(f"imagefolder:{tmp_path}").fingerprint()
+    image_folder(tmp_path, valid=3)
+    assert data_source(f"imagefolder:{tmp_path}").fingerprint() == alone
+
+
+@pytest.mark.parametrize("name", ["Val", "TEST", "training"])
+@pytest.mark.parametrize("option", ["", "?test=0.2"])
+def test_a_part_beside_train_of_another_name_is_refused(option, name, tmp_path):
+    image_folder(tmp_path, **{"train": 30, name: 6})
+    with pytest.raises(UserError, match=rf"beside {tmp_path / 'train'} is called test \(or val, valid\), not {name}$"):
+        load_data(f"imagefolder:{tmp_path}{option}", 8)
 
 
 @pytest.mark.parametrize("inside", ["", "train"])
