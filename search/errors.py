@@ -1,5 +1,7 @@
 """Errors that a user can correct. The command line prints one line and ends with exit code 2."""
 
+from operator import index
+
 MOST_MINUTES = 525_600  # of a time box: a year
 
 
@@ -13,3 +15,18 @@ def check_minutes(minutes: float | None) -> None:
     """
     if minutes is not None and not 0 < minutes <= MOST_MINUTES:
         raise UserError(f"a time box has more than 0 and at most {MOST_MINUTES:,} minutes, not {minutes:g}")
+
+
+def check_whole(name: str, value: object, low: int, high: int) -> int:
+    """A whole number from `low` to `high`, also one of NumPy's, as an `int`.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        number = index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = low - 1
+    if isinstance(value, bool) or not low <= number <= high:
+        raise UserError(f"{name} must be a whole number from {low} to {high}, but got {repr(value)[:80]}")
+    return number

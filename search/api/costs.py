@@ -3,14 +3,14 @@
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from ghostnet.arch import Arch
+from ghostnet.arch import MAX_CLASSES, MAX_IN_CHS, Arch
 from ghostnet.cost import Layer, unit_cost
 from ghostnet.cost import cost as network_cost
 from ghostnet.cost import layers as network_layers
 from ghostnet.memory import memory as network_memory
 from ghostnet.units import chain
 from search.api import Place
-from search.errors import UserError
+from search.errors import UserError, check_whole
 from search.export.manifest import MANIFEST, read_manifest
 from search.files import JsonObject
 from search.latency.peak_memory import predict_peak_memory
@@ -115,6 +115,10 @@ def network_costs(
         UserError, ArchError: no such architecture or table, or a table of networks with other units, classes or
             channels.
     """
+    if classes is not None:
+        classes = check_whole("`classes`", classes, 0, MAX_CLASSES)
+    if in_chs is not None:
+        in_chs = check_whole("`in_chs`", in_chs, 1, MAX_IN_CHS)
     network = arch if isinstance(arch, Arch) else find_arch(arch)
     table = latency if isinstance(latency, LatencyTable | None) else LatencyTable.load(Path(latency))
     if table is None:

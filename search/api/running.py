@@ -75,8 +75,10 @@ def compare_runs(folders: Sequence[Place], out: Place = "results/comparison") ->
     are not alike.
 
     Raises:
-        UserError: a folder that holds no finished search.
+        UserError: no folder, or one that holds no finished search.
     """
+    if isinstance(folders, str | Path):
+        raise UserError(f"`folders` lists the runs' folders, but got the one name {str(folders)!r}")
     return write_comparison([Path(folder) for folder in folders], Path(out))
 
 

@@ -7,17 +7,19 @@ evaluation. All are drawn from the training set but `test`, by class, with a see
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ghostnet.arch import MAX_SIDE
 from search.data.encoded import EncodedSplit
 from search.data.images import UnreadableImages, centre_crop, check_headers, decode_all
 from search.data.labels import check_sizes, most_frequent_share
-from search.data.names import data_source
+from search.data.names import data_source, folder_source
 from search.data.splits import Split, order_by_class
-from search.errors import UserError
+from search.errors import UserError, check_whole
 
 __all__ = ["Data", "Split", "SplitSizes", "held_out", "load_data", "parts", "split_sizes", "split_up", "statistics"]
 
@@ -25,6 +27,7 @@ AT_A_TIME = 1000  # images
 IN_MEMORY = 2_000_000_000  # bytes of decoded images; more are decoded whenever they are needed
 ONE_IN_FOR_SEARCH, ONE_IN_FOR_NORMS = 5, 10  # of the training images, held out
 MOST_HELD_OUT = 2500  # images, for either
+MOST_IMAGES = (1 << 63) - 1
 LEAST_STD = 1 / 255  # of all pixels, of 1; below that there is nothing to see
 
 
@@ -93,17 +96,23 @@ def parts(count: int, size: int = 250) -> tuple[Tensor, ...]:
     return torch.arange(count).tensor_split(-(-count // size))
 
 
-def load_data(name: str, resolution: int, limit: int | None = None) -> Data:
+def load_data(name: str | Path, resolution: int, limit: int | None = None) -> Data:
     """Loads a data set at a resolution.
 
     Args:
+        name: `digits`, `imagefolder:PATH` or another; or a `Path`, of a folder with images in either layout.
+        resolution: side of the images, in pixels.
         limit: at most so many training images, the first of the shuffled split; None takes all.
 
     Raises:
-        UserError: it can't be had, or is not what it should be.
+        UserError: it can't be had, or is not what it should be; or no image would be left.
     """
-    source = data_source(name)
+    resolution = check_whole("`resolution`", resolution, 1, MAX_SIDE)
+    if limit is not None:
+        limit = check_whole("`limit`", limit, 1, MOST_IMAGES)
+    source = data_source(name) if isinstance(name, str) else folder_source(str(name))
     source.check()
+    name = source.name
     train, test, classes = source.load(resolution)
     identity = source.fingerprint()
     return split_up(name, train, test, classes, resolution, limit, flip=source.flip, identity=identity)

@@ -11,7 +11,7 @@ leaves images out that can't be read; both together: `?test=0.2,unreadable=skip`
 from pathlib import Path
 from typing import NamedTuple
 
-from search.data.layouts import LAYOUTS, NAMES
+from search.data.layouts import FILE_LAYOUTS, LAYOUTS, NAMES
 from search.data.layouts.base import DataSource, ImageFiles
 from search.errors import UserError
 
@@ -38,6 +38,18 @@ def image_files(name: str) -> ImageFiles | None:
     """
     sources = (layout.parse(name) for layout in LAYOUTS if issubclass(layout, ImageFiles))
     return next((source for source in sources if source), None)
+
+
+def folder_source(place: str) -> ImageFiles:
+    """The data set of a name that is a path, or in a folder of images, in whichever layout they are.
+
+    Raises:
+        UserError: the share to be held out is none, or the folder holds several data sets.
+    """
+    if source := image_files(place):
+        return source
+    folder = Path(place).expanduser()
+    return next(layout for layout in FILE_LAYOUTS if layout.may_be(folder)).at(folder)
 
 
 def check_data_name(name: str) -> None:

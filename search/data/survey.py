@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,9 +10,7 @@ from torch import Tensor
 from search.data.datasets import held_out
 from search.data.images import ImageSource, check_header, decode, for_each
 from search.data.labels import check_sizes
-from search.data.layouts import FILE_LAYOUTS
-from search.data.layouts.base import ImageFiles
-from search.data.names import image_files
+from search.data.names import folder_source, image_files
 from search.data.splits import stratified
 from search.errors import UserError
 
@@ -74,7 +71,7 @@ def survey(place: str) -> Survey:
     Raises:
         UserError: there are none, or too few; or they are in neither layout.
     """
-    source = _source(place)
+    source = folder_source(place)
     if not source.folder.is_dir():
         raise UserError(f"no folder {str(source.folder)!r}")
     if source.test_share is None and not source.has_test_part():
@@ -100,12 +97,6 @@ def survey(place: str) -> Survey:
         grey=sum(part.grey for part in seen),
         unreadable=unreadable,
     )
-
-
-def _source(place: str) -> ImageFiles:
-    if source := image_files(place):
-        return source
-    return next(layout for layout in FILE_LAYOUTS if layout.may_be(Path(place))).at(Path(place))
 
 
 @dataclass(frozen=True, slots=True)

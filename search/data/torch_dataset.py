@@ -10,11 +10,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_image
 
+from ghostnet.arch import MAX_SIDE
 from search.data.datasets import Data, split_up
 from search.data.images import centre_crop, to_rgb
 from search.data.labels import MAX_CLASSES, check_names, check_same
 from search.data.splits import Split
-from search.errors import UserError
+from search.errors import UserError, check_whole
 
 
 class ImageDataset(Protocol):
@@ -52,8 +53,8 @@ def from_datasets(
         UserError: what is no image or label, images of different sizes without a `resolution`, too few images or
             classes, too many classes, or parts of different classes.
     """
-    if resolution is not None and resolution < 1:
-        raise UserError(f"{name}: `resolution` is a number of pixels from 1, not {resolution}")
+    if resolution is not None:
+        resolution = check_whole(f"{name}: `resolution`", resolution, 1, MAX_SIDE)
     parts = [_read(part, f"{name}, {word} image", resolution) for word, part in (("training", train), ("test", test))]
     if parts[0].images.shape[1:] != parts[1].images.shape[1:]:
         raise UserError(f"{name}: training images are {_shape(parts[0])}, test images {_shape(parts[1])}")

@@ -31,6 +31,7 @@ BASES = (
     (32, "cifar", "all rows of GhostNet's table, stem of stride 1"),
     (8, "digits", "the first five rows of GhostNet's table, stem of stride 1"),
 )
+LEAST_SIDE, MOST_SIDE = 8, 1024
 OF_PARENT = ("stem_stride", "head_chs")  # of a given parent, which a fit doesn't change
 FAMILY = ("rows", "stem_chs", "tail_chs", "head_chs")  # of a preset, what its networks have in common
 # Views of images that layers are fitted on, by the least side: larger ones say more.
@@ -341,7 +342,7 @@ class Proposal:
         }
 
 
-def recipe_path(data: str, out: Path | None, budget: str | None) -> Path:
+def recipe_path(data: str | Path, out: Path | None, budget: str | None) -> Path:
     """Where the recipe for pictures goes: a new file, by default named after their folder. What can be wrong is said
     before any picture is read.
 
@@ -349,8 +350,8 @@ def recipe_path(data: str, out: Path | None, budget: str | None) -> Path:
         UserError, SpaceError: there is no such folder, the file can't be written or is there already, or the budget is
             none.
     """
-    source = image_files(data)
-    folder = source.folder if source else Path(data)
+    source = image_files(str(data))
+    folder = source.folder if source else Path(data).expanduser()
     if not folder.is_dir():
         raise UserError(f"init looks at a folder of pictures; there is no folder {str(folder)!r}")
     path = out or Path(f"{folder.resolve().name}.toml")

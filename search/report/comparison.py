@@ -44,8 +44,10 @@ def write_comparison(folders: list[Path], out: Path) -> Comparison:
     """Writes a page and its figures into `out`.
 
     Raises:
-        UserError: a folder holds no run, or is named twice.
+        UserError: there is no folder, or one holds no run, or is named twice.
     """
+    if not folders:
+        raise UserError("one run or more are compared, but got no folder")
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError("runs that are compared must differ, but a folder is named twice")
     summaries = {str(folder): summarise(folder) for folder in folders}

@@ -19,6 +19,7 @@ from search.accuracy.ghostbench import load_ghostbench
 from search.errors import UserError
 from search.files import JsonLines
 from spaces import named_space
+from tests.search.data.test_datasets import image_folder
 from tests.search.own_code import Stripes, depth, efficiency, hashed
 
 ROOT = Path(__file__).parent.parent.parent
@@ -263,7 +264,7 @@ def test_a_data_set_may_use_its_memory_again():
 
     data = search.from_datasets(Reused(), Reused())
     assert data.test.images[:, 0, 0, 0].tolist() == [4 * k for k in range(60)]
-    with pytest.raises(UserError, match="`resolution` is a number of pixels from 1, not 0"):
+    with pytest.raises(UserError, match="`resolution` must be a whole number from 1 to 4096, but got 0"):
         search.from_datasets(Reused(), Reused(), resolution=0)
 
 
@@ -271,6 +272,55 @@ def test_labels_beyond_all_classes_are_told_before_any_is_named():
     part = [(torch.rand(3, 8, 8), (k % 2) * (2**31 - 1)) for k in range(60)]
     with pytest.raises(UserError, match="at most 100000 classes, but a label is 2147483647"):
         search.from_datasets(part, part)
+
+
+WRONG_NUMBERS = {
+    "no pixels": (
+        lambda: search.load_data("digits", 0),
+        "`resolution` must be a whole number from 1 to 4096, but got 0",
+    ),
+    "fewer pixels": (lambda: search.load_data("digits", -1), "`resolution` must be .*, but got -1"),
+    "text for pixels": (lambda: search.load_data("digits", "8"), "`resolution` must be .*, but got '8'"),
+    "no images": (lambda: search.load_data("digits", 8, 0), "`limit` must be a whole number from 1 to .*, but got 0"),
+    "fewer images": (lambda: search.load_data("digits", 8, -5), "`limit` must be .*, but got -5"),
+    "no side": (lambda: search.propose_recipe(".", size=0), "`size` must be a whole number from 8 to 1024, but got 0"),
+    "a small side": (lambda: search.propose_recipe(".", size=7), "`size` must be .*, but got 7"),
+    "a large side": (lambda: search.propose_recipe(".", size=1025), "`size` must be .*, but got 1025"),
+    "no channels": (lambda: search.network_costs("ghostnet-1.0", in_chs=0), "`in_chs` must be .*, but got 0"),
+    "a truth": (lambda: search.network_costs("ghostnet-1.0", classes=True), "`classes` must be .*, but got True"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_NUMBERS)
+def test_numbers_that_can_not_be_are_told_with_their_rule(case):
+    begin, message = WRONG_NUMBERS[case]
+    with pytest.raises(UserError, match=message):
+        begin()
+
+
+def test_whole_numbers_may_be_numpys_and_folders_may_be_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    costs = search.network_costs("ghostnet-1.0", classes=np.int64(3), in_chs=np.uint8(1))
+    assert costs == search.network_costs("ghostnet-1.0", classes=3, in_chs=1)
+    folder = image_folder(tmp_path / "plain", train=30, test=4)
+    proposed = search.propose_recipe(folder, size=np.int64(8))
+    assert proposed.side == 8 and type(proposed.side) is int and proposed.survey.train == (30, 30)
+    named, given = search.load_data(f"imagefolder:{folder}", 8), search.load_data(folder, np.int64(8), np.int64(20))
+    assert (given.name, given.fingerprint) == (named.name, named.fingerprint)
+    assert torch.equal(given.train.images, named.train.images[:20])
+    assert search.load_data(Path(f"imagefolder:{folder}"), 8).name == named.name
+    with pytest.raises(UserError, match="no folder 'digits'"):
+        search.load_data(Path("digits"), 8)
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [("m", "lists the runs' folders, but got the one name 'm'"), (Path("m"), "one name 'm'"), ([], "got no folder")],
+)
+def test_what_is_no_list_of_runs_is_told(folders, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        search.compare_runs(folders, tmp_path / "page")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("minutes", [0, -1.0, math.nan, math.inf])
