@@ -14,7 +14,7 @@ from search.engine.choose import choose as along_the_front
 from search.engine.log import read_header, read_trials
 from search.engine.objectives import ACCURACY, MACS, USUAL
 from search.engine.trial import evaluated
-from search.errors import UserError
+from search.errors import UserError, check_whole
 from search.folders import locked
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.parallel.workers import RayWorkers
@@ -28,6 +28,7 @@ from search.training.metadata import check_data, read_metadata, supernet_id
 from spaces.space import Space
 
 __all__ = ["Study", "measure_fidelity"]
+MOST = 100_000  # of networks, and of trainings of each
 
 
 @show_options
@@ -65,7 +66,11 @@ def measure_fidelity(
         UserError: a supernet or trials that don't fit, too few networks for the bins, or a folder that holds another
             study.
     """
-    seed = check_seed(seed)
+    seed, seeds = check_seed(seed), check_whole("`seeds`", seeds, 1, MOST)
+    count, bins, front = (
+        check_whole(f"`{name}`", number, 0, MOST)
+        for name, number in (("count", count), ("bins", bins), ("front", front))
+    )
     supernet, out, where = Path(supernet), Path(out), Cluster(**cluster)
     space = read_metadata(supernet)[1]
     config = load_retraining(recipe_name(recipe, data.name))[0].changed(epochs=epochs, lr=lr)

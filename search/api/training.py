@@ -74,13 +74,8 @@ def train_supernet(
             the training refuses.
     """
     seed = check_seed(seed)
-<<<<<<< HEAD
     given, out = None if parent is None else str(parent), Path(out)
     config = supernet_part(load_recipe(recipe_name(recipe, data.name)).supernet, kind, given)
-=======
-    init, out = None if parent is None else str(parent), Path(out)
-    config = supernet_part(load_recipe(recipe_name(recipe, data.name)).supernet, kind, init)
->>>>>>> f696f24 (In Python, sides and numbers that can't be are told in a line, folders may be paths and numbers NumPy's)
     config = config.changed(epochs=epochs, lr=lr)
     fitted, box, where = space_for(space, data.num_classes, data.in_chs), _box(minutes), Cluster(**cluster)
     written: SupernetMetadata | None

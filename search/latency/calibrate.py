@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ghostnet.arch import MAX_BATCH
 from search.deadlines import deadline_in, has_passed
-from search.errors import UserError, check_minutes
+from search.errors import UserError, check_minutes, check_whole
 from search.files import JsonLines, JsonObject
 from search.folders import locked
 from search.identity import Identity, check_same
@@ -48,6 +48,7 @@ from search.terminal import say
 from spaces.custom import space_to_dict
 from spaces.space import Space
 
+MOST_NETWORKS = 100_000  # or rounds
 ESTIMATE_EVERY_S = 10.0  # at the current estimate of the error
 ESTIMATE_SHARE = 0.1  # of the time that it may take, which a space of many units has to wait for
 
@@ -89,7 +90,7 @@ def calibrate(
     seed = check_seed(seed)
     limit, out = None if minutes is None else 60 * minutes, Path(out)
     deadline = deadline_in(limit)
-    check_plan(rounds, fit_networks, held_out, batch, source)
+    rounds, fit_networks, held_out, batch = check_plan(rounds, fit_networks, held_out, batch, source)
     run = find_runtime(runtime, threads, dtype)
     planned = measurement_plan(
         space,
@@ -166,16 +167,24 @@ def _measure_memory(
         say(f"Peak memory is not in the table: {why}.")
 
 
-def check_plan(rounds: int, fit_networks: int, held_out: int, batch: int, source: LatencyTable | None = None) -> None:
-    """Raises:
-    UserError: too few to fit or to judge on, or a batch that is none or fills any memory.
+def check_plan(
+    rounds: int, fit_networks: int, held_out: int, batch: int, source: LatencyTable | None = None
+) -> tuple[int, int, int, int]:
+    """These numbers, NumPy's among them, as whole ones of Python's.
+
+    Raises:
+        UserError: too few to fit or to judge on, or a batch that is none or fills any memory.
     """
+    rounds, fit_networks, held_out = (
+        check_whole(f"`{name}`", number, 0, MOST_NETWORKS)
+        for name, number in (("rounds", rounds), ("fit_networks", fit_networks), ("held_out", held_out))
+    )
+    batch = check_whole("`batch`", batch, 1, MAX_BATCH)
     if source is not None:
         check_counts(fit_networks, held_out)
     if rounds < (2 if source is None else 1) or min(fit_networks, held_out) < 2:
         raise UserError(f"rounds and networks must be 2 or more, but got {rounds}, {fit_networks} and {held_out}")
-    if not 1 <= batch <= MAX_BATCH:
-        raise UserError(f"a batch has 1 to {MAX_BATCH:,} images, not {batch}")
+    return rounds, fit_networks, held_out, batch
 
 
 def read_measurements(log: JsonLines, header: Identity, items: Collection[str]) -> list[Line] | None:

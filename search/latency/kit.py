@@ -64,7 +64,7 @@ def write_kit(
     seed = check_seed(seed)
     out, session = Path(out), kit_session(runtime, dtype)
     run = find_runtime(runtime, 1, dtype)
-    check_plan(rounds, fit_networks, held_out, batch)
+    rounds, fit_networks, held_out, batch = check_plan(rounds, fit_networks, held_out, batch)
     if most_units < (fewest := min(FEWEST, len(all_units(space)))):
         raise UserError(
             f"a kit has {fewest} units of this space or more, by which the rest is estimated, not {most_units}"

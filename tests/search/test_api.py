@@ -274,6 +274,7 @@ def test_labels_beyond_all_classes_are_told_before_any_is_named():
         search.from_datasets(part, part)
 
 
+DIGITS = search.load_space("digits")
 WRONG_NUMBERS = {
     "no pixels": (
         lambda: search.load_data("digits", 0),
@@ -287,6 +288,15 @@ WRONG_NUMBERS = {
     "a small side": (lambda: search.propose_recipe(".", size=7), "`size` must be .*, but got 7"),
     "a large side": (lambda: search.propose_recipe(".", size=1025), "`size` must be .*, but got 1025"),
     "no channels": (lambda: search.network_costs("ghostnet-1.0", in_chs=0), "`in_chs` must be .*, but got 0"),
+    "half a round": (
+        lambda: search.calibrate(DIGITS, "t.lat.json", rounds=2.5),
+        "`rounds` must be a whole number from 0 to .*, but got 2.5",
+    ),
+    "half a network": (
+        lambda: search.write_kit(DIGITS, "kit", fit_networks=9.5),
+        "`fit_networks` must be .*, but got 9.5",
+    ),
+    "no seeds": (lambda: search.measure_fidelity("net", None, "out", seeds=0), "`seeds` must be .*, but got 0"),
     "a truth": (lambda: search.network_costs("ghostnet-1.0", classes=True), "`classes` must be .*, but got True"),
 }
 
@@ -302,6 +312,11 @@ def test_whole_numbers_may_be_numpys_and_folders_may_be_paths(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     costs = search.network_costs("ghostnet-1.0", classes=np.int64(3), in_chs=np.uint8(1))
     assert costs == search.network_costs("ghostnet-1.0", classes=3, in_chs=1)
+    kits = [
+        search.write_kit(DIGITS, tmp_path / kind.__name__, fit_networks=kind(8), held_out=kind(8), most_units=60)
+        for kind in (np.int64, int)
+    ]
+    assert kits[0] == kits[1] and len(list((tmp_path / "int64").iterdir())) > 3
     folder = image_folder(tmp_path / "plain", train=30, test=4)
     proposed = search.propose_recipe(folder, size=np.int64(8))
     assert proposed.side == 8 and type(proposed.side) is int and proposed.survey.train == (30, 30)
