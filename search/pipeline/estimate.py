@@ -194,11 +194,11 @@ class _Estimator:
         stage = self._trainings("retrain", count, config.workers if config.workers > 1 else min(self.processes, count))
         if not (retrains_parent(self.recipe) and self.parent[1]):
             return stage
-        arch, (steps, images) = self.parent[0], self.times.steps(config)
+        arch, (steps, images) = self.parent[0], self.times.steps(config.untaught)
         return stage.model_copy(
             update={
                 "networks": count + 1,
-                "minutes": stage.minutes + steps * self.times.step_seconds(arch, config) / 60,
+                "minutes": stage.minutes + steps * self.times.step_seconds(arch, config.untaught) / 60,
                 "steps": stage.steps + steps,
                 "images": stage.images + images,
                 "disk": stage.disk + 3 * self.times.bytes(arch),

@@ -281,18 +281,17 @@ def retrain(run: Run) -> None:
 
 def retrain_parent(run: Run, networks: int) -> None:
     """Trains the parent again, as the networks are trained that then begin with its transplants: from what it has, on
-    held-out images, too, but on none that are mixed, for which it has no teacher. One that was given, and not trained,
-    stays what it is; so does one without which networks were begun, in a shorter time box or by an earlier version.
+    held-out images, too. One that was given, and not trained, stays what it is; so does one without which networks were
+    begun, in a shorter time box or by an earlier version.
 
     Args:
         networks: that are to be trained then; a time box is divided among them and the parent.
     """
-    before, out, config = run.out / SUPERNET / PARENT, run.out / NETWORKS / PARENT, run.recipe.retrain
+    before, out, config = run.out / SUPERNET / PARENT, run.out / NETWORKS / PARENT, run.recipe.retrain.untaught
     begun = [folder for folder in glob(run.out / NETWORKS, "*") if folder.is_dir() and folder != out]
     untrained = not read_trained(before / TRAINED_FILE).training.planned_steps
     if untrained or (begun and final_supernet(run.out) == run.out / SUPERNET):
         return
-    config = config.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
     job = Job(name=PARENT, arch=Arch.load(before / ARCH_FILE), seed=run.recipe.seed, out=out)
     box = run.box("retrain")
     box = box and box.part(1 / (networks + 1))

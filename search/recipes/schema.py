@@ -482,6 +482,15 @@ class Retraining(Training):
     seeds: PositiveCount = Field(default=1, description="trainings of each network; one in a time box")
     workers: PositiveCount = Field(default=1, description="networks at a time, each in a process of Ray's")
 
+    @property
+    def untaught(self) -> "Retraining":
+        """The training of the parent that teaches the others: on no images that are mixed, of which labels say little,
+        and then for half as long, since few that are not mixed are soon known by heart."""
+        if not (self.mixup or self.cutmix):
+            return self
+        half = {"epochs": self.epochs / 2, "min_steps": self.min_steps // 2}
+        return self.model_copy(update={"mixup": 0.0, "cutmix": 0.0} | half)
+
 
 class Recipe(_Model):
     """A whole run."""
