@@ -25,15 +25,16 @@ from search.training.distributed import best_device
 T = TypeVar("T")
 R = TypeVar("R")
 NO_LEAK = "1e18"  # bytes that a helper may grow by: what networks need is no leak, for which loky would start it anew
+MOST = 8  # processes, each of which takes some 0.6 GB and more, of which a batch of a search has work for about as many
 PATIENCE_S = 1.0  # in which small work is done before others are started for it
 WATCH_S = 0.5  # between two looks at the process that a helper works for
 _function: Callable[[Any], Any]  # of a helper
 
 
 def cores_for(threads: int | None) -> int:
-    """At how many networks, each with so many threads, this machine's cores can work; at one where there is a GPU, or
-    torch chooses the threads."""
-    return max(1, cpu_count() // threads) if threads and best_device().type == "cpu" else 1
+    """At how many networks, each with so many threads, this machine's cores can work, up to `MOST`; at one where there
+    is a GPU, or torch chooses the threads."""
+    return max(1, min(MOST, cpu_count() // threads)) if threads and best_device().type == "cpu" else 1
 
 
 class Processes(Generic[T, R]):

@@ -85,8 +85,9 @@ def test_nothing_is_started_for_what_is_done_at_once():
 
 
 def test_a_machine_has_as_many_places_as_cores_by_threads(monkeypatch):
-    monkeypatch.setattr("search.parallel.processes.cpu_count", lambda: 6)
-    assert [cores_for(threads) for threads in (None, 1, 2, 4, 8)] == [1, 6, 3, 1, 1]
+    for cores, places in ((6, [1, 6, 3, 1, 1]), (64, [1, 8, 8, 8, 8]), (1, [1] * 5)):
+        monkeypatch.setattr("search.parallel.processes.cpu_count", lambda cores=cores: cores)
+        assert [cores_for(threads) for threads in (None, 1, 2, 4, 8)] == places
 
 
 SCRIPT = """
