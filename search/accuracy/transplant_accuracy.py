@@ -18,11 +18,12 @@ from pydantic import Field, model_validator
 
 from ghostnet.arch import Arch
 from search.accuracy.predictor import LEAST, fit_ridge, leave_one_out_predictions
-from search.accuracy.unit_losses import unit_losses
+from search.accuracy.unit_losses import measured_losses, unit_losses
 from search.data.datasets import Data
 from search.deadlines import has_passed
 from search.errors import UserError
 from search.folders import locked
+from search.identity import digest
 from search.progress import bar
 from search.records import Count, Record, Share, check_codes, read_record, write_record
 from search.training.inherited import inherited_accuracy
@@ -138,6 +139,14 @@ def num_evaluated(supernet: Path, data: Data) -> int:
     space = read_metadata(supernet)[1]
     known = read_transplants(supernet / FILE, supernet_id(supernet), data.fingerprint, space)
     return len(known.accuracies) if known else 0
+
+
+def calibration_digest(supernet: Path, data: Data, counts: tuple[int, int]) -> str:
+    """Of the unit losses and transplants that expected accuracy goes by, which a supernet's folder has."""
+    space = read_metadata(supernet)[1]
+    known = read_transplants(supernet / FILE, supernet_id(supernet), data.fingerprint, space)
+    assert known
+    return digest([measured_losses(supernet, counts[0]), known.codes[: counts[1]], known.accuracies[: counts[1]]])
 
 
 def read_transplants(path: Path, supernet: str, data: str, space: Space) -> TransplantFile | None:

@@ -85,11 +85,12 @@ def unit_losses(supernet: Path, data: Data, deadline: float | None = None, count
     return UnitTable.of(space, values)
 
 
-def num_measured(supernet: Path) -> int:
-    """How many units' losses a supernet's folder has, of those that are to be measured."""
+def measured_losses(supernet: Path, count: int | None = None) -> dict[str, float]:
+    """The losses that a supernet's folder has of the first `count` units that are to be measured, or of all of them."""
     _, space = read_metadata(supernet)
     known = read_losses(supernet / FILE, supernet_id(supernet))
-    return len(measured_units(space, Arch.load(supernet / PARENT_ARCH)).keys() & known.losses.keys()) if known else 0
+    planned = islice(measured_units(space, Arch.load(supernet / PARENT_ARCH)), count)
+    return {key: known.losses[key] for key in planned if key in known.losses} if known else {}
 
 
 def measured_units(space: Space, parent: Arch) -> dict[str, tuple[str, Unit | None]]:

@@ -101,7 +101,7 @@ class SearchHeader(LogHeader):
         training: how networks are trained that are evaluated so.
         measured: how many unit losses, and transplants that expected accuracy is calibrated on, the search goes by: a
             later one may measure more.
-        transplants: of earlier versions; SHA-256 of the record of the latter.
+        transplants: a digest of these; of earlier versions, which have no `measured`, of the latter's record.
     """
 
     model_config = ConfigDict(extra="forbid")

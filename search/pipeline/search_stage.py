@@ -14,8 +14,8 @@ from search.accuracy.predictor import AccuracyCorrection, ExpectedAccuracy
 from search.accuracy.short_training import ShortTraining
 from search.accuracy.soft_labels import soft_accuracy
 from search.accuracy.transplant_accuracy import FILE as TRANSPLANTS
-from search.accuracy.transplant_accuracy import num_evaluated, transplant_accuracy
-from search.accuracy.unit_losses import num_measured, unit_losses
+from search.accuracy.transplant_accuracy import calibration_digest, num_evaluated, transplant_accuracy
+from search.accuracy.unit_losses import measured_losses, unit_losses
 from search.data.datasets import Data
 from search.engine import budgets
 from search.engine.backends import backend
@@ -216,7 +216,7 @@ def search_networks(
         evaluation |= _calibration(supernet, data(), before) if "units" in ways else {}
     if config.sampler == "exact":
         problem = replace(problem, unit_losses=unit_losses(supernet, data(), half, counts and counts[0]))
-        evaluation = {"measured": counts or (num_measured(supernet), 0)} | evaluation
+        evaluation = {"measured": counts or (len(measured_losses(supernet)), 0)} | evaluation
     whole = replace(problem, evaluate=with_objectives(problem, evaluate, own))
     plan = replace(plan, num_rungs=whole.promoted_rungs)
     about = header(supernet, tables, data().fingerprint, config, problem, seed, **evaluation)
@@ -243,9 +243,11 @@ def _calibration(supernet: Path, data: Data, before: SearchHeader | None) -> Jso
     Args:
         before: the header of the search that goes on.
     """
-    if before and before.transplants:  # of an earlier version
+    if before and before.transplants and not before.measured:  # of an earlier version
         return {"transplants": file_digest(supernet / TRANSPLANTS)}
-    return {"measured": before.measured if before else (num_measured(supernet), num_evaluated(supernet, data))}
+    known = before.measured if before else None
+    counts = known or (len(measured_losses(supernet)), num_evaluated(supernet, data))
+    return {"measured": counts, "transplants": calibration_digest(supernet, data, counts)}
 
 
 def make_evaluator(
