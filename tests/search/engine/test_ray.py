@@ -190,8 +190,12 @@ def test_ctrl_c_ends_more_than_the_search(tmp_path, monkeypatch):
 
     monkeypatch.setattr(TrialLog, "append", interrupted)
     plan = SearchPlan(trials=12, population=6, cluster=Cluster(workers=2))
-    with TrialLog(tmp_path / "trials.jsonl", HEADER) as log, pytest.raises(KeyboardInterrupt):
-        backend("ray")(problem(), log, plan)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a command in the background ignores
+    try:
+        with TrialLog(tmp_path / "trials.jsonl", HEADER) as log, pytest.raises(KeyboardInterrupt):
+            backend("ray")(problem(), log, plan)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
