@@ -41,15 +41,16 @@ class Ahead:
         """That of a network whose turn it is, after which the settled ones come; None where one process evaluates."""
         if self._processes.count == 1:
             return None
-        if self.problem.space.decode(code).id not in self._known:
+        arch = self.problem.space.decode(code).id
+        if arch not in self._known:
             self._evaluate([code, *settled])
-        return self._known.pop(self.problem.space.decode(code).id, None)
+        return self._known.pop(arch, None)
 
     def _evaluate(self, codes: list[Codes]) -> None:
         """Evaluates those of some networks that need it, and that the search has trials for."""
         candidates = {each.arch: each for each in map(self.problem.candidate, codes)}
-        needed = [each for each in candidates.values() if self.problem.lookup(each, self.log.seen) is None]
-        needed = [each for each in needed if each.arch not in self._known]
+        waiting = [each for arch, each in candidates.items() if arch not in self._known]
+        needed = [each for each in waiting if self.problem.lookup(each, self.log.seen) is None]
         needed = needed[: max(1, self.plan.trials - self.log.num_evaluated - len(self._known))]
         results = self._processes.map([each.code for each in needed])
         self._known |= {each.arch: result for each, result in zip(needed, results, strict=True)}

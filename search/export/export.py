@@ -117,11 +117,11 @@ def _fill(
         kind = known.get(name)
         so_far = manifest.model_copy(update={"files": files})
         source = Source(net=net, settings=settings, calibration=calibration, manifest=so_far)
-        with in_one_line(f"the network can't be written as {name}"):
+        with in_one_line(f"the network can't be written as {name}", OSError):
             kind.write(source, folder)
         files |= {file: ExportedFile.from_path(folder / file) for file in kind.FILES}
         main = kind.FILES[0]
-        with in_one_line(f"{main} can't be run as {name}"):
+        with in_one_line(f"{main} can't be run as {name}", OSError):
             tried = proof.try_format(kind, folder, manifest.macs)
         waiting[main] = tried.session
         compared = {"format": name, **asdict(tried.agreement), "macs": tried.macs}

@@ -101,7 +101,7 @@ def _verify_file(folder: Path, name: str, recorded: ExportedFile, proof: Proof, 
     try:
         with in_one_line(f"{name} can't be run as {recorded.format}"):
             agreement = proof.try_format(kind, folder, macs).agreement
-    except (UserError, ArchError, OSError) as error:
+    except (UserError, ArchError) as error:
         raise UserError(str(error).replace(f"{folder}/", "")) from None
     if not kind.EXACT and (drifted := drift(agreement.top1_agreement, recorded.top1_agreement or 0.0)):
         raise UserError(f"{name} {drifted}")

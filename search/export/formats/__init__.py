@@ -136,18 +136,20 @@ def get(name: str) -> Format:
 
 
 @contextmanager
-def in_one_line(what: str) -> Iterator[None]:
+def in_one_line(what: str, *others: type[Exception]) -> Iterator[None]:
     """Around a format's tools, which fail in ways of their own.
 
     Args:
         what: failed, such as "model.onnx can't be run as onnx".
+        others: errors that are no fault of the network's or the file's, which stay what they are.
 
     Raises:
-        UserError: whatever they raise but for the system's errors, as one line.
+        UserError: whatever else they raise, as one line.
     """
+    kept: tuple[type[Exception], ...] = (UserError, ArchError, *others)
     try:
         yield
-    except (UserError, ArchError, OSError):
+    except kept:
         raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -380,6 +380,17 @@ def test_what_needs_a_package_that_is_not_here_is_said_and_the_rest_is_verified(
         verify(folder)
 
 
+def test_a_runtime_that_says_a_file_is_none_is_one_line_with_its_name(net, tmp_path, monkeypatch):
+    export(net, tmp_path / "export", ExportSettings(["onnx"]), NONE)
+
+    def fails(folder):
+        raise OSError("not a model\nat reader.cc:3")
+
+    monkeypatch.setattr(onnx_file, "load_session", fails)
+    with pytest.raises(UserError, match=r"^model\.onnx can't be run as onnx: not a model$"):
+        verify(tmp_path / "export")
+
+
 @pytest.mark.parametrize(
     ("tool", "failed"),
     [("write", "the network can't be written as onnx"), ("load_session", "model.onnx can't be run as onnx")],
