@@ -24,6 +24,7 @@ import numpy as np
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc_pid_clear_refs(5)
 STATUS = Path("/proc/self/status")
+SET_NO_HUGE_PAGES, HAS_NO_HUGE_PAGES = 41, 42  # PR_SET_THP_DISABLE and PR_GET_THP_DISABLE of prctl(2)
 NETWORKS, FEWEST = 16, 8  # of those held out, that are measured; and that a fit needs
 SHARE, MOST_S, LEAST_S = 0.05, 8.0, 2.0  # of a time box, at its end; seconds at most, and below which it isn't begun
 PATIENCE_S = 30.0  # with one network
@@ -41,12 +42,14 @@ def unavailable():
 def peak_growth(work) -> int:
     """Bytes by which this process's resident memory grows at most while `work()` runs.
 
-    Linux counts pages on each core and adds up now and then: a hundred kilobytes more or less."""
+    Linux counts pages on each core and adds up now and then: a hundred kilobytes more or less. Huge pages would be
+    counted whole where a part is used, so there are none meanwhile."""
     _give_back()
-    CLEAR_REFS.write_text(RESET_PEAK)
-    before = resident("VmRSS")
-    work()
-    return resident("VmHWM") - before
+    with _no_huge_pages():
+        CLEAR_REFS.write_text(RESET_PEAK)
+        before = resident("VmRSS")
+        work()
+        return resident("VmHWM") - before
 
 
 def resident(name) -> int:
@@ -200,3 +203,15 @@ def _give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU C library
     if trim is not None:
         trim(0)
+
+
+@contextlib.contextmanager
+def _no_huge_pages():
+    """What this process touches in the block is given to it in pages of the usual size, where Linux knows how."""
+    prctl = ctypes.CDLL(None).prctl
+    before = prctl(HAS_NO_HUGE_PAGES, 0, 0, 0, 0)
+    prctl(SET_NO_HUGE_PAGES, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(SET_NO_HUGE_PAGES, max(before, 0), 0, 0, 0)

@@ -2,6 +2,7 @@
 says so or leaves it out."""
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -89,6 +90,21 @@ def test_what_the_allocator_held_free_is_counted_where_it_is_used_again():
     """In a process of its own: the heap of one that did much has holes, in pages that stay resident."""
     done = subprocess.run([sys.executable, "-c", REUSED], cwd=ROOT, capture_output=True, text=True, check=True)
     assert abs(int(done.stdout) - 8000 * 4000) < TOLERANCE
+
+
+@linux
+def test_no_page_counts_for_more_than_what_is_used_of_it():
+    def huge():
+        with mmap.mmap(-1, 64 * MB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+            area.madvise(mmap.MADV_HUGEPAGE)  # as NumPy does with its arrays
+
+            def work():
+                for at in range(0, 64 * MB, 2 * MB):
+                    area[at] = 1
+
+            return peak_growth(work)
+
+    assert in_child(huge) < TOLERANCE
 
 
 def children() -> set[int]:
