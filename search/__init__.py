@@ -17,6 +17,7 @@ when it is first used.
 """
 
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from search.installation import fault, is_command
@@ -124,7 +125,10 @@ def __getattr__(name: str) -> Any:
         return _version()
     for home, names in _HOMES.items():
         if name in names.split():
-            value = globals()[name] = getattr(import_module(home), name)
+            value = getattr(import_module(home), name)
+            if isinstance(value, FunctionType):
+                value = import_module("search.api.arguments").checked(value)
+            globals()[name] = value
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

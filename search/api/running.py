@@ -77,8 +77,8 @@ def compare_runs(folders: Sequence[Place], out: Place = "results/comparison") ->
     Raises:
         UserError: no folder, or one that holds no finished search.
     """
-    if isinstance(folders, str | Path):
-        raise UserError(f"`folders` lists the runs' folders, but got the one name {str(folders)!r}")
+    if isinstance(folders, str):  # a sequence of letters
+        raise UserError(f"`folders` lists the runs' folders, but got the one name {folders!r}")
     return write_comparison([Path(folder) for folder in folders], Path(out))
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from search.data.splits import Split
 from search.errors import UserError, check_whole
 
 
+@runtime_checkable
 class ImageDataset(Protocol):
     """What `torch.utils.data.Dataset` is for a map of numbers to (image, label)."""
 

@@ -296,7 +296,10 @@ WRONG_NUMBERS = {
         lambda: search.write_kit(DIGITS, "kit", fit_networks=9.5),
         "`fit_networks` must be .*, but got 9.5",
     ),
-    "no seeds": (lambda: search.measure_fidelity("net", None, "out", seeds=0), "`seeds` must be .*, but got 0"),
+    "no seeds": (
+        lambda: search.measure_fidelity("net", search.load_data("digits", 8), "out", seeds=0),
+        "`seeds` must be .*, but got 0",
+    ),
     "a truth": (lambda: search.network_costs("ghostnet-1.0", classes=True), "`classes` must be .*, but got True"),
 }
 
@@ -306,6 +309,53 @@ def test_numbers_that_can_not_be_are_told_with_their_rule(case):
     begin, message = WRONG_NUMBERS[case]
     with pytest.raises(UserError, match=message):
         begin()
+
+
+ANY = Path("any")
+WRONG_TYPES = {
+    "a number for several": (
+        lambda data: search.retrain_networks({"A": search.find_arch("ghostnet-1.0")}, data, ANY, seeds=3),
+        "`seeds` of retrain_networks must be Sequence[int], but got 3",
+    ),
+    "names of networks": (
+        lambda data: search.retrain_networks(["A", "B"], data, ANY),
+        "`archs` of retrain_networks must be Mapping[str, Arch], but got ['A', 'B']",
+    ),
+    "a space's name": (
+        lambda data: search.describe_space("digits"),
+        "`space` of describe_space must be Space, but got 'digits'",
+    ),
+    "a table's file": (
+        lambda data: search.write_latency_page("t.lat.json", ANY),
+        "`table` of write_latency_page must be LatencyTable, but got 't.lat.json'",
+    ),
+    "text for minutes": (
+        lambda data: search.run_recipe("digits", ANY, minutes="1"),
+        "`minutes` of run_recipe must be float | None, but got '1'",
+    ),
+    "a number for a budget": (
+        lambda data: search.run_search(ANY, data, ANY, flops_budget="1M", latency_budget=8),
+        "`latency_budget` of run_search must be str | Sequence[str], but got 8",
+    ),
+    "a way that isn't one": (
+        lambda data: search.run_search(ANY, data, ANY, flops_budget="1M", sampler="best"),
+        "`sampler` of run_search must be Literal['guided', ",
+    ),
+    "no data": (
+        lambda data: search.open_supernet(ANY, None),
+        "`data` of open_supernet must be Data, but got None",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TYPES)
+def test_an_argument_of_another_type_is_told_before_anything_is_done(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begin, message = WRONG_TYPES[case]
+    with pytest.raises(UserError) as caught:
+        begin(search.load_data("digits", 8))
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_whole_numbers_may_be_numpys_and_folders_may_be_paths(tmp_path, monkeypatch):
@@ -330,7 +380,11 @@ def test_whole_numbers_may_be_numpys_and_folders_may_be_paths(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("folders", "message"),
-    [("m", "lists the runs' folders, but got the one name 'm'"), (Path("m"), "one name 'm'"), ([], "got no folder")],
+    [
+        ("m", "lists the runs' folders, but got the one name 'm'"),
+        (Path("m"), r"must be Sequence\[str \| Path\], but got PosixPath\('m'\)"),
+        ([], "got no folder"),
+    ],
 )
 def test_what_is_no_list_of_runs_is_told(folders, message, tmp_path):
     with pytest.raises(UserError, match=message):

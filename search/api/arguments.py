@@ -1,0 +1,38 @@
+"""What a function of the API is given is of the types that its signature says, or a line tells which it should be."""
+
+import re
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, TypeVar
+
+from beartype import BeartypeConf, FrozenDict, beartype
+
+from search.errors import UserError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+VIOLATION = re.compile(r"Function [\w.]*?(\w+)\(\) parameter (\w+)=(.*?) violates type hint (.*?), as ", re.DOTALL)
+QUALIFIED = re.compile(r"<class '(?P<class>[\w.]+)'>|(?P<name>\w+(\.\w+)+)")
+SHOWN = 80  # characters of a value
+
+
+class ArgumentError(UserError):
+    """An argument of another type than its function takes, as beartype tells it."""
+
+    def __init__(self, message: str) -> None:
+        if told := VIOLATION.match(message):
+            function, name, value, hint = told.groups()
+            hint = QUALIFIED.sub(lambda found: found[0].strip("<>'").split(".")[-1], hint)
+            value = value.strip('"')[:SHOWN]  # some are quoted
+            message = f"`{name}` of {function} must be {hint}, but got {value}"
+        super().__init__(message)
+
+
+# Whole numbers are looked at where their bounds are known; any may be NumPy's.
+_SETTINGS = BeartypeConf(
+    violation_type=ArgumentError, hint_overrides=FrozenDict({int: object, float: Real}), is_color=False
+)
+
+
+def checked(function: Function) -> Function:
+    """The function, which raises an `ArgumentError` before it does anything with an argument of another type."""
+    return beartype(conf=_SETTINGS)(function)
