@@ -194,16 +194,20 @@ class _Estimator:
         stage = self._trainings("retrain", count, config.workers if config.workers > 1 else min(self.processes, count))
         if not (retrains_parent(self.recipe) and self.parent[1]):
             return stage
-        arch, (steps, images) = self.parent[0], self.times.steps(config.untaught)
-        return stage.model_copy(
-            update={
-                "networks": count + 1,
-                "minutes": stage.minutes + steps * self.times.step_seconds(arch, config.untaught) / 60,
-                "steps": stage.steps + steps,
-                "images": stage.images + images,
-                "disk": stage.disk + 3 * self.times.bytes(arch),
-            }
-        )
+        arch = self.parent[0]
+        trainings = [(config.untaught, None), *([(config, arch)] if config.self_distill else [])]  # and who teaches
+        for training, teacher in trainings:
+            steps, images = self.times.steps(training)
+            stage = stage.model_copy(
+                update={
+                    "networks": stage.networks + 1,
+                    "minutes": stage.minutes + steps * self.times.step_seconds(arch, training, teacher) / 60,
+                    "steps": stage.steps + steps,
+                    "images": stage.images + images,
+                    "disk": stage.disk + 3 * self.times.bytes(arch),
+                }
+            )
+        return stage
 
     def _trainings(self, stage: str, count: int, workers: int) -> StageEstimate:
         config, arch = self.recipe.retrain, self.typical()

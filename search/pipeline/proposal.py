@@ -45,6 +45,7 @@ NOTES = {
     "use_held_out": "the search is over by then",
     "distill": "weight of the parent's answers, beside the labels",
     "cutmix": "pictures are mixed in pairs, of which the parent is asked, too",
+    "self_distill": "the parent learns from itself first, and then the others from it",
 }
 
 
@@ -213,6 +214,7 @@ class ProposedTraining:
     cutmix: float | None = None
     distill: float | None = None
     temperature: float | None = None
+    self_distill: bool | None = None
 
 
 def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, ProposedTraining]:
@@ -225,7 +227,8 @@ def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, Propose
     )
     taught = replace(tuned, use_held_out=True, label_smoothing=0.0, distill=0.9, temperature=2.0)
     if few:
-        taught = replace(taught, min_steps=1200, cutmix=1.0)  # mixed ones take longer, and few are soon known by heart
+        # Few pictures are soon known by heart; mixed ones take longer.
+        taught = replace(taught, min_steps=1200, cutmix=1.0, self_distill=True)
     return tuned if has_parent else fresh, taught
 
 

@@ -57,6 +57,7 @@ from search.run_folder.run import (
     FIRST_TRIALS,
     INHERITED,
     NETWORKS,
+    OWN_TEACHER,
     PRODUCTS,
     RESULT,
     SUPERNET,
@@ -281,23 +282,39 @@ def retrain(run: Run) -> None:
 
 def retrain_parent(run: Run, networks: int) -> None:
     """Trains the parent again, as the networks are trained that then begin with its transplants: from what it has, on
-    held-out images, too. One that was given, and not trained, stays what it is; so does one without which networks were
-    begun, in a shorter time box or by an earlier version.
+    held-out images, too; and where the recipe says so, once more, taught by what it is then (a born-again network:
+    Furlanello et al., ICML 2018). One that was given, and not trained, stays what it is; so does one without which
+    networks were begun, in a shorter time box or by an earlier version.
 
     Args:
-        networks: that are to be trained then; a time box is divided among them and the parent.
+        networks: that are to be trained then; a time box is divided among them and the parent's trainings.
     """
-    before, out, config = run.out / SUPERNET / PARENT, run.out / NETWORKS / PARENT, run.recipe.retrain.untaught
+    before, out, config = run.out / SUPERNET / PARENT, run.out / NETWORKS / PARENT, run.recipe.retrain
     begun = [folder for folder in glob(run.out / NETWORKS, "*") if folder.is_dir() and folder != out]
     untrained = not read_trained(before / TRAINED_FILE).training.planned_steps
     if untrained or (begun and final_supernet(run.out) == run.out / SUPERNET):
         return
-    job = Job(name=PARENT, arch=Arch.load(before / ARCH_FILE), seed=run.recipe.seed, out=out)
-    box = run.box("retrain")
-    box = box and box.part(1 / (networks + 1))
-    if box and box.seconds < least_steps(run) * step_seconds(run, {PARENT: job.arch}, taught=False)[PARENT]:
-        return
-    train_all([job], run.data, config, origin=Origin(init=before), box=box, cluster=run.training_cluster)
+    trainings = [(out, config.untaught, Origin(init=before))]
+    if config.self_distill:
+        first = out / OWN_TEACHER
+        taught = Origin(init=first, teacher=f"network:{first}")
+        trainings = [(first, config.untaught, Origin(init=before)), (out, config, taught)]
+    arch, waiting = Arch.load(before / ARCH_FILE), networks + len(trainings)
+    if box := run.box("retrain"):
+        least = least_steps(run) * step_seconds(run, {PARENT: arch}, taught=False)[PARENT]
+        if box.seconds / waiting < least:
+            return
+    for folder, training, origin in trainings:
+        box = run.box("retrain")
+        train_all(
+            [Job(name=PARENT, arch=arch, seed=run.recipe.seed, out=folder)],
+            run.data,
+            training,
+            origin=origin,
+            box=box and box.part(1 / waiting),
+            cluster=run.training_cluster,
+        )
+        waiting -= 1
     given = run.recipe.supernet.model_copy(update={"parent": str(out), "tune": False})
     make_supernet(run.space, run.data, given, run.out / FINAL_SUPERNET, seed=run.recipe.seed, device=run.device)
 

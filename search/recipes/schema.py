@@ -185,7 +185,7 @@ class _Model(BaseModel):
             raise UserError(first_error(error)) from None
 
 
-ADDED_LATER = ("min_steps", "use_held_out")  # keys of a training that recipes of earlier versions lack
+ADDED_LATER = ("min_steps", "use_held_out", "self_distill")  # keys of a training that recipes of earlier versions lack
 M = TypeVar("M", bound=_Model)
 
 
@@ -477,6 +477,10 @@ class Retraining(Training):
     teacher: Literal["auto", "supernet", "none"] = Field(
         default="auto", description="who is learned from, too; auto: the parent where networks begin with transplants"
     )
+    self_distill: bool = Field(
+        default=False,
+        description="a parent that is trained again is then taught by itself as networks are, and then teaches them",
+    )
     baseline_widths: tuple[PositiveFloat, ...] = ()
     random: Count = Field(default=0, description="random networks as a baseline, of equal MACs")
     seeds: PositiveCount = Field(default=1, description="trainings of each network; one in a time box")
@@ -524,6 +528,15 @@ class Recipe(_Model):
     def windows(self) -> dict[Quantity, Mapping[str, Window]]:
         """The search's, of memory at the batch and in the data type of the latency table."""
         return self.search.windows(value_bytes(self.latency.batch, self.latency.dtype))
+
+    @model_validator(mode="after")
+    def _has_a_parent_to_teach(self) -> "Recipe":
+        if self.retrain.self_distill and not (self.supernet.kind == "transplant" and self.retrain.use_held_out):
+            raise ValueError(
+                "[retrain] `self_distill` is of a parent that is trained again: of a transplanted supernet, with "
+                "`use_held_out`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_judgement(self) -> "Recipe":

@@ -30,6 +30,7 @@ from search.run_folder.run import (
     INHERITED,
     NETWORKS,
     OF_SEEDS,
+    OWN_TEACHER,
     PRODUCTS,
     RESULT,
     RUN,
@@ -367,6 +368,7 @@ def _networks(
     for metadata_file in [parent, *trained] if parent.exists() else trained:
         name, metadata = metadata_file.parent.name, read_trained(metadata_file)
         records = [metadata, *map(read_trained, glob(metadata_file.parent, OF_SEEDS))]
+        before = map(read_trained, glob(metadata_file.parent, f"{OWN_TEACHER}/{TRAINED_FILE}"))
         shortest = min((each.training for each in records), key=lambda each: (each.ended == "schedule", each.epochs))
         trial, arch = chosen.get(name), Arch.load(metadata_file.parent / ARCH_FILE)
         known = trial.inherited_accuracy(header.evaluation) if trial else None
@@ -386,7 +388,7 @@ def _networks(
                 planned_epochs=shortest.planned_epochs,
                 ended=shortest.ended,
                 stretched=shortest.stretched,
-                seconds=sum(each.training.seconds for each in records),
+                seconds=sum(each.training.seconds for each in (*records, *before)),
                 measured_ms=times.get(name),
                 predicted_ms=_predicted(predict, arch),
                 peak_memory=_peak_memory(predict, table, arch),

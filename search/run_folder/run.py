@@ -24,6 +24,7 @@ FINAL_SUPERNET = "final-supernet"  # where full trainings don't begin with the s
 INHERITED, TIMES, ENERGY = "networks/inherited.json", "networks/latency.json", "networks/energy.json"
 FIRST_TRIALS, FIDELITY = "fidelity/trials.jsonl", "fidelity/fidelity.json"
 REPORT = "report/report.html"
+OWN_TEACHER = "teacher"  # in the folder of a parent that was taught by itself: what it was before
 OF_SEEDS = f"seed-*/{TRAINED_FILE}"  # in a network's folder
 PRODUCTS = {
     "train": f"{SUPERNET}/{SUPERNET_FILE}",

@@ -82,12 +82,17 @@ def test_every_stage_is_counted(kind, tmp_path, monkeypatch):
 
 def test_a_parent_that_is_trained_again_is_counted():
     whole = "use_held_out = true\n"
-    (plain, again), (elastic, elastic_again) = (
-        [{each.stage: each for each in estimate(recipe(kind, more)).stages}["retrain"] for more in ("", whole)]
-        for kind in ("transplant", "elastic")
+    itself = "self_distill = true\n" + whole
+    (plain, again, twice), (elastic, elastic_again) = (
+        [
+            {each.stage: each for each in estimate(recipe(kind, more)).stages}["retrain"]
+            for more in ("", whole, *further)
+        ]
+        for kind, further in (("transplant", [itself]), ("elastic", []))
     )
     assert (again.networks, again.steps) == (plain.networks + 1, plain.steps + 25)
-    assert again.disk > plain.disk
+    assert (twice.networks, twice.steps) == (plain.networks + 2, plain.steps + 2 * 25)
+    assert twice.disk > again.disk > plain.disk
     assert (elastic_again.networks, elastic_again.steps) == (elastic.networks, elastic.steps)
 
 

@@ -105,7 +105,7 @@ def test_few_images_are_trained_as_long_as_they_need():
     assert few.retrain.steps(per_epoch=7) == few.retrain.min_steps >= 500
     assert many.retrain.steps(per_epoch=875) == many.retrain.epochs * 875
     assert few.supernet.batch_size < many.supernet.batch_size
-    assert few.retrain.cutmix
+    assert few.retrain.cutmix and few.retrain.self_distill and not many.retrain.self_distill
     assert not many.retrain.cutmix and not few.supernet.cutmix  # a teacher answers for what is mixed
 
 

@@ -1,6 +1,7 @@
 """The stage that trains fully: what its networks begin with, and who teaches them."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,32 @@ def test_a_parent_sees_no_images_that_are_mixed_for_its_pupils(tmp_path):
     assert (network.config["cutmix"], network.config["mixup"]) == (1.0, 0.5)
     assert parent.training.planned_epochs == network.training.planned_epochs / 2
     trained(out, use_held_out="true\ncutmix = 1.0\nmixup = 0.5")  # and is asked for no other
+
+
+def test_a_parent_may_learn_from_itself_before_it_teaches(tmp_path):
+    asked = "true\ncutmix = 1.0\nself_distill = true"
+    out = trained(tmp_path / "run", use_held_out=asked)
+    names = ("parent/teacher", "parent", "A")
+    first, parent, network = (read_trained(out / "networks" / name / TRAINED_FILE) for name in names)
+    assert first.init == str(out / "supernet/parent") and first.teacher is None and not first.config.get("cutmix")
+    assert parent.init == str(out / "networks/parent/teacher") and parent.teacher == f"network:{parent.init}"
+    assert parent.config == network.config and parent.training.planned_epochs == network.training.planned_epochs
+    folders = ("networks/parent", "final-supernet/parent", "networks/parent/teacher")
+    last, copied, before = ((out / each / "weights.safetensors").read_bytes() for each in folders)
+    assert last == copied != before
+    others = read_trained(out / "networks/ghostnet-0.25x" / TRAINED_FILE)
+    seconds = sum(each.training.seconds for each in (first, parent, network, others))
+    assert summarise(out).seconds["full training"] == pytest.approx(seconds)
+
+    begun = (out / "networks/parent/teacher" / TRAINED_FILE).stat().st_mtime_ns
+    for file in (out / PRODUCTS["retrain"], out / "networks/parent" / TRAINED_FILE):  # as if killed in its second one
+        file.unlink()
+    for name in ("final-supernet", "networks/A", "networks/ghostnet-0.25x"):
+        shutil.rmtree(out / name)
+    trained(out, use_held_out=asked)
+    assert (out / "networks/parent/teacher" / TRAINED_FILE).stat().st_mtime_ns == begun
+    assert (out / "networks/parent/weights.safetensors").read_bytes() == last
+    assert read_trained(out / "networks/A" / TRAINED_FILE).identity == network.identity
 
 
 def test_the_report_shows_the_parent_as_it_was_trained_last(whole):

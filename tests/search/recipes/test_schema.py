@@ -97,6 +97,7 @@ def test_few_networks_for_a_correction_are_refused():
         (("[search]", "[search]\nlatency_budget = '\u0668ms'"), "a latency budget is like 8ms, .* not '\u0668ms'"),
         (("[search]", "[search]\nevaluate = 'tuned:\u0661'"), "networks are evaluated as units, .* not 'tuned:\u0661'"),
         (("epochs = 1", "epochs = 1\nrand_augment = 'rand-m\u0669'"), "RandAugment is like .* but got 'rand-m\u0669'$"),
+        (("[retrain]", "[retrain]\nself_distill = true"), "`self_distill` is of a parent .*, with `use_held_out`$"),
         (('data = "digits"', ""), "data"),
         (('data = "digits"', 'data = "digits"\nthreads = 100000'), "threads: .* 1024, but got 100000$"),
         (('data = "digits"', 'data = "digits"\nname = "../up"'), "^recipe broken: name: [^{]*$"),
