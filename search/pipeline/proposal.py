@@ -228,7 +228,7 @@ def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, Propose
     taught = replace(tuned, use_held_out=True, label_smoothing=0.0, distill=0.9, temperature=2.0)
     if few:
         # Few pictures are soon known by heart; mixed ones take longer.
-        taught = replace(taught, min_steps=1200, cutmix=1.0, self_distill=True)
+        taught = replace(taught, min_steps=2400, cutmix=1.0, self_distill=True)
     return tuned if has_parent else fresh, taught
 
 

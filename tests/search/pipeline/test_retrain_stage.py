@@ -105,7 +105,7 @@ def test_a_parent_sees_no_images_that_are_mixed_for_its_pupils(tmp_path):
     parent, network = (read_trained(out / "networks" / name / TRAINED_FILE) for name in ("parent", "A"))
     assert not parent.config.get("cutmix") and not parent.config.get("mixup") and parent.config["use_held_out"]
     assert (network.config["cutmix"], network.config["mixup"]) == (1.0, 0.5)
-    assert parent.training.planned_epochs == network.training.planned_epochs / 2
+    assert parent.training.planned_epochs == network.training.planned_epochs / 4
     trained(out, use_held_out="true\ncutmix = 1.0\nmixup = 0.5")  # and is asked for no other
 
 
