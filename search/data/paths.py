@@ -1,6 +1,7 @@
 """Where the files of a data set lie: looked for before PyTorch is loaded."""
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -22,14 +23,16 @@ def is_hidden(name: str) -> bool:
 
 
 def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> list[Path]:
-    """The files of the first of these parts that has any, in order.
+    """The files of the first of these parts that has any, in order, whether their names are in small letters or not.
 
     Raises:
         UserError: none has, and one must; or several folders have some, which may be the same images over again.
     """
     for part in parts:
         for pattern in (f"{part}*.parquet", f"*/{part}*.parquet", f"{part}/*.parquet", f"*/{part}/*.parquet"):
-            files = [file for file in glob(folder, pattern) if not any(map(is_hidden, file.relative_to(folder).parts))]
+            either = re.sub("[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", pattern.removesuffix(".parquet"))
+            found = glob(folder, f"{either}.parquet")
+            files = [file for file in found if not any(map(is_hidden, file.relative_to(folder).parts))]
             if pattern.startswith("*/") and len(configs := {file.relative_to(folder).parts[0] for file in files}) > 1:
                 names = sorted(configs)
                 listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -166,6 +166,15 @@ def test_what_systems_leave_among_pictures_is_passed_over(tmp_path):
     assert data.classes == ("cat", "dog") and len(data.test) == 12
 
 
+def test_parquet_files_may_be_named_in_capital_letters(tmp_path):
+    named = load_data(f"parquet:{parquet_folder(tmp_path / 'small')}", 8)
+    folder = parquet_folder(tmp_path / "capital")
+    (folder / "train.parquet").rename(folder / "Train-0.parquet")
+    (folder / "test.parquet").rename(folder / "VAL.parquet")
+    data = load_data(f"parquet:{folder}", 8)
+    assert torch.equal(data.test.images, named.test.images) and torch.equal(data.train.images, named.train.images)
+
+
 def test_parquet_without_a_test_part_is_divided_and_one_with_a_test_part_is_not(tmp_path):
     parquet_folder(tmp_path)
     with pytest.raises(UserError, match="has a test part of its own"):
