@@ -86,7 +86,8 @@ class UnitLosses:
     def _block(self, at: int, unit: Bottleneck) -> float:
         block: Module = _fresh(GhostBottleneck(unit)).eval().to(self.targets.images)
         channels = self._channels(at + 1, unit.block.out_chs)
-        identity = isinstance(block.shortcut, nn.Identity)
+        # Through both identities a channel keeps its number; else what comes in has its own stream's.
+        identity = all(isinstance(each.shortcut, nn.Identity) for each in (block, self.blocks[at]))
         source = channels if identity else self._channels(at, unit.in_chs)
         fit = self._fit(self.parent)
         read = _stream(self.maps[at], source)

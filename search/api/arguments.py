@@ -11,7 +11,7 @@ from search.errors import UserError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 VIOLATION = re.compile(r"Function [\w.]*?(\w+)\(\) parameter (\w+)=(.*?) violates type hint (.*?), as ", re.DOTALL)
-QUALIFIED = re.compile(r"<class '(?P<class>[\w.]+)'>|(?P<name>\w+(\.\w+)+)")
+QUALIFIED = re.compile(r"<class '(?:\w+\.)*(\w+)'>|(?:\w+\.)+(\w+)")  # names of types, of which the last part is shown
 SHOWN = 80  # characters of a value
 
 
@@ -21,7 +21,7 @@ class ArgumentError(UserError):
     def __init__(self, message: str) -> None:
         if told := VIOLATION.match(message):
             function, name, value, hint = told.groups()
-            hint = QUALIFIED.sub(lambda found: found[0].strip("<>'").split(".")[-1], hint)
+            hint = QUALIFIED.sub(lambda found: found[1] or found[2], hint)
             value = value.strip('"')[:SHOWN]  # some are quoted
             message = f"`{name}` of {function} must be {hint}, but got {value}"
         super().__init__(message)

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from ghostnet import ArchError
 from ghostnet.transplant.unit_losses import UnitLosses
 from ghostnet.units import Bottleneck, Stem, Tail, chain
 from spaces import named_space
+from spaces.custom import space_from_dict
+from spaces.tables import space_units
 from tests.ghostnet.test_transplant import pictures, trained
 
 SPACE = named_space("digits-plus")
@@ -43,6 +46,54 @@ def test_a_stage_of_several_widths_has_a_stream_for_each():
     for name, unit in chain(parent, 10, 1).named.items():
         assert abs(losses(name, unit)) < 1e-9
         assert -1e-9 < losses(name, smaller[name]) < float("inf")  # a random network of this depth may answer alike
+
+
+def changing_space(stem_chs, first):
+    """Whose stages of stride 1 change channels, so that at some widths a shortcut is an identity, at others none."""
+    rows = [[[3, first, first, 0, 1]], [[3, 48, 16, 0, 1]], [[5, 72, 40, 0.25, 2]]]
+    return space_from_dict(
+        {
+            "base": "digits",
+            "stem_chs": stem_chs,
+            "rows": rows,
+            "widths": [0.5, 1.0],
+            "ratios": [2],
+            "cheap_kernels": [3],
+        }
+    )
+
+
+@pytest.mark.parametrize(("stem_chs", "first"), [(8, 16), (16, 32)])
+def test_every_unit_of_stages_that_change_channels_at_stride_1_has_a_loss(stem_chs, first):
+    space = changing_space(stem_chs, first)
+    losses = UnitLosses(trained(space.uniform(1.0)), pictures(24))
+    for position, units in zip(space.layout.positions, space_units(space), strict=True):
+        for unit in set(units.flat):
+            assert -1e-9 < losses(position.name, unit) < float("inf")
+
+
+def test_an_identity_in_place_of_a_shortcut_that_only_picks_channels_loses_nothing():
+    """Half of what comes in is not read, and the shortcut hands on the other half as it is."""
+    space, name = changing_space(16, 32), "blocks.1.0"
+
+    @torch.no_grad()
+    def losses_of(read: list[int]) -> UnitLosses:
+        parent = trained(space.uniform(1.0))
+        block = parent.get_submodule(name)
+        block.ghost1.primary_conv[0].weight[:, [k for k in range(32) if k not in read]] = 0
+        depthwise, norm, pointwise, last = block.shortcut
+        depthwise.weight.zero_()[:, 0, 1, 1] = 1
+        pointwise.weight.zero_()[range(16), read, 0, 0] = 1
+        for each in (norm, last):
+            each.load_state_dict(nn.BatchNorm2d(len(each.weight), each.eps).state_dict())
+            each.running_var.fill_(1 - each.eps)
+        return UnitLosses(parent, pictures(32))
+
+    with torch.no_grad():
+        order = losses_of([*range(1, 16, 2), *range(17, 32, 2)])._channels(1, 16).tolist()  # as a child has them
+        assert all(k % 2 for k in order)
+        unit = replace(chain(space.uniform(1.0), 10, 1).named[name], in_chs=16)
+        assert not unit.has_shortcut and abs(losses_of(order)(name, unit)) < 1e-10
 
 
 def test_a_block_left_out_is_the_parent_without_it(losses):

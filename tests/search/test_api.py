@@ -341,6 +341,10 @@ WRONG_TYPES = {
         lambda data: search.run_search(ANY, data, ANY, flops_budget="1M", sampler="best"),
         "`sampler` of run_search must be Literal['guided', ",
     ),
+    "a list for a text": (
+        lambda data: search.run_search(ANY, data, ANY, flops_budget=["1M"]),
+        "`flops_budget` of run_search must be str, but got ['1M']",
+    ),
     "no data": (
         lambda data: search.open_supernet(ANY, None),
         "`data` of open_supernet must be Data, but got None",
