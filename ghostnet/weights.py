@@ -145,14 +145,14 @@ def read_weights(path: str | Path) -> tuple[State, JsonObject]:
 
 def _safetensors(path: Path) -> tuple[State, JsonObject]:
     from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
 
-    with path.open("rb") as file:
-        file.read(1)  # says why, where it can't be read
+    content = read_bytes(path, sys.maxsize)  # says why, where it can't be read
     try:
-        with safe_open(path, framework="pt") as opened:
+        with safe_open(path, framework="numpy") as opened:
             about = parse_json((opened.metadata() or {}).get("ghostnas", "{}").encode())
-            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError, OSError, RuntimeError, AttributeError) as error:
+        state = load(content)  # `safe_open` makes a fault of the file out of Ctrl-C in one of its tensors
+    except (SafetensorError, LookupError, ValueError, TypeError, OSError, RuntimeError, AttributeError) as error:
         raise WeightsError(f"{path} is not a safetensors file: {str(error)[:200]}") from None
     if not isinstance(about, dict):
         raise WeightsError(f"{path} says {about!r:.80} of itself, which must be a JSON object")

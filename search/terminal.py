@@ -20,6 +20,7 @@ from search.errors import UserError
 from search.secrets import without_secrets
 
 ASCII = str.maketrans({"█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "", "▍": "", "▎": "", "▏": "", "±": "+-"})
+ANY_WIDTH = 10_000  # columns, more than a table has
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -95,7 +96,8 @@ def show(text: str, style: str = "") -> None:
 def show_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, bold: Sequence[int] = ()
 ) -> None:
-    """A table on the output stream; its first column is never wrapped.
+    """A table on the output stream; its first column is never wrapped. Where the stream is too narrow for its words,
+    each row is a line.
 
     Args:
         bold: numbers of rows whose first cell stands out.
@@ -103,14 +105,21 @@ def show_table(
     Raises:
         UserError: it can't be written.
     """
+    rows = list(rows)
     table = Table(title=title and _text(title, stdout, "italic"), title_justify="left")
     for number, column in enumerate(head):
         table.add_column(_text(column, stdout), no_wrap=number == 0)
     for number, row in enumerate(rows):
         first, *others = (cell.replace("\n", "\\n") for cell in row)
         table.add_row(_text(first, stdout, "bold" if number in bold else ""), *(_text(c, stdout) for c in others))
-    with output():
-        stdout.print(table)
+    if stdout.measure(table, options=stdout.options.update(width=ANY_WIDTH)).minimum <= stdout.width:
+        with output():
+            stdout.print(table)
+        return
+    if title:
+        show(title, "italic")
+    for first, *others in rows:
+        show(f"{first}: " + ", ".join(f"{name} {cell}" for name, cell in zip(head[1:], others, strict=True)))
 
 
 @contextmanager

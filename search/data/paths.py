@@ -30,7 +30,9 @@ def parquet_files(folder: Path, parts: tuple[str, ...], must: bool = True) -> li
     """
     for part in parts:
         for pattern in (f"{part}*.parquet", f"*/{part}*.parquet", f"{part}/*.parquet", f"*/{part}/*.parquet"):
-            either = re.sub("[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", pattern.removesuffix(".parquet"))
+            either = re.sub(
+                "[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", pattern.removesuffix(".parquet")
+            )
             found = glob(folder, f"{either}.parquet")
             files = [file for file in found if not any(map(is_hidden, file.relative_to(folder).parts))]
             if pattern.startswith("*/") and len(configs := {file.relative_to(folder).parts[0] for file in files}) > 1:

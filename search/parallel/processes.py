@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 from loky import cpu_count
-from loky.process_executor import ProcessPoolExecutor
+from loky.process_executor import ProcessPoolExecutor, ShutdownExecutorError
 
 from search.progress import set_verbosity
 from search.training.distributed import best_device
@@ -101,14 +101,14 @@ class Processes(Generic[T, R]):
             threading.Thread(target=self._help, args=(self._pool,), daemon=True).start()
 
     def _help(self, pool: ProcessPoolExecutor) -> None:
-        """Has another process work, until it dies or the end comes."""
+        """Has another process work, until it dies or the end comes, maybe before it is there."""
         try:
             pool.submit(_call, None).result()  # once it is there
             while not self._ended:
                 self._work(lambda item: pool.submit(_call, (item,)).result())
                 with self._changed:
                     self._changed.wait_for(lambda: self._ended or self._waiting)
-        except BrokenExecutor:
+        except (BrokenExecutor, ShutdownExecutorError):
             return
 
     def _work(self, function: Callable[[T], R]) -> None:

@@ -160,7 +160,7 @@ class _Estimator:
         processes = {"ray": config.workers, "optuna": self.processes if settled else 1}.get(config.backend, 1)
         seconds = once + config.trials * each / processes
         return StageEstimate(
-            stage="search", processes=processes, networks=config.trials, minutes=seconds / 60,
+            stage="search", processes=processes, networks=config.trials, minutes=seconds / 60, alone=once / 60,
             images=config.trials * self.sizes.search, disk=1000 * config.trials, memory=self.memory,
         )  # fmt: skip
 
@@ -198,10 +198,12 @@ class _Estimator:
         trainings = [(config.untaught, None), *([(config, arch)] if config.self_distill else [])]  # and who teaches
         for training, teacher in trainings:
             steps, images = self.times.steps(training)
+            minutes = steps * self.times.step_seconds(arch, training, teacher) / 60
             stage = stage.model_copy(
                 update={
                     "networks": stage.networks + 1,
-                    "minutes": stage.minutes + steps * self.times.step_seconds(arch, training, teacher) / 60,
+                    "minutes": stage.minutes + minutes,
+                    "alone": stage.alone + minutes,
                     "steps": stage.steps + steps,
                     "images": stage.images + images,
                     "disk": stage.disk + 3 * self.times.bytes(arch),

@@ -218,7 +218,8 @@ class Summary:
             seconds["search"] = max(stage, sum(t.seconds for t in self.trials))
         if self.networks:
             trained = [n for n in self.networks if n.folder.parent == self.folder / NETWORKS]  # again, the parent too
-            seconds["full training"] = sum(n.seconds for n in trained)
+            different = {(n.kind == "parent", n.arch.id, n.seeds): n.seconds for n in trained}  # one may stand for two
+            seconds["full training"] = sum(different.values())
         return seconds
 
     @property
@@ -230,7 +231,7 @@ class Summary:
         """What `seconds` were expected to be, by the names that it has, where an estimate was asked for."""
         names = {"train": self._first_stage, "calibrate": "calibration", "retrain": "full training"}
         stages = self.estimate.stages if self.estimate else ()
-        return {names.get(each.stage, each.stage): 60 * each.minutes * each.processes for each in stages}
+        return {names.get(each.stage, each.stage): 60 * each.minutes_at_work for each in stages}
 
 
 def summarise(folder: Path) -> Summary:

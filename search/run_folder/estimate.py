@@ -15,18 +15,25 @@ Minutes = Annotated[float, Field(ge=0)]
 
 
 class StageEstimate(Record):
-    """What one stage will take: minutes, of several processes where they work side by side; networks that it trains,
-    evaluates or exports; steps of training and images shown in training or evaluated, all networks together; bytes that
-    it leaves on the disk, a checkpoint on the way included; bytes of the process at the most."""
+    """What one stage will take: minutes, of several processes where they work side by side, and of these the minutes in
+    which one works alone; networks that it trains, evaluates or exports; steps of training and images shown in training
+    or evaluated, all networks together; bytes that it leaves on the disk, a checkpoint on the way included; bytes of
+    the process at the most."""
 
     stage: str
     minutes: Minutes
+    alone: Minutes = 0.0
     processes: PositiveCount = 1
     networks: Count = 0
     steps: Count = 0
     images: Count = 0
     disk: Count = 0
     memory: Count = 0
+
+    @property
+    def minutes_at_work(self) -> float:
+        """Of all processes together."""
+        return self.alone + (self.minutes - self.alone) * self.processes
 
 
 class Estimate(Record):

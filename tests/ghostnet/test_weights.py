@@ -2,6 +2,9 @@
 
 import argparse
 import pickle
+import random
+import signal
+import time
 import zipfile
 from pathlib import Path
 
@@ -249,3 +252,25 @@ def test_files_of_timms_checkpoint_saver_are_read_and_no_other_class_is(tmp_path
     with pytest.raises(WeightsError, match="not a file of tensors alone"):
         weights.load_weights(net, tmp_path / "other.pth")
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
+
+
+def test_ctrl_c_while_weights_are_read_is_no_fault_of_the_file(tmp_path):
+    file = tmp_path / "net.safetensors"
+    weights.save_weights(GhostNet(published("ghostnet-0.5"), 10), file)
+    rng, interrupted = random.Random(0), 0
+    started = time.process_time()
+    weights.read_weights(file)
+    taken = time.process_time() - started
+    before = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
+    try:
+        for _ in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_VIRTUAL, rng.uniform(1e-5, taken))
+                weights.read_weights(file)
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert interrupted > 50

@@ -30,6 +30,15 @@ def test_text_is_shown_as_it_is_and_control_characters_are_written_out(capsys):
     assert "1\\n2" in out and "[/a]" in out and not any(c in out + err for c in "\x1b\x07\r\u202e\x9b\udcff")
 
 
+@pytest.mark.parametrize("width", [1, 20, 50, 200])
+def test_a_table_loses_nothing_however_narrow_the_terminal(width, capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "stdout", terminal._Results(width=width, highlight=False, markup=False, emoji=False))
+    rows = [[f"network-{k}", f"{k}5.25", f"{k}56k", f"0.0{k}1"] for k in range(3)]
+    show_table(["", "test accuracy (%)", "multiply-adds", "latency (ms)"], rows, title="All", bold=[0])
+    out = capsys.readouterr().out
+    assert "All" in out and all(cell in out for row in rows for cell in row) and "accuracy" in out
+
+
 def test_a_bar_takes_any_title_and_word(capsys, monkeypatch):
     from rich.console import Console
 

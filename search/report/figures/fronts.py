@@ -96,9 +96,10 @@ def trained(summary: Summary) -> CaptionedFigure:
         mark_chance(axes, summary.chance)
         legend_above(axes)
         _names(axes, names)
+    others = " but the parent" if any(n.kind == "parent" for n in summary.networks) else ""
     caption = (
-        "Accuracy on the test split after full training, against measured latency. All were trained by one recipe and "
-        "tested once; bars are one standard error."
+        f"Accuracy on the test split after full training, against measured latency. All{others} were trained by one "
+        "recipe; each was tested once. Bars are one standard error."
     )
     return CaptionedFigure(caption, figure, tips)
 

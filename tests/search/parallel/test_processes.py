@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -82,6 +83,22 @@ def test_nothing_is_started_for_what_is_done_at_once():
     with Processes(abs, 8) as several:
         assert several.map([-1, 2]) == [1, 2]
         assert several._pool is None
+
+
+def test_an_end_that_comes_before_the_others_are_there_is_no_error(monkeypatch):
+    monkeypatch.setattr("search.parallel.processes.PATIENCE_S", 0.0)
+    said: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+    with Processes(where, 2) as workers:
+        assert [item for item, _ in workers.map([0.0])] == [0.0]
+        end = time.monotonic() + 60
+        while not (helping := [each for each in threading.enumerate() if "_help" in each.name]):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    for each in helping:
+        each.join(60)
+        assert not each.is_alive()
+    assert not said
 
 
 def test_a_machine_has_as_many_places_as_cores_by_threads(monkeypatch):

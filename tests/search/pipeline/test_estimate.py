@@ -80,7 +80,8 @@ def test_every_stage_is_counted(kind, tmp_path, monkeypatch):
     assert read_estimate(tmp_path) == expected and read_estimate(tmp_path / "other") is None
 
 
-def test_a_parent_that_is_trained_again_is_counted():
+def test_a_parent_that_is_trained_again_is_counted(monkeypatch):
+    monkeypatch.setattr(StepTimes, "step_seconds", lambda *_: 1.0)
     whole = "use_held_out = true\n"
     itself = "self_distill = true\n" + whole
     (plain, again, twice), (elastic, elastic_again) = (
@@ -93,6 +94,11 @@ def test_a_parent_that_is_trained_again_is_counted():
     assert (again.networks, again.steps) == (plain.networks + 1, plain.steps + 25)
     assert (twice.networks, twice.steps) == (plain.networks + 2, plain.steps + 2 * 25)
     assert twice.disk > again.disk > plain.disk
+    assert again.alone == pytest.approx(25 / 60) and twice.alone == pytest.approx(
+        50 / 60
+    )  # of one process, however many
+    for each in (plain, again, twice):
+        assert each.minutes_at_work == pytest.approx(each.alone + plain.minutes * plain.processes)
     assert (elastic_again.networks, elastic_again.steps) == (elastic.networks, elastic.steps)
 
 
