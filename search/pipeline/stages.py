@@ -305,7 +305,8 @@ def retrain_parent(run: Run, networks: int) -> None:
         if box.seconds / waiting < least:
             return
     for folder, training, origin in trainings:
-        box = run.box("retrain")
+        if (box := run.box("retrain")) and training is not config:  # which is short on purpose
+            box = box.no_longer_than(1)
         train_all(
             [Job(name=PARENT, arch=arch, seed=run.recipe.seed, out=folder)],
             run.data,

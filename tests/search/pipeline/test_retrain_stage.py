@@ -194,6 +194,16 @@ def test_a_time_box_that_is_too_short_leaves_the_parent_as_it_is(whole, tmp_path
     assert read_trained(out / "networks/ghostnet-0.25x" / TRAINED_FILE).init == str(out / "supernet")
 
 
+def test_a_long_time_box_lengthens_no_training_that_is_short_on_purpose(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages.Run, "box", lambda run, stage: TimeBox(12.0, stretch=4.0))
+    out = trained(tmp_path / "long", use_held_out="true\ncutmix = 1.0\nself_distill = true")
+    first, parent, network = (
+        read_trained(out / "networks" / name / TRAINED_FILE).training for name in ("parent/teacher", "parent", "A")
+    )
+    assert first.steps == first.planned_steps
+    assert parent.steps > parent.planned_steps and network.steps > network.planned_steps
+
+
 def test_a_space_without_ghostnet_has_a_report_without_it(tmp_path):
     """GhostNet has s = 2, here are other ratios alone."""
     out = trained(tmp_path / "run", ratios="[1, 4]", baselines="[]", use_held_out="false")
