@@ -29,7 +29,7 @@ class ArgumentError(UserError):
 
 # Whole numbers are looked at where their bounds are known; any may be NumPy's.
 _SETTINGS = BeartypeConf(
-    violation_type=ArgumentError, hint_overrides=FrozenDict({int: object, float: Real}), is_color=False
+    violation_param_type=ArgumentError, hint_overrides=FrozenDict({int: object, float: Real}), is_color=False
 )
 
 
