@@ -1,8 +1,10 @@
 """Rules for single values. The error for a value that breaks one has the key, the rule and the value."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import Any
 
+from ghostnet.published import Row
 from spaces.errors import SpaceError
 
 LONGEST = 200  # characters of a value in a message
@@ -45,6 +47,11 @@ def above_zero(value: Any) -> bool:
 
 
 def to_text(value: Any) -> str:
-    """A value as TOML has it, lists for tuples; its beginning alone where it is long."""
-    text = f"[{', '.join(map(to_text, value))}]" if isinstance(value, tuple) else repr(value)
+    """A value as TOML has it, lists for tuples and rows; its beginning alone where it is long."""
+    if isinstance(value, Row):
+        value = astuple(value)
+    if isinstance(value, tuple):
+        text = f"[{', '.join(map(to_text, value))}]"
+    else:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -128,8 +128,8 @@ def _fitted(base: Space, values: TomlDocument) -> TomlDocument:
         values = {"depths": None, "baseline_depths": None} | values
     if "resolution" in values:
         values = {"resolutions": ()} | values
-    elif "resolutions" in values and base.resolution not in (values["resolutions"] or (base.resolution,)):
-        values["resolution"] = _last(values["resolutions"])
+    elif isinstance(sides := values.get("resolutions"), tuple) and sides and base.resolution not in sides:
+        values["resolution"] = _last(sides)
     return values
 
 

@@ -21,6 +21,7 @@ RANGES = {
     "num_classes": (0, 1 << 20),
     "in_chs": (1, 4096),
 }
+MOST_BLOCKS = 1000  # GhostNet has 16. With these the number of networks stays below the 4,300 digits that Python writes
 # Where these are left alone, a space's id is what it was without them.
 ADDED_AFTER_V1 = ("expansions", "dw_kernels", "depths", "baseline_depths", "resolutions")
 # Fields that files (and so ids) know by another name.
@@ -88,6 +89,8 @@ class SpaceSpec:
         rows = self.rows
         if not (isinstance(rows, tuple) and rows and all(isinstance(stage, tuple) and stage for stage in rows)):
             raise SpaceError(f"`rows` must be a list of stages, each a list of rows, but got {to_text(rows)}")
+        if (blocks := sum(map(len, rows))) > MOST_BLOCKS:
+            raise SpaceError(f"`rows` must have at most {MOST_BLOCKS:,} blocks, but got {blocks:,}")
         for i, stage in enumerate(rows):
             for j, row in enumerate(stage):
                 right = isinstance(row, Row) and (

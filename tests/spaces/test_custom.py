@@ -68,6 +68,10 @@ BAD = {
     ),
     "own depths": (FAMILY | {"own_depths": [1, 3]}, r"`own_depths`.* must have.*got \[1, 3\]"),
     "a small side": ({"base": "imagenet", "resolutions": [16, 224]}, r"`resolutions` .* from 32, .*\[16, 224\]"),
+    **{
+        f"sides that are {text}": ({"base": "digits", "resolutions": sides}, f"`resolutions` must be .* got {text}$")
+        for sides, text in ((0, "0"), (24, "24"), ("24", "'24'"), (True, "true"))
+    },
     "a side not chosen": (
         FAMILY | {"resolutions": [12]},
         r"`resolution` must be one of `resolutions` \[12\], but got 16",
@@ -77,6 +81,18 @@ BAD = {
     "a stem": (FAMILY | {"stem_stride": 3}, "`stem_stride` must be a whole number from 1 to 2, but got 3"),
     "a row of four": (FAMILY | {"rows": [[[3, 16, 16, 0]]]}, r"`rows\[0\]\[0\]` must be .*got \[3, 16, 16, 0\]"),
     "a row that is even": (FAMILY | {"rows": [[[4, 16, 16, 0, 1]]]}, r"`rows\[0\]\[0\]` must be \[odd kernel"),
+    "a kernel in words": (
+        FAMILY | {"rows": [[["3", 16, 16, True, 1]]]},
+        r"`rows\[0\]\[0\]` must be \[odd kernel.* got \['3', 16, 16, true, 1\]$",
+    ),
+    "a row in an empty stage's place": (
+        FAMILY | {"rows": [[[3, 16, 16, 0, 1]], []]},
+        r"got \[\[\[3, 16, 16, 0, 1\]\], \[\]\]$",
+    ),
+    "more blocks than sizes can be written of": (
+        FAMILY | {"rows": [[[3, 16, 16, 0, 1]] * 600, [[3, 16, 16, 0, 1]] * 401]},
+        "`rows` must have at most 1,000 blocks, but got 1,001",
+    ),
     "another SE": (FAMILY | {"rows": [[[3, 16, 16, 0.5, 1]]]}, "SE 0 or 0.25"),
     "rows that are none": (FAMILY | {"rows": 3}, "`rows` must be a list of stages"),
     "an empty stage": (FAMILY | {"rows": [[]]}, "`rows` must be a list of stages"),
