@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from operator import attrgetter
 from typing import Any
@@ -102,7 +102,8 @@ def with_objectives(problem: Problem, evaluate: Evaluate, objectives: Sequence[O
     if not own:
         return evaluate
     if isinstance(evaluate, Ladder):
-        return Ladder({name: CustomEvaluation(problem, each, own) for name, each in evaluate.rungs.items()})
+        rungs = {name: CustomEvaluation(problem, each, own) for name, each in evaluate.rungs.items()}
+        return replace(evaluate, rungs=rungs)
     return CustomEvaluation(problem, evaluate, own)
 
 

@@ -2,16 +2,18 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from search.engine.custom import CustomEvaluation, CustomObjective, load_objective, objective_of
+from search.engine.custom import CustomEvaluation, CustomObjective, load_objective, objective_of, with_objectives
+from search.engine.ladder import REDUCTION
 from search.engine.objectives import ACCURACY, Objective
 from search.errors import UserError
 from tests.search.own_code import NeverAnObjective, depth, efficiency, one_argument
-from tests.search.searches import SPACE, accuracy_of, problem, run
+from tests.search.searches import LADDER, SPACE, accuracy_of, problem, run
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,19 @@ def test_a_resumed_search_for_it_equals_an_unbroken_one(tmp_path, sampler):
     whole = run(task(objective_of(depth)), tmp_path / "whole", trials=14, sampler=sampler, population=6)
     run(task(objective_of(depth)), tmp_path / "parts", trials=9, sampler=sampler, population=6)
     assert run(task(objective_of(depth)), tmp_path / "parts", trials=14, sampler=sampler, population=6) == whole
+
+
+def test_a_ladder_with_it_keeps_its_prices_by_which_networks_go_on(tmp_path):
+    own, ladder = objective_of(depth), replace(LADDER, prices=(1.0, 4.0, 16.0))
+    plain = problem(ladder)
+    task = problem(objectives=(*plain.objectives, own))
+    task = replace(task, evaluate=with_objectives(task, ladder, [own]))
+    assert task.promoted_rungs == plain.promoted_rungs == 3
+    rows = [row for row in run(task, tmp_path, num_rungs=3, trials=20) if row.state == "complete"]
+    heights = Counter(row.arch for row in rows)
+    assert len(heights) == 20 and max(heights.values()) == 3 and len(rows) - 20 >= 20 // REDUCTION
+    for row in rows:
+        assert row["depth"] == len(SPACE.decode(np.array(row.code)).blocks)
 
 
 def test_later_ones_know_earlier_ones():
