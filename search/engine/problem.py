@@ -244,6 +244,8 @@ class Problem:
             given = dict(value_or_columns) if isinstance(value_or_columns, Mapping) else {"accuracy": value_or_columns}
             columns = {name: float(value) for name, value in given.items()}
             odd = [f"{name} is {value}" for name, value in columns.items() if not math.isfinite(value)]
+            if not 0 <= (accuracy := columns.get(ACCURACY.name, 0)) <= 1:
+                odd.append(f"accuracy must be in [0, 1], but got {accuracy:g}")
             odd += [f"{name} is a column that a log has anyway" for name in columns if name in RESERVED]
             error = odd[0] if odd else None
         except (Exception, TimeLimit) as exception:  # one network's failure must not end the search; it is in the log

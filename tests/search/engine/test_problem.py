@@ -140,6 +140,23 @@ def test_a_network_that_failed_is_not_tried_again():
     assert again.accuracy is None
 
 
+@pytest.mark.parametrize("columns", [False, True])
+def test_an_accuracy_that_is_no_share_is_a_failed_network(columns, tmp_path):
+    def evaluate(arch):  # some in percent, some as a loss
+        number = int(arch.id, 16)
+        accuracy = accuracy_of(arch) * (1, 1, 70, -1)[number % 4] + (number % 4 == 2)
+        return {"accuracy": accuracy, "extra": -70.0} if columns else accuracy
+
+    rows = run(problem(evaluate), tmp_path, trials=12, sampler="random")
+    rows = [row for row in rows if row.state in ("complete", "failed")]
+    assert {row.state for row in rows} == {"complete", "failed"}
+    for row in rows:
+        value = evaluate(SPACE.decode(np.array(row.code)))
+        value = value["accuracy"] if columns else value
+        assert (row.state == "complete") == (0 <= value <= 1)
+        assert row.error == (None if 0 <= value <= 1 else f"accuracy must be in [0, 1], but got {value:g}")
+
+
 @pytest.mark.parametrize("sampler", ["guided", "random"])
 def test_a_network_with_other_columns_than_the_first_has_failed(tmp_path, sampler):
     def evaluate(arch):
