@@ -168,7 +168,7 @@ def retrain_networks(
         archs: by the names of their folders. The others are those of `retrain_network`.
 
     Raises:
-        UserError: what `retrain_network` refuses.
+        UserError: no network, no seed, a name that is no folder's, or what `retrain_network` refuses.
     """
     out = Path(out)
     folders = retrained_folders(out, list(archs), [check_seed(seed) for seed in seeds])

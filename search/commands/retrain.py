@@ -119,6 +119,8 @@ def _archs_by_name(archs: list[str]) -> "dict[str, Arch]":
         name = there.name if path.is_dir() else there.parent.name if path.name == ARCH_FILE else there.stem
         if not path.exists():  # a name such as cifar:0.5x
             name = text.replace(":", "-").replace("/", "-")
+        if name in ("", ".", ".."):  # of a file such as `...json`
+            name = arch.id
         if arch in named.values():
             raise UserError(f"architecture {text} is there twice")
         if name in named:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from search.errors import UserError
 from search.files import glob
 from search.recipes.schema import Recipe
 from search.records import Record, read_record
@@ -87,7 +88,18 @@ def trained_networks(folder: Path) -> list[Path]:
 
 
 def retrained_folders(out: Path, names: Sequence[str], seeds: Sequence[int]) -> dict[tuple[str, int], Path]:
-    """Where `ghostnas retrain` puts a network by a seed: `out` itself if it is the only one, else a folder for each."""
+    """Where `ghostnas retrain` puts a network by a seed: `out` itself if it is the only one, else a folder for each.
+
+    Raises:
+        UserError: there is no network or no seed, one seed twice, or a name that no folder inside `out` can have.
+    """
+    if not names or not seeds:
+        raise UserError(f"there must be a network and a seed or more, but got {len(names)} and {len(seeds)}")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds must be different, but got {', '.join(map(str, seeds))}")
+    for name in names:
+        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+            raise UserError(f"a network's name must be that of a folder, such as A, but got {name!r:.80}")
     return {
         (name, seed): (out / name if len(names) > 1 else out) / (f"seed-{seed}" if len(seeds) > 1 else "")
         for name in names

@@ -362,6 +362,28 @@ def test_an_argument_of_another_type_is_told_before_anything_is_done(case, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+A, B = DIGITS.smallest, DIGITS.largest
+NO_FOLDERS = {
+    "no networks": ({}, (0,), "there must be a network and a seed or more, but got 0 and 1"),
+    "no seeds": ({"A": A}, (), "there must be a network and a seed or more, but got 1 and 0"),
+    "a seed twice": ({"A": A}, (1, 1), "seeds must be different, but got 1, 1"),
+} | {
+    f"the name {name!r}": ({"A": A, name: B}, (0,), "a network's name must be that of a folder, such as A, but got ")
+    for name in ("../x", "", ".", "..", "a/b", "/a", "a/", "a\0b", 3)
+}
+
+
+@pytest.mark.parametrize("case", NO_FOLDERS)
+def test_networks_that_have_no_folders_of_their_own_leave_all_as_it_is(case, tmp_path):
+    archs, seeds, message = NO_FOLDERS[case]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/summary.json").write_text("of before")
+    with pytest.raises(UserError, match=message):
+        search.retrain_networks(archs, search.load_data("digits", 8), tmp_path / "out", seeds=seeds)
+    assert [*tmp_path.rglob("*")] == [tmp_path / "out", tmp_path / "out/summary.json"]
+    assert (tmp_path / "out/summary.json").read_text() == "of before"
+
+
 def test_whole_numbers_may_be_numpys_and_folders_may_be_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     costs = search.network_costs("ghostnet-1.0", classes=np.int64(3), in_chs=np.uint8(1))

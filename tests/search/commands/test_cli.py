@@ -298,6 +298,20 @@ def test_weights_of_another_architecture_are_refused_by_the_names_that_differ(tm
     assert done.returncode == 0 and (tmp_path / "there" / "manifest.json").exists()
 
 
+def test_networks_have_folders_of_their_own_whatever_their_files_are_called(tmp_path):
+    from search.commands.retrain import _archs_by_name
+    from search.run_folder.run import retrained_folders
+    from spaces import named_space
+
+    space = named_space("digits")
+    files = {tmp_path / "..json": space.smallest, tmp_path / "...json": space.largest}
+    for file, arch in files.items():
+        file.write_text(arch.to_json())
+    named = _archs_by_name(list(map(str, files)))
+    assert named == {arch.id: arch for arch in files.values()}
+    assert {folder.parent for folder in retrained_folders(tmp_path, list(named), [0]).values()} == {tmp_path}
+
+
 def test_version_help_and_verbosity(tmp_path):
     import tomllib
 
