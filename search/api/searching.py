@@ -78,14 +78,14 @@ def run_search(
         trials: networks to evaluate.
         population: how many come before the sampler's own; None: 10, and 40 of a genetic sampler, which is a
             generation.
-        gpus: of each worker.
+        gpus: of each of Ray's workers.
         fidelity: `fidelity.json`, by which inherited accuracy is corrected.
         minutes: a time box.
         workers, address: processes of Ray's or NNI's that evaluate side by side, and their Ray cluster; None: this
             machine.
 
     Raises:
-        UserError, SpaceError: files that don't fit together, a budget that no network meets, an objective that is none,
+        UserError, SpaceError: files or settings that don't fit together, a budget that no network meets, an objective that is none,
             another search's log, another process at work in the folder, or all networks failed.
     """
     seed = check_seed(seed)

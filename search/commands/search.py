@@ -104,12 +104,12 @@ def search(
     from search.engine.choose import check_ways
     from search.engine.custom import load_objective
     from search.engine.ladder import rung_totals
-    from search.pipeline.search_problem import check_search
+    from search.pipeline.search_problem import check_backend, check_search
     from search.recipes.schema import Search, load_retraining, parse_milliseconds, recipe_name
     from search.training.metadata import read_metadata
     from search.training.records import SUPERNET_FILE
 
-    _check_backend(backend, sampler, storage, elsewhere=Cluster(**cluster).is_spread or gpus > 0)
+    _check_backend(backend, sampler, storage)
     trains = _check_evaluation(evaluate, recipe, fidelity)
     latency_budgets = [parse_milliseconds(text) for text in latency_budget or []]
     settings: Any = {
@@ -125,6 +125,7 @@ def search(
         "storage": storage,
     }
     config = Search.of(objectives=tuple(part.strip() for part in objectives.split(",")), **settings)
+    check_backend(config, Cluster(**cluster), gpus)
     if choose:
         check_ways(choose)
     own = [load_objective(path) for path in objective or []]
@@ -172,8 +173,8 @@ def search(
     show(f"{len(result.trials)} networks evaluated{why}; the front's architectures: {out / 'front'}")
 
 
-def _check_backend(backend: str, sampler: str, storage: str | None, *, elsewhere: bool) -> None:
-    """Whether a backend is one, and has the sampler, the storage, and work `elsewhere` than in this process."""
+def _check_backend(backend: str, sampler: str, storage: str | None) -> None:
+    """Whether a backend is one, and has the sampler, and no password stands on a command line that Ray shows."""
     from search.recipes.schema import check_sampler
     from search.secrets import STORAGE, without_secrets
 
@@ -181,10 +182,6 @@ def _check_backend(backend: str, sampler: str, storage: str | None, *, elsewhere
         if name not in names:
             raise UserError(f"{kind} is one of {', '.join(names)}, not {name!r}")
     check_sampler(backend, sampler)
-    if elsewhere and backend != "ray":
-        raise UserError("--workers, --address and --gpus go with --backend ray")
-    if storage and backend == "nni":
-        raise UserError("--storage is Optuna's: it goes with --backend optuna or ray")
     if storage and backend == "ray" and without_secrets(storage) != storage:
         raise UserError(f"Ray shows the command line to its whole cluster: {STORAGE} is the place of {storage}")
 

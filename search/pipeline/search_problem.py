@@ -1,5 +1,6 @@
 """Builds a search problem from files and a configuration, and the header of its log. Torch is not loaded."""
 
+import math
 import re
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from search.extras import check_extra, check_ray
 from search.identity import file_digest
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
+from search.parallel.cluster import HERE, Cluster
 from search.recipes.choices import NO_SUMS, OBJECTIVES, THROUGHPUT
 from search.recipes.schema import Search, check_parent, parse_milliseconds
 from search.secrets import storage_address
@@ -220,12 +222,24 @@ def check_run_search(config: Search) -> None:
     check_backend(config)
 
 
-def check_backend(config: Search) -> None:
-    """Whether the package of a search's backend is there.
+def check_backend(config: Search, cluster: Cluster = HERE, gpus: float = 0.0) -> None:
+    """Whether a search's backend has work elsewhere than in this process and a storage, as far as it is given them, and
+    whether its package is there.
+
+    Args:
+        cluster, gpus: as `search_networks` has them.
 
     Raises:
-        UserError: it is not.
+        UserError: it has not, or is not.
     """
+    if not 0 <= gpus < math.inf:
+        raise UserError(f"gpus of a worker must be a number from 0, but got {gpus:g}")
+    here = config.backend == "optuna" and cluster.is_spread
+    if here or (config.backend != "ray" and (cluster.address is not None or gpus)):
+        what = "address and gpus" if config.backend == "nni" else "workers, address and gpus"
+        raise UserError(f"{what} go with the backend ray, not {config.backend}")
+    if config.storage and config.backend == "nni":
+        raise UserError("a storage is Optuna's: it goes with the backend optuna or ray, not nni")
     if config.backend == "nni":
         check_extra("nni", "nni")
     if config.backend == "ray":

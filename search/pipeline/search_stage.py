@@ -171,7 +171,7 @@ def search_networks(
         UserError, SpaceError: files that don't fit together, a budget that no network meets, another search's log, or
             another process at work in its folder; or all networks failed.
     """
-    check_backend(config)
+    check_backend(config, cluster, gpus)
     problem = build_problem(supernet, tables, config, latency_budgets, own)
     ways = split_evaluation(config.evaluate)
     promotes = evaluate is None and len(ways) > 1 and config.sampler in PROMOTING

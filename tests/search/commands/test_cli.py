@@ -69,10 +69,13 @@ BAD = {
         "no module 'nowhere_at_all', neither here nor installed",
     ),
     "an objective that is none": ([*SEARCH, "--objective", "math:pi"], "must be a function of an architecture"),
-    "workers without Ray": ([*SEARCH, "--workers", "2"], "go with --backend ray"),
+    "workers without Ray": (
+        [*SEARCH, "--workers", "2"],
+        "workers, address and gpus go with the backend ray, not optuna",
+    ),
     "a storage that is not NNI's": (
         [*SEARCH, "--backend", "nni", "--sampler", "tpe", "--storage", "a.journal"],
-        "--storage is Optuna's",
+        "a storage is Optuna's",
     ),
     "a secret that Ray would show": (
         [*SEARCH, "--backend", "ray", "--storage", "postgresql://user:hush@host/db"],

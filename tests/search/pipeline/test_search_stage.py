@@ -256,16 +256,25 @@ def test_a_search_without_its_backends_package_writes_nothing(files, tmp_path, m
     assert not (tmp_path / "out").exists()
 
 
+NNI = {"backend": "nni", "sampler": "tpe"}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"trials": 0}, "trials: .* greater than or equal to 1, but got 0"),
         ({"trials": 2.5}, "trials: .*2.5"),
-        ({"sampler": "foo"}, "sampler: .*'foo'"),
-        ({"flops_budget": 600_000}, "flops_budget: .* string, but got 600000"),
+        ({"sampler": "foo"}, "`sampler` of run_search must be .*'foo'"),
+        ({"flops_budget": 600_000}, "`flops_budget` of run_search must be .*str, but got 600000"),
         ({"flops_budget": "9" * 400}, "a FLOPs budget must be above zero, below 1e.18 .* but got '999"),
         ({"trial_seconds": float("inf")}, "trial_seconds: .*finite number, but got inf"),
         ({"population": 1}, "population: "),
+        ({"workers": 2}, "workers, address and gpus go with the backend ray, not optuna"),
+        ({"address": "auto"}, "workers, address and gpus go with the backend ray, not optuna"),
+        ({"gpus": 0.5}, "workers, address and gpus go with the backend ray, not optuna"),
+        ({"gpus": 1.0} | NNI, "address and gpus go with the backend ray, not nni"),
+        ({"storage": "a.journal"} | NNI, "a storage is Optuna's: it goes with the backend optuna or ray, not nni"),
+        *(({"gpus": gpus, "backend": "ray"}, f"gpus .* from 0, but got {gpus:g}") for gpus in (-1.0, float("nan"))),
         ({"seed": -1}, "a seed must be a whole number from 0 to 9223372036854775807, but got -1"),
         ({"seed": 1 << 64}, "a seed must be"),
         ({"seed": 0.5}, "a seed must be"),
