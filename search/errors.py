@@ -13,8 +13,9 @@ def check_minutes(minutes: float | None) -> None:
     """Raises:
     UserError: they are no time box.
     """
-    if minutes is not None and not 0 < minutes <= MOST_MINUTES:
-        raise UserError(f"a time box has more than 0 and at most {MOST_MINUTES:,} minutes, not {minutes:g}")
+    if minutes is not None and (isinstance(minutes, bool) or not 0 < minutes <= MOST_MINUTES):
+        got = minutes if isinstance(minutes, bool) else f"{minutes:g}"
+        raise UserError(f"a time box has more than 0 and at most {MOST_MINUTES:,} minutes, not {got}")
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> int:

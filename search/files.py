@@ -18,6 +18,7 @@ from search.errors import UserError
 __all__ = [
     "JsonLines",
     "JsonObject",
+    "check_file",
     "check_writable",
     "glob",
     "parse_json",
@@ -108,6 +109,16 @@ def check_writable(folder: Path) -> None:
             return
         break
     raise UserError(f"{folder} is no folder that can be written to: --out names another place")
+
+
+def check_file(path: Path) -> None:
+    """Checks, before any work is done, that a path is a file's, which may be yet to come.
+
+    Raises:
+        UserError: it is a folder's, such as `.`.
+    """
+    if not path.name or path.is_dir():
+        raise UserError(f"{path} must be a file, but it is a folder: --out names another place")
 
 
 class JsonLines:

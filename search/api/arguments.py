@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable
+from functools import wraps
+from inspect import signature
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -34,5 +36,15 @@ _SETTINGS = BeartypeConf(
 
 
 def checked(function: Function) -> Function:
-    """The function, which raises an `ArgumentError` before it does anything with an argument of another type."""
-    return beartype(conf=_SETTINGS)(function)
+    """The function, which raises an `ArgumentError` before it does anything with an argument of another type, and a
+    `TypeError` of its own where it has no such keyword, also of those that it takes as `**cluster`."""
+    typed = beartype(conf=_SETTINGS)(function)
+    known = signature(function).parameters
+
+    @wraps(function)
+    def call(*args: Any, **keywords: Any) -> Any:
+        if unknown := [name for name in keywords if name not in known]:
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown[0]!r}")
+        return typed(*args, **keywords)
+
+    return call  # type: ignore[return-value]

@@ -16,13 +16,17 @@ from search.files import JsonObject
 from search.latency.peak_memory import predict_peak_memory
 from search.latency.predictor import Predictor, table_space
 from search.latency.table import LatencyTable
-from search.report.space import describe_space
+from search.report.space import NETWORKS, SpaceDescription
+from search.report.space import describe_space as describe
+from search.seeds import check_seed
 from search.training.records import TRAINED_FILE, read_trained
 from spaces.find import find_arch, find_space
+from spaces.space import Space
 
 __all__ = ["NetworkCosts", "UnitLatency", "describe_space", "network_costs"]
 
 IMAGENET = 1000, 3  # classes and channels
+MOST_DRAWN = 10_000_000  # networks of a histogram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,18 @@ class NetworkCosts:
             if self.blocks:
                 values["blocks"] = [asdict(block) for block in self.blocks]
         return values
+
+
+def describe_space(space: Space, networks: int = NETWORKS, seed: int = 0) -> SpaceDescription:
+    """What a space holds: its dimensions, exact size, extremes, and how multiply-adds are distributed.
+
+    Args:
+        networks: drawn uniformly, for the histogram of multiply-adds.
+
+    Raises:
+        UserError: numbers that are none.
+    """
+    return describe(space, check_whole("`networks`", networks, 1, MOST_DRAWN), check_seed(seed))
 
 
 def network_costs(

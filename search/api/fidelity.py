@@ -101,8 +101,10 @@ def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
     """Networks along a search's front of accuracy and latency, or multiply-adds where it went without latency.
 
     Raises:
-        UserError: the log is of another space, or of no search.
+        UserError: there is no such log, or it is of another space or of no search.
     """
+    if not log.exists():
+        raise UserError(f"no file {log}")
     if not space.has_id(space_id := read_header(log).space_id):
         raise UserError(f"{log} is of another space ({space_id}) than {space.name} ({space.id})")
     complete = evaluated(read_trials(log, space))

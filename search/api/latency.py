@@ -5,6 +5,7 @@ from pathlib import Path
 
 from search.api import Place
 from search.errors import UserError
+from search.files import check_file
 from search.folders import locked
 from search.latency.calibrate import calibrate
 from search.latency.check import SHIFTED, Verdict, rescale_table
@@ -28,6 +29,7 @@ def import_kit(result: Place, out: Place, source: LatencyTable | None = None) ->
             table.
     """
     path = Path(out)
+    check_file(path)
     with locked(path.parent, only=path.name):
         return import_result(Path(result), path, source)
 

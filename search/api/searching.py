@@ -1,6 +1,7 @@
 """The search."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -10,7 +11,7 @@ from search.data.datasets import Data
 from search.deadlines import deadline_in
 from search.engine.custom import Metrics, objective_of
 from search.engine.objectives import Evaluate, Objective
-from search.errors import check_minutes
+from search.errors import UserError, check_minutes
 from search.folders import locked
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.search_stage import ChosenTrial, SearchOutcome, search_networks, write_architectures, write_chosen
@@ -85,8 +86,8 @@ def run_search(
             machine.
 
     Raises:
-        UserError, SpaceError: files or settings that don't fit together, a budget that no network meets, an objective that is none,
-            another search's log, another process at work in the folder, or all networks failed.
+        UserError, SpaceError: files or settings that don't fit together, a budget that no network meets, an objective
+            that is none, another search's log, another process at work in the folder, or all networks failed.
     """
     seed = check_seed(seed)
     where, names = Cluster(**cluster), [each for each in objectives if isinstance(each, str)]
@@ -112,7 +113,7 @@ def run_search(
             Path(supernet),
             tables,
             out / "trials.jsonl",
-            data if callable(data) else lambda: data,
+            partial(_load, data),
             config,
             seed=seed,
             latency_budgets=[parse_milliseconds(each or None) for each in bounds],
@@ -129,6 +130,15 @@ def run_search(
         on_fronts = (trial for front in (result.front, *result.fronts.values()) for trial in front)
         write_architectures(out / "front", result, on_fronts)
     return result
+
+
+def _load(data: Data | Callable[[], Data]) -> Data:
+    if isinstance(data, Data):
+        return data
+    loaded = data()
+    if not isinstance(loaded, Data):
+        raise UserError(f"`data` of run_search must be Data, or a function that gives it, but it gave {loaded!r:.80}")
+    return loaded
 
 
 def choose_networks(found: SearchOutcome, ways: str, latency: Place, out: Place) -> list[ChosenTrial]:

@@ -21,6 +21,7 @@ from search.commands.shared import (
     print_result,
 )
 from search.errors import MOST_MINUTES, UserError
+from search.files import check_file
 from search.terminal import show
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Make the table of what a kit measured."""
+    check_file(out)
     check_output(out.parent, False, out.name)
     from search.latency.table import LatencyTable
 
@@ -235,6 +237,7 @@ def _check_calibration(runtime: str, threads: int, dtype: str, out: Path, resume
     from search.latency.runtimes import runtime as check_runtime
 
     check_runtime(runtime, threads, dtype)  # type: ignore[arg-type]
+    check_file(out)
     check_output(out.parent, resume, out.name)
     log_file = measurements_log(out)
     if log_file.exists() and not resume:

@@ -124,6 +124,7 @@ def pick(trials: Sequence[Trial], ways: str, objectives: Sequence[Objective] = U
     Raises:
         UserError: a way that is none, or that no trial answers.
     """
+    check_ways(ways)
     chosen: dict[str, Trial] = {}
     for way in ways.split(","):
         for trial in _pick(trials, way.strip(), objectives):
@@ -135,6 +136,8 @@ def check_ways(ways: str) -> None:
     """Raises:
     UserError, SpaceError: a way of choosing that is none.
     """
+    if not isinstance(ways, str):
+        raise UserError(f"networks are chosen by {WAYS}, not {ways!r:.80}")
     for way in ways.split(","):
         match = WAY.fullmatch(way.strip())
         if not match:
@@ -144,7 +147,6 @@ def check_ways(ways: str) -> None:
 
 
 def _pick(trials: Sequence[Trial], way: str, objectives: Sequence[Objective]) -> list[Trial]:
-    check_ways(way)
     if way == "knee":
         return [knee(trials, objectives)]
     if way.startswith("even:"):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ghostnet.arch import MAX_BATCH
 from search.deadlines import deadline_in, has_passed
 from search.errors import UserError, check_minutes, check_whole
-from search.files import JsonLines, JsonObject
+from search.files import JsonLines, JsonObject, check_file
 from search.folders import locked
 from search.identity import Identity, check_same
 from search.latency.bench import Bench, MeasurementPlan, all_units, logged_units, measurement_plan, reference
@@ -90,6 +90,7 @@ def calibrate(
     seed = check_seed(seed)
     limit, out = None if minutes is None else 60 * minutes, Path(out)
     deadline = deadline_in(limit)
+    check_file(out)
     rounds, fit_networks, held_out, batch = check_plan(rounds, fit_networks, held_out, batch, source)
     run = find_runtime(runtime, threads, dtype)
     planned = measurement_plan(
@@ -97,7 +98,7 @@ def calibrate(
         fit_networks=fit_networks,
         held_out=held_out,
         rounds=rounds,
-        threads=threads,
+        threads=run.threads,
         batch=batch,
         seed=seed,
     )

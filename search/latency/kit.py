@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ghostnet.files import write_bytes
-from search.errors import UserError
+from search.errors import UserError, check_whole
 from search.files import check_writable, write_json, write_text
 from search.folders import filled_folder, is_empty, locked
 from search.latency.bench import Bench, MeasurementPlan, all_units, measurement_plan, reference_module
@@ -20,6 +20,7 @@ from search.latency.timing.standalone import PLAN
 from search.progress import bar
 from search.seeds import check_seed
 from search.single_file import single_file
+from spaces.custom import MOST_UNITS as LARGEST_SPACE
 from spaces.custom import space_to_dict
 from spaces.space import Space
 
@@ -65,6 +66,7 @@ def write_kit(
     out, session = Path(out), kit_session(runtime, dtype)
     run = find_runtime(runtime, 1, dtype)
     rounds, fit_networks, held_out, batch = check_plan(rounds, fit_networks, held_out, batch)
+    most_units = check_whole("`most_units`", most_units, 0, LARGEST_SPACE)
     if most_units < (fewest := min(FEWEST, len(all_units(space)))):
         raise UserError(
             f"a kit has {fewest} units of this space or more, by which the rest is estimated, not {most_units}"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from search.errors import UserError
-from search.files import JsonObject, read_json, write_text
+from search.files import JsonObject, check_file, read_json, write_text
 from search.records import Count, FloatExactCount, Seconds, Share, parse_record
 from spaces.custom import SpaceRecord
 
@@ -231,8 +231,9 @@ class LatencyTable(_Model):
             the table as it is in the file, where numbers are rounded.
 
         Raises:
-            UserError: a number breaks its rule.
+            UserError: a number breaks its rule, or the path is a folder's.
         """
+        check_file(Path(path))
         content = _sealed(self._content())
         table = parse_record(LatencyTable, content, str(path))  # what can't be read is not written
         write_text(Path(path), _text(content))

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from inspect import Parameter, signature
 from typing import Any, TypedDict, TypeVar
 
-from search.errors import UserError
+from search.errors import UserError, check_whole
 from search.extras import missing_ray
 from search.progress import warn
 
+MOST_WORKERS = 100_000
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -35,15 +36,17 @@ class Cluster:
         address: of the Ray cluster that they are on; None: this machine.
 
     Raises:
-        UserError: fewer than one worker.
+        UserError: no whole number of workers, fewer than one, or an address that is no text.
     """
 
     workers: int | None = None
     address: str | None = None
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise UserError(f"there must be one worker or more, but got {self.workers}")
+        if self.workers is not None:
+            object.__setattr__(self, "workers", check_whole("`workers`", self.workers, 1, MOST_WORKERS))
+        if not isinstance(self.address, str | None):
+            raise UserError(f"`address` must be a text, but got {self.address!r:.80}")
 
     @property
     def num_workers(self) -> int:

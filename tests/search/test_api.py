@@ -275,6 +275,7 @@ def test_labels_beyond_all_classes_are_told_before_any_is_named():
 
 
 DIGITS = search.load_space("digits")
+TINY = search.load_data("digits", 8)
 WRONG_NUMBERS = {
     "no pixels": (
         lambda: search.load_data("digits", 0),
@@ -296,10 +297,40 @@ WRONG_NUMBERS = {
         lambda: search.write_kit(DIGITS, "kit", fit_networks=9.5),
         "`fit_networks` must be .*, but got 9.5",
     ),
+    "half a unit": (
+        lambda: search.write_kit(DIGITS, "kit", most_units=100.5),
+        "`most_units` must be a whole number from 0 to .*, but got 100.5",
+    ),
+    "a number for an address": (
+        lambda: search.retrain_network("ghostnet-1.0", TINY, "out", address=5),
+        "`address` must be a text, but got 5",
+    ),
     "no seeds": (
-        lambda: search.measure_fidelity("net", search.load_data("digits", 8), "out", seeds=0),
+        lambda: search.measure_fidelity("net", TINY, "out", seeds=0),
         "`seeds` must be .*, but got 0",
     ),
+    **{
+        f"threads {threads!r}": (
+            lambda threads=threads: search.calibrate(DIGITS, "t.lat.json", threads=threads),
+            f"threads must be a whole number from 1 to 1024, but got {threads!r}",
+        )
+        for threads in (0, 1.0, "1", True)
+    },
+    **{
+        f"workers {workers!r}": (
+            lambda workers=workers: search.retrain_network("ghostnet-1.0", TINY, "out", workers=workers),
+            f"`workers` must be a whole number from 1 to 100000, but got {workers!r}",
+        )
+        for workers in (0, 1.5, "2", True)
+    },
+    **{
+        f"{networks!r} networks of a space": (
+            lambda networks=networks: search.describe_space(DIGITS, networks),
+            f"`networks` must be a whole number from 1 to 10000000, but got {networks!r}",
+        )
+        for networks in (-1, 0, "5")
+    },
+    "a seed below nought": (lambda: search.describe_space(DIGITS, seed=-1), "a seed must be .*, but got -1"),
     "a truth": (lambda: search.network_costs("ghostnet-1.0", classes=True), "`classes` must be .*, but got True"),
 }
 
@@ -309,6 +340,24 @@ def test_numbers_that_can_not_be_are_told_with_their_rule(case):
     begin, message = WRONG_NUMBERS[case]
     with pytest.raises(UserError, match=message):
         begin()
+
+
+@pytest.mark.parametrize(
+    "function", ["run_search", "train_supernet", "retrain_network", "run_recipe", "describe_space"]
+)
+def test_a_keyword_that_there_is_not_is_told_as_python_does(function):
+    with pytest.raises(TypeError, match=rf"^{function}\(\) got an unexpected keyword argument 'foo'$"):
+        getattr(search, function)(foo=1)
+
+
+@pytest.mark.parametrize("out", [".", "", "/", "folder"])
+def test_a_folder_for_a_file_is_told_before_anything_is_timed(out, tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for begin in (lambda: search.calibrate(DIGITS, out), lambda: search.import_kit("result.jsonl", out)):
+        with pytest.raises(UserError, match="must be a file, but it is a folder"):
+            begin()
+    assert [*tmp_path.iterdir()] == [tmp_path / "folder"]
 
 
 ANY = Path("any")
@@ -418,7 +467,7 @@ def test_what_is_no_list_of_runs_is_told(folders, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("minutes", [0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("minutes", [0, -1.0, math.nan, math.inf, True])
 def test_a_time_box_without_time_is_refused_before_anything_is_written(minutes, tmp_path):
     data, space, out = search.load_data("digits", 16), named_space("digits"), tmp_path / "out"
     for begin in (
@@ -428,6 +477,7 @@ def test_a_time_box_without_time_is_refused_before_anything_is_written(minutes, 
         lambda: search.calibrate(space, out / "table.lat.json", minutes=minutes),
         lambda: search.run_search(tmp_path, data, out, flops_budget="500k", minutes=minutes),
     ):
-        with pytest.raises(UserError, match=f"a time box has more than 0 and at most 525,600 minutes, not {minutes:g}"):
+        got = minutes if minutes is True else f"{minutes:g}"
+        with pytest.raises(UserError, match=f"a time box has more than 0 and at most 525,600 minutes, not {got}"):
             begin()
     assert not list(tmp_path.iterdir())

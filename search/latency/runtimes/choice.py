@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from search.errors import UserError
+from search.errors import UserError, check_whole
 from search.latency.runtimes.base import Adapter, Dtype, Runtime, StandaloneSession
 from search.latency.runtimes.eager import TorchCpu, TorchCuda
 from search.latency.runtimes.litert_cpu import LiteRt
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from search.graphs.lowering import Lowering
     from search.latency.table import Setting
 
+MOST_THREADS = 1024
 ADAPTERS: tuple[type[Adapter], ...] = (
     *(OnnxRuntime, OnnxRuntimeCuda, TorchCpu, TorchCuda),
     *(OpenVino, ExecuTorch, LiteRt, Ncnn),
@@ -34,8 +35,8 @@ def runtime(name: str, threads: int, dtype: Dtype = "float32", lowering: "Loweri
     """
     if name not in RUNTIMES:
         raise UserError(f"a runtime is one of {', '.join(RUNTIMES)}, not {name!r}")
-    cores = os.cpu_count() or 1
-    if not 1 <= threads <= cores:
+    cores, threads = os.cpu_count() or 1, check_whole("threads", threads, 1, MOST_THREADS)
+    if threads > cores:
         raise UserError(f"threads must be from 1 to this machine's {cores}, but got {threads}")
     RUNTIMES[name].check(threads, dtype)
     return RUNTIMES[name](threads, dtype, lowering)  # type: ignore[return-value]
@@ -50,7 +51,7 @@ def table_runtime(setting: "Setting", threads: int | None = None) -> Runtime:
     Raises:
         UserError: as `runtime` does.
     """
-    return runtime(setting.runtime, threads or setting.threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
+    return runtime(setting.runtime, setting.threads if threads is None else threads, setting.dtype, setting.lowering)  # type: ignore[arg-type]
 
 
 def kit_session(name: str, dtype: Dtype) -> type[StandaloneSession]:

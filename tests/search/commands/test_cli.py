@@ -107,6 +107,7 @@ BAD = {
         "--runtime would not reach `calibrate transfer`",
     ),
     "a prior that is no table": (["calibrate", "import", "x", "--prior", "broken.json"], "no latency table"),
+    "a folder for a table": (["calibrate", "--space", "digits", "--out", "."], ". must be a file, but it is a folder"),
     "an unknown space": (["calibrate", "--space", "mars"], "a space is one of"),
     "a space that is none": (["space", "mars"], "a space is one of"),
     "a space of one's own that is none": (["space", "broken.toml"], "there is no `[space]` table"),

@@ -74,6 +74,12 @@ def test_the_speed_of_other_threads_is_not_put_into_a_table(table, monkeypatch, 
     assert LatencyTable.load(path).protocol.rescaled == pytest.approx(1.3, rel=0.01)
 
 
+@pytest.mark.parametrize("threads", [0, 1.5, "1"])
+def test_threads_that_are_no_whole_number_are_told(table, tmp_path, threads):
+    with pytest.raises(UserError, match=f"threads must be a whole number from 1 to 1024, but got {threads!r}"):
+        check_file(tmp_path / "t.lat.json", threads=threads)
+
+
 def test_a_table_that_another_process_writes_is_not_rescaled(table, monkeypatch, tmp_path):
     slowed(monkeypatch, lambda ns: 1.3)
     path = tmp_path / "t.lat.json"

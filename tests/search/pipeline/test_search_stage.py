@@ -288,6 +288,20 @@ def test_what_a_search_cannot_be_given_is_told_in_a_line(files, tmp_path, given,
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
+def test_data_that_are_none_and_ways_that_are_no_text_are_told_in_a_line(files, tmp_path):
+    from search import measure_fidelity, run_search
+
+    about = {"flops_budget": "600k", "sampler": "random", "evaluate": lambda arch: 0.5, "trials": 2, "population": 2}
+    with pytest.raises(UserError, match=r"`data` of run_search must be Data, or a function .*, but it gave 'digits'"):
+        run_search(files / "net", lambda: "digits", tmp_path / "out", **about)
+    with pytest.raises(UserError, match=r"^no file .*nope\.jsonl$"):
+        measure_fidelity(files / "net", DATA, tmp_path / "out", trials=tmp_path / "nope.jsonl")
+    assert not (tmp_path / "out").exists()
+    result = run_search(files / "net", lambda: DATA, tmp_path / "out", **about)
+    with pytest.raises(UserError, match=r"networks are chosen by knee, .*, not 3$"):
+        result.choose(3)
+
+
 def test_a_search_takes_numpys_whole_numbers(files, tmp_path):
     from search import run_search
 
