@@ -31,7 +31,10 @@ class ArgumentError(UserError):
 
 # Whole numbers are looked at where their bounds are known; any may be NumPy's.
 _SETTINGS = BeartypeConf(
-    violation_param_type=ArgumentError, hint_overrides=FrozenDict({int: object, float: Real}), is_color=False
+    violation_param_type=ArgumentError,
+    violation_return_type=RuntimeWarning,  # a fault of ours, after the work is done
+    hint_overrides=FrozenDict({int: object, float: Real}),
+    is_color=False,
 )
 
 
