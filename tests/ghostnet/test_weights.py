@@ -256,14 +256,14 @@ def test_files_of_timms_checkpoint_saver_are_read_and_no_other_class_is(tmp_path
 
 def test_ctrl_c_while_weights_are_read_is_no_fault_of_the_file(tmp_path):
     file = tmp_path / "net.safetensors"
-    weights.save_weights(GhostNet(published("ghostnet-0.5"), 10), file)
+    weights.save_weights(GhostNet(published("ghostnet-1.0"), 10), file)
     rng, interrupted = random.Random(0), 0
     started = time.process_time()
     weights.read_weights(file)
     taken = time.process_time() - started
     before = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
     try:
-        for _ in range(200):
+        while interrupted < 40 and time.process_time() < started + 60:
             try:
                 signal.setitimer(signal.ITIMER_VIRTUAL, rng.uniform(1e-5, taken))
                 weights.read_weights(file)
@@ -273,4 +273,4 @@ def test_ctrl_c_while_weights_are_read_is_no_fault_of_the_file(tmp_path):
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
-    assert interrupted > 50
+    assert interrupted == 40

@@ -195,7 +195,7 @@ def test_a_time_box_that_is_too_short_leaves_the_parent_as_it_is(whole, tmp_path
 
 
 def test_a_long_time_box_lengthens_no_training_that_is_short_on_purpose(tmp_path, monkeypatch):
-    monkeypatch.setattr(stages.Run, "box", lambda run, stage: TimeBox(12.0, stretch=4.0))
+    monkeypatch.setattr(stages.Run, "box", lambda run, stage: TimeBox(60.0, stretch=4.0))
     out = trained(tmp_path / "long", use_held_out="true\ncutmix = 1.0\nself_distill = true")
     first, parent, network = (
         read_trained(out / "networks" / name / TRAINED_FILE).training for name in ("parent/teacher", "parent", "A")
