@@ -33,9 +33,10 @@ from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_recipe
 from search.run_folder.result import read_result
-from search.run_folder.run import RESULT, TABLE, final_supernet
-from search.training.records import TRAINED_FILE
+from search.run_folder.run import NETWORKS, OWN_TEACHER, RESULT, TABLE, final_supernet
+from search.training.records import PARENT, TRAINED_FILE
 from search.training.retrain import retrain
+from search.training.supernets import make_supernet
 
 HERE = Path(__file__).parent
 CLASSES, FEW = 20, 50  # classes that are pretrained on, and as many others; training pictures of each of the latter
@@ -44,9 +45,15 @@ WIDTHS = (PARENT_WIDTH, 1.0, 0.75, 0.5)
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
 Way = Literal["pretrained", "scratch", "elastic"]
-UNMIXED = "unmixed"
-ONCE, EACH_SEED, LAST = ("pretrain", "latency"), (*get_args(Way), UNMIXED, "ghostnets", "fresh"), "measure"
-SEEDS = (6, 7, 8)
+BEFORE = "before"
+FAMILIES = ("tuned", "taught", "mixed", "fresh")
+ONCE, EACH_SEED, LAST = (
+    ("pretrain", "latency"),
+    ("pretrained", *FAMILIES, "scratch", "elastic", BEFORE),
+    "measure",
+)
+SEEDS = (9, 10, 11)
+UNMIXED = {"cutmix": 0.0, "min_steps": 1200}  # of whom nobody teaches; more steps were worse
 FROM_SCRATCH = {"lr": 0.05, "epochs": 40.0, "min_steps": 2000, "ema": 0.0, "weight_decay": 5e-4}  # as `init` has it
 SANDWICHES = 700  # steps of an elastic supernet, which take as long as those of a parent from scratch
 CPU = torch.device("cpu")
@@ -114,12 +121,15 @@ class Study:
 
     def search(self, way: Way, seed: int) -> None:
         """A front: the stages of `ghostnas run`, with the study's latency table."""
+        retraining = self.recipe.retrain.changed(init="supernet")
+        if way == "elastic":  # nobody teaches, and there is no parent
+            retraining = retraining.changed(**UNMIXED, self_distill=False)
         recipe = self.recipe.model_copy(
             update={
                 "data": self.pictures(seed),
                 "seed": seed,
                 "supernet": self.supernet(way),
-                "retrain": self.recipe.retrain.changed(init="supernet", cutmix=0.0 if way == "elastic" else None),
+                "retrain": retraining,
                 "search": self.recipe.search.changed(evaluate="inherited" if way == "elastic" else "soft"),
             }
         )
@@ -136,7 +146,7 @@ class Study:
         if part in get_args(Way):
             self.search(part, seed)  # type: ignore[arg-type]
         else:
-            {UNMIXED: self.unmixed, "ghostnets": self.ghostnets, "fresh": self.fresh}[part](seed)
+            self.before(seed) if part == BEFORE else self.ghostnets(part, seed)
         print(f"{part}, seed {seed}: done", flush=True)
 
     def supernet(self, way: Way) -> ParentTraining | SupernetTraining:
@@ -157,31 +167,27 @@ class Study:
         """The training of the chosen networks, changed."""
         return self.recipe.retrain.alone().model_copy(update=changes)
 
-    def unmixed(self, seed: int) -> None:
-        """The chosen networks of the way `pretrained`, tuned from their transplants as before: for 600 steps, on
-        pictures that are not mixed."""
-        run = self.run("pretrained", seed)
-        supernet = final_supernet(run)
+    def before(self, seed: int) -> None:
+        """The chosen networks of the way `pretrained`, as they were trained before: from and taught by the parent that
+        was not taught by itself."""
+        run, out = self.run("pretrained", seed), self.out / f"{BEFORE}-{seed}"
+        given = {"parent": str(run / NETWORKS / PARENT / OWN_TEACHER), "tune": False}
+        config, supernet = self.supernet("pretrained").model_copy(update=given), out / "supernet"
+        make_supernet(self.space, self.load(seed), config, supernet, seed=seed, device=CPU)
         for name, trial in read_result(run / RESULT).chosen.items():
             arch = self.space.decode(np.array(trial.code))
-            out, config = self.out / f"{UNMIXED}-{seed}" / name, self.tuning(min_steps=600, cutmix=0.0)
-            self.train(arch, out, seed, config, init=supernet, teacher=f"supernet:{supernet}")
+            self.train(arch, out / name, seed, self.tuning(), init=supernet, teacher=f"supernet:{supernet}")
 
-    def ghostnets(self, seed: int) -> None:
-        """GhostNets of all widths from their own pretraining, for as long as the chosen networks: alone, on pictures
-        that are not mixed, and as those are trained, with the same teacher."""
-        teacher = f"supernet:{final_supernet(self.run('pretrained', seed))}"
-        for name, taught in (("tuned", None), ("taught", teacher)):
-            config = self.tuning() if taught else self.tuning(cutmix=0.0)
-            for width in WIDTHS:
-                arch, out = self.space.uniform(width), self.ghostnet(name, width, seed)
-                self.train(arch, out, seed, config, init=self.pretrained(width), teacher=taught)
-
-    def fresh(self, seed: int) -> None:
-        """GhostNets from fresh weights, trained for as long as the parent of the way from scratch, on all pictures."""
-        config = self.tuning(**FROM_SCRATCH, cutmix=0.0)
+    def ghostnets(self, family: str, seed: int) -> None:
+        """GhostNets of all widths. From their own pretraining: `tuned` alone, on pictures that are not mixed; `taught`
+        by the parent, as the found networks are; `mixed` alone, but on mixed pictures, for as long as those. And
+        `fresh`, from fresh weights, for as long as the parent of the way from scratch."""
+        teacher = f"supernet:{final_supernet(self.run('pretrained', seed))}" if family == "taught" else None
+        changes = {"tuned": UNMIXED, "fresh": FROM_SCRATCH | {"cutmix": 0.0}}.get(family, {})
         for width in WIDTHS:
-            self.train(self.space.uniform(width), self.ghostnet("fresh", width, seed), seed, config)
+            init = None if family == "fresh" else self.pretrained(width)
+            out = self.ghostnet(family, width, seed)
+            self.train(self.space.uniform(width), out, seed, self.tuning(**changes), init=init, teacher=teacher)
 
     def ghostnet(self, name: str, width: float, seed: int) -> Path:
         return self.out / f"ghostnets-{seed}" / f"{name}-{width:g}x"
