@@ -3,6 +3,7 @@
 from operator import index
 
 MOST_MINUTES = 525_600  # of a time box: a year
+MOST_THREADS = 1024
 
 
 class UserError(Exception):

@@ -294,11 +294,10 @@ def retrain_parent(run: Run, networks: int) -> None:
     untrained = not read_trained(before / TRAINED_FILE).training.planned_steps
     if untrained or (begun and final_supernet(run.out) == run.out / SUPERNET):
         return
-    trainings = [(out, config.untaught, Origin(init=before))]
+    first = out / OWN_TEACHER if config.self_distill else out
+    trainings = [(first, config.untaught, Origin(init=before))]
     if config.self_distill:
-        first = out / OWN_TEACHER
-        taught = Origin(init=first, teacher=f"network:{first}")
-        trainings = [(first, config.untaught, Origin(init=before)), (out, config, taught)]
+        trainings.append((out, config, Origin(init=first, teacher=f"network:{first}")))
     arch, waiting = Arch.load(before / ARCH_FILE), networks + len(trainings)
     if box := run.box("retrain"):
         least = least_steps(run) * step_seconds(run, {PARENT: arch}, taught=False)[PARENT]

@@ -34,7 +34,7 @@ from pydantic import (
 from ghostnet.arch import MAX_BATCH
 from ghostnet.files import parse_toml
 from ghostnet.memory import value_bytes
-from search.errors import MOST_MINUTES, UserError
+from search.errors import MOST_MINUTES, MOST_THREADS, UserError
 from search.files import JsonObject, read_bytes
 from search.recipes.choices import (
     NNI_TUNERS,
@@ -55,7 +55,7 @@ from spaces.space import Space
 MOST_BYTES = 1 << 20  # of a recipe
 MOST_EPOCHS = 1e6
 MOST_FITTING_IMAGES = 1 << 20  # that the networks of a transplanted supernet are fitted on
-Threads = Annotated[int, Field(ge=1, le=1024)]
+Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
 
 LADDER = "inherited,tuned:1"  # what `ladder` stands for: three epochs rank networks as one does (GhostBench)
 

@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from search.errors import UserError, check_whole
+from search.errors import MOST_THREADS, UserError, check_whole
 from search.latency.runtimes.base import Adapter, Dtype, Runtime, StandaloneSession
 from search.latency.runtimes.eager import TorchCpu, TorchCuda
 from search.latency.runtimes.litert_cpu import LiteRt
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from search.graphs.lowering import Lowering
     from search.latency.table import Setting
 
-MOST_THREADS = 1024
 ADAPTERS: tuple[type[Adapter], ...] = (
     *(OnnxRuntime, OnnxRuntimeCuda, TorchCpu, TorchCuda),
     *(OpenVino, ExecuTorch, LiteRt, Ncnn),
