@@ -14,7 +14,7 @@ from search.folders import locked
 from search.parallel import workers as side_by_side
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.retrain_stage import SeedSummary, summarise_seeds, train_all
-from search.recipes.schema import Training, load_recipe, load_retraining, recipe_name, supernet_part
+from search.recipes.schema import Retraining, load_recipe, load_retraining, recipe_name, supernet_part
 from search.run_folder.run import retrained_folders
 from search.seeds import check_seed
 from search.training.distributed import World, best_device
@@ -133,10 +133,12 @@ def retrain_network(
             refuses.
     """
     arch, out = arch if isinstance(arch, Arch) else find_arch(arch), Path(out)
+    config = _retraining(recipe, data, epochs, lr)
     (metadata,) = train_all(
         [Job(name=out.name, arch=arch, seed=check_seed(seed), out=out)],
         data,
-        _retraining(recipe, data, epochs, lr),
+        config,
+        soup=config.soup,
         origin=_origin(init, teacher),
         box=_box(minutes),
         cluster=Cluster(**cluster),
@@ -170,13 +172,14 @@ def retrain_networks(
     Raises:
         UserError: no network, no seed, a name that is no folder's, or what `retrain_network` refuses.
     """
-    out = Path(out)
+    out, config = Path(out), _retraining(recipe, data, epochs, lr)
     folders = retrained_folders(out, list(archs), [check_seed(seed) for seed in seeds])
     jobs = [Job(name=name, arch=archs[name], seed=seed, out=folder) for (name, seed), folder in folders.items()]
     records = train_all(
         jobs,
         data,
-        _retraining(recipe, data, epochs, lr),
+        config,
+        soup=config.soup,
         origin=_origin(init, teacher),
         box=_box(minutes),
         cluster=Cluster(**cluster),
@@ -188,7 +191,7 @@ def retrain_networks(
     return summary
 
 
-def _retraining(recipe: str | None, data: Data, epochs: float | None, lr: float | None) -> Training:
+def _retraining(recipe: str | None, data: Data, epochs: float | None, lr: float | None) -> Retraining:
     return load_retraining(recipe_name(recipe, data.name))[0].changed(epochs=epochs, lr=lr)
 
 

@@ -197,6 +197,7 @@ def _full_training(job: Job, config: Training, origin: Origin, box: TimeBox | No
         box=box,
         init=origin.init,
         teacher=origin.teacher,
+        initial_seed=job.initial_seed,
     )
 
 

@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,11 +30,12 @@ from search.recipes.schema import (
     ParentTraining,
     Recipe,
     SupernetTraining,
+    Training,
     evaluation_epochs,
     split_evaluation,
 )
 from search.run_folder.estimate import Estimate, StageEstimate, recipe_digest
-from search.run_folder.run import PRODUCTS, retrains_parent
+from search.run_folder.run import PRODUCTS, initial_weights, retrains_parent
 from search.training.distributed import best_device
 from search.training.metadata import space_for
 from search.training.supernets import given_parent, widest
@@ -189,24 +191,29 @@ class _Estimator:
         return len(places) * statistics.mean(times)
 
     def retrain(self) -> StageEstimate:
-        config = self.recipe.retrain
+        config, begin = self.recipe.retrain, initial_weights(self.recipe, Path())
         count = (config.chosen + len(config.baseline_widths) + config.random) * config.seeds
+        count *= config.soup if begin.init and not begin.teacher else 1
         stage = self._trainings("retrain", count, config.workers if config.workers > 1 else min(self.processes, count))
         if not (retrains_parent(self.recipe) and self.parent[1]):
             return stage
         arch = self.parent[0]
-        trainings = [(config.untaught, None), *([(config, arch)] if config.self_distill else [])]  # and who teaches
-        for training, teacher in trainings:
+        trainings: list[tuple[Training, Arch | None, int]] = [(config.untaught, None, config.soup)]
+        if config.self_distill:
+            trainings.append((config, arch, 1))
+        for training, teacher, count in trainings:
             steps, images = self.times.steps(training)
             minutes = steps * self.times.step_seconds(arch, training, teacher) / 60
+            side_by_side, rest = divmod(count, stage.processes) if count > 1 else (0, 1)
+            alone = minutes if rest else 0.0
             stage = stage.model_copy(
                 update={
                     "networks": stage.networks + 1,
-                    "minutes": stage.minutes + minutes,
-                    "alone": stage.alone + minutes,
-                    "steps": stage.steps + steps,
-                    "images": stage.images + images,
-                    "disk": stage.disk + 3 * self.times.bytes(arch),
+                    "minutes": stage.minutes + side_by_side * minutes + alone,
+                    "alone": stage.alone + alone,
+                    "steps": stage.steps + count * steps,
+                    "images": stage.images + count * images,
+                    "disk": stage.disk + (2 + count) * self.times.bytes(arch),
                 }
             )
         return stage

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from search.data.datasets import Data
+from search.errors import UserError
 from search.files import write_bytes
 from search.parallel.cluster import HERE, Cluster
 from search.parallel.processes import Processes
@@ -20,6 +21,7 @@ from search.training.origin import FRESH, Origin
 from search.training.records import TRAINED_FILE, TrainedMetadata, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import Job, retrain, retraining_identity
+from search.training.soup import make_soup, soup_identity, soup_trainings
 from search.training.time_box import TimeBox
 
 KEPT = 0.1  # of the first training's share of a time box, lest the others get fewer steps
@@ -30,6 +32,7 @@ def train_all(
     data: Data,
     config: Training,
     *,
+    soup: int = 1,
     origin: Origin = FRESH,
     box: TimeBox | None = None,
     cluster: Cluster = HERE,
@@ -44,21 +47,31 @@ def train_all(
     little of which is kept for a machine that gets slower, and the others as many.
 
     Args:
+        soup: trainings of each, whose mean it is, where nobody teaches it; see `search.training.soup`.
         processes: of this machine, that train side by side; in a time box one.
 
     Raises:
-        UserError: a job's folder holds another training, told before any is begun; or what a training refuses.
+        UserError: a job's folder holds another training, told before any is begun; soups of fresh weights; or what a
+            training refuses.
     """
+    soup = 1 if origin.teacher else soup
+    if soup > 1 and not origin.init:
+        raise UserError(f"`soup` = {soup} is the mean of trainings that begin with the same trained weights, not fresh")
     origin = replace(origin, init=origin.init and origin.init.absolute())
-    unfinished = [job for job in jobs if not _is_finished(job, data, config, origin)]
+    unfinished = [job for job in jobs if not _is_finished(job, data, config, origin, soup)]
     same = {(job.arch.id, job.seed): job for job in reversed(jobs)}
-    waiting = [job for job in unfinished if same[job.arch.id, job.seed] is job]
+    alone = [job for job in unfinished if same[job.arch.id, job.seed] is job]
+    waiting = alone
+    if soup > 1:
+        trainings = [each for job in alone for each in soup_trainings(job, soup)]
+        waiting = [each for each in trainings if not _is_finished(each, data, config, origin)]
     if len(waiting) > 1 and cluster.is_spread:
         RayWorkers(data, cluster).retrain(waiting, config, box=box, origin=origin)
         waiting = []
+    titled = len(jobs) > 1 or soup > 1
     world, begun, shares = World.current(), time.monotonic(), list[float]()
     if processes > 1 and not box and world.size == 1 and not cluster.is_spread:
-        train = partial(_train, data=data, config=config, origin=origin, titled=len(jobs) > 1)
+        train = partial(_train, data=data, config=config, origin=origin, titled=titled)
         with Processes(train, min(processes, len(waiting))) as workers:
             workers.map(waiting)
         waiting = []
@@ -71,10 +84,14 @@ def train_all(
         if cluster.is_spread:
             train_network(job, data, config, origin, cluster, box=left)
         else:
-            _train(job, data, config, origin, box=left, titled=len(jobs) > 1)
+            _train(job, data, config, origin, box=left, titled=titled)
         if box:
             world.wait()
             shares.append(read_trained(job.out / TRAINED_FILE).training.share)
+    if soup > 1 and world.is_main_process:
+        for job in alone:
+            with world.locked(job.out):
+                make_soup(job, data, config, origin, soup)
     if world.is_main_process:
         for job in unfinished:
             if (source := same[job.arch.id, job.seed]) is not job:
@@ -84,7 +101,7 @@ def train_all(
     records = [read_trained(job.out / TRAINED_FILE) for job in jobs]
     for job, metadata in zip(jobs, records, strict=True):
         if world.is_main_process:
-            print_warnings(f"{job.name} seed {job.seed}", metadata.warnings)
+            print_warnings(job.title, metadata.warnings)
     return records
 
 
@@ -100,17 +117,20 @@ def _train(
         seed=job.seed,
         device=best_device(),
         box=box,
-        title=f"{job.name} seed {job.seed}" if titled else f"retrain {job.arch.id}",
+        title=job.title if titled else f"retrain {job.arch.id}",
         init=origin.init,
         teacher=origin.teacher,
+        initial_seed=job.initial_seed,
     )
 
 
-def _is_finished(job: Job, data: Data, config: Training, origin: Origin) -> bool:
+def _is_finished(job: Job, data: Data, config: Training, origin: Origin, soup: int = 1) -> bool:
     """Raises:
     UserError: the job's folder holds another training.
     """
-    identity = retraining_identity(job.arch, data, config, job.seed, origin.init, origin.teacher)
+    identity = retraining_identity(job.arch, data, config, job.seed, origin, job.initial_seed)
+    if soup > 1:
+        identity = soup_identity(job, data, config, origin, soup)
     return read_finished(job.out / TRAINED_FILE, TrainedMetadata, identity) is not None
 
 

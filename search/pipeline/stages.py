@@ -258,6 +258,7 @@ def retrain(run: Run) -> None:
         jobs,
         run.data,
         config,
+        soup=config.soup,
         origin=begin,
         box=run.box("retrain"),
         cluster=run.training_cluster,
@@ -282,9 +283,10 @@ def retrain(run: Run) -> None:
 
 def retrain_parent(run: Run, networks: int) -> None:
     """Trains the parent again, as the networks are trained that then begin with its transplants: from what it has, on
-    held-out images, too; and where the recipe says so, once more, taught by what it is then (a born-again network:
-    Furlanello et al., ICML 2018). One that was given, and not trained, stays what it is; so does one without which
-    networks were begun, in a shorter time box or by an earlier version.
+    held-out images, too. Where the recipe says so it is then the mean of several such trainings, and is trained once
+    more, taught by what it is by then (a born-again network: Furlanello et al., ICML 2018). One that was given, and not
+    trained, stays what it is; so does one without which networks were begun, in a shorter time box or by an earlier
+    version.
 
     Args:
         networks: that are to be trained then; a time box is divided among them and the parent's trainings.
@@ -300,7 +302,7 @@ def retrain_parent(run: Run, networks: int) -> None:
         trainings.append((out, config, Origin(init=first, teacher=f"network:{first}")))
     arch, waiting = Arch.load(before / ARCH_FILE), networks + len(trainings)
     if box := run.box("retrain"):
-        least = least_steps(run) * step_seconds(run, {PARENT: arch}, taught=False)[PARENT]
+        least = config.soup * least_steps(run) * step_seconds(run, {PARENT: arch}, taught=False)[PARENT]
         if box.seconds / waiting < least:
             return
     for folder, training, origin in trainings:
@@ -310,9 +312,11 @@ def retrain_parent(run: Run, networks: int) -> None:
             [Job(name=PARENT, arch=arch, seed=run.recipe.seed, out=folder)],
             run.data,
             training,
+            soup=config.soup,
             origin=origin,
             box=box and box.part(1 / waiting),
             cluster=run.training_cluster,
+            processes=run.processes,
         )
         waiting -= 1
     given = run.recipe.supernet.model_copy(update={"parent": str(out), "tune": False})

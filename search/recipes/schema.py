@@ -55,6 +55,7 @@ from spaces.space import Space
 MOST_BYTES = 1 << 20  # of a recipe
 MOST_EPOCHS = 1e6
 MOST_FITTING_IMAGES = 1 << 20  # that the networks of a transplanted supernet are fitted on
+MOST_OF_A_SOUP = 100
 Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
 
 LADDER = "inherited,tuned:1"  # what `ladder` stands for: three epochs rank networks as one does (GhostBench)
@@ -185,7 +186,12 @@ class _Model(BaseModel):
             raise UserError(first_error(error)) from None
 
 
-ADDED_LATER = ("min_steps", "use_held_out", "self_distill")  # keys of a training that recipes of earlier versions lack
+ADDED_LATER = (
+    "min_steps",
+    "use_held_out",
+    "self_distill",
+    "soup",
+)  # keys of a training that recipes of earlier versions lack
 M = TypeVar("M", bound=_Model)
 
 
@@ -258,8 +264,8 @@ class Training(_Model):
     @model_serializer(mode="wrap")
     def _as_before(self, serialise: SerializerFunctionWrapHandler) -> JsonObject:
         """Keys that came later stand where they say something, so that what is finished stays what it is."""
-        values = serialise(self)
-        return {key: value for key, value in values.items() if key not in ADDED_LATER or value}
+        values, fields = serialise(self), type(self).model_fields
+        return {key: value for key, value in values.items() if key not in ADDED_LATER or value != fields[key].default}
 
     def steps(self, per_epoch: int) -> int:
         """How many steps a training takes whose epochs have `per_epoch` of them."""
@@ -481,6 +487,11 @@ class Retraining(Training):
         default=False,
         description="a parent that is trained again is then taught by itself as networks are, and then teaches them",
     )
+    soup: Annotated[int, Field(ge=1, le=MOST_OF_A_SOUP)] = Field(
+        default=1,
+        description="trainings by different seeds from the same weights, whose mean is kept (a model soup), of what "
+        "begins with trained weights and nobody teaches: of a parent that is trained again, say",
+    )
     baseline_widths: tuple[PositiveFloat, ...] = ()
     random: Count = Field(default=0, description="random networks as a baseline, of equal MACs")
     seeds: PositiveCount = Field(default=1, description="trainings of each network; one in a time box")
@@ -535,6 +546,16 @@ class Recipe(_Model):
             raise ValueError(
                 "[retrain] `self_distill` is of a parent that is trained again: of a transplanted supernet, with "
                 "`use_held_out`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_weights_for_a_soup(self) -> "Recipe":
+        init = self.retrain.init
+        if self.retrain.soup > 1 and (init == "fresh" or (init == "auto" and self.supernet.kind == "elastic")):
+            raise ValueError(
+                f"[retrain] `soup` = {self.retrain.soup} is the mean of trainings that begin with trained weights, "
+                "not fresh ones: a transplanted supernet's, or `init` = 'supernet'"
             )
         return self
 

@@ -29,7 +29,7 @@ from search.training.loop import UNTRAINED, fit
 from search.training.losses import Loss
 from search.training.metadata import read_finished, teacher_id, training_identity, weights_id
 from search.training.mixing import Mixing
-from search.training.origin import AS_NAMED, Located, Origin
+from search.training.origin import AS_NAMED, FRESH, Located, Origin
 from search.training.records import TRAINED_FILE, TRAINED_SCHEMA, Outcome, TrainedMetadata
 from search.training.result_warnings import chance_warnings, schedule_warnings
 from search.training.time_box import TimeBox
@@ -52,6 +52,7 @@ def retrain(
     init: Path | None = None,
     teacher: str | None = None,
     trainable: Trainable = "all",
+    initial_seed: int | None = None,
     located: Located = AS_NAMED,
 ) -> TrainedMetadata | None:
     """Trains `arch` and writes the folder `out`; resumes what is there, returns what is finished.
@@ -61,6 +62,7 @@ def retrain(
         teacher: what it also learns from; see `search.training.teacher`.
         trainable: what is trained of the weights of `init`: all, the classifier alone (norms included, the rest stays
             as it is), or nothing, so that they are tested and written.
+        initial_seed: of fresh weights, and of a classifier that `init` lacks, where it is not `seed`.
         located: where the files that `init` and `teacher` name lie on this machine, if elsewhere.
 
     Returns the metadata that are also written: costs, test accuracy and the result of the training; None in those of
@@ -71,7 +73,7 @@ def retrain(
             is at work, or what the training loop refuses.
     """
     origin = Origin(init=init, teacher=teacher, located=located)
-    identity = retraining_identity(arch, data, config, seed, origin.init_here, origin.teacher_here)
+    identity = retraining_identity(arch, data, config, seed, origin, initial_seed)
     if trainable != "all":
         identity = {**identity, "trained": "head" if trainable == "head" else False}
     with World.current().locked(out):
@@ -87,15 +89,27 @@ def retrain(
             title=title,
             origin=origin,
             trainable=trainable,
+            initial_seed=seed if initial_seed is None else initial_seed,
         )
 
 
 def retraining_identity(
-    arch: Arch, data: Data, config: Training, seed: int, init: Path | None = None, teacher: str | None = None
+    arch: Arch, data: Data, config: Training, seed: int, origin: Origin = FRESH, initial_seed: int | None = None
 ) -> Identity:
-    """What makes two full trainings the same."""
-    origin = {"init": weights_id(init) if init else None, "teacher": teacher_id(teacher) if teacher else None}
-    return training_identity({"arch": arch.id, **origin}, data, config.alone(), seed)
+    """What makes two full trainings the same.
+
+    Args:
+        initial_seed: as of `retrain`.
+    """
+    init, teacher = origin.init_here, origin.teacher_here
+    what: dict[str, str | int | None] = {
+        "arch": arch.id,
+        "init": weights_id(init) if init else None,
+        "teacher": teacher_id(teacher) if teacher else None,
+    }
+    if initial_seed not in (None, seed):
+        what["initial_seed"] = initial_seed
+    return training_identity(what, data, config.alone(), seed)
 
 
 def _train(
@@ -111,8 +125,9 @@ def _train(
     title: str | None,
     origin: Origin,
     trainable: Trainable,
+    initial_seed: int,
 ) -> TrainedMetadata | None:
-    net = fresh_network(arch, data, config, seed)
+    net = fresh_network(arch, data, config, initial_seed)
     if origin.init_here:
         inherit(net, arch, origin.init_here, data)
     trained = UNTRAINED
@@ -132,7 +147,25 @@ def _train(
         )
     if not World.current().is_main_process:
         return None
-    tested = accuracy(net.to(device), data, data.test, arch.resolution)
+    metadata = write_trained(net.to(device), data, config, out, identity, seed=seed, origin=origin, training=trained)
+    Checkpoint(out / CHECKPOINT, identity).remove()
+    return metadata
+
+
+def write_trained(
+    net: GhostNet,
+    data: Data,
+    config: Training,
+    out: Path,
+    identity: Identity,
+    *,
+    seed: int,
+    origin: Origin,
+    training: Outcome,
+) -> TrainedMetadata:
+    """Tests a network that is trained, on its own device, and writes the folder `out`."""
+    arch = net.arch
+    tested = accuracy(net, data, data.test, arch.resolution)
     costs = cost(arch, data.num_classes, data.in_chs)
     weights = to_bytes(net)
     metadata = TrainedMetadata(
@@ -155,16 +188,15 @@ def _train(
         test_accuracy=tested,
         test_images=len(data.test),
         weights_sha256=sha256(weights).hexdigest(),
-        training=trained,
+        training=training,
         warnings=[
-            *schedule_warnings(trained),
+            *schedule_warnings(training),
             *chance_warnings(tested, data.test.labels, "test accuracy"),
         ],
     )
     write_text(out / ARCH_FILE, arch.to_json())
     write_bytes(out / WEIGHTS_FILE, weights)
     write_record(out / TRAINED_FILE, metadata)  # last: a folder with this file is a finished network
-    Checkpoint(out / CHECKPOINT, identity).remove()
     return metadata
 
 
@@ -229,6 +261,7 @@ class Job:
 
     Args:
         weight: of its share in a time box.
+        initial_seed: as of `retrain`.
     """
 
     name: str
@@ -236,3 +269,8 @@ class Job:
     seed: int
     out: Path
     weight: float = 1.0
+    initial_seed: int | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} seed {self.seed if self.initial_seed is None else self.initial_seed}"

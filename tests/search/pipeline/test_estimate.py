@@ -97,6 +97,14 @@ def test_a_parent_that_is_trained_again_is_counted(monkeypatch):
     assert again.alone == pytest.approx(25 / 60) and twice.alone == pytest.approx(
         50 / 60
     )  # of one process, however many
+    soups = estimate(recipe("transplant", "soup = 3\n" + itself), processes=2)
+    soup = {each.stage: each for each in soups.stages}["retrain"]
+    assert (soup.networks, soup.steps) == (plain.networks + 2, plain.steps + 4 * 25)
+    assert soup.disk == twice.disk + 2 * (again.disk - plain.disk) / 3 and soup.processes == 2
+    assert soup.minutes_at_work == pytest.approx(plain.minutes * plain.processes + 4 * 25 / 60)
+    untaught = 'teacher = "none"\nsoup = 3\n'
+    alone = {each.stage: each for each in estimate(recipe("transplant", untaught)).stages}["retrain"]
+    assert alone.steps == 3 * plain.steps
     for each in (plain, again, twice):
         assert each.minutes_at_work == pytest.approx(each.alone + plain.minutes * plain.processes)
     assert (elastic_again.networks, elastic_again.steps) == (elastic.networks, elastic.steps)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from search.data.datasets import load_data
 from search.parallel import processes
@@ -133,6 +134,47 @@ def test_a_parent_may_learn_from_itself_before_it_teaches(tmp_path):
     assert (out / "networks/parent/teacher" / TRAINED_FILE).stat().st_mtime_ns == begun
     assert (out / "networks/parent/weights.safetensors").read_bytes() == last
     assert read_trained(out / "networks/A" / TRAINED_FILE).identity == network.identity
+
+
+def test_a_parent_that_nobody_teaches_may_be_the_mean_of_several(tmp_path):
+    """And then learns from that itself; networks, which are taught, are trained once."""
+    asked = "true\ncutmix = 1.0\nself_distill = true\nsoup = 3"
+    out = trained(tmp_path / "run", use_held_out=asked)
+    first, parent = out / "networks/parent/teacher", out / "networks/parent"
+    mean, *each = (load_file(folder / "weights.safetensors") for folder in (first, *(first / "soup").iterdir()))
+    name = "blocks.0.0.ghost1.primary_conv.0.weight"
+    assert len(each) == 3 and not np.array_equal(each[0][name], each[1][name])
+    np.testing.assert_allclose(mean[name], np.mean([one[name] for one in each], axis=0), rtol=1e-5, atol=1e-7)
+    starts = {read_trained(file).init for file in first.rglob(TRAINED_FILE)}
+    assert starts == {str(out / "supernet/parent")} and read_trained(parent / TRAINED_FILE).init == str(first)
+    assert not (parent / "soup").exists() and not list((out / "networks/A").glob("soup"))
+
+    alone = trained(tmp_path / "alone", use_held_out=asked.replace("3", "1"))
+    one, two = (folder / "weights.safetensors" for folder in (alone / "networks/parent/teacher", first / "soup/1"))
+    assert one.read_bytes() == two.read_bytes()
+    (shown,) = (n for n in summarise(out).networks if n.kind == "parent")
+    seconds = [read_trained(file).training.seconds for file in (*first.glob(f"soup/*/{TRAINED_FILE}"),)]
+    assert shown.seconds == pytest.approx(sum(seconds) + read_trained(parent / TRAINED_FILE).training.seconds)
+
+    last = (parent / "weights.safetensors").read_bytes()
+    for file in (
+        out / PRODUCTS["retrain"],
+        parent / TRAINED_FILE,
+        first / TRAINED_FILE,
+        first / "soup/2" / TRAINED_FILE,
+    ):
+        file.unlink()
+    for name in ("final-supernet", "networks/A", "networks/ghostnet-0.25x"):  # as if killed in its second training
+        shutil.rmtree(out / name)
+    trained(out, use_held_out=asked)
+    assert (parent / "weights.safetensors").read_bytes() == last
+
+
+def test_networks_that_nobody_teaches_may_be_means_too(tmp_path):
+    out = trained(tmp_path / "run", use_held_out='false\nteacher = "none"\nsoup = 2')
+    for name in ("A", "ghostnet-0.25x"):
+        folders = sorted((out / "networks" / name / "soup").iterdir())
+        assert [read_trained(folder / TRAINED_FILE).init for folder in folders] == [str(out / "supernet")] * 2
 
 
 def test_the_report_shows_the_parent_as_it_was_trained_last(whole):

@@ -98,6 +98,8 @@ def test_few_networks_for_a_correction_are_refused():
         (("[search]", "[search]\nevaluate = 'tuned:\u0661'"), "networks are evaluated as units, .* not 'tuned:\u0661'"),
         (("epochs = 1", "epochs = 1\nrand_augment = 'rand-m\u0669'"), "RandAugment is like .* but got 'rand-m\u0669'$"),
         (("[retrain]", "[retrain]\nself_distill = true"), "`self_distill` is of a parent .*, with `use_held_out`$"),
+        (("[retrain]", "[retrain]\nsoup = 2"), "`soup` = 2 is the mean of .* trained weights, not fresh ones"),
+        (("[retrain]", "[retrain]\nsoup = 101"), "retrain.soup: .* 100, but got 101$"),
         (('data = "digits"', ""), "data"),
         (('data = "digits"', 'data = "digits"\nthreads = 100000'), "threads: .* 1024, but got 100000$"),
         (('data = "digits"', 'data = "digits"\nname = "../up"'), "^recipe broken: name: [^{]*$"),
