@@ -29,6 +29,7 @@ def load_parent(
     num_classes: int | None = None,
     in_chs: int | None = None,
     order: Order | None = None,
+    fresh_head: bool = False,
     generator: torch.Generator | None = None,
 ) -> GhostNet:
     """The trained network of `source`, in evaluation mode.
@@ -43,6 +44,7 @@ def load_parent(
         num_classes: the classifier is fresh if this is not the checkpoint's; its own where None.
         in_chs: the stem's filters are repeated or summed, as timm does it, if this is not the checkpoint's.
         order: of ghosts at s > 2; None where the file or its shapes tell.
+        fresh_head: the classifier is fresh in any case: it is to tell other classes, though as many.
         generator: source of a fresh classifier's weights; torch's global one where None.
 
     Raises:
@@ -66,7 +68,7 @@ def load_parent(
     try:
         arch = arch or _arch_of(state, about)
         classes, chs = classes_and_channels(state)
-        new_head = num_classes is not None and num_classes != classes
+        new_head = fresh_head or num_classes not in (None, classes)
         net = GhostNet(arch, classes if num_classes is None else num_classes, in_chs or chs, generator=generator)
         if in_chs not in (None, chs):
             from timm.models import adapt_input_conv

@@ -29,30 +29,33 @@ from search.files import JsonLines, glob, write_json
 from search.latency.runtimes import runtime
 from search.latency.time_networks import measure
 from search.pipeline import stages
+from search.pipeline.retrain_stage import train_all
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_recipe
 from search.run_folder.result import read_result
 from search.run_folder.run import NETWORKS, OWN_TEACHER, RESULT, TABLE, final_supernet
+from search.training.origin import Origin
 from search.training.records import PARENT, TRAINED_FILE
-from search.training.retrain import retrain
+from search.training.retrain import Job, retrain
+from search.training.soup import soup_trainings
 from search.training.supernets import make_supernet
 
 HERE = Path(__file__).parent
 CLASSES, FEW = 20, 50  # classes that are pretrained on, and as many others; training pictures of each of the latter
 PARENT_WIDTH = 1.3
-WIDTHS = (PARENT_WIDTH, 1.0, 0.75, 0.5)
+WIDTHS = (PARENT_WIDTH, 1.0, 0.75, 0.5, 0.35)  # all of the space
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
 Way = Literal["pretrained", "scratch", "elastic"]
 BEFORE = "before"
-FAMILIES = ("tuned", "taught", "mixed", "fresh")
+FAMILIES = ("tuned", "souped", "taught", "fresh")
 ONCE, EACH_SEED, LAST = (
     ("pretrain", "latency"),
-    ("pretrained", *FAMILIES, "scratch", "elastic", BEFORE),
+    ("pretrained", "tuned", "taught", "scratch", "souped", "fresh", BEFORE, "elastic"),
     "measure",
 )
-SEEDS = (9, 10, 11)
+SEEDS = (12, 13, 14)
 UNMIXED = {"cutmix": 0.0, "min_steps": 1200}  # of whom nobody teaches; more steps were worse
 FROM_SCRATCH = {"lr": 0.05, "epochs": 40.0, "min_steps": 2000, "ema": 0.0, "weight_decay": 5e-4}  # as `init` has it
 SANDWICHES = 700  # steps of an elastic supernet, which take as long as those of a parent from scratch
@@ -123,7 +126,7 @@ class Study:
         """A front: the stages of `ghostnas run`, with the study's latency table."""
         retraining = self.recipe.retrain.changed(init="supernet")
         if way == "elastic":  # nobody teaches, and there is no parent
-            retraining = retraining.changed(**UNMIXED, self_distill=False)
+            retraining = retraining.changed(**UNMIXED, self_distill=False, soup=1)
         recipe = self.recipe.model_copy(
             update={
                 "data": self.pictures(seed),
@@ -179,15 +182,26 @@ class Study:
             self.train(arch, out / name, seed, self.tuning(), init=supernet, teacher=f"supernet:{supernet}")
 
     def ghostnets(self, family: str, seed: int) -> None:
-        """GhostNets of all widths. From their own pretraining: `tuned` alone, on pictures that are not mixed; `taught`
-        by the parent, as the found networks are; `mixed` alone, but on mixed pictures, for as long as those. And
-        `fresh`, from fresh weights, for as long as the parent of the way from scratch."""
+        """GhostNets of all widths. From their own pretraining: `tuned` alone, on pictures that are not mixed; `souped`,
+        the mean of several such; `taught` by the parent, as the found networks are. And `fresh`, from fresh weights,
+        for as long as the parent of the way from scratch."""
         teacher = f"supernet:{final_supernet(self.run('pretrained', seed))}" if family == "taught" else None
         changes = {"tuned": UNMIXED, "fresh": FROM_SCRATCH | {"cutmix": 0.0}}.get(family, {})
         for width in WIDTHS:
             init = None if family == "fresh" else self.pretrained(width)
-            out = self.ghostnet(family, width, seed)
-            self.train(self.space.uniform(width), out, seed, self.tuning(**changes), init=init, teacher=teacher)
+            out, arch = self.ghostnet(family, width, seed), self.space.uniform(width)
+            if family == "souped":
+                self.soup(arch, out, self.ghostnet("tuned", width, seed), seed, Origin(init=init))
+            else:
+                self.train(arch, out, seed, self.tuning(**changes), init=init, teacher=teacher)
+
+    def soup(self, arch: Arch, out: Path, first: Path, seed: int, origin: Origin) -> None:
+        """The mean of as many trainings as the recipe's parent has, the first of which is there already."""
+        if not (out / TRAINED_FILE).exists():
+            job, count = Job(name=out.name, arch=arch, seed=seed, out=out), self.recipe.retrain.soup
+            shutil.copytree(first, soup_trainings(job, count)[0].out, dirs_exist_ok=True)
+            with self.timed(out.parent.name.partition("-")[0], seed, out.name):
+                train_all([job], self.load(seed), self.tuning(**UNMIXED), soup=count, origin=origin)
 
     def ghostnet(self, name: str, width: float, seed: int) -> Path:
         return self.out / f"ghostnets-{seed}" / f"{name}-{width:g}x"

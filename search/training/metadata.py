@@ -1,7 +1,7 @@
 """A supernet's metadata, `supernet.json`: its space and data. And the identity of a training. Read without
 torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -21,6 +21,7 @@ from search.training.records import (
     Outcome,
     SupernetMetadata,
     TrainedMetadata,
+    metadata_of_weights,
 )
 from spaces.custom import parse_space, space_to_dict
 from spaces.errors import SpaceError
@@ -145,6 +146,36 @@ def check_data(folder: Path, data: "Data") -> None:
     if trained_on := read_metadata(folder)[0].identity:  # metadata of an earlier version have none
         what = f"{data.name} is not what the supernet in {folder} was trained on"
         check_same({"data": data.fingerprint}, {"data": trained_on.get("data")}, what)
+
+
+def known_training(source: Path) -> TrainedMetadata | None:
+    """The metadata of the full training that weights are of: of a transplanted supernet's parent, of a network in its
+    folder, or of a file. None where none are there, or they are of other weights.
+
+    Raises:
+        UserError: they break a rule.
+    """
+    if source.is_file():
+        return metadata_of_weights(source)
+    folder = source / PARENT if (source / SUPERNET_FILE).exists() else source
+    return metadata_of_weights(folder / WEIGHTS_FILE) if (folder / WEIGHTS_FILE).exists() else None
+
+
+def other_classes(known: TrainedMetadata | None, data: "Data") -> str | None:
+    """How a trained network's classes differ from the data's, for a message; None where they don't, or where either has
+    numbers for names. The same names in another order are other classes, too."""
+    if known is None or known.classes == list(data.classes) or _numbered(known.classes) or _numbered(data.classes):
+        return None
+    return f"has the classes {_named(known.classes)}, {data.name} has {_named(data.classes)}"
+
+
+def _numbered(classes: Sequence[str]) -> bool:
+    return all(name.isdecimal() for name in classes)
+
+
+def _named(classes: Sequence[str]) -> str:
+    more = f" and {len(classes) - 3} more" if len(classes) > 3 else ""
+    return ", ".join(f"{name:.40}" for name in classes[:3]) + more
 
 
 def read_fitting(folder: Path, metadata: SupernetMetadata) -> Fitting:

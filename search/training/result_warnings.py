@@ -6,10 +6,11 @@ from torch import Tensor
 
 from search.data.labels import most_frequent_share
 from search.progress import warn
-from search.training.records import Outcome
+from search.training.records import Outcome, TrainedMetadata
 
 LEAST_SHARE = 0.1  # of a schedule's steps
 STANDARD_ERRORS = 2.0  # above guessing
+LEAST_DIFFERENCE = 0.1  # of means, in deviations, and of deviations, relatively, that a network may feel
 
 
 def schedule_warnings(training: Outcome) -> list[str]:
@@ -52,6 +53,25 @@ def tuning_warnings(before: float, after: float, images: int) -> list[str]:
     return [
         f"training it further took the given network from {before:.2%} to {after:.2%} of {images} held-out images: "
         "`tune = false` keeps it as it is, a longer training or a lower `lr` may improve it"
+    ]
+
+
+def normalisation_warnings(known: TrainedMetadata, mean: Sequence[float], std: Sequence[float]) -> list[str]:
+    """A warning where a network that is taken as it is was trained on images that were normalised otherwise.
+
+    Args:
+        mean, std: of the data's channels, by which it is shown these.
+    """
+    if len(known.mean) != len(mean):
+        return []
+    shifts = [abs(theirs - ours) / by for theirs, ours, by in zip(known.mean, mean, known.std, strict=True)]
+    scales = [abs(ours / theirs - 1) for theirs, ours in zip(known.std, std, strict=True)]
+    if max(*shifts, *scales) <= LEAST_DIFFERENCE:
+        return []
+    theirs, ours = (", ".join(f"{value:.2f}" for value in (*m, *s)) for m, s in ((known.mean, known.std), (mean, std)))
+    return [
+        f"the given network was trained on images of mean and deviation {theirs}, and is shown such of {ours}, as the "
+        "data has them: `tune = true` adapts it"
     ]
 
 

@@ -15,7 +15,7 @@ import torch
 from ghostnet.arch import Arch
 from ghostnet.files import ARCH_FILE, WEIGHTS_FILE
 from ghostnet.network import GhostNet
-from ghostnet.parent import load_parent
+from ghostnet.parent import is_path, load_parent
 from ghostnet.weights import load_network, to_bytes
 from search.data.datasets import Data
 from search.errors import UserError
@@ -27,10 +27,16 @@ from search.training import retrain as full
 from search.training.distributed import World
 from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
-from search.training.metadata import read_finished, supernet_metadata, training_identity
+from search.training.metadata import (
+    known_training,
+    other_classes,
+    read_finished,
+    supernet_metadata,
+    training_identity,
+)
 from search.training.origin import AS_NAMED, Located
 from search.training.records import PARENT, SUPERNET_FILE, Fitting, ParentMetadata, SupernetMetadata
-from search.training.result_warnings import tuning_warnings
+from search.training.result_warnings import normalisation_warnings, tuning_warnings
 from search.training.time_box import TimeBox
 from spaces.space import Space
 
@@ -84,15 +90,21 @@ def train_parent(
     parent = given_parent(space, config, located)
     arch = parent.arch if parent else widest(space)
     trainable: full.Trainable = "all"
-    fits = False
+    before, fits = None, False
     if parent and config.parent:
-        fits = (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs)
+        source = located.get(Path(config.parent), config.parent)
+        before = known_training(Path(source)) if is_path(source) else None
+        others = other_classes(before, data) is not None
+        fits = not others and (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs)
         trainable = "head" if config.tune == "head" else "none" if fits and not config.tune else "all"
         if not fits:
-            new_head = torch.Generator().manual_seed(seed)
-            classes, channels = data.num_classes, data.in_chs
-            source = located.get(Path(config.parent), config.parent)
-            parent = load_parent(source, num_classes=classes, in_chs=channels, generator=new_head)
+            parent = load_parent(
+                source,
+                num_classes=data.num_classes,
+                in_chs=data.in_chs,
+                fresh_head=others,
+                generator=torch.Generator().manual_seed(seed),
+            )
             parent.arch = arch
     fitting = Fitting.from_keys(config)
     what = {"space": space.id, "kind": "transplant", **fitting.identity}
@@ -123,8 +135,10 @@ def train_parent(
         doubts = list(trained.warnings)
         if parent and fits and trainable != "none":
             tuned = load_network(arch, out / PARENT / WEIGHTS_FILE)
-            before, after = (accuracy(net.to(device), data, data.search, arch.resolution) for net in (parent, tuned))
-            doubts += tuning_warnings(before, after, len(data.search))
+            was, now = (accuracy(net.to(device), data, data.search, arch.resolution) for net in (parent, tuned))
+            doubts += tuning_warnings(was, now, len(data.search))
+        if before and trainable == "none":
+            doubts += normalisation_warnings(before, data.mean, data.std)
         known = supernet_metadata(
             space,
             data,

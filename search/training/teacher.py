@@ -23,7 +23,7 @@ from search.data.datasets import Data
 from search.data.names import check_teacher, teacher_source
 from search.errors import UserError
 from search.training.inherited import inherited_accuracy, read_parent
-from search.training.metadata import read_metadata
+from search.training.metadata import known_training, other_classes, read_metadata
 
 MEMORY = 1 << 26  # bytes of a teacher's answers
 Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
@@ -46,7 +46,11 @@ def load_teacher(name: str, data: Data, device: torch.device) -> "FrozenTeacher"
             f"the teacher {name} has {net.num_classes} classes and {net.in_chs} channels, the data {data.num_classes} "
             f"and {data.in_chs}"
         )
-    return FrozenTeacher(net, side, data.mean, data.std, data, device)
+    known = known_training(source.folder)
+    if difference := other_classes(known, data):
+        raise UserError(f"the teacher {name} {difference}")
+    mean, std = (tuple(known.mean), tuple(known.std)) if known else (data.mean, data.std)
+    return FrozenTeacher(net, side, mean, std, data, device)
 
 
 class Answers:

@@ -1,0 +1,109 @@
+"""Weights that were trained on other pictures: of other classes, or normalised otherwise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from ghostnet.weights import load_network
+from search.data.datasets import load_data
+from search.errors import UserError
+from search.recipes.schema import ParentTraining, Training
+from search.training.metadata import known_training, other_classes
+from search.training.records import TRAINED_FILE, read_trained
+from search.training.retrain import retrain
+from search.training.supernets import make_supernet
+from search.training.teacher import load_teacher
+from spaces import named_space
+
+CPU = torch.device("cpu")
+SPACE = replace(named_space("digits"), widths=(0.25, 0.5), ratios=(1, 2))
+ARCH = SPACE.uniform(0.5)
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+FRUIT = ("apple", "pear", "plum", "fig", "lime", "date", "kiwi", "mango", "peach", "grape")
+WEIGHTS = "weights.safetensors"
+STILL = Training(epochs=0.1, batch_size=32, lr=1e-12, ema=0.0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return replace(load_data("digits", 16, limit=160), classes=NAMES)
+
+
+@pytest.fixture(scope="module")
+def before(data, tmp_path_factory):
+    """A network that was trained on `data`."""
+    out = tmp_path_factory.mktemp("before")
+    retrain(ARCH, data, Training(epochs=1, batch_size=32), out, device=CPU)
+    return out
+
+
+@pytest.fixture(scope="module")
+def fruit(data):
+    """As many classes, but others."""
+    return replace(data, classes=FRUIT)
+
+
+def head(folder):
+    return load_file(folder / WEIGHTS)["classifier.weight"]
+
+
+def test_classes_are_others_by_name_and_order_where_both_have_names(before, data):
+    known = known_training(before)
+    assert known == known_training(before / WEIGHTS) == read_trained(before / TRAINED_FILE)
+    assert other_classes(known, data) is None and other_classes(None, data) is None
+    assert other_classes(known, replace(data, classes=tuple(map(str, range(10))))) is None
+    assert other_classes(known, replace(data, classes=NAMES[::-1])) == (
+        "has the classes zero, one, two and 7 more, digits has nine, eight, seven and 7 more"
+    )
+
+
+def test_of_weights_of_other_classes_the_classifier_is_not_taken(before, data, fruit, tmp_path):
+    for name, shown in (("same", data), ("others", fruit)):
+        retrain(ARCH, shown, STILL, tmp_path / name, device=CPU, init=before)
+    stem = "conv_stem.weight"
+    for name in ("same", "others"):
+        np.testing.assert_allclose(
+            load_file(tmp_path / name / WEIGHTS)[stem], load_file(before / WEIGHTS)[stem], atol=1e-6
+        )
+    np.testing.assert_allclose(head(tmp_path / "same"), head(before), atol=1e-6)
+    assert np.abs(head(tmp_path / "others") - head(before)).max() > 0.01
+
+
+def test_a_teacher_of_other_classes_is_refused(before, fruit, tmp_path):
+    with pytest.raises(UserError, match=r"^the teacher network:\S+ has the classes zero, .* digits has apple, pear, "):
+        load_teacher(f"network:{before}", fruit, CPU)
+
+
+def test_a_parent_of_other_classes_gets_a_fresh_classifier_and_is_trained(before, data, fruit, tmp_path):
+    config = ParentTraining(**STILL.model_dump(), parent=str(before), images=64)
+    asis = make_supernet(SPACE, data, config, tmp_path / "same", device=CPU)
+    assert asis.training.steps == 0 and np.array_equal(head(tmp_path / "same/parent"), head(before))
+    trained = make_supernet(SPACE, fruit, config, tmp_path / "others", device=CPU)
+    assert trained.training.steps > 0 and np.abs(head(tmp_path / "others/parent") - head(before)).max() > 0.01
+
+
+def test_a_teacher_is_shown_images_as_it_was_trained_on_them(before, data):
+    """The same pictures, whose normalisation is another data set's."""
+    otherwise = replace(data, mean=(0.5,), std=(0.9,))
+    net, pictures = load_network(ARCH, before / WEIGHTS).eval(), data.test.images[:20]
+    with torch.no_grad():
+        expected = net(data.normalise(pictures))
+        assert (net(otherwise.normalise(pictures)) - expected).abs().max() > 0.01
+    answers = load_teacher(f"network:{before}", otherwise, CPU)(otherwise.normalise(pictures))
+    torch.testing.assert_close(answers, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_parent_that_is_taken_as_it_is_though_images_are_normalised_otherwise_is_doubted(before, data, tmp_path):
+    config = ParentTraining(**STILL.model_dump(), parent=str(before), images=64)
+    for name, mean, std, doubted in (
+        ("same", data.mean, data.std, False),
+        ("nearly", (data.mean[0] + 0.01,), data.std, False),
+        ("brighter", (data.mean[0] + 0.5 * data.std[0],), data.std, True),
+        ("flatter", data.mean, (0.5 * data.std[0],), True),
+    ):
+        made = make_supernet(SPACE, replace(data, mean=mean, std=std), config, tmp_path / name, device=CPU)
+        found = [each for each in made.warnings if "as the data has them: `tune = true` adapts it" in each]
+        assert bool(found) == doubted, name
