@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from pictures import write_view
 
@@ -33,13 +32,11 @@ from search.pipeline.retrain_stage import train_all
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_recipe
-from search.run_folder.result import read_result
-from search.run_folder.run import NETWORKS, OWN_TEACHER, RESULT, TABLE, final_supernet
+from search.run_folder.run import TABLE, final_supernet
 from search.training.origin import Origin
-from search.training.records import PARENT, TRAINED_FILE
+from search.training.records import TRAINED_FILE
 from search.training.retrain import Job, retrain
 from search.training.soup import soup_trainings
-from search.training.supernets import make_supernet
 
 HERE = Path(__file__).parent
 CLASSES, FEW = 20, 50  # classes that are pretrained on, and as many others; training pictures of each of the latter
@@ -48,15 +45,14 @@ WIDTHS = (PARENT_WIDTH, 1.0, 0.75, 0.5, 0.35)  # all of the space
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
 Way = Literal["pretrained", "scratch", "elastic"]
-BEFORE = "before"
-FAMILIES = ("tuned", "souped", "taught", "fresh")
 ONCE, EACH_SEED, LAST = (
     ("pretrain", "latency"),
-    ("pretrained", "tuned", "taught", "scratch", "souped", "fresh", BEFORE, "elastic"),
+    ("pretrained", "tuned", "taught", "scratch", "souped", "fresh", "elastic"),
     "measure",
 )
 SEEDS = (12, 13, 14)
 UNMIXED = {"cutmix": 0.0, "min_steps": 1200}  # of whom nobody teaches; more steps were worse
+SOUP = 3  # trainings of a GhostNet that is the mean of several
 FROM_SCRATCH = {"lr": 0.05, "epochs": 40.0, "min_steps": 2000, "ema": 0.0, "weight_decay": 5e-4}  # as `init` has it
 SANDWICHES = 700  # steps of an elastic supernet, which take as long as those of a parent from scratch
 CPU = torch.device("cpu")
@@ -126,7 +122,7 @@ class Study:
         """A front: the stages of `ghostnas run`, with the study's latency table."""
         retraining = self.recipe.retrain.changed(init="supernet")
         if way == "elastic":  # nobody teaches, and there is no parent
-            retraining = retraining.changed(**UNMIXED, self_distill=False, soup=1)
+            retraining = retraining.changed(**UNMIXED)
         recipe = self.recipe.model_copy(
             update={
                 "data": self.pictures(seed),
@@ -149,7 +145,7 @@ class Study:
         if part in get_args(Way):
             self.search(part, seed)  # type: ignore[arg-type]
         else:
-            self.before(seed) if part == BEFORE else self.ghostnets(part, seed)
+            self.ghostnets(part, seed)
         print(f"{part}, seed {seed}: done", flush=True)
 
     def supernet(self, way: Way) -> ParentTraining | SupernetTraining:
@@ -170,17 +166,6 @@ class Study:
         """The training of the chosen networks, changed."""
         return self.recipe.retrain.alone().model_copy(update=changes)
 
-    def before(self, seed: int) -> None:
-        """The chosen networks of the way `pretrained`, as they were trained before: from and taught by the parent that
-        was not taught by itself."""
-        run, out = self.run("pretrained", seed), self.out / f"{BEFORE}-{seed}"
-        given = {"parent": str(run / NETWORKS / PARENT / OWN_TEACHER), "tune": False}
-        config, supernet = self.supernet("pretrained").model_copy(update=given), out / "supernet"
-        make_supernet(self.space, self.load(seed), config, supernet, seed=seed, device=CPU)
-        for name, trial in read_result(run / RESULT).chosen.items():
-            arch = self.space.decode(np.array(trial.code))
-            self.train(arch, out / name, seed, self.tuning(), init=supernet, teacher=f"supernet:{supernet}")
-
     def ghostnets(self, family: str, seed: int) -> None:
         """GhostNets of all widths. From their own pretraining: `tuned` alone, on pictures that are not mixed; `souped`,
         the mean of several such; `taught` by the parent, as the found networks are. And `fresh`, from fresh weights,
@@ -196,12 +181,12 @@ class Study:
                 self.train(arch, out, seed, self.tuning(**changes), init=init, teacher=teacher)
 
     def soup(self, arch: Arch, out: Path, first: Path, seed: int, origin: Origin) -> None:
-        """The mean of as many trainings as the recipe's parent has, the first of which is there already."""
+        """The mean of several trainings, the first of which is there already."""
         if not (out / TRAINED_FILE).exists():
-            job, count = Job(name=out.name, arch=arch, seed=seed, out=out), self.recipe.retrain.soup
-            shutil.copytree(first, soup_trainings(job, count)[0].out, dirs_exist_ok=True)
+            job = Job(name=out.name, arch=arch, seed=seed, out=out)
+            shutil.copytree(first, soup_trainings(job, SOUP)[0].out, dirs_exist_ok=True)
             with self.timed(out.parent.name.partition("-")[0], seed, out.name):
-                train_all([job], self.load(seed), self.tuning(**UNMIXED), soup=count, origin=origin)
+                train_all([job], self.load(seed), self.tuning(**UNMIXED), soup=SOUP, origin=origin)
 
     def ghostnet(self, name: str, width: float, seed: int) -> Path:
         return self.out / f"ghostnets-{seed}" / f"{name}-{width:g}x"

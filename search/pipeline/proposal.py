@@ -45,7 +45,6 @@ NOTES = {
     "use_held_out": "the search is over by then",
     "distill": "weight of the parent's answers, beside the labels",
     "cutmix": "pictures are mixed in pairs, of which the parent is asked, too",
-    "self_distill": "the parent learns from itself first, and then the others from it",
 }
 
 
@@ -214,21 +213,17 @@ class ProposedTraining:
     cutmix: float | None = None
     distill: float | None = None
     temperature: float | None = None
-    self_distill: bool | None = None
 
 
 def _trainings(images: int, has_parent: bool) -> tuple[ProposedTraining, ProposedTraining]:
     """How a parent is trained, and how networks that begin with its transplants are, by the number of images."""
     batch = 64 if images >= FEW else 32 if images >= 128 else 16
-    few = images < SOME
-    tuned = ProposedTraining(batch_size=batch, lr=0.02, epochs=10.0, min_steps=600, ema=0.99)
-    fresh = ProposedTraining(
-        batch_size=batch, lr=0.1 * batch / 64, epochs=40.0 if few else 30.0, min_steps=2000, weight_decay=5e-4
-    )
+    few, rate = images < SOME, 0.1 * batch / 64  # the rate in proportion to the batch: Goyal et al., 2017
+    tuned = ProposedTraining(batch_size=batch, lr=rate if few else 0.02, epochs=10.0, min_steps=600, ema=0.99)
+    fresh = ProposedTraining(batch_size=batch, lr=rate, epochs=40.0 if few else 30.0, min_steps=2000, weight_decay=5e-4)
     taught = replace(tuned, use_held_out=True, label_smoothing=0.0, distill=0.9, temperature=2.0)
-    if few:
-        # Few pictures are soon known by heart; mixed ones take longer.
-        taught = replace(taught, min_steps=2400, cutmix=1.0, self_distill=True)
+    if few:  # these are soon known by heart; mixed ones take longer
+        taught = replace(taught, min_steps=2400, cutmix=1.0)
     return tuned if has_parent else fresh, taught
 
 
