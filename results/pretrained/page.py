@@ -22,25 +22,23 @@ from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
 from search.recipes.schema import load_recipe
 from search.report.markdown import table
-from search.run_folder.run import OWN_TEACHER, TIMES
+from search.run_folder.run import TIMES
 from search.training.records import PARENT, TRAINED_FILE, read_trained
 from spaces.quantities import format_count
 
 HERE = Path(__file__).parent
 WAYS = ("pretrained", "scratch", "elastic")
 STAGES = ("train", "search", "retrain")
-BEFORE = "before"
-FAMILY, TAUGHT, MIXED, FRESH = "ghostnets", "ghostnets-taught", "ghostnets-mixed", "ghostnets-fresh"
+FAMILY, SOUPED, TAUGHT, FRESH = "ghostnets", "ghostnets-souped", "ghostnets-taught", "ghostnets-fresh"
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
 MEASURED = HERE / "measured.json"
 TABLE = HERE / "onnxruntime-1t.lat.json"
 GOALS = {("pretrained", "scratch"): 5.0, ("pretrained", FAMILY): 0.0}  # points, on average over the seeds
 PAIRS = (
     *GOALS,
-    ("pretrained", MIXED),
+    ("pretrained", SOUPED),
     ("pretrained", TAUGHT),
-    ("pretrained", BEFORE),
-    (BEFORE, FAMILY),
+    (SOUPED, FAMILY),
     ("pretrained", "elastic"),
     ("pretrained", FRESH),
     ("scratch", "elastic"),
@@ -48,11 +46,10 @@ PAIRS = (
 )
 LABELS = {
     "pretrained": "found, from a pretrained GhostNet",
-    BEFORE: "the same, taught by the parent before it was taught by itself",
     "scratch": "found, from scratch",
     "elastic": "found, elastic supernet",
     FAMILY: "GhostNets, pretrained",
-    MIXED: "GhostNets, pretrained, on mixed pictures",
+    SOUPED: "GhostNets, pretrained, means of three",
     TAUGHT: "GhostNets, pretrained, taught by the parent",
     FRESH: "GhostNets, from scratch",
 }
@@ -104,16 +101,10 @@ class Collector:
                 if name != PARENT:
                     yield self.row(int(seed), way, name, file.parent)
                     continue
-                if way == "pretrained":  # the last one is as the product makes it
-                    yield self.row(int(seed), TAUGHT, name, file.parent)
-                first = {"pretrained": FAMILY, "scratch": FRESH}[way]
-                yield self.row(int(seed), first, name, file.parent / OWN_TEACHER)
-        for file in glob(self.work, f"{BEFORE}-*/*/{TRAINED_FILE}"):
-            seed, name = file.parents[1].name.rpartition("-")[2], file.parent.name
-            yield self.row(int(seed), BEFORE, name, file.parent)
+                yield self.row(int(seed), {"pretrained": FAMILY, "scratch": FRESH}[way], name, file.parent)
         for file in glob(self.work, f"ghostnets-*/*/{TRAINED_FILE}"):
             seed, name = file.parents[1].name.rpartition("-")[2], file.parent.name
-            families = {"tuned": FAMILY, "taught": TAUGHT, "mixed": MIXED, "fresh": FRESH}
+            families = {"tuned": FAMILY, "souped": SOUPED, "taught": TAUGHT, "fresh": FRESH}
             yield self.row(int(seed), families[name.partition("-")[0]], name, file.parent)
 
 
@@ -207,7 +198,7 @@ def draw(rows: Sequence[Row]) -> bytes:
                     ms=4,
                     label=LABELS[way],
                 )
-                best, style = curve(mine), "-" if way in (*WAYS, BEFORE) else "--"
+                best, style = curve(mine), "-" if way in WAYS else "--"
                 axes.plot(best.costs, 100 * best.accuracies, color=colour, lw=1, ls=style)
             axes.set(xlabel="ms", title=f"seed {seed}")
         all_axes[0][0].set_ylabel("test accuracy, %")

@@ -232,8 +232,8 @@ def check_backend(config: Search, cluster: Cluster = HERE, gpus: float = 0.0) ->
     Raises:
         UserError: it has not, or is not.
     """
-    if not 0 <= gpus < math.inf:
-        raise UserError(f"gpus of a worker must be a number from 0, but got {gpus:g}")
+    if not 0 <= gpus < math.inf or (gpus > 1 and gpus % 1):  # as Ray gives them
+        raise UserError(f"gpus of a worker must be a share from 0 to 1, or a whole number, but got {gpus:g}")
     here = config.backend == "optuna" and cluster.is_spread
     if here or (config.backend != "ray" and (cluster.address is not None or gpus)):
         what = "address and gpus" if config.backend == "nni" else "workers, address and gpus"
