@@ -274,7 +274,10 @@ NNI = {"backend": "nni", "sampler": "tpe"}
         ({"gpus": 0.5}, "workers, address and gpus go with the backend ray, not optuna"),
         ({"gpus": 1.0} | NNI, "address and gpus go with the backend ray, not nni"),
         ({"storage": "a.journal"} | NNI, "a storage is Optuna's: it goes with the backend optuna or ray, not nni"),
-        *(({"gpus": gpus, "backend": "ray"}, f"gpus .* from 0 to 1, .* but got {gpus:g}") for gpus in (-1.0, 1.5, float("nan"))),
+        *(
+            ({"gpus": gpus, "backend": "ray"}, f"gpus .* from 0 to 1, .* but got {gpus:g}")
+            for gpus in (-1.0, 1.5, float("nan"))
+        ),
         ({"seed": -1}, "a seed must be a whole number from 0 to 9223372036854775807, but got -1"),
         ({"seed": 1 << 64}, "a seed must be"),
         ({"seed": 0.5}, "a seed must be"),
