@@ -23,6 +23,8 @@ from search.training.evaluate import InheritedAccuracy
 from search.training.metadata import (
     PARENT_ARCH,
     PARENT_WEIGHTS,
+    known_training,
+    other_classes,
     read_fitting,
     read_metadata,
     supernet_config,
@@ -47,6 +49,8 @@ def inherited_accuracy(folder: Path, data: Data) -> InheritedAccuracy:
             f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
             f"{data.num_classes} and {data.in_chs}"
         )
+    if difference := other_classes(known_training(folder), data):
+        raise UserError(f"the supernet in {folder} {difference}")
     if metadata.kind == "elastic":
         return load_inherited(folder, data)
     transplants = _transplants(folder.absolute(), supernet_id(folder), _Same(data))

@@ -11,6 +11,7 @@ from ghostnet.weights import load_network
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import ParentTraining, Training
+from search.training.inherited import inherited_accuracy
 from search.training.metadata import known_training, other_classes
 from search.training.records import TRAINED_FILE, read_trained
 from search.training.retrain import retrain
@@ -19,7 +20,7 @@ from search.training.teacher import load_teacher
 from spaces import named_space
 
 CPU = torch.device("cpu")
-SPACE = replace(named_space("digits"), widths=(0.25, 0.5), ratios=(1, 2))
+SPACE = replace(named_space("digits"), name="mine", widths=(0.25, 0.5), ratios=(1, 2))
 ARCH = SPACE.uniform(0.5)
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FRUIT = ("apple", "pear", "plum", "fig", "lime", "date", "kiwi", "mango", "peach", "grape")
@@ -81,6 +82,8 @@ def test_a_parent_of_other_classes_gets_a_fresh_classifier_and_is_trained(before
     config = ParentTraining(**STILL.model_dump(), parent=str(before), images=64)
     asis = make_supernet(SPACE, data, config, tmp_path / "same", device=CPU)
     assert asis.training.steps == 0 and np.array_equal(head(tmp_path / "same/parent"), head(before))
+    with pytest.raises(UserError, match=r"^the supernet in \S+ has the classes zero, .* digits has apple, pear, "):
+        inherited_accuracy(tmp_path / "same", fruit)
     trained = make_supernet(SPACE, fruit, config, tmp_path / "others", device=CPU)
     assert trained.training.steps > 0 and np.abs(head(tmp_path / "others/parent") - head(before)).max() > 0.01
 
