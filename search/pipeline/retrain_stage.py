@@ -4,7 +4,7 @@ Ray."""
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -42,12 +42,9 @@ def train_all(
     stands for two, a chosen one that is the family's, is trained once. Of torchrun's processes each returns when all
     jobs are finished.
 
-    A time box is divided among the trainings that are still to do by their weights. They are compared with each other,
-    so none gets more steps than those of them that ended before it began: the first takes what steps its time allows, a
-    little of which is kept for a machine that gets slower, and the others as many.
-
     Args:
         soup: trainings of each, whose mean it is, where nobody teaches it; see `search.training.soup`.
+        box: divided among the trainings that are still to do by their weights.
         processes: of this machine, that train side by side; in a time box one.
 
     Raises:
@@ -60,39 +57,27 @@ def train_all(
     origin = replace(origin, init=origin.init and origin.init.absolute())
     unfinished = [job for job in jobs if not _is_finished(job, data, config, origin, soup)]
     same = {(job.arch.id, job.seed): job for job in reversed(jobs)}
-    alone = [job for job in unfinished if same[job.arch.id, job.seed] is job]
-    waiting = alone
+    different = [job for job in unfinished if same[job.arch.id, job.seed] is job]
+    trainings = different
     if soup > 1:
-        trainings = [each for job in alone for each in soup_trainings(job, soup)]
-        waiting = [each for each in trainings if not _is_finished(each, data, config, origin)]
-    if len(waiting) > 1 and cluster.is_spread:
-        RayWorkers(data, cluster).retrain(waiting, config, box=box, origin=origin)
-        waiting = []
-    titled = len(jobs) > 1 or soup > 1
-    world, begun, shares = World.current(), time.monotonic(), list[float]()
-    if processes > 1 and not box and world.size == 1 and not cluster.is_spread:
-        train = partial(_train, data=data, config=config, origin=origin, titled=titled)
-        with Processes(train, min(processes, len(waiting))) as workers:
-            workers.map(waiting)
-        waiting = []
-    for k, job in enumerate(waiting):
-        left = box and box.after(time.monotonic() - begun).part(job.weight / sum(each.weight for each in waiting[k:]))
-        if left and shares:
-            left = left.no_longer_than(min(shares))
-        elif left and waiting[k + 1 :]:
-            left = left.part(1 - KEPT)
-        if cluster.is_spread:
-            train_network(job, data, config, origin, cluster, box=left)
-        else:
-            _train(job, data, config, origin, box=left, titled=titled)
-        if box:
-            world.wait()
-            shares.append(read_trained(job.out / TRAINED_FILE).training.share)
-    if soup > 1 and world.is_main_process:
-        for job in alone:
+        parts = [part for job in different for part in soup_trainings(job, soup)]
+        trainings = [part for part in parts if not _is_finished(part, data, config, origin)]
+    train = partial(_train, data=data, config=config, origin=origin, titled=len(jobs) > 1 or soup > 1)
+    world = World.current()
+    if len(trainings) > 1 and cluster.is_spread:
+        RayWorkers(data, cluster).retrain(trainings, config, box=box, origin=origin)
+    elif cluster.is_spread:
+        for job in trainings:
+            train_network(job, data, config, origin, cluster, box=box)
+    elif processes > 1 and not box and world.size == 1:
+        with Processes(train, min(processes, len(trainings))) as workers:
+            workers.map(trainings)
+    else:
+        _train_in_turn(trainings, train, box)
+    if world.is_main_process:
+        for job in different if soup > 1 else ():
             with world.locked(job.out):
                 make_soup(job, data, config, origin, soup)
-    if world.is_main_process:
         for job in unfinished:
             if (source := same[job.arch.id, job.seed]) is not job:
                 shutil.copytree(source.out, job.out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(TRAINED_FILE))
@@ -103,6 +88,26 @@ def train_all(
         if world.is_main_process:
             print_warnings(job.title, metadata.warnings)
     return records
+
+
+def _train_in_turn(jobs: Sequence[Job], train: Callable[..., None], box: TimeBox | None) -> None:
+    """Trains networks one after the other, in each of torchrun's processes.
+
+    In a time box they are compared with each other, so none gets more steps than those of them that ended before it
+    began: the first takes what steps its time allows, a little of which is kept for a machine that gets slower, and the
+    others as many.
+    """
+    begun, shares = time.monotonic(), list[float]()
+    for k, job in enumerate(jobs):
+        left = box and box.after(time.monotonic() - begun).part(job.weight / sum(each.weight for each in jobs[k:]))
+        if left and shares:
+            left = left.no_longer_than(min(shares))
+        elif left and jobs[k + 1 :]:
+            left = left.part(1 - KEPT)
+        train(job, box=left)
+        if box:
+            World.current().wait()
+            shares.append(read_trained(job.out / TRAINED_FILE).training.share)
 
 
 def _train(
