@@ -8,18 +8,22 @@ import gc
 import os
 import pickle
 import signal
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
+from multiprocessing.resource_tracker import ensure_running
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import torch
 from loky import cpu_count
-from loky.process_executor import ProcessPoolExecutor, ShutdownExecutorError
+from loky.process_executor import ProcessPoolExecutor
 
-from search.progress import set_verbosity
+from search.progress import set_verbosity, warn
+from search.terminal import os_error
 from search.training.distributed import best_device
 
 T = TypeVar("T")
@@ -27,6 +31,7 @@ R = TypeVar("R")
 NO_LEAK = "1e18"  # bytes that a helper may grow by: what networks need is no leak, for which loky would start it anew
 MOST = 8  # processes, each of which takes some 0.6 GB and more, of which a batch of a search has work for about as many
 PATIENCE_S = 1.0  # in which small work is done before others are started for it
+STOP_S = 5.0  # in which processes are killed; one whose start is stuck is left to end by itself
 WATCH_S = 0.5  # between two looks at the process that a helper works for
 _function: Callable[[Any], Any]  # of a helper
 
@@ -40,7 +45,8 @@ def cores_for(threads: int | None) -> int:
 class Processes(Generic[T, R]):
     """A function in several processes: a context, at whose end the others are stopped, whatever they are at.
 
-    This process works, too, and alone until the others are there. What one of them is at that dies is done again.
+    This process works, too, and alone until the others are there. What one of them is at that dies is done again, and
+    the others work on; the end doesn't wait for one whose start is stuck.
 
     Args:
         function: is sent to each of them, as it is when the context is entered; it gives the same in whichever process.
@@ -53,7 +59,7 @@ class Processes(Generic[T, R]):
         self._error: BaseException | None = None
         self._changed = threading.Condition()  # of what waits, of results, of an error, of the end
         self._ended = False
-        self._pool: ProcessPoolExecutor | None = None
+        self._pools: list[ProcessPoolExecutor] = []  # one for each of the others: one that dies takes no other with it
 
     def __enter__(self) -> "Processes[T, R]":
         if self.count > 1:
@@ -64,8 +70,13 @@ class Processes(Generic[T, R]):
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        if self._pool:
-            self._pool.shutdown(wait=True, kill_workers=True)
+        stop = {"wait": True, "kill_workers": True}
+        stopping = [threading.Thread(target=pool.shutdown, kwargs=stop, daemon=True) for pool in self._pools]
+        for each in stopping:
+            each.start()
+        latest = time.monotonic() + STOP_S
+        for each in stopping:
+            each.join(max(0.0, latest - time.monotonic()))
 
     def map(self, items: Sequence[T]) -> list[R]:
         """The function's results, in the order of the items.
@@ -86,30 +97,54 @@ class Processes(Generic[T, R]):
         return [self._results[k] for k in range(len(items))]
 
     def _start(self, function: bytes) -> None:
-        """Starts the others, unless all is done before that is worth it."""
+        """Starts the others, unless all is done before that is worth it.
+
+        The function goes by a file. loky writes what a process begins with, and what it is to do, to pipes whose other
+        ends are open here, too: more than a pipe holds would block for ever once the process is dead.
+        """
         with self._changed:
             if self._changed.wait_for(lambda: self._ended, PATIENCE_S):
                 return
-            threads = torch.get_num_threads()
-            self._pool = ProcessPoolExecutor(
-                self.count - 1,
-                initializer=_begin,
-                initargs=(function, threads, os.getpid()),
-                env={"OMP_NUM_THREADS": str(threads), "LOKY_MAX_MEMORY_LEAK_SIZE": NO_LEAK},
-            )
-        for _ in range(self.count - 1):
-            threading.Thread(target=self._help, args=(self._pool,), daemon=True).start()
-
-    def _help(self, pool: ProcessPoolExecutor) -> None:
-        """Has another process work, until it dies or the end comes, maybe before it is there."""
         try:
+            with tempfile.TemporaryDirectory(prefix="ghostnas-", ignore_cleanup_errors=True) as folder:
+                file = Path(folder, "function")
+                file.write_bytes(function)
+                begun = [threading.Event() for _ in range(self.count - 1)]
+                begin = (file, torch.get_num_threads(), os.getpid())
+                for each in begun:
+                    threading.Thread(target=self._help, args=(begin, each), daemon=True).start()
+                for each in begun:
+                    each.wait()
+        except OSError as error:
+            warn(f"no other process helps with the work: {os_error(error)}")
+
+    def _help(self, begin: tuple[Path, int, int], begun: threading.Event) -> None:
+        """Has another process work, until it dies or the end comes, maybe before it is there.
+
+        Args:
+            begin: what `_begin` takes.
+            begun: is set once this process needs the file no more.
+        """
+        try:
+            env = {"OMP_NUM_THREADS": str(begin[1]), "LOKY_MAX_MEMORY_LEAK_SIZE": NO_LEAK}
+            pool = ProcessPoolExecutor(1, initializer=_begin, initargs=begin, env=env)
+            with self._changed:
+                if self._ended:
+                    return
+                self._pools.append(pool)
+            ensure_running()  # multiprocessing's tracker, whose start unblocks signals
+            # Ctrl-C is for this process: what is started from a thread that blocks it never sees it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             pool.submit(_call, None).result()  # once it is there
+            begun.set()
             while not self._ended:
                 self._work(lambda item: pool.submit(_call, (item,)).result())
                 with self._changed:
                     self._changed.wait_for(lambda: self._ended or self._waiting)
-        except (BrokenExecutor, ShutdownExecutorError):
+        except (RuntimeError, OSError):  # it died, the end came, or the system has no room for it
             return
+        finally:
+            begun.set()
 
     def _work(self, function: Callable[[T], R]) -> None:
         """Takes items as long as some wait.
@@ -140,14 +175,14 @@ class Processes(Generic[T, R]):
                 raise error
 
 
-def _begin(function: bytes, threads: int, parent: int) -> None:
-    """What a helper begins with."""
+def _begin(function: Path, threads: int, parent: int) -> None:
+    """What a helper begins with; it has the function in a file."""
     global _function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that it works for
     set_verbosity(quiet=True)
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _function = pickle.loads(function)
+    with function.open("rb") as file:
+        _function = pickle.load(file)
     gc.freeze()  # loky collects garbage every second
 
 
