@@ -164,7 +164,7 @@ def os_error(error: OSError) -> str:
         return "the current folder is gone"
     what = error.strerror or str(error) or type(error).__name__
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{what}" + ("; --resume goes on once there is room" if error.errno in NO_ROOM else "")
+    return f"{where}{what}"
 
 
 def _current_folder_is_gone() -> bool:

@@ -15,7 +15,7 @@ from search.errors import MOST_MINUTES, UserError
 from search.files import check_writable
 from search.parallel.cluster import show_options
 from search.seeds import LARGEST_SEED
-from search.terminal import output, say, show
+from search.terminal import NO_ROOM, os_error, output, say, show
 
 ARCH = "An arch.json, a folder with one, ghostnet-1.0, or cifar:0.75x (a space's own GhostNet of that width)."
 SPACE = "digits, cifar, imagenet, each also with -plus or -aligned; or a .toml file."
@@ -52,7 +52,7 @@ def spread(command: Command) -> Command:
 
 
 class Interruptible(TyperGroup):
-    """Commands that print how to resume when Ctrl-C ends them, with exit code 130."""
+    """Commands that say how to resume: when Ctrl-C ends them, with exit code 130, or a full disk."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         try:
@@ -64,10 +64,18 @@ class Interruptible(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            command: Any = self.commands.get(ctx.invoked_subcommand, self)
-            resumes = any(parameter.name == "resume" for parameter in command.params)
-            say("stopped; the same command with --resume goes on from here" if resumes else "stopped")
+            say("stopped; the same command with --resume goes on from here" if self._resumes(ctx) else "stopped")
             raise typer.Exit(130) from None
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            hint = "; --resume goes on once there is room" if self._resumes(ctx) else ""
+            raise UserError(os_error(error) + hint) from error
+
+    def _resumes(self, ctx: Any) -> bool:
+        """Whether the command that was typed has the option."""
+        command: Any = self.commands.get(ctx.invoked_subcommand, self)
+        return any(parameter.name == "resume" for parameter in command.params)
 
 
 class TwoWords(Interruptible):

@@ -140,7 +140,7 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path, monkeypa
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError) as caught:
             write(path)
-    assert os_error(caught.value) == f"{path}: No space left on device; --resume goes on once there is room"
+    assert os_error(caught.value) == f"{path}: No space left on device"
     assert path.read_bytes().startswith(b'{"old": 1}\n') and [p.name for p in tmp_path.iterdir()] == ["log"]
 
 

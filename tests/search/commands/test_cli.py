@@ -1,5 +1,6 @@
 """The command line's contract: bad input is one line, exit code 2, known before torch is loaded, and writes nothing."""
 
+import errno
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ghostnet import GhostNet, weights
+from search import cli
 from tests.helpers import small_arch
 from tests.search.command_line import ghostnas
 
@@ -167,6 +169,31 @@ def test_ctrl_c_says_how_to_go_on(command, words, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", interrupted, *command], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr.strip()) == (130, words) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "resumes"),
+    [
+        (["run"], True),
+        (["calibrate"], True),
+        (["calibrate", "kit"], False),
+        (["init", "pictures"], False),
+        (["report", "here"], False),
+        (["space", "digits"], False),
+    ],
+)
+def test_a_full_disk_is_told_with_how_to_go_on_where_a_command_has_that(command, resumes, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "x.toml")
+
+    for what in ("data.names.check_data_name", "pipeline.proposal.recipe_path"):
+        monkeypatch.setattr(f"search.{what}", full)
+    monkeypatch.setattr("spaces.custom.load_space", full)
+    monkeypatch.setattr("search.write_report", full, raising=False)
+    monkeypatch.setattr(sys, "argv", ["ghostnas", *command])
+    assert cli._run() == 2
+    hint = "; --resume goes on once there is room" if resumes else ""
+    assert capsys.readouterr().err == f"ghostnas: x.toml: No space left on device{hint}\n"
 
 
 @pytest.mark.parametrize(
