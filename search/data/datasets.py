@@ -5,7 +5,7 @@ evaluation. All are drawn from the training set but `test`, by class, with a see
 `search.data.names` says how a data set is named.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,10 @@ class Data:
             if self.train.encoded and self.encoded:
                 train = replace(train, encoded=self.train.encoded.joined(self.encoded))
         return replace(self, train=train)
+
+    def normalised_as(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Data":
+        """With the statistics of what a network was trained on, where these are known."""
+        return replace(self, mean=tuple(mean), std=tuple(std)) if mean and std else self
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float32, zero mean and unit variance over the training split"""

@@ -1,6 +1,7 @@
 """A trained network, by its architecture and its file of weights, as an export: what is known of it, tried on real
 images, timed on this machine."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from search.training.records import metadata_of_weights
 
 TIMING_SECONDS = 20.0  # that timing goes on looking for quiet moments
 REAL_IMAGES = 64  # that every exported file is tried on
+NAMED = 3  # classes of each side, where they differ
 
 
 def export_trained(
@@ -46,17 +48,19 @@ def export_trained(
         raise UserError(f"{weights} has the weights of architecture {arch_id}, not of {arch.id}")
     if data is None and (fitted := needs_images(settings.formats)):
         raise UserError(f"{fitted} is fitted to calibration images: --data names the data set that they come from")
-    held_out = held_out_of(net, data, _split_name(weights, data)) if data else None
+    held_out = held_out_of(net, data, metadata, _split_name(weights, data)) if data else None
     side = net.arch.resolution
     images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, net.in_chs, side, side)
     times = timer(net) if settings.timed else None
     return export(net, out, settings, images, metadata, held_out=held_out, timer=times)
 
 
-def held_out_of(net: GhostNet, data: Data, name: str) -> HeldOut:
-    """A data set's calibration and search images, at the network's resolution.
+def held_out_of(net: GhostNet, data: Data, metadata: NetworkMetadata, name: str) -> HeldOut:
+    """A data set's calibration and search images as the network takes them: at its resolution, and normalised by the
+    mean and std that it was trained with; by the data's where those are not known.
 
     Args:
+        metadata: what is known of the network.
         name: what a manifest calls the search images.
 
     Raises:
@@ -67,10 +71,24 @@ def held_out_of(net: GhostNet, data: Data, name: str) -> HeldOut:
             f"{data.name} has {data.in_chs} channels and {data.num_classes} classes, the network {net.in_chs} and "
             f"{net.num_classes}"
         )
+    if metadata.classes is not None:
+        _check_classes(data, metadata.classes)
+    data = data.normalised_as(metadata.mean, metadata.std)
     calibration, images = (
         resized(data.normalise(split.images), net.arch.resolution) for split in (data.calibration, data.search)
     )
     return HeldOut(calibration=calibration, images=images, labels=data.search.labels, name=name)
+
+
+def _check_classes(data: Data, classes: Sequence[str]) -> None:
+    """Raises:
+    UserError: the data's classes are not the network's in the same order, which its outputs have.
+    """
+    if data.classes != tuple(classes):
+        pairs = zip(data.classes, classes, strict=False)
+        first = next((k for k, (ours, its) in enumerate(pairs) if ours != its), min(data.num_classes, len(classes)))
+        ours, its = (", ".join(names[first : first + NAMED]) for names in (data.classes, classes))
+        raise UserError(f"{data.name} has other classes than the network: from number {first} on {ours}; not {its}")
 
 
 def _split_name(weights: Path, data: Data) -> str:

@@ -19,18 +19,21 @@ import onnxruntime
 import pytest
 import torch
 from rich.console import Console
+from safetensors.numpy import load_file
 
 from ghostnet import Arch, Backbone, GhostNet, cost, weights
 from search import terminal
 from search.api.costs import network_costs
 from search.api.exporting import export_network
 from search.commands.export import show_files
+from search.data.datasets import Data, Split
 from search.errors import UserError
 from search.export import formats as known
 from search.export.agreement import TOLERANCE, YARDSTICK
 from search.export.export import HeldOut, export
 from search.export.formats import FORMATS, ExportSettings, onnx_file, onnx_int8
 from search.export.manifest import Accuracy, NetworkMetadata, read_manifest
+from search.export.network import export_trained
 from search.export.proof import Proof
 from search.export.verify import verify
 from search.graphs import lowering, onnx_graph
@@ -657,6 +660,44 @@ def test_costs_of_a_spaces_own_network_are_of_the_spaces_classes_and_channels(tm
     assert network_costs(f"{tmp_path / 'own.toml'}:0.7x").num_classes == 7
     assert network_costs("digits:0.5x", classes=4, in_chs=3).macs == cost(digits.uniform(0.5), 4, 3).macs
     assert network_costs("ghostnet-1.0").num_classes == 1000
+
+
+@pytest.fixture
+def saved(net, tmp_path):
+    """A network's weights, and images of its shape."""
+    weights.save_weights(net, tmp_path / "net.safetensors")
+    split = Split(torch.randint(256, (12, 3, 15, 15), dtype=torch.uint8), torch.arange(12) % 5)
+    statistics = {"mean": (0.3, 0.4, 0.5), "std": (0.2, 0.3, 0.4)}
+    return tmp_path / "net.safetensors", Data("pictures", tuple("abcde"), *[split] * 4, **statistics, flip=False)
+
+
+def test_a_network_is_tried_on_images_as_it_was_trained_on(net, saved, tmp_path):
+    file, data = saved
+    own = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
+    settings = ExportSettings(["safetensors"], timed=False)
+    for name, known_of_it, expected in (
+        ("known", NetworkMetadata(**own, classes=[*"abcde"]), replace(data, **own)),
+        ("unknown", NetworkMetadata(), data),
+    ):
+        export_trained(net.arch, file, tmp_path / name, settings, known_of_it, data=data)
+        tried = load_file(tmp_path / name / "proof.safetensors")["real"]
+        assert torch.equal(torch.from_numpy(tried), expected.normalise(data.search.images))
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        ("abedc", "from number 2 on c, d, e; not e, d, c"),
+        ("vwxyz", "from number 0 on a, b, c; not v, w, x"),
+    ],
+    ids=["another order", "other names"],
+)
+def test_data_of_other_classes_are_refused_with_both(classes, told, net, saved, tmp_path):
+    file, data = saved
+    settings, metadata = ExportSettings(["safetensors"], timed=False), NetworkMetadata(classes=[*classes])
+    with pytest.raises(UserError, match=f"^pictures has other classes than the network: {told}$"):
+        export_trained(net.arch, file, tmp_path / "out", settings, metadata, data=data)
+    assert not (tmp_path / "out").exists()
 
 
 def test_export_and_verify_are_commands(tmp_path):
