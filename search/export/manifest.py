@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from search.errors import UserError
 from search.files import read_json
-from search.identity import Identity
+from search.identity import Identity, file_digest
 from search.progress import best_effort
 from search.records import ArchId, Count, Member, Record, Sha256, Share, parse_record
 from search.run_folder.source_run import SourceRun, source_run
@@ -176,7 +176,10 @@ def known_metadata(arch: Path | None, weights: Path) -> NetworkMetadata:
         metadata = NetworkMetadata.from_training(trained, accuracy)
     if arch and (arch / MANIFEST).exists():  # the architecture comes from an export of a run
         exported = read_manifest(arch)
-        known = ("space", "space_id", "run")
+        known = ["space", "space_id", "run"]
+        listed = exported.files.get(weights.name)
+        if metadata.data is None and listed and listed.sha256 == file_digest(weights):
+            known += ["data", "classes", "mean", "std"]
         metadata = metadata.model_copy(update={key: value for key in known if (value := getattr(exported, key))})
     with best_effort("the run that the network came from"):
         if run := source_run(weights):

@@ -1,7 +1,6 @@
 """A trained network, by its architecture and its file of weights, as an export: what is known of it, tried on real
 images, timed on this machine."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,11 +16,11 @@ from search.export.formats import ExportSettings, needs_images
 from search.export.manifest import Manifest, NetworkMetadata
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.time_networks import measure_sessions
+from search.training.metadata import other_classes
 from search.training.records import metadata_of_weights
 
 TIMING_SECONDS = 20.0  # that timing goes on looking for quiet moments
 REAL_IMAGES = 64  # that every exported file is tried on
-NAMED = 3  # classes of each side, where they differ
 
 
 def export_trained(
@@ -71,24 +70,13 @@ def held_out_of(net: GhostNet, data: Data, metadata: NetworkMetadata, name: str)
             f"{data.name} has {data.in_chs} channels and {data.num_classes} classes, the network {net.in_chs} and "
             f"{net.num_classes}"
         )
-    if metadata.classes is not None:
-        _check_classes(data, metadata.classes)
+    if difference := other_classes(metadata.classes, data):
+        raise UserError(f"the network {difference}")
     data = data.normalised_as(metadata.mean, metadata.std)
     calibration, images = (
         resized(data.normalise(split.images), net.arch.resolution) for split in (data.calibration, data.search)
     )
     return HeldOut(calibration=calibration, images=images, labels=data.search.labels, name=name)
-
-
-def _check_classes(data: Data, classes: Sequence[str]) -> None:
-    """Raises:
-    UserError: the data's classes are not the network's in the same order, which its outputs have.
-    """
-    if data.classes != tuple(classes):
-        pairs = zip(data.classes, classes, strict=False)
-        first = next((k for k, (ours, its) in enumerate(pairs) if ours != its), min(data.num_classes, len(classes)))
-        ours, its = (", ".join(names[first : first + NAMED]) for names in (data.classes, classes))
-        raise UserError(f"{data.name} has other classes than the network: from number {first} on {ours}; not {its}")
 
 
 def _split_name(weights: Path, data: Data) -> str:

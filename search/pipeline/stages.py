@@ -406,7 +406,7 @@ def export(run: Run) -> None:
     predict, times = Predictor(table, run.space), read_figures(run.out / TIMES)
     chosen, archs = read_result(run.out / RESULT).chosen, networks(run)
     figures = read_figures(run.out / INHERITED) if (run.out / INHERITED).exists() else {}
-    images = run.data.search.images[:64]
+    images = run.data.normalise(run.data.search.images[:64])
     trained = [label for label in chosen if (run.out / NETWORKS / label / TRAINED_FILE).exists()]  # in the time box
     if missing := [label for label in trained if label not in times]:
         raise UserError(f"{run.out / TIMES} has no latency of {missing[0]}; without that file all are measured again")
@@ -432,8 +432,7 @@ def export(run: Run) -> None:
         )
         net = load_network(archs[label], folder / WEIGHTS_FILE)
         try:
-            data = run.data.normalised_as(metadata.mean, metadata.std)
-            write_network(net, out, settings, resized(data.normalise(images), net.arch.resolution), metadata)
+            write_network(net, out, settings, resized(images, net.arch.resolution), metadata)
         except OSError:  # the disk's fault, not the network's: a resumed run tries again
             raise
         except Exception as error:

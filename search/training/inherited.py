@@ -49,7 +49,8 @@ def inherited_accuracy(folder: Path, data: Data) -> InheritedAccuracy:
             f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
             f"{data.num_classes} and {data.in_chs}"
         )
-    if difference := other_classes(known_training(folder), data):
+    parent = known_training(folder)
+    if difference := other_classes(parent.classes if parent else None, data):
         raise UserError(f"the supernet in {folder} {difference}")
     if metadata.kind == "elastic":
         return load_inherited(folder, data)

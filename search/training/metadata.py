@@ -36,6 +36,7 @@ M = TypeVar("M", SupernetMetadata, TrainedMetadata)
 SUPERNET_WEIGHTS = "supernet.safetensors"
 PARENT_ARCH = f"{PARENT}/{ARCH_FILE}"
 PARENT_WEIGHTS = f"{PARENT}/{WEIGHTS_FILE}"  # what a transplanted supernet has in place of SUPERNET_WEIGHTS
+NAMED = 3  # classes of each side, where they differ
 WITHOUT_EFFECT = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without
 
 
@@ -161,21 +162,23 @@ def known_training(source: Path) -> TrainedMetadata | None:
     return metadata_of_weights(folder / WEIGHTS_FILE) if (folder / WEIGHTS_FILE).exists() else None
 
 
-def other_classes(known: TrainedMetadata | None, data: "Data") -> str | None:
-    """How a trained network's classes differ from the data's, for a message; None where they don't, or where either has
-    numbers for names. The same names in another order are other classes, too."""
-    if known is None or known.classes == list(data.classes) or _numbered(known.classes) or _numbered(data.classes):
+def other_classes(known: Sequence[str] | None, data: "Data") -> str | None:
+    """How a network's classes differ from the data's, for a message; None where they don't, or where either has numbers
+    for names. The same names in another order are other classes, too.
+
+    Args:
+        known: the network's; None: nobody knows.
+    """
+    if known is None or tuple(known) == data.classes or _numbered(known) or _numbered(data.classes):
         return None
-    return f"has the classes {_named(known.classes)}, {data.name} has {_named(data.classes)}"
+    pairs = zip(known, data.classes, strict=False)
+    first = next((k for k, (its, ours) in enumerate(pairs) if its != ours), min(len(known), data.num_classes))
+    its, ours = (", ".join(name[:40] for name in names[first : first + NAMED]) for names in (known, data.classes))
+    return f"has other classes than {data.name}: from number {first} on {its}; not {ours}"
 
 
 def _numbered(classes: Sequence[str]) -> bool:
     return all(name.isdecimal() for name in classes)
-
-
-def _named(classes: Sequence[str]) -> str:
-    more = f" and {len(classes) - 3} more" if len(classes) > 3 else ""
-    return ", ".join(f"{name:.40}" for name in classes[:3]) + more
 
 
 def read_fitting(folder: Path, metadata: SupernetMetadata) -> Fitting:

@@ -35,7 +35,6 @@ def exporting(monkeypatch, folder: Path, fault: Exception) -> list[str]:
     def write(net, out, formats, images, output):
         if out.name == "B":
             raise fault
-        assert images.min() >= 0 and images.max() <= 1  # by the mean and std that the network was trained with
         written.append(out.name)
 
     files = {"data": "digits", "classes": ["0"], "mean": [0.0], "std": [1.0], "seed": 0}
