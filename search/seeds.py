@@ -1,7 +1,5 @@
 """The rule for seeds: what every generator takes, and every file that is written can hold."""
 
-import numpy as np
-
 from search.errors import check_whole
 
 LARGEST_SEED = (1 << 63) - 1
@@ -24,12 +22,3 @@ def check_seed(seed: int) -> int:
         UserError: it is none from 0 to `LARGEST_SEED`.
     """
     return check_whole("a seed", seed, 0, LARGEST_SEED)
-
-
-def another_seed(seed: int, number: int) -> int:
-    """A seed that is drawn from another one: none of its neighbours', whose work would then be done twice.
-
-    Args:
-        number: tells several of them apart.
-    """
-    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] % (LARGEST_SEED + 1))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+import numpy as np
 from torch.optim.swa_utils import AveragedModel
 
 from ghostnet.files import WEIGHTS_FILE
@@ -18,7 +19,7 @@ from ghostnet.weights import load_network
 from search.data.datasets import Data
 from search.identity import Identity
 from search.recipes.schema import Training
-from search.seeds import another_seed
+from search.seeds import LARGEST_SEED
 from search.training.distributed import best_device
 from search.training.origin import Origin
 from search.training.records import TRAINED_FILE, Outcome, TrainedMetadata, read_trained
@@ -79,3 +80,12 @@ def mean_network(networks: Sequence[GhostNet]) -> GhostNet:
     for net in networks:
         soup.update_parameters(net)
     return cast(GhostNet, soup.module)
+
+
+def another_seed(seed: int, number: int) -> int:
+    """A seed that is drawn from another one: none of its neighbours', whose work would then be done twice.
+
+    Args:
+        number: tells several of them apart.
+    """
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] % (LARGEST_SEED + 1))

@@ -10,12 +10,13 @@ from search.data.datasets import load_data
 from search.errors import UserError
 from search.pipeline.retrain_stage import train_all
 from search.recipes.schema import Training
-from search.seeds import LARGEST_SEED, another_seed
+from search.seeds import LARGEST_SEED
 from search.training.distributed import best_device
 from search.training.evaluate import accuracy
 from search.training.origin import Origin
 from search.training.records import TRAINED_FILE, read_trained
 from search.training.retrain import Job, retrain
+from search.training.soup import another_seed
 from spaces import named_space
 from tests.helpers import randomise
 
