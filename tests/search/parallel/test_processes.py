@@ -106,11 +106,12 @@ def test_those_that_live_on_when_one_dies_go_on_with_the_work(tmp_path):
 
 
 STARTING = """
-import sys, threading, time
+import signal, sys, threading, time
 from functools import partial
 from search.parallel.processes import Processes
 from tests.search.parallel.test_processes import dies_when_it_starts, with_data
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which what is begun in the background ignores
 dies = threading.Thread(target=dies_when_it_starts)
 try:
     with Processes(partial(with_data, bytes(1 << 20)), 2) as workers:
