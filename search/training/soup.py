@@ -1,8 +1,9 @@
 """Model soups: the mean of the weights of several trainings, which begin with the same weights and differ by seed.
 
-It is one network, as fast as one of them, and about as accurate as all of them asked together, as long as what they
-begin with was trained before (Wortsman et al., ICML 2022, "Model soups"). From fresh weights each ends in a place of
-its own, with nothing useful between them.
+It is one network, as fast as one of them, and may be about as accurate as all of them asked together (Wortsman et al.,
+ICML 2022, "Model soups"), as long as they stay near what they begin with: a parent that was tuned on the same pictures,
+say. With a fresh classifier the mean is no better than one of them (`results/pretrained/`), and from fresh weights each
+ends in a place of its own, with nothing useful between them.
 """
 
 import statistics
