@@ -70,7 +70,7 @@ def held_out_of(net: GhostNet, data: Data, metadata: NetworkMetadata, name: str)
             f"{data.name} has {data.in_chs} channels and {data.num_classes} classes, the network {net.in_chs} and "
             f"{net.num_classes}"
         )
-    if difference := other_classes(metadata.classes, data):
+    if difference := other_classes(metadata, data):
         raise UserError(f"the network {difference}")
     data = data.normalised_as(metadata.mean, metadata.std)
     calibration, images = (

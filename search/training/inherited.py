@@ -49,8 +49,7 @@ def inherited_accuracy(folder: Path, data: Data) -> InheritedAccuracy:
             f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
             f"{data.num_classes} and {data.in_chs}"
         )
-    parent = known_training(folder)
-    if difference := other_classes(parent.classes if parent else None, data):
+    if difference := other_classes(known_training(folder), data):
         raise UserError(f"the supernet in {folder} {difference}")
     if metadata.kind == "elastic":
         return load_inherited(folder, data)

@@ -30,10 +30,9 @@ def inherit(net: GhostNet, arch: Arch, source: Path, data: Data) -> None:
             raise UserError(f"the supernet in {source} has no architecture {arch.id}: {error}") from None
         net.load_state_dict(inherited.network(arch).state_dict())
     elif source.is_file() or weights_file(source).exists():
-        trained = known_training(source)
         known = load_parent(source, arch=arch, in_chs=net.in_chs)
         state = known.state_dict()
-        if known.num_classes != net.num_classes or other_classes(trained.classes if trained else None, data):
+        if known.num_classes != net.num_classes or other_classes(known_training(source), data):
             state |= {f"classifier.{name}": value for name, value in net.classifier.state_dict().items()}
         net.load_state_dict(state)
     else:

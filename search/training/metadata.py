@@ -4,7 +4,7 @@ torch."""
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from ghostnet.files import ARCH_FILE, HUB_WEIGHTS_FILE, WEIGHTS_FILE
 from search.data.names import teacher_source
@@ -162,13 +162,17 @@ def known_training(source: Path) -> TrainedMetadata | None:
     return metadata_of_weights(folder / WEIGHTS_FILE) if (folder / WEIGHTS_FILE).exists() else None
 
 
-def other_classes(known: Sequence[str] | None, data: "Data") -> str | None:
-    """How a network's classes differ from the data's, for a message; None where they don't, or where either has numbers
-    for names. The same names in another order are other classes, too.
+class HasClasses(Protocol):
+    """What is known of a network: its classes' names, if anybody knows them."""
 
-    Args:
-        known: the network's; None: nobody knows.
-    """
+    @property
+    def classes(self) -> Sequence[str] | None: ...
+
+
+def other_classes(network: HasClasses | None, data: "Data") -> str | None:
+    """How a network's classes differ from the data's, for a message; None where they don't, or where either has numbers
+    for names. The same names in another order are other classes, too."""
+    known = network.classes if network else None
     if known is None or tuple(known) == data.classes or _numbered(known) or _numbered(data.classes):
         return None
     pairs = zip(known, data.classes, strict=False)

@@ -94,7 +94,7 @@ def train_parent(
     if parent and config.parent:
         source = located.get(Path(config.parent), config.parent)
         before = known_training(Path(source)) if is_path(source) else None
-        others = other_classes(before.classes if before else None, data) is not None
+        others = other_classes(before, data) is not None
         fits = not others and (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs)
         trainable = "head" if config.tune == "head" else "none" if fits and not config.tune else "all"
         if not fits:

@@ -47,7 +47,7 @@ def load_teacher(name: str, data: Data, device: torch.device) -> "FrozenTeacher"
             f"and {data.in_chs}"
         )
     known = known_training(source.folder)
-    if difference := other_classes(known.classes if known else None, data):
+    if difference := other_classes(known, data):
         raise UserError(f"the teacher {name} {difference}")
     mean, std = (tuple(known.mean), tuple(known.std)) if known else (data.mean, data.std)
     return FrozenTeacher(net, side, mean, std, data, device)

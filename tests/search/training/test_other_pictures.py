@@ -55,10 +55,10 @@ def test_classes_are_others_by_name_and_order_where_both_have_names(before, data
     known = known_training(before)
     assert known == known_training(before / WEIGHTS) == read_trained(before / TRAINED_FILE)
     assert known.classes == list(NAMES)
-    assert other_classes(known.classes, data) is None and other_classes(None, data) is None
-    assert other_classes(known.classes, replace(data, classes=tuple(map(str, range(10))))) is None
+    assert other_classes(known, data) is None and other_classes(None, data) is None
+    assert other_classes(known, replace(data, classes=tuple(map(str, range(10))))) is None
     swapped = (*NAMES[:8], NAMES[9], NAMES[8])
-    assert other_classes(known.classes, replace(data, classes=swapped)) == (
+    assert other_classes(known, replace(data, classes=swapped)) == (
         "has other classes than digits: from number 8 on eight, nine; not nine, eight"
     )
 
