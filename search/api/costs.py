@@ -19,6 +19,7 @@ from search.latency.table import LatencyTable
 from search.report.space import NETWORKS, SpaceDescription
 from search.report.space import describe_space as describe
 from search.seeds import check_seed
+from search.training.known_images import OURS, read_timm_config
 from search.training.records import TRAINED_FILE, read_trained
 from spaces.find import find_arch, find_space
 from spaces.space import Space
@@ -167,6 +168,9 @@ def _trained_for(place: Path, arch: Arch) -> tuple[int, int] | None:
     for file, read in ((folder / TRAINED_FILE, read_trained), (folder / MANIFEST, lambda _: read_manifest(folder))):
         if place.exists() and file.exists() and (metadata := read(file)).arch == arch.id:
             return metadata.num_classes, metadata.in_chs
+    config = read_timm_config(folder) if place.exists() else None
+    if config and config.architecture == OURS and config.num_classes is not None and config.images.input_size:
+        return config.num_classes, config.images.input_size[0]
     return None
 
 

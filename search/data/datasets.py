@@ -80,8 +80,19 @@ class Data:
         return replace(self, train=train)
 
     def normalised_as(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Data":
-        """With the statistics of what a network was trained on, where these are known."""
-        return replace(self, mean=tuple(mean), std=tuple(std)) if mean and std else self
+        """With the statistics of what a network was trained on, where these are known.
+
+        Raises:
+            UserError: they are of other channels, or no deviations.
+        """
+        if not mean or not std:
+            return self
+        if not len(mean) == len(std) == self.in_chs or min(std) <= 0:
+            raise UserError(
+                f"a mean and a deviation above 0 are needed for each of {self.in_chs} channels, but the network was "
+                f"trained with {list(mean)} and {list(std)}"
+            )
+        return replace(self, mean=tuple(mean), std=tuple(std))
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float32, zero mean and unit variance over the training split"""

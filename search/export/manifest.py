@@ -15,6 +15,7 @@ from search.identity import Identity, file_digest
 from search.progress import best_effort
 from search.records import ArchId, Count, Member, Record, Sha256, Share, parse_record
 from search.run_folder.source_run import SourceRun, source_run
+from search.training.known_images import known_images
 from search.training.records import Outcome, TrainedMetadata, metadata_of_weights
 
 if TYPE_CHECKING:
@@ -181,6 +182,11 @@ def known_metadata(arch: Path | None, weights: Path) -> NetworkMetadata:
         if metadata.data is None and listed and listed.sha256 == file_digest(weights):
             known += ["data", "classes", "mean", "std"]
         metadata = metadata.model_copy(update={key: value for key in known if (value := getattr(exported, key))})
+    if metadata.data is None and (images := known_images(weights)):
+        known_of = ("classes", "mean", "std")
+        metadata = metadata.model_copy(
+            update={key: list(value) for key in known_of if (value := getattr(images, key)) is not None}
+        )
     with best_effort("the run that the network came from"):
         if run := source_run(weights):
             update = {"run": run, "space": run.space, "space_id": run.space_id}

@@ -16,7 +16,7 @@ from search.export.formats import ExportSettings, needs_images
 from search.export.manifest import Manifest, NetworkMetadata
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.time_networks import measure_sessions
-from search.training.metadata import other_classes
+from search.training.known_images import other_classes
 from search.training.records import metadata_of_weights
 
 TIMING_SECONDS = 20.0  # that timing goes on looking for quiet moments

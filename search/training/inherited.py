@@ -20,11 +20,10 @@ from search.recipes.schema import Training
 from search.training.distributed import best_device
 from search.training.elastic import load_inherited
 from search.training.evaluate import InheritedAccuracy
+from search.training.known_images import known_images, other_classes
 from search.training.metadata import (
     PARENT_ARCH,
     PARENT_WEIGHTS,
-    known_training,
-    other_classes,
     read_fitting,
     read_metadata,
     supernet_config,
@@ -49,7 +48,7 @@ def inherited_accuracy(folder: Path, data: Data) -> InheritedAccuracy:
             f"the supernet in {folder} has {space.num_classes} classes and {space.in_chs} channels, the data "
             f"{data.num_classes} and {data.in_chs}"
         )
-    if difference := other_classes(known_training(folder), data):
+    if difference := other_classes(known_images(folder), data):
         raise UserError(f"the supernet in {folder} {difference}")
     if metadata.kind == "elastic":
         return load_inherited(folder, data)

@@ -9,7 +9,8 @@ from ghostnet.parent import load_parent
 from search.data.datasets import Data
 from search.errors import UserError
 from search.training.inherited import inherited_accuracy
-from search.training.metadata import known_training, other_classes, read_metadata
+from search.training.known_images import known_images, other_classes
+from search.training.metadata import read_metadata
 from search.training.records import SUPERNET_FILE
 from spaces.errors import SpaceError
 
@@ -32,7 +33,7 @@ def inherit(net: GhostNet, arch: Arch, source: Path, data: Data) -> None:
     elif source.is_file() or weights_file(source).exists():
         known = load_parent(source, arch=arch, in_chs=net.in_chs)
         state = known.state_dict()
-        if known.num_classes != net.num_classes or other_classes(known_training(source), data):
+        if known.num_classes != net.num_classes or other_classes(known_images(source), data):
             state |= {f"classifier.{name}": value for name, value in net.classifier.state_dict().items()}
         net.load_state_dict(state)
     else:

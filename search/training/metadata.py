@@ -1,10 +1,10 @@
 """A supernet's metadata, `supernet.json`: its space and data. And the identity of a training. Read without
 torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ghostnet.files import ARCH_FILE, HUB_WEIGHTS_FILE, WEIGHTS_FILE
 from search.data.names import teacher_source
@@ -21,7 +21,6 @@ from search.training.records import (
     Outcome,
     SupernetMetadata,
     TrainedMetadata,
-    metadata_of_weights,
 )
 from spaces.custom import parse_space, space_to_dict
 from spaces.errors import SpaceError
@@ -36,7 +35,6 @@ M = TypeVar("M", SupernetMetadata, TrainedMetadata)
 SUPERNET_WEIGHTS = "supernet.safetensors"
 PARENT_ARCH = f"{PARENT}/{ARCH_FILE}"
 PARENT_WEIGHTS = f"{PARENT}/{WEIGHTS_FILE}"  # what a transplanted supernet has in place of SUPERNET_WEIGHTS
-NAMED = 3  # classes of each side, where they differ
 WITHOUT_EFFECT = {"checkpoint_seconds", "probes"}  # of a recipe, what leaves the weights as they would be without
 
 
@@ -147,42 +145,6 @@ def check_data(folder: Path, data: "Data") -> None:
     if trained_on := read_metadata(folder)[0].identity:  # metadata of an earlier version have none
         what = f"{data.name} is not what the supernet in {folder} was trained on"
         check_same({"data": data.fingerprint}, {"data": trained_on.get("data")}, what)
-
-
-def known_training(source: Path) -> TrainedMetadata | None:
-    """The metadata of the full training that weights are of: of a transplanted supernet's parent, of a network in its
-    folder, or of a file. None where none are there, or they are of other weights.
-
-    Raises:
-        UserError: they break a rule.
-    """
-    if source.is_file():
-        return metadata_of_weights(source)
-    folder = source / PARENT if (source / SUPERNET_FILE).exists() else source
-    return metadata_of_weights(folder / WEIGHTS_FILE) if (folder / WEIGHTS_FILE).exists() else None
-
-
-class HasClasses(Protocol):
-    """What is known of a network: its classes' names, if anybody knows them."""
-
-    @property
-    def classes(self) -> Sequence[str] | None: ...
-
-
-def other_classes(network: HasClasses | None, data: "Data") -> str | None:
-    """How a network's classes differ from the data's, for a message; None where they don't, or where either has numbers
-    for names. The same names in another order are other classes, too."""
-    known = network.classes if network else None
-    if known is None or tuple(known) == data.classes or _numbered(known) or _numbered(data.classes):
-        return None
-    pairs = zip(known, data.classes, strict=False)
-    first = next((k for k, (its, ours) in enumerate(pairs) if its != ours), min(len(known), data.num_classes))
-    its, ours = (", ".join(name[:40] for name in names[first : first + NAMED]) for names in (known, data.classes))
-    return f"has other classes than {data.name}: from number {first} on {its}; not {ours}"
-
-
-def _numbered(classes: Sequence[str]) -> bool:
-    return all(name.isdecimal() for name in classes)
 
 
 def read_fitting(folder: Path, metadata: SupernetMetadata) -> Fitting:

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from search.data.labels import most_frequent_share
 from search.progress import warn
-from search.training.records import Outcome, TrainedMetadata
+from search.training.known_images import KnownImages
+from search.training.records import Outcome
 
 LEAST_SHARE = 0.1  # of a schedule's steps
 STANDARD_ERRORS = 2.0  # above guessing
@@ -56,13 +57,13 @@ def tuning_warnings(before: float, after: float, images: int) -> list[str]:
     ]
 
 
-def normalisation_warnings(known: TrainedMetadata, mean: Sequence[float], std: Sequence[float]) -> list[str]:
+def normalisation_warnings(known: KnownImages, mean: Sequence[float], std: Sequence[float]) -> list[str]:
     """A warning where a network that is taken as it is was trained on images that were normalised otherwise.
 
     Args:
         mean, std: of the data's channels, by which it is shown these.
     """
-    if len(known.mean) != len(mean):
+    if not known.mean or not known.std or len(known.mean) != len(mean):
         return []
     shifts = [abs(theirs - ours) / by for theirs, ours, by in zip(known.mean, mean, known.std, strict=True)]
     scales = [abs(ours / theirs - 1) for theirs, ours in zip(known.std, std, strict=True)]

@@ -27,9 +27,8 @@ from search.training import retrain as full
 from search.training.distributed import World
 from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
+from search.training.known_images import known_images, other_classes
 from search.training.metadata import (
-    known_training,
-    other_classes,
     read_finished,
     supernet_metadata,
     training_identity,
@@ -93,7 +92,7 @@ def train_parent(
     before, fits = None, False
     if parent and config.parent:
         source = located.get(Path(config.parent), config.parent)
-        before = known_training(Path(source)) if is_path(source) else None
+        before = known_images(source) if is_path(source) else None
         others = other_classes(before, data) is not None
         fits = not others and (parent.num_classes, parent.in_chs) == (data.num_classes, data.in_chs)
         trainable = "head" if config.tune == "head" else "none" if fits and not config.tune else "all"

@@ -23,7 +23,8 @@ from search.data.datasets import Data
 from search.data.names import check_teacher, teacher_source
 from search.errors import UserError
 from search.training.inherited import inherited_accuracy, read_parent
-from search.training.metadata import known_training, other_classes, read_metadata
+from search.training.known_images import TimmData, known_images, other_classes
+from search.training.metadata import read_metadata
 
 MEMORY = 1 << 26  # bytes of a teacher's answers
 Teacher = Callable[[Tensor], Tensor]  # images [B, C, H, W], normalised as the data's -> logits [B, classes]
@@ -46,11 +47,11 @@ def load_teacher(name: str, data: Data, device: torch.device) -> "FrozenTeacher"
             f"the teacher {name} has {net.num_classes} classes and {net.in_chs} channels, the data {data.num_classes} "
             f"and {data.in_chs}"
         )
-    known = known_training(source.folder)
+    known = known_images(source.folder)
     if difference := other_classes(known, data):
         raise UserError(f"the teacher {name} {difference}")
-    mean, std = (tuple(known.mean), tuple(known.std)) if known else (data.mean, data.std)
-    return FrozenTeacher(net, side, mean, std, data, device)
+    shown = data.normalised_as(known.mean, known.std) if known else data
+    return FrozenTeacher(net, side, shown.mean, shown.std, data, device)
 
 
 class Answers:
@@ -172,4 +173,12 @@ def _timm(name: str, data: Data) -> tuple[nn.Module, int | None, tuple[float, ..
             f"the teacher timm:{name} has {classes} classes and {channels} channels, the data {data.num_classes} and "
             f"{data.in_chs}"
         )
+    if difference := other_classes(TimmData(label_names=_label_names(net)), data):
+        raise UserError(f"the teacher timm:{name} {difference}")
     return net, config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
+
+
+def _label_names(net: nn.Module) -> list[str] | None:
+    """The names of the classes of one of timm's networks, where its configuration has them."""
+    names = getattr(net, "pretrained_cfg", {}).get("label_names")
+    return list(map(str, names)) if isinstance(names, list | tuple) else None
