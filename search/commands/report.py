@@ -11,6 +11,7 @@ from search.commands.shared import (
     Json,
     print_json,
 )
+from search.errors import UserError
 from search.terminal import show, show_table
 
 if TYPE_CHECKING:
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
 
 def report(
     folders: Annotated[list[Path], typer.Argument(help="A run's folder, or several to compare.")],
-    out: Annotated[Path, typer.Option("--out", help="Where a comparison goes.")] = Path("results/comparison"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where a comparison goes. Default: results/comparison.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The run as one HTML page, and its figures as PNG and SVG; of several runs, their fronts overlaid."""
     if len(folders) == 1:
         from search.report.summary import summarise
 
+        if out is not None:
+            raise UserError(f"--out is where a comparison of several runs goes; {folders[0]} keeps its own report")
         api.write_report(folders[0])
         print_run(summarise(folders[0]), as_json)
         return
-    page, rows, notes = api.compare_runs(folders, out)
+    page, rows, notes = api.compare_runs(folders, out or Path("results/comparison"))
     if as_json:
         print_json({"report": str(page), "runs": [asdict(row) for row in rows], "notes": notes})
         return

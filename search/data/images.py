@@ -29,6 +29,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow reads m
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of a decompression bomb
 LARGE = 96  # pixels; from this resolution on, an image's border is left out, as 224 of 256 are for ImageNet
 NAMED = 5  # images that a message names
+PHOTOMETRIC = 262  # TIFF's tag
 CHECKED_AT_ONCE = 1000
 GROUND = (124, 116, 104)  # the mean colour of ImageNet's images, on which transparent pixels lie
 
@@ -78,7 +79,7 @@ def decode(source: ImageSource) -> Image.Image:
     try:
         with _open_image(source) as image:
             image.load()
-            return _rgb(_upright(image))
+            return _rgb(_upright(image), _white_is_zero(image))
     except Exception as error:  # Pillow fails in any way on damaged bytes
         raise _refusal(source.name, error) from None
 
@@ -90,7 +91,7 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         UserError: it can't be converted; the message names it.
     """
     try:
-        return _rgb(image)
+        return _rgb(image, _white_is_zero(image))
     except Exception as error:  # Pillow fails in any way on damaged bytes, which it may read only now
         raise _refusal(name, error) from None
 
@@ -231,12 +232,21 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _white_is_zero(image: Image.Image) -> bool:
+    """Whether 0 is white in a TIFF, as scanners and X-rays have it. Pillow inverts such of 8 bits alone."""
+    return getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
+
+
+def _rgb(image: Image.Image, white_is_zero: bool) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise UserError(f"pixels have 8 or 16 bits, but its values go from {values.min()} to {values.max()}")
-        return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+        grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        coloured = np.repeat((255 - grey if white_is_zero else grey)[:, :, None], 3, axis=2)
+        if isinstance(clear := image.info.get("transparency"), int):
+            coloured[values == clear] = GROUND
+        return Image.fromarray(coloured)
     if image.mode == "F":
         raise UserError("pixels have 8 or 16 bits, but its are floating-point numbers")
     if image.has_transparency_data:

@@ -118,10 +118,11 @@ def _table(file: Path) -> tuple[list[bytes], Any, tuple[str, ...] | None]:
             images = pc.struct_field(images, "bytes")
         encoded = images.to_pylist()
         names = _names(schema, label)
+    some = any(content is not None for content in encoded)
     for row, content in enumerate(encoded):
-        if not isinstance(content, bytes):
+        if not isinstance(content, bytes) and not (some and content is None):
             raise UserError(f"{file}, row {row}: `{picture}` holds no encoded image, but {type(content).__name__}")
-    return encoded, table[label], names
+    return [content or b"" for content in encoded], table[label], names  # a row without one can't be read
 
 
 def _decoded(opened: Any, columns: list[str]) -> Any:

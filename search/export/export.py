@@ -42,7 +42,8 @@ from search.progress import best_effort
 from search.records import write_record
 from search.single_file import single_file
 
-VERIFIER, PARTS = "verify.py", ("agreement", "standalone")  # a script of these modules travels with the files
+VERIFIER = "verify.py"  # a script of these modules, which travels with the files
+PARTS = ("agreement", "consistency", "standalone")
 NEEDS = "numpy, and onnxruntime or ai-edge-litert"
 Timer = Callable[[Mapping[str, Session]], dict[str, float]]  # sessions by name -> milliseconds an image
 

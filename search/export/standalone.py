@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from search.export.agreement import RANDOM_IMAGES, disagreement, drift, random_images, top1_agreement, unusable
+from search.export.consistency import contradiction, embedded_difference
 
 MANIFEST, SCHEMA, PROOF = "manifest.json", "ghostnas.manifest/1", "proof.safetensors"
 RUNS = {  # format -> its file, what runs it, whether its outputs are the network's up to float32 rounding
@@ -53,10 +54,11 @@ def main(folder: Path, arguments=None) -> int:
 def check(folder: Path) -> int:
     manifest = read_manifest(folder)
     files = manifest["files"]
-    failed, runnable, ran = False, {}, 0
+    wrong, runnable, ran = contradiction(manifest), {}, 0
+    failed = report("FAILED", MANIFEST, wrong) if wrong else False
     for name, recorded in files.items():
         try:
-            content = read_listed(folder, name, recorded["sha256"])
+            content = read_listed(folder, name, recorded)
         except Failed as error:
             failed = report("FAILED", name, str(error))
             continue
@@ -64,14 +66,13 @@ def check(folder: Path) -> int:
             report("ok", name, "unchanged")
         if name == PROOF or recorded.get("format") is not None:
             runnable[name] = content
-    unlisted = {path.name for path in folder.iterdir()} - {name.partition("/")[0] for name in files} - {MANIFEST}
-    for name in sorted(unlisted)[:MOST_FILES]:
+    for name in unlisted(folder, files):
         report("--", name, f"not checked: {MANIFEST} doesn't list it")
     if not failed:
         proof = read_proof(manifest, runnable.pop(PROOF, b""))
         for name, content in runnable.items():
             try:
-                text, has_run = run_listed(name, files[name], content, proof)
+                text, has_run = run_listed(name, manifest, content, proof)
                 report("ok" if has_run else "--", name, text)
                 ran += has_run
             except Failed as error:
@@ -128,12 +129,25 @@ def read_file(folder: Path, name: str, most: int) -> bytes:
         raise Failed(f"can't be read: {error.strerror}") from None
 
 
-def read_listed(folder: Path, name: str, sha256: str) -> bytes:
+def read_listed(folder: Path, name: str, recorded: dict) -> bytes:
     content = read_file(folder, name, MOST_BYTES)
     actual = hashlib.sha256(content).hexdigest()
-    if actual != sha256:
-        raise Failed(f"was changed: its SHA-256 is {actual}, not {sha256}")
+    if actual != recorded["sha256"]:
+        raise Failed(f"was changed: its SHA-256 is {actual}, not {recorded['sha256']}")
+    if recorded.get("bytes") not in (None, len(content)):
+        raise Failed(f"has {len(content):,} bytes, but {MANIFEST} says {str(recorded['bytes'])[:20]}")
     return content
+
+
+def unlisted(folder: Path, files: dict) -> list:
+    """Files that the manifest doesn't list, in folders where it lists some; of another folder its name alone."""
+    listed = {*files, MANIFEST}
+    folders = {"/".join(name.split("/")[:depth]) for name in files for depth in range(name.count("/") + 1)}
+    found = []
+    for part in sorted(folders):
+        if not (folder / part).is_symlink():  # whose files have failed
+            found += [f"{part}/{path.name}".lstrip("/") for path in (folder / part).iterdir()]
+    return sorted(set(found) - listed - folders)[:MOST_FILES]
 
 
 def read_proof(manifest: dict, content: bytes) -> tuple:
@@ -175,8 +189,9 @@ def read_tensors(content: bytes) -> dict:
     return tensors
 
 
-def run_listed(name: str, recorded: dict, content: bytes, proof: tuple) -> tuple:
+def run_listed(name: str, manifest: dict, content: bytes, proof: tuple) -> tuple:
     """What is said of a file that has a format, and whether it was run."""
+    recorded = manifest["files"][name]
     kind = str(recorded["format"])
     if kind not in RUNS:
         return f"unchanged; not run here: `ghostnas export verify` runs {printable(kind)}", False
@@ -185,7 +200,7 @@ def run_listed(name: str, recorded: dict, content: bytes, proof: tuple) -> tuple
         raise Failed(f"is said to be {kind}, which is {wanted}")
     images, expected, error = proof
     try:
-        got = {"onnxruntime": run_onnx, "ai-edge-litert": run_litert}[package](content, images)
+        got, embedded = {"onnxruntime": run_onnx, "ai-edge-litert": run_litert}[package](content, images)
     except ImportError:
         return f"unchanged; not run: pip install {package}", False
     except Failed:
@@ -194,7 +209,7 @@ def run_listed(name: str, recorded: dict, content: bytes, proof: tuple) -> tuple
         lines = str(problem).strip().splitlines() or [type(problem).__name__]
         raise Failed(f"can't be run: {lines[0][:300]}") from None
     got = np.asarray(got)
-    reason = disagreement(expected, got, error, exact)
+    reason = disagreement(expected, got, error, exact) or embedded_difference(embedded, manifest)
     kept = 0.0 if reason else top1_agreement(expected, got, error)
     then = recorded.get("top1_agreement")
     if not exact and not reason:
@@ -205,7 +220,8 @@ def run_listed(name: str, recorded: dict, content: bytes, proof: tuple) -> tuple
     return f"unchanged; same top-1 class on {kept:.1%} of {len(images)} images, largest difference {largest:.2g}", True
 
 
-def run_onnx(content: bytes, images: np.ndarray) -> np.ndarray:
+def run_onnx(content: bytes, images: np.ndarray) -> tuple:
+    """The outputs, and what the file says of its network."""
     import onnxruntime
 
     if EXTERNAL in content:
@@ -215,10 +231,12 @@ def run_onnx(content: bytes, images: np.ndarray) -> np.ndarray:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: images[k : k + BATCH]})[0] for k in range(0, len(images), BATCH)])
+    outputs = [session.run(None, {name: images[k : k + BATCH]})[0] for k in range(0, len(images), BATCH)]
+    return np.concatenate(outputs), session.get_modelmeta().custom_metadata_map
 
 
-def run_litert(content: bytes, images: np.ndarray) -> np.ndarray:
+def run_litert(content: bytes, images: np.ndarray) -> tuple:
+    """The outputs; what the file says of its network is not read."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content, num_threads=1)
@@ -229,7 +247,7 @@ def run_litert(content: bytes, images: np.ndarray) -> np.ndarray:
         interpreter.set_tensor(first, np.ascontiguousarray(image[None].transpose(0, 2, 3, 1)))
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(last).copy())
-    return np.concatenate(outputs)
+    return np.concatenate(outputs), {}
 
 
 def printable(text: str) -> str:

@@ -12,7 +12,9 @@ from ghostnet.files import ARCH_FILE
 from search.errors import UserError
 from search.export import formats as known
 from search.export.agreement import drift
+from search.export.consistency import contradiction, embedded_difference
 from search.export.formats import check_installed, check_names, in_one_line
+from search.export.formats.embedded_metadata import embedded_in
 from search.export.manifest import MANIFEST, ExportedFile, Manifest, read_manifest
 from search.export.proof import Agreement, Proof
 from search.files import read_bytes, write_bytes
@@ -52,21 +54,23 @@ def verify(folder: Path) -> Verification:
     manifest = read_manifest(folder)
     with tempfile.TemporaryDirectory(prefix="ghostnas-verify-") as scratch:
         for name, recorded in manifest.files.items():
-            copy_listed(folder, name, recorded.sha256, Path(scratch))
+            copy_listed(folder, name, recorded, Path(scratch))
         return _verify(Path(scratch), folder, manifest)
 
 
-def copy_listed(folder: Path, name: str, sha256: str, to: Path) -> None:
+def copy_listed(folder: Path, name: str, recorded: ExportedFile, to: Path) -> None:
     """Copies a file that a manifest lists.
 
     Raises:
-        UserError: it is missing, or was changed.
+        UserError: it is missing, or was changed, or is larger or smaller than it should be.
     """
     if not (folder / name).is_file():
         raise UserError(f"{folder / name} is missing: {MANIFEST} lists it")
     content = read_bytes(folder / name)
-    if (actual := hashlib.sha256(content).hexdigest()) != sha256:
-        raise UserError(f"{folder / name} was changed: its SHA-256 is {actual}, not {sha256}")
+    if (actual := hashlib.sha256(content).hexdigest()) != recorded.sha256:
+        raise UserError(f"{folder / name} was changed: its SHA-256 is {actual}, not {recorded.sha256}")
+    if recorded.bytes not in (None, len(content)):
+        raise UserError(f"{folder / name} has {len(content):,} bytes, but {MANIFEST} says {recorded.bytes:,}")
     write_bytes(to / name, content)
 
 
@@ -75,10 +79,21 @@ def _verify(copied: Path, folder: Path, manifest: Manifest) -> Verification:
     if arch.id != manifest.arch:
         raise UserError(f"{folder / ARCH_FILE} is architecture {arch.id}, but {MANIFEST} says {manifest.arch}")
     total = cost(arch, manifest.num_classes, manifest.in_chs)
-    if total.macs != manifest.macs:
-        raise UserError(f"{MANIFEST} says {manifest.macs:,} multiply-adds, but {arch.id} has {total.macs:,}")
+    for said, is_so, unit in (
+        (manifest.macs, total.macs, "multiply-adds"),
+        (manifest.params, total.params, "parameters"),
+        (manifest.resolution, arch.resolution, "pixels a side"),
+        *((file.macs, total.macs, f"multiply-adds of {name}") for name, file in manifest.files.items()),
+    ):
+        if said not in (None, is_so):
+            raise UserError(f"{MANIFEST} says {said:,} {unit}, but {arch.id} has {is_so:,}")
+    about = manifest.model_dump(mode="json")
+    if wrong := contradiction(about):
+        raise UserError(f"{MANIFEST}: {wrong}")
     mains = {name: recorded for name, recorded in manifest.files.items() if recorded.format is not None}
     check_names([recorded.format or "" for recorded in mains.values()])
+    if not mains:
+        raise UserError(f"{MANIFEST} lists no file that runs: nothing can be said of {folder}")
     proof = Proof.load(copied, manifest.in_chs, arch.resolution)
     files: dict[str, VerifiedFile] = {}
     not_run: dict[str, str] = {}
@@ -89,6 +104,8 @@ def _verify(copied: Path, folder: Path, manifest: Manifest) -> Verification:
             not_run[name] = str(error)
         else:
             files[name] = _verify_file(copied, name, recorded, proof, total.macs)
+            if wrong := embedded_difference(embedded_in(copied / name), about):
+                raise UserError(f"{name} {wrong}")
     if not_run and not files:
         raise UserError(f"nothing of {folder} can be run here: {'; '.join(dict.fromkeys(not_run.values()))}")
     return Verification(files=files, not_run=not_run)

@@ -1,5 +1,7 @@
 """Scalars for TensorBoard, where it is installed."""
 
+import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ class Scalars:
                 from torch.utils.tensorboard import SummaryWriter
             except ModuleNotFoundError:  # a training machine may lack it
                 return
+            _silence_its_threads()
             self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -47,3 +50,15 @@ class Scalars:
         if self._writer:
             with best_effort(EVENTS):
                 self._writer.close()
+
+
+@cache
+def _silence_its_threads() -> None:
+    """Keeps what fails in a thread of TensorBoard's off the terminal: its writer raises it again, for `best_effort`."""
+    printing = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            printing(failed)
+
+    threading.excepthook = hook

@@ -249,11 +249,12 @@ def test_tables_leave_rows_out_that_cannot_be_read(tmp_path):
     parquet_folder(tmp_path)
     rows = pq.read_table(tmp_path / "test.parquet").to_pylist()
     rows[3]["image"]["bytes"] = rows[3]["image"]["bytes"][:20]
+    rows[4]["image"]["bytes"] = rows[5]["image"] = None
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
-    with pytest.raises(UserError, match=r"test\.parquet, row 3 can't be read"):
+    with pytest.raises(UserError, match=r"row 3 can't be read .*row 4 can't be read .*: it is empty; \S*, row 5 can't"):
         load_data(f"parquet:{tmp_path}", 8)
     data = load_data(f"parquet:{tmp_path}?unreadable=skip", 8)
-    assert data.test.labels.tolist() == [row["label"] for k, row in enumerate(rows) if k != 3]
+    assert data.test.labels.tolist() == [row["label"] for k, row in enumerate(rows) if k not in (3, 4, 5)]
 
 
 def test_a_folder_may_be_named_from_home(tmp_path, monkeypatch):

@@ -90,6 +90,27 @@ def test_grey_and_bilevel_images_are_the_same_in_every_channel():
         np.testing.assert_array_equal(pixels(encoded(image)), np.repeat(expected, 3, 2))
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_tiff_whose_zero_is_white_is_seen_so(bits, orientation):
+    stored = GREY if bits == 8 else GREY.astype(np.uint16) * 257
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(stored), "TIFF", exif=exif).content
+    black, white = (struct.pack("<HHIH", 262, 3, 1, zero) for zero in (1, 0))  # the tag's entry
+    assert content.count(black) == 1
+    seen = pixels(ImageSource("x.tif", content.replace(black, white)))
+    np.testing.assert_array_equal(seen[..., 0], 255 - np.rot90(GREY, -1 if orientation == 6 else 0))
+
+
+def test_grey_of_16_bits_may_be_transparent_at_one_value():
+    stored = GREY.astype(np.uint16) * 257
+    seen = pixels(encoded(Image.fromarray(stored), transparency=int(stored[3, 3])))
+    clear = stored[3, 3] == stored
+    assert clear.any() and not clear.all()
+    assert (seen[clear] == GROUND).all() and (seen[~clear] == GREY[~clear][:, None]).all()
+
+
 @pytest.mark.parametrize(
     ("orientation", "seen"),
     [

@@ -95,6 +95,15 @@ def test_every_format_gives_the_networks_outputs_and_the_manifest_says_so(export
     assert listed == {*manifest.files, "manifest.json"}
 
 
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """An export whose file says of which classes and pictures it is."""
+    known = NetworkMetadata(classes=["cat", "dog", 'a "b"', "é", "owl"], mean=[0.1, 0.2, 0.3], std=[1.0, 1.0, 2.0])
+    folder = tmp_path_factory.mktemp("labelled") / "export"
+    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ExportSettings(["onnx"]), IMAGES, known)
+    return folder
+
+
 def test_files_that_are_sent_alone_say_what_they_take_and_give(net, tmp_path):
     file = {"classes": ["cat", "dog", 'a "b"', "é", "owl"], "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0]}
     formats = [name for name in ("onnx", "litert") if name in HERE]
@@ -185,9 +194,34 @@ def test_another_network_under_a_right_fingerprint_is_an_error(exported, tmp_pat
     export(randomise(GhostNet(net.arch, 5), seed=9).eval(), tmp_path / "other", ExportSettings(["onnx"]), NONE)
     shutil.copy(tmp_path / "other/model.onnx", folder / "model.onnx")
     manifest, other = (json.loads((place / "manifest.json").read_text()) for place in (folder, tmp_path / "other"))
-    manifest["files"]["model.onnx"]["sha256"] = other["files"]["model.onnx"]["sha256"]
+    manifest["files"]["model.onnx"] |= {key: other["files"]["model.onnx"][key] for key in ("sha256", "bytes")}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"model\.onnx differs from the PyTorch network by"):
+        verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"params": 5}, "says 5 parameters, but"),
+        ({"resolution": 32}, "says 32 pixels a side, but"),
+        ({"classes": ["a"]}, "`classes` must have `num_classes` values, 5, but has "),
+        ({"mean": [0.1]}, "`mean` must have `in_chs` values, 3, but has "),
+        ({"mean": [0.1, 0.2, 0.4]}, r"model\.onnx says that its mean is .*0\.3], but the manifest has .*0\.4"),
+        ({"classes": list("abcde")}, r"model\.onnx says that its labels is .*cat.*, but the manifest has .*'e'"),
+        ({"files": {"model.onnx": {"macs": 1}}}, r"says 1 multiply-adds of model\.onnx, but"),
+        ({"files": {"model.onnx": {"bytes": 1}}}, r"model\.onnx has .* bytes, but manifest\.json says 1"),
+        ({"files": {"model.onnx": {"format": None}}}, "lists no file that runs"),
+    ],
+)
+def test_a_manifest_that_says_otherwise_than_the_files_is_refused(labelled, tmp_path, change, message):
+    folder = shutil.copytree(labelled, tmp_path / "copy")
+    verify(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, values in change.pop("files", {}).items():
+        manifest["files"][name] |= values
+    (folder / "manifest.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(UserError, match=message):
         verify(folder)
 
 
@@ -275,7 +309,8 @@ def resigned(folder, name: str, content: bytes) -> None:
     """A file of an export, and its fingerprint in the manifest, changed by whoever made the folder."""
     (folder / name).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"].setdefault(name, {})["sha256"] = hashlib.sha256(content).hexdigest()
+    listed = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    manifest["files"][name] = manifest["files"].get(name, {}) | listed
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -54,8 +54,8 @@ def put(folder, name, content, **recorded):
     """A file that the manifest lists with its right fingerprint: what somebody can do who means harm."""
     (folder / name).write_bytes(content)
     manifest = manifest_of(folder)
-    entry = manifest["files"].setdefault(name, {}) | {"sha256": hashlib.sha256(content).hexdigest()} | recorded
-    manifest["files"][name] = entry
+    listed = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    manifest["files"][name] = manifest["files"].get(name, {}) | listed | recorded
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -189,7 +189,35 @@ def test_a_proof_that_proves_nothing_gets_no_verdict(folder, tmp_path, capsys):
         assert "proof.safetensors" in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ["a"]}, "manifest.json: `classes` must have `num_classes` values, 5, but has ['a']"),
+        ({"std": 1.0}, "manifest.json: `std` must have `in_chs` values, 3, but has 1.0"),
+        ({"arch": "0" * 10}, "model.onnx: says that its arch is "),
+        ({"bytes": 1}, "bytes, but manifest.json says 1"),
+    ],
+)
+def test_a_manifest_that_says_otherwise_than_the_files_fails(folder, change, message, capsys):
+    manifest = manifest_of(folder)
+    if "bytes" in change:
+        manifest["files"]["model.onnx"] |= change
+    (folder / "manifest.json").write_text(json.dumps(manifest | change))
+    assert standalone.main(folder, []) == 1
+    assert f"{message}" in (out := capsys.readouterr().out) and "FAILED" in out
+
+
 def test_what_the_manifest_does_not_list_is_said(folder, capsys):
     (folder / "more\x1b.txt").write_text("theirs")
+    (folder / "hub/deeper").mkdir(parents=True)
+    (folder / "hub/deeper/x.bin").write_bytes(b"x")
     assert standalone.main(folder, []) == 0
-    assert "--      more?.txt: not checked" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "--      more?.txt: not checked" in out and "--      hub: not checked" in out and "x.bin" not in out
+    manifest = manifest_of(folder)
+    (folder / "hub/README.md").write_bytes(b"x")
+    manifest["files"]["hub/README.md"] = {"sha256": hashlib.sha256(b"x").hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert standalone.main(folder, []) == 0
+    out = capsys.readouterr().out
+    assert "--      hub/deeper: not checked" in out and "--      hub:" not in out

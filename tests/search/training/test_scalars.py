@@ -22,14 +22,18 @@ def test_a_training_that_was_killed_twice_has_each_step_once_and_in_order(tmp_pa
     assert curve == [(step, float(step)) for step in range(1, 11)] and not caplog.records
 
 
-@pytest.mark.parametrize("moment", ["open", "write"])
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("moment", ["open", "write", "thread"])
 def test_event_files_that_fail_are_left_out(moment, tmp_path, monkeypatch, capsys):
     from torch.utils.tensorboard import SummaryWriter
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(SummaryWriter, "__init__" if moment == "open" else "add_scalar", full)
+    if moment == "thread":
+        monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+    else:
+        monkeypatch.setattr(SummaryWriter, "__init__" if moment == "open" else "add_scalar", full)
     scalars = Scalars(tmp_path / "events", 0)
     for step in (1, 2):
         scalars.add(step, {"loss": 1.0})
