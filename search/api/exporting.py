@@ -9,7 +9,7 @@ from search.api import Place
 from search.data.datasets import Data
 from search.errors import UserError
 from search.export.formats import ExportSettings
-from search.export.manifest import Manifest, known_metadata
+from search.export.manifest import MANIFEST, Manifest, known_metadata, read_manifest
 from search.export.network import export_trained
 from search.export.verify import Verification, verify
 from spaces.find import find_arch
@@ -36,16 +36,20 @@ def export_network(
         timed: whether every file is timed on this machine.
 
     Raises:
-        UserError: an unknown format, a missing package, weights of another architecture, data of other classes, or a
-            file that isn't the network.
+        UserError: an unknown format, a missing package, weights of another architecture, data of other classes, a
+            file that isn't the network, or a folder with another network's export.
     """
     settings = ExportSettings(tuple(formats), timed=timed)
     if weights is None:
         if isinstance(network, Arch) or not Path(network).is_dir():
             raise UserError("`weights` must name a file, where the network is no folder that has them")
         weights = weights_file(Path(network))
+    if not settings.formats:
+        raise UserError("`formats` names at least one")
     metadata = known_metadata(None if isinstance(network, Arch) else Path(network), Path(weights))
     arch = network if isinstance(network, Arch) else find_arch(network)
+    if (Path(out) / MANIFEST).exists() and (there := read_manifest(Path(out)).arch) != arch.id:
+        raise UserError(f"{out} holds the export of another network, {there}: `out` names another folder for {arch.id}")
     return export_trained(arch, Path(weights), Path(out), settings, metadata, data=data)
 
 

@@ -41,6 +41,7 @@ Threads = Annotated[int, typer.Option("--threads")]
 DtypeName = Annotated[str, typer.Option("--dtype", help="float32 or int8.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, max=MAX_BATCH, help="Images in a run; latencies are of a run.")]
 Networks = Annotated[int, typer.Option("--networks", min=8, help="Held out: they only test the table.")]
+HeldOut = Annotated[int, typer.Option("--networks", min=9, help="Held out: they only test the table.")]
 Fit = Annotated[int, typer.Option("--fit-networks", min=8, help="Whole networks that correct the sum.")]
 Rounds = Annotated[int, typer.Option("--rounds", min=2, help="Visits to each unit, if the time box allows.")]
 Resolution = Annotated[int | None, typer.Option("--resolution", min=1, help="Another than the space's, in pixels.")]
@@ -101,7 +102,7 @@ def transfer(
     dtype: DtypeName = "float32",
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, max=MOST_MINUTES, help="Time box.")] = 1.0,
     fit_networks: Fit = 20,
-    networks: Networks = 16,
+    networks: HeldOut = 16,
     out: TableOut = Path("results/table.lat.json"),
     seed: Seed = 0,
     resume: Resume = False,
@@ -180,7 +181,7 @@ def import_(
 ) -> None:
     """Make the table of what a kit measured."""
     check_file(out)
-    check_output(out.parent, False, out.name)
+    check_output(out.parent, None, out.name)
     from search.latency.table import LatencyTable
 
     source = None if prior is None else LatencyTable.load(prior)

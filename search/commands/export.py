@@ -46,7 +46,7 @@ def export(
         raise UserError(f"no file {weights}")
     if data:
         sources.check_data_name(data)
-    check_output(out, False, "manifest.json")
+    check_output(out, None, "manifest.json")
     loaded = _images(data, weights, network.resolution, must=data is not None or needs_images(formats) is not None)
     manifest = api.export_network(arch, out, formats, weights=weights, data=loaded, timed=latency)
     if not as_json:
@@ -94,12 +94,13 @@ def show_files(files: "Mapping[str, ExportedFile]") -> None:
 
 
 def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Data | None":
-    """The data set of that name, or what the network was trained on; None where it can't be had and must not."""
+    """The data set of that name, or what the network was trained on, loaded as for its training; None where it can't be
+    had and must not."""
     from search.data import names as sources
     from search.training.records import metadata_of_weights
 
-    if name is None and (trained := metadata_of_weights(weights)):
-        name = trained.data
+    if trained := metadata_of_weights(weights):
+        name, resolution = name or trained.data, trained.loaded_at or resolution
     if name is None:
         return None
     try:

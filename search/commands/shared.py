@@ -107,8 +107,11 @@ def check_has_recipe(data: str | None, *given: str | None) -> None:
         raise UserError(f"no recipe for {data}: `ghostnas init {quote(data)}` writes one that fits the pictures")
 
 
-def check_output(folder: Path, resume: bool, product: str) -> None:
+def check_output(folder: Path, resume: bool | None, product: str) -> None:
     """Checks, before any work is done, that a command may write `product` into `folder`.
+
+    Args:
+        resume: whether it goes on with what is there; None: it can't.
 
     Raises:
         UserError: it is there already, and nobody said to go on with it; or nothing can be written there.
@@ -116,9 +119,8 @@ def check_output(folder: Path, resume: bool, product: str) -> None:
     """
     check_writable(folder)
     if (folder / product).exists() and not resume:
-        raise UserError(
-            f"{folder / product} is there already: --out names another place, --resume goes on where it can"
-        )
+        hint = ", --resume goes on where it can" if resume is False else ""
+        raise UserError(f"{folder / product} is there already: --out names another place{hint}")
 
 
 def print_result(result: Mapping[str, Any], message: str, as_json: bool) -> None:

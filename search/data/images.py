@@ -28,6 +28,7 @@ R = TypeVar("R")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow reads more, some by running other programs
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of a decompression bomb
 LARGE = 96  # pixels; from this resolution on, an image's border is left out, as 224 of 256 are for ImageNet
+CENTRE = 7 / 8  # of the side that stays
 NAMED = 5  # images that a message names
 PHOTOMETRIC = 262  # TIFF's tag
 CHECKED_AT_ONCE = 1000
@@ -177,17 +178,20 @@ def _each_readable(sources: Sequence[ImageSource], work: Callable[[ImageSource],
 
 
 def centre_crop(image: Any, resolution: int) -> Any:
-    """The middle square of an image of Pillow's, or of uint8 [..., H, W], at a resolution: bilinear, antialiased. Below
-    `LARGE` it is as wide as the image, from there on 7/8 of that.
+    """The middle square of an image of Pillow's, or of uint8 [..., H, W], at a resolution: bilinear, antialiased; of
+    the image's side that part which `crop_share` says.
 
     The part is taken before it is scaled, so that a long strip is never scaled as a whole.
     """
     height, width = F.get_size(image)
-    side = min(height, width)
-    if resolution >= LARGE:
-        side = max(1, round(side * 7 / 8))
+    side = max(1, round(min(height, width) * crop_share(resolution)))
     top, left = (height - side) // 2, (width - side) // 2
     return F.resized_crop(image, top, left, side, side, [resolution, resolution], antialias=True)
+
+
+def crop_share(resolution: int) -> float:
+    """Of an image's side, what is shown at a resolution: all of it below `LARGE`."""
+    return CENTRE if resolution >= LARGE else 1.0
 
 
 def decode_all(sources: Sequence[ImageSource], resolution: int) -> Tensor:

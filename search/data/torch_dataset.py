@@ -96,7 +96,10 @@ def _read(part: ImageDataset, what: str, resolution: int | None) -> Split:
         labels.append(_label(label, f"{what} {number}"))
         if images[-1].shape != images[0].shape:
             shapes = " and ".join(" x ".join(map(str, each.shape)) for each in (images[0], images[-1]))
-            raise UserError(f"{what} {number}: images must be of one shape, not {shapes}; `resolution` makes one side")
+            how = "; `resolution` makes one side" if resolution is None else ""
+            raise UserError(
+                f"{what} {number}: images must be of one shape, channels x height x width, not {shapes}{how}"
+            )
     return Split(torch.stack(images), torch.tensor(labels, dtype=torch.int64))
 
 

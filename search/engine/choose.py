@@ -58,15 +58,35 @@ def _filled_up(
 
 
 def hypervolume_subset(points: Floats, count: int, reference: Floats) -> list[int]:
-    """Which `count` of some points [n, objectives], all to be made large, together have the most hypervolume. Each adds
-    the most to those before it, which comes to 63 % of the most that is possible, or more (Guerreiro, Fonseca and
-    Paquete, 2016)."""
+    """Which `count` of some points [n, objectives], all to be made large, together have the most hypervolume: exactly
+    for the front of two objectives. Of more, each adds the most to those before it, which comes to 63 % of the most
+    that is possible, or more (Guerreiro, Fonseca and Paquete, 2016)."""
+    order = np.lexsort((points[:, 1], -points[:, 0]))
+    if points.shape[1] == 2 and count > 0 and (np.diff(points[order, 1]) >= 0).all():
+        return [int(order[k]) for k in _most_hypervolume(points[order] - reference, count)]
     taken: list[int] = []
     while len(taken) < min(count, len(points)):
         left = [k for k in range(len(points)) if k not in taken]
         reached = [moocore.hypervolume(points[[*taken, k]], ref=reference, maximise=True) for k in left]
         taken.append(left[int(np.argmax(reached))])
     return taken
+
+
+def _most_hypervolume(points: Floats, count: int) -> list[int]:
+    """Of a front of two objectives, over the reference, from the largest of the first to the largest of the second:
+    `count` points whose strips (to the first objective, between the second ones') are largest in all; by dynamic
+    programming over the last one (Auger et al., 2009)."""
+    n = len(points)
+    strip = points[:, :1] * (points[:, 1:] - points[:, 1])  # of one point that comes after another: [after, before]
+    best, before = points.prod(1), []
+    for _ in range(min(count, n) - 1):
+        reached = np.where(np.tri(n, k=-1, dtype=bool), best + strip, -np.inf)
+        before.append(reached.argmax(1))
+        best = reached.max(1)
+    taken = [int(best.argmax())]
+    for back in reversed(before):
+        taken.append(int(back[taken[-1]]))
+    return taken[::-1]
 
 
 def choose_by_hypervolume(trials: Sequence[Trial], count: int, objectives: Sequence[Objective] = USUAL) -> list[Trial]:

@@ -23,6 +23,7 @@ from search.engine.problem import Problem
 from search.engine.trial import FAILED, REPEATED, Trial
 from search.errors import UserError
 from search.secrets import without_secrets
+from search.terminal import printable
 from spaces.genes import Gene
 from spaces.space import Codes, Space
 
@@ -96,7 +97,8 @@ def rebuild(problem: Problem, log: TrialLog, search_space: Distributions, storag
         StudyDirection.MAXIMIZE if o.maximise else StudyDirection.MINIMIZE for o in problem.sampler_objectives
     ]
     folder, where = log.path.parent.resolve(), open_storage(storage)
-    name = f"{folder.name}-{hashlib.sha256(f'{folder} {log.header}'.encode()).hexdigest()[:8]}"
+    mark = hashlib.sha256(f"{folder} {log.header}".encode(errors="surrogateescape")).hexdigest()[:8]
+    name = f"{printable(folder.name)}-{mark}"
     if where is not None and name in optuna.get_all_study_names(where):
         optuna.delete_study(study_name=name, storage=where)
     study = optuna.create_study(directions=directions, study_name=name, storage=where)

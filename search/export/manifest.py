@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -59,6 +59,7 @@ class NetworkMetadata(Record):
     classes: list[str] | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
+    loaded_at: Annotated[int, Field(ge=1)] | None = None
     seed: Count | None = None
     training: Outcome | None = None
     space: str | None = None
@@ -75,6 +76,7 @@ class NetworkMetadata(Record):
             classes=trained.classes,
             mean=trained.mean,
             std=trained.std,
+            loaded_at=trained.loaded_at,
             seed=trained.seed,
             training=trained.training,
         )
@@ -180,7 +182,7 @@ def known_metadata(arch: Path | None, weights: Path) -> NetworkMetadata:
         known = ["space", "space_id", "run"]
         listed = exported.files.get(weights.name)
         if metadata.data is None and listed and listed.sha256 == file_digest(weights):
-            known += ["data", "classes", "mean", "std"]
+            known += ["data", "classes", "mean", "std", "loaded_at"]
         metadata = metadata.model_copy(update={key: value for key in known if (value := getattr(exported, key))})
     if metadata.data is None and (images := known_images(weights)):
         known_of = ("classes", "mean", "std")

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from ghostnet.network import GhostNet
+from search.data.images import crop_share
+from search.export.manifest import Manifest
 
 
 def timm_config(
@@ -11,12 +13,14 @@ def timm_config(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
+    loaded_at: int | None = None,
 ) -> dict[str, object]:
     """What `timm.create_model("local-dir:FOLDER")` needs, after `import ghostnet.timm_model`.
 
     Args:
         mean, std: by which the data's pixels are normalised, a channel each.
         classes: the names of the data's classes, where they are known.
+        loaded_at: the side at which its images were cropped; its own where None.
     """
     side, channels = net.arch.resolution, net.in_chs
     return {
@@ -28,7 +32,7 @@ def timm_config(
             "input_size": [channels, side, side],
             "fixed_input_size": False,
             "interpolation": "bilinear",
-            "crop_pct": 0.875 if side >= 96 else 1.0,  # as this data set's images were cropped in training and tests
+            "crop_pct": crop_share(loaded_at or side),  # as this data set's images were cropped in training and tests
             "crop_mode": "center",
             "mean": list(mean or [0.0] * channels),
             "std": list(std or [1.0] * channels),
@@ -38,3 +42,10 @@ def timm_config(
             **({"label_names": list(classes)} if classes else {}),
         },
     }
+
+
+def config_of(net: GhostNet, manifest: Manifest) -> dict[str, object]:
+    """`timm_config` of a network by what its manifest knows."""
+    return timm_config(
+        net, mean=manifest.mean, std=manifest.std, classes=manifest.classes, loaded_at=manifest.loaded_at
+    )

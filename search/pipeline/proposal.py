@@ -352,6 +352,10 @@ def recipe_path(data: str | Path, out: Path | None, budget: str | None) -> Path:
     folder = source.folder if source else Path(data).expanduser()
     if not folder.is_dir():
         raise UserError(f"init looks at a folder of pictures; there is no folder {str(folder)!r}")
+    try:
+        str(folder.resolve()).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"a recipe names its pictures in UTF-8, in which no folder is called {str(folder)!r}") from None
     path = out or Path(f"{folder.resolve().name}.toml")
     if path.suffix != ".toml":
         raise UserError(f"a recipe's file ends in .toml, not {str(path)!r}")

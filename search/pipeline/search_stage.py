@@ -27,7 +27,7 @@ from search.engine.log import SearchHeader, TrialLog, read_search_header
 from search.engine.objectives import Evaluate, Objective, prepare
 from search.engine.problem import Problem
 from search.engine.search_plan import SearchEnd, SearchPlan
-from search.engine.trial import Trial
+from search.engine.trial import FAILED, Trial, latest
 from search.errors import UserError
 from search.files import JsonObject, glob, write_json, write_text
 from search.identity import file_digest
@@ -231,7 +231,7 @@ def search_networks(
         return SearchOutcome(
             problem,
             trials.evaluated,
-            [*rank_warnings(tables), *accuracy_warnings(trials.evaluated, data())],
+            [*rank_warnings(tables), *failure_warnings(trials.trials), *accuracy_warnings(trials.evaluated, data())],
             # Of Ray's proposals some never reach the log.
             ended=plan.end_reason(trials, problem.objectives) or "no new networks",
         )
@@ -299,6 +299,16 @@ def rank_warnings(tables: Sequence[Path]) -> list[str]:
         for table, tau in taus.items()
         if tau < LEAST_TAU
     ]
+
+
+def failure_warnings(trials: Sequence[Trial]) -> list[str]:
+    """A warning where networks could not be evaluated."""
+    ended = list(latest(trials).values())
+    failed = [trial for trial in ended if trial.state == FAILED]
+    if not failed:
+        return []
+    first = (failed[0].error or "").partition("\n")[0][:200]
+    return [f"{len(failed)} of {len(ended)} networks could not be evaluated, the first for {first!r}"]
 
 
 def accuracy_warnings(evaluated: Sequence[Trial], data: Data) -> list[str]:

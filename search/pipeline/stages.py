@@ -48,6 +48,7 @@ from search.run_folder.result import (
     SearchResult,
     read_figures,
     read_result,
+    read_shares,
 )
 from search.run_folder.run import (
     ENERGY,
@@ -75,7 +76,7 @@ from search.terminal import say
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import supernet_id
 from search.training.origin import Origin
-from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, read_trained
+from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, check_unchanged, read_trained
 from search.training.result_warnings import print_warnings
 from search.training.retrain import Job
 from search.training.supernets import make_supernet
@@ -405,7 +406,7 @@ def export(run: Run) -> None:
     table = LatencyTable.load(run.out / TABLE)
     predict, times = Predictor(table, run.space), read_figures(run.out / TIMES)
     chosen, archs = read_result(run.out / RESULT).chosen, networks(run)
-    figures = read_figures(run.out / INHERITED) if (run.out / INHERITED).exists() else {}
+    figures = read_shares(run.out / INHERITED) if (run.out / INHERITED).exists() else {}
     images = run.data.normalise(run.data.search.images[:64])
     trained = [label for label in chosen if (run.out / NETWORKS / label / TRAINED_FILE).exists()]  # in the time box
     if missing := [label for label in trained if label not in times]:
@@ -416,6 +417,7 @@ def export(run: Run) -> None:
     for label in trained:
         trial, folder = chosen[label], run.out / NETWORKS / label
         out = run.out / EXPORTS / label
+        check_unchanged(folder / WEIGHTS_FILE)
         identity = {"arch": archs[label].id, "weights": file_digest(folder / WEIGHTS_FILE)}
         if (out / MANIFEST).exists():
             check_same(read_manifest(out).identity, identity, f"{out} is the export of another network")

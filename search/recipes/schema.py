@@ -54,6 +54,7 @@ from spaces.space import Space
 
 MOST_BYTES = 1 << 20  # of a recipe
 MOST_EPOCHS = 1e6
+MOST_LR = 1e3
 MOST_FITTING_IMAGES = 1 << 20  # that the networks of a transplanted supernet are fitted on
 MOST_OF_A_SOUP = 100
 Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
@@ -208,7 +209,7 @@ class Training(_Model):
     )
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: Literal["sgd", "adamw", "rmsproptf", "lamb"] = "sgd"  # timm's; sgd has Nesterov's momentum, if any
-    lr: PositiveFloat = 0.1
+    lr: Annotated[float, Field(gt=0, le=MOST_LR)] = 0.1
     momentum: ShareBelowOne = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     eps: PositiveFloat | None = Field(default=None, description="of the optimizer; its own where None")
@@ -244,7 +245,9 @@ class Training(_Model):
     distill: ShareBelowOne = Field(
         default=0.5, description="weight of a teacher's predictions, where there is a teacher"
     )
-    temperature: PositiveFloat = Field(default=1.0, description="of a teacher's and the student's predictions")
+    temperature: Annotated[float, Field(ge=0.01, le=1000)] = Field(
+        default=1.0, description="of a teacher's and the student's predictions"
+    )
     amp: Literal["auto", "none", "bf16", "fp16"] = Field(default="auto", description="auto: bf16 on a GPU alone")
     compile: bool = Field(default=False, description="torch.compile: minutes at first, faster steps later on a GPU")
     ema: ShareBelowOne = Field(
@@ -266,6 +269,20 @@ class Training(_Model):
         """Keys that came later stand where they say something, so that what is finished stays what it is."""
         values, fields = serialise(self), type(self).model_fields
         return {key: value for key, value in values.items() if key not in ADDED_LATER or value != fields[key].default}
+
+    @model_validator(mode="after")
+    def _parts(self) -> Self:
+        if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
+            raise ValueError(
+                f"`batch_size` must be a multiple of `accumulate`, in parts of two images or more, but got "
+                f"{self.batch_size} and {self.accumulate}"
+            )
+        if (self.mixup or self.cutmix) and self.batch_size % (2 * self.accumulate):
+            raise ValueError(
+                f"`mixup` and `cutmix` mix pairs in each of `accumulate` parts: `batch_size` must be a multiple of "
+                f"{2 * self.accumulate}, but got {self.batch_size}"
+            )
+        return self
 
     def steps(self, per_epoch: int) -> int:
         """How many steps a training takes whose epochs have `per_epoch` of them."""

@@ -22,7 +22,7 @@ from search.latency.table_warnings import table_warnings
 from search.recipes.schema import Recipe, split_evaluation
 from search.records import R, read_record
 from search.run_folder.estimate import Estimate, read_estimate
-from search.run_folder.result import EnergyFigures, Exported, NetworkEnergy, SearchResult, read_figures
+from search.run_folder.result import EnergyFigures, Exported, NetworkEnergy, SearchResult, read_figures, read_shares
 from search.run_folder.run import (
     ENERGY,
     FIDELITY,
@@ -251,8 +251,8 @@ def summarise(folder: Path) -> Summary:
     table = LatencyTable.load(table_file) if table_file.exists() else None
     predict = Predictor(table, space) if table else None
     result = _read(folder / RESULT, SearchResult)
-    figures = (folder / name for name in (TIMES, INHERITED))
-    times, inherited = (read_figures(file) if file.exists() else {} for file in figures)
+    files = ((folder / TIMES, read_figures), (folder / INHERITED, read_shares))
+    times, inherited = (read(file) if file.exists() else {} for file, read in files)
     trials = _trials(folder / TRIALS, space)
     num_evaluated = len(evaluated(trials))
     chosen = result.chosen if result else {} if recipe else _of_trials(folder, trials)

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
 from search.engine.search_plan import SearchEnd
 from search.engine.trial import Trial, check_code
-from search.records import ArchId, Count, Name, Record, Seconds, read_record
+from search.records import ArchId, Count, Name, Record, Seconds, Share, read_record
 
 SCHEMA: Literal["ghostnas.result/1"] = "ghostnas.result/1"
 
@@ -39,8 +39,14 @@ class Exported(Record):
     left_out: dict[Name, str] = Field(default_factory=dict)
 
 
-class Figures(RootModel[dict[Name, Annotated[float, Field(ge=0)]]]):
-    """A number for each fully trained network: `latency.json` in milliseconds, `inherited.json` the accuracy."""
+class Figures(RootModel[dict[Name, Annotated[float, Field(gt=0)]]]):
+    """A number for each fully trained network: `latency.json` in milliseconds."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class Shares(RootModel[dict[Name, Share]]):
+    """A share for each fully trained network: `inherited.json` the accuracy."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -67,6 +73,15 @@ def read_figures(path: Path) -> dict[str, float]:
         UserError: there is no such file, or it holds something else.
     """
     return read_record(path, Figures).root
+
+
+def read_shares(path: Path) -> dict[str, float]:
+    """A share for each network, by its name.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    return read_record(path, Shares).root
 
 
 def read_result(path: Path) -> SearchResult:

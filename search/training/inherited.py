@@ -29,6 +29,7 @@ from search.training.metadata import (
     supernet_config,
     supernet_id,
 )
+from search.training.records import check_unchanged
 
 FITTING_SEED = 23  # of the images that layers are fitted on, and of their augmentation
 
@@ -92,7 +93,12 @@ def fit_inputs(folder: Path, data: Data, images: int | None = None) -> tuple[Gho
 
 
 def read_parent(folder: Path) -> GhostNet:
-    """The parent of the transplanted supernet in a folder, in evaluation mode."""
+    """The parent of the transplanted supernet in a folder, in evaluation mode.
+
+    Raises:
+        UserError: its weights were changed.
+    """
+    check_unchanged(folder / PARENT_WEIGHTS)
     return load_network(Arch.load(folder / PARENT_ARCH), folder / PARENT_WEIGHTS)
 
 

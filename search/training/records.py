@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from ghostnet.files import WEIGHTS_FILE
+from search.errors import UserError
 from search.identity import Identity, file_digest
 from search.recipes.schema import MOST_FITTING_IMAGES
 from search.records import ArchId, Count, Record, Seconds, Sha256, Share, read_record
@@ -121,6 +122,8 @@ class TrainedMetadata(Record):
     """`trained.json`: a network's full training, and its accuracy on the test split.
 
     Args:
+        loaded_at: the side at which images were loaded, so cropped, before they were scaled to `resolution`; None where
+            that is its own, and in files of earlier versions.
         weights_sha256: of `weights.safetensors` beside it; files of earlier versions have none.
     """
 
@@ -130,6 +133,7 @@ class TrainedMetadata(Record):
     macs: Count
     params: Count
     resolution: Annotated[int, Field(ge=1)]
+    loaded_at: Annotated[int, Field(ge=1)] | None = None
     num_classes: Classes
     in_chs: Channels
     data: str
@@ -169,3 +173,11 @@ def metadata_of_weights(weights: Path) -> TrainedMetadata | None:
         return None
     trained = read_trained(file)
     return trained if trained.weights_sha256 in (None, file_digest(weights)) else None
+
+
+def check_unchanged(weights: Path) -> None:
+    """Raises:
+    UserError: these weights are not those that the full training left whose metadata lie beside them.
+    """
+    if weights.with_name(TRAINED_FILE).exists() and metadata_of_weights(weights) is None:
+        raise UserError(f"{weights} was changed: {TRAINED_FILE} beside it is of weights with another SHA-256")

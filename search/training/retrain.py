@@ -174,6 +174,7 @@ def write_trained(
         macs=costs.macs,
         params=costs.params,
         resolution=arch.resolution,
+        loaded_at=data.test.resolution if data.test.resolution != arch.resolution else None,
         num_classes=data.num_classes,
         in_chs=data.in_chs,
         data=data.name,

@@ -191,7 +191,7 @@ BAD = {
     "no pixels": ([(IMAGE[:, :0, :0], 0)], "must have pixels"),
     "integers": ([(IMAGE.long(), 0)], "must be uint8"),
     "no square": ([(IMAGE[:, :4], 0)], "`resolution` makes squares"),
-    "two shapes": ([(IMAGE, 0), (torch.zeros(3, 9, 9), 0)], "of one shape"),
+    "two shapes": ([(IMAGE, 0), (torch.zeros(3, 9, 9), 0)], "of one shape.*`resolution` makes"),
     "a label below 0": ([(IMAGE, -1)], "whole number from 0"),
     "a label that is a name": ([(IMAGE, "cat")], "whole number from 0"),
     "nothing": ([], "there are none"),
@@ -205,6 +205,12 @@ def test_what_is_no_data_set_is_told_in_a_line(what):
     with pytest.raises(UserError, match=message) as caught:
         search.from_datasets(part, part)
     assert "\n" not in str(caught.value)
+
+
+def test_grey_and_colour_in_one_data_set_is_not_blamed_on_their_sides():
+    part = [(IMAGE, 0), (IMAGE[:1], 1)]
+    with pytest.raises(UserError, match=r"channels x height x width, not 3 x 8 x 8 and 1 x 8 x 8$"):
+        search.from_datasets(part, part, resolution=8)
 
 
 def test_labels_without_a_name_are_told():

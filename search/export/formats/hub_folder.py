@@ -11,11 +11,12 @@ from ghostnet import count as counting
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.weights import load_network, to_bytes
+from search.data.images import CENTRE, LARGE
 from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.safetensors_file import run
 from search.export.manifest import Manifest
-from search.export.timm_config import timm_config
+from search.export.timm_config import config_of, timm_config
 from search.figures.architectures import arch_figure
 from search.figures.style import svg
 from search.files import read_json, write_bytes, write_json, write_text
@@ -33,7 +34,7 @@ def write(source: Source, folder: Path) -> None:
     there = folder / "hub"
     there.mkdir(parents=True, exist_ok=True)
     write_bytes(there / "model.safetensors", to_bytes(net))
-    write_json(there / "config.json", timm_config(net, mean=manifest.mean, std=manifest.std, classes=manifest.classes))
+    write_json(there / "config.json", config_of(net, manifest))
     write_text(there / "arch.json", net.arch.to_json())
     write_text(there / "architecture.svg", svg(arch_figure({net.arch.id: net.arch})))
     write_text(there / "README.md", model_card(net, manifest))
@@ -60,6 +61,7 @@ def _model(folder: Path) -> GhostNet:
     known = config.get("pretrained_cfg") if isinstance(config, dict) else None
     names = {"mean": "mean", "std": "std", "classes": "label_names"}
     about = {key: known.get(name) for key, name in names.items()} if isinstance(known, dict) else {}
+    about["loaded_at"] = LARGE if isinstance(known, dict) and known.get("crop_pct") == CENTRE else 1
     try:
         expected = timm_config(net, **about)
     except TypeError:

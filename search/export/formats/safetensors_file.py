@@ -10,7 +10,7 @@ from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.weights import load_network, to_bytes
 from search.export.formats import Session, Source
-from search.export.timm_config import timm_config
+from search.export.timm_config import config_of
 from search.files import write_bytes, write_json
 
 FILES = ("weights.safetensors", "config.json")
@@ -20,8 +20,7 @@ EXACT = True
 
 def write(source: Source, folder: Path) -> None:
     write_bytes(folder / FILES[0], to_bytes(source.net))
-    known = source.manifest
-    write_json(folder / FILES[1], timm_config(source.net, mean=known.mean, std=known.std, classes=known.classes))
+    write_json(folder / FILES[1], config_of(source.net, source.manifest))
 
 
 def load_session(folder: Path) -> Session:

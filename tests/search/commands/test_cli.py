@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -48,6 +49,7 @@ BAD = {
         "`ghostnas init 'imagefolder:my pictures'`",
     ),
     "no pictures to look at": (["init", "nowhere"], "there is no folder 'nowhere'"),
+    "pictures in a folder whose name is no UTF-8": (["init", b"q\xff"], "names its pictures in UTF-8, in which no"),
     "a recipe's file of another name": (["init", ".", "--out", "mine.txt"], "ends in .toml, not 'mine.txt'"),
     "a recipe that is there": (["init", ".", "--out", "broken.toml"], "broken.toml is there already"),
     "a budget of a new recipe that is none": (["init", ".", "--flops-budget", "lots"], "a FLOPs budget is like"),
@@ -57,6 +59,11 @@ BAD = {
     "a broken architecture": (["cost", "broken.json"], "not JSON"),
     "an unknown architecture": (["cost", "mobilenet"], "ghostnet-<width>"),
     "a missing architecture": (["retrain", "none.json"], "No such file"),
+    "a report of one run elsewhere": (["report", "x", "--out", "y"], "a comparison of several runs goes; x keeps"),
+    "too few networks to test a transfer": (
+        ["calibrate", "transfer", "x.lat.json", "--networks", "8"],
+        "greater than or equal to 9, but got '8'",
+    ),
     "an unknown option": (["run", "--colour"], "No such option"),
     "a number that is none": (["run", "--seed", "many"], "valid int"),
     "an unknown command": (["fly"], "No such command"),
@@ -241,6 +248,7 @@ def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path):
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "pictures").mkdir()
     (tmp_path / "my pictures").mkdir()
+    (tmp_path / os.fsdecode(b"q\xff")).mkdir()
     before = sorted(tmp_path.rglob("*"))
     done = subprocess.run([sys.executable, "-c", SPY, *arguments], cwd=tmp_path, capture_output=True, text=True)
     lines = done.stderr.strip().splitlines()

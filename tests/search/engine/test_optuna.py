@@ -176,6 +176,12 @@ def _macs(arch) -> int:
     return cost(arch, 10, 1).macs
 
 
+def test_a_folder_may_have_a_name_that_is_no_utf_8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"y\xff")
+    run(problem(), folder, trials=2)
+    assert len(run(problem(), folder, trials=4)) == 4
+
+
 @pytest.mark.parametrize("kind", ("search.journal", "sqlite:///{}/search.db"))
 def test_a_storage_shows_the_whole_study_and_the_log_says_the_same(tmp_path, kind):
     place = str(tmp_path / kind) if "://" not in kind else kind.format(tmp_path)

@@ -573,6 +573,12 @@ def test_the_model_card_knows_the_run_that_the_network_came_from(tmp_path):
     assert "a search chose" not in said["networks/ghostnet-0.25x"] + said["supernet/parent"]
     assert "of one width throughout" in said["networks/ghostnet-0.25x"]
     assert "the parent whose weights" in said["supernet/parent"]
+    kept = (tmp_path / "out/networks/A/manifest.json").read_bytes()
+    with pytest.raises(UserError, match=r"out/networks/A holds the export of another network, "):
+        export_network(folder / "networks/ghostnet-0.25x", tmp_path / "out/networks/A", ["hub"], timed=False)
+    with pytest.raises(UserError, match="`formats` names at least one"):
+        export_network(folder / "networks/A", tmp_path / "none", [], timed=False)
+    assert (tmp_path / "out/networks/A/manifest.json").read_bytes() == kept and not (tmp_path / "none").exists()
     moved = shutil.copytree(tmp_path / "out/networks/A", tmp_path / "moved")
     again = export_network(moved, tmp_path / "again", ["hub"], weights=moved / "weights.safetensors", timed=False)
     assert again.run == read_source_runs(folder, ["A"])["A"]

@@ -13,7 +13,7 @@ from search.errors import UserError
 from search.latency.table import LatencyTable
 from search.pipeline import stages
 from search.pipeline.current_run import Run
-from search.pipeline.search_stage import SearchOutcome, accuracy_warnings, rank_warnings
+from search.pipeline.search_stage import SearchOutcome, accuracy_warnings, failure_warnings, rank_warnings
 from search.pipeline.settings import RunSettings
 from search.pipeline.step_times import StepTimes
 from search.recipes.schema import load_recipe, parse_recipe
@@ -61,6 +61,22 @@ def test_a_network_that_cannot_be_exported_is_left_out_and_said(tmp_path, monkey
     assert f"B is not exported: {LEFT_OUT}" in answer["notes"] and len(answer["networks"]) == 6
 
 
+def test_weights_that_were_changed_are_not_exported(tmp_path, monkeypatch):
+    folder = made_up_run(tmp_path / "run")
+    file = folder / "networks/B/trained.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"weights_sha256": "0" * 64}))
+    with pytest.raises(UserError, match=r"networks/B/weights\.safetensors was changed: trained\.json beside it is of"):
+        exporting(monkeypatch, folder, UserError(LEFT_OUT))
+    assert not (folder / PRODUCTS["export"]).exists()
+
+
+def test_shares_above_one_are_refused(tmp_path):
+    folder = made_up_run(tmp_path / "run")
+    (folder / "networks/inherited.json").write_text('{"A": 7.0}')
+    with pytest.raises(UserError, match=r"inherited\.json: .*A.* 1, but got 7"):
+        write_report(folder)
+
+
 def test_a_full_disk_is_no_fault_of_the_network(tmp_path, monkeypatch):
     folder = made_up_run(tmp_path / "run")
     with pytest.raises(OSError, match="No space"):
@@ -105,6 +121,16 @@ def test_what_a_table_ranks_poorly_is_warned_of(tmp_path):
     table.model_copy(update={"validation": poor}).save(tmp_path / "poor.lat.json")
     (message,) = rank_warnings([file, tmp_path / "poor.lat.json"])
     assert message.startswith("poor.lat.json ranks networks that it never saw to a Kendall tau of 0.69, below 0.7")
+
+
+def test_networks_that_could_not_be_evaluated_are_warned_of():
+    done = [complete_trial(k, accuracy=0.5, latency_ms=1.0) for k in range(3)]
+    failed = complete_trial(7, accuracy=0.5, latency_ms=1.0).model_copy(
+        update={"state": "failed", "error": "ValueError: no\nmore"}
+    )
+    assert failure_warnings(done) == []
+    (message,) = failure_warnings([failed, *done])
+    assert message == "1 of 4 networks could not be evaluated, the first for 'ValueError: no'"
 
 
 def test_a_search_among_networks_at_chance_is_warned_of():

@@ -13,7 +13,8 @@ from ghostnet.arch import Arch
 from ghostnet.files import weights_file
 from ghostnet.weights import load_network
 from search.api.costs import network_costs
-from search.api.exporting import export_network
+from search.api.exporting import export_network, verify_export
+from search.commands import export
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.export.manifest import known_metadata
@@ -191,3 +192,17 @@ def test_a_parent_that_is_taken_as_it_is_though_images_are_normalised_otherwise_
         made = make_supernet(SPACE, replace(data, mean=mean, std=std), config, tmp_path / name, device=CPU)
         found = [each for each in made.warnings if "as the data has them: `tune = true` adapts it" in each]
         assert bool(found) == doubted, name
+
+
+def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_path):
+    """Loaded at 96 pixels, as beside a network of that side: of each image the middle."""
+    large = load_data("digits", 96, limit=60)
+    trained = retrain(ARCH, large, Training(epochs=0.1, batch_size=16), tmp_path / "net", device=CPU)
+    assert (trained.resolution, trained.loaded_at) == (16, 96)
+    manifest = export_network(tmp_path / "net", tmp_path / "out", ("safetensors", "hub"), timed=False)
+    assert manifest.loaded_at == 96
+    for config in (tmp_path / "out/config.json", tmp_path / "out/hub/config.json"):
+        assert json.loads(config.read_text())["pretrained_cfg"]["crop_pct"] == 0.875
+    verify_export(tmp_path / "out")
+    shown = export._images(None, tmp_path / "net" / WEIGHTS, 16, must=True)
+    assert shown.test.resolution == 96 and torch.equal(shown.test.images, load_data("digits", 96).test.images)

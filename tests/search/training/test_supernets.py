@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from ghostnet import GhostNet, weights
 from search.data.datasets import load_data
@@ -57,6 +58,14 @@ def test_networks_are_fitted_alike_wherever_they_are_asked_for(folder, data):
     )  # another process has data of its own
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert inherited_accuracy(folder, data)(arch) > 0.2, "chance is 0.1"
+
+
+def test_a_parent_whose_weights_were_changed_is_refused(folder, data, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "parent/weights.safetensors"
+    save_file({name: value * 0 for name, value in load_file(file).items()}, file)
+    with pytest.raises(UserError, match=r"parent/weights\.safetensors was changed: trained\.json beside it is of"):
+        inherited_accuracy(copy, data).network(SPACE.smallest)
 
 
 def test_a_given_parent_is_taken_as_it_is_or_tuned(folder, data, tmp_path):
