@@ -66,8 +66,8 @@ def objective_of(value: object, place: str = "an objective") -> Objective:
 
 def _named(objective: Objective, place: str) -> Objective:
     name = objective.name
-    taken = name in Trial.model_fields or "latency" in name
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w{0,49}", name) or taken:
+    right = isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w{0,49}", name)
+    if not right or name in Trial.model_fields or "latency" in name:
         raise UserError(
             f"{place}: its name must be letters, digits and _, and no column that a log has anyway, not {name!r}"
         )

@@ -77,14 +77,13 @@ from search.training.inherited import inherited_accuracy
 from search.training.metadata import supernet_id
 from search.training.origin import Origin
 from search.training.records import PARENT, TRAINED_FILE, SupernetMetadata, check_unchanged, read_trained
-from search.training.result_warnings import print_warnings
+from search.training.result_warnings import LEAST_STEPS, print_warnings
 from search.training.retrain import Job
 from search.training.supernets import make_supernet
 from search.training.teacher import askers
 from spaces.population import sample
 from spaces.quantities import Window
 
-LEAST_STEPS = 100  # of a training in a time box, where a tenth of its schedule has more
 MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
 
 

@@ -110,6 +110,7 @@ def notes(named: dict[str, Summary]) -> list[str]:
     lines = [f"{name}: {note}" for name, summary in named.items() for note in summary.notes]
     for what, values in (
         ("data", {name: s.data for name, s in named.items()}),
+        ("accuracies", {name: s.accuracy_meaning for name, s in named.items()}),
         ("spaces", {name: s.space.id for name, s in named.items()}),
         ("devices", {name: s.table.device.cpu for name, s in named.items() if s.table}),
         ("runtimes", {name: s.table.setting.runtime for name, s in named.items() if s.table}),

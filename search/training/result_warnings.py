@@ -10,13 +10,14 @@ from search.training.known_images import KnownImages
 from search.training.records import Outcome
 
 LEAST_SHARE = 0.1  # of a schedule's steps
+LEAST_STEPS = 100  # where a tenth of its schedule has more
 STANDARD_ERRORS = 2.0  # above guessing
 LEAST_DIFFERENCE = 0.1  # of means, in deviations, and of deviations, relatively, that a network may feel
 
 
 def schedule_warnings(training: Outcome) -> list[str]:
-    """A warning where a training ended before it had a tenth of its steps; none otherwise."""
-    if training.ended == "schedule" or training.steps >= LEAST_SHARE * training.planned_steps:
+    """A warning where a training ended before it had a tenth of its steps, or `LEAST_STEPS`; none otherwise."""
+    if training.ended == "schedule" or training.steps >= min(LEAST_SHARE * training.planned_steps, LEAST_STEPS):
         return []
     return [
         f"a {training.ended} left {training.steps} of the schedule's {training.planned_steps} steps, which trains next "

@@ -415,6 +415,11 @@ def test_runs_are_compared_by_hypervolumes_with_one_corner(tmp_path):
     assert "b: The search is not finished" in text and text.count("<figure") == 1
     of_their_own = "latencies are predicted by a table of its own, with mean errors of a"
     assert of_their_own in text and any(of_their_own in note for note in notes)
+    log = b / "search/trials.jsonl"
+    header, _, rest = log.read_text().partition("\n")
+    log.write_text(json.dumps(json.loads(header) | {"evaluate": "soft"}) + "\n" + rest)
+    *_, notes = write_comparison([a, b], tmp_path / "out")
+    assert any(note.startswith("These runs are of different accuracies: a with the ") for note in notes), notes
     assert not any(of_their_own in note for note in comparison.notes({"a": summarise(a), "again": summarise(a)}))
     with pytest.raises(UserError, match="named twice"):
         write_comparison([a, tmp_path / "b/../a"], tmp_path / "out")

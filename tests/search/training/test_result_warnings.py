@@ -48,6 +48,7 @@ def test_a_schedule_of_under_a_tenth_is_doubtful():
     doubt = "a time box left 9 of the schedule's 100 steps, which trains next to nothing"
     assert schedule_warnings(outcome(9, 100)) == [doubt]
     assert schedule_warnings(outcome(10, 100)) == schedule_warnings(outcome(1, 1)) == []
+    assert schedule_warnings(outcome(99, 3000)) and not schedule_warnings(outcome(100, 3000))
 
 
 def test_what_ended_a_training_is_recorded_and_in_files_of_earlier_versions_a_time_box_where_it_was_short():
