@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
 from ghostnet import Arch
 from ghostnet.files import ARCH_FILE
@@ -203,13 +204,12 @@ def study(work: Path) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[Row]) -> bytes:
-    """Each seed's fronts and GhostNets, side by side."""
+    """Each seed's fronts and GhostNets, three seeds side by side."""
     seeds = sorted({row.seed for row in rows})
-    with canvas(4.2, max(WIDTH, 3.4 * len(seeds) + 0.6), ncols=len(seeds), sharey=True, squeeze=False) as (
-        figure,
-        all_axes,
-    ):
-        for axes, seed in zip(all_axes[0], seeds, strict=True):
+    shape = {"ncols": min(3, len(seeds)), "nrows": -(-len(seeds) // 3)}
+    size = 3.4 * shape["nrows"] + 0.8, max(WIDTH, 3.4 * shape["ncols"] + 0.6)
+    with canvas(*size, **shape, sharex=True, sharey=True, squeeze=False) as (figure, all_axes):
+        for axes, seed in zip(all_axes.flat, seeds, strict=False):
             for way, colour in zip(LABELS, SERIES[: len(LABELS)], strict=True):
                 mine = [row for row in rows if row.seed == seed and row.way == way]
                 if not mine:
@@ -224,8 +224,9 @@ def draw(rows: Sequence[Row]) -> bytes:
                 )
                 best, style = curve(mine), "-" if way in WAYS else "--"
                 axes.plot(best.costs, 100 * best.accuracies, color=colour, lw=1, ls=style)
-            axes.set(xlabel="ms", title=f"seed {seed}")
-        all_axes[0][0].set_ylabel("test accuracy, %")
+            axes.set(xlabel="ms" if seed in seeds[-shape["ncols"] :] else "", title=f"seed {seed}")
+        for axes in all_axes[:, 0]:
+            axes.set_ylabel("test accuracy, %")
         figure.legend(*all_axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return png(figure)
 
@@ -243,6 +244,8 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
         name = f"{each['way']}_{each['other']}".replace("-", "_")
         mean = points[name] = f"{each['mean']:+.1f}"
         seeds = points[f"{name}_seeds"] = ", ".join(f"{value:+.1f}" for value in each["seeds"].values())
+        low, high = interval(list(each["seeds"].values()))
+        points[f"{name}_interval"] = f"95 % interval over seeds {low:+.1f} to {high:+.1f}"
         faster_too = each["with_faster"].values()
         points[f"{name}_with_faster"] = f"{statistics.mean(faster_too):+.1f}"
         points[f"{name}_with_faster_seeds"] = ", ".join(f"{value:+.1f}" for value in faster_too)
@@ -295,14 +298,20 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
     )
 
 
-def judged(by_seed: Sequence[float], least: float) -> str:
-    """Whether a goal is met, and whether that could be chance: by less than two standard errors over the seeds."""
-    mean = statistics.mean(by_seed)
-    verdict = "met" if mean >= least else "missed"
+def interval(by_seed: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean over seeds; endless where there is one seed."""
     if len(by_seed) < 2:
-        return f"{verdict}, by one seed"
-    error = statistics.stdev(by_seed) / len(by_seed) ** 0.5
-    return verdict if abs(mean - least) >= 2 * error else f"{verdict}, but within chance"
+        return -np.inf, np.inf
+    half = t.ppf(0.975, len(by_seed) - 1) * statistics.stdev(by_seed) / len(by_seed) ** 0.5
+    mean = statistics.mean(by_seed)
+    return mean - half, mean + half
+
+
+def judged(by_seed: Sequence[float], least: float) -> str:
+    """Whether a goal is met, and whether that could be chance: where it lies inside the interval over seeds."""
+    low, high = interval(by_seed)
+    verdict = "met" if statistics.mean(by_seed) >= least else "missed"
+    return f"{verdict}, but within chance" if low <= least <= high else verdict
 
 
 def faster(rows: Sequence[Row]) -> Iterable[str]:

@@ -30,12 +30,13 @@ def choose(
     trials: Sequence[Trial], count: int, objectives: Sequence[Objective] = USUAL, *, fastest: bool = True
 ) -> list[Trial]:
     """`count` networks along the front, fastest first: evenly from its fastest to its most accurate, or without the
-    `fastest` the last one of each of `count` equal parts. A front with fewer is filled up from the fronts behind it."""
+    `fastest` the last one of each of `count` equal parts; one alone is the most accurate. A front with fewer is filled
+    up from the fronts behind it."""
 
     def evenly(layer: Sequence[Trial], wanted: int) -> list[Trial]:
         share = min(wanted, len(layer))
         lasts = np.arange(1, share + 1) * len(layer) / max(share, 1) - 1
-        indices = np.linspace(0, len(layer) - 1, share) if fastest else lasts
+        indices = np.linspace(0, len(layer) - 1, share) if fastest and share > 1 else lasts
         return [layer[round(index)] for index in indices]
 
     return _filled_up(layers(trials, objectives), count, evenly)

@@ -286,11 +286,14 @@ def summarise(folder: Path) -> Summary:
 
 
 def _not_new(space: Space, result: SearchResult | None, networks: list[TrainedNetwork]) -> list[str]:
-    """Chosen networks that were known before the search."""
+    """Chosen networks that were known before the search, of those on a front: others fill up a short one, where
+    something new may be better."""
     known = {arch.id: f"GhostNet {width:g}x" for width, arch in space.family.items()}
     known = {n.arch.id: "the parent's own architecture" for n in networks if n.kind == "parent"} | known
     chosen = result.chosen if result else {}
-    names = [f"{label} is {known[trial.arch]}" for label, trial in chosen.items() if trial.arch in known]
+    on_fronts = {arch for front in (result.front, *result.fronts.values()) for arch in front} if result else set()
+    best = {label: trial.arch for label, trial in chosen.items() if trial.arch in on_fronts}
+    names = [f"{label} is {known[arch]}" for label, arch in best.items() if arch in known]
     return [f"{', '.join(names)}: among what was evaluated, nothing new was better there."] if names else []
 
 

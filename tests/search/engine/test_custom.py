@@ -127,7 +127,20 @@ def test_a_module_that_fails_is_told_in_a_line(tmp_path, monkeypatch):
 
 
 def test_names_that_a_log_has_anyway_or_cannot_have_are_refused():
-    for name in ("accuracy", "macs", "state", "error", "rungs", "latency_ms", "", "two words", "<lambda>", "1st", 5, None):
+    for name in (
+        "accuracy",
+        "macs",
+        "state",
+        "error",
+        "rungs",
+        "latency_ms",
+        "",
+        "two words",
+        "<lambda>",
+        "1st",
+        5,
+        None,
+    ):
         with pytest.raises(UserError, match="its name must be"):
             objective_of(CustomObjective(name, function=depth))
     with pytest.raises(UserError, match="its name must be"):

@@ -323,6 +323,8 @@ def test_every_budget_gets_its_share_of_the_chosen_and_of_its_own():
     tight, loose = line[:4], line
     assert [t["accuracy"] for t in choose_by_budget([loose, tight], 4)] == [0.1, 0.4, 0.5, 0.9]
     assert choose_by_budget([line], 3) == choose(line, 3)
+    for one in (choose_by_budget([line], 1), choose(line, 1), pick(line, "even:1"), choose(line, 1, fastest=False)):
+        assert [t["accuracy"] for t in one] == [0.9]  # what a budget is for
     beaten = trials_at(np.array([[0.9, 0.1], *([k / 10, 1.0 + k] for k in range(1, 5))]))  # one is the front of both
     picked = choose_by_budget([beaten[:2], beaten], 4)
     assert len({t.arch for t in picked}) == 4 and beaten[0] in picked

@@ -158,9 +158,13 @@ def test_chosen_networks_that_nobody_had_to_find_are_named(tmp_path):
     known = {"A": SPACE.uniform(0.5), "C": SPACE.uniform(1.0)}
     for label, arch in known.items():
         record["chosen"][label] |= {"arch": arch.id, "code": SPACE.encode(arch).tolist()}
+    record["front"] = [known["A"].id, known["C"].id]
     file.write_text(json.dumps(record))
     (note,) = [note for note in summarise(folder).notes if "nothing new" in note]
     assert note.startswith("A is GhostNet 0.5x, C is GhostNet 1x: ")
+    file.write_text(json.dumps(record | {"front": [known["C"].id]}))  # A fills it up
+    (note,) = [note for note in summarise(folder).notes if "nothing new" in note]
+    assert note.startswith("C is GhostNet 1x: ")
 
 
 @pytest.mark.parametrize(
