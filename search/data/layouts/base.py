@@ -136,6 +136,8 @@ class ImageFiles(DataSource):
     def _with(self, option: str) -> Self:
         """With what an option after the path says."""
         key, _, value = option.partition("=")
+        if key == "test" and self.test_share is not None:
+            raise UserError(f"after the path stands one ?test=SHARE, but {self.name!r} has another: {option!r}")
         if key == "test":
             return replace(self, test_share=_share(value, self.name))
         if option != "unreadable=skip":

@@ -43,6 +43,7 @@ BAD = {
         ["run", "digits", "--data", "imagefolder:x?test=0.2,unreadable=no"],
         "?test=SHARE,unreadable=skip, not 'unreadable=no'",
     ),
+    "two shares to test on": (["run", "digits", "--data", "imagefolder:x?test=.2,test=.3"], "has another: 'test=.3'"),
     "a share to test on that is none": (["run", "digits", "--data", "imagefolder:x?test=2"], "from 0.01 to 0.9, not"),
     "pictures in a folder with a space": (
         ["run", "--data", "imagefolder:my pictures"],
