@@ -175,6 +175,9 @@ def search_networks(
     problem = build_problem(supernet, tables, config, latency_budgets, own)
     ways = split_evaluation(config.evaluate)
     promotes = evaluate is None and len(ways) > 1 and config.sampler in PROMOTING
+    if fidelity and (evaluate is not None or config.evaluate != "inherited"):
+        how = config.evaluate if evaluate is None else "the user's own function does it"
+        raise UserError(f"a correction is of inherited accuracy, not of networks evaluated as {how}")
     correction = AccuracyCorrection.load(fidelity, supernet) if fidelity else None
     plan = SearchPlan(
         trials=most or config.trials,
@@ -200,8 +203,6 @@ def search_networks(
     elif config.evaluate == "inherited":
         inherited = inherited_accuracy(supernet, data())
         evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
-    elif correction:
-        raise UserError(f"a correction is of inherited accuracy, not of networks evaluated as {config.evaluate}")
     else:
         training = training or supernet_config(read_metadata(supernet)[0], Training)
         rungs = {
