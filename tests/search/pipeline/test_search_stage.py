@@ -278,7 +278,7 @@ NNI = {"backend": "nni", "sampler": "tpe"}
             ({"gpus": gpus, "backend": "ray"}, f"gpus .* from 0 to 1, .* but got {gpus:g}")
             for gpus in (-1.0, 1.5, float("nan"))
         ),
-        ({"fidelity": "f.json", "evaluate": "soft"}, "of inherited accuracy, not of networks evaluated as soft"),
+        ({"fidelity": "f.json", "evaluate": "tuned:1"}, "of inherited accuracy, not of networks evaluated as tuned:1"),
         ({"fidelity": "f.json", "evaluate": lambda arch: 0.5}, "of inherited accuracy, .* as the user's own function"),
         ({"seed": -1}, "a seed must be a whole number from 0 to 9223372036854775807, but got -1"),
         ({"seed": 1 << 64}, "a seed must be"),
