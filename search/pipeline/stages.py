@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
+from shlex import join
 from string import ascii_uppercase
 
 import numpy as np
@@ -81,6 +82,7 @@ from search.training.result_warnings import LEAST_STEPS, print_warnings
 from search.training.retrain import Job
 from search.training.supernets import make_supernet
 from search.training.teacher import askers
+from spaces.errors import SpaceError
 from spaces.population import sample
 from spaces.quantities import Window
 
@@ -198,21 +200,25 @@ def _search(run: Run, log: str, correction: Path | None = None, trials: int | No
     stretched = trials is None and config.backend != "nni"  # which divides its trials beforehand
     if run.settings.cluster.is_spread:
         config = config.model_copy(update={"backend": "ray"})
-    return search_networks(
-        run.out / SUPERNET,
-        [run.out / TABLE],
-        run.out / log,
-        lambda: run.data,
-        config.model_copy(update={"trials": trials}) if trials else config,
-        seed=run.recipe.seed,
-        deadline=deadline_in(limit),
-        most=round(run.stretch * config.trials) if stretched else None,
-        at_least=run.recipe.retrain.chosen,
-        fidelity=correction,
-        training=run.recipe.retrain,
-        cluster=run.settings.cluster,
-        processes=run.processes,
-    )
+    try:
+        return search_networks(
+            run.out / SUPERNET,
+            [run.out / TABLE],
+            run.out / log,
+            lambda: run.data,
+            config.model_copy(update={"trials": trials}) if trials else config,
+            seed=run.recipe.seed,
+            deadline=deadline_in(limit),
+            most=round(run.stretch * config.trials) if stretched else None,
+            at_least=run.recipe.retrain.chosen,
+            fidelity=correction,
+            training=run.recipe.retrain,
+            cluster=run.settings.cluster,
+            processes=run.processes,
+        )
+    except SpaceError as error:  # a latency budget, which the table alone tells to be none
+        again = join(["ghostnas", "search", "--supernet", str(run.out / SUPERNET), "--latency", str(run.out / TABLE)])
+        raise UserError(f"{error}; `{again}` takes another budget and what is trained and timed here") from None
 
 
 def networks(run: Run) -> dict[str, Arch]:

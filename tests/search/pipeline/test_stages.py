@@ -1,6 +1,8 @@
 """Stages that go on: a network that can't be exported is left out, said, and told by the exit code; doubts are kept."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,22 @@ def test_what_a_table_ranks_poorly_is_warned_of(tmp_path):
     table.model_copy(update={"validation": poor}).save(tmp_path / "poor.lat.json")
     (message,) = rank_warnings([file, tmp_path / "poor.lat.json"])
     assert message.startswith("poor.lat.json ranks networks that it never saw to a Kendall tau of 0.69, below 0.7")
+
+
+def test_a_latency_budget_that_nothing_meets_is_told_with_how_to_use_what_is_there(tmp_path):
+    folder = made_up_run(tmp_path / "a run", upto="calibrate")
+    (folder / "search/trials.jsonl").unlink()
+    recipe = recorded_recipe(folder)
+    recipe = recipe.model_copy(
+        update={"search": recipe.search.changed(latency_budget="0.00001ms", evaluate="inherited")}
+    )
+    with pytest.raises(UserError, match="is predicted at or below 1e-05 ms") as caught:
+        stages.search(Run(recipe, folder))
+    command = re.search("`(.*)`", str(caught.value))[1]
+    assert shlex.split(command) == [
+        *("ghostnas", "search", "--supernet", f"{folder}/supernet", "--latency", f"{folder}/latency/table.lat.json")
+    ]
+    assert not (folder / "search/trials.jsonl").exists()
 
 
 def test_networks_that_could_not_be_evaluated_are_warned_of():
