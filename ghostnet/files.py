@@ -13,6 +13,7 @@ from typing import Any
 
 MOST_BYTES = 1 << 28  # of a text file: the longest of ours, logs of many thousand trials, have some 10 MB
 ARCH_FILE, WEIGHTS_FILE = "arch.json", "weights.safetensors"  # in the folder of a network
+PARENT = "parent"  # such a folder in a transplanted supernet's
 HUB_WEIGHTS_FILE = "model.safetensors"  # in place of the second in a folder for the Hugging Face Hub
 JsonObject = dict[str, Any]  # as it is read or written, before or after a type says what is in it
 TomlDocument = dict[str, Any]

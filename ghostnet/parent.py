@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ghostnet.arch import Arch, Block
-from ghostnet.files import ARCH_FILE, JsonObject, weights_file
+from ghostnet.files import ARCH_FILE, PARENT, JsonObject, weights_file
 from ghostnet.network import GhostNet
 from ghostnet.published import SE_RATIO, TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
@@ -36,8 +36,8 @@ def load_parent(
 
     Args:
         source: a folder with `arch.json` and `weights.safetensors` (`model.safetensors` in one for the Hub), a
-            `.safetensors` or `.pth` checkpoint of such parameter names (timm's `CheckpointSaver` and `torch.compile`
-            add to them), or `timm:NAME`, which timm downloads.
+            transplanted supernet's, whose parent is meant, a `.safetensors` or `.pth` checkpoint of such parameter
+            names (timm's `CheckpointSaver` and `torch.compile` add to them), or `timm:NAME`, which timm downloads.
         arch: where None, that of the `arch.json` in the folder or beside the file, or of timm's model where it is
             ours; else read from the shapes, and what they don't tell is the paper's (stem stride 2, resolution 224,
             alignment 1, kernels that are dead).
@@ -61,6 +61,8 @@ def load_parent(
     else:
         path = Path(source).expanduser()
         if path.is_dir():
+            if (path / PARENT / ARCH_FILE).is_file() and not (path / ARCH_FILE).exists():
+                path = path / PARENT
             arch = arch or Arch.load(path / ARCH_FILE)
             path = weights_file(path)
         state, about = read_weights(path)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from ghostnet import files
 from ghostnet.files import WEIGHTS_FILE
 from search.errors import UserError
 from search.identity import Identity, file_digest
@@ -16,7 +17,7 @@ from spaces.custom import SpaceRecord
 SUPERNET_FILE, TRAINED_FILE = "supernet.json", "trained.json"
 SUPERNET_SCHEMA: Literal["ghostnas.supernet/2"] = "ghostnas.supernet/2"
 TRAINED_SCHEMA: Literal["ghostnas.trained/1"] = "ghostnas.trained/1"
-PARENT = "parent"  # the folder of a transplanted supernet's parent in the supernet's
+PARENT = files.PARENT
 Channels = Annotated[int, Field(ge=1, le=1 << 16)]
 Classes = Annotated[int, Field(ge=0, le=1 << 20)]
 

@@ -75,6 +75,9 @@ def test_a_networks_folder(tmp_path):
     (tmp_path / "arch.json").write_text(net.arch.to_json())
     again = load_parent(tmp_path)
     assert again.arch == net.arch and difference(again, net, 1) < 1e-10
+    (tmp_path / "supernet").mkdir()
+    (tmp_path / "supernet/parent").symlink_to(tmp_path)
+    assert difference(load_parent(tmp_path / "supernet"), net, 1) < 1e-10
     (tmp_path / "arch.json").unlink()
     with pytest.raises(ArchError, match=r"arch\.json: No such file"):
         load_parent(tmp_path)

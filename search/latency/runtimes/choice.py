@@ -1,6 +1,5 @@
 """The runtimes by name."""
 
-import os
 from typing import TYPE_CHECKING
 
 from search.errors import MOST_THREADS, UserError, check_whole
@@ -11,6 +10,7 @@ from search.latency.runtimes.ncnn_cpu import Ncnn
 from search.latency.runtimes.openvino_cpu import OpenVino
 from search.latency.runtimes.ort import OnnxRuntime, OnnxRuntimeCuda
 from search.latency.runtimes.xnnpack import ExecuTorch
+from search.latency.timing.device import usable_cores
 
 if TYPE_CHECKING:
     from search.graphs.lowering import Lowering
@@ -34,9 +34,9 @@ def runtime(name: str, threads: int, dtype: Dtype = "float32", lowering: "Loweri
     """
     if name not in RUNTIMES:
         raise UserError(f"a runtime is one of {', '.join(RUNTIMES)}, not {name!r}")
-    cores, threads = os.cpu_count() or 1, check_whole("threads", threads, 1, MOST_THREADS)
+    cores, threads = usable_cores(), check_whole("threads", threads, 1, MOST_THREADS)
     if threads > cores:
-        raise UserError(f"threads must be from 1 to this machine's {cores}, but got {threads}")
+        raise UserError(f"threads must be from 1 to the {cores} cores that this process may use, but got {threads}")
     RUNTIMES[name].check(threads, dtype)
     return RUNTIMES[name](threads, dtype, lowering)  # type: ignore[return-value]
 

@@ -29,6 +29,11 @@ def this_device() -> dict:
     }
 
 
+def usable_cores() -> int:
+    """How many cores this process may use: fewer than the machine has under `taskset` or in a container's cpuset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine_state() -> dict:
     """Clock, temperature and throttling now, where the system tells them: what may explain a shift."""
     state = {}

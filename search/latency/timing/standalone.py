@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from shlex import quote
 
-from search.latency.timing.device import now, this_device
+from search.latency.timing.device import now, this_device, usable_cores
 from search.latency.timing.peak_memory import ForkedServer, measure_some, reserved_seconds, unavailable
 from search.latency.timing.rounds import Rounds
 
@@ -89,9 +89,10 @@ def time_models(folder: Path, session_type) -> int:
     parser.add_argument("--threads", type=int, default=1, help="that run a network (default: 1)")
     parser.add_argument("--out", type=Path, default=folder / "result.jsonl", help="where the visits go")
     arguments = parser.parse_args()
-    if not 1 <= arguments.threads <= (os.cpu_count() or 1) or not 0 < arguments.minutes <= MOST_MINUTES:
+    if not 1 <= arguments.threads <= usable_cores() or not 0 < arguments.minutes <= MOST_MINUTES:
         raise Refused(
-            f"--threads is from 1 to this device's {os.cpu_count()}, --minutes above zero and at most {MOST_MINUTES:,}"
+            f"--threads is from 1 to the {usable_cores()} cores that this process may use, --minutes above zero and at "
+            f"most {MOST_MINUTES:,}"
         )
     try:
         version = session_type.version()

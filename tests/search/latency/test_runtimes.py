@@ -131,12 +131,17 @@ def test_compiling_leaves_the_network_alone(target):
     assert all(value.device.type == "cpu" for value in network().state_dict().values())
 
 
-def test_unknown_runtimes_threads_and_data_types_are_refused():
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system doesn't say which cores are ours")
+def test_unknown_runtimes_threads_and_data_types_are_refused(monkeypatch):
     with pytest.raises(UserError, match=r"one of onnxruntime.*not 'abacus'"):
         runtime("abacus", 1)
     for threads in (0, 4096):
         with pytest.raises(UserError, match=f"threads .* but got {threads}"):
             runtime("onnxruntime", threads)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {1})  # as under taskset
+    runtime("onnxruntime", 1)
+    with pytest.raises(UserError, match="from 1 to the 1 cores that this process may use, but got 2"):
+        runtime("onnxruntime", 2)
     with pytest.raises(UserError, match=r"data type of onnxruntime is one of float32.*'int3'"):
         runtime("onnxruntime", 1, "int3")
 
