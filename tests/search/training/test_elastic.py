@@ -20,6 +20,7 @@ from search.files import read_json, write_json
 from search.recipes.schema import SupernetTraining, Training
 from search.training import loop
 from search.training.distillation import alpha, kl
+from search.training.distributed import World
 from search.training.elastic import even, fair, load_inherited, load_supernet, train_supernet
 from search.training.evaluate import SEED, accuracy, recalibrate
 from search.training.metadata import read_metadata, space_for
@@ -325,8 +326,8 @@ def test_parts_of_a_batch_add_up_to_its_mean_gradient(images, data, tmp_path):
         loop.fit(net, data, config, step, checkpoint=tmp_path / str(accumulate), **about)
     for accumulate in (2, 4):
         torch.testing.assert_close(nets[accumulate].weight, nets[1].weight, rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match="`batch_size` must be a multiple of 3"):
-        loop.fit(nets[1], data, Training(epochs=1, accumulate=3), step, checkpoint=tmp_path / "x", **about)
+    with pytest.raises(UserError, match="`batch_size` must be a multiple of 6"):
+        World(rank=0, size=3).parts(64, 2, 128)
 
 
 def test_too_few_images_for_the_parts_of_a_batch_are_refused(data, tmp_path):

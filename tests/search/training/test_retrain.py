@@ -153,7 +153,7 @@ def test_mixed_images_and_labels_are_the_same_mix_of_pairs(data):
     kept = (mixed == images).flatten(1).float().mean(1)
     assert same and (kept >= shares[range(8), range(8)] - 1e-6).all()  # equal pixels count as kept, too
     with pytest.raises(UserError, match="mixup and cutmix mix pairs"):
-        Mixing(Training(epochs=1, mixup=1.0, batch_size=33), data.num_classes)
+        Mixing(Training(epochs=1, mixup=1.0, batch_size=32), data.num_classes, processes=3)
 
 
 def test_a_teachers_part_of_the_loss_is_the_divergence_from_it(data):
