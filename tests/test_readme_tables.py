@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from search.export.formats.embedded_metadata import LABELS
+from search.export.consistency import EMBEDDED
 from search.export.manifest import ExportedFile, Manifest
 from search.recipes import schema
 from spaces.custom import KEYS
@@ -84,4 +84,4 @@ def test_every_field_of_a_manifest_stands_in_the_readme_of_exports():
 def test_what_exported_files_say_of_their_network_stands_in_the_readme_of_exports():
     text = (ROOT / "search/export/README.md").read_text()
     carried = re.search(r"ONNX and LiteRT files carry.*?JSON\)", text, re.DOTALL)
-    assert carried and {*LABELS, "input", "arch", "producer"} <= set(re.findall(r"`([^`]*)`", carried[0]))
+    assert carried and {*EMBEDDED, "input", "producer"} <= set(re.findall(r"`([^`]*)`", carried[0]))

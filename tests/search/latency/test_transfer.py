@@ -379,7 +379,7 @@ def test_from_the_command_line(here, tmp_path, capsys, monkeypatch):
     for arguments, message in (
         (asked, "is there already"),
         ([*asked[:-1], str(tmp_path / "new.lat.json"), "--runtime", "law"], "this very target"),
-        ([*asked[:-1], str(tmp_path / "new.lat.json"), "--networks", "8"], "9 that are held out"),
+        ([*asked[:-1], str(tmp_path / "new.lat.json"), "--networks", "8"], "greater than or equal to 9, but got '8'"),
         (["calibrate", "transfer", str(measurements_log(here)), "--out", str(tmp_path / "n")], "no latency table"),
         (["calibrate", "transfer", str(tmp_path / "none"), "--out", str(tmp_path / "n")], "No such file"),
     ):
