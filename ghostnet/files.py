@@ -26,6 +26,12 @@ def weights_file(folder: Path) -> Path:
     return hub if hub.is_file() and not own.exists() else own
 
 
+def network_folder(folder: Path) -> Path:
+    """The folder of the network that a folder is, or of a transplanted supernet's parent."""
+    is_supernet = (folder / PARENT / ARCH_FILE).is_file() and not (folder / ARCH_FILE).exists()
+    return folder / PARENT if is_supernet else folder
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes the file in one step: a reader, a kill or a power cut at any moment meets the old content or the new.
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ghostnet.arch import Arch, Block
-from ghostnet.files import ARCH_FILE, PARENT, JsonObject, weights_file
+from ghostnet.files import ARCH_FILE, JsonObject, network_folder, weights_file
 from ghostnet.network import GhostNet
 from ghostnet.published import SE_RATIO, TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
@@ -61,8 +61,7 @@ def load_parent(
     else:
         path = Path(source).expanduser()
         if path.is_dir():
-            if (path / PARENT / ARCH_FILE).is_file() and not (path / ARCH_FILE).exists():
-                path = path / PARENT
+            path = network_folder(path)
             arch = arch or Arch.load(path / ARCH_FILE)
             path = weights_file(path)
         state, about = read_weights(path)

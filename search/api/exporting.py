@@ -44,8 +44,6 @@ def export_network(
         if isinstance(network, Arch) or not Path(network).is_dir():
             raise UserError("`weights` must name a file, where the network is no folder that has them")
         weights = weights_file(Path(network))
-    if not settings.formats:
-        raise UserError("`formats` names at least one")
     metadata = known_metadata(None if isinstance(network, Arch) else Path(network), Path(weights))
     arch = network if isinstance(network, Arch) else find_arch(network)
     if (Path(out) / MANIFEST).exists() and (there := read_manifest(Path(out)).arch) != arch.id:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import Field
 
-from ghostnet.files import WEIGHTS_FILE, weights_file
+from ghostnet.files import network_folder, weights_file
 from search.files import read_json
 from search.records import Record, parse_record
-from search.training.records import PARENT, SUPERNET_FILE, metadata_of_weights
+from search.training.records import metadata_of_weights
 
 if TYPE_CHECKING:
     from search.data.datasets import Data
@@ -74,8 +74,7 @@ def known_images(source: str | Path) -> KnownImages | None:
     """
     weights = Path(source).expanduser()
     if weights.is_dir():
-        of_supernet = (weights / SUPERNET_FILE).exists()
-        weights = weights / PARENT / WEIGHTS_FILE if of_supernet else weights_file(weights)
+        weights = weights_file(network_folder(weights))
     if not weights.is_file():
         return None
     if trained := metadata_of_weights(weights):

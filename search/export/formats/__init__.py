@@ -32,13 +32,15 @@ class ExportSettings:
         timed: whether every file is timed on this machine.
 
     Raises:
-        UserError: a format is unknown, or named twice, or its package is not installed.
+        UserError: there is no format, one is unknown, or named twice, or its package is not installed.
     """
 
     formats: Sequence[str]
     timed: bool = True
 
     def __post_init__(self) -> None:
+        if not self.formats:
+            raise UserError("`formats` names at least one")
         check_formats(self.formats)
 
 

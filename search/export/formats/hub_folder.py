@@ -58,10 +58,10 @@ def _model(folder: Path) -> GhostNet:
     there = folder / "hub"
     net = load_network(Arch.load(there / "arch.json"), there / "model.safetensors")
     config = read_json(there / "config.json")
-    known = config.get("pretrained_cfg") if isinstance(config, dict) else None
-    names = {"mean": "mean", "std": "std", "classes": "label_names"}
-    about = {key: known.get(name) for key, name in names.items()} if isinstance(known, dict) else {}
-    about["loaded_at"] = LARGE if isinstance(known, dict) and known.get("crop_pct") == CENTRE else 1
+    found = config.get("pretrained_cfg") if isinstance(config, dict) else None
+    known = found if isinstance(found, dict) else {}
+    about = {key: known.get(name) for key, name in (("mean", "mean"), ("std", "std"), ("classes", "label_names"))}
+    about["loaded_at"] = LARGE if known.get("crop_pct") == CENTRE else 1
     try:
         expected = timm_config(net, **about)
     except TypeError:
