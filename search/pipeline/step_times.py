@@ -13,6 +13,7 @@ from ghostnet.inference import for_inference, images_at_once
 from ghostnet.network import GhostNet
 from search.data.datasets import SplitSizes
 from search.recipes.schema import Training
+from search.training.cuda_graph import passes
 from search.training.loop import autocast_dtype
 from search.training.optimizer import create_optimizer
 
@@ -51,11 +52,14 @@ class StepTimes:
         images = self.noise(batch, arch.resolution)
         labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
 
+        through = passes(net, lambda images, labels: F.cross_entropy(net(images), labels), config, self.device)
+
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.device.type, precision, enabled=precision is not None):
-                loss = F.cross_entropy(net(images), labels)
-            loss.backward()
+                loss = through(images, labels)
+            if isinstance(loss, torch.Tensor):
+                loss.backward()
             optimizer.step()
 
         asking = self.look_seconds(teacher, whole) if teacher else 0.0

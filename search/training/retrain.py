@@ -22,6 +22,7 @@ from search.recipes.schema import Training
 from search.records import write_record
 from search.training import teacher as teachers
 from search.training.checkpoint import CHECKPOINT, Checkpoint
+from search.training.cuda_graph import passes
 from search.training.distributed import World
 from search.training.evaluate import accuracy, recalibrate
 from search.training.initial_weights import inherit
@@ -231,11 +232,15 @@ def train_network(
     net.requires_grad_(not head_only).classifier.requires_grad_(True)
     run = torch.compile(net) if config.compile else net
     mix = Mixing(config, data.num_classes, World.current().size)
-    loss_of = Loss(config, teacher)
+    loss = Loss(config, teacher)
 
-    def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
-        images, targets = mix(images, labels, rng)
-        return loss_of(run(resized(images, net.arch.resolution)), targets, images)
+    def loss_of(images: Tensor, targets: Tensor) -> Tensor:
+        return loss(run(resized(images, net.arch.resolution)), targets, images)
+
+    through = passes(net, loss_of, config, device)
+
+    def step(images: Tensor, labels: Tensor, rng: np.random.Generator) -> float | Tensor:
+        return through(*mix(images, labels, rng))
 
     trained = fit(
         net,

@@ -1,5 +1,5 @@
-"""A training step of GhostNet 1.0x: by layout of the feature maps and precision, and by several processes at a time on
-one device, which is what a small network needs to fill a GPU."""
+"""A training step of GhostNet 1.0x: by layout of the feature maps and precision, with its calls one by one or as CUDA
+graphs, and by several processes at a time on one device, which is what a small network needs to fill a GPU."""
 
 import argparse
 import json
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=float, nargs="+", default=[1.0], choices=SPACE.widths)
     parser.add_argument("--layout", nargs="+", default=list(LAYOUTS), choices=LAYOUTS)
+    parser.add_argument("--calls", nargs="+", default=["eager"], choices=("eager", "graphs"))
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--processes", type=int, nargs="*", default=[], help="that share the device")
@@ -34,20 +37,18 @@ def main() -> None:
     arguments = parser.parse_args()
     for width in arguments.width:
         steps = {}
-        for layout in arguments.layout:
-            for precision in ("float32", "bfloat16"):
-                steps[f"{layout}, {precision}"] = stepper(width, arguments.batch, layout, precision, arguments.device)
+        for layout, precision, calls in product(arguments.layout, ("float32", "bfloat16"), arguments.calls):
+            name = f"{layout}, {precision}, {calls}"
+            steps[name] = stepper(width, arguments.batch, layout, precision, calls, arguments.device)
         seconds = medians(steps, arguments.rounds)
         print(json.dumps({"width": width, "ms": {name: round(1000 * s, 2) for name, s in seconds.items()}}), flush=True)
-        for layout in arguments.layout:
-            for count in arguments.processes:
-                rate = side_by_side(count, width, arguments, layout)
-                print(
-                    json.dumps({"layout": layout, "processes": count, "steps_per_second": round(rate, 1)}), flush=True
-                )
+        for layout, calls, count in product(arguments.layout, arguments.calls, arguments.processes):
+            rate = side_by_side(count, width, arguments, layout, calls)
+            said = {"layout": layout, "calls": calls, "processes": count, "steps_per_second": round(rate, 1)}
+            print(json.dumps(said), flush=True)
 
 
-def stepper(width: float, batch: int, layout: str, precision: str, device: str) -> Callable[[], float]:
+def stepper(width: float, batch: int, layout: str, precision: str, calls: str, device: str) -> Callable[[], float]:
     """A function that takes a step of plain SGD and waits for its loss."""
     net = GhostNet(SPACE.uniform(width), SPACE.num_classes, SPACE.in_chs).to(device)
     net = net.to(memory_format=LAYOUTS[layout]).train()
@@ -56,11 +57,14 @@ def stepper(width: float, batch: int, layout: str, precision: str, device: str) 
     images = torch.randn(batch, SPACE.in_chs, side, side, device=device).contiguous(memory_format=LAYOUTS[layout])
     labels = torch.randint(SPACE.num_classes, (batch,), device=device)
     kind = getattr(torch, precision)
+    mixed = partial(torch.autocast, images.device.type, kind, enabled=kind is not torch.float32, cache_enabled=False)
+    with mixed():
+        run = torch.cuda.make_graphed_callables(net, (images,)) if calls == "graphs" else net
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(images.device.type, kind, enabled=kind is not torch.float32):
-            loss = F.cross_entropy(net(images), labels)
+        with mixed():
+            loss = F.cross_entropy(run(images), labels)
         loss.backward()
         optimizer.step()
         return float(loss.detach())
@@ -68,7 +72,7 @@ def stepper(width: float, batch: int, layout: str, precision: str, device: str) 
     return step
 
 
-def side_by_side(count: int, width: float, arguments: argparse.Namespace, layout: str) -> float:
+def side_by_side(count: int, width: float, arguments: argparse.Namespace, layout: str, calls: str) -> float:
     """Steps a second of all processes together, once each has warmed up.
 
     Raises:
@@ -77,7 +81,7 @@ def side_by_side(count: int, width: float, arguments: argparse.Namespace, layout
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(count)
     results = context.Queue()
-    step = (width, arguments.batch, layout, "bfloat16", arguments.device)
+    step = (width, arguments.batch, layout, "bfloat16", calls, arguments.device)
     processes = [context.Process(target=_count, args=(step, arguments.seconds, ready, results)) for _ in range(count)]
     rates: list[float] = []
     try:
