@@ -120,3 +120,10 @@ def test_a_page_says_what_its_figures_say(name, tmp_path):
     page, (script, make) = RESULTS / name, PAGES[name]
     with loaded((page.parent / script).resolve()) as module:
         assert make(module, page.parent, tmp_path) == page.read_text()
+
+
+def test_the_readmes_table_says_what_its_figures_say():
+    folder = RESULTS / "weights"
+    with loaded(folder / "ways_page.py") as module:
+        table = module.headline(read_record(folder / "ways.json", module.Ways))
+    assert f"<!-- weights -->\n{table}\n<!-- end -->" in (RESULTS.parent / "README.md").read_text()

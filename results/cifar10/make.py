@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from comparison import compare
-from page import headline, page, put_between
+from page import page
 from ranking import fidelity, full_training_study, without_supernet
 
 from ghostnet.arch import Arch
@@ -110,9 +110,6 @@ def main() -> None:
         write_bytes(arguments.out / "sensitivity.png", png(choices.sensitivity(known).figure))
     write_bytes(arguments.out / "fidelity.png", png(scatter(read_study(summary.folder / FIDELITY))))
     write_text(arguments.out / "README.md", page(content))
-    if arguments.out == HERE:
-        readme = HERE.parent.parent / "README.md"
-        write_text(readme, put_between(readme.read_text(encoding="utf-8"), "cifar10", headline(content)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The CIFAR-10 study's page and the README's table, from its figures."""
+"""The CIFAR-10 study's page, from its figures."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from search.files import read_json
 from search.report.markdown import paragraph
-from spaces.quantities import format_count, parse_windows
+from spaces.quantities import format_count
 
 HERE = Path(__file__).parent
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
@@ -166,72 +166,3 @@ def without_supernet(law: dict[str, Any]) -> dict[str, Any]:
         "share": 100 * volumes["by_the_law"]["value"] / volumes["found"]["value"],
         "difference": format_interval(law["hypervolume_by_the_law_less_found"], 4),
     }
-
-
-def headline(study: dict[str, Any]) -> str:
-    """The README's table: what was found, and what it gains on the family."""
-    networks = {n["name"]: n for n in study["networks"]}
-    rows = ["| found | multiply-adds | measured ms | test accuracy, % | latency saved, % | points within the budget |"]
-    rows.append("|---" * 6 + "|")
-    for f in study["answer"]["found"]:
-        n, within = networks[f["network"]], f["within_budget"]
-        values = 100 * np.array(n["test_accuracy"])
-        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-        rows.append(
-            f"| {n['name']} | {format_count(n['macs'])} | {n['measured_ms']:.3f} | {values.mean():.1f}{spread} "
-            f"| {format_interval(f['latency_saved_at_equal_accuracy'], 0, 100)} "
-            f"| {format_interval(within['points_at_equal_latency'])} |"
-        )
-    summary = verdict(study)
-    return "\n".join([paragraph(summary), "", *rows])
-
-
-def verdict(study: dict[str, Any]) -> str:
-    """What a reader in a hurry wants to know: what is saved under each budget, and the front's size."""
-    compared, networks = study["answer"]["found"], study["networks"]
-    parts = []
-    for budget in parse_windows(study["recipe"]["search"]["flops_budget"]):
-        saved = [
-            100 * f["latency_saved_at_equal_accuracy"]["value"]
-            for f in compared
-            if f["budget"] == budget and f["latency_saved_at_equal_accuracy"]
-        ]
-        parts.append(f"{max(saved):.0f} % under {budget}" if saved else f"nothing that compares under {budget}")
-    best = {
-        kind: max((n for n in networks if n["kind"] == kind), key=lambda n: np.mean(n["test_accuracy"]))
-        for kind in ("chosen", "family")
-    }
-    top = ", ".join(f"{n['name']} {100 * np.mean(n['test_accuracy']):.1f} %" for n in best.values())
-    volumes, later = study["answer"]["hypervolume"], study["judged"]["later"]
-    above = outright(study)
-    return (
-        f"Latency saved at equal accuracy, at best: {', '.join(parts)} multiply-adds. "
-        + (f"Faster and no less accurate than the best GhostNet under the same budget: {above}. " if above else "")
-        + f"The most accurate found and of "
-        f"the family: {top}. Hypervolume {volumes['chosen']['value']:.4f}, the family's "
-        f"{volumes['family']['value']:.4f}, of random networks {volumes['random']['value']:.4f}. On these networks the "
-        f"supernet alone ranks to a Kendall tau of {later['inherited_tau']:.2f}, corrected by full trainings to "
-        f"{later['corrected_tau']:.2f}."
-    )
-
-
-def outright(study: dict[str, Any]) -> str:
-    """The found networks that are faster and no less accurate than the family's most accurate within their budget."""
-    networks = {n["name"]: n for n in study["networks"]}
-    mean = {name: 100 * float(np.mean(n["test_accuracy"])) for name, n in networks.items()}
-    sentences = []
-    for f in study["answer"]["found"]:
-        n, best = networks[f["network"]], networks[max(f["within_budget"]["family"], key=mean.__getitem__)]
-        points, faster = mean[n["name"]] - mean[best["name"]], 1 - n["measured_ms"] / best["measured_ms"]
-        if points >= 0 and faster > 0:
-            sentences.append(
-                f"{n['name']} than {best['name']} ({points:+.1f} points, {100 * faster:.0f} % less latency)"
-            )
-    return ", ".join(sentences)
-
-
-def put_between(text: str, marker: str, what: str) -> str:
-    """The text with what stands between the marker and the next `<!-- end -->` replaced."""
-    head, _, rest = text.partition(f"<!-- {marker} -->\n")
-    tail = rest.partition("<!-- end -->")[2]
-    return f"{head}<!-- {marker} -->\n{what}\n<!-- end -->{tail}"

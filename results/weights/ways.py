@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from elastic_start import begun, train_taught, with_ratio
 from transplants import agreement, trained_networks
+from ways_figure import FIGURE, draw
 from ways_page import page
 from ways_summary import (
     EFFORTS,
@@ -542,6 +543,7 @@ def main() -> None:
                 return
             write_json(arguments.out / RESULT, content.model_dump(mode="json", by_alias=True))
             write_text(arguments.out / PAGE, page(content))
+            write_bytes(arguments.out / FIGURE, draw(content))
             print(f"{part}, seed {seed}: done", flush=True)
 
 

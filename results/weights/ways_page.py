@@ -1,4 +1,4 @@
-"""`ways.md`, from `ways.json` as far as that is filled."""
+"""`ways.md`, from `ways.json` as far as that is filled, and the table of the project's README."""
 
 import json
 from pathlib import Path
@@ -40,6 +40,12 @@ RIVALS = {
     "gp": "Optuna's GP over these",
     "random": "random networks",
     "halving": "random networks by successive halving",
+}
+HEADLINE = {
+    "transplants": "**found among transplants of it, tuned with it as teacher**",
+    "family": "GhostNet .25x to 1.0x, transplanted from it, tuned alike",
+    "pruned": "it itself, pruned to four sizes by Torch-Pruning, tuned alike",
+    "fresh": "GhostNet .25x to 1.0x from fresh weights, as many epochs",
 }
 SUPERNETS = {
     "fresh": "as the recipe has it, from fresh weights",
@@ -91,10 +97,26 @@ def page(content: Ways) -> str:
         [
             "# From one trained GhostNet to all of them\n",
             about,
+            "![Accuracy over latency](front.png)\n",
             *("\n".join([*lines, ""]) for lines in sections if lines),
             end,
         ]
     )
+
+
+def headline(content: Ways) -> str:
+    """The README's table: where the networks of some ways end, all seeds together."""
+    rows = ["| networks | latency, ms | test accuracy, % | hypervolume | core-minutes |", "|---" * 5 + "|"]
+    for way, name in HEADLINE.items():
+        known = [points(content, way, seed) or [] for seed in content.ways[way]]
+        ms, accuracies = zip(*(point for of_a_seed in known for point in of_a_seed), strict=True)
+        minutes = [row.cpu_seconds / 60 for row in content.ways[way].values()]
+        volume = np.mean([scaled_hypervolume(each) for each in known])
+        rows.append(
+            f"| {name} | {min(ms):.3f} to {max(ms):.3f} | {100 * min(accuracies):.1f} to {100 * max(accuracies):.1f} "
+            f"| {volume:.3f} | {min(minutes):.1f} to {max(minutes):.1f} |"
+        )
+    return "\n".join(rows)
 
 
 def _answer(content: Ways) -> str:
