@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import moocore
 import numpy as np
@@ -106,7 +107,7 @@ def choose_by_budget(
     pools: Sequence[Sequence[Trial]], count: int, objectives: Sequence[Objective] = USUAL, *, fastest: bool = True
 ) -> list[Trial]:
     """`count` networks, a like number for each budget: evenly along that part of its front which no tighter budget
-    admits, filled up from all that it admits; fastest first.
+    admits, filled up from all of its front, then from the fronts behind it; fastest first.
 
     Args:
         pools: the trials inside each budget.
@@ -118,11 +119,13 @@ def choose_by_budget(
     for k, pool in enumerate(sorted(pools, key=len)):
         share = (count - len(chosen)) // (len(pools) - k)
         mine = [t for t in front(pool, objectives) if t.arch not in tighter]
-        for some in (mine, pool):
+        for some in chain([mine], layers(pool, objectives)):
             left = [t for t in some if t.arch not in chosen]
             picked = choose(left, share, objectives, fastest=fastest)
             chosen |= {t.arch: t for t in picked}
             share -= len(picked)
+            if not share:
+                break
         tighter |= {t.arch for t in pool}
     return sorted(chosen.values(), key=_cost)
 

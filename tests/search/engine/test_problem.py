@@ -330,6 +330,16 @@ def test_every_budget_gets_its_share_of_the_chosen_and_of_its_own():
     assert len({t.arch for t in picked}) == 4 and beaten[0] in picked
 
 
+@pytest.mark.parametrize("count", range(1, 9))
+def test_nothing_beaten_is_chosen_while_the_front_has_more(count):
+    """Of the loose budget's own there is one on the front, and one that only the tight budget's best beats."""
+    tight = trials_at(np.array([[k / 10, k / 10] for k in range(1, 7)]))
+    loose = [*tight, *trials_at(np.array([[0.0, 9.0]] * 6 + [[0.9, 0.9], [0.59, 0.65]]))[6:]]
+    chosen = choose_by_budget([tight, loose], count, fastest=False)
+    assert len(chosen) == count and all(t in chosen for t in front(loose)) == (count > 6)
+    assert (loose[-1] in chosen) == (count == 8)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_choosing_by_hypervolume_is_the_best_of_all_choices(seed):
     rng = np.random.default_rng(seed)
