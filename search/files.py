@@ -28,6 +28,7 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+MOST_JSON = 1 << 24  # bytes of a value, a file's or a line's: the longest of ours have some 1 MB
 
 
 def write_text(path: Path, content: str) -> None:
@@ -60,7 +61,7 @@ def read_json(path: Path) -> Any:
         UserError: as `parse_json` and `read_bytes`.
         OSError: there is no such file.
     """
-    return parse_json(read_bytes(path), str(path))
+    return parse_json(read_bytes(path, MOST_JSON), str(path))
 
 
 def parse_json(content: bytes, source: str) -> Any:
@@ -70,8 +71,10 @@ def parse_json(content: bytes, source: str) -> Any:
         source: the file or the line that it comes from, for the message.
 
     Raises:
-        UserError: it is no such text.
+        UserError: it is no such text, or has more than `MOST_JSON` bytes.
     """
+    if len(content) > MOST_JSON:
+        raise UserError(f"{source} must have at most {MOST_JSON:,} bytes, but it has {len(content):,}")
     try:
         return ghostnet.files.parse_json(content)
     except ValueError as error:

@@ -63,7 +63,7 @@ PositiveCount = Annotated[int, Field(ge=1)]
 FloatExactCount = Annotated[int, Field(ge=1, le=2**53)]  # positive, and the same number as a float
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]  # some thirty years
 Milliseconds = Annotated[float, Field(ge=1e-6, le=1e7)]  # a nanosecond to some hours
 
 
@@ -94,10 +94,13 @@ def parse_record(kind: type[R], value: Any, source: str) -> R:
     known, schema = schema_name(kind), value.get("schema")
     if known and schema != known and ("schema" in value or kind.model_fields["schema_"].is_required()):
         raise UserError(f"{source} has schema {brief(schema)}, but this version reads {known!r}")
+    if kind.model_config.get("extra", "ignore") == "ignore":  # pydantic would copy them into every error
+        keys = {field.alias or name for name, field in kind.model_fields.items()} | kind.model_fields.keys()
+        value = {key: each for key, each in value.items() if key in keys}
     try:
         return kind.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise UserError(f"{source}: {first_error(error)}") from None
+        raise UserError(f"{source}: {first_error(error, value)}") from None
 
 
 def record_json(record: BaseModel) -> JsonObject:
@@ -138,10 +141,24 @@ def schema_name(kind: type[BaseModel]) -> str | None:
     return field.annotation.__args__[0] if field and field.annotation else None
 
 
-def first_error(error: ValidationError) -> str:
-    """What is wrong first, in a line: the place in the value, the rule, and what stands there."""
-    first = error.errors(include_url=False)[0]
+def first_error(error: ValidationError, value: Any = None) -> str:
+    """What is wrong first, in a line: the place in the value, the rule, and what stands there.
+
+    Args:
+        value: what was validated, from a file; pydantic would make another of it for every error, however large it is.
+    """
+    first = error.errors(include_url=False, include_input=value is None)[0]
     where = repr(".".join(map(str, first["loc"])))[1:-1] or "the whole"  # keys may have line breaks and worse
     message = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] in ("missing", "value_error") else f", but got {brief(first['input'])}"
-    return f"{where[:120]}: {message}{got}"
+    if first["type"] in ("missing", "value_error"):
+        return f"{where[:120]}: {message}"
+    return f"{where[:120]}: {message}, but got {brief(first['input'] if value is None else _at(value, first['loc']))}"
+
+
+def _at(value: Any, place: Sequence[int | str]) -> Any:
+    """What stands at a place in a JSON value; steps that name a kind of a union lead nowhere."""
+    for step in place:
+        known = isinstance(value, dict) and step in value
+        if known or (isinstance(value, list) and isinstance(step, int) and step < len(value)):
+            value = value[step]
+    return value

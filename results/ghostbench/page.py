@@ -16,7 +16,7 @@ from models import MODELS
 from networks import MOST_MACS, read_networks
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
-from trainings import HERE, LIST, plan, read_log
+from trainings import HERE, LIST, plan, published_log, read_log
 
 from search.accuracy.ghostbench import (
     BenchmarkFile,
@@ -37,6 +37,7 @@ from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
 from search.rank_correlation import KendallTau, kendall_tau
 from search.recipes.schema import load_recipe
+from search.records import read_record
 from search.report.markdown import paragraph, table
 from spaces.custom import space_to_dict
 from spaces.quantities import format_count
@@ -48,14 +49,19 @@ LEAST = 20  # networks that a rank correlation is given for
 Floats = NDArray[np.float64]
 
 
-def assemble(work: Path, latency: Path | None) -> BenchmarkFile:
+def assemble(work: Path, latency: Path | None, published: BenchmarkFile | None = None) -> BenchmarkFile:
     """The benchmark as far as the logs have come.
+
+    Args:
+        published: what is known of a start that has no log yet, because only the other one was asked for.
 
     Raises:
         UserError: there are no logs, or they are of different data.
     """
     space = load_recipe("cifar10-small").search_space
     logs = {start: read_log(work, start) for start in get_args(Start)}
+    if published:
+        logs |= {start: published_log(published, start) for start, (of, _) in logs.items() if not of}
     headers = {start: of for start, (of, _) in logs.items() if of}
     if not headers:
         raise UserError(f"{work} has no trainings: `make.py` does them")
@@ -441,7 +447,8 @@ def main() -> None:
     arguments = parser.parse_args()
     file = arguments.out / "ghostbench.json"
     if arguments.work.exists():  # without logs the page is of what is published
-        save_ghostbench(file, assemble(arguments.work, arguments.latency))
+        published = read_record(file, BenchmarkFile) if file.exists() else None
+        save_ghostbench(file, assemble(arguments.work, arguments.latency, published))
     bench = load_ghostbench(file)
     methods, models = (read_json(file) if file.exists() else None for file in (RECORD, MODELS))
     write_text(arguments.out / "README.md", page(bench, methods, models))

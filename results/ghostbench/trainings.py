@@ -90,18 +90,19 @@ def published_runs(file: BenchmarkFile, start: Start, of: Identity) -> list[Logg
     Raises:
         UserError: they are of other data, another recipe or another parent.
     """
-    runs = [
-        LoggedRun(arch=network.arch, **run.model_dump())
-        for network in file.networks
-        for run in network.runs
-        if run.start == start
-    ]
+    known, runs = published_log(file, start)
     if runs:
-        known = file.model_dump(mode="json")
-        known["recipe"] = known["fresh" if start == "fresh" else "tuned"]
         shared = {key: value for key, value in of.items() if key in known}
         check_same({key: known[key] for key in shared}, shared, "the published benchmark is of other trainings")
     return runs
+
+
+def published_log(file: BenchmarkFile, start: Start) -> tuple[dict[str, Any], list[LoggedRun]]:
+    """What a published benchmark says of itself, with the recipe of a start, and its trainings; as `read_log`."""
+    known = file.model_dump(mode="json")
+    known["recipe"] = known["fresh" if start == "fresh" else "tuned"]
+    runs = [(network.arch, run) for network in file.networks for run in network.runs if run.start == start]
+    return known, [LoggedRun(arch=arch, **run.model_dump()) for arch, run in runs]
 
 
 def read_log(folder: Path, start: Start) -> tuple[dict[str, Any], list[LoggedRun]]:

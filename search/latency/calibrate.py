@@ -245,7 +245,7 @@ def build_table(
         protocol=Protocol(
             visits=len(every),
             disturbed=fitted.disturbed,
-            rounds=rounds[0] if rounds else 1,
+            rounds=rounds[-1] if rounds else 1,
             units_in_space=len(all_units(space)),
             reference_ms=quiet_time([measurement.reference_ms for measurement in every]),
             seconds=max(measurement.at_s for measurement in every),

@@ -1,12 +1,13 @@
 """JSON from strangers, records and names: what is refused, with the rule and the value."""
 
 import os
+import tracemalloc
 
 import pytest
 
 from search.errors import UserError
 from search.files import JsonLines, read_json
-from search.records import Count, Name, Record, check_member, check_name, read_record
+from search.records import Count, Name, Record, check_member, check_name, parse_record, read_record
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,38 @@ def test_a_record_says_the_place_the_rule_and_the_value(tmp_path):
     assert read_record(file, Thing) == Thing(name="x", counts={"a": 1})
     with pytest.raises(UserError, match="No such file"):
         read_record(tmp_path / "none.json", Thing)
+
+
+class Several(Record):
+    first: Count
+    second: Count
+    third: Count
+
+
+def test_what_a_stranger_adds_to_a_record_takes_no_memory():
+    values = {"first": 1, "of no key": [0] * 200_000}
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="a file: second: Field required"):
+            parse_record(Several, values, "a file")
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+    assert parse_record(Several, values | {"second": 2, "third": 3}, "a file") == Several(first=1, second=2, third=3)
+
+
+def test_a_json_value_has_an_end(tmp_path):
+    (tmp_path / "a.json").write_text("[" + "0," * (1 << 23) + "0]")
+    with pytest.raises(UserError, match=r"a\.json must have at most 16,777,216 bytes, but it has 16,777,219"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.jsonl").write_text("{}\n" + '{"x": [' + "0," * (1 << 23) + "0]}\n")
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2 must have at most"):
+        list(JsonLines(tmp_path / "a.jsonl"))
+
+
+def test_a_message_shows_what_stands_at_the_place_in_a_file():
+    class Within(Record):
+        parts: list[Count | None]
+
+    with pytest.raises(UserError, match=r"x: parts\.1: .*but got -7$"):
+        parse_record(Within, {"parts": [0, -7]}, "x")

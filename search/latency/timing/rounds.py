@@ -75,9 +75,11 @@ class Rounds:
             else:
                 self._turn(0, self.networks)
                 self._turn(0, pilot)
-            if self.rounds_plan is None:
-                self.rounds_plan = self._plan_rounds(len(pilot))
-                self.append([{"settled": self.rounds_plan}])
+            if self.rounds_plan is None or self.rounds_plan["units"] < len(self.units):
+                settled = self._plan_rounds(len(pilot))
+                if self.rounds_plan is None or settled["units"] > self.rounds_plan["units"]:  # a longer box, resumed
+                    self.rounds_plan = settled
+                    self.append([{"settled": settled}])
             units = sorted(set(pilot) | set(self.units[: self.rounds_plan["units"]]))
             self._turn(0, units)
             for turn in range(1, self.rounds_plan["rounds"]):

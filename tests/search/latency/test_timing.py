@@ -192,6 +192,16 @@ def test_a_tight_box_keeps_the_probable_units():
     assert names - {f"network {k}" for k in range(6)} <= chosen
 
 
+def test_a_longer_box_than_the_first_goes_on_to_the_units_that_did_not_fit():
+    log = []
+    calibration(log, time.monotonic() + 0.3).run()
+    fewer = len({name for name, _ in made(log)})
+    calibration(log, time.monotonic() + 0.3).run()  # no longer, and most of it is spent
+    assert fewer <= len({name for name, _ in made(log)}) < 106
+    calibration(log, time.monotonic() + 60).run()
+    assert len({name for name, _ in made(log)}) == 106 and len(made(log)) == len(set(made(log)))
+
+
 @pytest.mark.parametrize(
     ("seconds", "units", "turns"), [(100, 100, 3), (30, 100, 2), (20, 100, 1), (8, 72, 1), (1, rounds.PILOT, 1)]
 )
