@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 
+from search.engine.objectives import ACCURACY, LATENCY
 from search.engine.problem import Problem
 from search.engine.trial import COMPLETE, BackendState, Trial, evaluated, latest
 from search.errors import UserError
@@ -75,6 +76,7 @@ class LogHeader(Record):
     """The first line of a log, of any version, as far as it is read: the rest only tells one search from another.
 
     Args:
+        objectives: what the search went by, as columns of the log.
         evaluator: the user's own, in place of what `evaluate` says.
     """
 
@@ -84,6 +86,7 @@ class LogHeader(Record):
     sampler: str | None = None
     evaluate: str = "inherited"
     evaluator: str | None = None
+    objectives: list[str] = Field(default_factory=lambda: [ACCURACY.name, LATENCY.name])
 
     @property
     def evaluation(self) -> str:

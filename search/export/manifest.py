@@ -70,16 +70,9 @@ class NetworkMetadata(Record):
     @classmethod
     def from_training(cls, trained: TrainedMetadata, accuracy: Accuracy) -> NetworkMetadata:
         """What a full training says of its network."""
-        return cls(
-            accuracy=accuracy,
-            data=trained.data,
-            classes=trained.classes,
-            mean=trained.mean,
-            std=trained.std,
-            loaded_at=trained.loaded_at,
-            seed=trained.seed,
-            training=trained.training,
-        )
+        said = ("data", "classes", "mean", "std", "loaded_at", "seed", "training")
+        known = {key: value for key in said if (value := getattr(trained, key)) is not None}
+        return cls(accuracy=accuracy, **known)
 
 
 class QuantisedAccuracy(Record):

@@ -126,7 +126,12 @@ class Run:
         if self.settings.minutes is None:
             return None
         left = self.settings.minutes - (time.monotonic() - self.started) / 60
-        return 60 * time_box(max(left, 1 / 60), needed_minutes(self.to_come, self.estimate))[stage]
+        return 60 * time_box(max(left, 1 / 60), self.needed)[stage]
+
+    @property
+    def needed(self) -> dict[str, float]:
+        """Minutes that the stages to come need in full."""
+        return needed_minutes(self.to_come, self.estimate)
 
     @cached_property
     def step_times(self) -> StepTimes:
@@ -135,13 +140,13 @@ class Run:
     def box(self, stage: str) -> TimeBox | None:
         """What a stage's trainings may take of the time box."""
         seconds = self.seconds(stage)
-        return None if seconds is None else TimeBox(seconds, self.stretch)
+        return None if seconds is None else TimeBox(seconds, self.stretch(stage))
 
-    @property
-    def stretch(self) -> float:
-        """How many times its length in the recipe a stage may take in a time box: no longer where nobody estimated what
-        the later ones need."""
-        return LONGEST if self.settings.minutes and self.estimate else 1.0
+    def stretch(self, stage: str) -> float:
+        """How many times its length in the recipe a stage may take: once, but where a time box has more for it than it
+        needs, and so for all the later ones what they need."""
+        seconds = self.seconds(stage)
+        return LONGEST if seconds and seconds > 60 * 1.001 * self.needed[stage] else 1.0  # sums of shares round
 
     @cached_property
     def estimate(self) -> Estimate | None:

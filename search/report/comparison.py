@@ -4,7 +4,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from search.engine.front import front, hypervolume
+from search.engine.front import hypervolume
 from search.errors import UserError
 from search.figures.style import CaptionedFigure
 from search.files import write_text
@@ -91,7 +91,7 @@ def rows(named: dict[str, Summary]) -> list[RunRow]:
             RunRow(
                 run=name,
                 evaluated=len(trials),
-                front=len(front(trials)),
+                front=len(summary.front),
                 hypervolume=hypervolume(trials, worst),
                 best_accuracy=max((t["accuracy"] for t in trials), default=None),
                 fastest_ms=min((t["latency_ms"] for t in trials), default=None),

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from ghostnet.arch import Arch
 from search.accuracy.study import read_study
-from search.engine.front import front, growth
+from search.engine.front import growth
 from search.engine.ladder import rung_totals
 from search.figures.architectures import arch_figure
 from search.figures.style import CaptionedFigure, png, svg
@@ -120,11 +120,19 @@ def _front(summary: Summary) -> Section | None:
     text = (
         f"The search evaluated {len(summary.complete)} networks"
         + (f"; it refused {refused} others unevaluated, which were over the budget. " if refused else ". ")
-        + "The Pareto front has those that no other network beats in both accuracy and latency. "
+        + f"The Pareto front has those that no other network beats in {_by(summary)}. "
         f"{page.HINT}"
     )
     figures = {"front": lambda: fronts.searched(summary), "front-macs": lambda: fronts.by_macs(summary)}
     return _draw(figures), page.paragraph(text, "soft") + _rungs(summary)
+
+
+def _by(summary: Summary) -> str:
+    """What the front is by, in words."""
+    if summary.usual_front:
+        return "both accuracy and latency"
+    words = [{"latency_ms": "latency", "macs": "multiply-adds"}.get(name, name) for name in summary.header.objectives]
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part) + ", the search's objectives"
 
 
 def _rungs(summary: Summary) -> str:
@@ -194,7 +202,7 @@ def _effects(summary: Summary) -> Section | None:
     """Which choices the best networks share, and which move accuracy and latency."""
     if not summary.complete:
         return None
-    best = [summary.arch(t) for t in front(summary.complete)]
+    best = [summary.arch(t) for t in summary.front]
     figures = {"agreement": lambda: choices.agreement(best, summary.space.largest)}
     if known := effects(summary.space, summary.complete):
         figures["sensitivity"] = lambda: choices.sensitivity(known)
@@ -306,10 +314,10 @@ def _bought(summary: Summary) -> dict[str, str]:
         v = summary.table.validation
         bought["calibration"] = f"a table with a mean error of {v.mape:.1%} and a Kendall tau of {v.kendall_tau:.2f}"
     if (trials := summary.complete) and summary.table:
-        bought["search"] = (
-            f"{len(front(trials))} of {len(trials)} networks on the front; the second half of them added "
-            f"{growth(trials, share=1 / 2):.1%} of its hypervolume"
-        )
+        bought["search"] = f"{len(summary.front)} of {len(trials)} networks on the front"
+        if summary.usual_front:
+            added = growth(trials, share=1 / 2)
+            bought["search"] += f"; the second half of them added {added:.1%} of its hypervolume"
     chosen = [(n.inherited, n.accuracy) for n in summary.networks if n.chosen and n.inherited is not None]
     if chosen:
         before, after = (sum(each) / len(chosen) for each in zip(*chosen, strict=True))

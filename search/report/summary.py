@@ -10,7 +10,9 @@ import numpy as np
 
 from ghostnet.arch import Arch
 from ghostnet.files import ARCH_FILE
+from search.engine.front import front
 from search.engine.log import LogHeader, read_header, read_search_header, read_trials
+from search.engine.objectives import USUAL
 from search.engine.search_plan import SearchEnd
 from search.engine.trial import Trial, evaluated
 from search.errors import UserError
@@ -171,6 +173,20 @@ class Summary:
     def complete(self) -> list[Trial]:
         """The networks that were evaluated."""
         return evaluated(self.trials)
+
+    @property
+    def usual_front(self) -> bool:
+        """Whether `front` is by accuracy and latency: those of a search by anything else stand in its result."""
+        return self.result is None or {*self.header.objectives} == {objective.name for objective in USUAL}
+
+    @cached_property
+    def front(self) -> list[Trial]:
+        """The networks that no other beats in what the search went by, fastest first."""
+        if self.usual_front:
+            return front(self.complete)
+        assert self.result
+        best = (trial for trial in self.complete if trial.arch in self.result.front)
+        return sorted(best, key=lambda trial: trial.latency_ms or trial["macs"])
 
     @property
     def left_out(self) -> dict[str, str]:

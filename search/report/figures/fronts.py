@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from matplotlib.transforms import Bbox
 
-from search.engine.front import front
 from search.engine.trial import Trial
 from search.figures.style import (
     BASELINE,
@@ -109,9 +108,10 @@ def overlaid(named: dict[str, Summary]) -> CaptionedFigure:
     tips = {}
     with canvas(4.6) as (figure, axes):
         for k, (name, summary) in enumerate(named.items()):
-            best, colour = front(summary.complete), SERIES[k % len(SERIES)]
+            best, colour = summary.front, SERIES[k % len(SERIES)]
             axes.scatter(*_xy(summary.complete), s=7, color=colour, alpha=0.18, linewidths=0)
-            axes.step(*_xy(best), where="post", color=colour, linewidth=1.3)
+            if summary.usual_front:
+                axes.step(*_xy(best), where="post", color=colour, linewidth=1.3)
             axes.scatter(
                 *_xy(best),
                 s=22,
@@ -131,14 +131,13 @@ def overlaid(named: dict[str, Summary]) -> CaptionedFigure:
 
 def _cloud(axes: Any, summary: Summary, key: str, scale: float, prefix: str = "latency") -> dict[str, list[str]]:
     trials = summary.complete
-    best = front(trials)
-    chosen = summary.chosen
+    best, chosen = summary.front, summary.chosen
     marks: list[tuple[str, Sequence[Trial], dict[str, Any]]] = [
         ("evaluated", trials, {"s": 15, "color": CLOUD, "linewidths": 0, "label": f"evaluated ({len(trials)})"}),
         ("front", best, {"s": 24, "color": FRONT, "label": f"Pareto front ({len(best)})"}),
         ("chosen", list(chosen.values()), {"s": 90, "facecolors": "none", "edgecolors": CHOSEN, "linewidths": 1.8}),
     ]
-    if key == "latency_ms":
+    if key == "latency_ms" and summary.usual_front:
         axes.step(*_xy(best), where="post", color=FRONT, linewidth=1.2)
     tips = {}
     for name, some, options in marks:

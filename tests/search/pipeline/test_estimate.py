@@ -246,6 +246,17 @@ def test_a_run_in_a_time_box_gives_its_stages_what_they_are_expected_to_need(tmp
     )
 
 
+@pytest.mark.parametrize(("minutes", "stretch"), [(3, 1.0), (7, 1.0), (30, LONGEST)])
+def test_no_stage_is_stretched_in_a_box_that_is_too_short_for_all(tmp_path, minutes, stretch):
+    """The first stage gets what it needs, to spare, which is no reason to train longer."""
+    needed = {"train": 1.0, "calibrate": 0.5, "search": 3.3, "retrain": 2.2, "export": 0.1, "report": 0.1}
+    stages = tuple(StageEstimate(stage=stage, minutes=each) for stage, each in needed.items())
+    write_estimate(tmp_path, Estimate(stages=stages))
+    run = Run(recipe(), tmp_path, RunSettings(minutes=minutes))
+    assert run.box("train").stretch == run.stretch("search") == stretch
+    assert Run(recipe(), tmp_path / "unknown", RunSettings(minutes=minutes)).stretch("train") == 1.0
+
+
 def test_sizes_are_those_of_the_loaded_splits(tmp_path):
     image_folder(tmp_path / "pictures", **{".": 40})
     parquet_folder(tmp_path / "table")

@@ -20,6 +20,7 @@ from ghostnet.network import GhostNet
 from ghostnet.units import chain
 from ghostnet.weights import save_weights
 from search.api.costs import network_costs
+from search.engine.front import front
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.figures.architectures import arch_figure
@@ -423,6 +424,21 @@ def test_runs_are_compared_by_hypervolumes_with_one_corner(tmp_path):
     assert not any(of_their_own in note for note in comparison.notes({"a": summarise(a), "again": summarise(a)}))
     with pytest.raises(UserError, match="named twice"):
         write_comparison([a, tmp_path / "b/../a"], tmp_path / "out")
+
+
+def test_a_front_is_of_what_the_search_went_by(tmp_path):
+    folder = made_up_run(tmp_path, trials=40)
+    log, result = folder / "search/trials.jsonl", folder / "search/result.json"
+    header, _, rest = log.read_text().partition("\n")
+    log.write_text(json.dumps(json.loads(header) | {"objectives": ["accuracy", "macs"]}) + "\n" + rest)
+    trials = summarise(tmp_path).complete
+    best = {t.arch for t in trials if not any(o["accuracy"] > t["accuracy"] and o["macs"] <= t["macs"] for o in trials)}
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"front": sorted(best)}))
+    summary = summarise(tmp_path)
+    assert {t.arch for t in summary.front} == best != {t.arch for t in front(trials)}
+    page = write_report(tmp_path).read_text()
+    assert "no other network beats in accuracy and multiply-adds, the search" in page
+    assert f"Pareto front ({len(best)})" in page and "of its hypervolume" not in page
 
 
 def test_report_is_a_command_for_one_run_and_for_several(tmp_path):
