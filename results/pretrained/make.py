@@ -211,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder of tiny-imagenet-40")
     parser.add_argument("--part", choices=(*ONCE, *EACH_SEED, LAST), help="default: all")
-    parser.add_argument("--seed", type=int, choices=SEEDS, help="default: all, one after the other")
+    parser.add_argument("--seed", type=int, help=f"default: {SEEDS[0]} to {SEEDS[-1]}, one after the other")
     parser.add_argument("--out", type=Path, default=HERE / "work")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

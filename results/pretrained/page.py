@@ -165,20 +165,6 @@ def compare(rows: Sequence[Row], way: str, other: str) -> dict[str, Any] | None:
     }
 
 
-def souped_gain(rows: Sequence[Row]) -> tuple[str, str]:
-    """By how many points a mean of several trainings is above a single one of the same GhostNet: on average, and by
-    seed; question marks where none has been run."""
-    accuracies = {(row.seed, row.way, row.arch): row.test_accuracy for row in rows if row.name != PARENT}
-    gains: dict[int, list[float]] = defaultdict(list)
-    for (seed, way, arch), accuracy in accuracies.items():
-        if way == SOUPED and (seed, FAMILY, arch) in accuracies:
-            gains[seed].append(100 * (accuracy - accuracies[seed, FAMILY, arch]))
-    if not gains:
-        return "?", "?"
-    means = [statistics.mean(each) for each in gains.values()]
-    return f"{statistics.mean(means):+.1f}", ", ".join(f"{value:+.1f}" for value in means)
-
-
 def spent_minutes(work: Path) -> dict[str, dict[str, float]]:
     """Of the processor, by way and seed, stage by stage."""
     spent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -267,13 +253,10 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
         if mine:
             means = [statistics.mean(each.get(stage, 0.0) for each in mine) for stage in STAGES]
             spent.append([LABELS[way], *(f"{value:.1f}" for value in [*means, sum(means)])])
-    gain, gain_seeds = souped_gain(rows)
     pretraining = [sum(stages.values()) for key, stages in figures["minutes"].items() if key.startswith("pretrain-")]
     return PAGE.format_map(
         points
         | {
-            "souped_gain": gain,
-            "souped_gain_seeds": gain_seeds,
             "seeds": f"{len({row.seed for row in rows})} seeds",
             "pretraining": ", ".join(f"{100 * value:.1f} % ({name})" for name, value in figures["pretraining"].items()),
             "pretraining_minutes": f"{sum(pretraining):.0f}",

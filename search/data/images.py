@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -33,7 +34,7 @@ CENTRE = 7 / 8  # of the side that stays
 NAMED = 5  # images that a message names
 PHOTOMETRIC = 262  # TIFF's tag
 CHECKED_AT_ONCE = 1000
-TRIED = 64  # images, whose seconds say whether threads pay
+TRIED = 16  # images, whose seconds say whether threads pay
 # An image. Threads of smaller ones wait for the interpreter and for each other: all of CIFAR-10 took one thread 13.6 s,
 # two 12.3, fifteen 22.2, on two cores; on sixteen cores fifteen took over two minutes.
 SMALL_SECONDS = 5e-4
@@ -156,18 +157,21 @@ def check_some(sources: Sequence[ImageSource], seconds: float) -> None:
 
 
 def for_each(items: Sequence[T], work: Callable[[T], R], title: str) -> Iterator[R]:
-    """`work` of each image, in order, with progress; several at a time, unless the first ones take next to no time.
-    The first that raises ends it."""
+    """`work` of each image, in order, with progress; several at a time as soon as some took long enough for that. The
+    first that raises ends it."""
     with bar(title, len(items)) as progress, ThreadPoolExecutor(workers()) as pool:
-        seconds, first = 0.0, items[:TRIED]
-        for item in first:
-            begun = time.perf_counter()
-            done = work(item)
-            seconds += time.perf_counter() - begun
-            yield done
-            progress.advance()
-        small = seconds < SMALL_SECONDS * len(first)
-        for done in (map if small else pool.map)(work, items[TRIED:]):
+        rest = iter(items)
+        while tried := list(islice(rest, TRIED)):
+            seconds = []
+            for item in tried:
+                begun = time.perf_counter()
+                done = work(item)
+                seconds.append(time.perf_counter() - begun)
+                yield done
+                progress.advance()
+            if sum(seconds) - max(seconds) > SMALL_SECONDS * len(seconds):  # the slowest may have loaded a library
+                break
+        for done in pool.map(work, rest):
             yield done
             progress.advance()
 

@@ -2,14 +2,17 @@
 
 import io
 import struct
+import threading
 import time
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from search.data import images
 from search.data.encoded import EncodedSplit
 from search.data.images import GROUND, MAX_PIXELS, ImageSource, centre_crop, check_header, decode, decode_all
 from search.errors import UserError
@@ -201,3 +204,23 @@ def test_a_stream_names_the_image_that_it_could_not_decode():
     assert torch.equal(next(stream)[0], decode_all([good, good], 8))
     with pytest.raises(UserError, match=r"^shots/7\.png can't be read as an image: [^\n]*$"):
         next(stream)
+
+
+@pytest.mark.parametrize(("small_seconds", "alone"), [(1e9, 50), (-1.0, images.TRIED)])
+def test_only_images_that_take_long_are_worked_on_side_by_side(small_seconds, alone, monkeypatch):
+    monkeypatch.setattr(images, "SMALL_SECONDS", small_seconds)
+    done = list(images.for_each(range(50), lambda item: (item, threading.get_ident()), "look"))
+    assert [item for item, _ in done] == list(range(50))
+    assert [thread == threading.get_ident() for _, thread in done] == [k < alone for k in range(50)]
+
+
+def test_images_that_begin_to_take_long_are_shared_out(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(images, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def work(item):
+        clock[0] += 0.002 * (item > 20) + 5.0 * (item == 0)  # the first one loads a library
+        return threading.get_ident()
+
+    threads = list(images.for_each(range(48), work, "look"))
+    assert [thread == threading.get_ident() for thread in threads] == [k < 2 * images.TRIED for k in range(48)]
