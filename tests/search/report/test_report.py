@@ -254,7 +254,7 @@ def test_in_a_browser_charts_are_there_nothing_sticks_out_and_pointing_says_the_
     message = re.search(r'<p id="said">(.*?)</p>', done.stdout, re.DOTALL)[1]
     summary = summarise(reported.parent.parent)
     held, trained = len(summary.table.validation.held_out), len(summary.networks)
-    marks = 2 * (60 + len(comparison.front(summary.complete)) + 3) + trained + held + trained
+    marks = 2 * (60 + len(summary.front) + 3) + trained + held + trained
     assert message.startswith(f"{width} of {width}, 0 tables cut off, {marks} tips; ")
     assert re.search(r"inherited \d+\.\d+%.*predicted 0\.\d+ ms.*multiply-adds.*stem \d+, tail \d+", message, re.DOTALL)
 
