@@ -8,6 +8,7 @@ from ghostnet.cost import Layer, unit_cost
 from ghostnet.cost import cost as network_cost
 from ghostnet.cost import layers as network_layers
 from ghostnet.memory import memory as network_memory
+from ghostnet.published import PUBLISHED
 from ghostnet.units import chain
 from search.api import Place
 from search.errors import UserError, check_whole
@@ -51,6 +52,7 @@ class NetworkCosts:
             interval.
         layers: every convolution's and linear layer's cost.
         blocks: every unit's predicted latency.
+        assumed: whether classes or channels are ImageNet's because neither the caller nor any file says which.
     """
 
     arch: str
@@ -72,13 +74,15 @@ class NetworkCosts:
     peak_memory_low: int | None = None
     peak_memory_high: int | None = None
     blocks: tuple[UnitLatency, ...] = ()
+    assumed: bool = False
 
     @property
     def message(self) -> str:
         """A line for people."""
+        assumed = f" and {self.in_chs} channels (no file says which)" if self.assumed else ""
         message = (
             f"{self.macs:,} multiply-adds at {self.resolution} x {self.resolution}, {self.params:,} parameters, "
-            f"{self.num_classes} classes; activations {self.memory:,} and weights {self.weights:,} bytes "
+            f"{self.num_classes} classes{assumed}; activations {self.memory:,} and weights {self.weights:,} bytes "
             f"({self.dtype}, batch {self.batch})"
         )
         if self.latency_ms is None:
@@ -91,7 +95,7 @@ class NetworkCosts:
 
     def to_json(self, by_layer: bool = False) -> JsonObject:
         """What is known, with its layers and blocks if they are asked for."""
-        own = [field.name for field in fields(self) if field.name not in ("layers", "blocks")]
+        own = [field.name for field in fields(self) if field.name not in ("layers", "blocks", "assumed")]
         values: JsonObject = {name: value for name in own if (value := getattr(self, name)) is not None}
         if by_layer:
             values["layers"] = [asdict(layer) | asdict(layer.cost) for layer in self.layers]
@@ -139,9 +143,13 @@ def network_costs(
     network = arch if isinstance(arch, Arch) else find_arch(arch)
     table = latency if isinstance(latency, LatencyTable | None) else LatencyTable.load(Path(latency))
     if table is None:
-        known = (None if isinstance(arch, Arch) else _trained_for(Path(arch), network) or _of_space(arch)) or IMAGENET
-        classes, in_chs = (known[k] if value is None else value for k, value in enumerate((classes, in_chs)))
-        return _costs(network, classes, in_chs, 1, "float32")
+        known = None if isinstance(arch, Arch) else _trained_for(Path(arch), network) or _of_space(arch)
+        named = isinstance(arch, Arch) or PUBLISHED.fullmatch(str(arch))
+        assumed = not (known or named) and None in (classes, in_chs)
+        classes, in_chs = (
+            (known or IMAGENET)[k] if value is None else value for k, value in enumerate((classes, in_chs))
+        )
+        return replace(_costs(network, classes, in_chs, 1, "float32"), assumed=assumed)
     setting, predict = table.setting, Predictor(table, space := table_space(table))
     for name, asked, own in (("classes", classes, setting.num_classes), ("in_chs", in_chs, setting.in_chs)):
         if asked not in (None, own):

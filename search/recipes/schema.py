@@ -86,6 +86,10 @@ def check_evaluation(text: str) -> str:
             )
     if len(set(rungs)) < len(rungs):
         raise UserError(f"networks are evaluated in different ways one after the other, each once, not {text[:80]!r}")
+    prices = [(rung != "units", evaluation_epochs(rung)) for rung in rungs]
+    if prices != sorted(prices):  # the last accuracy of a network is the one that counts
+        rule = "networks are evaluated from cheap to dear: by units first, then by epochs"
+        raise UserError(f"{rule}, not {text[:80]!r}")
     return text
 
 

@@ -684,11 +684,15 @@ def test_what_became_of_each_file_is_shown(exported, capsys, monkeypatch):
     assert f"{quantised.accuracy.before:.2%} to {quantised.accuracy.after:.2%}" in text
 
 
-def test_costs_of_an_exported_network_are_its_own_unless_others_are_asked_for(exported):
+def test_costs_of_an_exported_network_are_its_own_unless_others_are_asked_for(exported, tmp_path):
     net, folder, manifest = exported
     assert network_costs(folder).macs == network_costs(folder / "arch.json").macs == manifest.macs
     assert network_costs(folder, classes=7).num_classes == 7
     assert network_costs(net.arch).num_classes == 1000
+    assert "no file says" not in network_costs(folder).message
+    (alone := tmp_path / "alone.json").write_text(net.arch.to_json())
+    assert "1000 classes and 3 channels (no file says which)" in network_costs(alone).message
+    assert "no file says" not in network_costs(alone, classes=7, in_chs=1).message
 
 
 def test_costs_of_a_spaces_own_network_are_of_the_spaces_classes_and_channels(tmp_path):

@@ -456,6 +456,10 @@ def test_what_ladder_stands_for():
     assert split_evaluation("tuned:2") == ["tuned:2"]
     with pytest.raises(UserError, match="each once, not 'tuned:1,tuned:1'"):
         check_evaluation("tuned:1,tuned:1")
+    for dear_first in ("tuned:1,inherited", "soft,units", "trained:3,tuned:1"):
+        with pytest.raises(UserError, match=f"from cheap to dear: .*, not '{dear_first}'"):
+            check_evaluation(dear_first)
+    assert check_evaluation("units,soft,inherited,tuned:1,trained:1,tuned:2")
 
 
 @pytest.mark.parametrize(
