@@ -94,9 +94,9 @@ def parse_record(kind: type[R], value: Any, source: str) -> R:
     known, schema = schema_name(kind), value.get("schema")
     if known and schema != known and ("schema" in value or kind.model_fields["schema_"].is_required()):
         raise UserError(f"{source} has schema {brief(schema)}, but this version reads {known!r}")
-    if kind.model_config.get("extra", "ignore") == "ignore":  # pydantic would copy them into every error
+    if "root" not in kind.model_fields and kind.model_config.get("extra", "ignore") == "ignore":
         keys = {field.alias or name for name, field in kind.model_fields.items()} | kind.model_fields.keys()
-        value = {key: each for key, each in value.items() if key in keys}
+        value = {key: each for key, each in value.items() if key in keys or not _is_long(each)}
     try:
         return kind.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
@@ -133,6 +133,11 @@ def write_record(path: Path, record: BaseModel) -> None:
 def brief(value: Any) -> str:
     """What a value is, for a message: at most 200 characters, however large and deep it is."""
     return reprlib.repr(value)[:200]
+
+
+def _is_long(value: Any) -> bool:
+    """Whether a value is one that pydantic had better not copy into every error, where nobody asks for it."""
+    return isinstance(value, list | dict | str) and len(value) > 100
 
 
 def schema_name(kind: type[BaseModel]) -> str | None:
