@@ -165,6 +165,35 @@ def compare(rows: Sequence[Row], way: str, other: str) -> dict[str, Any] | None:
     }
 
 
+def in_place(rows: Sequence[Row]) -> list[list[str]]:
+    """GhostNet by GhostNet, fastest first: the network that was found within its latency, rounded up, and by how many
+    points that is more accurate, on average over the seeds, with an interval over them; also than the taught one."""
+
+    def column(way: str, name: str) -> dict[int, Row]:
+        return {row.seed: row for row in rows if (row.way, row.name) == (way, name)}
+
+    def points(mine: dict[int, Row], others: dict[int, Row]) -> str:
+        above = [100 * (mine[seed].test_accuracy - others[seed].test_accuracy) for seed in mine if seed in others]
+        if not above:
+            return "-"
+        low, high = interval(above)
+        return f"**{statistics.mean(above):+.1f}** ({low:+.1f} to {high:+.1f})"
+
+    def means(each: dict[int, Row]) -> list[str]:
+        ms = statistics.mean(row.latency_ms for row in each.values())
+        return [f"{ms:.3f}", f"{100 * statistics.mean(row.test_accuracy for row in each.values()):.1f}"]
+
+    family = {row.name: row.predicted_ms for row in rows if row.way == FAMILY and row.name != PARENT}
+    found = sorted({row.name for row in rows if row.way == "pretrained"})  # A, B, ...: by latency
+    lines = []
+    for name, letter in zip(sorted(family, key=family.__getitem__), found, strict=False):
+        mine, width = column("pretrained", letter), name.partition("-")[2]
+        taught = points(mine, column(TAUGHT, f"taught-{width}"))
+        alone = column(FAMILY, name)
+        lines.append([f"GhostNet {width}", *means(alone), *means(mine), points(mine, alone), taught])
+    return lines
+
+
 def spent_minutes(work: Path) -> dict[str, dict[str, float]]:
     """Of the processor, by way and seed, stage by stage."""
     spent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -259,6 +288,10 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
         | {
             "seeds": f"{len({row.seed for row in rows})} seeds",
             "pretraining": ", ".join(f"{100 * value:.1f} % ({name})" for name, value in figures["pretraining"].items()),
+            "in_place": table(
+                ("in place of", "ms", "accuracy, %", "found: ms", "accuracy, %", "points", "points, taught alike"),
+                in_place(rows),
+            ),
             "pretraining_minutes": f"{sum(pretraining):.0f}",
             "networks": table(
                 ("seed", "way", "network", "multiply-adds", "predicted ms", "measured ms", "test accuracy, %"), networks
