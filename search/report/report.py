@@ -131,8 +131,9 @@ def _by(summary: Summary) -> str:
     """What the front is by, in words."""
     if summary.usual_front:
         return "both accuracy and latency"
-    words = [{"latency_ms": "latency", "macs": "multiply-adds"}.get(name, name) for name in summary.header.objectives]
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part) + ", the search's objectives"
+    known = {"latency_ms": "latency", "macs": "multiply-adds"}
+    *others, last = (known.get(name, name) for name in summary.header.objectives)
+    return f"{', '.join(others)} and {last}, the search's objectives" if others else f"{last}, the search's objectives"
 
 
 def _rungs(summary: Summary) -> str:

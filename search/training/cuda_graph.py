@@ -13,9 +13,7 @@ from search.recipes.schema import Training
 from search.training.distributed import World
 
 WARM_UP = 3  # passes before the capture, in which libraries choose and allocate what they need; PyTorch's own number
-
-
-Passes = Callable[[Tensor, Tensor], "float | Tensor"]  # a `Step` (loop.py) without its random numbers
+Passes = Callable[[Tensor, Tensor], float | Tensor]  # a `Step` (loop.py) without its random numbers
 
 
 def passes(
