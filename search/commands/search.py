@@ -154,17 +154,16 @@ def search(
         **settings,
         **cluster,
     )
-    chosen: Sequence[Trial] | None = None
-    if choose:
-        chosen = api.choose_networks(result, choose, latency[0], out)
+    columns = [each.name for each in result.problem.objectives if each.name.startswith(THROUGHPUT)]
+    columns += [each.name for each in own]
+    fronts = {} if as_json else result.fronts
+    for budget, trials_of in fronts.items():
+        _print_front(trials_of, columns, f"within {budget}" if len(fronts) > 1 else None)
+    # After the front, from which another choice can be made where no network answers this one.
+    chosen = api.choose_networks(result, choose, latency[0], out) if choose else None
     if as_json:
         print_json(_output(result, chosen))
         return
-    columns = [each.name for each in result.problem.objectives if each.name.startswith(THROUGHPUT)]
-    columns += [each.name for each in own]
-    fronts = result.fronts
-    for budget, trials_of in fronts.items():
-        _print_front(trials_of, columns, f"within {budget}" if len(fronts) > 1 else None)
     if chosen is not None:
         _print_front(chosen, columns, "chosen")
     for rung in rung_totals(result.trials):

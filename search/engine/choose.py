@@ -12,7 +12,7 @@ from search.engine.front import BEYOND_CHOSEN, front, layers
 from search.engine.objectives import ACCURACY, USUAL, Objective, values
 from search.engine.trial import Trial
 from search.errors import UserError
-from spaces.quantities import Window
+from spaces.quantities import Window, format_count
 
 Floats = NDArray[np.float64]
 COUNT = r"\d+(\.\d+)?[kMG]?"
@@ -182,10 +182,14 @@ def _pick(trials: Sequence[Trial], way: str, objectives: Sequence[Objective]) ->
     if re.fullmatch(r"[0-9a-f]{10}", way):
         raise UserError(f"no network {way} among those that were evaluated")
     if way.endswith("ms"):
-        inside = [t for t in trials if (t.metrics.get("latency_high_ms") or np.inf) <= float(way.removesuffix("ms"))]
+        most = float(way.removesuffix("ms"))
+        ends = [t.metrics.get("latency_high_ms") or np.inf for t in trials]
+        inside = [t for t, high in zip(trials, ends, strict=True) if high <= most]
+        known = f"the fastest takes up to {min(ends):.3g} ms" if np.isfinite(min(ends)) else "no latency is known"
     else:
-        window = Window.parse(way)
-        inside = [t for t in trials if window.low <= t["macs"] <= window.high]
+        window, macs = Window.parse(way), [t.macs for t in trials]
+        inside = [t for t in trials if window.low <= t.macs <= window.high]
+        known = f"they have {format_count(min(macs))} to {format_count(max(macs))} multiply-adds"
     if not inside:
-        raise UserError(f"no network that was evaluated is within {way}")
+        raise UserError(f"no network that was evaluated is within {way}: {known}")
     return [max(inside, key=lambda t: (t[ACCURACY.name], -_cost(t)))]
