@@ -1,13 +1,15 @@
 """What a function of the API is given is of the types that its signature says, or a line tells which it should be."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
 from numbers import Real
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin
 
 from beartype import BeartypeConf, FrozenDict, beartype
+from beartype.door import is_bearable
 
 from search.errors import UserError
 
@@ -23,10 +25,13 @@ class ArgumentError(UserError):
     def __init__(self, message: str) -> None:
         if told := VIOLATION.match(message):
             function, name, value, hint = told.groups()
-            hint = QUALIFIED.sub(lambda found: found[1] or found[2], hint)
             value = value.strip('"')[:SHOWN]  # some are quoted
-            message = f"`{name}` of {function} must be {hint}, but got {value}"
+            message = f"`{name}` of {function} must be {_plain(hint)}, but got {value}"
         super().__init__(message)
+
+
+def _plain(hint: object) -> str:
+    return QUALIFIED.sub(lambda found: found[1] or found[2], str(hint))
 
 
 # Whole numbers are looked at where their bounds are known; any may be NumPy's.
@@ -48,6 +53,24 @@ def checked(function: Function) -> Function:
     def call(*args: Any, **keywords: Any) -> Any:
         if unknown := [name for name in keywords if name not in known]:
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown[0]!r}")
+        for name, value in {**dict(zip(known, args, strict=False)), **keywords}.items():
+            hint = known[name].annotation
+            for item, kind in _items(value, hint):
+                if not is_bearable(item, kind, conf=_SETTINGS):
+                    rule = f"`{name}` of {function.__name__} must be {_plain(hint)}"
+                    raise ArgumentError(f"{rule}, but one of it is {item!r:.{SHOWN}}")
         return typed(*args, **keywords)
 
     return call  # type: ignore[return-value]
+
+
+def _items(value: object, hint: Any) -> list[tuple[object, Any]]:
+    """What a sequence or mapping holds, each with the type that it should be of: beartype looks at one of them alone,
+    which it draws."""
+    for part in get_args(hint) if isinstance(hint, UnionType) else (hint,):
+        kinds = get_args(part)
+        if get_origin(part) is Sequence and isinstance(value, Sequence) and not isinstance(value, str):
+            return [(item, kinds[0]) for item in value]
+        if get_origin(part) is Mapping and isinstance(value, Mapping):
+            return [pair for key, item in value.items() for pair in ((key, kinds[0]), (item, kinds[1]))]
+    return []

@@ -15,7 +15,7 @@ from search.parallel import workers as side_by_side
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.pipeline.retrain_stage import SeedSummary, summarise_seeds, train_all
 from search.recipes.schema import Retraining, load_recipe, load_retraining, recipe_name, supernet_part
-from search.run_folder.run import retrained_folders
+from search.run_folder.run import SUMMARY_FILE, retrained_folders
 from search.seeds import check_seed
 from search.training.distributed import World, best_device
 from search.training.evaluate import InheritedAccuracy
@@ -187,7 +187,7 @@ def retrain_networks(
     summary = summarise_seeds(jobs, records)
     if World.current().is_main_process:
         with locked(out):
-            write_json(out / "summary.json", {name: asdict(each) for name, each in summary.items()})
+            write_json(out / SUMMARY_FILE, {name: asdict(each) for name, each in summary.items()})
     return summary
 
 

@@ -62,10 +62,9 @@ def from_datasets(
     most = 1 + max(int(part.labels.max()) for part in parts)
     given = classes
     if given is None:
-        given, tested = (getattr(part, "classes", None) for part in (train, test))
+        given, tested = _names(train), _names(test)
         if given is not None and tested is not None:
-            sources = f"{name}'s training part", f"{name}'s test part"
-            check_same([str(each) for each in given], [str(each) for each in tested], sources)
+            check_same(given, tested, (f"{name}'s training part", f"{name}'s test part"))
     if given is None and most > MAX_CLASSES:
         raise UserError(f"{name}: at most {MAX_CLASSES} classes, but a label is {most - 1}")
     names = check_names([str(each) for each in (range(most) if given is None else given)])
@@ -79,6 +78,14 @@ def from_datasets(
     return split_up(name, parts[0], parts[1], names, parts[0].resolution, flip=flip, identity=identity)
 
 
+def _names(part: ImageDataset) -> list[str] | None:
+    """What a part calls its classes; None where its `classes` are no names but their number, say."""
+    known = getattr(part, "classes", None)
+    if isinstance(known, str) or not isinstance(known, Sequence | np.ndarray):
+        return None
+    return [str(each) for each in known]
+
+
 def _read(part: ImageDataset, what: str, resolution: int | None) -> Split:
     images, labels = [], []
     try:
@@ -88,10 +95,12 @@ def _read(part: ImageDataset, what: str, resolution: int | None) -> Split:
     if not count:
         raise UserError(f"{what}s: there are none")
     for number in range(count):
+        item = part[number]  # what this raises is the user's own
         try:
-            image, label = part[number]
+            image, label = item
         except (TypeError, ValueError):
-            raise UserError(f"{what} {number}: the data set must give (image, label)") from None
+            given = type(item).__name__
+            raise UserError(f"{what} {number}: the data set must give (image, label), not a {given}") from None
         images.append(_image(image, f"{what} {number}", resolution))
         labels.append(_label(label, f"{what} {number}"))
         if images[-1].shape != images[0].shape:
@@ -112,6 +121,8 @@ def _image(image: Any, what: str, resolution: int | None) -> Tensor:
     except TypeError:
         raise UserError(f"{what} must be a PIL image, an array or a tensor, not {type(image).__name__}") from None
     pixels = torch.as_tensor(pixels)
+    if pixels.layout != torch.strided:
+        raise UserError(f"{what} must be a dense tensor, not {pixels.layout}")
     pixels = pixels[None] if pixels.ndim == 2 else pixels
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or not pixels.numel():
         raise UserError(
@@ -131,7 +142,10 @@ def _image(image: Any, what: str, resolution: int | None) -> Tensor:
 
 
 def _label(label: Any, what: str) -> int:
-    number = np.asarray(label)
+    try:
+        number = np.asarray(label)
+    except ValueError:  # lists of different lengths
+        number = np.array(label, dtype=object)
     if number.shape != () or not np.issubdtype(number.dtype, np.integer) or not 0 <= int(number) < 1 << 31:
         raise UserError(f"{what} must have a label that is a whole number from 0, not {label!r}")
     return int(number)

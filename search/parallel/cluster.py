@@ -36,7 +36,7 @@ class Cluster:
         address: of the Ray cluster that they are on; None: this machine.
 
     Raises:
-        UserError: no whole number of workers, fewer than one, or an address that is no text.
+        UserError: no whole number of workers, fewer than one, or an address that is no text, or an empty one.
     """
 
     workers: int | None = None
@@ -45,8 +45,8 @@ class Cluster:
     def __post_init__(self) -> None:
         if self.workers is not None:
             object.__setattr__(self, "workers", check_whole("`workers`", self.workers, 1, MOST_WORKERS))
-        if not isinstance(self.address, str | None):
-            raise UserError(f"`address` must be a text, but got {self.address!r:.80}")
+        if self.address is not None and (not isinstance(self.address, str) or not self.address.strip()):
+            raise UserError(f"`address` must be a cluster's, such as 10.0.0.5:6379, but got {self.address!r:.80}")
 
     @property
     def num_workers(self) -> int:
@@ -64,10 +64,13 @@ class Cluster:
 
 
 HERE = Cluster()  # this process alone
+_begun: tuple[str, Cluster] | None = None  # what `connect` joined or started, by Ray's own address of it
 
 
 def connect(cluster: Cluster) -> None:
-    """Joins a cluster at its address, or starts Ray here with so many processes. Once is enough.
+    """Joins a cluster at its address, or starts Ray here with so many processes. Once is enough; a later call for
+    another address, or for more processes here than were started, leaves for that one. A Ray that the program began
+    itself is taken as it is.
 
     Raises:
         UserError: Ray is not installed, there is no cluster, or none can be started here.
@@ -76,7 +79,12 @@ def connect(cluster: Cluster) -> None:
         import ray
     except ModuleNotFoundError:
         raise missing_ray("several workers need") from None
+    global _begun
     workers, address = cluster.num_workers, cluster.address
+    if ray.is_initialized() and _begun and _begun[0] == ray.get_runtime_context().gcs_address:
+        known = _begun[1]
+        if address != known.address or (address is None and workers > known.num_workers):
+            ray.shutdown()
     if not ray.is_initialized():
         try:
             with nullcontext() if address else secured():
@@ -91,11 +99,12 @@ def connect(cluster: Cluster) -> None:
             what = f"no Ray cluster at {address}" if address else f"Ray can't start {workers} processes here"
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"{what}: {reason}") from error
+        _begun = ray.get_runtime_context().gcs_address, cluster
         if threading.current_thread() is threading.main_thread():  # Ray's handler ends with exit code 15
             signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    if address and (known := int(ray.cluster_resources().get("CPU", 0))) < workers:
+    if address and (there := int(ray.cluster_resources().get("CPU", 0))) < workers:
         warn(
-            f"the cluster at {address} has {known} processors for {workers} processes: a training that several share "
+            f"the cluster at {address} has {there} processors for {workers} processes: a training that several share "
             "waits until nodes join"
         )
 

@@ -122,11 +122,27 @@ def parse_milliseconds(text: str | None) -> Mapping[str, float]:
     return MappingProxyType(milliseconds)
 
 
+def check_fitted(kind: str, space: Space) -> None:
+    """Raises:
+    UserError: networks of the space can't be fitted to a parent, as that kind of supernet does.
+    """
+    if kind != "transplant":
+        return
+    for i, stage in enumerate(space.largest.stages):
+        for j, block in enumerate(stage[1:], 1):
+            if block.stride > 1:
+                raise UserError(
+                    f"networks are fitted to a parent whose stages have a stride in their first block alone, but "
+                    f"rows[{i}][{j}] of space {space.name} has stride {block.stride}: kind = 'elastic' takes it"
+                )
+
+
 def check_parent(search: "Search", kind: str, space: Space) -> None:
     """Raises:
-    UserError: the search goes by what a parent says, or loses by each unit, which a supernet of that kind and space
-        can't tell.
+    UserError: networks can't be fitted to a parent; or the search goes by what a parent says, or loses by each unit,
+        which a supernet of that kind and space can't tell.
     """
+    check_fitted(kind, space)
     evaluations = split_evaluation(search.evaluate)
     if "soft" in evaluations and kind != "transplant":
         raise UserError("the evaluation by soft labels wants a parent, which gives them: the supernet is elastic")

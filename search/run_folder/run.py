@@ -25,6 +25,8 @@ FINAL_SUPERNET = "final-supernet"  # where full trainings don't begin with the s
 INHERITED, TIMES, ENERGY = "networks/inherited.json", "networks/latency.json", "networks/energy.json"
 FIRST_TRIALS, FIDELITY = "fidelity/trials.jsonl", "fidelity/fidelity.json"
 REPORT = "report/report.html"
+SUMMARY_FILE = "summary.json"  # beside several networks' folders, of all their seeds
+LONGEST_NAME = 255  # bytes of a folder's name: Linux' own bound
 OWN_TEACHER = "teacher"  # in the folder of a parent that was taught by itself: what it was before
 OF_SEEDS = f"seed-*/{TRAINED_FILE}"  # in a network's folder
 PRODUCTS = {
@@ -91,15 +93,19 @@ def retrained_folders(out: Path, names: Sequence[str], seeds: Sequence[int]) -> 
     """Where `ghostnas retrain` puts a network by a seed: `out` itself if it is the only one, else a folder for each.
 
     Raises:
-        UserError: there is no network or no seed, one seed twice, or a name that no folder inside `out` can have.
+        UserError: there is no network or no seed, one seed twice, or a name that no folder inside `out` can have,
+            `summary.json` among them, which stands there.
     """
     if not names or not seeds:
         raise UserError(f"there must be a network and a seed or more, but got {len(names)} and {len(seeds)}")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds must be different, but got {', '.join(map(str, seeds))}")
     for name in names:
-        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        taken = ("", ".", "..", SUMMARY_FILE)
+        if not isinstance(name, str) or name in taken or Path(name).name != name or "\0" in name:
             raise UserError(f"a network's name must be that of a folder, such as A, but got {name!r:.80}")
+        if len(name.encode(errors="replace")) > LONGEST_NAME:
+            raise UserError(f"a network's name, a folder's, has at most {LONGEST_NAME} bytes, but got {name!r:.80}")
     return {
         (name, seed): (out / name if len(names) > 1 else out) / (f"seed-{seed}" if len(seeds) > 1 else "")
         for name in names

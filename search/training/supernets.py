@@ -21,7 +21,7 @@ from search.data.datasets import Data
 from search.errors import UserError
 from search.files import write_bytes, write_text
 from search.identity import digest
-from search.recipes.schema import ParentTraining, SupernetTraining
+from search.recipes.schema import ParentTraining, SupernetTraining, check_fitted
 from search.records import write_record
 from search.training import retrain as full
 from search.training.distributed import World
@@ -86,6 +86,7 @@ def train_parent(
     Raises:
         UserError: a parent that can't be had or doesn't fit the space, or what the training loop refuses.
     """
+    check_fitted("transplant", space)
     parent = given_parent(space, config, located)
     arch = parent.arch if parent else widest(space)
     trainable: full.Trainable = "all"

@@ -194,6 +194,8 @@ BAD = {
     "two shapes": ([(IMAGE, 0), (torch.zeros(3, 9, 9), 0)], "of one shape.*`resolution` makes"),
     "a label below 0": ([(IMAGE, -1)], "whole number from 0"),
     "a label that is a name": ([(IMAGE, "cat")], "whole number from 0"),
+    "a ragged label": ([(IMAGE, [1, [2]])], "whole number from 0"),
+    "a sparse tensor": ([(IMAGE.to_sparse(), 0)], "must be a dense tensor"),
     "nothing": ([], "there are none"),
     "too few": ([(IMAGE, 0)], "images"),
 }
@@ -258,6 +260,20 @@ def test_parts_that_name_other_classes_are_told(tested):
     assert search.from_datasets(train, items).classes == search.from_datasets(train, train).classes == ("cat", "dog")
 
 
+def test_a_number_of_classes_names_none():
+    items = [(torch.rand(3, 8, 8), k % 2) for k in range(60)]
+    assert search.from_datasets(Named(items, 2), Named(items, 2)).classes == ("0", "1")
+
+
+def test_what_a_data_set_raises_itself_is_told_as_it_is():
+    class Damaged(list):
+        def __getitem__(self, k):
+            raise ValueError("cannot decode 00017.jpg")
+
+    with pytest.raises(ValueError, match=r"^cannot decode 00017\.jpg$"):
+        search.from_datasets(Damaged([0]), Damaged([0]))
+
+
 def test_a_data_set_may_use_its_memory_again():
     class Reused:
         memory = torch.empty(3, 8, 8, dtype=torch.uint8)
@@ -307,9 +323,16 @@ WRONG_NUMBERS = {
         lambda: search.write_kit(DIGITS, "kit", most_units=100.5),
         "`most_units` must be a whole number from 0 to .*, but got 100.5",
     ),
+    **{
+        f"the address {address!r}": (
+            lambda address=address: search.retrain_network("ghostnet-1.0", TINY, "out", address=address),
+            f"`address` must be a cluster's, such as 10.0.0.5:6379, but got {address!r}",
+        )
+        for address in ("", " ")
+    },
     "a number for an address": (
         lambda: search.retrain_network("ghostnet-1.0", TINY, "out", address=5),
-        "`address` must be a text, but got 5",
+        "`address` must be a cluster's, such as 10.0.0.5:6379, but got 5",
     ),
     "no seeds": (
         lambda: search.measure_fidelity("net", TINY, "out", seeds=0),
@@ -368,6 +391,18 @@ def test_a_folder_for_a_file_is_told_before_anything_is_timed(out, tmp_path, mon
 
 ANY = Path("any")
 WRONG_TYPES = {
+    "no architecture among some": (
+        lambda data: search.retrain_networks({"a": DIGITS.smallest, "b": "digits:0.5x"}, data, "out"),
+        "`archs` of retrain_networks must be Mapping[str, Arch], but one of it is 'digits:0.5x'",
+    ),
+    "no name among some": (
+        lambda data: search.retrain_networks({"a": DIGITS.smallest, 3: DIGITS.largest}, data, "out"),
+        "`archs` of retrain_networks must be Mapping[str, Arch], but one of it is 3",
+    ),
+    "no format among some": (
+        lambda data: search.export_network("net", "out", formats=["onnx", None, "safetensors"]),
+        "`formats` of export_network must be Sequence[str], but one of it is None",
+    ),
     "a number for several": (
         lambda data: search.retrain_networks({"A": search.find_arch("ghostnet-1.0")}, data, ANY, seeds=3),
         "`seeds` of retrain_networks must be Sequence[int], but got 3",
@@ -424,8 +459,13 @@ NO_FOLDERS = {
     "a seed twice": ({"A": A}, (1, 1), "seeds must be different, but got 1, 1"),
 } | {
     f"the name {name!r}": ({"A": A, name: B}, (0,), "a network's name must be that of a folder, such as A, but got ")
-    for name in ("../x", "", ".", "..", "a/b", "/a", "a/", "a\0b", 3)
+    for name in ("../x", "", ".", "..", "a/b", "/a", "a/", "a\0b", "summary.json")
 }
+NO_FOLDERS["a long name"] = (
+    {"A": A, "ä" * 128: B},
+    (0,),
+    "a network's name, a folder's, has at most 255 bytes, but got ",
+)
 
 
 @pytest.mark.parametrize("case", NO_FOLDERS)

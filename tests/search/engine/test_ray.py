@@ -139,6 +139,26 @@ def test_a_cluster_that_we_start_takes_nobody_without_its_token():
     ray.shutdown()
 
 
+def test_a_call_for_more_processes_or_another_cluster_leaves_for_it(monkeypatch):
+    def elsewhere(address, **_):
+        raise ConnectionError(f"asked for {address}")
+
+    ray.shutdown()
+    connect(Cluster(workers=2))
+    first = ray.get_runtime_context().gcs_address
+    connect(Cluster(workers=1))
+    assert ray.get_runtime_context().gcs_address == first
+    connect(Cluster(workers=3))
+    assert ray.cluster_resources()["CPU"] == 3
+    with monkeypatch.context() as patched, pytest.raises(UserError, match=r"asked for 10\.0\.0\.1:1"):
+        patched.setattr(ray, "init", elsewhere)
+        connect(Cluster(workers=2, address="10.0.0.1:1"))
+    ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR")  # the program's own
+    connect(Cluster(workers=2))
+    assert ray.cluster_resources()["CPU"] == 1
+    ray.shutdown()
+
+
 DRIVER = """
 import ray, time
 from search.parallel.cluster import Cluster, connect

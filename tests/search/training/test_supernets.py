@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from ghostnet import GhostNet, weights
 from search.data.datasets import load_data
 from search.errors import UserError
+from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, parse_recipe
 from search.training.evaluate import accuracy
 from search.training.inherited import fitting_images, inherited_accuracy, read_parent
@@ -104,6 +105,20 @@ def test_a_parent_of_another_head_or_other_strides_is_refused_before_anything_is
     config = SHORT.model_copy(update={"parent": str(tmp_path / "net")})
     with pytest.raises(UserError, match=f"can't be the parent of space digits: {what}"):
         make_supernet(SPACE, data, config, tmp_path / "out", device=CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_space_that_no_parent_can_be_fitted_to_is_refused_before_anything_is_trained(data, tmp_path):
+    rows = [[[3, 12, 10, 0, 1], [3, 20, 10, 0.25, 2]], [[3, 18, 14, 0, 2]]]
+    told = r"rows\[0\]\[1\] of space .* has stride 2: kind = 'elastic' takes it"
+    parts = ['data = "digits"', f'[space]\nbase = "digits"\nrows = {rows}', '[supernet]\nepochs = 1\nkind = "KIND"']
+    text = "\n".join([*parts, '[search]\nflops_budget = "1G"', "[retrain]\nepochs = 1"])
+    fitted, elastic = (parse_recipe(text.replace("KIND", kind), "mine") for kind in ("transplant", "elastic"))
+    check(elastic)
+    with pytest.raises(UserError, match=told):
+        check(fitted)
+    with pytest.raises(UserError, match=told):
+        make_supernet(fitted.search_space, data, SHORT, tmp_path / "out", device=CPU)
     assert not (tmp_path / "out").exists()
 
 
