@@ -7,6 +7,7 @@ from itertools import islice, product
 from pathlib import Path
 from shlex import join
 from string import ascii_uppercase
+from typing import TypeVar
 
 import numpy as np
 from torch import nn
@@ -86,6 +87,7 @@ from spaces.errors import SpaceError
 from spaces.population import sample
 from spaces.quantities import Window
 
+T = TypeVar("T")
 MACS_TOLERANCE = 0.02  # multiply-adds of a random network are a chosen one's to within that share
 
 
@@ -276,15 +278,21 @@ def retrain(run: Run) -> None:
     timed, folders = {}, {name: run.out / NETWORKS / name for name in archs}
     if (parent := trained_parent(run.out)).exists():
         folders["parent"], archs = parent, archs | {"parent": Arch.load(parent / ARCH_FILE)}
-    for name, arch in archs.items():
+    for name, arch in archs.items():  # each once, whatever its weights: two timings of one would differ
         net = load_network(arch, folders[name] / WEIGHTS_FILE)
-        timed[name] = (net, (run.data.in_chs, arch.resolution, arch.resolution))
+        timed[arch.id] = (net, (run.data.in_chs, arch.resolution, arch.resolution))
     setting = run.recipe.latency  # the table's, by which they were chosen
     target = runtime(setting.runtime, setting.threads, setting.dtype)
     times = measure(target, timed, run.recipe.seed, setting.batch)
     with best_effort("the energy of the trained networks"):
-        write_record(run.out / ENERGY, energy_figures(target, timed, setting.batch))
-    write_json(run.out / TIMES, times)
+        figures = energy_figures(target, timed, setting.batch)
+        write_record(run.out / ENERGY, figures.model_copy(update={"networks": _named(archs, figures.networks)}))
+    write_json(run.out / TIMES, _named(archs, times))
+
+
+def _named(archs: Mapping[str, Arch], measured: Mapping[str, T]) -> dict[str, T]:
+    """What was measured of architectures, by the names of the networks that have them."""
+    return {name: measured[arch.id] for name, arch in archs.items() if arch.id in measured}
 
 
 def retrain_parent(run: Run, networks: int) -> None:

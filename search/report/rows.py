@@ -8,7 +8,8 @@ from math import isfinite
 from search.engine.baselines import BaselineCurve
 from search.report.summary import NetworkKind, Summary, TrainedNetwork
 
-BASELINES: dict[NetworkKind, str] = {"parent": "the parent", "family": "GhostNets in width that are trained alike"}
+BASELINES: dict[NetworkKind, str] = {"parent": "the parent", "family": "GhostNets in width"}
+ALIKE = 0.05  # by how much less than the longest a training may be for all to count as equally long
 UNKNOWN = (None, None)  # of a network that is compared with none
 
 
@@ -95,9 +96,13 @@ def comparison_text(summary: Summary) -> str:
     kinds = {n.kind for n in summary.networks if n.measured_ms}
     baselines = [text for kind, text in BASELINES.items() if kind in kinds]
     verdicts = "; ".join(f"{name} {_verdict(points, saved)}" for name, (points, saved) in compared.items())
+    epochs = [n.epochs for n in summary.networks if n.measured_ms and (n.chosen or n.kind == "family")]
+    alike, unlike = "", f" They were trained for {min(epochs):.3g} to {max(epochs):.3g} epochs, which tells, too."
+    if min(epochs) >= (1 - ALIKE) * max(epochs):
+        alike, unlike = " that are trained alike" if "family" in kinds else "", ""
     return (
-        f"Beside {' and '.join(baselines)}, by measured latency: {verdicts}. Standard error of an accuracy: "
-        f"{error:.1f} points."
+        f"Beside {' and '.join(baselines)}{alike}, by measured latency: {verdicts}.{unlike} Standard error of an "
+        f"accuracy: {error:.1f} points."
     )
 
 

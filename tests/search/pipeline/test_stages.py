@@ -21,8 +21,8 @@ from search.pipeline.step_times import StepTimes
 from search.recipes.schema import load_recipe, parse_recipe
 from search.report.report import write_report
 from search.report.summary import summarise
-from search.run_folder.result import read_result
-from search.run_folder.run import PRODUCTS, recorded_recipe
+from search.run_folder.result import read_figures, read_result
+from search.run_folder.run import PRODUCTS, TIMES, recorded_recipe
 from tests.search.command_line import ghostnas
 from tests.search.runs import made_up_run
 from tests.search.searches import SPACE, complete_trial, problem
@@ -264,6 +264,18 @@ def test_a_network_that_stands_for_two_takes_the_time_of_one(tmp_path):
     step = 1 / stages.least_steps(run)  # so that each takes a second
     assert {*stages.within_time_box(run, archs, 3.0, dict.fromkeys(archs, step))} == {*archs}
     assert {*stages.within_time_box(run, archs, 1.9, dict.fromkeys(archs, step))} == {"C"}
+
+
+def test_a_network_under_two_names_is_timed_once(tmp_path, monkeypatch):
+    folder = made_up_run(tmp_path / "run")
+    one, other = SPACE.uniform(0.75), SPACE.uniform(1.0)
+    monkeypatch.setattr(stages, "networks", lambda run: {"A": other, "C": one, "ghostnet-0.75x": one})
+    monkeypatch.setattr(stages, "train_all", lambda *_, **__: [])
+    monkeypatch.setattr(stages, "summarise_seeds", lambda *_: {})
+    monkeypatch.setattr(stages, "load_network", lambda arch, path: GhostNet(arch, 10, 1))
+    monkeypatch.setattr(stages, "measure", lambda target, nets, *_: {name: 1.0 + k for k, name in enumerate(nets)})
+    stages.retrain(Run(recorded_recipe(folder), folder))
+    assert read_figures(folder / TIMES) == {"A": 1.0, "C": 2.0, "ghostnet-0.75x": 2.0}
 
 
 def test_a_time_box_leaves_no_trained_network_out(tmp_path, monkeypatch):
