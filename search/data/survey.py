@@ -29,6 +29,7 @@ class Survey:
         heights, widths: of the images that were decoded, in pixels.
         grey: how many of these have no colours.
         unreadable: why an image can't be read, by its file.
+        unused: folders with classes that are neither trained nor tested on.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Survey:
     widths: tuple[int, ...]
     grey: int
     unreadable: dict[str, str]
+    unused: tuple[str, ...] = ()
 
     @property
     def shorter_sides(self) -> tuple[int, int, int]:
@@ -96,6 +98,7 @@ def survey(place: str) -> Survey:
         widths=tuple(width for part in seen for _, width in part.sizes),
         grey=sum(part.grey for part in seen),
         unreadable=unreadable,
+        unused=source.unused_parts(),
     )
 
 

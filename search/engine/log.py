@@ -78,6 +78,7 @@ class LogHeader(Record):
     Args:
         objectives: what the search went by, as columns of the log.
         evaluator: the user's own, in place of what `evaluate` says.
+        data: the data set's fingerprint.
     """
 
     space_id: str | None = None
@@ -86,6 +87,7 @@ class LogHeader(Record):
     sampler: str | None = None
     evaluate: str = "inherited"
     evaluator: str | None = None
+    data: str | None = None
     objectives: list[str] = Field(default_factory=lambda: [ACCURACY.name, LATENCY.name])
 
     @property

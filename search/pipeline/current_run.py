@@ -76,7 +76,6 @@ class Run:
     recipe: Recipe
     out: Path
     settings: RunSettings = field(default_factory=RunSettings)
-    started: float = field(default_factory=time.monotonic)
 
     @cached_property
     def data(self) -> Data:
@@ -125,7 +124,7 @@ class Run:
         """What is left of the time box for a stage, the later ones' shares set aside."""
         if self.settings.minutes is None:
             return None
-        left = self.settings.minutes - (time.monotonic() - self.started) / 60
+        left = self.settings.minutes - (time.monotonic() - self.settings.begun) / 60
         return 60 * time_box(max(left, 1 / 60), self.needed)[stage]
 
     @property

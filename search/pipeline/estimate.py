@@ -38,6 +38,7 @@ from search.run_folder.estimate import Estimate, StageEstimate, recipe_digest
 from search.run_folder.run import PRODUCTS, initial_weights, retrains_parent
 from search.training.distributed import best_device
 from search.training.metadata import space_for
+from search.training.origin import AS_NAMED, Located
 from search.training.supernets import given_parent, widest
 from search.training.teacher import askers
 from spaces.space import Space
@@ -50,11 +51,12 @@ EXPORT_S, LARGE_EXPORT_S, REPORT_S = 0.5, 5.0, 10.0
 LARGE = 224  # pixels
 
 
-def estimate(recipe: Recipe, processes: int | None = None) -> Estimate:
+def estimate(recipe: Recipe, processes: int | None = None, located: Located = AS_NAMED) -> Estimate:
     """Stage by stage what a run of a recipe will take here, which `search.pipeline.run.check` has let pass.
 
     Args:
         processes: of this machine that work side by side; None: as many as its cores allow.
+        located: where the given parent lies, by the path that names it, if elsewhere.
 
     Raises:
         UserError: what can't be loaded, or fitted to.
@@ -63,7 +65,7 @@ def estimate(recipe: Recipe, processes: int | None = None) -> Estimate:
         torch.set_num_threads(recipe.threads)
     sizes = split_sizes(recipe.data, recipe.train_images)
     space = space_for(recipe.search_space, sizes.num_classes, sizes.in_chs)
-    estimator = _Estimator(recipe, space, sizes, best_device(), processes or cores_for(recipe.threads))
+    estimator = _Estimator(recipe, space, sizes, best_device(), processes or cores_for(recipe.threads), located)
     stages: list[StageEstimate] = []
     with bar("time a few steps", len(PRODUCTS)) as progress:
         for name in PRODUCTS:
@@ -75,10 +77,16 @@ def estimate(recipe: Recipe, processes: int | None = None) -> Estimate:
 
 class _Estimator:
     def __init__(
-        self, recipe: Recipe, space: Space, sizes: SplitSizes, device: torch.device, processes: int = 1
+        self,
+        recipe: Recipe,
+        space: Space,
+        sizes: SplitSizes,
+        device: torch.device,
+        processes: int = 1,
+        located: Located = AS_NAMED,
     ) -> None:
         self.recipe, self.space, self.sizes, self.device = recipe, space, sizes, device
-        self.processes = processes
+        self.processes, self.located = processes, located
         self.times = StepTimes(sizes, device)
 
     @property
@@ -92,7 +100,7 @@ class _Estimator:
     def parent(self) -> tuple[Arch, bool]:
         """The architecture of a transplanted supernet's parent, and whether it is trained."""
         config = self.recipe.supernet
-        if not isinstance(config, ParentTraining) or (given := given_parent(self.space, config)) is None:
+        if not isinstance(config, ParentTraining) or (given := given_parent(self.space, config, self.located)) is None:
             return widest(self.space), True
         fits = (given.num_classes, given.in_chs) == (self.sizes.num_classes, self.sizes.in_chs)
         return given.arch, bool(config.tune) or not fits

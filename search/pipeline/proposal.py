@@ -309,10 +309,14 @@ class Proposal:
         if survey.unreadable:
             named = "; ".join(list(survey.unreadable.values())[:SHOWN])
             warnings.append(f"{_left_out_of(survey)} (unreadable=skip): {named}")
+        if survey.unused:
+            warnings.append(f"not used, since another part is there to test on: {', '.join(survey.unused)}")
+        untested = [name for name, n in zip(survey.classes, survey.test, strict=True) if not n]
+        if untested:
+            warnings.append(f"no test pictures: {_some(untested)}")
         few = [f"{name} ({n})" for name, n in zip(survey.classes, survey.train, strict=True) if n < FEW_OF_A_CLASS]
         if few:
-            more = f" and {len(few) - SHOWN} more classes" if len(few) > SHOWN else ""
-            warnings.append(f"fewer than {FEW_OF_A_CLASS} training pictures: {', '.join(few[:SHOWN])}{more}")
+            warnings.append(f"fewer than {FEW_OF_A_CLASS} training pictures: {_some(few)}")
         if survey.shorter_sides[1] < self.side:
             warnings.append(f"half of the pictures are smaller than {self.side} pixels and are enlarged")
         space, budget = self.recipe.search_space, self.recipe.search.flops_budget
@@ -338,6 +342,12 @@ class Proposal:
             "shorter_sides": dict(zip(("least", "median", "most"), survey.shorter_sides, strict=True)),
             "unreadable": survey.unreadable,
         }
+
+
+def _some(classes: list[str]) -> str:
+    """The first of some classes, and how many more there are."""
+    more = f" and {len(classes) - SHOWN} more classes" if len(classes) > SHOWN else ""
+    return ", ".join(classes[:SHOWN]) + more
 
 
 def recipe_path(data: str | Path, out: Path | None, budget: str | None) -> Path:

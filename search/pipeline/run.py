@@ -17,10 +17,12 @@ from search.identity import Identity, check_same
 from search.latency.runtimes import runtime
 from search.pipeline.search_problem import check_run_search, check_storage
 from search.pipeline.settings import RunSettings
+from search.progress import best_effort
 from search.recipes.schema import ParentTraining, Recipe, check_parent
 from search.run_folder.estimate import ESTIMATE, read_estimate, write_estimate
-from search.run_folder.run import RUN, SCHEMA, recorded_recipe
+from search.run_folder.run import RUN, SCHEMA, SUPERNET, recorded_recipe
 from search.terminal import say
+from search.training.records import PARENT
 from spaces.population import sample
 
 if TYPE_CHECKING:  # torch is loaded once the recipe is known to be right
@@ -104,7 +106,11 @@ def run(run: "Run") -> None:
     from search.pipeline.estimate import estimate
 
     if (run.settings.minutes or 0) >= ESTIMATED_FROM and read_estimate(run.out, run.recipe) is None:
-        write_estimate(run.out, estimate(run.recipe, processes=1))  # as all work is done in a time box
+        parent = getattr(run.recipe.supernet, "parent", None)
+        located = {Path(parent): run.out / SUPERNET / PARENT} if parent and run.done("train") else {}
+        with best_effort("an estimate of what the stages take"):
+            # As all work is done in a time box.
+            write_estimate(run.out, estimate(run.recipe, processes=1, located=located))
     names = run.stages
     for number, name in enumerate(names, 1):
         if run.done(name):

@@ -1,6 +1,7 @@
 """What a run is told besides its recipe."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from search.parallel.cluster import HERE, Cluster
 
@@ -13,8 +14,10 @@ class RunSettings:
         resume: go on with what is in the folder.
         minutes: time box for all that is still to do; None runs every stage in full.
         cluster: over which every stage but calibration and export is spread.
+        begun: when the time box began, by `time.monotonic`.
     """
 
     resume: bool = False
     minutes: float | None = None
     cluster: Cluster = HERE
+    begun: float = field(default_factory=time.monotonic, compare=False)

@@ -109,7 +109,7 @@ def notes(named: dict[str, Summary]) -> list[str]:
     """What keeps runs from being alike, and what is missing of each."""
     lines = [f"{name}: {note}" for name, summary in named.items() for note in summary.notes]
     for what, values in (
-        ("data", {name: s.data for name, s in named.items()}),
+        ("data", _data(named)),
         ("accuracies", {name: s.accuracy_meaning for name, s in named.items()}),
         ("spaces", {name: s.space.id for name, s in named.items()}),
         ("devices", {name: s.table.device.cpu for name, s in named.items() if s.table}),
@@ -126,6 +126,17 @@ def notes(named: dict[str, Summary]) -> list[str]:
             "hypervolumes differ by these, too. Runs by one table compare better."
         )
     return lines
+
+
+def _data(named: dict[str, Summary]) -> dict[str, str]:
+    """The data of runs by what they are, with the place where they lie, of which the same data may have several; by
+    that alone where a log doesn't say what they are. Empty where all are the same."""
+    contents = {summary.header.data for summary in named.values()}
+    if None in contents:
+        return {name: summary.data for name, summary in named.items()}
+    if len(contents) == 1:
+        return {}
+    return {name: f"{summary.data} (content {summary.header.data})" for name, summary in named.items()}
 
 
 def _names(folders: list[Path]) -> list[str]:

@@ -67,7 +67,7 @@ def commands(summary: Summary, network: TrainedNetwork) -> list[str]:
         begin = initial_weights(summary.recipe, Path("..") / final_supernet(summary.folder).name)
         options = [text for key, value in asdict(begin).items() if value for text in (f"--{key}", str(value))]
         if network.stretched or network.ended != "schedule":  # by a time box
-            options += ["--epochs", f"{network.epochs:g}"]
+            options += ["--epochs", f"{network.repeated_epochs:.10g}"]
         words = [folder, "--data", _data(summary), "--recipe", RECIPE, *seeds, *options]
         lines.append(join(["ghostnas", "retrain", *words, "--out", f"results/{network.name}-again"]))
     words = [folder, "--weights", f"{folder}/{WEIGHTS_FILE}", "--to", "onnx,safetensors"]

@@ -257,6 +257,8 @@ def _networks_table(summary: Summary) -> str:
         "test: accuracy on the test split. inherited: accuracy on the search split with the supernet's weights, before "
         "full training. Commands are for a shell in this page's folder."
     )
+    if any(n.ended == "time box" for n in summary.networks):
+        note += " A schedule that a time box cut short followed the clock: its command trains for as many steps."
     if memory:
         note += (
             " peak memory: what the network adds to the runtime's own on the table's device, predicted; on networks "

@@ -71,6 +71,7 @@ class TrainedNetwork:
         seeds: of these trainings.
         peak_memory: bytes that it is predicted to take on the table's device, where the table tells.
         expected: of a chosen one, by a search that corrects what networks inherit.
+        repeated_epochs: those that give its steps again.
     """
 
     name: str
@@ -84,6 +85,7 @@ class TrainedNetwork:
     test_images: int
     epochs: float
     planned_epochs: float
+    repeated_epochs: float
     ended: TrainingEnd
     stretched: bool
     seconds: float
@@ -406,6 +408,7 @@ def _networks(
                 test_images=metadata.test_images,
                 epochs=shortest.epochs,
                 planned_epochs=shortest.planned_epochs,
+                repeated_epochs=shortest.repeated_epochs,
                 ended=shortest.ended,
                 stretched=shortest.stretched,
                 seconds=sum(each.training.seconds for each in (*records, *before)),

@@ -1,5 +1,6 @@
 """The records that trainings write besides weights. They are read without torch."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -60,6 +61,14 @@ class Outcome(Record):
     def share(self) -> float:
         """Its steps, as a share of the recipe's; 1 where these are not known."""
         return self.steps / self.planned_steps if self.planned_steps else 1.0
+
+    @property
+    def repeated_epochs(self) -> float:
+        """Its epochs, so rounded that a training for so many has its steps again."""
+        if not self.epochs:
+            return self.epochs
+        per_epoch = max(1, round(self.steps / self.epochs))
+        return math.floor(10_000 * self.steps / per_epoch) / 10_000
 
     @property
     def stretched(self) -> bool:

@@ -218,6 +218,10 @@ class ImageFiles(DataSource):
         UserError: a part that is needed is missing.
         """
 
+    def unused_parts(self) -> tuple[str, ...]:
+        """Folders with classes that are neither trained nor tested on."""
+        return ()
+
     @abstractmethod
     def files(self) -> list[Path]:
         """The files that a fingerprint is of."""

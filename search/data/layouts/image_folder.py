@@ -9,7 +9,6 @@ from search.data.layouts.base import ImageFiles
 from search.data.paths import (
     FOLDER_TEST_PARTS,
     SUFFIXES,
-    TEST_PARTS,
     files_below,
     has_classes,
     test_folder,
@@ -40,12 +39,17 @@ class ImageFolder(ImageFiles):
         else:
             training_folder(self.folder)
 
+    def unused_parts(self) -> tuple[str, ...]:
+        if self.test_share is not None:
+            return ()
+        tested = test_folder(self.folder).name
+        return tuple(part for part in FOLDER_TEST_PARTS if part != tested and has_classes(self.folder / part))
+
     def files(self) -> list[Path]:
         if self.test_share is not None:
             parts = [training_folder(self.folder)]
-        else:  # without a part of another name than TEST_PARTS, unless it is the one to test on
-            parts = [self.folder / part for part in ("train", *TEST_PARTS)]
-            parts += {test_folder(self.folder)} - {*parts}
+        else:
+            parts = [self.folder / "train", test_folder(self.folder)]
         return [file for part in parts for file in files_below(part, SUFFIXES)]
 
     def read(self) -> tuple[list[Labelled], tuple[str, ...]]:

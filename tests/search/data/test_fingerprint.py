@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -59,6 +60,32 @@ def test_an_image_folder_is_what_is_in_it(change, tmp_path):
     assert fingerprint(f"imagefolder:{moved}") == before
     CHANGES[change](moved)
     assert fingerprint(f"imagefolder:{moved}") != before
+
+
+def test_every_picture_of_one_size_is_looked_at(tmp_path):
+    """More files than pieces are read, as of pictures that are stored without compression."""
+    rng = np.random.default_rng(0)
+    for k in range(600):
+        file = tmp_path / f"{'train' if k < 500 else 'test'}/{'ab'[k % 2]}/{k}.bmp"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(rng.bytes(9000))
+    before = fingerprint(f"imagefolder:{tmp_path}")
+    for file in rng.choice(sorted(tmp_path.rglob("*.bmp")), 40, replace=False):
+        old = file.read_bytes()
+        file.write_bytes(rng.bytes(9000))
+        assert fingerprint(f"imagefolder:{tmp_path}") != before
+        file.write_bytes(old)
+    assert fingerprint(f"imagefolder:{tmp_path}") == before
+
+
+def test_a_part_that_is_not_read_is_no_part_of_it(tmp_path):
+    folder = pictures(tmp_path / "data")
+    shutil.copytree(folder / "test", folder / "val")
+    before = fingerprint(f"imagefolder:{folder}")
+    flip_a_byte(folder / "val/cat/2.png", 100)
+    assert fingerprint(f"imagefolder:{folder}") == before
+    shutil.rmtree(folder / "test")
+    assert fingerprint(f"imagefolder:{folder}") != before
 
 
 def test_classes_that_are_links_are_part_of_an_image_folder(tmp_path):

@@ -1,6 +1,7 @@
 """A look at pictures: counted by hand, whatever their form."""
 
 import io
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +50,10 @@ def test_a_folder_with_a_test_part_is_taken_as_it_is(folder):
         for k in range(10):
             picture(30, 30, False, k).save(folder / "train" / label / f"more-{k}.png")
     result = survey(f"imagefolder:{folder}")
-    assert (result.train, result.test, result.test_share) == ((20, 20), (10, 10), None)
+    assert (result.train, result.test, result.test_share) == ((20, 20), (10, 10), None) and result.unused == ()
+    shutil.copytree(folder / "test", folder / "valid")
+    result = survey(f"imagefolder:{folder}")
+    assert (result.train, result.test, result.unused) == ((20, 20), (10, 10), ("valid",))
 
 
 def test_parquet_is_known_by_its_files(tmp_path):

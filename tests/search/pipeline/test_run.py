@@ -20,6 +20,7 @@ from search.errors import UserError
 from search.files import JsonLines
 from search.parallel.cluster import HERE
 from search.pipeline import run, stages
+from search.pipeline.current_run import Run
 from search.pipeline.estimate import estimate
 from search.pipeline.settings import RunSettings
 from search.pipeline.stages import MACS_TOLERANCE
@@ -177,6 +178,23 @@ def test_a_run_is_told_from_others_by_what_it_is(tmp_path):
             pass
     with held(tmp_path / "out") as pid, pytest.raises(UserError, match=f"out is in use by process {pid}"):
         opened(there).__enter__()
+
+
+def test_a_time_box_is_shared_without_the_file_of_a_parent_that_is_taken_in(tmp_path, monkeypatch):
+    asked = []
+
+    def estimated(recipe, processes, located):
+        asked.append(dict(located))
+        raise UserError("steps can't be timed")  # which ends no run: the box is then shared as usual
+
+    given = ParentTraining(epochs=1.0, parent="gone/net")
+    recipe = parse_recipe(RECIPE, "small").model_copy(update={"supernet": given})
+    monkeypatch.setattr("search.pipeline.estimate.estimate", estimated)
+    for done in (True, False):
+        monkeypatch.setattr(Run, "done", lambda self, stage, done=done: done or stage != "train")
+        monkeypatch.setattr("search.pipeline.stages.train", lambda run: None)
+        run.run(Run(recipe, tmp_path, RunSettings(minutes=5)))
+    assert asked == [{Path("gone/net"): tmp_path / "supernet/parent"}, {}]
 
 
 def test_a_parent_that_cant_be_one_is_refused_before_anything_is_written(tmp_path):

@@ -431,6 +431,22 @@ def test_runs_are_compared_by_hypervolumes_with_one_corner(tmp_path):
         write_comparison([a, tmp_path / "b/../a"], tmp_path / "out")
 
 
+def test_data_in_two_places_are_the_same_by_their_content(tmp_path):
+    folders = [made_up_run(tmp_path / name, trials=10) for name in "ab"]
+    found = []
+    for of_b, of_b_at in (("1f", "/there"), ("2e", "/there"), ("2e", "/here"), (None, "/there"), (None, "/here")):
+        for folder, place, content in zip(folders, ("/here", of_b_at), ("1f", of_b), strict=True):
+            record = json.loads((folder / "run.json").read_text())
+            record["recipe"]["data"] = f"imagefolder:{place}"
+            (folder / "run.json").write_text(json.dumps(record))
+            log = folder / "search/trials.jsonl"
+            header, _, rest = log.read_text().partition("\n")
+            log.write_text(json.dumps(json.loads(header) | {"data": content}) + "\n" + rest)
+        *_, notes = write_comparison(folders, tmp_path / "out")
+        found.append(any(note.startswith("These runs are of different data: a imagefolder:/here") for note in notes))
+    assert found == [False, True, True, True, False]
+
+
 def test_a_front_is_of_what_the_search_went_by(tmp_path):
     folder = made_up_run(tmp_path, trials=40)
     log, result = folder / "search/trials.jsonl", folder / "search/result.json"
@@ -543,7 +559,7 @@ def test_commands_say_what_a_network_began_with_and_where_its_images_lie_from_th
     assert by_name[hostile][0][2] == f"../networks/{hostile}"
     (shown,) = [n for n in summary.networks if n.name == "A"]
     for change in ({"stretched": True}, {"ended": "time box"}):
-        again = shlex.split(repeat.commands(summary, replace(shown, epochs=4.5, **change))[0])
+        again = shlex.split(repeat.commands(summary, replace(shown, repeated_epochs=4.5, **change))[0])
         assert again == [*retrain[:-2], "--epochs", "4.5", *retrain[-2:]]
 
 

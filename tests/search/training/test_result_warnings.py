@@ -57,6 +57,14 @@ def test_what_ended_a_training_is_recorded_and_in_files_of_earlier_versions_a_ti
     assert outcome(9, 100, ended="schedule").ended == "schedule"
 
 
+@pytest.mark.parametrize("per_epoch", [1, 7, 157, 999])
+def test_the_epochs_that_repeat_a_training_have_its_steps(per_epoch):
+    for steps in (1, 78, 100, 1001, 54_321):
+        known = outcome(steps, steps).model_copy(update={"epochs": round(steps / per_epoch, 3)})
+        again = Training(epochs=max(known.repeated_epochs, 1e-9), batch_size=32)
+        assert again.steps(per_epoch) == steps or known.epochs < 0.1
+
+
 def test_a_network_that_got_worse_by_more_than_a_standard_error_is_doubtful():
     assert tuning_warnings(0.8, 0.77, 100) == tuning_warnings(0.8, 0.9, 100) == []  # one standard error is .04
     (doubt,) = tuning_warnings(0.8, 0.75, 10_000)
