@@ -198,6 +198,7 @@ def search_networks(
     counts = before.measured if before else None
     half = None if deadline is None else (time.monotonic() + deadline) / 2  # of the time, for unit losses
     evaluation: JsonObject = {"fidelity": file_digest(fidelity)} if fidelity else {}
+    about_parent = parent_warnings(supernet) if evaluate is None else []
     if evaluate is not None:
         evaluation["evaluator"] = getattr(evaluate, "__qualname__", type(evaluate).__qualname__)
     elif config.evaluate == "inherited":
@@ -232,7 +233,12 @@ def search_networks(
         return SearchOutcome(
             problem,
             trials.evaluated,
-            [*rank_warnings(tables), *failure_warnings(trials.trials), *accuracy_warnings(trials.evaluated, data())],
+            [
+                *about_parent,
+                *rank_warnings(tables),
+                *failure_warnings(trials.trials),
+                *accuracy_warnings(trials.evaluated, data()),
+            ],
             # Of Ray's proposals some never reach the log.
             ended=plan.end_reason(trials, problem.objectives) or "no new networks",
         )
@@ -289,6 +295,17 @@ def evaluation_price(way: str, supernet: Path, data: Data) -> float:
     given = read_fitting(supernet, metadata).images if metadata.kind == "transplant" else len(data.calibration)
     shown = len(data.search) + (0 if way.startswith("trained") else given)
     return images_price(shown, evaluation_epochs(way) * len(data.train))
+
+
+def parent_warnings(supernet: Path) -> list[str]:
+    """A warning where what networks are fitted to knows the images that they are judged by."""
+    parent = read_metadata(supernet)[0].parent
+    if parent is None or not parent.saw_search_images:
+        return []
+    return [
+        "the parent was trained on the images that networks are judged by, too (`use_held_out`), so that they look "
+        "better than they are: the parent in that run's supernet/ has not seen these"
+    ]
 
 
 def rank_warnings(tables: Sequence[Path]) -> list[str]:

@@ -77,13 +77,18 @@ class Outcome(Record):
 
 
 class ParentMetadata(Record):
-    """The parent of a transplanted supernet: where its weights are from, its accuracy on the test split, its costs."""
+    """The parent of a transplanted supernet: where its weights are from, its accuracy on the test split, its costs.
+
+    Args:
+        saw_search_images: it was trained before, also on those that the search goes by.
+    """
 
     arch: ArchId
     origin: str | None = Field(default=None, validation_alias="from", serialization_alias="from")
     test_accuracy: Share
     macs: Count
     params: Count
+    saw_search_images: bool = False
 
 
 FittingImages = Annotated[int, Field(ge=1, le=MOST_FITTING_IMAGES)]
@@ -160,6 +165,10 @@ class TrainedMetadata(Record):
     weights_sha256: Sha256 | None = None
     training: Outcome
     warnings: list[str] = Field(default_factory=list)
+
+    def saw_held_out(self, fingerprint: str) -> bool:
+        """Whether it was trained on images that a search of the data set of that fingerprint holds out."""
+        return bool(self.config.get("use_held_out")) and (self.identity or {}).get("data") == fingerprint
 
 
 def read_trained(file: Path) -> TrainedMetadata:

@@ -20,10 +20,11 @@ from ghostnet.weights import load_network, to_bytes
 from search.data.datasets import Data
 from search.errors import UserError
 from search.files import write_bytes, write_text
-from search.identity import digest
+from search.identity import digest, file_digest
 from search.recipes.schema import ParentTraining, SupernetTraining, check_fitted
 from search.records import write_record
 from search.training import retrain as full
+from search.training.checkpoint import CHECKPOINT
 from search.training.distributed import World
 from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
@@ -34,7 +35,14 @@ from search.training.metadata import (
     training_identity,
 )
 from search.training.origin import AS_NAMED, Located
-from search.training.records import PARENT, SUPERNET_FILE, Fitting, ParentMetadata, SupernetMetadata
+from search.training.records import (
+    PARENT,
+    SUPERNET_FILE,
+    Fitting,
+    ParentMetadata,
+    SupernetMetadata,
+    TrainedMetadata,
+)
 from search.training.result_warnings import normalisation_warnings, tuning_warnings
 from search.training.time_box import TimeBox
 from spaces.space import Space
@@ -116,8 +124,7 @@ def train_parent(
         init = None
         if parent is not None:
             init = out / PARENT / GIVEN
-            write_text(init / ARCH_FILE, arch.to_json())
-            write_bytes(init / WEIGHTS_FILE, to_bytes(parent))
+            _write_given(parent, init, config.parent)
         trained = full.retrain(
             arch,
             data,
@@ -156,9 +163,26 @@ def train_parent(
             macs=trained.macs,
             params=trained.params,
         )
+        if isinstance(before, TrainedMetadata) and before.saw_held_out(data.fingerprint):
+            parent_metadata = parent_metadata.model_copy(update={"saw_search_images": True})
         metadata = known.model_copy(update={**fitting.identity, "parent": parent_metadata})
         write_record(out / SUPERNET_FILE, metadata)  # last: a folder with this file is a finished supernet
         return metadata
+
+
+def _write_given(parent: GhostNet, init: Path, name: str | None) -> None:
+    """What a given parent's training begins with, beside which that may have come some way already.
+
+    Raises:
+        UserError: it has begun with other weights.
+    """
+    weights, file = to_bytes(parent), init / WEIGHTS_FILE
+    if (init.parent / CHECKPOINT).exists() and file.exists() and file_digest(file) != sha256(weights).hexdigest():
+        raise UserError(
+            f"{init.parent} holds a training that began with {init}, which {name} is not: give another folder"
+        )
+    write_text(init / ARCH_FILE, parent.arch.to_json())
+    write_bytes(file, weights)
 
 
 def given_parent(space: Space, config: ParentTraining, located: Located = AS_NAMED) -> GhostNet | None:

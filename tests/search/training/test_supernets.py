@@ -15,6 +15,7 @@ from ghostnet import GhostNet, weights
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.pipeline.run import check
+from search.pipeline.search_stage import parent_warnings
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, parse_recipe
 from search.training.evaluate import accuracy
 from search.training.inherited import fitting_images, inherited_accuracy, read_parent
@@ -91,6 +92,38 @@ def test_a_parent_of_other_classes_gets_a_new_head_and_is_trained(data, tmp_path
     metadata = make_supernet(SPACE, data, config, tmp_path / "out", device=CPU)
     assert metadata.training.steps > 0
     assert (read_parent(tmp_path / "out").num_classes, read_parent(tmp_path / "out").in_chs) == (10, 1)
+
+
+def test_a_parent_that_knows_the_searchs_images_is_warned_of(folder, data, tmp_path):
+    """One that a run trained after its search, on what that held out, too."""
+    seen = tmp_path / "seen"
+    retrain(widest(SPACE), data, Training(epochs=1, batch_size=32, use_held_out=True), seen, device=CPU, init=folder)
+    for place, whose in ((seen, data), (seen, load_data("digits", 16, limit=300)), (folder / "parent", data)):
+        config = SHORT.model_copy(update={"parent": str(place), "tune": False})
+        make_supernet(SPACE, whose, config, tmp_path / "net", device=CPU)
+        expected = place == seen  # the same data set, of which fewer are taken
+        assert read_metadata(tmp_path / "net")[0].parent.saw_search_images == expected
+        assert [
+            each.startswith("the parent was trained on the images") for each in parent_warnings(tmp_path / "net")
+        ] == ([True] if expected else [])
+        shutil.rmtree(tmp_path / "net")
+
+
+def test_a_resume_with_another_parent_leaves_what_was_begun(folder, data, tmp_path):
+    other = tmp_path / "other"
+    retrain(widest(SPACE), data, Training(epochs=0.2, batch_size=32), other, device=CPU)
+    config = SHORT.model_copy(update={"parent": str(folder / "parent"), "tune": True})
+    make_supernet(SPACE, data, config, tmp_path / "out", device=CPU)
+    given = tmp_path / "out/parent/given/weights.safetensors"
+    begun = given.read_bytes()
+    (tmp_path / "out/supernet.json").unlink()
+    (tmp_path / "out/parent/trained.json").unlink()
+    (tmp_path / "out/parent/checkpoint.pt").touch()  # as where it was killed
+    with pytest.raises(
+        UserError, match=r"holds a training that began with .*given, which .*other is not: give another folder"
+    ):
+        make_supernet(SPACE, data, config.model_copy(update={"parent": str(other)}), tmp_path / "out", device=CPU)
+    assert given.read_bytes() == begun
 
 
 @pytest.mark.parametrize("what", ["head_chs", "strides inside stages"])
