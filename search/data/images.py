@@ -31,6 +31,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow reads m
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of a decompression bomb
 LARGE = 96  # pixels; from this resolution on, an image's border is left out, as 224 of 256 are for ImageNet
 CENTRE = 7 / 8  # of the side that stays
+INTERPOLATION = "bilinear"  # by which images are scaled, with antialiasing
 NAMED = 5  # images that a message names
 PHOTOMETRIC = 262  # TIFF's tag
 CHECKED_AT_ONCE = 1000

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 import json
 
-EMBEDDED = {"labels": "classes", "mean": "mean", "std": "std", "space": "space_id", "arch": "arch"}  # and whose values
+# What ONNX and LiteRT files say of their network, and the manifest's field that has it.
+EMBEDDED = {
+    "labels": "classes",
+    "mean": "mean",
+    "std": "std",
+    "interpolation": "interpolation",
+    "crop_pct": "crop_pct",
+    "space": "space_id",
+    "arch": "arch",
+}
 
 
 def contradiction(manifest: dict) -> str | None:

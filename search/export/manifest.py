@@ -51,7 +51,12 @@ class SearchedLatency(Record):
 
 
 class NetworkMetadata(Record):
-    """What is known of a network before it is exported. A field that is not given is not in the file."""
+    """What is known of a network before it is exported. A field that is not given is not in the file.
+
+    Args:
+        interpolation, crop_pct: how its images were scaled, and of their middle squares the share that it was shown, by
+            timm's names.
+    """
 
     accuracy: Accuracy | None = None
     latency: SearchedLatency | None = None
@@ -60,6 +65,8 @@ class NetworkMetadata(Record):
     mean: list[float] | None = None
     std: list[float] | None = None
     loaded_at: Annotated[int, Field(ge=1)] | None = None
+    interpolation: str | None = None
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Count | None = None
     training: Outcome | None = None
     space: str | None = None
@@ -71,8 +78,11 @@ class NetworkMetadata(Record):
     def from_training(cls, trained: TrainedMetadata, accuracy: Accuracy) -> NetworkMetadata:
         """What a full training says of its network."""
         said = ("data", "classes", "mean", "std", "loaded_at", "seed", "training")
+        from search.data.images import INTERPOLATION, crop_share  # which load torch
+
         known = {key: value for key in said if (value := getattr(trained, key)) is not None}
-        return cls(accuracy=accuracy, **known)
+        share = crop_share(trained.loaded_at or trained.resolution)
+        return cls(accuracy=accuracy, interpolation=INTERPOLATION, crop_pct=share, **known)
 
 
 class QuantisedAccuracy(Record):
@@ -175,7 +185,7 @@ def known_metadata(arch: Path | None, weights: Path) -> NetworkMetadata:
         known = ["space", "space_id", "run"]
         listed = exported.files.get(weights.name)
         if metadata.data is None and listed and listed.sha256 == file_digest(weights):
-            known += ["data", "classes", "mean", "std", "loaded_at"]
+            known += ["data", "classes", "mean", "std", "loaded_at", "interpolation", "crop_pct"]
         metadata = metadata.model_copy(update={key: value for key in known if (value := getattr(exported, key))})
     if metadata.data is None and (images := known_images(weights)):
         known_of = ("classes", "mean", "std")

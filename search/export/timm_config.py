@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ghostnet.network import GhostNet
-from search.data.images import crop_share
+from search.data.images import INTERPOLATION, crop_share
 from search.export.manifest import Manifest
 
 
@@ -31,7 +31,7 @@ def timm_config(
         "pretrained_cfg": {
             "input_size": [channels, side, side],
             "fixed_input_size": False,
-            "interpolation": "bilinear",
+            "interpolation": INTERPOLATION,
             "crop_pct": crop_share(loaded_at or side),  # as this data set's images were cropped in training and tests
             "crop_mode": "center",
             "mean": list(mean or [0.0] * channels),

@@ -107,13 +107,16 @@ def labelled(tmp_path_factory):
 def test_files_that_are_sent_alone_say_what_they_take_and_give(net, tmp_path):
     file = {"classes": ["cat", "dog", 'a "b"', "é", "owl"], "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 2.0]}
     formats = [name for name in ("onnx", "litert") if name in HERE]
-    metadata = NetworkMetadata(**file, data="imagefolder:/home/me", space_id="0123456789")
+    shown = {"interpolation": "bilinear", "crop_pct": 0.875}
+    metadata = NetworkMetadata(**file, **shown, data="imagefolder:/home/me", space_id="0123456789")
     export(net, tmp_path / "out", ExportSettings(formats), IMAGES, metadata)
     session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"])
     result = session.get_modelmeta().custom_metadata_map
     wanted = {"labels": file["classes"], "mean": file["mean"], "std": file["std"], "input": [3, 15, 15]}
+    wanted["crop_pct"] = 0.875
     assert {key: json.loads(result[key]) for key in wanted} == wanted
     assert (result["arch"], result["space"]) == (net.arch.id, "0123456789") and "/home" not in str(result)
+    assert result["interpolation"] == "bilinear"
     if "litert" in formats:
         from ai_edge_litert.schema_py_generated import ModelT
 
@@ -121,6 +124,7 @@ def test_files_that_are_sent_alone_say_what_they_take_and_give(net, tmp_path):
         (entry,) = [each for each in model.metadata if each.name == b"ghostnas"]
         carried = json.loads(bytes(model.buffers[entry.buffer].data))
         assert {key: carried[key] for key in wanted} == wanted and carried["arch"] == net.arch.id
+        assert carried["interpolation"] == "bilinear"
 
 
 @pytest.mark.skipif("litert-int8" not in HERE, reason="no ai_edge_quantizer here")

@@ -200,7 +200,7 @@ def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_pa
     trained = retrain(ARCH, large, Training(epochs=0.1, batch_size=16), tmp_path / "net", device=CPU)
     assert (trained.resolution, trained.loaded_at) == (16, 96)
     manifest = export_network(tmp_path / "net", tmp_path / "out", ("safetensors", "hub"), timed=False)
-    assert manifest.loaded_at == 96
+    assert (manifest.loaded_at, manifest.crop_pct, manifest.interpolation) == (96, 0.875, "bilinear")
     for config in (tmp_path / "out/config.json", tmp_path / "out/hub/config.json"):
         assert json.loads(config.read_text())["pretrained_cfg"]["crop_pct"] == 0.875
     verify_export(tmp_path / "out")
