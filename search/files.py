@@ -111,7 +111,7 @@ def check_writable(folder: Path) -> None:
         if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
             return
         break
-    raise UserError(f"{folder} is no folder that can be written to: --out names another place")
+    raise UserError(f"{folder} is no folder that can be written to: `out` must be another place")
 
 
 def check_file(path: Path) -> None:
@@ -121,7 +121,7 @@ def check_file(path: Path) -> None:
         UserError: it is a folder's, such as `.`.
     """
     if not path.name or path.is_dir():
-        raise UserError(f"{path} must be a file, but it is a folder: --out names another place")
+        raise UserError(f"{path} must be a file, but it is a folder: `out` must be another place")
 
 
 class JsonLines:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from ghostnet.files import parse_json, read_bytes, scratch_name, sync_folder
 from search.errors import UserError
+from search.files import check_writable
 
 LOCK = ".lock"
 SCRATCH = re.compile(r"\..*\.[0-9a-f]{16}\.tmp")  # as `scratch_name` has them
@@ -32,7 +33,7 @@ def locked(folder: Path, only: str = "") -> Iterator[None]:
         only: the one file of the folder that is to be written, for a folder that others share.
 
     Raises:
-        UserError: another process has the lock; says which.
+        UserError: another process has the lock, and it says which; or the folder can't be made or written.
     """
     path = folder.absolute() / (f".{only}{LOCK}" if only else LOCK)
     key = os.getpid(), path.resolve()
@@ -43,6 +44,8 @@ def locked(folder: Path, only: str = "") -> Iterator[None]:
         finally:
             _held_locks[key] -= 1
         return
+    if not folder.is_dir():
+        check_writable(folder)
     new_folders = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
     with ExitStack() as at_the_end:
         for each in reversed(new_folders):

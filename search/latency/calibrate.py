@@ -223,12 +223,14 @@ def build_table(
     *,
     seed: int,
     source: LatencyTable | None = None,
+    finished: str | None = None,
 ) -> LatencyTable:
     """The table that a log's lines come to, wherever they were made.
 
     Args:
         networks: codes of the whole networks; the first `fit_networks` are fitted, the others held out.
         seed: of the plan.
+        finished: when, in UTC; None: now.
 
     Raises:
         UserError: what was measured can't be fitted: a unit without a like, or values too far apart for a table's.
@@ -250,7 +252,7 @@ def build_table(
             reference_ms=quiet_time([measurement.reference_ms for measurement in every]),
             seconds=max(measurement.at_s for measurement in every),
             seed=seed,
-            finished=now(),
+            finished=finished or now(),
         ),
         transfer=fitted.transfer,
         peak_memory=peak_memory_of(space, np.array(networks), held, setting.batch, setting.dtype),

@@ -1,5 +1,6 @@
 """From what a kit measured to a table. A damaged, truncated or foreign file is refused by name and line."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,12 +17,13 @@ from search.latency.runtimes import Dtype, kit_session
 from search.latency.table import Device, LatencyTable, Setting
 from search.latency.timing.standalone import SCHEMA
 from search.latency.transfer import check_counts, check_source
-from search.records import ArchId, Count, Record, parse_record
+from search.records import ArchId, Count, Record, brief, parse_record
 from spaces.custom import SpaceRecord, parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
 
 FROM_HEADER = ("runtime", "runtime_version", "threads", "batch", "dtype", "lowering", "space", "num_classes", "in_chs")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)  # as `now` writes it
 
 
 class Header(Record):
@@ -54,7 +56,7 @@ def import_result(path: Path, out: Path, source: LatencyTable | None = None) -> 
         UserError: the file is damaged, cut short or no kit's result; names the line. Or the source is of another space,
             or there are too few networks to transfer it.
     """
-    header, space, lines = read_result(path)
+    header, space, lines, finished = read_result(path)
     setting = Setting(
         space_id=header.space_id, resolution=space.resolution, **{key: getattr(header, key) for key in FROM_HEADER}
     )
@@ -62,13 +64,22 @@ def import_result(path: Path, out: Path, source: LatencyTable | None = None) -> 
         check_source(source, space, setting, header.device)
         check_counts(header.fit_networks, len(header.networks) - header.fit_networks)
     table = build_table(
-        space, header.networks, header.fit_networks, lines, setting, header.device, seed=header.seed, source=source
+        space,
+        header.networks,
+        header.fit_networks,
+        lines,
+        setting,
+        header.device,
+        seed=header.seed,
+        source=source,
+        finished=finished,
     )
     return table.save(out)
 
 
-def read_result(path: Path) -> tuple[Header, Space, list[Line]]:
-    """The header of a kit's result, its space, and the other lines: a whole calibration of that space.
+def read_result(path: Path) -> tuple[Header, Space, list[Line], str]:
+    """The header of a kit's result, its space, the other lines, a whole calibration of that space, and when it was
+    finished.
 
     Raises:
         UserError: as `import_result`.
@@ -98,9 +109,15 @@ def read_result(path: Path) -> tuple[Header, Space, list[Line]]:
             f"{path} ends at line {len(rows)}, before the calibration was finished: "
             "the same calibrate.py goes on with it"
         )
+    finished = rows[-1].get("finished")
+    if not isinstance(finished, str) or not TIME.fullmatch(finished):
+        raise UserError(
+            f"{path}, line {len(rows)}: `finished` must be a time such as 2026-01-31T12:00:00Z, but got "
+            f"{brief(finished)}"
+        )
     if missing := {f"network {k}" for k in range(len(codes))} - set(visited):
         raise UserError(f"{path} has no visit to {min(missing)}")
-    return header, space, lines
+    return header, space, lines, finished
 
 
 def _rows(path: Path) -> list[JsonObject]:

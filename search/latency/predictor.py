@@ -255,6 +255,8 @@ def fit(units: UnitValues, measured: Floats, *, by_position: bool = True) -> Cor
     slope, each, base = linear([sums, params], measured)
     if each < 0:  # weights cost time or none; less than none is noise
         (slope, base), each = linear([sums], measured), 0.0
+    if slope <= 0 < np.ptp(sums):  # so does a unit: by measurements this noisy one network is as good as another
+        slope, each, base = float(np.median(measured / sums)), 0.0, 0.0
     by_value = np.zeros(maps.shape[1])
     if by_position:
         rest = measured - slope * sums - each * params - base

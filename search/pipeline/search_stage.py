@@ -109,8 +109,16 @@ class SearchOutcome:
             warnings=self.warnings,
         )
 
-    def arch(self, trial: Trial) -> Arch:
-        """The architecture of a trial."""
+    def arch(self, trial: Trial | str) -> Arch:
+        """The architecture of a trial, or of the evaluated network with that id.
+
+        Raises:
+            UserError: no network with that id was evaluated.
+        """
+        if isinstance(trial, str):
+            if not (named := [known for known in self.trials if known.arch == trial]):
+                raise UserError(f"no network {trial!r:.80} among those that were evaluated")
+            (trial,) = named
         return self.problem.space.decode(np.array(trial.code))
 
     def choose(self, ways: str) -> list[Trial]:

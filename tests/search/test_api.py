@@ -61,6 +61,7 @@ def test_the_documented_lines_do_all_of_it(tmp_path, monkeypatch):
     trials = {trial.number: trial for trial in result.trials}
     for row in complete:
         arch = result.arch(trials[row["number"]])
+        assert arch == result.arch(row["arch"])
         assert row["accuracy"] == hashed(arch)["accuracy"] and row["depth"] == len(arch.blocks)
         assert row["efficiency"] == row["accuracy"] / row["macs"]
     for a in result.front:  # no other is as good in all and better in one
@@ -477,6 +478,18 @@ def test_networks_that_have_no_folders_of_their_own_leave_all_as_it_is(case, tmp
         search.retrain_networks(archs, search.load_data("digits", 8), tmp_path / "out", seeds=seeds)
     assert [*tmp_path.rglob("*")] == [tmp_path / "out", tmp_path / "out/summary.json"]
     assert (tmp_path / "out/summary.json").read_text() == "of before"
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_what_is_no_place_for_a_folder_is_told(out, tmp_path):
+    (tmp_path / "file").write_text("of before")
+    for begin in (
+        lambda: search.train_supernet(DIGITS, TINY, tmp_path / out, epochs=0.1),
+        lambda: search.retrain_network("digits:0.5x", TINY, tmp_path / out, epochs=0.1),
+    ):
+        with pytest.raises(UserError, match="is no folder that can be written to: `out` must be another place"):
+            begin()
+    assert (tmp_path / "file").read_text() == "of before" and len([*tmp_path.iterdir()]) == 1
 
 
 def test_whole_numbers_may_be_numpys_and_folders_may_be_paths(tmp_path, monkeypatch):

@@ -103,6 +103,14 @@ def test_what_a_kit_measured_of_memory_comes_into_the_table(kit, tmp_path):
     assert import_result(result, tmp_path / "with.lat.json").peak_memory.networks == 10
 
 
+def test_a_table_says_when_its_kit_was_finished_however_late_that_comes_home(kit, tmp_path):
+    *lines, last = (kit[0] / "result.jsonl").read_text().splitlines(keepends=True)
+    long_ago = json.dumps(json.loads(last) | {"finished": "2026-01-02T03:04:05Z"}) + "\n"
+    (tmp_path / "result.jsonl").write_text("".join([*lines, long_ago]))
+    tables = [import_result(tmp_path / "result.jsonl", tmp_path / f"{k}.lat.json") for k in range(2)]
+    assert tables[0] == tables[1] and tables[0].protocol.finished == "2026-01-02T03:04:05Z"
+
+
 def test_two_calibrations_of_one_result_are_not_at_work_at_once(kit, tmp_path):
     folder, _ = kit
     command = [sys.executable, "-I", str(folder / "calibrate.py"), "--out", str(tmp_path / "r.jsonl")]
@@ -193,6 +201,10 @@ def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, 
         ),
         ("".join([*lines[: n + 1], lines[visit], *lines[n + 1 :]]), "stands there twice"),
         ("".join(lines)[:-9], f"line {len(lines)}, is cut short"),
+        (
+            changed(len(lines) - 1, json.dumps(json.loads(lines[-1]) | {"finished": "<b>"}) + "\n"),
+            f"line {len(lines)}: `finished` must be a time such as 2026-01-31T12:00:00Z, but got '<b>'",
+        ),
         ("".join(lines[:-1]), f"ends at line {len(lines) - 1}, before the calibration was finished"),
     ]
     for text, message in cases:

@@ -321,6 +321,16 @@ def test_the_fit_recovers_a_known_law_and_its_interval_covers():
     assert base == pytest.approx(2e-4, rel=0.02)
 
 
+def test_no_noise_makes_a_network_of_slower_units_faster():
+    rng = np.random.default_rng(0)
+    ms = rng.uniform(0.05, 0.3, (12, 5))
+    measured = 2.0 - ms.sum(1) + rng.uniform(0, 0.1, 12)  # as on a machine that is busy with something else
+    values = UnitValues(ms, np.zeros_like(ms), np.zeros_like(ms))
+    correction = fit(values, measured, by_position=False)
+    assert correction.slope == pytest.approx(np.median(measured / ms.sum(1))) and correction.intercept_ms == 0
+    assert (np.diff(apply(correction, values)[np.argsort(ms.sum(1))]) > 0).all()
+
+
 def test_a_map_that_is_the_same_in_all_networks_is_not_corrected_by_rounding():
     """Such as the stem's of a space with one width of it: the mean of many equal numbers is off by a bit, which no
     correction may magnify into milliseconds."""
