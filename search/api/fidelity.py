@@ -101,13 +101,14 @@ def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
     """Networks along a search's front of accuracy and latency, or multiply-adds where it went without latency.
 
     Raises:
-        UserError: there is no such log, or it is of another space or of no search.
+        UserError: there is no such log, or it is of another space, of no search, or of one that evaluated nothing yet.
     """
     if not log.exists():
         raise UserError(f"no file {log}")
     if not space.has_id(space_id := read_header(log).space_id):
         raise UserError(f"{log} is of another space ({space_id}) than {space.name} ({space.id})")
-    complete = evaluated(read_trials(log, space))
+    if not (complete := evaluated(read_trials(log, space))):
+        raise UserError(f"{log} has no network that was evaluated, of whose front some are to be trained")
     timed = all(trial.latency_ms is not None for trial in complete)
     chosen = along_the_front(complete, count, USUAL if timed else (ACCURACY, MACS))
     return [space.decode(np.array(trial.code)) for trial in chosen]

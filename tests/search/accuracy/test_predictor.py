@@ -16,7 +16,7 @@ from search.data.datasets import load_data
 from search.errors import UserError
 from search.recipes.schema import SupernetTraining, Training
 from search.training.elastic import load_inherited, train_supernet
-from search.training.metadata import space_for, supernet_id
+from search.training.metadata import read_metadata, space_for, supernet_id
 from spaces.population import sample
 from spaces.tables import costs
 from tests.search.command_line import ghostnas
@@ -136,6 +136,8 @@ def test_a_file_that_does_not_fit_is_one_line(judged):
 def test_the_command_takes_networks_of_a_search(judged):
     """`fidelity --trials` wants a log of the same space."""
     folder, _, _ = judged
-    (folder / "trials.jsonl").write_text(json.dumps({"schema": "ghostnas.trials/3", "space_id": "mars"}) + "\n")
-    done = ghostnas("fidelity", "--supernet", "net", "--count", "8", "--trials", "trials.jsonl", cwd=folder)
-    assert done.returncode == 2 and "is of another space (mars)" in done.stderr
+    known = read_metadata(folder / "net")[1].id
+    for space, message in (("mars", "is of another space (mars)"), (known, "has no network that was evaluated")):
+        (folder / "trials.jsonl").write_text(json.dumps({"schema": "ghostnas.trials/3", "space_id": space}) + "\n")
+        done = ghostnas("fidelity", "--supernet", "net", "--count", "8", "--trials", "trials.jsonl", cwd=folder)
+        assert done.returncode == 2 and message in done.stderr
