@@ -5,14 +5,23 @@ it."""
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ghostnet.arch import Arch, Block
 from ghostnet.files import ARCH_FILE, JsonObject, network_folder, weights_file
 from ghostnet.network import GhostNet
 from ghostnet.published import SE_RATIO, TABLE_1, make_divisible
 from ghostnet.units import intrinsic_chs
-from ghostnet.weights import Order, State, WeightsError, classes_and_channels, fit_state, read_weights, recorded_order
+from ghostnet.weights import (
+    Order,
+    State,
+    WeightsError,
+    check_values,
+    classes_and_channels,
+    fit_state,
+    read_weights,
+    recorded_order,
+)
 
 TIMM = "timm:"  # before the name of one of timm's models
 
@@ -48,8 +57,8 @@ def load_parent(
         generator: source of a fresh classifier's weights; torch's global one where None.
 
     Raises:
-        WeightsError: no such file or model, no GhostNet's weights, such as are not finite, or a file of an architecture
-            that shapes don't tell.
+        WeightsError: no such file or model, no GhostNet's weights, such as give no numbers, or a file of an
+            architecture that shapes don't tell.
         ArchError: the `arch.json` is none.
     """
     about: JsonObject = {}
@@ -76,12 +85,19 @@ def load_parent(
 
             state["conv_stem.weight"] = adapt_input_conv(in_chs, state["conv_stem.weight"], chs)
         net.load_state_dict(fit_state(net, state, recorded_order(about, order), ("classifier.",) if new_head else ()))
-        for name, tensor in net.state_dict().items():
-            if not bool(tensor.isfinite().all()):
-                raise WeightsError(f"its {name} is not finite")
+        check_values(net)
+        if not _outputs(net.eval()).isfinite().all():
+            raise WeightsError("its outputs are not finite")
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
-    return net.eval()
+    return net
+
+
+@torch.no_grad()
+def _outputs(net: GhostNet) -> Tensor:
+    """Of an image of noise, as large as the network's own, or as ImageNet's."""
+    side = min(net.arch.resolution, 224)
+    return net(torch.randn(1, net.in_chs, side, side, generator=torch.Generator().manual_seed(0)))
 
 
 def _arch_beside(path: Path, about: JsonObject) -> Arch | None:

@@ -74,14 +74,30 @@ def load_network(arch: Arch, path: str | Path, order: Order | None = None) -> Gh
     """The network of an architecture with a checkpoint's weights, classes and input channels, in evaluation mode.
 
     Raises:
-        WeightsError: as `load_weights`.
+        WeightsError: as `load_weights`, or as `check_values`.
     """
     state, _ = read_weights(path)
     try:
         classes, chs = classes_and_channels(state)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    return load_weights(GhostNet(arch, classes, chs), path, order).eval()
+    net = load_weights(GhostNet(arch, classes, chs), path, order)
+    try:
+        check_values(net)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    return net.eval()
+
+
+def check_values(net: nn.Module) -> None:
+    """Raises:
+    WeightsError: a network's outputs can't be numbers: a value is not finite, or a variance below zero.
+    """
+    for name, tensor in net.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise WeightsError(f"its {name} is not finite")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise WeightsError(f"its {name} must be variances, but one is {float(tensor.min()):.3g}")
 
 
 def classes_and_channels(state: State) -> tuple[int, int]:
@@ -246,8 +262,8 @@ def _order(arch: Arch, state: State) -> Order:
         ambiguous = name if ratio > 2 and not ambiguous else ambiguous
     if ambiguous:
         raise WeightsError(
-            f"its ghosts' order can't be told at {ambiguous} (s > 2): say order='grouped' (the authors', timm's) "
-            "or 'replica-major' (ours)"
+            f"its ghosts' order can't be told at {ambiguous} (s > 2): `ghostnet.weights.load_network` takes order="
+            "'grouped' (the authors', timm's) or 'replica-major' (ours), and what `save_weights` writes then tells it"
         )
     return "replica-major"
 

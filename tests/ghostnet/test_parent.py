@@ -16,7 +16,7 @@ from torch import nn
 
 from ghostnet import Arch, ArchError, Block, GhostNet, load_parent, published, weights
 from ghostnet.parent import infer_arch
-from ghostnet.weights import WeightsError
+from ghostnet.weights import WeightsError, load_network, save_weights
 from search.export.timm_config import timm_config
 from tests.helpers import randomise, small_arch
 
@@ -202,6 +202,24 @@ def test_weights_that_are_not_finite_are_no_parents(value, tmp_path):
     torch.save(state, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=r"net.pth: its blocks\.0\.0\.ghost1\.\S+_var is not finite"):
         load_parent(tmp_path / "net.pth", arch=small_arch())
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "message"),
+    [
+        ("blocks.0.0.ghost1.primary_conv.1.running_var", -1.0, r"_var must be variances, but one is -"),
+        ("classifier.weight", 3e38, "its outputs are not finite"),
+    ],
+)
+def test_a_network_whose_outputs_are_no_numbers_is_no_parent(name, factor, message, tmp_path):
+    net = randomise(GhostNet(small_arch(), 5))
+    net.state_dict()[name].abs_().clamp_(0.1, 1).mul_(factor)
+    save_weights(net, tmp_path / "net.safetensors")
+    with pytest.raises(WeightsError, match=message):
+        load_parent(tmp_path / "net.safetensors", arch=small_arch())
+    if "running_var" in name:
+        with pytest.raises(WeightsError, match=message):
+            load_network(small_arch(), tmp_path / "net.safetensors")
 
 
 def test_nothing_is_unpickled_and_what_is_no_ghostnet_is_refused(tmp_path, capsys):
