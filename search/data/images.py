@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from search.data.crop import crop_share
 from search.deadlines import deadline_in, has_passed
 from search.errors import UserError
 from search.progress import bar
@@ -29,9 +30,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow reads more, some by running other programs
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of a decompression bomb
-LARGE = 96  # pixels; from this resolution on, an image's border is left out, as 224 of 256 are for ImageNet
-CENTRE = 7 / 8  # of the side that stays
-INTERPOLATION = "bilinear"  # by which images are scaled, with antialiasing
 NAMED = 5  # images that a message names
 PHOTOMETRIC = 262  # TIFF's tag
 CHECKED_AT_ONCE = 1000
@@ -206,11 +204,6 @@ def centre_crop(image: Any, resolution: int) -> Any:
     side = max(1, round(min(height, width) * crop_share(resolution)))
     top, left = (height - side) // 2, (width - side) // 2
     return F.resized_crop(image, top, left, side, side, [resolution, resolution], antialias=True)
-
-
-def crop_share(resolution: int) -> float:
-    """Of an image's side, what is shown at a resolution: all of it below `LARGE`."""
-    return CENTRE if resolution >= LARGE else 1.0
 
 
 def decode_all(sources: Sequence[ImageSource], resolution: int) -> Tensor:

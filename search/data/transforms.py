@@ -20,10 +20,11 @@ from torch import Tensor
 from torchvision.ops import roi_align
 from torchvision.transforms.v2 import RandomResizedCrop
 
+from search.data.crop import LARGE
 from search.data.datasets import Data, parts
 from search.data.encoded import EncodedSplit
 from search.data.generators import seed_generators, temporary_seed
-from search.data.images import GROUND, LARGE
+from search.data.images import GROUND
 from search.data.splits import Split
 from search.recipes.schema import Training
 

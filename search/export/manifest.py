@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from search.data.crop import INTERPOLATION, crop_share
 from search.errors import UserError
 from search.files import read_json
 from search.identity import Identity, file_digest
@@ -78,8 +79,6 @@ class NetworkMetadata(Record):
     def from_training(cls, trained: TrainedMetadata, accuracy: Accuracy) -> NetworkMetadata:
         """What a full training says of its network."""
         said = ("data", "classes", "mean", "std", "loaded_at", "seed", "training")
-        from search.data.images import INTERPOLATION, crop_share  # which load torch
-
         known = {key: value for key in said if (value := getattr(trained, key)) is not None}
         share = crop_share(trained.loaded_at or trained.resolution)
         return cls(accuracy=accuracy, interpolation=INTERPOLATION, crop_pct=share, **known)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ghostnet.network import GhostNet
-from search.data.images import INTERPOLATION, crop_share
+from search.data.crop import INTERPOLATION, crop_share
 from search.export.manifest import Manifest
 
 

@@ -11,7 +11,7 @@ from ghostnet import count as counting
 from ghostnet.arch import Arch
 from ghostnet.network import GhostNet
 from ghostnet.weights import load_network, to_bytes
-from search.data.images import CENTRE, LARGE
+from search.data.crop import CENTRE, LARGE
 from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.safetensors_file import run
