@@ -141,6 +141,18 @@ def _answer(content: Ways) -> str:
         f"Of {len(margins)} networks that Torch-Pruning made of the same GhostNet, {beaten} are beaten at equal",
         "latency.",
     ]
+    end = next(
+        end for end in sorted(EFFORTS, key=EFFORTS.__getitem__, reverse=True) if f"transplants{end}" in content.ways
+    )
+    longer = {name: value for way, name in RIVALS.items() if (value := mean(f"{way}{end}")) is not None}
+    if end and longer:
+        seeds = ", ".join(content.ways[f"transplants{end}"])
+        falling = sorted(longer.items(), key=lambda each: -each[1])
+        lines += [
+            f"With {EFFORTS[end]} times the epochs and trials (seed {seeds}) they have",
+            f"{mean(f'transplants{end}'):.3f}, and beside them stand",
+            ", ".join(f"{name} ({value:.3f})" for name, value in falling) + ".",
+        ]
     return " ".join(lines) + "\n\n"
 
 
