@@ -223,6 +223,7 @@ def test_ctrl_c_ends_more_than_the_search(tmp_path, monkeypatch):
     [
         (None, RuntimeError("no space in /dev/shm\nmore"), r"^Ray can't start 2 processes here: no space in /dev/shm$"),
         (None, ValueError(), r"^Ray can't start 2 processes here: ValueError$"),
+        (None, Exception("timed out during startup"), r"^Ray can't start 2 processes here: timed out during startup$"),
         ("10.0.0.1:1", ConnectionError("nobody answers"), r"^no Ray cluster at 10\.0\.0\.1:1: nobody answers$"),
     ],
 )

@@ -228,7 +228,8 @@ def made_up_result(path, ms):
         for k in range(2)
         for n, item in enumerate(plan.items)
     ]
-    rows = [header | {"fit_networks": 8, "seed": 0}, *visits, {"visits": len(visits)}]
+    rows = [header | {"fit_networks": 8, "seed": 0}, *visits]
+    rows.append({"finished": "2026-01-01T00:00:00Z", "visits": len(visits)})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
