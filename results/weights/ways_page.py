@@ -149,7 +149,7 @@ def _answer(content: Ways) -> str:
         seeds = ", ".join(content.ways[f"transplants{end}"])
         falling = sorted(longer.items(), key=lambda each: -each[1])
         lines += [
-            f"With {EFFORTS[end]} times the epochs and trials (seed {seeds}) they have",
+            f"With {EFFORTS[end]} times the epochs and trials (seed {seeds}) the searched ones have",
             f"{mean(f'transplants{end}'):.3f}, and beside them stand",
             ", ".join(f"{name} ({value:.3f})" for name, value in falling) + ".",
         ]

@@ -102,7 +102,8 @@ class Ways(Record):
     notes: list[str] = Field(default_factory=list)
     table: Table
     tables: dict[Seed, Table] = Field(default_factory=dict)  # that the searches of a seed went by
-    scales: dict[Seed, float] = Field(default_factory=dict)  # what brings measured milliseconds to the issue's
+    # What brings measured milliseconds to the issue's; of `SEED-tenfold` where these ways were timed apart.
+    scales: dict[Seed, float] = Field(default_factory=dict)
     ways: dict[str, dict[Seed, Way]] = Field(default_factory=dict)
     pairs: dict[Seed, list[Pair]] = Field(default_factory=dict)
     supernets: dict[Seed, dict[str, Supernet]] = Field(default_factory=dict)
@@ -124,7 +125,8 @@ def points(content: Ways, way: str, seed: Seed) -> list[Point] | None:
 
     As measured, scaled by the family that was measured beside them; where that is not done yet, as predicted.
     """
-    networks, scale = content.ways[way][seed].networks, content.scales.get(seed)
+    networks = content.ways[way][seed].networks
+    scale = content.scales.get(f"{seed}{ending(way)}", content.scales.get(seed))
     if scale and all(n.measured_ms for n in networks):
         return [(scale * n.measured_ms, n.accuracy) for n in networks if n.measured_ms]
     if all(n.predicted_ms for n in networks):
