@@ -133,25 +133,26 @@ def _answer(content: Ways) -> str:
         return ""
     margins = [m for seed in content.ways["transplants"] for m in _margins(content, "pruned", seed)]
     beaten = sum(m is not None and m > 0 for m in margins)
-    falling = sorted(known.items(), key=lambda each: -each[1])
+
+    def listed(volumes: dict[str, float]) -> str:
+        falling = sorted(volumes.items(), key=lambda each: -each[1])
+        return ", ".join(f"{name} ({value:.3f})" for name, value in falling) + "."
+
     lines = [
         "Four networks that a search chose among transplants of one trained GhostNet, tuned with it as teacher, have a",
         f"hypervolume of {searched:.3f}, on average over {len(content.ways['transplants'])} seeds. Beside them stand",
-        ", ".join(f"{name} ({value:.3f})" for name, value in falling) + ".",
+        listed(known),
         f"Of {len(margins)} networks that Torch-Pruning made of the same GhostNet, {beaten} are beaten at equal",
         "latency.",
     ]
-    end = next(
-        end for end in sorted(EFFORTS, key=EFFORTS.__getitem__, reverse=True) if f"transplants{end}" in content.ways
-    )
+    end = next(end for end in reversed(EFFORTS) if f"transplants{end}" in content.ways)  # the longest
     longer = {name: value for way, name in RIVALS.items() if (value := mean(f"{way}{end}")) is not None}
     if end and longer:
         seeds = ", ".join(content.ways[f"transplants{end}"])
-        falling = sorted(longer.items(), key=lambda each: -each[1])
         lines += [
             f"With {EFFORTS[end]} times the epochs and trials (seed {seeds}) the searched ones have",
             f"{mean(f'transplants{end}'):.3f}, and beside them stand",
-            ", ".join(f"{name} ({value:.3f})" for name, value in falling) + ".",
+            listed(longer),
         ]
     return " ".join(lines) + "\n\n"
 
