@@ -8,7 +8,7 @@ import pytest
 
 from search.errors import UserError
 from search.files import write_text
-from search.parallel import folders
+from search.parallel import cluster, folders
 from search.parallel.cluster import Cluster, connect
 from search.pipeline.stages import sharing_workers
 from search.recipes.schema import Training
@@ -26,6 +26,7 @@ def test_a_batch_is_shared_by_as_many_workers_as_divide_it():
 
 def test_a_cluster_with_too_few_processors_is_told(monkeypatch, capsys):
     """Ray waits for more, for ever and without a word."""
+    monkeypatch.setattr(cluster, "_begun", None)  # a Ray that the program began itself
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     for known, told in ((2.0, True), (3.0, False)):
         monkeypatch.setattr(ray, "cluster_resources", lambda known=known: {"CPU": known})
