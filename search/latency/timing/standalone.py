@@ -28,21 +28,34 @@ MOST_MINUTES = 525600  # of a time box: a year
 
 
 class Log:
-    """JSON lines; what a kill left of the last line is dropped."""
+    """JSON lines, of which the first is the header; what a kill left of the last line is cut off.
 
-    def __init__(self, path: Path) -> None:
+    Raises:
+        Refused: the file begins otherwise. It stays as it is.
+    """
+
+    def __init__(self, path: Path, header) -> None:
         self.path = path
-        whole = path.read_bytes() if path.exists() else b""
-        whole = whole[: whole.rfind(b"\n") + 1]
-        self.rows = [json.loads(line) for line in whole.splitlines()]
-        if path.exists():
-            path.write_bytes(whole)
+        content = path.read_bytes() if path.exists() else b""
+        end = content.rfind(b"\n") + 1
+        try:
+            self.rows = [json.loads(line) for line in content[:end].splitlines()]
+        except ValueError as error:
+            raise Refused(f"{path} is damaged: {error}; --out names another file") from None
+        if self.rows[:1] != [header] and not (end == 0 and _line(header).startswith(content)):
+            raise Refused(f"{path} is of another kit, device or setting: --out names another file")
+        if end < len(content):
+            os.truncate(path, end)
 
     def append(self, rows) -> None:
         with self.path.open("ab") as file:
-            file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+            file.write(b"".join(map(_line, rows)))
             file.flush()
             os.fsync(file.fileno())
+
+
+def _line(row) -> bytes:
+    return json.dumps(row).encode() + b"\n"
 
 
 def locked(path):
@@ -112,12 +125,7 @@ def time_models(folder: Path, session_type) -> int:
     lock, who = locked(arguments.out)
     if lock is None:
         raise Refused(f"{arguments.out} is in use by {who}")
-    try:
-        log = Log(arguments.out)
-    except ValueError as error:
-        raise Refused(f"{arguments.out} is damaged: {error}; --out names another file") from None
-    if log.rows and log.rows[0] != header:
-        raise Refused(f"{arguments.out} is of another kit, device or setting: --out names another file")
+    log = Log(arguments.out, header)
     if log.rows and "finished" in log.rows[-1]:
         print(f"{arguments.out} is finished; --out names another file")
         return 0

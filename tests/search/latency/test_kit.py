@@ -111,6 +111,29 @@ def test_a_table_says_when_its_kit_was_finished_however_late_that_comes_home(kit
     assert tables[0] == tables[1] and tables[0].protocol.finished == "2026-01-02T03:04:05Z"
 
 
+def test_a_kit_leaves_another_file_as_it_is_and_writes_a_result_no_second_time(kit, tmp_path):
+    folder, _ = kit
+    result = (folder / "result.jsonl").read_bytes()
+    first, others = result.split(b"\n", 1)
+    foreign = b'{"schema": "else"}\n' + others
+    for content in (b"notes without a newline", b'{"a": 1}\n{"b": 2}', b"no\njson", b'{"a": ', foreign):
+        (tmp_path / "r.jsonl").write_bytes(content)
+        command = [sys.executable, "-I", str(folder / "calibrate.py"), "--out", "r.jsonl", "--minutes", "0.001"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, (content[:20], done.stderr)
+        assert done.stderr.startswith("calibrate.py: r.jsonl is ") and "--out names another file" in done.stderr
+        assert (tmp_path / "r.jsonl").read_bytes() == content
+    whole, torn = first + b"\n" + b"".join(others.splitlines(keepends=True)[:5]), b'{"torn'
+    header_alone = first[: len(first) // 2]
+    for begun, kept in ((whole + torn, whole), (header_alone, b""), (b"", b"")):
+        (tmp_path / "r.jsonl").write_bytes(begun)
+        inode = (tmp_path / "r.jsonl").stat().st_ino
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "r.jsonl").read_bytes().startswith(kept or first + b"\n")
+        assert (tmp_path / "r.jsonl").stat().st_ino == inode
+
+
 def test_two_calibrations_of_one_result_are_not_at_work_at_once(kit, tmp_path):
     folder, _ = kit
     command = [sys.executable, "-I", str(folder / "calibrate.py"), "--out", str(tmp_path / "r.jsonl")]
