@@ -10,6 +10,11 @@ class UserError(Exception):
     """The message names the rule and the value; the command line prints it as it is."""
 
 
+def first_line(error: BaseException) -> str:
+    """Of what an error of a library says; its type's name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def check_minutes(minutes: float | None) -> None:
     """Raises:
     UserError: they are no time box.

@@ -12,16 +12,19 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from operator import attrgetter
+from types import CodeType
 from typing import Any
 
 from ghostnet.arch import Arch
 from search.engine.ladder import Ladder
-from search.engine.objectives import Evaluate, Objective, prepare
+from search.engine.objectives import Evaluate, Objective, evaluated_columns, prepare
 from search.engine.problem import Problem
 from search.engine.trial import Trial
 from search.errors import UserError
+from search.identity import digest
 
 Metrics = Mapping[str, float]
 
@@ -69,9 +72,35 @@ def _named(objective: Objective, place: str) -> Objective:
     right = isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w{0,49}", name)
     if not right or name in Trial.model_fields or "latency" in name:
         raise UserError(
-            f"{place}: its name must be letters, digits and _, and no column that a log has anyway, not {name!r}"
+            f"{place}: its name must be letters, digits and _, without `latency`, which stands for predicted ones, and "
+            f"no column that a log has anyway, not {name!r}"
         )
     return objective
+
+
+def code_digests(evaluate: Evaluate | None, objectives: Sequence[Objective]) -> dict[str, str]:
+    """Ten hex digits of the code of each of the user's functions, by what it is called: without that of what it calls
+    and what it closes over, and of Python's functions alone."""
+    functions: dict[str, Any] = {each.name: each.function for each in objectives if isinstance(each, CustomObjective)}
+    if evaluate is not None:
+        functions["the evaluator"] = evaluate
+    codes = {name: _code(function) for name, function in functions.items()}
+    return {name: digest(_code_parts(code)) for name, code in codes.items() if isinstance(code, CodeType)}
+
+
+def _code(function: Any) -> object:
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+
+
+def _code_parts(code: CodeType) -> list[object]:
+    def constant(value: object) -> object:
+        if isinstance(value, frozenset):
+            return sorted(map(repr, value))  # their order changes from process to process
+        return _code_parts(value) if isinstance(value, CodeType) else repr(value)
+
+    return [code.co_code.hex(), [*code.co_names], [constant(value) for value in code.co_consts]]
 
 
 def load_objective(path: str) -> Objective:
@@ -123,10 +152,10 @@ class CustomEvaluation:
         prepare(self.evaluate)
 
     def __call__(self, arch: Arch) -> dict[str, float]:
-        value_or_columns = self.evaluate(arch)
-        columns = dict(value_or_columns) if isinstance(value_or_columns, Mapping) else {"accuracy": value_or_columns}
+        columns = evaluated_columns(self.evaluate(arch))
         known = self.problem.columns(self.problem.space.encode(arch))
         metrics = {name: values[0].item() for name, values in known.items()} | columns
         for own in self.objectives:
-            columns[own.name] = metrics[own.name] = float(own.function(arch, metrics))
+            columns |= evaluated_columns({own.name: own.function(arch, metrics)})
+            metrics[own.name] = columns[own.name]
         return columns

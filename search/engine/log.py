@@ -107,6 +107,7 @@ class SearchHeader(LogHeader):
         measured: how many unit losses, and transplants that expected accuracy is calibrated on, the search goes by: a
             later one may measure more.
         transplants: a digest of these; of earlier versions, which have no `measured`, of the latter's record.
+        functions: digests of the code of the user's evaluator and objectives when the search began, by name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -122,6 +123,7 @@ class SearchHeader(LogHeader):
     training: JsonObject | None = None
     measured: tuple[Count, Count] | None = None
     transplants: str | None = None
+    functions: dict[str, str] = Field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
         """Its JSON, without what is as usual."""

@@ -28,6 +28,24 @@ Columns = dict[str, NDArray[Any]]  # each [n]
 Evaluate = Callable[[Arch], float | Mapping[str, float]]  # accuracy in [0, 1], or several columns by name
 
 
+def evaluated_columns(value: object) -> dict[str, float]:
+    """What an evaluator gave, by column.
+
+    Raises:
+        TypeError, ValueError: a name is no text, or something is no number.
+    """
+    columns = value if isinstance(value, Mapping) else {"accuracy": value}
+    return {name: _number(name, each) for name, each in columns.items()}
+
+
+def _number(name: object, value: Any) -> float:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a column's name must be a text, but got {name!r:.80}")
+    if isinstance(value, str | bytes | bool | np.bool_):  # which `float` takes
+        raise TypeError(f"{name} must be a number, but got {value!r:.80}")
+    return float(value)
+
+
 def prepare(evaluate: Evaluate) -> None:
     """Gets an evaluator ready in this process, as by moving to its GPU, where it knows how."""
     getattr(evaluate, "prepare", lambda: None)()

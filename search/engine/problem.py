@@ -18,7 +18,7 @@ from search.engine import budgets
 from search.engine.budgets import Budget, Budgets
 from search.engine.ladder import Ladder, climbs, on_rung
 from search.engine.limit import TimeLimit, time_limit
-from search.engine.objectives import ACCURACY, MACS, Columns, Evaluate, Objective
+from search.engine.objectives import ACCURACY, MACS, Columns, Evaluate, Objective, evaluated_columns
 from search.engine.predicted_front import in_turn, predicted_front
 from search.engine.trial import (
     COMPLETE,
@@ -240,9 +240,7 @@ class Problem:
         columns, error = {}, None
         try:
             with time_limit(self.trial_seconds):
-                value_or_columns = evaluate(arch)
-            given = dict(value_or_columns) if isinstance(value_or_columns, Mapping) else {"accuracy": value_or_columns}
-            columns = {name: float(value) for name, value in given.items()}
+                columns = evaluated_columns(evaluate(arch))
             odd = [f"{name} is {value}" for name, value in columns.items() if not math.isfinite(value)]
             if not 0 <= (accuracy := columns.get(ACCURACY.name, 0)) <= 1:
                 odd.append(f"accuracy must be in [0, 1], but got {accuracy:g}")
@@ -268,6 +266,8 @@ class Problem:
         first network has, for which samplers and the log's readers have no number."""
         if evaluation.error is not None:
             return evaluation.error
+        if known := [name for name in evaluation.columns if name in candidate.metrics]:
+            return f"{known[0]} is known of every network beforehand, so an evaluator can't give it"
         if missing := [name for name in self._unknown(candidate) if name not in evaluation.columns]:
             return f"the evaluator gave no {missing[0]}"
         first = next((trial.metrics for trial in seen.values() if trial.state == COMPLETE), None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from inspect import Parameter, signature
 from typing import Any, TypedDict, TypeVar
 
-from search.errors import UserError, check_whole
+from search.errors import UserError, check_whole, first_line
 from search.extras import missing_ray
 from search.progress import warn
 
@@ -97,7 +97,7 @@ def connect(cluster: Cluster) -> None:
                 )
         except Exception as error:  # a node that a busy machine doesn't bring up in time is no more than this to Ray
             what = f"no Ray cluster at {address}" if address else f"Ray can't start {workers} processes here"
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"{what}: {reason}") from error
         _begun = ray.get_runtime_context().gcs_address, cluster
         if threading.current_thread() is threading.main_thread():  # Ray's handler ends with exit code 15

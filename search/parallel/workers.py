@@ -14,7 +14,7 @@ import torch
 from ghostnet.arch import Arch
 from ghostnet.source import WeightSource
 from search.data.datasets import Data
-from search.errors import UserError
+from search.errors import UserError, first_line
 from search.parallel.cluster import Cluster, connect
 from search.parallel.folders import SharedFiles, shared
 from search.progress import bar
@@ -79,7 +79,7 @@ class RayWorkers:
                 (done, *_), _ = self.ray.wait([*running])
                 job = running.pop(done)
                 try:
-                    with self._plain_errors():
+                    with self._plain_errors(f"the training of {job.title}"):
                         self.ray.get(done)
                 except Exception:
                     for other in running:
@@ -108,21 +108,26 @@ class RayWorkers:
         actors: list[Any] = [kind(_Caller).remote(shared, self.data) for _ in range(min(self.workers, len(items)))]
         pool: Any = ActorPool(actors)
         try:
-            with self._plain_errors():
+            with self._plain_errors("work side by side"):
                 yield from pool.map_unordered(lambda actor, item: actor.call.remote(item), items)
         finally:
             for actor in actors:
                 self.ray.kill(actor)
 
     @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
-        """What a worker refuses, as it says it."""
+    def _plain_errors(self, what: str) -> Iterator[None]:
+        """What a worker refuses, as it says it; and what becomes of work whose processes are lost again and again."""
         try:
             yield
         except self.ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError | ValueError):  # as our errors are
                 raise UserError(str(error.cause)) from None
             raise
+        except self.ray.exceptions.RayError as error:  # each way of losing a process has its own
+            raise UserError(
+                f"{what} was given up, since Ray lost its process {TRIES + 1} times ({first_line(error)}); what is "
+                "done so far stays, and the same command goes on from it with --resume"
+            ) from error
 
 
 class _Caller:

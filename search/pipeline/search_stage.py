@@ -20,7 +20,7 @@ from search.data.datasets import Data
 from search.engine import budgets
 from search.engine.backends import backend
 from search.engine.choose import pick
-from search.engine.custom import with_objectives
+from search.engine.custom import code_digests, with_objectives
 from search.engine.front import front
 from search.engine.ladder import Ladder, images_price
 from search.engine.log import SearchHeader, TrialLog, read_search_header
@@ -206,7 +206,8 @@ def search_networks(
     counts = before.measured if before else None
     half = None if deadline is None else (time.monotonic() + deadline) / 2  # of the time, for unit losses
     evaluation: JsonObject = {"fidelity": file_digest(fidelity)} if fidelity else {}
-    about_parent = parent_warnings(supernet) if evaluate is None else []
+    is_own, functions = evaluate is not None, code_digests(evaluate, own)
+    evaluation["functions"] = begun_by = before.functions if before else functions
     if evaluate is not None:
         evaluation["evaluator"] = getattr(evaluate, "__qualname__", type(evaluate).__qualname__)
     elif config.evaluate == "inherited":
@@ -242,10 +243,11 @@ def search_networks(
             problem,
             trials.evaluated,
             [
-                *about_parent,
+                *function_warnings(begun_by, functions),
+                *([] if is_own else parent_warnings(supernet)),
                 *rank_warnings(tables),
                 *failure_warnings(trials.trials),
-                *accuracy_warnings(trials.evaluated, data()),
+                *([] if is_own else accuracy_warnings(trials.evaluated, data())),
             ],
             # Of Ray's proposals some never reach the log.
             ended=plan.end_reason(trials, problem.objectives) or "no new networks",
@@ -303,6 +305,20 @@ def evaluation_price(way: str, supernet: Path, data: Data) -> float:
     given = read_fitting(supernet, metadata).images if metadata.kind == "transplant" else len(data.calibration)
     shown = len(data.search) + (0 if way.startswith("trained") else given)
     return images_price(shown, evaluation_epochs(way) * len(data.train))
+
+
+def function_warnings(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """A warning for each of the user's functions that was changed since the search began.
+
+    Args:
+        before, now: digests of their code by name.
+    """
+    return [
+        f"the code of {name} is another than when this search began (or Python is): what it gave then and gives now may "
+        "not compare"
+        for name in before
+        if now.get(name) != before[name]
+    ]
 
 
 def parent_warnings(supernet: Path) -> list[str]:

@@ -17,7 +17,7 @@ from ghostnet.resize import resized
 from ghostnet.supernet import Supernet
 from ghostnet.weights import read_weights, to_bytes
 from search.data.datasets import Data
-from search.errors import UserError
+from search.errors import UserError, first_line
 from search.files import write_bytes
 from search.identity import Identity
 from search.progress import best_effort
@@ -190,7 +190,7 @@ def load_supernet(folder: Path, kind: type[Supernet] = Supernet) -> Supernet:
     try:
         supernet.load_state_dict(read_weights(folder / SUPERNET_WEIGHTS)[0])
     except RuntimeError as error:
-        raise UserError(f"{folder / SUPERNET_WEIGHTS}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{folder / SUPERNET_WEIGHTS}: {first_line(error)}") from None
     return supernet.eval()
 
 

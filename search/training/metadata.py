@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ghostnet.files import ARCH_FILE, HUB_WEIGHTS_FILE, WEIGHTS_FILE
 from search.data.names import teacher_source
-from search.errors import UserError
+from search.errors import UserError, first_line
 from search.files import read_json
 from search.identity import Identity, check_same, digest, file_digest
 from search.recipes.schema import Training
@@ -116,7 +116,7 @@ def supernet_config(metadata: SupernetMetadata, kind: type[T]) -> T:
     try:
         return kind.model_validate(metadata.config or {"epochs": 1.0}, strict=False)
     except ValueError as error:
-        raise UserError(f"{SUPERNET_FILE}: `config` is no supernet's recipe: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{SUPERNET_FILE}: `config` is no supernet's recipe: {first_line(error)}") from None
 
 
 def training_identity(what: Identity, data: "Data", config: Training, seed: int) -> Identity:

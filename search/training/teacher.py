@@ -21,7 +21,7 @@ from ghostnet.resize import resized
 from ghostnet.weights import load_network
 from search.data.datasets import Data
 from search.data.names import check_teacher, teacher_source
-from search.errors import UserError
+from search.errors import UserError, first_line
 from search.training.inherited import inherited_accuracy, read_parent
 from search.training.known_images import TimmData, known_images, other_classes
 from search.training.metadata import read_metadata
@@ -165,7 +165,7 @@ def _timm(name: str, data: Data) -> tuple[nn.Module, int | None, tuple[float, ..
     try:
         net = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm fails in its own ways where a name is unknown or nothing can be downloaded
-        raise UserError(f"timm has no teacher {name!r}: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"timm has no teacher {name!r}: {first_line(error)}") from None
     config = resolve_model_data_config(net)
     classes, channels = int(net.num_classes), config["input_size"][0]  # type: ignore[arg-type]
     if (classes, channels) != (data.num_classes, data.in_chs):

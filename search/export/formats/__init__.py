@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from ghostnet.arch import ArchError
 from search import extras
-from search.errors import UserError
+from search.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,5 +154,5 @@ def in_one_line(what: str, *others: type[Exception]) -> Iterator[None]:
     except kept:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{what}: {reason}") from error

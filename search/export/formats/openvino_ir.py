@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search import extras
-from search.errors import UserError
+from search.errors import UserError, first_line
 from search.export.formats import Session, Source
 from search.graphs.onnx_graph import to_onnx
 from search.latency.runtimes.openvino_cpu import OpenVino
@@ -29,7 +29,7 @@ def write(source: Source, folder: Path) -> None:
     try:
         openvino.save_model(converted, folder / FILES[0], compress_to_fp16=False)
     except RuntimeError as error:
-        raise UserError(f"OpenVINO can't write {folder / FILES[0]}: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"OpenVINO can't write {folder / FILES[0]}: {first_line(error)}") from None
 
 
 def load_session(folder: Path) -> Session:

@@ -10,6 +10,7 @@ from search.errors import UserError
 from search.files import write_text
 from search.parallel import cluster, folders
 from search.parallel.cluster import Cluster, connect
+from search.parallel.workers import RayWorkers
 from search.pipeline.stages import sharing_workers
 from search.recipes.schema import Training
 
@@ -32,6 +33,18 @@ def test_a_cluster_with_too_few_processors_is_told(monkeypatch, capsys):
         monkeypatch.setattr(ray, "cluster_resources", lambda known=known: {"CPU": known})
         connect(Cluster(workers=3, address="ray-head:6379"))
         assert ("ray-head:6379 has 2 processors for 3 processes" in " ".join(capsys.readouterr().err.split())) == told
+
+
+@pytest.mark.parametrize("lost", ["WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "RayActorError"])
+def test_a_process_that_is_lost_again_and_again_is_told_in_a_line(lost, monkeypatch):
+    workers = object.__new__(RayWorkers)
+    workers.ray = ray
+    kind = getattr(ray.exceptions, lost)
+    error = kind() if lost in ("WorkerCrashedError", "RayActorError") else kind("the node\nis gone")
+    message = r"^the training of B seed 0 .* 4 times \(.+\); .*--resume$"
+    with pytest.raises(UserError, match=message) as told, workers._plain_errors("the training of B seed 0"):
+        raise error
+    assert "\n" not in str(told.value)
 
 
 def test_only_the_folders_that_are_shared_are_given_or_written(tmp_path):

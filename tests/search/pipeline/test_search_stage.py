@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -378,6 +379,66 @@ def test_a_search_of_which_every_network_failed_says_why(files, tmp_path):
         run_search(files / "net", DATA, tmp_path, flops_budget="600k", trials=3, sampler="random", evaluate=fails)
     assert {row.state for row in read_trials(tmp_path / "trials.jsonl")} <= {"failed", "repeated", "infeasible"}
     assert not (tmp_path / "front").exists()
+
+
+ODD = {
+    "a name that is none": ({"accuracy": 0.5, 3: 7}, "a column's name must be a text, but got 3"),
+    "an empty name": ({"accuracy": 0.5, "": 7}, "a column's name must be a text, but got ''"),
+    "a text": ("0.5", "accuracy must be a number, but got '0.5'"),
+    "a truth": (True, "accuracy must be a number, but got True"),
+    "a tuple": ((0.5, 0.5), "TypeError"),
+    "nothing": (None, "TypeError"),
+    "a percentage": (55.0, "accuracy must be in [0, 1], but got 55"),
+    "no number": (float("nan"), "accuracy is nan"),
+    "what the space knows": ({"accuracy": 0.5, "macs": 7}, "macs is known of every network beforehand"),
+    "what the table knows": ({"accuracy": 0.5, "latency_ms": 7.0}, "latency_ms is known of every network beforehand"),
+    "what the log has": ({"accuracy": 0.5, "seconds": 7.0}, "seconds is a column that a log has anyway"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_evaluator_that_gives_something_else_than_numbers_has_failed(files, what, tmp_path):
+    from search import run_search
+
+    given, why = ODD[what]
+    calls = iter([0.5, given, 0.5])
+    result = run_search(
+        *(files / "net", DATA, tmp_path, files / "t.lat.json"),
+        flops_budget="600k",
+        sampler="random",
+        trials=3,
+        evaluate=lambda arch: next(calls),
+    )
+    failed = [trial.error for trial in read_trials(tmp_path / "trials.jsonl") if trial.state == "failed"]
+    assert len(failed) == 1 and why in failed[0], failed
+    assert [trial["accuracy"] for trial in result.trials] == [0.5, 0.5]
+
+
+def test_a_function_that_changed_since_its_search_began_is_told(files, tmp_path):
+    from search import run_search
+
+    def blocks(arch, metrics):
+        return len(arch.blocks) if arch.stem_chs in {"a", "b", "c"} else 2.0
+
+    def go_on(trials, evaluate, objective=blocks, folder=tmp_path / "one"):
+        objectives = ["accuracy", objective]
+        about = {"flops_budget": "600k", "sampler": "random", "objectives": objectives}
+        found = run_search(files / "net", DATA, folder, trials=trials, evaluate=evaluate, **about)
+        return [warning for warning in found.warnings if "the code of" in warning]
+
+    def renamed(arch, metrics):
+        return len(arch.blocks)
+
+    renamed.__name__ = renamed.name = "blocks"
+    assert go_on(2, lambda arch: 0.1) == []
+    assert go_on(3, lambda arch: 0.1) == []  # another object, the same code
+    assert [line.split(" is ")[0] for line in go_on(4, lambda arch: 0.9)] == ["the code of the evaluator"]
+    assert [line.split(" is ")[0] for line in go_on(5, lambda arch: 0.1, renamed)] == ["the code of blocks"]
+    assert go_on(6, lambda arch: 0.1) == []
+    assert len(read_trials(tmp_path / "one/trials.jsonl")) >= 6
+    assert go_on(2, partial(lambda rate, arch: rate, 0.5), folder=tmp_path / "two") == []
+    assert go_on(3, partial(lambda rate, arch: rate, 0.2), folder=tmp_path / "two") == []  # not what it closes over
+    assert len(go_on(4, partial(lambda rate, arch: 2 * rate, 0.2), folder=tmp_path / "two")) == 1
 
 
 @pytest.mark.parametrize("way", ["tuned", "trained"])
