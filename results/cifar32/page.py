@@ -58,10 +58,15 @@ def comparison(results: Sequence[Result], seed: int) -> str:
             gain, saving = each.gain(r.measured_ms or 0.0, r.accuracy), each.saving(r.measured_ms or 0.0, r.accuracy)
             cells += [
                 f"{100 * gain:+.1f}" if np.isfinite(gain) else "faster than all",
-                f"{saving:.0%}" if np.isfinite(saving) else "more accurate than all",
+                f"{saving:.0%}" if np.isfinite(saving) else beyond(each, r),
             ]
         rows.append(cells)
     return table(header, rows)
+
+
+def beyond(curve: BaselineCurve, network: Result) -> str:
+    """Of a network that has no baseline of equal accuracy."""
+    return "more accurate than all" if network.accuracy > curve.accuracies[-1] else "less accurate than the fastest"
 
 
 def answer(results: Sequence[Result]) -> str:
@@ -80,7 +85,7 @@ def answer(results: Sequence[Result]) -> str:
         points = f"{mean(known):+.1f} points at equal latency" if known else "all are faster than it"
         share = mean(reached) if reached else 0.0
         less = f"{abs(share):.0%} {'less' if share >= 0 else 'more'} time at equal accuracy"
-        saved = less if reached else "all are more accurate than it"
+        saved = less if reached else "it has no network of equal accuracy"
         sentences.append(
             f"Seed {seed}: of the {len(found)} found networks that are trained {met} have a point more than GhostNet "
             f"in width at equal latency or need a quarter less time at equal accuracy (goal: all); on average "

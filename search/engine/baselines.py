@@ -8,7 +8,8 @@ import numpy as np
 class BaselineCurve:
     """Accuracy over cost of the baselines that no cheaper one beats, on straight lines over the cost's logarithm.
 
-    Below the cheapest baseline there is nothing to compare with; above the dearest the curve is level.
+    Below the cheapest baseline there is nothing to compare with, in cost as in accuracy; above the dearest the curve is
+    level.
 
     Args:
         points: of each baseline its cost (a latency, multiply-adds; above 0, as all costs here) and its accuracy.
@@ -29,10 +30,11 @@ class BaselineCurve:
         return float(np.interp(np.log(cost), np.log(self.costs), self.accuracies, left=np.nan))
 
     def cost_at(self, accuracy: float) -> float:
-        """The least cost at which the baselines reach an accuracy; not-a-number where none does."""
+        """The cost at which the baselines have an accuracy; not-a-number where none has so much, and where the cheapest
+        has more."""
         if not len(self.costs):
             return float("nan")
-        return float(np.exp(np.interp(accuracy, self.accuracies, np.log(self.costs), right=np.nan)))
+        return float(np.exp(np.interp(accuracy, self.accuracies, np.log(self.costs), left=np.nan, right=np.nan)))
 
     def gain(self, cost: float, accuracy: float) -> float:
         """How much more accurate than the baselines of equal cost a network is."""

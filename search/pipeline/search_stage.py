@@ -314,8 +314,8 @@ def function_warnings(before: Mapping[str, str], now: Mapping[str, str]) -> list
         before, now: digests of their code by name.
     """
     return [
-        f"the code of {name} is another than when this search began (or Python is): what it gave then and gives now may "
-        "not compare"
+        f"the code of {name} is another than when this search began (or Python is): what it gave then may not compare "
+        "with what it gives now"
         for name in before
         if now.get(name) != before[name]
     ]

@@ -25,7 +25,7 @@ class NetworkRow:
         points_at_equal_latency: how much more accurate a chosen network is than the baselines (GhostNets scaled in
             width, the parent), in points; None where it is faster than all of them.
         latency_saved_at_equal_accuracy: the share of their latency that it does without; None where none of them is as
-            accurate.
+            accurate, and where the fastest of them is more accurate.
     """
 
     network: str
@@ -72,14 +72,19 @@ def rows(summary: Summary) -> list[NetworkRow]:
     ]
 
 
+def baseline_curve(networks: Sequence[TrainedNetwork]) -> BaselineCurve:
+    """Accuracy over measured latency of the baselines among networks."""
+    timed = [(n.measured_ms, n) for n in networks if n.measured_ms]  # a file may say 0, which compares with nothing
+    return BaselineCurve((ms, n.accuracy) for ms, n in timed if n.kind in BASELINES)
+
+
 def compare_chosen(networks: Sequence[TrainedNetwork]) -> dict[str, tuple[float | None, float | None]]:
     """Each chosen network beside the baselines, by measured latency: points of accuracy at equal latency, and the share
     of latency that it does without at equal accuracy. Empty where no baseline was measured."""
-    timed = [(n, n.measured_ms) for n in networks if n.measured_ms]  # a file may say 0, which compares with nothing
-    baselines = [(ms, n.accuracy) for n, ms in timed if n.kind in BASELINES]
-    if not baselines:
+    timed = [(n, n.measured_ms) for n in networks if n.measured_ms]
+    curve = baseline_curve(networks)
+    if not len(curve.costs):
         return {}
-    curve = BaselineCurve(baselines)
     return {
         n.name: (_known(100 * curve.gain(ms, n.accuracy)), _known(curve.saving(ms, n.accuracy)))
         for n, ms in timed
@@ -95,7 +100,8 @@ def comparison_text(summary: Summary) -> str:
     error = max(100 * n.error for n in summary.networks)
     kinds = {n.kind for n in summary.networks if n.measured_ms}
     baselines = [text for kind, text in BASELINES.items() if kind in kinds]
-    verdicts = "; ".join(f"{name} {_verdict(points, saved)}" for name, (points, saved) in compared.items())
+    most, accuracies = baseline_curve(summary.networks).accuracies[-1], {n.name: n.accuracy for n in summary.networks}
+    verdicts = "; ".join(f"{name} {_verdict(*each, accuracies[name] > most)}" for name, each in compared.items())
     epochs = [n.epochs for n in summary.networks if n.measured_ms and (n.chosen or n.kind == "family")]
     alike, unlike = "", f" They were trained for {min(epochs):.3g} to {max(epochs):.3g} epochs, which tells, too."
     if min(epochs) >= (1 - ALIKE) * max(epochs):
@@ -106,10 +112,12 @@ def comparison_text(summary: Summary) -> str:
     )
 
 
-def _verdict(points: float | None, saved: float | None) -> str:
+def _verdict(points: float | None, saved: float | None, is_most_accurate: bool) -> str:
     latency = "faster than all of them" if points is None else f"{points:+.1f} points at equal latency"
     if saved is None:
-        return f"{latency}, more accurate than all of them"
+        return (
+            f"{latency}, {'more accurate than all' if is_most_accurate else 'less accurate than the fastest'} of them"
+        )
     if abs(saved) < 0.005:
         return f"{latency}, no less time at equal accuracy"
     return f"{latency}, {abs(saved):.0%} {'less' if saved > 0 else 'more'} time at equal accuracy"
