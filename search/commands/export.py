@@ -82,15 +82,21 @@ def _outputs(kind: str | None, file: "Agreement | ExportedFile") -> str:
 
 def show_files(files: "Mapping[str, ExportedFile]") -> None:
     """A row for each file that runs."""
+    from search.export.formats import get
+
     rows = []
     for name, file in files.items():
         if file.format is not None:
+            size = sum(files[part].bytes or 0 for part in get(file.format).FILES)
             of = file.accuracy
             change = f"{of.before:.2%} to {of.after:.2%} of {of.images} images" if of else ""
             ms = "" if file.latency_ms is None else f"{file.latency_ms:.3f}"
-            rows.append([name, f"{file.bytes or 0:,}", _outputs(file.format, file), change, ms])
+            rows.append([name, f"{size:,}", _outputs(file.format, file), change, ms])
     if rows:
         show_table(["file", "bytes", "outputs", "accuracy", "ms here"], rows)
+    for name, file in files.items():
+        if file.run_with is not None:
+            say(f"{name} is so by {file.run_with}")
 
 
 def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Data | None":

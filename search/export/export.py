@@ -126,6 +126,8 @@ def _fill(
             tried = proof.try_format(kind, folder, manifest.macs)
         waiting[main] = tried.session
         compared = {"format": name, **asdict(tried.agreement), "macs": tried.macs}
+        if setting := getattr(kind, "RUN_WITH", None):
+            compared["run_with"] = setting
         if not kind.EXACT and held_out:
             compared["accuracy"] = _before_and_after(net, tried.session, held_out)
         files[main] = files[main].model_copy(update=compared)

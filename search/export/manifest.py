@@ -94,7 +94,11 @@ class QuantisedAccuracy(Record):
 
 
 class ExportedFile(Record):
-    """A file of an export. One that can be run also has its `format` and the results of the comparison."""
+    """A file of an export. One that can be run also has its `format` and the results of the comparison.
+
+    Args:
+        run_with: the setting of its runtime that it was compared under, where that is not the runtime's own default.
+    """
 
     model_config = ConfigDict(extra="allow")
     sha256: Sha256
@@ -107,6 +111,7 @@ class ExportedFile(Record):
     macs: Count | None = None
     accuracy: QuantisedAccuracy | None = None
     latency_ms: float | None = Field(default=None, ge=0)
+    run_with: str | None = None
 
     @classmethod
     def from_path(cls, path: Path) -> ExportedFile:

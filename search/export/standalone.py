@@ -82,7 +82,7 @@ def check(folder: Path) -> int:
         return 1
     if not ran:
         raise NoVerdict("all files are unchanged, but none was run: pip install onnxruntime, or ai-edge-litert")
-    print(f"All files are unchanged; those that were run ({ran}) give the network's outputs.")
+    print(f"All files are unchanged; the outputs of those that were run ({ran}) are as {MANIFEST} says.")
     return 0
 
 

@@ -28,7 +28,7 @@ from search.latency.table import (
     Validation,
 )
 from search.latency.timing.interference import quiet, quiet_time
-from search.latency.timing.rounds import interval
+from search.latency.timing.rounds import FEWEST_NETWORKS, interval
 from search.latency.timing.scores import quiet_minima, score
 from search.latency.transfer import transfer_units
 from search.latency.unit_estimates import estimate_units
@@ -36,7 +36,6 @@ from search.rank_correlation import KendallTau, SpearmanRho, kendall_tau, spearm
 from spaces.space import Codes, Space
 from spaces.tables import Floats, macs_table
 
-FEWEST_NETWORKS = 8
 BOOTSTRAPS = 1000
 
 

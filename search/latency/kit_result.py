@@ -15,6 +15,7 @@ from search.latency.calibrate import build_table
 from search.latency.measurements import Line, Measurement, parse_measurements
 from search.latency.runtimes import Dtype, kit_session
 from search.latency.table import Device, LatencyTable, Setting
+from search.latency.timing.rounds import FEWEST_NETWORKS
 from search.latency.timing.standalone import SCHEMA
 from search.latency.transfer import check_counts, check_source
 from search.records import ArchId, Count, Record, brief, parse_record
@@ -115,8 +116,10 @@ def read_result(path: Path) -> tuple[Header, Space, list[Line], str]:
             f"{path}, line {len(rows)}: `finished` must be a time such as 2026-01-31T12:00:00Z, but got "
             f"{brief(finished)}"
         )
-    if missing := {f"network {k}" for k in range(len(codes))} - set(visited):
-        raise UserError(f"{path} has no visit to {min(missing)}")
+    fitted, names = header.fit_networks, [f"network {k}" for k in range(len(codes))]
+    for part, what in ((names[:fitted], "to fit on"), (names[fitted:], "held out")):
+        if (seen := len(set(part) & set(visited))) < (fewest := min(FEWEST_NETWORKS, len(part))):
+            raise UserError(f"{path} has visits to {seen} of the networks {what}, and a table takes {fewest}")
     return header, space, lines, finished
 
 

@@ -62,7 +62,8 @@ class Source:
 
 
 class Format(Protocol):
-    """A module of this package. `FILES` are what it writes, by path in the export's folder; the first is what runs."""
+    """A module of this package. `FILES` are what it writes, by path in the export's folder; the first is what runs. One
+    whose runtime computes with less than float32 by its own defaults says in `RUN_WITH` what it was proven with."""
 
     FILES: tuple[str, ...]
     PACKAGES: tuple[str, ...]  # whose versions the manifest names

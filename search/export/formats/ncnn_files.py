@@ -10,11 +10,15 @@ from search.export.formats import Session, Source
 from search.files import read_bytes, write_bytes, write_text
 from search.graphs.onnx_graph import to_ncnn
 from search.latency.runtimes.ncnn_cpu import Ncnn
-from search.latency.timing.ncnn_session import NCNN_FILES, open_ncnn, pack_ncnn, place_image, run_ncnn
+from search.latency.timing.ncnn_session import HALVES, NCNN_FILES, open_ncnn, pack_ncnn, place_image, run_ncnn
 
 FILES = NCNN_FILES
 PACKAGES = ("ncnn",)
 EXACT = True
+RUN_WITH = (
+    f"net.opt.{', net.opt.'.join(f'use_{half}' for half in HALVES)} all False before load_param, without which ncnn "
+    "takes float16 where it can"
+)
 WEIGHTS = {"Convolution": 6, "ConvolutionDepthWise": 6, "InnerProduct": 2}  # the parameter that says how many
 FREE = {
     *("Input", "Split", "Concat", "Crop", "Slice", "BinaryOp", "Pooling", "HardSigmoid", "ReLU", "Reshape", "Flatten"),

@@ -24,7 +24,7 @@ def pack_ncnn(param: bytes, weights: bytes) -> bytes:
 
 
 def open_ncnn(folder: Path, threads: int):
-    """ncnn's network of the files in a folder. It computes in float32: left to itself, ncnn takes half of it on Arm.
+    """ncnn's network of the files in a folder. It computes in float32; left to itself, ncnn takes half where it can.
 
     Raises:
         ValueError: ncnn can't read them.

@@ -17,7 +17,7 @@ from search.latency.timing.interference import InterferenceFilter
 from search.latency.timing.measurement import take_measurement
 from search.latency.timing.scores import pseudo_median, quiet_minima
 
-FEWEST = 8  # networks to fit on, and to hold out, that are measured whatever the deadline: a table needs them
+FEWEST_NETWORKS = 8  # networks to fit on, and to hold out, that are measured whatever the deadline: a table needs them
 ATTEMPTS = 6  # at a quiet measurement in one round, before a noisy one is taken
 NETWORK_MEASUREMENTS = 3  # to a whole network in each round, since a few of those must correct and judge all the rest
 PILOT = 48  # units that tell how long one takes, and what others take that are never timed
@@ -174,7 +174,7 @@ def fewest_networks(networks: list, fit: int) -> list:
     """The networks measured in any case, evenly from those to fit on and from those held out; all where few."""
     chosen = []
     for part in (networks[:fit], networks[fit:]):
-        count = min(FEWEST, len(part))
+        count = min(FEWEST_NETWORKS, len(part))
         chosen += [part[k * len(part) // count] for k in range(count)]
     return chosen
 

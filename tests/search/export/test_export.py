@@ -89,6 +89,7 @@ def test_every_format_gives_the_networks_outputs_and_the_manifest_says_so(export
         if known.get(name).EXACT:
             assert file.largest_difference < 1e-3 and file.top1_agreement == 1.0
         assert file.macs == (None if name == "executorch" else cost(net.arch, 5).macs)
+        assert (file.run_with is not None) == (name in ("openvino", "ncnn"))  # the others compute in float32
         assert file.latency_ms == 1.5
     assert set(content["files"][onnx_int8.FILES[0]]["accuracy"]) == {"before", "after", "images", "split"}
     listed = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

@@ -188,6 +188,24 @@ def test_a_result_of_few_units_is_a_whole_table_with_a_prior(kit, tmp_path, monk
     assert not (tmp_path / "other.lat.json").exists()
 
 
+def test_networks_for_which_no_time_was_left_are_missing_from_the_table_and_nothing_else(kit, tmp_path):
+    rows = [json.loads(line) for line in (kit[0] / "result.jsonl").read_text().splitlines()]
+    fitted, networks = rows[0]["fit_networks"], len(rows[0]["networks"])
+    assert fitted > 8 and networks - fitted > 8
+
+    def without(*left_out):
+        kept = [row for row in rows if row.get("item") not in {f"network {k}" for k in left_out}]
+        kept[-1] = kept[-1] | {"visits": sum("item" in row for row in kept)}
+        (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+        return import_result(tmp_path / "r.jsonl", tmp_path / "t.lat.json")
+
+    table = without(0, fitted)
+    assert table.validation.networks == networks - fitted - 1 and table.units_timed == without().units_timed
+    for many, what in ((range(fitted - 7), "to fit on"), (range(fitted, networks - 7), "held out")):
+        with pytest.raises(UserError, match=rf"visits to 7 of the networks {what}, and a table takes 8"):
+            without(*many)
+
+
 def test_results_that_are_damaged_cut_short_or_foreign_are_refused_by_line(kit, tmp_path):
     lines = (kit[0] / "result.jsonl").read_text().splitlines(keepends=True)
     visit = next(k for k, line in enumerate(lines) if '"item"' in line)

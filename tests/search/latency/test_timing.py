@@ -133,8 +133,8 @@ def test_without_a_deadline_every_item_is_visited_as_planned():
 def test_the_fewest_networks_are_spread_over_both_parts(fit, held):
     networks = [f"network {k}" for k in range(fit + held)]
     few = rounds.fewest_networks(networks, fit)
-    assert len(few) == len(set(few)) == min(fit, rounds.FEWEST) + min(held, rounds.FEWEST)
-    assert sum(name in networks[:fit] for name in few) == min(fit, rounds.FEWEST)
+    assert len(few) == len(set(few)) == min(fit, rounds.FEWEST_NETWORKS) + min(held, rounds.FEWEST_NETWORKS)
+    assert sum(name in networks[:fit] for name in few) == min(fit, rounds.FEWEST_NETWORKS)
     places = [networks.index(name) for name in few if name in networks[:fit]]
     gaps = np.diff(places)
     assert places[0] == 0 and gaps.max() - gaps.min() <= 1
@@ -178,7 +178,7 @@ def test_a_calibration_beside_other_work_ends_within_its_time_box(box, fit, held
         assert now[0] <= box + 2 * longest[0], f"seed {seed}"
         visited = {name for name, _ in made(log)}
         assert set(rounds.pilot_units(names[1])) <= visited
-        assert all(len(visited & set(part)) >= rounds.FEWEST for part in (names[0][:fit], names[0][fit:]))
+        assert all(len(visited & set(part)) >= rounds.FEWEST_NETWORKS for part in (names[0][:fit], names[0][fit:]))
 
 
 def test_a_tight_box_keeps_the_probable_units():
