@@ -78,7 +78,9 @@ def test_every_field_of_a_manifest_stands_in_the_readme_of_exports():
     known = [field.alias or name for name, field in Manifest.model_fields.items()]
     assert sorted(name for names, *_ in rows for name in names) == sorted(known)
     (files,) = (text for names, text in rows if names == ["files"])
-    assert {"sha256", "bytes", "format", "macs", "latency_ms"} == set(files) <= set(ExportedFile.model_fields)
+    assert (
+        {"sha256", "bytes", "format", "macs", "latency_ms", "run_with"} == set(files) <= set(ExportedFile.model_fields)
+    )
 
 
 def test_what_exported_files_say_of_their_network_stands_in_the_readme_of_exports():

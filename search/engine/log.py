@@ -78,6 +78,7 @@ class LogHeader(Record):
     Args:
         objectives: what the search went by, as columns of the log.
         evaluator: the user's own, in place of what `evaluate` says.
+        supernet: its id.
         data: the data set's fingerprint.
     """
 
@@ -87,6 +88,7 @@ class LogHeader(Record):
     sampler: str | None = None
     evaluate: str = "inherited"
     evaluator: str | None = None
+    supernet: str | None = None
     data: str | None = None
     objectives: list[str] = Field(default_factory=lambda: [ACCURACY.name, LATENCY.name])
 

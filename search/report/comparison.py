@@ -14,6 +14,15 @@ from search.report.figures import fronts
 from search.report.report import PAGE, render
 from search.report.summary import Summary, summarise
 
+# Of a latency table's setting, and what several that differ are called.
+SETTINGS = {
+    "runtime": "runtimes",
+    "dtype": "data types",
+    "lowering": "lowerings",
+    "batch": "batches",
+    "threads": "threads",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
@@ -108,17 +117,22 @@ def rows(named: dict[str, Summary]) -> list[RunRow]:
 def notes(named: dict[str, Summary]) -> list[str]:
     """What keeps runs from being alike, and what is missing of each."""
     lines = [f"{name}: {note}" for name, summary in named.items() for note in summary.notes]
+    tables = {name: s.table for name, s in named.items() if s.table}
     for what, values in (
         ("data", _data(named)),
         ("accuracies", {name: s.accuracy_meaning for name, s in named.items()}),
         ("spaces", {name: s.space.id for name, s in named.items()}),
-        ("devices", {name: s.table.device.cpu for name, s in named.items() if s.table}),
-        ("runtimes", {name: s.table.setting.runtime for name, s in named.items() if s.table}),
+        ("devices", {name: table.device.cpu for name, table in tables.items()}),
+        *((what, {name: getattr(t.setting, field) for name, t in tables.items()}) for field, what in SETTINGS.items()),
     ):
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{name} {value}" for name, value in values.items())
             lines.append(f"These runs are of different {what}: {listed}.")
-    tables = {name: s.table for name, s in named.items() if s.table}
+    if len({s.header.supernet for s in named.values() if s.header.evaluator is None}) > 1:
+        lines.append(
+            "Each run's networks were evaluated by a supernet of its own: accuracies before full training differ by "
+            "these, too."
+        )
     if len({table.digest for table in tables.values()}) > 1:
         listed = ", ".join(f"{name} {table.validation.mape:.1%}" for name, table in tables.items())
         lines.append(

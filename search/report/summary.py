@@ -29,6 +29,7 @@ from search.run_folder.run import (
     ENERGY,
     FIDELITY,
     FIRST_TRIALS,
+    FRONT,
     INHERITED,
     NETWORKS,
     OF_SEEDS,
@@ -119,6 +120,7 @@ class Summary:
         recipe: of a run; None for a folder whose parts were made one by one.
         estimate: what the run was expected to take; None where nobody asked.
         header: the first line of the search's log.
+        searched_front: ids of the networks on the front that the search itself left, once it ended.
         trials: every proposal, evaluated or not.
         chosen: rows of evaluated networks by the names of those that were chosen; without a run's result, of those that
             were trained.
@@ -134,6 +136,7 @@ class Summary:
     predict: Predictor | None
     trials: list[Trial]
     result: SearchResult | None
+    searched_front: frozenset[str]
     chosen: dict[str, Trial]
     networks: list[TrainedNetwork]
     energy: EnergyFigures | None
@@ -178,16 +181,15 @@ class Summary:
 
     @property
     def usual_front(self) -> bool:
-        """Whether `front` is by accuracy and latency: those of a search by anything else stand in its result."""
-        return self.result is None or {*self.header.objectives} == {objective.name for objective in USUAL}
+        """Whether `front` is by accuracy and latency; that of a search by anything else is its own, once it ended."""
+        return not self.searched_front or {*self.header.objectives} == {objective.name for objective in USUAL}
 
     @cached_property
     def front(self) -> list[Trial]:
         """The networks that no other beats in what the search went by, fastest first."""
         if self.usual_front:
             return front(self.complete)
-        assert self.result
-        best = (trial for trial in self.complete if trial.arch in self.result.front)
+        best = (trial for trial in self.complete if trial.arch in self.searched_front)
         return sorted(best, key=lambda trial: trial.latency_ms or trial["macs"])
 
     @property
@@ -290,6 +292,7 @@ def summarise(folder: Path) -> Summary:
         predict=predict,
         trials=trials,
         result=result,
+        searched_front=_searched_front(folder, result),
         chosen=chosen,
         networks=networks,
         energy=energy,
@@ -301,6 +304,11 @@ def summarise(folder: Path) -> Summary:
             *(f"{label} is not exported: {reason}" for label, reason in _left_out(folder).items()),
         ],
     )
+
+
+def _searched_front(folder: Path, result: SearchResult | None) -> frozenset[str]:
+    """Of a run its result has it; of a search alone the architectures beside its log."""
+    return frozenset(result.front if result else (file.stem for file in (folder / FRONT).glob("*.json")))
 
 
 def _not_new(space: Space, result: SearchResult | None, networks: list[TrainedNetwork]) -> list[str]:

@@ -21,6 +21,7 @@ from search.training.records import PARENT, SUPERNET_FILE, TRAINED_FILE
 SCHEMA = "ghostnas.run/1"
 RUN, SUPERNET, TABLE, TRIALS = "run.json", "supernet", "latency/table.lat.json", "search/trials.jsonl"
 RESULT, NETWORKS, EXPORTS = "search/result.json", "networks", "export"
+FRONT = "search/front"  # of a search that is no run's
 FINAL_SUPERNET = "final-supernet"  # where full trainings don't begin with the search's
 INHERITED, TIMES, ENERGY = "networks/inherited.json", "networks/latency.json", "networks/energy.json"
 FIRST_TRIALS, FIDELITY = "fidelity/trials.jsonl", "fidelity/fidelity.json"

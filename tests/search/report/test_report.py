@@ -29,7 +29,7 @@ from search.latency.table import LatencyTable, PeakMemory
 from search.recipes.schema import load_recipe, parse_recipe
 from search.records import write_record
 from search.report import comparison, page, repeat
-from search.report.comparison import write_comparison
+from search.report.comparison import SETTINGS, write_comparison
 from search.report.figures import curves, fronts
 from search.report.figures.chance import mark_chance
 from search.report.figures.choices import agreement
@@ -462,6 +462,42 @@ def test_a_front_is_of_what_the_search_went_by(tmp_path):
     page = write_report(tmp_path).read_text()
     assert "no other network beats in accuracy and multiply-adds, the search" in page
     assert f"Pareto front ({len(best)})" in page and "of its hypervolume" not in page
+
+
+def test_a_front_that_a_search_alone_left_is_shown(tmp_path):
+    folder = made_up_run(tmp_path, trials=40)
+    log, result = folder / "search/trials.jsonl", folder / "search/result.json"
+    header, _, rest = log.read_text().partition("\n")
+    log.write_text(json.dumps(json.loads(header) | {"objectives": ["accuracy", "own"]}) + "\n" + rest)
+    result.unlink()
+    (folder / "run.json").unlink()
+    usual = {t.arch for t in front(summarise(folder).complete)}
+    assert {t.arch for t in summarise(folder).front} == usual  # of a search that was broken off
+    mine = {t.arch for t in summarise(folder).complete[:3]}
+    (folder / "search/front").mkdir()
+    for arch in mine:
+        (folder / f"search/front/{arch}.json").write_text("{}")
+    assert {t.arch for t in summarise(folder).front} == mine != usual
+    page = write_report(folder).read_text()
+    assert "no other network beats in accuracy and own, the search" in page and "Pareto front (3)" in page
+
+
+@pytest.mark.parametrize("field", SETTINGS)
+def test_runs_whose_latencies_are_of_different_settings_are_told(field, tmp_path):
+    folders = [made_up_run(tmp_path / name, trials=8) for name in "ab"]
+    *_, before = write_comparison(folders, tmp_path / "out")
+    table = LatencyTable.load(folders[1] / TABLE)
+    other = {"runtime": "torch-cpu", "dtype": "int8", "lowering": "repeated"}.get(field, 4)
+    assert getattr(table.setting, field) != other
+    table.model_copy(update={"setting": table.setting.model_copy(update={field: other})}).save(folders[1] / TABLE)
+    log = folders[1] / "search/trials.jsonl"
+    header, _, rest = log.read_text().partition("\n")
+    log.write_text(json.dumps(json.loads(header) | {"supernet": "another"}) + "\n" + rest)
+    *_, notes = write_comparison(folders, tmp_path / "out")
+    (told,) = [note for note in notes if note.startswith(f"These runs are of different {SETTINGS[field]}: a ")]
+    assert told.endswith(f", b {other}.")
+    own = "Each run's networks were evaluated by a supernet of its own"
+    assert [any(note.startswith(own) for note in each) for each in (before, notes)] == [False, True]
 
 
 def test_report_is_a_command_for_one_run_and_for_several(tmp_path):
