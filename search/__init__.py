@@ -28,7 +28,17 @@ if not is_command() and (_fault := fault()):
 if TYPE_CHECKING:
     __version__: str
     from search.api.costs import NetworkCosts, describe_space, network_costs
-    from search.api.data import Arch, Data, Space, find_arch, from_datasets, load_data, load_space
+    from search.api.data import (
+        Arch,
+        ArchError,
+        Data,
+        Space,
+        SpaceError,
+        find_arch,
+        from_datasets,
+        load_data,
+        load_space,
+    )
     from search.api.estimating import Estimate, estimate_run
     from search.api.exporting import Manifest, export_network, verify_export
     from search.api.fidelity import Study, measure_fidelity
@@ -57,6 +67,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Arch",
+    "ArchError",
     "ChosenTrial",
     "Data",
     "Estimate",
@@ -70,6 +81,7 @@ __all__ = [
     "SearchOutcome",
     "SeedSummary",
     "Space",
+    "SpaceError",
     "Study",
     "Summary",
     "SupernetMetadata",
@@ -105,7 +117,7 @@ __all__ = [
 ]
 _HOMES = {  # modules, and the names that come from them
     "search.api.costs": "NetworkCosts describe_space network_costs",
-    "search.api.data": "Arch Data Space find_arch from_datasets load_data load_space",
+    "search.api.data": "Arch ArchError Data Space SpaceError find_arch from_datasets load_data load_space",
     "search.api.estimating": "Estimate estimate_run",
     "search.api.exporting": "Manifest export_network verify_export",
     "search.api.fidelity": "Study measure_fidelity",

@@ -11,8 +11,10 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an error of a library says; its type's name where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Of what an error of a library says, with the next where it only announces that; its type's name where it says
+    nothing."""
+    first, *others = (str(error).strip() or type(error).__name__).splitlines()
+    return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
 
 
 def check_minutes(minutes: float | None) -> None:

@@ -292,7 +292,7 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
                 ("in place of", "ms", "accuracy, %", "found: ms", "accuracy, %", "points", "points, taught alike"),
                 in_place(rows),
             ),
-            "pretraining_minutes": f"{sum(pretraining):.0f}",
+            "pretraining_minutes": f", after {sum(pretraining):.0f} minutes of one core in all" if pretraining else "",
             "networks": table(
                 ("seed", "way", "network", "multiply-adds", "predicted ms", "measured ms", "test accuracy, %"), networks
             ),

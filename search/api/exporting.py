@@ -32,12 +32,14 @@ def export_network(
         network: a folder as full training leaves it; or an architecture, its file or name, with `weights`.
         formats: such as onnx, pt2, litert, onnx-int8 or hub; `search.export.formats.FORMATS` has them all.
         weights: a .safetensors or .pth file; None: `weights.safetensors` in the network's folder.
-        data: of real images that each file is tried on, beside random ones; int8 formats are fitted to them.
+        data: of real images that each file is tried on, beside random ones, which None leaves alone; int8 formats are
+            fitted to them.
         timed: whether every file is timed on this machine.
 
     Raises:
-        UserError: an unknown format, a missing package, weights of another architecture, data of other classes, a
-            file that isn't the network, or a folder with another network's export.
+        UserError: an unknown format, a missing package, data of other classes, a file that isn't the network, or a
+            folder with another network's export.
+        ArchError: weights of another architecture.
     """
     settings = ExportSettings(tuple(formats), timed=timed)
     if weights is None:

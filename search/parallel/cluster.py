@@ -36,7 +36,8 @@ class Cluster:
         address: of the Ray cluster that they are on; None: this machine.
 
     Raises:
-        UserError: no whole number of workers, fewer than one, or an address that is no text, or an empty one.
+        UserError: no whole number of workers, fewer than one, or an address that is no text, an empty one, or Ray
+            Client's.
     """
 
     workers: int | None = None
@@ -47,6 +48,11 @@ class Cluster:
             object.__setattr__(self, "workers", check_whole("`workers`", self.workers, 1, MOST_WORKERS))
         if self.address is not None and (not isinstance(self.address, str) or not self.address.strip()):
             raise UserError(f"`address` must be a cluster's, such as 10.0.0.5:6379, but got {self.address!r:.80}")
+        if self.address is not None and self.address.startswith("ray://"):  # over which Tune would copy a search's log
+            raise UserError(
+                "`address` must be a cluster's own, such as 10.0.0.5:6379, with the command on a machine of it, but "
+                f"got Ray Client's {self.address:.80}"
+            )
 
     @property
     def num_workers(self) -> int:

@@ -15,6 +15,7 @@ from search.files import JsonObject, check_writable, read_json, write_json
 from search.folders import is_empty, locked
 from search.identity import Identity, check_same
 from search.latency.runtimes import runtime
+from search.parallel.cluster import connect
 from search.pipeline.search_problem import check_run_search, check_storage
 from search.pipeline.settings import RunSettings
 from search.progress import best_effort
@@ -62,7 +63,7 @@ def open_run(recipe: Recipe, out: Path, settings: RunSettings) -> "Iterator[Run]
 
     Raises:
         UserError: the folder holds another run, or one that `--resume` was not asked to go on with, or another process
-            is at work in it.
+            is at work in it; or there is no cluster at the address.
     """
     check(recipe)
     check_writable(out)
@@ -91,6 +92,8 @@ def _start(recipe: Recipe, out: Path, settings: RunSettings) -> "Run":
             given_parent(run.space, recipe.supernet)
     if not run.done("search"):
         check_storage(recipe.search)
+    if settings.cluster.address is not None and not (out / RUN).exists():
+        connect(settings.cluster)
     write_json(out / RUN, recorded)
     return run
 

@@ -36,7 +36,7 @@ from search.latency.table import LatencyTable
 from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
 from search.latency.transfer import SAME_DEVICE
-from search.parallel.cluster import HERE, Cluster
+from search.parallel.cluster import HERE, Cluster, connect
 from search.pipeline.search_problem import build_problem, check_backend, header
 from search.recipes.choices import PROMOTING
 from search.recipes.schema import Search, Training, evaluation_epochs, split_evaluation
@@ -230,6 +230,8 @@ def search_networks(
         evaluation = {"measured": counts or (len(measured_losses(supernet)), 0)} | evaluation
     whole = replace(problem, evaluate=with_objectives(problem, evaluate, own))
     plan = replace(plan, num_rungs=whole.promoted_rungs)
+    if config.backend == "ray":
+        connect(plan.cluster)
     about = header(supernet, tables, data().fingerprint, config, problem, seed, **evaluation)
     with TrialLog(log, about.to_json(), problem) as trials:  # now that everything is read that it takes
         if config.backend != "ray":  # whose workers settle in where they are

@@ -474,7 +474,8 @@ def _notes(
     for end, text in EARLY_ENDS.items():
         if short := [n for n in networks if n.ended == end]:
             most = max(n.epochs for n in short)
-            notes.append(f"{text}: full training had at most {most:g} of {short[0].planned_epochs:g} epochs.")
+            names = "full training" if len(short) == len(networks) else ", ".join(n.name for n in short)
+            notes.append(f"{text}: {names} had at most {most:g} of {short[0].planned_epochs:g} epochs.")
     if more := _beyond_the_recipe(supernet, result, networks):
         notes.append(f"Its time box held more than the recipe: {', '.join(more)}.")
     expected = len(recipe.retrain.baseline_widths) if recipe else 0

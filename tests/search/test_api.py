@@ -331,6 +331,11 @@ WRONG_NUMBERS = {
         )
         for address in ("", " ")
     },
+    "Ray Client's address": (
+        lambda: search.retrain_network("ghostnet-1.0", TINY, "out", address="ray://10.0.0.5:10001"),
+        "`address` must be a cluster's own, such as 10.0.0.5:6379, with the command on a machine of it, but got Ray "
+        "Client's ray://10.0.0.5:10001",
+    ),
     "a number for an address": (
         lambda: search.retrain_network("ghostnet-1.0", TINY, "out", address=5),
         "`address` must be a cluster's, such as 10.0.0.5:6379, but got 5",

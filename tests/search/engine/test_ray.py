@@ -225,6 +225,11 @@ def test_ctrl_c_ends_more_than_the_search(tmp_path, monkeypatch):
         (None, ValueError(), r"^Ray can't start 2 processes here: ValueError$"),
         (None, Exception("timed out during startup"), r"^Ray can't start 2 processes here: timed out during startup$"),
         ("10.0.0.1:1", ConnectionError("nobody answers"), r"^no Ray cluster at 10\.0\.0\.1:1: nobody answers$"),
+        (
+            "10.0.0.1:1",
+            ConnectionError("from server:\n no.\nmore"),
+            r"^no Ray cluster at 10\.0\.0\.1:1: from server: no\.$",
+        ),
     ],
 )
 def test_what_failed_is_said_and_kept_where_ray_does_not_begin(address, error, message, monkeypatch):
