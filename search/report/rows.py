@@ -72,19 +72,14 @@ def rows(summary: Summary) -> list[NetworkRow]:
     ]
 
 
-def baseline_curve(networks: Sequence[TrainedNetwork]) -> BaselineCurve:
-    """Accuracy over measured latency of the baselines among networks."""
-    timed = [(n.measured_ms, n) for n in networks if n.measured_ms]  # a file may say 0, which compares with nothing
-    return BaselineCurve((ms, n.accuracy) for ms, n in timed if n.kind in BASELINES)
-
-
 def compare_chosen(networks: Sequence[TrainedNetwork]) -> dict[str, tuple[float | None, float | None]]:
     """Each chosen network beside the baselines, by measured latency: points of accuracy at equal latency, and the share
     of latency that it does without at equal accuracy. Empty where no baseline was measured."""
-    timed = [(n, n.measured_ms) for n in networks if n.measured_ms]
-    curve = baseline_curve(networks)
-    if not len(curve.costs):
+    timed = [(n, n.measured_ms) for n in networks if n.measured_ms]  # a file may say 0, which compares with nothing
+    baselines = [(ms, n.accuracy) for n, ms in timed if n.kind in BASELINES]
+    if not baselines:
         return {}
+    curve = BaselineCurve(baselines)
     return {
         n.name: (_known(100 * curve.gain(ms, n.accuracy)), _known(curve.saving(ms, n.accuracy)))
         for n, ms in timed
@@ -100,8 +95,9 @@ def comparison_text(summary: Summary) -> str:
     error = max(100 * n.error for n in summary.networks)
     kinds = {n.kind for n in summary.networks if n.measured_ms}
     baselines = [text for kind, text in BASELINES.items() if kind in kinds]
-    most, accuracies = baseline_curve(summary.networks).accuracies[-1], {n.name: n.accuracy for n in summary.networks}
-    verdicts = "; ".join(f"{name} {_verdict(*each, accuracies[name] > most)}" for name, each in compared.items())
+    most = max(n.accuracy for n in summary.networks if n.measured_ms and n.kind in BASELINES)
+    best = {n.name for n in summary.networks if n.accuracy > most}
+    verdicts = "; ".join(f"{name} {_verdict(*each, name in best)}" for name, each in compared.items())
     epochs = [n.epochs for n in summary.networks if n.measured_ms and (n.chosen or n.kind == "family")]
     alike, unlike = "", f" They were trained for {min(epochs):.3g} to {max(epochs):.3g} epochs, which tells, too."
     if min(epochs) >= (1 - ALIKE) * max(epochs):
