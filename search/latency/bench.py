@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ghostnet.cost import unit_cost, unit_layers
 from ghostnet.files import write_bytes
 from ghostnet.network import GhostNet, unit_module
 from ghostnet.units import Unit
@@ -23,14 +24,15 @@ from search.files import JsonObject
 from search.identity import Identity
 from search.latency.fallback import terms
 from search.latency.runtimes import Runtime, Session, Shape
-from spaces.population import sample, sample_evenly
+from spaces.population import mutate, sample, sample_evenly
 from spaces.presets import DIGITS
 from spaces.space import Codes, Space
-from spaces.tables import UnitTable, space_units, stated_units
+from spaces.tables import UnitTable, macs_table, space_units, stated_units
 
-SCHEMA = "ghostnas.plan/1"
+SCHEMA = "ghostnas.plan/2"
 POPULATION = 20_000  # networks, half of them spread over multiply-adds, that tell how probable a unit is
 CANDIDATES = 8  # for each network to fit on
+SPREAD = 0.5  # of a unit's cost that is made up: the standard deviation of its logarithm
 
 
 def all_units(space: Space) -> dict[str, Unit]:
@@ -64,8 +66,8 @@ class MeasurementPlan:
     first that have every kind of layer between them.
 
     Args:
-        networks: codes: those to fit on come first and between them cover what is probable; those held out are spread
-            evenly over multiply-adds.
+        networks: codes: those to fit on come first and between them cover what is probable; both they and those held
+            out reach from the middle of the space to its ends, as `networks_to_the_ends` has them.
     """
 
     space_id: str
@@ -99,9 +101,10 @@ def measurement_plan(
     population = np.concatenate([sample(space, rng, POPULATION // 2), sample_evenly(space, rng, POPULATION // 2)])
     counts = np.bincount(number.per_position(population).astype(int).ravel(), minlength=len(keys) + 1)
     counts[0] = 0
-    held = sample_evenly(space, rng, held_out)
-    covering = _covering(rng, sample_evenly(space, rng, fit_networks * CANDIDATES), number, counts, fit_networks)
-    codes = np.concatenate([covering, held])
+    pool = networks_to_the_ends(space, rng, fit_networks * CANDIDATES + held_out)
+    held = np.array([rng.choice(stretch) for stretch in np.array_split(np.arange(len(pool)), held_out)])
+    covering = _covering(np.delete(pool, held, 0), number, counts, fit_networks)
+    codes = np.concatenate([covering, pool[held]])
     # The probable ones first would leave corners of which the others can't be estimated.
     drawn = np.log(counts[1:] + 1) + np.random.default_rng([seed, 1]).gumbel(size=len(keys))
     shapes, order = _shapes(space, codes), [keys[k] for k in np.argsort(-drawn)]
@@ -188,7 +191,43 @@ def constant(net: nn.Module) -> nn.Module:
     return net
 
 
-def _covering(rng: np.random.Generator, pool: Codes, number: UnitTable, counts: NDArray[np.int64], count: int) -> Codes:
+def networks_to_the_ends(space: Space, rng: np.random.Generator, count: int) -> Codes:
+    """Networks from the middle of a space to its ends, the fewest multiply-adds first, and all different where the
+    space has that many: [count, genes].
+
+    A search ends at the ends, where random networks never are. So each is the least of the whole space by a cost that
+    is made up, a weighted sum of layers, multiply-adds and values read and written, with a factor for every unit; every
+    other weights may be negative, too. Then some genes are drawn anew, from few in one network to all in another.
+    """
+    costs = [UnitTable(space, cost) for cost in (_num_layers, _num_macs, _num_values)]
+    parts = list(zip(*(cost.values for cost in costs), strict=True))  # by position
+    means = np.mean([[values.mean() for values in each] for each in parts], 0)
+    ends = []
+    for k in range(2 * count):
+        weights = rng.standard_normal(len(costs)) / means
+        first, second, third = np.abs(weights) if k % 2 == 0 else weights
+        sums = (first * layers + second * macs + third * values for layers, macs, values in parts)
+        ends.append(UnitTable.of(space, [cost * rng.lognormal(0, SPREAD, cost.shape) for cost in sums]).extreme())
+    rates = (np.arange(len(ends)) / len(ends)) ** 2
+    drawn = [mutate(space, rng, end[None], rate) for end, rate in zip(ends, rng.permutation(rates), strict=True)]
+    codes = rng.permutation(np.unique(np.concatenate(drawn), axis=0))
+    codes = np.resize(codes, (count, codes.shape[1]))
+    return codes[np.argsort(macs_table(space).total(codes), kind="stable")]
+
+
+def _num_layers(unit: Unit) -> float:
+    return sum(1.0 for _ in unit_layers(unit))
+
+
+def _num_macs(unit: Unit) -> float:
+    return float(unit_cost(unit).macs)
+
+
+def _num_values(unit: Unit) -> float:
+    return float(sum((layer.in_chs + layer.out_chs) * layer.size**2 for layer in unit_layers(unit)))
+
+
+def _covering(pool: Codes, number: UnitTable, counts: NDArray[np.int64], count: int) -> Codes:
     """Of each stretch of candidates, the network whose units are the most probable that no other has yet."""
     chosen: list[NDArray[np.int64]] = []
     left = counts.astype(float).copy()

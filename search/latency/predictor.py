@@ -4,12 +4,15 @@ Blocks that are timed alone run hot in cache: their sum is low, evenly so, and l
 weights, which it must fetch anew in every run. A fit on whole networks mends that, by an intercept, a slope and the
 parameters. Timed alone a unit also brings its input and its output into the form that the runtime computes in, or out
 of it, while in a network neighbours hand their maps over: corrections for each place, by the size of the map that
-stands there (ridge, on relative errors). The interval is split-conformal (Lei et al., JASA 2018, section 5.2: locally
+stands there (ridge, on relative errors). A block of ghost ratio 1 is convolutions alone, whose maps stay in the
+runtime's form from one block to the next; one with squeeze-and-excitation leaves it. So what a network of such blocks
+takes less, or more, than its units alone is fitted as well: where a search for low latency ends, all blocks are of
+ratio 1 and without SE (`results/latency/budgets.md`). The interval is split-conformal (Lei et al., JASA 2018, section 5.2: locally
 weighted): a quantile, over networks that were not fitted, of the relative error over what the entries' own intervals
 and the fit leave uncertain. So a network of estimated units has a wider one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
-from ghostnet.units import Unit, chain, output_values
+from ghostnet.units import Bottleneck, Unit, chain, output_values, se_chs
 from search.errors import UserError
 from search.latency.fallback import estimate
 from search.latency.table import Correction, Entry, Fallback, LatencyTable
@@ -31,6 +34,7 @@ RIDGES = tuple(10.0**k for k in range(5))
 UNSURE = 0.02  # relative standard error of an entry that has a single measurement
 NORMAL_95 = 1.96
 MILLION = 1e6
+NETWORKS_PER_TERM = 2  # at least, that a fit of kinds of blocks takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,21 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class UnitValues:
-    """Of n networks' units: milliseconds alone, parameters, and values that they put out, each [n, positions]."""
+    """Of n networks' units: milliseconds alone, parameters, values that they put out, and whether they are blocks of
+    ghost ratio 1 (`plain`) or with squeeze-and-excitation (`se`), 1 or 0; each [n, positions]."""
 
     ms: Floats
     params: Floats
     outputs: Floats
+    plain: Floats
+    se: Floats
+
+    def __iter__(self) -> Iterator[Floats]:
+        return iter((self.ms, self.params, self.outputs, self.plain, self.se))
 
     def __getitem__(self, networks: NDArray[np.int64] | slice) -> "UnitValues":
         """Those of some of the networks."""
-        return UnitValues(self.ms[networks], self.params[networks], self.outputs[networks])
+        return UnitValues(*(values[networks] for values in self))
 
 
 class Units:
@@ -94,14 +104,14 @@ class Units:
             return unit.key not in entries or entries[unit.key].visits == 0
 
         self.space, self.unit_ms, self.unit_variance, self.is_estimated = space, ms, variance, estimated
-        self.ms = UnitTable(space, ms)
-        self.params, self.outputs = params_table(space), UnitTable(space, output_values)
+        others = (UnitTable(space, value) for value in (output_values, _is_plain, _has_se))
+        self.tables = (UnitTable(space, ms), params_table(space), *others)  # as `UnitValues` has them
         self.variance = UnitTable(space, variance)
         self.estimated = UnitTable(space, lambda unit: float(estimated(unit)))
 
     def __call__(self, codes: Codes) -> UnitValues:
         """[n, genes] -> what corrections go by"""
-        return UnitValues(*(table.per_position(codes) for table in (self.ms, self.params, self.outputs)))
+        return UnitValues(*(table.per_position(codes) for table in self.tables))
 
 
 class Predictor:
@@ -156,10 +166,10 @@ class Predictor:
     @cached_property
     def table(self) -> UnitTable:
         """What every unit of the space adds to a prediction, in milliseconds; the intercept comes on top."""
-        weights = zip(*_weights(self.correction, len(self.space.layout.positions)), strict=True)
-        tables = (self._units.ms.values, self._units.params.values, self._units.outputs.values)
-        parts = zip(weights, zip(*tables, strict=True), strict=True)
-        return UnitTable.of(self.space, [sum(w * table for w, table in zip(*part, strict=True)) for part in parts])
+        values = zip(*(table.values for table in self._units.tables), strict=True)
+        places = zip(*_by_position(self.correction, len(self.space.layout.positions)), values, strict=True)
+        parts = [_added(self.correction, slope, by_value, UnitValues(*each)) for slope, by_value, each in places]
+        return UnitTable.of(self.space, parts)
 
     def fastest(self) -> Codes:
         """The code of the least predicted latency in the whole space: [genes]."""
@@ -220,15 +230,30 @@ def table_space(table: LatencyTable) -> Space:
 
 def contributions(correction: Correction, units: UnitValues) -> Floats:
     """[n, positions] milliseconds, which with the intercept add up to the network's."""
-    ms, params, outputs = _weights(correction, units.ms.shape[1])
-    return ms * units.ms + params * units.params + outputs * units.outputs
+    return _added(correction, *_by_position(correction, units.ms.shape[1]), units)
 
 
-def _weights(correction: Correction, positions: int) -> tuple[Floats, Floats, Floats]:
-    """By position, what a unit's milliseconds, each of its parameters and each value that it puts out count."""
+def _by_position(correction: Correction, positions: int) -> tuple[Floats, Floats]:
+    """What a unit's milliseconds and a million of the values that it puts out count at each position."""
     nothing = np.zeros(positions)
     by_slot, by_value = (np.array(each) if each else nothing for each in (correction.slots, correction.ms_per_mvalue))
-    return correction.slope + by_slot, nothing + correction.ms_per_mparam / MILLION, by_value / MILLION
+    return correction.slope + by_slot, by_value
+
+
+def _added(correction: Correction, slope: Floats, ms_per_mvalue: Floats, units: UnitValues) -> Floats:
+    """The milliseconds that units add to their network, of which each has these two of its position."""
+    at_its_end = ms_per_mvalue + correction.ms_per_plain_mvalue * units.plain
+    millions = correction.ms_per_mparam * units.params + at_its_end * units.outputs
+    kinds = correction.ms_per_plain * units.plain + correction.ms_per_se * units.se
+    return slope * units.ms + millions / MILLION + kinds
+
+
+def _is_plain(unit: Unit) -> float:
+    return float(isinstance(unit, Bottleneck) and unit.block.ratio == 1)
+
+
+def _has_se(unit: Unit) -> float:
+    return float(isinstance(unit, Bottleneck) and se_chs(unit.block) > 0)
 
 
 def apply(correction: Correction, units: UnitValues) -> Floats:
@@ -252,14 +277,17 @@ def fit(units: UnitValues, measured: Floats, *, by_position: bool = True) -> Cor
     from sklearn.linear_model import RidgeCV
 
     sums, params, maps = units.ms.sum(1), units.params.sum(1), units.outputs
-    slope, each, base = linear([sums, params], measured)
+    kinds = [each.sum(1) for each in (units.plain, units.plain * maps, units.se)]
+    if len(measured) < NETWORKS_PER_TERM * (3 + len(kinds)):
+        kinds = [np.zeros(len(measured))] * len(kinds)
+    slope, each, *of_kinds, base = linear([sums, params, *kinds], measured)
     if each < 0:  # weights cost time or none; less than none is noise
-        (slope, base), each = linear([sums], measured), 0.0
+        (slope, *of_kinds, base), each = linear([sums, *kinds], measured), 0.0
     if slope <= 0 < np.ptp(sums):  # so does a unit: by measurements this noisy one network is as good as another
-        slope, each, base = float(np.median(measured / sums)), 0.0, 0.0
+        slope, each, of_kinds, base = float(np.median(measured / sums)), 0.0, [0.0] * len(kinds), 0.0
     by_value = np.zeros(maps.shape[1])
     if by_position:
-        rest = measured - slope * sums - each * params - base
+        rest = measured - slope * sums - each * params - np.stack(kinds, 1) @ of_kinds - base
         differs = np.ptp(maps, 0) > 0  # what is the same in all networks, such as the logits, tells nothing
         spread, limit = np.where(differs, maps.std(0), 1.0), 3 * np.median(np.abs(rest)) / 0.6745
         scaled = differs * (maps - maps.mean(0)) / spread
@@ -271,6 +299,9 @@ def fit(units: UnitValues, measured: Floats, *, by_position: bool = True) -> Cor
         slope=slope,
         ms_per_mparam=MILLION * each,
         ms_per_mvalue=tuple((MILLION * by_value).tolist()),
+        ms_per_plain=of_kinds[0],
+        ms_per_plain_mvalue=MILLION * of_kinds[1],
+        ms_per_se=of_kinds[2],
         spread=1.0,
         quantile=0.0,
         coverage=COVERAGE,

@@ -127,8 +127,9 @@ class PeakMemory(_Model):
 
 
 class Correction(_Model):
-    """y = intercept + slope * sum + weights * parameters + what is handed from unit to unit; the interval is a factor
-    on both sides, a quantile times what the network's own entries and the fit leave uncertain."""
+    """y = intercept + slope * sum + weights * parameters + what is handed from unit to unit + what two kinds of blocks
+    take less or more in a network than alone; the interval is a factor on both sides, a quantile times what the
+    network's own entries and the fit leave uncertain."""
 
     intercept_ms: Factor
     slope: Factor
@@ -138,6 +139,9 @@ class Correction(_Model):
         description="for each unit, a million values that it puts out: alone it brings what it reads and writes into "
         "the runtime's own form and back, which neighbours in a network may spare each other",
     )
+    ms_per_plain: Factor = Field(default=0.0, description="a block of ghost ratio 1, which is convolutions alone")
+    ms_per_plain_mvalue: Factor = Field(default=0.0, description="a million values that such a block puts out")
+    ms_per_se: Factor = Field(default=0.0, description="a block with squeeze-and-excitation")
     slots: tuple[Factor, ...] = Field(default=(), description="of earlier versions: added to the slope, unit by unit")
     spread: float = Field(gt=0, le=1e12, description="relative, of the fit on its own networks")
     quantile: Error
@@ -214,7 +218,7 @@ class LatencyTable(_Model):
         for optional in ("transfer", "peak_memory"):
             if content[optional] is None:
                 del content[optional]
-        for optional in ("ms_per_mvalue", "slots"):
+        for optional in ("ms_per_mvalue", "ms_per_plain", "ms_per_plain_mvalue", "ms_per_se", "slots"):
             if not content["correction"][optional]:
                 del content["correction"][optional]
         return content

@@ -10,17 +10,29 @@ import numpy as np
 import pytest
 
 import search.latency.calibrate as calibration
-from ghostnet.units import Bottleneck, chain, units
+from ghostnet.cost import unit_layers
+from ghostnet.units import Bottleneck, chain, output_values, units
 from search.engine.budgets import LatencyBudget
 from search.engine.objectives import LatencyObjective
 from search.errors import UserError
 from search.files import JsonLines
 from search.latency import fallback
-from search.latency.bench import Bench, all_units, logged_units, measurement_plan
+from search.latency.bench import Bench, all_units, logged_units, measurement_plan, networks_to_the_ends
 from search.latency.calibrate import _RunningEstimate, calibrate, measurements_log
 from search.latency.drift import without_drift
 from search.latency.fallback import terms
-from search.latency.predictor import Predictor, Units, UnitValues, apply, conformal, fit, linear, table_space
+from search.latency.predictor import (
+    Predictor,
+    Units,
+    UnitValues,
+    _has_se,
+    _is_plain,
+    apply,
+    conformal,
+    fit,
+    linear,
+    table_space,
+)
 from search.latency.runtimes import RUNTIMES
 from search.latency.table import SCHEMA_FILE, Correction, Entry, LatencyTable, _sealed, json_schema
 from search.latency.timing import interference as gates
@@ -28,8 +40,8 @@ from search.latency.timing import measurement, rounds
 from search.latency.timing.rounds import FEWEST_NETWORKS, FIRST
 from search.latency.timing.scores import score
 from spaces import SpaceError, named_space, space_from_dict
-from spaces.population import sample
-from spaces.tables import params_table, space_units
+from spaces.population import mutate, sample
+from spaces.tables import UnitTable, params_table, space_units
 from tests.helpers import plus_space
 from tests.search.fake_runtime import HOT, OVERHEAD_NS, FakeRuntime
 from tests.search.runs import made_up_table
@@ -302,15 +314,26 @@ def test_the_plan_covers_what_is_probable_and_holds_out_a_spread():
     assert measurement_plan(space, fit_networks=16, held_out=8, rounds=3, threads=1, batch=1, seed=0) == built
 
 
+def unit_values(ms, outputs=None):
+    """Of units without parameters and of no particular kind."""
+    nothing = np.zeros_like(ms)
+    return UnitValues(ms, nothing, nothing if outputs is None else outputs, nothing, nothing)
+
+
 def test_the_fit_recovers_a_known_law_and_its_interval_covers():
     rng = np.random.default_rng(0)
     alone = rng.uniform(0.5, 2.0, (400, 6))
     params = rng.uniform(0, 1e6, (400, 6))
     maps = rng.uniform(0, 1e5, (400, 6))
     law = 0.4 + 0.9 * alone.sum(1) - 5e-6 * maps[:, 2] + 0.5e-6 * params.sum(1)
+    plain, se = (rng.random((2, 400, 6)) < 0.4).astype(float)
+    law += 0.1 * plain.sum(1) + 5e-6 * (plain * maps).sum(1) - 0.15 * se.sum(1)
     noisy = law * (1 + 0.01 * rng.standard_normal(400))
-    values = UnitValues(alone, params, maps)
+    values = UnitValues(alone, params, maps, plain, se)
     correction = fit(values[:60], noisy[:60])
+    assert correction.ms_per_plain == pytest.approx(0.1, abs=0.03)
+    assert correction.ms_per_plain_mvalue == pytest.approx(5, abs=1)
+    assert correction.ms_per_se == pytest.approx(-0.15, abs=0.03)
     assert np.abs(apply(correction, values[160:]) / law[160:] - 1).max() < 0.02
     errors = np.abs(apply(correction, values) / noisy - 1)
     # expected 0.9; for 100 calibration and 240 test points the share is below 0.75 with odds under 1 in 10,000
@@ -325,7 +348,7 @@ def test_no_noise_makes_a_network_of_slower_units_faster():
     rng = np.random.default_rng(0)
     ms = rng.uniform(0.05, 0.3, (12, 5))
     measured = 2.0 - ms.sum(1) + rng.uniform(0, 0.1, 12)  # as on a machine that is busy with something else
-    values = UnitValues(ms, np.zeros_like(ms), np.zeros_like(ms))
+    values = unit_values(ms)
     correction = fit(values, measured, by_position=False)
     assert correction.slope == pytest.approx(np.median(measured / ms.sum(1))) and correction.intercept_ms == 0
     assert (np.diff(apply(correction, values)[np.argsort(ms.sum(1))]) > 0).all()
@@ -339,10 +362,10 @@ def test_a_map_that_is_the_same_in_all_networks_is_not_corrected_by_rounding():
     maps[:, 0] = 0.0411
     assert maps.mean(0)[0] != 0.0411
     measured = (0.2 + ms.sum(1)) * rng.normal(1, 0.1, 40)
-    correction = fit(UnitValues(ms, np.zeros_like(ms), maps), measured)
+    correction = fit(unit_values(ms, maps), measured)
     assert correction.ms_per_mvalue[0] == 0 and min(map(abs, correction.ms_per_mvalue[1:])) > 0
     maps[:, 0] = 0
-    assert fit(UnitValues(ms, np.zeros_like(ms), maps), measured) == correction
+    assert fit(unit_values(ms, maps), measured) == correction
 
 
 def test_what_units_pay_at_their_ends_when_they_are_timed_alone_is_taken_out():
@@ -358,14 +381,52 @@ def test_what_units_pay_at_their_ends_when_they_are_timed_alone_is_taken_out():
     corrected, uncorrected = (fit(values[:48], expected[:48], by_position=each) for each in (True, False))
     assert max(corrected.ms_per_mvalue[:-1]) < 0 and set(uncorrected.ms_per_mvalue) == {0}
     errors = [np.abs(apply(each, values[48:]) / expected[48:] - 1).mean() for each in (corrected, uncorrected)]
-    assert errors[0] < 0.6 * errors[1] and errors[0] < 0.015, errors
+    assert errors[0] < 0.65 * errors[1] and errors[0] < 0.02, errors
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-plus"])
+def test_networks_to_the_ends_reach_where_random_ones_do_not(name):
+    """Half of the way from the fastest of many random networks to the fastest of all, at least, by a law of layers and
+    by another of values that are read and written; each network once."""
+    space, rng = named_space(name), np.random.default_rng(0)
+    codes = networks_to_the_ends(space, rng, 80)
+    assert len(np.unique(codes, axis=0)) == 80 and (space.canonical(codes) == codes).all()
+    for law in (lambda unit: 1.0 + len(list(unit_layers(unit))), lambda unit: 1e-5 * output_values(unit)):
+        table = UnitTable(space, law)
+        fastest, random = table.total(table.extreme()[None]).item(), table.total(sample(space, rng, 2000)).min()
+        assert table.total(codes).min() <= (fastest + random) / 2
+    assert len(networks_to_the_ends(SPACE, rng, 10_000)) == 10_000  # of a space that has fewer
+
+
+@pytest.mark.parametrize("by_position", [True, False])
+def test_what_two_kinds_of_blocks_take_less_in_a_network_holds_at_the_fast_end(by_position):
+    """Fitted to networks of the plan, judged on the fastest of all and its neighbours: blocks of ratio 1 without SE."""
+    space, rng = named_space("digits"), np.random.default_rng(0)
+    entries = {key: Entry(ms=rng.uniform(0.01, 0.03), low_ms=None, high_ms=None, visits=1) for key in all_units(space)}
+    known = Units(space, entries, None)
+
+    def law(codes):
+        each = known(codes)
+        kinds = -0.004 * each.plain - 1e-7 * each.plain * each.outputs + 0.003 * each.se
+        return 0.01 + (each.ms + kinds).sum(1)
+
+    codes = networks_to_the_ends(space, rng, 48)
+    correction = fit(known(codes), law(codes), by_position=by_position)
+    fastest = UnitTable(
+        space, lambda unit: entries[unit.key].ms - 0.01 * _is_plain(unit) + 0.01 * _has_se(unit)
+    ).extreme()
+    ends = mutate(space, rng, np.tile(fastest, (50, 1)), 0.1)
+    assert np.abs(apply(correction, known(ends)) / law(ends) - 1).max() < 0.01
+    few = fit(known(codes[:8]), law(codes[:8]), by_position=by_position)
+    assert few.ms_per_plain == few.ms_per_plain_mvalue == few.ms_per_se == 0  # too few to tell
 
 
 def test_a_table_of_an_earlier_version_predicts_as_it_did(law, tmp_path):
     table = calibrate(SPACE, tmp_path / "t.lat.json", **law)
     positions = SPACE.layout.positions
     slots = np.arange(len(positions)) / 10
-    earlier = table.correction.model_copy(update={"ms_per_mvalue": (), "slots": tuple(slots.tolist())})
+    kinds = {"ms_per_plain": 0.0, "ms_per_plain_mvalue": 0.0, "ms_per_se": 0.0}
+    earlier = table.correction.model_copy(update={"ms_per_mvalue": (), "slots": tuple(slots.tolist()), **kinds})
     codes = sample(SPACE, np.random.default_rng(0), 20)
     each = Units(SPACE, table.entries, table.fallback)(codes)
     expected = earlier.intercept_ms + ((earlier.slope + slots) * each.ms).sum(1)
@@ -455,7 +516,7 @@ def test_dropped_blocks_take_no_time():
     ms = {key: 1 + k / 7 for k, key in enumerate(sorted(keys))}
     entries = {key: Entry(ms=value, low_ms=None, high_ms=None, visits=1) for key, value in ms.items()}
     codes = sample(space, np.random.default_rng(0), 30)
-    for code, total in zip(codes, Units(space, entries, None).ms.total(codes), strict=True):
+    for code, total in zip(codes, Units(space, entries, None).tables[0].total(codes), strict=True):
         chain = units(space.decode(code), space.num_classes, space.in_chs)
         assert total == pytest.approx(sum(ms[unit.key] for unit in chain))
 
@@ -566,9 +627,9 @@ def test_a_table_reads_well(made):
 def test_no_network_takes_less_than_its_slowest_unit():
     correction = Correction(intercept_ms=-5.0, slope=0.5, ms_per_mparam=0.0, spread=0.01, quantile=1.0, coverage=0.9)
     ms = np.array([[1.0, 4.0, 2.0], [6.0, 6.0, 6.0]])
-    assert apply(correction, UnitValues(ms, 0 * ms, 0 * ms)).tolist() == [4.0, 6.0]
+    assert apply(correction, unit_values(ms)).tolist() == [4.0, 6.0]
     slower = correction.model_copy(update={"intercept_ms": 5.0})
-    assert apply(slower, UnitValues(ms, 0 * ms, 0 * ms)).tolist() == [8.5, 14.0]
+    assert apply(slower, unit_values(ms)).tolist() == [8.5, 14.0]
 
 
 TABLES = sorted((Path(__file__).parents[3] / "results").glob("**/*.lat.json"))
