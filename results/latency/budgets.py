@@ -129,15 +129,15 @@ def page(results: dict[str, dict]) -> str:
         "# Does a found network keep its latency budget?",
         "",
         f"Of {total} networks found under a budget in {len(results)} spaces, {broken / total:.1%} are slower on "
-        f"the device than the budget says: {verdict} the {allowed:.0%} that the tables' intervals leave above their upper "
-        f"ends. Predictions of the found networks are off by {', '.join(each)} on average, those of the fastest quarter "
-        f"by {', '.join(ends)}.",
+        f"the device than the budget says: {verdict} the {allowed:.0%} that the tables' intervals leave above their "
+        f"upper ends. Predictions of the found networks are off by {', '.join(each)} on average, those of the fastest "
+        f"quarter by {', '.join(ends)}.",
         "",
         "Networks are found exactly, by dynamic programming, under accuracies that are made up (sums over units that "
         "grow with their multiply-adds, each unit's worth drawn at random), and timed side by side. Shares have "
-        "95 % intervals over networks; by how much is the median and the most of those that break their budget. *Inside*: "
-        "measured within the prediction's interval. *Error*: of the prediction, mean size; of the fastest quarter of the "
-        "networks its mean with its sign, too.",
+        "95 % intervals over networks; by how much is the median and the most of those that break their budget. "
+        "*Inside*: measured within the prediction's interval. *Error*: of the prediction, mean size; of the fastest "
+        "quarter of the networks its mean with its sign, too.",
     ]
     for name, result in results.items():
         lines += [

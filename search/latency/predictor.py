@@ -7,9 +7,9 @@ of it, while in a network neighbours hand their maps over: corrections for each 
 stands there (ridge, on relative errors). A block of ghost ratio 1 is convolutions alone, whose maps stay in the
 runtime's form from one block to the next; one with squeeze-and-excitation leaves it. So what a network of such blocks
 takes less, or more, than its units alone is fitted as well: where a search for low latency ends, all blocks are of
-ratio 1 and without SE (`results/latency/budgets.md`). The interval is split-conformal (Lei et al., JASA 2018, section 5.2: locally
-weighted): a quantile, over networks that were not fitted, of the relative error over what the entries' own intervals
-and the fit leave uncertain. So a network of estimated units has a wider one.
+ratio 1 and without SE (`results/latency/budgets.md`). The interval is split-conformal (Lei et al., JASA 2018, section
+5.2: locally weighted): a quantile, over networks that were not fitted, of the relative error over what the entries' own
+intervals and the fit leave uncertain. So a network of estimated units has a wider one.
 """
 
 from collections.abc import Iterator, Sequence

@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 
 from search.data.datasets import Data, load_data, split_sizes
+from search.engine.log import read_search_header
 from search.parallel.cluster import Cluster
 from search.parallel.processes import cores_for
 from search.pipeline.settings import RunSettings
 from search.pipeline.step_times import StepTimes
 from search.recipes.schema import Recipe
 from search.run_folder.estimate import Estimate, read_estimate
-from search.run_folder.run import PRODUCTS
+from search.run_folder.run import PRODUCTS, TRIALS
 from search.training.distributed import best_device
 from search.training.metadata import space_for
 from search.training.time_box import LONGEST, TimeBox
@@ -110,10 +111,16 @@ class Run:
     @property
     def stages(self) -> list[str]:
         """All stages of this run in order, done or not. Fidelity is one where the recipe asks for it, there is no time
-        box, and the search is still to come; or where it is done."""
+        box, and the search is still to come; or where it is done, unless a search began without it."""
         to_come = not self.settings.minutes and not self.done("search")
-        fidelity = bool(self.recipe.fidelity.networks) and (self.done("fidelity") or to_come)
-        return [stage for stage in PRODUCTS if stage != "fidelity" or fidelity]
+        wanted = bool(self.recipe.fidelity.networks) and not self.began_uncorrected
+        return [stage for stage in PRODUCTS if stage != "fidelity" or (wanted and (self.done("fidelity") or to_come))]
+
+    @property
+    def began_uncorrected(self) -> bool:
+        """Whether the search has begun without a fidelity study: in a time box. It goes on as it began."""
+        header = read_search_header(self.out / TRIALS)
+        return header is not None and header.fidelity is None
 
     @property
     def to_come(self) -> list[str]:

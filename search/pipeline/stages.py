@@ -108,7 +108,10 @@ def train(run: Run) -> None:
         metadata = make_supernet(run.space, run.data, config, folder, seed=seed, device=run.device, box=box)
     assert metadata  # a run is one process
     training = metadata.training
-    say(f"  {training.epochs:g} of {training.planned_epochs:g} epochs, loss {training.loss:.3f}")
+    if training.planned_steps:
+        say(f"  {training.epochs:g} of {training.planned_epochs:g} epochs, loss {training.loss:.3f}")
+    else:
+        say("  the parent is taken as it is given")
     print_warnings("supernet", metadata.warnings)
 
 
@@ -176,7 +179,9 @@ def search(run: Run) -> None:
         UserError, SpaceError: as of `search_networks`.
     """
     config, begun = run.recipe.search, time.monotonic()
-    searched = _search(run, TRIALS, run.out / FIDELITY if run.done("fidelity") else None)
+    if run.recipe.fidelity.networks and run.began_uncorrected and not run.settings.minutes:
+        say("  begun in a time box, so without the fidelity study: it goes on without")
+    searched = _search(run, TRIALS, run.out / FIDELITY if "fidelity" in run.stages else None)
     trials = searched.trials
     count = run.recipe.retrain.chosen
     pools, objectives = list(searched.inside.values()), searched.problem.objectives

@@ -16,6 +16,7 @@ import pytest
 from ghostnet import GhostNet
 from ghostnet.weights import WeightsError, save_weights
 from search.api.estimating import estimate_run
+from search.engine.log import SearchHeader
 from search.errors import UserError
 from search.files import JsonLines
 from search.parallel.cluster import HERE
@@ -25,7 +26,7 @@ from search.pipeline.estimate import estimate
 from search.pipeline.settings import RunSettings
 from search.pipeline.stages import MACS_TOLERANCE
 from search.recipes.schema import ParentTraining, parse_recipe
-from search.run_folder.run import PRODUCTS, RUN, recorded_recipe
+from search.run_folder.run import FIDELITY, PRODUCTS, RESULT, RUN, TRIALS, recorded_recipe
 from spaces import named_space
 from spaces.errors import SpaceError
 from tests.search.command_line import ghostnas, kill, start
@@ -62,6 +63,28 @@ baseline_widths = [0.25]
 random = 1
 seeds = 2
 """
+
+
+@pytest.mark.parametrize("stopped", [TRIALS, RESULT])
+def test_a_search_that_began_in_a_time_box_goes_on_without_a_study(tmp_path, stopped):
+    """A resume without the box once made the study, and then refused the search's own log for ever."""
+    recipe = parse_recipe(RECIPE, "r")
+    boxed, plain = (Run(recipe, tmp_path, RunSettings(minutes=minutes)) for minutes in (5, None))
+    assert "fidelity" in plain.stages and "fidelity" not in boxed.stages
+    header = SearchHeader(
+        schema="ghostnas.trials/3", supernet="", latency_tables=[], data="", norms="", objectives=[], sampler="nsga2",
+        population=1,
+    )  # fmt: skip
+    log = JsonLines(tmp_path / TRIALS)
+    log.append(header.to_json())
+    (tmp_path / stopped).touch()
+    assert "fidelity" not in plain.stages and "fidelity" not in boxed.stages
+    (tmp_path / FIDELITY).parent.mkdir()
+    (tmp_path / FIDELITY).touch()  # as an earlier version left it
+    assert "fidelity" not in plain.stages
+    log.path.unlink()
+    log.append(header.model_copy(update={"fidelity": "0" * 64}).to_json())
+    assert "fidelity" in plain.stages and "fidelity" in boxed.stages
 
 
 def lines(path: Path) -> int:
