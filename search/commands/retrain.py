@@ -1,5 +1,6 @@
 """Full training: one architecture or several, by one seed or several."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
@@ -86,7 +87,7 @@ def retrain(
         sources.check_teacher(taught)
     for folder in retrained_folders(out, list(named), seed_list).values():
         check_output(folder, resume, "trained.json")
-    loaded = api.load_data(data, max(arch.resolution for arch in named.values()), limit)
+    loaded = api.load_data(data, _side(archs, named.values(), init, taught), limit)
     from search.pipeline.retrain_stage import format_accuracies  # torch is there by now
 
     settings: Any = {
@@ -106,6 +107,23 @@ def retrain(
     summary = api.retrain_networks(named, loaded, out, seeds=seed_list, **settings, **cluster)
     networks = {name: asdict(each) for name, each in summary.items()}
     print_result({"networks": networks}, f"{format_accuracies(summary)}\n{out}", as_json)
+
+
+def _side(paths: Iterable[str], archs: "Iterable[Arch]", init: Path | None, teacher: str | None) -> int:
+    """The side at which images are loaded, and so cropped, before each network scales them to its own: the largest of
+    the networks', of the spaces of supernets that they begin with or learn from, and of what a network in its folder
+    was trained at before. So what a run trained is trained alike, alone or beside others."""
+    from search.training.metadata import read_metadata
+    from search.training.records import SUPERNET_FILE, TRAINED_FILE, read_trained
+
+    sides = [arch.resolution for arch in archs]
+    for supernet in {str(init), (teacher or "").removeprefix("supernet:")}:
+        if (Path(supernet) / SUPERNET_FILE).exists():
+            sides.append(read_metadata(Path(supernet))[1].resolution_choices[-1])
+    for folder in (path if path.is_dir() else path.parent for path in map(Path, paths) if path.exists()):
+        if (folder / TRAINED_FILE).exists():
+            sides.append(read_trained(folder / TRAINED_FILE).loaded_at or 0)
+    return max(sides)
 
 
 def _archs_by_name(archs: list[str]) -> "dict[str, Arch]":

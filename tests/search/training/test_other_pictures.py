@@ -15,6 +15,7 @@ from ghostnet.weights import load_network
 from search.api.costs import network_costs
 from search.api.exporting import export_network, verify_export
 from search.commands import export
+from search.commands.retrain import _side
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.export.manifest import known_metadata
@@ -194,6 +195,18 @@ def test_a_parent_that_is_taken_as_it_is_though_images_are_normalised_otherwise_
         assert bool(found) == doubted, name
 
 
+def test_images_are_loaded_as_for_the_supernet_that_a_network_begins_with(data, before, tmp_path):
+    """A run loads them at its space's largest side; the command that its page gives did so at the network's own."""
+    space = replace(SPACE, resolutions=(8, 16))
+    config = ParentTraining(**STILL.model_dump(), parent=str(before), images=64)
+    make_supernet(space, data, config, tmp_path, device=CPU)
+    small = replace(ARCH, resolution=8)
+    assert _side(["digits:0.5x"], [small], None, None) == 8
+    assert _side(["digits:0.5x"], [small], tmp_path, None) == 16
+    assert _side(["digits:0.5x"], [small], None, f"supernet:{tmp_path}") == 16
+    assert _side([str(before)], [small], before, f"network:{before}") == 8
+
+
 def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_path):
     """Loaded at 96 pixels, as beside a network of that side: of each image the middle."""
     large = load_data("digits", 96, limit=60)
@@ -204,5 +217,6 @@ def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_pa
     for config in (tmp_path / "out/config.json", tmp_path / "out/hub/config.json"):
         assert json.loads(config.read_text())["pretrained_cfg"]["crop_pct"] == 0.875
     verify_export(tmp_path / "out")
+    assert _side([str(tmp_path / "net")], [ARCH], None, None) == _side([str(tmp_path / "net/arch.json")], [ARCH], None, None) == 96
     shown = export._images(None, tmp_path / "net" / WEIGHTS, 16, must=True)
     assert shown.test.resolution == 96 and torch.equal(shown.test.images, load_data("digits", 96).test.images)
