@@ -16,7 +16,7 @@ from search.export.manifest import MANIFEST, read_manifest
 from search.files import JsonObject
 from search.latency.peak_memory import predict_peak_memory
 from search.latency.predictor import Predictor, table_space
-from search.latency.table import LatencyTable
+from search.latency.table import LatencyTable, target_name
 from search.report.space import NETWORKS, SpaceDescription
 from search.report.space import describe_space as describe
 from search.seeds import check_seed
@@ -48,6 +48,7 @@ class NetworkCosts:
     Args:
         memory: bytes of activations at their peak, for the whole batch.
         weights: bytes.
+        latency_target: what the milliseconds are of: runtime, data type, threads, batch and processor.
         peak_memory: bytes that it takes on the table's device at its peak, where the table tells, and the ends of their
             interval.
         layers: every convolution's and linear layer's cost.
@@ -70,6 +71,7 @@ class NetworkCosts:
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
     latency_source: str | None = None
+    latency_target: str | None = None
     peak_memory: int | None = None
     peak_memory_low: int | None = None
     peak_memory_high: int | None = None
@@ -88,10 +90,11 @@ class NetworkCosts:
         if self.latency_ms is None:
             return message
         message += f", {self.latency_ms:.3f} ms ({self.latency_low_ms:.3f} to {self.latency_high_ms:.3f})"
+        message += f" by {self.latency_target}"
         if self.peak_memory is None or self.peak_memory_low is None or self.peak_memory_high is None:
             return message
         peak, low, high = (each / 1e6 for each in (self.peak_memory, self.peak_memory_low, self.peak_memory_high))
-        return f"{message}, {peak:.1f} MB of memory on the device ({low:.1f} to {high:.1f})"
+        return f"{message}; {peak:.1f} MB of memory there ({low:.1f} to {high:.1f})"
 
     def to_json(self, by_layer: bool = False) -> JsonObject:
         """What is known, with its layers and blocks if they are asked for."""
@@ -163,6 +166,7 @@ def network_costs(
         latency_low_ms=float(predicted.low_ms[0]),
         latency_high_ms=float(predicted.high_ms[0]),
         latency_source=predicted.source[0],
+        latency_target=target_name(setting, table.device),
         peak_memory=peak,
         peak_memory_low=low,
         peak_memory_high=high,

@@ -210,9 +210,8 @@ class Predictor:
 
     def _upper_end(self, ms: float, variance: float) -> float:
         """What a network's interval ends at, by its sums over units."""
-        c = self.correction
-        ms += c.intercept_ms
-        return ms + c.quantile * float(np.hypot(c.spread * ms, c.slope * variance**0.5))
+        total = np.array(ms + self.correction.intercept_ms)
+        return float(total + self.correction.quantile * _unsure(self.correction, total, np.array(variance)))
 
 
 def table_space(table: LatencyTable) -> Space:
@@ -264,7 +263,13 @@ def apply(correction: Correction, units: UnitValues) -> Floats:
 
 def sigma(correction: Correction, units: Units, codes: Codes, ms: Floats) -> Floats:
     """Relative uncertainty of predictions [n]: the fit's, and that of the networks' entries."""
-    return np.sqrt(correction.spread**2 + units.variance.total(codes) * correction.slope**2 / ms**2)
+    return _unsure(correction, ms, units.variance.total(codes)) / ms
+
+
+def _unsure(correction: Correction, ms: Floats, variance: Floats) -> Floats:
+    """Milliseconds by which predictions may be off, before the interval's quantile."""
+    c = correction
+    return np.sqrt((c.spread * ms) ** 2 + c.spread_ms**2 + c.slope**2 * variance)
 
 
 def fit(units: UnitValues, measured: Floats, *, by_position: bool = True) -> Correction:
@@ -306,8 +311,10 @@ def fit(units: UnitValues, measured: Floats, *, by_position: bool = True) -> Cor
         quantile=0.0,
         coverage=COVERAGE,
     )
-    errors = apply(correction, units) / measured - 1
-    return correction.model_copy(update={"spread": max(float(np.sqrt((errors**2).mean())), 1e-4)})
+    errors = apply(correction, units) - measured
+    # In equal parts: a network that takes little is off by a larger share of it, though not by as much as that.
+    relative, absolute = (float(np.sqrt((each**2).mean() / 2)) for each in (errors / measured, errors))
+    return correction.model_copy(update={"spread": max(relative, 1e-4), "spread_ms": absolute})
 
 
 def linear(columns: Sequence[Floats], measured: Floats) -> list[float]:

@@ -144,6 +144,9 @@ class Correction(_Model):
     ms_per_se: Factor = Field(default=0.0, description="a block with squeeze-and-excitation")
     slots: tuple[Factor, ...] = Field(default=(), description="of earlier versions: added to the slope, unit by unit")
     spread: float = Field(gt=0, le=1e12, description="relative, of the fit on its own networks")
+    spread_ms: float = Field(
+        default=0.0, ge=0, le=1e12, description="what of it is taken to be the same in all networks"
+    )
     quantile: Error
     coverage: Share
 
@@ -218,7 +221,7 @@ class LatencyTable(_Model):
         for optional in ("transfer", "peak_memory"):
             if content[optional] is None:
                 del content[optional]
-        for optional in ("ms_per_mvalue", "ms_per_plain", "ms_per_plain_mvalue", "ms_per_se", "slots"):
+        for optional in ("ms_per_mvalue", "ms_per_plain", "ms_per_plain_mvalue", "ms_per_se", "slots", "spread_ms"):
             if not content["correction"][optional]:
                 del content["correction"][optional]
         return content
@@ -349,7 +352,12 @@ def describe(table: LatencyTable) -> Headline:
 
 def source_name(transfer: Transfer) -> str:
     """What a table was transferred from, in a few words."""
-    return f"{_target(transfer.setting)}, on {transfer.device.cpu}"
+    return target_name(transfer.setting, transfer.device)
+
+
+def target_name(setting: Setting, device: Device) -> str:
+    """What latencies are of, in a few words: runtime, data type, threads, batch, processor."""
+    return f"{_target(setting)}, on {device.cpu}"
 
 
 def _target(setting: Setting) -> str:

@@ -1,4 +1,6 @@
-"""What a latency table itself says against trusting it much."""
+"""What speaks against trusting a latency table much: what itself says, and what networks then take."""
+
+from collections.abc import Iterable, Mapping
 
 from search.latency.table import LatencyTable
 from search.progress import warn
@@ -31,6 +33,39 @@ def table_warnings(table: LatencyTable) -> list[str]:
             f"Latency measurements were unsteady: two halves of a network's differ by {v.ruler.mape:.1%} on average. "
             "A longer calibration on a quieter machine would make a better table."
         )
+    return lines
+
+
+def timed_warnings(
+    chosen: Mapping[str, Mapping[str, float | None]], measured: Mapping[str, float], budgets_ms: Iterable[float]
+) -> list[str]:
+    """Warnings where chosen networks take longer than a latency budget that their intervals lie within, or where most
+    of several take longer, or less, than their intervals say.
+
+    Args:
+        chosen: the columns of a trial log, by the networks' names.
+        measured: milliseconds of those that were timed, by the same names.
+        budgets_ms: latency budgets.
+    """
+    ends = {name: (columns.get("latency_low_ms"), columns.get("latency_high_ms")) for name, columns in chosen.items()}
+    timed = [
+        (name, low, high, measured[name]) for name, (low, high) in ends.items() if low and high and name in measured
+    ]
+    lines = []
+    for budget in sorted(budgets_ms):
+        inside = [(name, ms) for name, _, high, ms in timed if high <= budget]
+        if over := [f"{name} {ms:.3g}" for name, ms in inside if ms > budget]:
+            lines.append(
+                f"Over the latency budget of {budget:g} ms as timed here: {len(over)} of the {len(inside)} networks "
+                f"that were chosen within it ({', '.join(over)} ms)."
+            )
+    longer, less = sum(ms > high for *_, high, ms in timed), sum(ms < low for _, low, _, ms in timed)
+    for outside, how in ((longer, "longer than the upper ends"), (less, "less than the lower ends")):
+        if outside > max(1, len(timed) / 2):
+            lines.append(
+                f"As timed here {outside} of {len(timed)} chosen networks take {how} of their predicted intervals: "
+                "`ghostnas calibrate check` says whether the machine is as the table has it."
+            )
     return lines
 
 

@@ -58,12 +58,16 @@ def check_source(source: LatencyTable, space: Space, setting: Setting, device: D
     UserError: the source is of another space, class count or resolution, or of this very target.
     """
     Predictor(source, space)
-    same_device = all(getattr(source.device, name) == getattr(device, name) for name in SAME_DEVICE)
-    if same_device and source.setting == setting:
+    if is_same_device(source.device, device) and source.setting == setting:
         raise UserError(
             f"the source is a table of this very target ({setting.runtime} {setting.runtime_version}, {setting.dtype}, "
             f"{setting.threads} thread(s), batch {setting.batch}): `calibrate check` says whether it is still true"
         )
+
+
+def is_same_device(one: Device, other: Device) -> bool:
+    """Whether two tables' devices are machines of one kind."""
+    return all(getattr(one, name) == getattr(other, name) for name in SAME_DEVICE)
 
 
 def transfer_units(

@@ -24,7 +24,7 @@ from search.engine.custom import code_digests, with_objectives
 from search.engine.front import front
 from search.engine.ladder import Ladder, images_price
 from search.engine.log import SearchHeader, TrialLog, read_search_header
-from search.engine.objectives import Evaluate, Objective, prepare
+from search.engine.objectives import LATENCY, Evaluate, Objective, prepare
 from search.engine.problem import Problem
 from search.engine.search_plan import SearchEnd, SearchPlan
 from search.engine.trial import FAILED, Trial, latest
@@ -32,17 +32,20 @@ from search.errors import UserError
 from search.files import JsonObject, glob, write_json, write_text
 from search.identity import file_digest
 from search.latency.runtimes import table_runtime
-from search.latency.table import LatencyTable
+from search.latency.table import Device, LatencyTable, target_name
+from search.latency.table_warnings import timed_warnings
 from search.latency.time_networks import measure
 from search.latency.timing.device import this_device
-from search.latency.transfer import SAME_DEVICE
+from search.latency.transfer import is_same_device
 from search.parallel.cluster import HERE, Cluster, connect
 from search.pipeline.search_problem import build_problem, check_backend, header
+from search.progress import warn
 from search.recipes.choices import PROMOTING
 from search.recipes.schema import Search, Training, evaluation_epochs, split_evaluation
 from search.records import record_json
 from search.run_folder.result import SCHEMA, SearchResult
 from search.secrets import storage_address
+from search.terminal import say
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import (
     PARENT_ARCH,
@@ -181,6 +184,9 @@ def search_networks(
     """
     check_backend(config, cluster, gpus)
     problem = build_problem(supernet, tables, config, latency_budgets, own)
+    for table in map(LatencyTable.load, tables):
+        if not is_of_here(table):
+            say(f"Latencies are of {target_name(table.setting, table.device)}: not of this machine.")
     ways = split_evaluation(config.evaluate)
     promotes = evaluate is None and len(ways) > 1 and config.sampler in PROMOTING
     if fidelity and (evaluate is not None or config.evaluate != "inherited"):
@@ -363,11 +369,15 @@ def accuracy_warnings(evaluated: Sequence[Trial], data: Data) -> list[str]:
     return chance_warnings(known[len(known) // 2], data.search.labels, "the evaluated networks' median accuracy")
 
 
+def is_of_here(table: LatencyTable) -> bool:
+    """Whether this is the machine that a table is of."""
+    return is_same_device(table.device, Device.model_validate(this_device()))
+
+
 def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[str, float]:
     """Milliseconds of networks by their id, timed side by side on the table's runtime; none where this is not the
     machine that the table is of."""
-    latency_table, here = LatencyTable.load(table), this_device()
-    if any(getattr(latency_table.device, name) != here[name] for name in SAME_DEVICE):
+    if not is_of_here(latency_table := LatencyTable.load(table)):
         return {}
     run = table_runtime(latency_table.setting)
     archs = [space.decode(np.array(trial.code)) for trial in trials]
@@ -401,4 +411,16 @@ def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> l
         ChosenTrial.model_validate(record_json(trial) | {"measured_ms": times.get(trial.arch)}) for trial in chosen
     ]
     write_json(out / "chosen.json", [record_json(trial) for trial in measured])
+    if not times:
+        say("So the chosen networks are not timed.")
+    columns = {trial.arch: trial.metrics for trial in chosen}
+    for each in timed_warnings(columns, times, _budgets_ms(outcome.problem)):
+        warn(each)
     return measured
+
+
+def _budgets_ms(problem: Problem) -> set[float]:
+    """A search's latency budgets of its first table."""
+    constraints = [constraint for budget in problem.budgets.values() for constraint in budget]
+    bounds = [each for each in constraints if isinstance(each, budgets.LatencyBudget)]
+    return {each.high_ms for each in bounds if each.latency.name == LATENCY.name}

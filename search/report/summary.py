@@ -20,7 +20,7 @@ from search.files import glob
 from search.latency.peak_memory import predict_peak_memory
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
-from search.latency.table_warnings import table_warnings
+from search.latency.table_warnings import table_warnings, timed_warnings
 from search.recipes.schema import Recipe, split_evaluation
 from search.records import R, read_record
 from search.run_folder.estimate import Estimate, read_estimate
@@ -301,6 +301,11 @@ def summarise(folder: Path) -> Summary:
             *_not_new(space, result, networks),
             *(_left_out_of_time(folder, recipe, networks) if recipe and result else []),
             *_warnings(folder, supernet, result),
+            *timed_warnings(
+                {name: trial.metrics for name, trial in chosen.items()},
+                times,
+                recipe.search.milliseconds.values() if recipe else (),
+            ),
             *(f"{label} is not exported: {reason}" for label, reason in _left_out(folder).items()),
         ],
     )

@@ -486,7 +486,8 @@ def test_the_least_upper_end_is_exact_though_the_fastest_network_may_have_anothe
     for key in table.entries:
         ms, error = rng.uniform(1, 1.3), rng.choice([0.001, rng.uniform(0.1, 0.5)])
         entries[key] = Entry(ms=ms, low_ms=ms * (1 - error), high_ms=ms * (1 + error), visits=0 if error > 0.01 else 5)
-    correction = table.correction.model_copy(update={"ms_per_mparam": 0.0, "spread": rng.uniform(0.001, 0.2)})
+    spread, spread_ms = rng.uniform(0.001, 0.2), rng.uniform(0, 2)
+    correction = table.correction.model_copy(update={"ms_per_mparam": 0.0, "spread": spread, "spread_ms": spread_ms})
     predict = Predictor(table.model_copy(update={"entries": entries, "correction": correction}), SPACE)
     everything = predict(np.array(list(itertools.product(*(range(n) for n in SPACE.choices)))))
     assert predict(predict.least_high()).high_ms.item() == pytest.approx(everything.high_ms.min(), rel=1e-12)

@@ -217,6 +217,10 @@ def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_pa
     for config in (tmp_path / "out/config.json", tmp_path / "out/hub/config.json"):
         assert json.loads(config.read_text())["pretrained_cfg"]["crop_pct"] == 0.875
     verify_export(tmp_path / "out")
-    assert _side([str(tmp_path / "net")], [ARCH], None, None) == _side([str(tmp_path / "net/arch.json")], [ARCH], None, None) == 96
+    assert (
+        _side([str(tmp_path / "net")], [ARCH], None, None)
+        == _side([str(tmp_path / "net/arch.json")], [ARCH], None, None)
+        == 96
+    )
     shown = export._images(None, tmp_path / "net" / WEIGHTS, 16, must=True)
     assert shown.test.resolution == 96 and torch.equal(shown.test.images, load_data("digits", 96).test.images)
