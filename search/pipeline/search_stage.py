@@ -412,7 +412,7 @@ def write_chosen(outcome: SearchOutcome, ways: str, table: Path, out: Path) -> l
     ]
     write_json(out / "chosen.json", [record_json(trial) for trial in measured])
     if not times:
-        say("So the chosen networks are not timed.")
+        say("The chosen networks are not timed: the latency table is of another machine.")
     columns = {trial.arch: trial.metrics for trial in chosen}
     for each in timed_warnings(columns, times, _budgets_ms(outcome.problem)):
         warn(each)

@@ -22,6 +22,9 @@ from search.engine.ladder import images_price
 from search.engine.log import read_trials
 from search.errors import UserError
 from search.files import JsonLines
+from search.latency.table import Device, LatencyTable
+from search.latency.timing.device import this_device
+from search.pipeline import search_stage
 from search.pipeline.search_problem import build_problem, check_search
 from search.pipeline.search_stage import evaluation_price, known_networks, make_evaluator, search_networks
 from search.recipes.choices import OBJECTIVES
@@ -367,6 +370,30 @@ def test_what_an_earlier_search_left_of_its_front_goes(files, tmp_path):
     first = goes_on(2)
     (tmp_path / "front/mine.json").write_text("{}")
     assert len(first) == 1 and not first & goes_on(4) and (tmp_path / "front/mine.json").exists()
+
+
+def test_latencies_of_another_machine_are_told_and_what_breaks_a_budget_of_this_one_too(
+    files, tmp_path, monkeypatch, capsys
+):
+    from search import choose_networks, run_search
+
+    def chosen_by(table, out):
+        settings = {"flops_budget": "600k", "latency_budget": "30ms", "sampler": "random", "trials": 3}
+        result = run_search(files / "net", DATA, tmp_path / out, table, **settings)
+        chosen = choose_networks(result, "even:2", table, tmp_path / out)
+        return chosen, capsys.readouterr().err
+
+    chosen, said = chosen_by(files / "t.lat.json", "there")
+    table = LatencyTable.load(files / "t.lat.json")
+    assert f", on {table.device.cpu}: not of this machine." in said
+    assert "The chosen networks are not timed: the latency table is of another machine." in said
+    assert {each.measured_ms for each in chosen} == {None}
+    here = tmp_path / "here.lat.json"
+    table.model_copy(update={"device": Device.model_validate(this_device())}).save(here)
+    monkeypatch.setattr(search_stage, "measure", lambda run, nets, **_: dict.fromkeys(nets, 31.0))
+    chosen, said = chosen_by(here, "here")
+    assert {each.measured_ms for each in chosen} == {31.0} and "not of this machine" not in said
+    assert f"Over the latency budget of 30 ms as timed here: {len(chosen)} of the {len(chosen)} networks" in said
 
 
 def test_a_search_of_which_every_network_failed_says_why(files, tmp_path):
