@@ -64,7 +64,8 @@ class Interruptible(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say("stopped; the same command with --resume goes on from here" if self._resumes(ctx) else "stopped")
+            goes_on = {"fidelity": "; the same command goes on from here"}.get(ctx.invoked_subcommand, "")
+            say("stopped" + ("; the same command with --resume goes on from here" if self._resumes(ctx) else goes_on))
             raise typer.Exit(130) from None
         except OSError as error:
             if error.errno not in NO_ROOM:

@@ -26,6 +26,7 @@ from search.progress import bar, best_effort
 from search.recipes.schema import Training
 from search.training.checkpoint import Checkpoint, State, check_form, check_optimizer
 from search.training.distributed import World
+from search.training.interruption import Interruption
 from search.training.optimizer import create_optimizer, create_schedule
 from search.training.records import Outcome, Progress
 from search.training.scalars import Scalars
@@ -61,7 +62,7 @@ def fit(
     probe: Probe | None = None,
 ) -> Outcome:
     """Trains `model` in place, on from `checkpoint` where there is one; removes nothing. Where the recipe averages
-    weights, the model ends with the averaged ones.
+    weights, the model ends with the averaged ones. Ctrl-C ends it after the step that it is at, with a checkpoint.
 
     Args:
         checkpoint: where the training stands, now and then; None: it begins anew after a kill.
@@ -94,7 +95,7 @@ def fit(
     first, begun, left = state.step, time.monotonic(), total - state.at
     steps = range(first, first + math.ceil(stretch * left) + 1)
     stream = train.stream(_batches(parts, config.batch_size, len(train), steps, seed))
-    with bar(title, total) as progress:
+    with bar(title, total) as progress, Interruption() as interruption:
         progress.update(math.floor(state.at))
         while state.at < total:
             updates.begin(math.floor(state.at))
@@ -122,12 +123,14 @@ def fit(
                 model.train()
             if state.step % max(1, per_epoch // 10) == 0:
                 watch.scalars.add(state.step, {"loss": state.loss, "lr": updates.optimizer.param_groups[0]["lr"]})
-            late = checkpoint is not None and time.monotonic() - saved > config.checkpoint_seconds
-            if late and not state.skipped_in_row and world.is_main_process:
+            late = time.monotonic() - saved > config.checkpoint_seconds or interruption.came
+            if checkpoint and late and not state.skipped_in_row and world.is_main_process:
                 saved = time.monotonic()
                 state.seconds = saved - started
                 state.save()
                 watch.scalars.flush()
+            if interruption.came:
+                raise KeyboardInterrupt
             progress.update(at, f"loss {state.loss:.3f}")
     watch.scalars.close()
     if state.skipped > SKIPPED_SHARE * state.step + SCALE_STEPS * updates.scaler.is_enabled():

@@ -162,6 +162,7 @@ BAD = {
     [
         (["run"], "stopped; the same command with --resume goes on from here"),
         (["calibrate"], "stopped; the same command with --resume goes on from here"),
+        (["fidelity", "--supernet", "there"], "stopped; the same command goes on from here"),
         (["calibrate", "kit"], "stopped"),
         (["space", "digits"], "stopped"),
     ],
@@ -170,9 +171,9 @@ def test_ctrl_c_says_how_to_go_on(command, words, tmp_path):
     """An interrupt while the command loads what it needs; typer alone would end without a word."""
     interrupted = "import sys, builtins\n" + SPY.replace(
         "try:",
-        "import search.commands.shared as s, search.data.names as n, spaces.custom as c\n"
+        "import search.commands.shared as s, search.data.names as n, search.files as f, spaces.custom as c\n"
         "def stop(*_): raise KeyboardInterrupt\n"
-        "n.check_data_name = c.load_space = stop\ntry:",
+        "n.check_data_name = c.load_space = f.check_writable = stop\ntry:",
         1,
     )
     done = subprocess.run([sys.executable, "-c", interrupted, *command], cwd=tmp_path, capture_output=True, text=True)

@@ -1,7 +1,9 @@
 """Full training: recipes, augmentations, teachers, inherited weights, several seeds; resumed to the bit."""
 
+import itertools
 import json
 import random
+import signal
 import statistics
 from dataclasses import replace
 
@@ -21,6 +23,7 @@ from search.pipeline.step_times import StepTimes
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_retraining
 from search.training import loop
 from search.training import teacher as teachers
+from search.training.checkpoint import CHECKPOINT
 from search.training.elastic import load_inherited, train_supernet
 from search.training.initial_weights import inherit
 from search.training.loop import autocast_dtype
@@ -82,6 +85,35 @@ def test_a_training_with_everything_on_resumes_to_the_bit(data, supernet, tmp_pa
     assert whole.test_accuracy == killed.test_accuracy
     files = [tmp_path / name / "weights.safetensors" for name in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_ends_a_training_after_its_step_and_what_was_trained_is_kept(data, tmp_path, monkeypatch, presses):
+    """Long before the next checkpoint is due; in the middle of a step, whose end is waited for. A second Ctrl-C ends it
+    at once."""
+    config = Training(epochs=1, batch_size=32, momentum=0.9, checkpoint_seconds=3600)
+    whole = retrain(SPACE.smallest, data, config, tmp_path / "whole", device=CPU)
+    with monkeypatch.context() as patch:
+        backward, steps = loop._Updates.backward, itertools.count(1)
+
+        def interrupted(self, *arguments):
+            if next(steps) == 2:
+                for _ in range(presses):
+                    signal.raise_signal(signal.SIGINT)
+            return backward(self, *arguments)
+
+        patch.setattr(loop._Updates, "backward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(SPACE.smallest, data, config, tmp_path / "stopped", device=CPU)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert (tmp_path / "stopped" / CHECKPOINT).exists() == (presses == 1)
+    with monkeypatch.context() as patch:
+        backward, steps = loop._Updates.backward, itertools.count(1)
+        patch.setattr(loop._Updates, "backward", lambda self, *arguments: (next(steps), backward(self, *arguments))[1])
+        stopped = retrain(SPACE.smallest, data, config, tmp_path / "stopped", device=CPU)
+    assert next(steps) - 1 == whole.training.steps - 2 * (presses == 1)  # the rest, nothing twice
+    files = [tmp_path / name / "weights.safetensors" for name in ("whole", "stopped")]
+    assert files[0].read_bytes() == files[1].read_bytes() and stopped.test_accuracy == whole.test_accuracy
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsproptf", "lamb"])
