@@ -12,6 +12,7 @@ EMBEDDED = {
     "std": "std",
     "interpolation": "interpolation",
     "crop_pct": "crop_pct",
+    "loaded_at": "loaded_at",
     "space": "space_id",
     "arch": "arch",
 }

@@ -38,6 +38,7 @@ from search.export.proof import Proof
 from search.files import write_text
 from search.folders import filled_folder, locked
 from search.graphs.onnx_builder import OPSET
+from search.latency.timing.device import this_device
 from search.progress import best_effort
 from search.records import write_record
 from search.single_file import single_file
@@ -137,7 +138,6 @@ def _fill(
         update={
             "files": files,
             "latency_measured": _describe_timing(metadata, any(file.latency_ms for file in files.values())),
-            "machine": Machine(system=platform.platform(), processor=platform.processor() or platform.machine()),
             "versions": {"python": platform.python_version()} | versions({"torch"} | packages),
         }
     )
@@ -168,6 +168,7 @@ def _describe(net: GhostNet, proof: Proof, metadata: NetworkMetadata) -> Manifes
             allowed_difference=proof.allowed,
         ),
         files={},
+        machine=Machine(system=platform.platform(), processor=this_device()["cpu"]),
     )
 
 

@@ -79,6 +79,7 @@ def model_card(net: GhostNet, manifest: Manifest) -> str:
         ("multiply-adds", f"{manifest.macs:,} at {net.arch.resolution} x {net.arch.resolution}"),
         ("parameters", f"{manifest.params:,}"),
         ("data", markdown(last_part(manifest.data)) if manifest.data else "not known"),
+        *([("images", _images(net, side))] if (side := manifest.loaded_at) else []),
         ("top-1 accuracy", f"{accuracy:.2%} on the test split" if accuracy is not None else "not measured"),
         ("latency", _latency(manifest)),
         ("training", _training(manifest)),
@@ -140,14 +141,27 @@ def _space(manifest: Manifest) -> str:
     return markdown(" ".join(filter(None, (manifest.space, manifest.space_id))))
 
 
+def _images(net: GhostNet, loaded_at: int) -> str:
+    """What timm's configuration has no word for."""
+    side = net.arch.resolution
+    return f"loaded at {loaded_at} x {loaded_at} in training and tests, and then scaled to {side} x {side}"
+
+
 def _latency(manifest: Manifest) -> str:
-    """Of the network where a run measured it, else of the files beside this folder where they were timed."""
+    """Of the network where a run measured it, else of the files beside this folder where they were timed; where that
+    was, and what a quantised file lost."""
     latency = manifest.latency
     if latency is None or latency.measured_ms is None:
-        timed = [f"{file.latency_ms:.3f} ms `{name}`" for name, file in manifest.files.items() if file.latency_ms]
-        return f"{', '.join(timed)}, 1 thread, batch 1" if timed else "not measured"
+        timed = []
+        for name, file in manifest.files.items():
+            if file.latency_ms:
+                lost = f" ({file.accuracy.before:.2%} to {file.accuracy.after:.2%})" if file.accuracy else ""
+                timed.append(f"{file.latency_ms:.3f} ms `{name}`{lost}")
+        there = f", {markdown(manifest.machine.processor)}" if manifest.machine else ""
+        return f"{', '.join(timed)}, 1 thread, batch 1{there}" if timed else "not measured"
     runtime = markdown(f"{latency.runtime} {latency.runtime_version}")
-    return f"{latency.measured_ms:.3f} ms, {runtime}, {latency.threads} thread(s), batch 1"
+    there = f", {markdown(latency.device)}" if latency.device else ""
+    return f"{latency.measured_ms:.3f} ms, {runtime}, {latency.threads} thread(s), batch 1{there}"
 
 
 def _training(manifest: Manifest) -> str:

@@ -38,6 +38,7 @@ from search.export.proof import Proof
 from search.export.verify import verify
 from search.graphs import lowering, onnx_graph
 from search.latency.runtimes import RUNTIMES, runtime
+from search.latency.timing.device import this_device
 from search.records import record_json
 from search.run_folder.source_run import read_source_runs
 from search.training.evaluate import estimate_norms
@@ -550,7 +551,12 @@ def test_the_model_card_is_one_and_says_what_is_known(exported):
     for message in (net.arch.id, f"{manifest.macs:,}", f"{manifest.params:,}", "50.00% on the test split"):
         assert message in model_card.text
     assert "search space | not known" in model_card.text and "| run |" not in model_card.text
-    assert "latency | 1.500 ms `model.onnx`" in model_card.text and (folder / "hub/architecture.svg").exists()
+    said = re.search(r"\| latency \| (.*) \|", model_card.text)[1]
+    assert "1.500 ms `model.onnx`" in said and said.endswith(f"1 thread, batch 1, {this_device()['cpu']}")
+    files = {name: file for name, file in manifest.files.items() if file.accuracy}
+    for name, file in files.items():
+        assert f"`{name}` ({file.accuracy.before:.2%} to {file.accuracy.after:.2%})" in said
+    assert (folder / "hub/architecture.svg").exists()
 
 
 def test_the_model_card_knows_the_run_that_the_network_came_from(tmp_path):

@@ -18,6 +18,7 @@ from search.commands import export
 from search.commands.retrain import _side
 from search.data.datasets import load_data
 from search.errors import UserError
+from search.export.formats.embedded_metadata import embedded_in
 from search.export.manifest import known_metadata
 from search.recipes.schema import ParentTraining, Training
 from search.training.inherited import inherited_accuracy
@@ -212,7 +213,9 @@ def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_pa
     large = load_data("digits", 96, limit=60)
     trained = retrain(ARCH, large, Training(epochs=0.1, batch_size=16), tmp_path / "net", device=CPU)
     assert (trained.resolution, trained.loaded_at) == (16, 96)
-    manifest = export_network(tmp_path / "net", tmp_path / "out", ("safetensors", "hub"), timed=False)
+    manifest = export_network(tmp_path / "net", tmp_path / "out", ("safetensors", "onnx", "hub"), timed=False)
+    assert embedded_in(tmp_path / "out/model.onnx")["loaded_at"] == "96"
+    assert "| images | loaded at 96 x 96" in (tmp_path / "out/hub/README.md").read_text()
     assert (manifest.loaded_at, manifest.crop_pct, manifest.interpolation) == (96, 0.875, "bilinear")
     for config in (tmp_path / "out/config.json", tmp_path / "out/hub/config.json"):
         assert json.loads(config.read_text())["pretrained_cfg"]["crop_pct"] == 0.875
