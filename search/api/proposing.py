@@ -29,7 +29,7 @@ def propose_recipe(
         data: the folder, or a name as `load_data` takes it.
         out: the recipe's file; None: named after the folder.
         size: side of the networks' input, from 8 to 1024 pixels; None: by the pictures.
-        flops_budget: of multiply-adds, 30M or 20M..30M; None: what GhostNet 1.0x has.
+        flops_budget: of multiply-adds, 30M or 20M..30M; None: what the parent has, or GhostNet 1.0x.
         parent: a trained GhostNet to begin with: a file, a folder, timm:NAME; None: one is trained first.
 
     Raises:

@@ -16,7 +16,7 @@ def init(
         typer.Option("--size", min=8, max=1024, help="Side of the networks' input (default: by the pictures)."),
     ] = None,
     flops_budget: Annotated[
-        str | None, typer.Option("--flops-budget", help="30M or 20M..30M (default: GhostNet 1.0x's).")
+        str | None, typer.Option("--flops-budget", help="30M or 20M..30M (default: the parent's, or GhostNet 1.0x's).")
     ] = None,
     parent: Annotated[
         str | None,

@@ -68,7 +68,7 @@ def fitting_space(side: int, num_classes: int, window: Window | None, parent: Ar
     """The preset for images of a side, at widths around the widest GhostNet that is inside the budget.
 
     Args:
-        window: of multiply-adds; None: what GhostNet 1.0x has.
+        window: of multiply-adds; None: what the parent has, or GhostNet 1.0x.
         parent: where there is one, the preset with its stages is taken, with its stem's stride and its head.
 
     Raises:
@@ -81,7 +81,7 @@ def fitting_space(side: int, num_classes: int, window: Window | None, parent: Ar
         kept = {key: getattr(PRESETS[base], key) for key in FAMILY} | {key: getattr(parent, key) for key in OF_PARENT}
         preset = replace(preset, **kept)
     macs = {width: cost(preset.uniform(width), num_classes, 3).macs for width in LADDER}
-    high = window.high if window else macs[1.0]
+    high = window.high if window else _macs(parent, side, num_classes) if parent else macs[1.0]
     within = tuple(width for width in LADDER if macs[width] <= high)
     at = max(len(within) - 1, 0)
     space = replace(preset, widths=LADDER[max(0, at - 2) : max(at + 2, 3)])
@@ -95,6 +95,11 @@ def fitting_space(side: int, num_classes: int, window: Window | None, parent: Ar
                 f"{space.decode(code).id}, has {format_count(most)}"
             )
     return Fit(space, base, rows, within)
+
+
+def _macs(parent: Arch, side: int, num_classes: int) -> int:
+    """Multiply-adds of a parent with these classes, shown colour images of that side."""
+    return cost(replace(parent, resolution=side), num_classes, 3).macs
 
 
 def _base_of(parent: Arch) -> tuple[str, str]:
@@ -122,7 +127,7 @@ def propose(
 
     Args:
         side: of the images in the networks, in pixels.
-        budget: of multiply-adds, such as 30M; None: GhostNet 1.0x's.
+        budget: of multiply-adds, such as 30M; None: the parent's, or GhostNet 1.0x's.
         parent: a trained GhostNet to begin with; None: one is trained first.
         parent_arch: its architecture.
 
@@ -134,7 +139,12 @@ def propose(
     fit = fitting_space(side, len(survey.classes), window, parent_arch)
     space, table = fit.space, macs_table(fit.space)
     low, high = (int(table.total(table.extreme(largest))[0]) for largest in (False, True))
-    budget = budget or format_count(1.01 * cost(space.uniform(1.0), space.num_classes, space.in_chs).macs)
+    if parent_arch:
+        own, of_parent = _macs(parent_arch, side, space.num_classes), "   # the parent has {}"
+    else:
+        own, of_parent = cost(space.uniform(1.0), space.num_classes, space.in_chs).macs, ""
+    budget = budget or format_count(1.01 * own)
+    Window.parse(budget).check(space)
     parents, networks = _trainings(survey.left_to_train, parent is not None)
     images = next(count for least, count in FITTED.items() if side >= least)
     begins = (
@@ -170,7 +180,7 @@ rounds = 2
 minutes = 5.0
 
 [search]
-{_key("flops_budget", budget)}
+{_key("flops_budget", budget)}{of_parent.format(format_count(own))}
 evaluate = "soft"         # accuracy by the parent's probabilities, which few images tell better than labels do
 trials = 150
 

@@ -13,7 +13,7 @@ from search.api.proposing import propose_recipe
 from search.data.survey import Survey
 from search.export.timm_config import timm_config
 from search.files import write_bytes, write_json, write_text
-from search.pipeline.proposal import Proposal, fitting_space, propose, proposed_side
+from search.pipeline.proposal import LADDER, Proposal, fitting_space, propose, proposed_side
 from search.pipeline.run import check
 from search.recipes.schema import ParentTraining, parse_recipe
 from search.training.supernets import check_parent, given_parent
@@ -107,6 +107,22 @@ def test_few_images_are_trained_as_long_as_they_need():
     assert few.supernet.batch_size < many.supernet.batch_size
     assert few.retrain.cutmix and not many.retrain.cutmix
     assert not few.supernet.cutmix  # a teacher answers for what is mixed
+
+
+@pytest.mark.parametrize("width", [0.35, 0.75, 1.3])
+def test_a_space_lies_around_its_parents_width_and_the_budget_is_the_parents(width):
+    """One of half the width was once asked for networks of ten times its multiply-adds."""
+    parent = replace(PRESETS["cifar"], widths=LADDER).uniform(width)
+    text = propose(seen("x"), 32, None, "parent", parent)
+    recipe = parse_recipe(text, "mine")
+    widths = recipe.search_space.widths
+    assert width in widths and max(widths) <= 1.5 * width and min(widths) < width
+    macs = cost(replace(parent, resolution=32), len(seen("x").classes), 3).macs
+    (window,) = recipe.windows["macs"].values()
+    assert macs <= window.high <= 1.03 * macs and f"# the parent has {format_count(macs)}" in text
+    assert max(recipe.retrain.baseline_widths) == width
+    asked, plain = (propose(seen("x"), 32, "12M", *own) for own in (("parent", parent), ()))
+    assert parse_recipe(asked, "mine").search_space.widths == parse_recipe(plain, "mine").search_space.widths
 
 
 def test_a_given_parent_is_trained_for_less_long_and_its_stem_decides_the_rows():
