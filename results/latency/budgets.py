@@ -61,7 +61,7 @@ def find(space: Space, predict: Predictor, accuracies: int, budgets: int, bound:
     """
     found: dict[tuple[int, ...], float] = {}
     for seed in range(accuracies):
-        codes, sums = pareto_front([predict.table, losses(space, np.random.default_rng(seed))])
+        codes, sums = pareto_front([predict.tangent.table, losses(space, np.random.default_rng(seed))])
         against = getattr(predict(codes), bound)
         for budget in np.linspace(against.min(), against.max(), budgets + 1)[1:]:
             inside = np.flatnonzero(against <= budget)

@@ -52,13 +52,13 @@ def in_turn(fronts: Sequence[Codes], genes: int) -> Codes:
 
 
 def sum_over_units(space: Space, objective: Objective) -> UnitTable:
-    """The table whose sums an objective is, up to a constant.
+    """The table whose sums an objective is, up to a constant; of latencies their tangent (`Predictor.tangent`).
 
     Raises:
         UserError: there is none.
     """
     if isinstance(objective, LatencyObjective) and isinstance(objective.predict, Predictor):
-        return objective.predict.table
+        return objective.predict.tangent.table
     if isinstance(objective, Tabulated) and objective.table.join is np.add:
         return objective.table
     if objective.name == "macs":
@@ -86,5 +86,5 @@ def _limits(space: Space, budget: Budget) -> list[Limit]:
             if window.low:
                 limits.append(Limit(UnitTable.of(space, [-values for values in table.values]), -window.low))
         elif isinstance(constraint, LatencyBudget) and isinstance(predict := constraint.latency.predict, Predictor):
-            limits.append(Limit(predict.table, constraint.high_ms - predict.correction.intercept_ms))
+            limits.append(Limit(predict.tangent.table, constraint.high_ms - predict.tangent.intercept_ms))
     return limits

@@ -105,7 +105,15 @@ def rescale_table(table: LatencyTable, factor: float) -> LatencyTable:
     fallback = table.fallback and table.fallback.model_copy(
         update={"ms": {term: factor * ms for term, ms in table.fallback.ms.items()}}
     )
-    scaled = ("intercept_ms", "ms_per_mparam", "ms_per_plain", "ms_per_plain_mvalue", "ms_per_se", "spread_ms")
+    scaled = (
+        "intercept_ms",
+        "ms_per_mparam",
+        "ms_per_mparam_squared",
+        "ms_per_plain",
+        "ms_per_plain_mvalue",
+        "ms_per_se",
+        "spread_ms",
+    )
     each = {name: factor * getattr(table.correction, name) for name in scaled}
     each["ms_per_mvalue"] = tuple(factor * ms for ms in table.correction.ms_per_mvalue)
     correction = table.correction.model_copy(update=each)

@@ -1,18 +1,20 @@
 """From a latency table to milliseconds, for one network or a population.
 
 Blocks that are timed alone run hot in cache: their sum is low, evenly so, and lower still where a network has many
-weights, which it must fetch anew in every run. A fit on whole networks mends that, by an intercept, a slope and the
-parameters. Timed alone a unit also brings its input and its output into the form that the runtime computes in, or out
-of it, while in a network neighbours hand their maps over: corrections for each place, by the size of the map that
-stands there (ridge, on relative errors). A block of ghost ratio 1 is convolutions alone, whose maps stay in the
-runtime's form from one block to the next; one with squeeze-and-excitation leaves it. So what a network of such blocks
-takes less, or more, than its units alone is fitted as well: where a search for low latency ends, all blocks are of
-ratio 1 and without SE (`results/latency/budgets.md`). The interval is split-conformal (Lei et al., JASA 2018, section
-5.2: locally weighted): a quantile, over networks that were not fitted, of the relative error over what the entries' own
-intervals and the fit leave uncertain. So a network of estimated units has a wider one.
+weights, which it must fetch anew in every run, and more so where they outgrow a cache. A fit on whole networks mends
+that, by an intercept, a slope, the parameters and their square. Timed alone a unit also brings its input and its output
+into the form that the runtime computes in, or out of it, while in a network neighbours hand their maps over:
+corrections for each place, by the size of the map that stands there (ridge, on relative errors). A block of ghost ratio
+1 is convolutions alone, whose maps stay in the runtime's form from one block to the next; one with
+squeeze-and-excitation leaves it. So what such blocks take less or more in a network than alone is fitted as well: where
+a search for low latency ends, all are of ratio 1 and without SE (`results/latency/budgets.md`).
+
+The interval is split-conformal (Lei et al., JASA 2018, section 5.2: locally weighted): a quantile, over networks that
+were not fitted, of the relative error over what the entries' own intervals and the fit leave uncertain. So a network of
+estimated units has a wider one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -34,7 +36,8 @@ RIDGES = tuple(10.0**k for k in range(5))
 UNSURE = 0.02  # relative standard error of an entry that has a single measurement
 NORMAL_95 = 1.96
 MILLION = 1e6
-NETWORKS_PER_TERM = 2  # at least, that a fit of kinds of blocks takes
+NETWORKS_PER_TERM = 2  # at least, that a fit takes of more than units' milliseconds and parameters
+OF_WEIGHTS = ("ms_per_mparam", "ms_per_mparam_squared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,14 @@ class Prediction:
         """table: every unit was timed; fallback: some are estimated from their layers; transfer: some are, and from
         another target's table."""
         return ["table" if share == 1 else self.estimate for share in self.timed]
+
+
+@dataclass(frozen=True, slots=True)
+class Tangent:
+    """Latencies as sums over units, in milliseconds, and what comes on top."""
+
+    table: UnitTable
+    intercept_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,7 @@ class Predictor:
                 raise UserError(f"the latency table corrects {len(by_position)} units of a network, not {units}")
         self.space, self.correction = space, table.correction
         self._estimate = "fallback" if table.transfer is None else "transfer"
-        self._units = Units(space, table.entries, table.fallback)
+        self._units, self._params = Units(space, table.entries, table.fallback), params_table(space)
 
     def __call__(self, codes: Codes) -> Prediction:
         """[n, genes] -> predictions for n networks"""
@@ -164,26 +175,49 @@ class Predictor:
         return {name for name, unit in named.items() if not self._units.is_estimated(unit)}
 
     @cached_property
-    def table(self) -> UnitTable:
-        """What every unit of the space adds to a prediction, in milliseconds; the intercept comes on top."""
+    def tangent(self) -> Tangent:
+        """Predictions as sums over units, at the middle of the space's parameters."""
+        ends = [self._params.total(self._params.extreme(largest)).item() for largest in (False, True)]
+        return self.tangent_at(sum(ends) / 2)
+
+    def tangent_at(self, params: float) -> Tangent:
+        """Sums over units that are no more than predictions, and equal to those of networks with so many parameters:
+        by parameters, whose square they have, predictions are convex."""
+        c, mparams = self.correction, params / MILLION
         values = zip(*(table.values for table in self._units.tables), strict=True)
-        places = zip(*_by_position(self.correction, len(self.space.layout.positions)), values, strict=True)
-        parts = [_added(self.correction, slope, by_value, UnitValues(*each)) for slope, by_value, each in places]
-        return UnitTable.of(self.space, parts)
+        places = zip(*_by_position(c, len(self.space.layout.positions)), values, strict=True)
+        by_param = c.ms_per_mparam + 2 * c.ms_per_mparam_squared * mparams
+        parts = [_added(c, slope, by_value, by_param, UnitValues(*each)) for slope, by_value, each in places]
+        base = c.intercept_ms - c.ms_per_mparam_squared * mparams**2
+        return Tangent(UnitTable.of(self.space, parts), base)
 
     def fastest(self) -> Codes:
         """The code of the least predicted latency in the whole space: [genes]."""
-        return self.table.extreme()
+        return self._least(lambda tangent: tangent.table.extreme(), lambda code: self(code).latency_ms.item())
 
     def least_high(self) -> Codes:
         """The code of the least upper end of an interval in the whole space: [genes]. It is not always the fastest
-        one's, whose units may be estimated while those of a slower network were timed.
+        one's, whose units may be estimated while those of a slower network were timed."""
+        return self._least(self._least_high, lambda code: self(code).high_ms.item())
+
+    def _least(self, least_by: Callable[[Tangent], Codes], value: Callable[[Codes], float]) -> Codes:
+        """The code of the least value in the whole space. None is less than by a tangent, and a network that is the
+        least by the tangent at its own parameters has there its own value: it is the least of all."""
+        codes: dict[float, Codes] = {}  # by the parameters that tangents touch at
+        at = self._params.total(self._params.extreme()).item()
+        while at not in codes:
+            codes[at] = least_by(self.tangent_at(at))
+            at = self._params.total(codes[at]).item()
+        return min(codes.values(), key=value)
+
+    def _least_high(self, tangent: Tangent) -> Codes:
+        """The code of the least upper end where latencies are a tangent's.
 
         An upper end grows with two sums over units, milliseconds and variance. It is least at a corner of the convex
         hull of all networks' sums (it is quasi-concave in them as long as `quantile * spread` is below 1), and a corner
         has the least of some weighted sum, which `UnitTable.extreme` finds.
         """
-        sums = self.table, self._units.variance
+        sums = tangent.table, self._units.variance
         values = list(zip(*(table.values for table in sums), strict=True))
 
         def corner(ms_weight: float, variance_weight: float) -> tuple[Codes, float, float]:
@@ -191,27 +225,23 @@ class Predictor:
             code = UnitTable.of(self.space, weighted).extreme()
             return code, sums[0].total(code).item(), sums[1].total(code).item()
 
-        def upper_end(code: Codes) -> float:
-            return self(code).high_ms.item()
+        def upper_end(ms: float, variance: float) -> float:
+            total = np.array(ms + tangent.intercept_ms)
+            return float(total + self.correction.quantile * _unsure(self.correction, total, np.array(variance)))
 
         first, last = corner(1, 0), corner(0, 1)
-        least = min((first[0], last[0]), key=upper_end)
+        least = min((first, last), key=lambda corner: upper_end(*corner[1:]))
         between = [(first, last)]
         while between:
             (_, ms, most), (_, most_ms, variance) = pair = between.pop()
-            if self._upper_end(ms, variance) >= upper_end(least) or not (ms < most_ms and variance < most):
+            if upper_end(ms, variance) >= upper_end(*least[1:]) or not (ms < most_ms and variance < most):
                 continue  # what lies between has no less of either
             weights = most - variance, most_ms - ms
             new = corner(*weights)
             if weights[0] * (new[1] - ms) + weights[1] * (new[2] - most) < -1e-9 * weights[0] * weights[1]:
-                least = min((least, new[0]), key=upper_end)
+                least = min((least, new), key=lambda corner: upper_end(*corner[1:]))
                 between += [(pair[0], new), (new, pair[1])]
-        return least
-
-    def _upper_end(self, ms: float, variance: float) -> float:
-        """What a network's interval ends at, by its sums over units."""
-        total = np.array(ms + self.correction.intercept_ms)
-        return float(total + self.correction.quantile * _unsure(self.correction, total, np.array(variance)))
+        return least[0]
 
 
 def table_space(table: LatencyTable) -> Space:
@@ -229,7 +259,9 @@ def table_space(table: LatencyTable) -> Space:
 
 def contributions(correction: Correction, units: UnitValues) -> Floats:
     """[n, positions] milliseconds, which with the intercept add up to the network's."""
-    return _added(correction, *_by_position(correction, units.ms.shape[1]), units)
+    mparams = units.params.sum(1, keepdims=True) / MILLION
+    by_param = correction.ms_per_mparam + correction.ms_per_mparam_squared * mparams
+    return _added(correction, *_by_position(correction, units.ms.shape[1]), by_param, units)
 
 
 def _by_position(correction: Correction, positions: int) -> tuple[Floats, Floats]:
@@ -239,10 +271,12 @@ def _by_position(correction: Correction, positions: int) -> tuple[Floats, Floats
     return correction.slope + by_slot, by_value
 
 
-def _added(correction: Correction, slope: Floats, ms_per_mvalue: Floats, units: UnitValues) -> Floats:
+def _added(
+    correction: Correction, slope: Floats, ms_per_mvalue: Floats, ms_per_mparam: Floats | float, units: UnitValues
+) -> Floats:
     """The milliseconds that units add to their network, of which each has these two of its position."""
     at_its_end = ms_per_mvalue + correction.ms_per_plain_mvalue * units.plain
-    millions = correction.ms_per_mparam * units.params + at_its_end * units.outputs
+    millions = ms_per_mparam * units.params + at_its_end * units.outputs
     kinds = correction.ms_per_plain * units.plain + correction.ms_per_se * units.se
     return slope * units.ms + millions / MILLION + kinds
 
@@ -282,39 +316,44 @@ def fit(units: UnitValues, measured: Floats, *, by_position: bool = True) -> Cor
     from sklearn.linear_model import RidgeCV
 
     sums, params, maps = units.ms.sum(1), units.params.sum(1), units.outputs
-    kinds = [each.sum(1) for each in (units.plain, units.plain * maps, units.se)]
-    if len(measured) < NETWORKS_PER_TERM * (3 + len(kinds)):
-        kinds = [np.zeros(len(measured))] * len(kinds)
-    slope, each, *of_kinds, base = linear([sums, params, *kinds], measured)
-    if each < 0:  # weights cost time or none; less than none is noise
-        (slope, *of_kinds, base), each = linear([sums, *kinds], measured), 0.0
-    if slope <= 0 < np.ptp(sums):  # so does a unit: by measurements this noisy one network is as good as another
-        slope, each, of_kinds, base = float(np.median(measured / sums)), 0.0, [0.0] * len(kinds), 0.0
+    columns = {
+        "slope": sums,
+        "ms_per_mparam": params / MILLION,
+        "ms_per_mparam_squared": (params / MILLION) ** 2,
+        "ms_per_plain": units.plain.sum(1),
+        "ms_per_plain_mvalue": (units.plain * maps).sum(1) / MILLION,
+        "ms_per_se": units.se.sum(1),
+    }
+    if len(measured) < NETWORKS_PER_TERM * (len(columns) + 1):
+        columns = {name: columns[name] for name in ("slope", "ms_per_mparam")}
+    fitted = _fitted(columns, measured)
+    while noise := [name for name in OF_WEIGHTS if fitted.get(name, 0.0) < 0]:  # weights cost time or none
+        del columns[noise[-1]]
+        fitted = _fitted(columns, measured)
+    if fitted["slope"] <= 0 < np.ptp(sums):  # so does a unit: by measurements this noisy all networks are as good
+        columns, fitted = {"slope": sums}, {"slope": float(np.median(measured / sums)), "intercept_ms": 0.0}
+    base = fitted.pop("intercept_ms")
     by_value = np.zeros(maps.shape[1])
     if by_position:
-        rest = measured - slope * sums - each * params - np.stack(kinds, 1) @ of_kinds - base
+        rest = measured - sum(fitted[name] * columns[name] for name in columns) - base
         differs = np.ptp(maps, 0) > 0  # what is the same in all networks, such as the logits, tells nothing
         spread, limit = np.where(differs, maps.std(0), 1.0), 3 * np.median(np.abs(rest)) / 0.6745
         scaled = differs * (maps - maps.mean(0)) / spread
         weights = 1 / measured**2  # relative errors
         ridge = RidgeCV(alphas=RIDGES, fit_intercept=False)
         by_value = ridge.fit(scaled, rest.clip(-limit, limit), sample_weight=weights / weights.mean()).coef_ / spread
-    correction = Correction(
-        intercept_ms=float(base - by_value @ maps.mean(0)),
-        slope=slope,
-        ms_per_mparam=MILLION * each,
-        ms_per_mvalue=tuple((MILLION * by_value).tolist()),
-        ms_per_plain=of_kinds[0],
-        ms_per_plain_mvalue=MILLION * of_kinds[1],
-        ms_per_se=of_kinds[2],
-        spread=1.0,
-        quantile=0.0,
-        coverage=COVERAGE,
-    )
+    values = {"ms_per_mparam": 0.0, "ms_per_mvalue": tuple((MILLION * by_value).tolist())} | fitted
+    values |= {"intercept_ms": float(base - by_value @ maps.mean(0)), "coverage": COVERAGE}
+    correction = Correction.model_validate(values | {"spread": 1.0, "quantile": 0.0})
     errors = apply(correction, units) - measured
     # In equal parts: a network that takes little is off by a larger share of it, though not by as much as that.
     relative, absolute = (float(np.sqrt((each**2).mean() / 2)) for each in (errors / measured, errors))
     return correction.model_copy(update={"spread": max(relative, 1e-4), "spread_ms": absolute})
+
+
+def _fitted(columns: Mapping[str, Floats], measured: Floats) -> dict[str, float]:
+    """Slopes by name, and the intercept; see `linear`."""
+    return dict(zip((*columns, "intercept_ms"), linear(list(columns.values()), measured), strict=True))
 
 
 def linear(columns: Sequence[Floats], measured: Floats) -> list[float]:

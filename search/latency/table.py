@@ -127,13 +127,16 @@ class PeakMemory(_Model):
 
 
 class Correction(_Model):
-    """y = intercept + slope * sum + weights * parameters + what is handed from unit to unit + what two kinds of blocks
-    take less or more in a network than alone; the interval is a factor on both sides, a quantile times what the
-    network's own entries and the fit leave uncertain."""
+    """y = intercept + slope * sum + weights * parameters and their square + what is handed from unit to unit + what two
+    kinds of blocks take less or more in a network than alone; the interval is a factor on both sides, a quantile times
+    what the network's own entries and the fit leave uncertain."""
 
     intercept_ms: Factor
     slope: Factor
     ms_per_mparam: Factor = Field(description="a million parameters: a unit that is timed alone keeps its own in cache")
+    ms_per_mparam_squared: float = Field(
+        default=0.0, ge=0, le=1e12, description="a million parameters, squared: weights that outgrow a cache"
+    )
     ms_per_mvalue: tuple[Factor, ...] = Field(
         default=(),
         description="for each unit, a million values that it puts out: alone it brings what it reads and writes into "
@@ -221,7 +224,15 @@ class LatencyTable(_Model):
         for optional in ("transfer", "peak_memory"):
             if content[optional] is None:
                 del content[optional]
-        for optional in ("ms_per_mvalue", "ms_per_plain", "ms_per_plain_mvalue", "ms_per_se", "slots", "spread_ms"):
+        for optional in (
+            "ms_per_mparam_squared",
+            "ms_per_mvalue",
+            "ms_per_plain",
+            "ms_per_plain_mvalue",
+            "ms_per_se",
+            "slots",
+            "spread_ms",
+        ):
             if not content["correction"][optional]:
                 del content["correction"][optional]
         return content

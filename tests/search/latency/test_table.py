@@ -327,13 +327,14 @@ def test_the_fit_recovers_a_known_law_and_its_interval_covers():
     maps = rng.uniform(0, 1e5, (400, 6))
     law = 0.4 + 0.9 * alone.sum(1) - 5e-6 * maps[:, 2] + 0.5e-6 * params.sum(1)
     plain, se = (rng.random((2, 400, 6)) < 0.4).astype(float)
-    law += 0.1 * plain.sum(1) + 5e-6 * (plain * maps).sum(1) - 0.15 * se.sum(1)
+    law += 0.2e-12 * params.sum(1) ** 2 + 0.1 * plain.sum(1) + 5e-6 * (plain * maps).sum(1) - 0.15 * se.sum(1)
     noisy = law * (1 + 0.01 * rng.standard_normal(400))
     values = UnitValues(alone, params, maps, plain, se)
     correction = fit(values[:60], noisy[:60])
     assert correction.ms_per_plain == pytest.approx(0.1, abs=0.03)
     assert correction.ms_per_plain_mvalue == pytest.approx(5, abs=1)
     assert correction.ms_per_se == pytest.approx(-0.15, abs=0.03)
+    assert correction.ms_per_mparam_squared == pytest.approx(0.2, abs=0.1)
     assert np.abs(apply(correction, values[160:]) / law[160:] - 1).max() < 0.02
     errors = np.abs(apply(correction, values) / noisy - 1)
     # expected 0.9; for 100 calibration and 240 test points the share is below 0.75 with odds under 1 in 10,000
@@ -425,7 +426,7 @@ def test_a_table_of_an_earlier_version_predicts_as_it_did(law, tmp_path):
     table = calibrate(SPACE, tmp_path / "t.lat.json", **law)
     positions = SPACE.layout.positions
     slots = np.arange(len(positions)) / 10
-    kinds = {"ms_per_plain": 0.0, "ms_per_plain_mvalue": 0.0, "ms_per_se": 0.0}
+    kinds = {"ms_per_plain": 0.0, "ms_per_plain_mvalue": 0.0, "ms_per_se": 0.0, "ms_per_mparam_squared": 0.0}
     earlier = table.correction.model_copy(update={"ms_per_mvalue": (), "slots": tuple(slots.tolist()), **kinds})
     codes = sample(SPACE, np.random.default_rng(0), 20)
     each = Units(SPACE, table.entries, table.fallback)(codes)
@@ -433,7 +434,7 @@ def test_a_table_of_an_earlier_version_predicts_as_it_did(law, tmp_path):
     expected += earlier.ms_per_mparam / 1e6 * each.params.sum(1)
     predict = Predictor(table.model_copy(update={"correction": earlier}), SPACE)
     np.testing.assert_allclose(predict(codes).latency_ms, np.maximum(expected, each.ms.max(1)))
-    np.testing.assert_allclose(earlier.intercept_ms + predict.table.total(codes), expected)
+    np.testing.assert_allclose(predict.tangent.intercept_ms + predict.tangent.table.total(codes), expected)
 
 
 def test_a_robust_fit_that_finds_no_way_on_is_followed_by_least_squares(monkeypatch):
@@ -487,10 +488,20 @@ def test_the_least_upper_end_is_exact_though_the_fastest_network_may_have_anothe
         ms, error = rng.uniform(1, 1.3), rng.choice([0.001, rng.uniform(0.1, 0.5)])
         entries[key] = Entry(ms=ms, low_ms=ms * (1 - error), high_ms=ms * (1 + error), visits=0 if error > 0.01 else 5)
     spread, spread_ms = rng.uniform(0.001, 0.2), rng.uniform(0, 2)
-    correction = table.correction.model_copy(update={"ms_per_mparam": 0.0, "spread": spread, "spread_ms": spread_ms})
+    params = params_table(SPACE)
+    largest = params.total(params.extreme(largest=True)).item() / 1e6
+    squared = rng.choice([0, 1, 30]) / largest**2  # milliseconds of the largest network
+    correction = table.correction.model_copy(
+        update={"ms_per_mparam": 0.0, "ms_per_mparam_squared": squared, "spread": spread, "spread_ms": spread_ms}
+    )
     predict = Predictor(table.model_copy(update={"entries": entries, "correction": correction}), SPACE)
     everything = predict(np.array(list(itertools.product(*(range(n) for n in SPACE.choices)))))
     assert predict(predict.least_high()).high_ms.item() == pytest.approx(everything.high_ms.min(), rel=1e-12)
+    assert predict(predict.fastest()).latency_ms.item() == pytest.approx(everything.latency_ms.min(), rel=1e-12)
+    at = rng.uniform(0, 1.2) * largest * 1e6
+    tangent, codes = predict.tangent_at(at), sample(SPACE, rng, 50)
+    over = predict(codes).latency_ms - tangent.table.total(codes) - tangent.intercept_ms
+    np.testing.assert_allclose(over, squared * ((params.total(codes) - at) / 1e6) ** 2, atol=1e-9)
 
 
 def test_a_latency_budget_that_the_fastest_network_may_miss_is_refused_only_where_all_miss_it():
