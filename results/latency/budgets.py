@@ -169,7 +169,7 @@ def judge(space: Space, table: LatencyTable, accuracies: int, budgets: int) -> d
         arch = space.decode(np.array(network.code))
         archs[arch.id] = arch
     nets = {
-        name: (GhostNet(arch, space.num_classes, space.in_chs).eval(), (space.in_chs, *[arch.resolution] * 2))
+        name: (GhostNet(arch, space.num_classes, space.in_chs).eval(), (space.in_chs, arch.resolution, arch.resolution))
         for name, arch in archs.items()
     }
     times = measure(table_runtime(table.setting), nets, batch=table.setting.batch)

@@ -116,7 +116,8 @@ class Units:
 
         self.space, self.unit_ms, self.unit_variance, self.is_estimated = space, ms, variance, estimated
         others = (UnitTable(space, value) for value in (output_values, _is_plain, _has_se))
-        self.tables = (UnitTable(space, ms), params_table(space), *others)  # as `UnitValues` has them
+        self.ms = UnitTable(space, ms)
+        self.tables = (self.ms, params_table(space), *others)  # as `UnitValues` has them
         self.variance = UnitTable(space, variance)
         self.estimated = UnitTable(space, lambda unit: float(estimated(unit)))
 

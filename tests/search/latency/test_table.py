@@ -529,7 +529,7 @@ def test_dropped_blocks_take_no_time():
     ms = {key: 1 + k / 7 for k, key in enumerate(sorted(keys))}
     entries = {key: Entry(ms=value, low_ms=None, high_ms=None, visits=1) for key, value in ms.items()}
     codes = sample(space, np.random.default_rng(0), 30)
-    for code, total in zip(codes, Units(space, entries, None).tables[0].total(codes), strict=True):
+    for code, total in zip(codes, Units(space, entries, None).ms.total(codes), strict=True):
         chain = units(space.decode(code), space.num_classes, space.in_chs)
         assert total == pytest.approx(sum(ms[unit.key] for unit in chain))
 
