@@ -61,7 +61,7 @@ def timed_warnings(
             )
     longer, less = sum(ms > high for *_, high, ms in timed), sum(ms < low for _, low, _, ms in timed)
     for outside, how in ((longer, "longer than the upper ends"), (less, "less than the lower ends")):
-        if outside > max(1, len(timed) / 2):
+        if outside > max(2, len(timed) / 2):
             lines.append(
                 f"As timed here {outside} of {len(timed)} chosen networks take {how} of their predicted intervals: "
                 "`ghostnas calibrate check` says whether the machine is as the table has it."

@@ -74,4 +74,4 @@ def test_networks_that_leave_their_intervals_to_one_side_are_told_where_they_are
         assert line.startswith(f"As timed here 3 of 5 chosen networks take {how}")
         assert timed_warnings(chosen, dict.fromkeys("AB", ms) | dict.fromkeys("CDE", 1.0), []) == []
     assert timed_warnings(chosen, dict.fromkeys("AB", 0.8) | dict.fromkeys("CDE", 1.2), []) != []
-    assert timed_warnings(columns((0.9, 1.1)), {"A": 2.0}, []) == []  # one of ten does
+    assert timed_warnings(columns((0.9, 1.1), (0.9, 1.1)), {"A": 2.0, "B": 2.0}, []) == []  # one of ten does
