@@ -59,7 +59,7 @@ def unit_losses(supernet: Path, data: Data, deadline: float | None = None, count
     `measured_units`, and predicts the others.
 
     Args:
-        supernet: one that has unit losses, as `search.recipes.schema.check_parent` says.
+        supernet: one that has unit losses, as `search.recipes.schema.check_has_parent` says.
         deadline: by `time.monotonic()`, after which no further ones are measured, once each position has some.
         count: of the losses that are gone by, the first to be measured, however long that takes; None: all that there
             are, and that there is time for.

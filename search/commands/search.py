@@ -137,7 +137,7 @@ def search(
     sources.check_data_name(name)
     training = load_retraining(recipe_name(recipe, name))[0] if trains else None
     # What is impossible is answered here, before anything is loaded or written.
-    check_search(supernet, latency, config, latency_budgets, own, fidelity)
+    check_search(supernet, latency, config, latency_budgets, own, fidelity, choose)
     check_output(out, resume, "trials.jsonl")
     result = api.run_search(
         supernet,

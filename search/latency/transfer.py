@@ -21,7 +21,7 @@ from search.latency.table import Device, Entry, Fallback, LatencyTable, Setting
 from search.latency.unit_estimates import Layers, by_law, estimated, learn
 from spaces.space import Space
 
-FEWEST_NETWORKS = 8  # to fit on
+FEWEST_TO_FIT = 8  # to fit on
 FEWEST_HELD_OUT = round(COVERAGE / (1 - COVERAGE))  # of fewer, no quantile is the interval's coverage
 FEWEST_UNITS = 8
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the source's oddities, that a target may have
@@ -46,9 +46,9 @@ def check_counts(fit_networks: int, held_out: int) -> None:
     """Raises:
     UserError: too few networks to fit a transfer, or for its interval.
     """
-    if fit_networks < FEWEST_NETWORKS or held_out < FEWEST_HELD_OUT:
+    if fit_networks < FEWEST_TO_FIT or held_out < FEWEST_HELD_OUT:
         raise UserError(
-            f"a transfer needs {FEWEST_NETWORKS} networks to fit and {FEWEST_HELD_OUT} that are held out for its "
+            f"a transfer needs {FEWEST_TO_FIT} networks to fit and {FEWEST_HELD_OUT} that are held out for its "
             f"{COVERAGE:.0%} interval, but got {fit_networks} and {held_out}"
         )
 

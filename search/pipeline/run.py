@@ -19,7 +19,7 @@ from search.parallel.cluster import connect
 from search.pipeline.search_problem import check_run_search, check_storage
 from search.pipeline.settings import RunSettings
 from search.progress import best_effort
-from search.recipes.schema import ParentTraining, Recipe, check_parent
+from search.recipes.schema import ParentTraining, Recipe, check_has_parent
 from search.run_folder.estimate import ESTIMATE, read_estimate, write_estimate
 from search.run_folder.run import RUN, SCHEMA, SUPERNET, recorded_recipe
 from search.terminal import say
@@ -41,7 +41,7 @@ def check(recipe: Recipe) -> None:
     """
     sources.check_data_name(recipe.data)
     space = recipe.search_space
-    check_parent(recipe.search, recipe.supernet.kind, space)
+    check_has_parent(recipe.search, recipe.supernet.kind, space)
     for windows in recipe.windows.values():
         for window in windows.values():
             window.check(space)

@@ -12,9 +12,11 @@ from search.accuracy.predictor import AccuracyCorrection
 from search.accuracy.study import NORMS
 from search.engine import budgets
 from search.engine.budgets import LatencyBudget, Within
+from search.engine.choose import WAY, check_ways
 from search.engine.log import SearchHeader
 from search.engine.objectives import (
     ACCURACY,
+    LATENCY,
     MACS,
     PARAMS,
     LatencyObjective,
@@ -32,9 +34,10 @@ from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable
 from search.parallel.cluster import HERE, Cluster
 from search.recipes.choices import NO_SUMS, OBJECTIVES, THROUGHPUT
-from search.recipes.schema import Search, check_parent, parse_milliseconds
+from search.recipes.schema import Search, check_has_parent, parse_milliseconds
 from search.secrets import storage_address
 from search.training.metadata import read_metadata, supernet_id
+from spaces.quantities import Window
 from spaces.tables import memory_table, weights_table
 
 
@@ -57,7 +60,7 @@ def build_problem(
         UserError, SpaceError: files that don't fit together, or a budget that no network meets.
     """
     metadata, space = read_metadata(supernet)
-    check_parent(config, metadata.kind, space)
+    check_has_parent(config, metadata.kind, space)
     loaded = [LatencyTable.load(table) for table in tables]
     predictors = [Predictor(table, space) for table in loaded]
     names = ["latency_ms", *(f"latency_{_column_name(table)}_ms" for table in tables[1:])][: len(tables)]
@@ -256,6 +259,25 @@ def check_storage(config: Search) -> None:
         open_storage(address)
 
 
+def check_choice(ways: str, problem: Problem) -> None:
+    """Raises:
+    UserError, SpaceError: a way of choosing that is none; or within milliseconds or multiply-adds that no network of
+        the space has.
+    """
+    check_ways(ways)
+    every = (*problem.objectives, *problem.also)
+    known = [each.predict for each in every if isinstance(each, LatencyObjective) and each.name == LATENCY.name]
+    for way in map(str.strip, ways.split(",")):
+        if not way.endswith("ms"):
+            if (match := WAY.fullmatch(way)) and match["window"]:
+                Window.parse(way).check(problem.space)
+        elif not known:
+            raise UserError(f"a choice within {way} wants a latency table")
+        elif isinstance(predict := known[0], Predictor):
+            bound = float(way.removesuffix("ms"))
+            LatencyBudget(LatencyObjective(predict=predict), bound, predict.least_high).check(problem.space)
+
+
 def check_search(
     supernet: Path,
     tables: Sequence[Path],
@@ -263,14 +285,21 @@ def check_search(
     latency_budgets: Sequence[Mapping[str, float]],
     own: Sequence[Objective],
     fidelity: Path | None,
+    choose: str | None = None,
 ) -> None:
     """Everything that can be known to be wrong with a search before anything is written or torch is loaded.
 
+    Args:
+        choose: how networks are to be chosen then, as `search.engine.choose.pick` has it.
+
     Raises:
-        UserError, SpaceError: files that don't fit together, a budget that no network meets, a storage that is none.
+        UserError, SpaceError: files that don't fit together, a budget that no network meets, or a choice that none can
+            answer, a storage that is none.
     """
     check_backend(config)
-    build_problem(supernet, tables, config, latency_budgets, own)
+    problem = build_problem(supernet, tables, config, latency_budgets, own)
+    if choose:
+        check_choice(choose, problem)
     if fidelity:
         AccuracyCorrection.load(fidelity, supernet)
     check_storage(config)

@@ -137,7 +137,7 @@ def check_fitted(kind: str, space: Space) -> None:
                 )
 
 
-def check_parent(search: "Search", kind: str, space: Space) -> None:
+def check_has_parent(search: "Search", kind: str, space: Space) -> None:
     """Raises:
     UserError: networks can't be fitted to a parent; or the search goes by what a parent says, or loses by each unit,
         which a supernet of that kind and space can't tell.

@@ -372,6 +372,23 @@ def test_what_an_earlier_search_left_of_its_front_goes(files, tmp_path):
     assert len(first) == 1 and not first & goes_on(4) and (tmp_path / "front/mine.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("ways", "rule"),
+    [
+        ("knee,0.00001ms", "no network of space digits is predicted at or below 1e-05 ms"),
+        ("1k", "has at most 1k MACs: the nearest feasible one"),
+        ("900G..999G", "has 900G to 999G: the nearest feasible one"),
+        ("knee,best", "are chosen by knee"),
+    ],
+)
+def test_a_choice_that_no_network_can_answer_is_refused_before_the_search(files, ways, rule):
+    with pytest.raises((UserError, SpaceError), match=rule):
+        check_search(files / "net", [files / "t.lat.json"], CONFIG, [], (), None, ways)
+    check_search(files / "net", [files / "t.lat.json"], CONFIG, [], (), None, "knee,even:2,30ms,600k,400k..600k")
+    with pytest.raises(UserError, match="a choice within 8ms wants a latency table"):
+        check_search(files / "net", [], CONFIG, [], (), None, "8ms")
+
+
 def test_latencies_of_another_machine_are_told_and_what_breaks_a_budget_of_this_one_too(
     files, tmp_path, monkeypatch, capsys
 ):
