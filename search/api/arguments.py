@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
 from numbers import Real
+from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -55,6 +56,8 @@ def checked(function: Function) -> Function:
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown[0]!r}")
         for name, value in {**dict(zip(known, args, strict=False)), **keywords}.items():
             hint = known[name].annotation
+            if isinstance(value, str) and not value and Path in get_args(hint):  # which would be the folder that one is in
+                raise ArgumentError(f"`{name}` of {function.__name__} must be a path, but got ''")
             for item, kind in _items(value, hint):
                 if not is_bearable(item, kind, conf=_SETTINGS):
                     rule = f"`{name}` of {function.__name__} must be {_plain(hint)}"

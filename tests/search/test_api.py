@@ -370,6 +370,19 @@ WRONG_NUMBERS = {
 }
 
 
+def test_no_path_is_not_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for begin, name in (
+        (lambda: search.calibrate(DIGITS, ""), "out"),
+        (lambda: search.write_kit(DIGITS, out=""), "out"),
+        (lambda: search.network_costs("ghostnet-1.0", latency=""), "latency"),
+        (lambda: search.verify_export(""), "folder"),
+    ):
+        with pytest.raises(UserError, match=f"^`{name}` of [a-z_]+ must be a path, but got ''$"):
+            begin()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("case", WRONG_NUMBERS)
 def test_numbers_that_can_not_be_are_told_with_their_rule(case):
     begin, message = WRONG_NUMBERS[case]
