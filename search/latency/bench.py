@@ -102,9 +102,14 @@ def measurement_plan(
     counts = np.bincount(number.per_position(population).astype(int).ravel(), minlength=len(keys) + 1)
     counts[0] = 0
     pool = networks_to_the_ends(space, rng, fit_networks * CANDIDATES + held_out)
-    held = np.array([rng.choice(stretch) for stretch in np.array_split(np.arange(len(pool)), held_out)])
-    covering = _covering(np.delete(pool, held, 0), number, counts, fit_networks)
-    codes = np.concatenate([covering, pool[held]])
+    if len(pool) < fit_networks + held_out:  # all of a small space, or nearly
+        pool = np.unique(np.concatenate([pool, sample_evenly(space, rng, fit_networks + held_out)]), axis=0)
+    # None that is fitted is held out, unless the space has a single one: rather are some timed twice.
+    share = min(held_out, max(1, len(pool) * held_out // (fit_networks + held_out)))
+    held = np.array([rng.choice(stretch) for stretch in np.array_split(np.arange(len(pool)), share)])
+    rest = np.delete(pool, held, 0) if len(pool) > 1 else pool
+    covering = _covering(np.resize(rest, (max(len(rest), fit_networks), rest.shape[1])), number, counts, fit_networks)
+    codes = np.concatenate([covering, np.resize(pool[held], (held_out, pool.shape[1]))])
     # The probable ones first would leave corners of which the others can't be estimated.
     drawn = np.log(counts[1:] + 1) + np.random.default_rng([seed, 1]).gumbel(size=len(keys))
     shapes, order = _shapes(space, codes), [keys[k] for k in np.argsort(-drawn)]
@@ -192,8 +197,8 @@ def constant(net: nn.Module) -> nn.Module:
 
 
 def networks_to_the_ends(space: Space, rng: np.random.Generator, count: int) -> Codes:
-    """Networks from the middle of a space to its ends, the fewest multiply-adds first, and all different where the
-    space has that many: [count, genes].
+    """Different networks from the middle of a space to its ends, the fewest multiply-adds first: [count, genes], or
+    fewer of a small space.
 
     A search ends at the ends, where random networks never are. So each is the least of the whole space by a cost that
     is made up, a weighted sum of layers, multiply-adds and values read and written, with a factor for every unit; every
@@ -210,8 +215,7 @@ def networks_to_the_ends(space: Space, rng: np.random.Generator, count: int) -> 
         ends.append(UnitTable.of(space, [cost * rng.lognormal(0, SPREAD, cost.shape) for cost in sums]).extreme())
     rates = (np.arange(len(ends)) / len(ends)) ** 2
     drawn = [mutate(space, rng, end[None], rate) for end, rate in zip(ends, rng.permutation(rates), strict=True)]
-    codes = rng.permutation(np.unique(np.concatenate(drawn), axis=0))
-    codes = np.resize(codes, (count, codes.shape[1]))
+    codes = rng.permutation(np.unique(np.concatenate(drawn), axis=0))[:count]
     return codes[np.argsort(macs_table(space).total(codes), kind="stable")]
 
 

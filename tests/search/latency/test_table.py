@@ -396,7 +396,22 @@ def test_networks_to_the_ends_reach_where_random_ones_do_not(name):
         table = UnitTable(space, law)
         fastest, random = table.total(table.extreme()[None]).item(), table.total(sample(space, rng, 2000)).min()
         assert table.total(codes).min() <= (fastest + random) / 2
-    assert len(networks_to_the_ends(SPACE, rng, 10_000)) == 10_000  # of a space that has fewer
+    assert len(networks_to_the_ends(SPACE, rng, 10_000)) <= SPACE.size < 10_000
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 2), (2, 8), (4, 32)])
+def test_no_network_that_is_held_out_is_fitted_however_small_the_space(rows, size):
+    """As "networks it never saw" says; where there are fewer than are to be timed, some are timed twice."""
+    digits = named_space("digits")
+    space = replace(digits, rows=digits.rows[:rows], widths=(1.0,), ratios=(2,), cheap_kernels=(3,))
+    assert space.size >= 2
+    for fit_networks, held_out in ((2, 2), (8, 8), (24, 16), (48, 32)):
+        counts = {"fit_networks": fit_networks, "held_out": held_out}
+        codes = measurement_plan(space, **counts, rounds=2, threads=1, batch=1, seed=0).networks
+        fitted, held_back = ({tuple(code) for code in part} for part in (codes[:fit_networks], codes[fit_networks:]))
+        assert len(codes) == fit_networks + held_out and not fitted & held_back
+        if space.size >= len(codes):
+            assert len(fitted) + len(held_back) == len(codes)
 
 
 @pytest.mark.parametrize("by_position", [True, False])
