@@ -109,9 +109,11 @@ def fit(
             shared = world.average(
                 model.parameters(),
                 config.accumulate,
-                torch.tensor([loss / config.accumulate, by_clock * world.is_main_process], device=device),
+                torch.tensor(
+                    [loss / config.accumulate, by_clock * world.is_main_process, interruption.came], device=device
+                ),
             )
-            loss, by_clock = float(shared[0]) / world.size, float(shared[1])
+            loss, by_clock, interrupted = float(shared[0]) / world.size, float(shared[1]), bool(shared[2])
             state.count(loss, updates.apply(loss, state.step + 1))
             if state.skipped_in_row == SKIPS:
                 raise UserError(f"{name}: no finite loss in {SKIPS} steps; a lower `lr` than {config.lr} may help")
@@ -123,13 +125,13 @@ def fit(
                 model.train()
             if state.step % max(1, per_epoch // 10) == 0:
                 watch.scalars.add(state.step, {"loss": state.loss, "lr": updates.optimizer.param_groups[0]["lr"]})
-            late = time.monotonic() - saved > config.checkpoint_seconds or interruption.came
+            late = time.monotonic() - saved > config.checkpoint_seconds or interrupted
             if checkpoint and late and not state.skipped_in_row and world.is_main_process:
                 saved = time.monotonic()
                 state.seconds = saved - started
                 state.save()
                 watch.scalars.flush()
-            if interruption.came:
+            if interrupted:  # in any of the processes: all end after the same step
                 raise KeyboardInterrupt
             progress.update(at, f"loss {state.loss:.3f}")
     watch.scalars.close()
