@@ -123,20 +123,30 @@ class Problem:
 
     def _inside(self, rng: np.random.Generator, count: int, budget: Budget) -> Codes:
         """`count` networks of a budget: of many drawn in its windows, those that meet the other constraints; if these
-        are too few, the many walk towards the budget."""
+        are too few, the many walk towards the budget, and with them the networks that latency budgets are nearest to;
+        if few arrive, mutants of theirs are taken that are inside, too."""
         window = budgets.windows(budget)
         if len(window) == len(budget):
             return sample(self.space, rng, count, window)
-        codes = sample(self.space, rng, 20 * count, window)
+        codes, rate = sample(self.space, rng, 20 * count, window), 1.5 / len(self.space.choices)
         excess = budgets.excess(budget, self.columns(codes))
+        if (excess == 0).sum() < count:
+            codes = np.stack([*codes, *(each.nearest() for each in budget if isinstance(each, budgets.LatencyBudget))])
+            excess = budgets.excess(budget, self.columns(codes))
         for _ in range(WALK):
             if (excess == 0).sum() >= count:
                 break
-            moved = mutate(self.space, rng, codes, 1.5 / len(self.space.choices))
+            moved = mutate(self.space, rng, codes, rate)
             new = budgets.excess(budget, self.columns(moved))
             better = new < excess
             codes[better], excess[better] = moved[better], new[better]
         inside = codes[excess == 0]
+        for _ in range(WALK if len(inside) else 0):
+            if len(inside) >= count:
+                break
+            moved = mutate(self.space, rng, inside[np.arange(20 * count) % len(inside)], rate)
+            moved = moved[budgets.excess(budget, self.columns(moved)) == 0]
+            inside = rng.permutation(np.unique(np.concatenate([inside, moved]), axis=0))
         if not len(inside):
             raise SpaceError(
                 f"no network of space {self.space.name} was found that meets every constraint; the nearest, "

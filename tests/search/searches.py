@@ -18,6 +18,7 @@ from search.engine.trial import COMPLETE, Trial
 from search.latency.predictor import Prediction
 from spaces import named_space
 from spaces.quantities import parse_windows
+from spaces.space import Space
 from spaces.tables import UnitTable
 
 SPACE = named_space("digits")
@@ -27,8 +28,8 @@ HEADER = {"search": "of the tests"}
 class FakePredictor:
     """Latency as a plain sum: a unit's key, hashed."""
 
-    def __init__(self) -> None:
-        self.table = UnitTable(SPACE, lambda unit: 0.01 + (sum(map(ord, unit.key)) % 97) / 1000)
+    def __init__(self, space: Space = SPACE) -> None:
+        self.table = UnitTable(space, lambda unit: 0.01 + (sum(map(ord, unit.key)) % 97) / 1000)
 
     def __call__(self, codes):
         ms = self.table.total(codes)

@@ -13,19 +13,19 @@ import moocore
 import numpy as np
 import pytest
 
-from search.engine.budgets import NONE, Within, combine_budgets
+from search.engine.budgets import NONE, LatencyBudget, Within, combine_budgets
 from search.engine.choose import choose, choose_by_budget, choose_by_hypervolume, hypervolume_subset, knee, pick
 from search.engine.front import BEYOND_CHOSEN, Front, front, growth, hypervolume
 from search.engine.limit import TimeLimit, time_limit
 from search.engine.log import TrialLog, read_trials
-from search.engine.objectives import ACCURACY, LATENCY, MACS, PARAMS, USUAL, Objective
+from search.engine.objectives import ACCURACY, LATENCY, MACS, PARAMS, USUAL, LatencyObjective, Objective
 from search.engine.problem import Problem
 from search.engine.samplers.hypervolume_improvement import HypervolumeImprovement
 from search.engine.search_plan import GROWTH, SearchPlan
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.pipeline.search_stage import SearchOutcome
-from spaces import SpaceError, Window
+from spaces import SpaceError, Window, named_space
 from spaces.quantities import parse_windows
 from tests.search.searches import (
     HEADER,
@@ -105,6 +105,22 @@ def test_initial_networks_meet_every_constraint_even_where_few_do():
     least = FakePredictor()(FakePredictor().fastest()).high_ms[0]
     with pytest.raises(SpaceError, match="meets every constraint"):
         problem(flops="900k..1M", latency_budget_ms=1.02 * least).initial(np.random.default_rng(0), 5)
+
+
+@pytest.mark.parametrize(("times", "least_number"), [(1.0, 1), (1.01, 5), (1.2, 20)])
+def test_a_latency_budget_near_the_least_of_a_large_space_has_networks(times, least_number):
+    """That one network meets it is known; no walk from random ones leads there."""
+    space = named_space("cifar")
+    predict = FakePredictor(space)
+    bound = times * predict(predict.least_high()[None]).high_ms[0]
+    latency = LatencyObjective(predict=predict)
+    budget = {"b": (LatencyBudget(latency, bound, predict.least_high),)}
+    task = Problem(space=space, evaluate=accuracy_of, objectives=(ACCURACY, latency), budgets=budget)
+    task.check()
+    codes = task.initial(np.random.default_rng(0), 20)
+    assert len(codes) == 20 and (task.excess(task.columns(codes)) == 0).all()
+    assert len(np.unique(codes, axis=0)) >= least_number
+    assert (codes == task.initial(np.random.default_rng(0), 20)).all()
 
 
 def test_a_time_limit_ends_what_hangs_and_leaves_others_alarms_alone():
