@@ -139,12 +139,11 @@ def propose(
     fit = fitting_space(side, len(survey.classes), window, parent_arch)
     space, table = fit.space, macs_table(fit.space)
     low, high = (int(table.total(table.extreme(largest))[0]) for largest in (False, True))
-    if parent_arch:
-        own, of_parent = _macs(parent_arch, side, space.num_classes), "   # the parent has {}"
-    else:
-        own, of_parent = cost(space.uniform(1.0), space.num_classes, space.in_chs).macs, ""
-    budget = budget or format_count(1.01 * own)
-    Window.parse(budget).check(space)
+    own = _macs(parent_arch, side, space.num_classes) if parent_arch else None
+    if budget is None:
+        budget = format_count(1.01 * (own or cost(space.uniform(1.0), space.num_classes, space.in_chs).macs))
+        Window.parse(budget).check(space)
+    of_parent = f"   # the parent has {format_count(own)}" if own else ""
     parents, networks = _trainings(survey.left_to_train, parent is not None)
     images = next(count for least, count in FITTED.items() if side >= least)
     begins = (
@@ -180,7 +179,7 @@ rounds = 2
 minutes = 5.0
 
 [search]
-{_key("flops_budget", budget)}{of_parent.format(format_count(own))}
+{_key("flops_budget", budget)}{of_parent}
 evaluate = "soft"         # accuracy by the parent's probabilities, which few images tell better than labels do
 trials = 150
 
