@@ -170,7 +170,7 @@ def network_costs(
         peak_memory=peak,
         peak_memory_low=low,
         peak_memory_high=high,
-        blocks=_blocks(network, predict, table.correction.intercept_ms),
+        blocks=_blocks(network, predict, float(predicted.latency_ms[0])),
     )
 
 
@@ -209,10 +209,11 @@ def _costs(arch: Arch, classes: int, in_chs: int, batch: int, dtype: str) -> Net
     )
 
 
-def _blocks(arch: Arch, predict: Predictor, rest: float) -> tuple[UnitLatency, ...]:
+def _blocks(arch: Arch, predict: Predictor, latency_ms: float) -> tuple[UnitLatency, ...]:
     milliseconds, timed = predict.per_unit(arch), predict.timed_units(arch)
     rows = [
         UnitLatency(name=name, latency_ms=milliseconds[name], macs=unit_cost(unit).macs, timed=name in timed)
         for name, unit in chain(arch, predict.space.num_classes, predict.space.in_chs).named.items()
     ]
+    rest = latency_ms - sum(row.latency_ms for row in rows)
     return (*rows, UnitLatency(name="less their sum", latency_ms=rest, macs=0, timed=True))

@@ -60,8 +60,8 @@ class LatencyBudget:
         least = float(self.latency.predict(fastest[None]).high_ms[0])
         if least > self.high_ms:
             raise SpaceError(
-                f"no network of space {space.name} is predicted at or below {self.high_ms:g} ms: the nearest feasible "
-                f"one, {space.decode(fastest).id}, takes up to {least:.3g} ms"
+                f"no network of space {space.name} was found that is predicted at or below {self.high_ms:g} ms: the "
+                f"nearest feasible one, {space.decode(fastest).id}, takes up to {least:.3g} ms"
             )
 
 

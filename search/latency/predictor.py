@@ -164,7 +164,7 @@ class Predictor:
 
     def per_unit(self, arch: Arch) -> dict[str, float]:
         """The part of the predicted milliseconds that each unit of a network takes, by its name in
-        `ghostnet.units.Chain`; they and the intercept add up to the prediction."""
+        `ghostnet.units.Chain`; they and the intercept add up to the prediction, unless that is its slowest unit's."""
         code, names = self.space.encode(arch), chain(arch).named
         parts = contributions(self.correction, self._units(code))
         positions = zip(self.space.layout.positions, parts[0].tolist(), strict=True)

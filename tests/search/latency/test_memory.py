@@ -299,6 +299,9 @@ def test_a_network_costs_what_the_closed_form_and_the_table_say(tmp_path):
     assert costs.peak_memory == pytest.approx(law(costs.memory, costs.weights), rel=1e-3)
     assert costs.peak_memory_low <= costs.peak_memory <= costs.peak_memory_high
     assert f"{costs.peak_memory / 1e6:.1f} MB" in costs.message
+    for correction in (table.correction, table.correction.model_copy(update={"intercept_ms": -1e3})):
+        known = network_costs(arch, latency=table.model_copy(update={"correction": correction}))
+        assert sum(block.latency_ms for block in known.blocks) == pytest.approx(known.latency_ms)
     assert costs.latency_target == "onnxruntime 1, float32, 1 thread(s), batch 1, on a test's"
     assert f") by {costs.latency_target}; " in costs.message and costs.to_json()["latency_target"]
 

@@ -375,7 +375,7 @@ def test_what_an_earlier_search_left_of_its_front_goes(files, tmp_path):
 @pytest.mark.parametrize(
     ("ways", "rule"),
     [
-        ("knee,0.00001ms", "no network of space digits is predicted at or below 1e-05 ms"),
+        ("knee,0.00001ms", "no network of space digits was found that is predicted at or below 1e-05 ms"),
         ("1k", "has at most 1k MACs: the nearest feasible one"),
         ("900G..999G", "has 900G to 999G: the nearest feasible one"),
         ("knee,best", "are chosen by knee"),
