@@ -5,6 +5,7 @@ are loky's, which scikit-learn starts, too; Ray's, for clusters, take longer to 
 """
 
 import gc
+import multiprocessing
 import os
 import pickle
 import signal
@@ -180,6 +181,8 @@ def _begin(function: Path, threads: int, parent: int) -> None:
     global _function
     set_verbosity(quiet=True)
     torch.set_num_threads(threads)
+    # loky's own way of starting processes is the default in its workers, and can't start those of a DataLoader.
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with function.open("rb") as file:
         _function = pickle.load(file)

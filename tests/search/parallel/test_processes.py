@@ -11,9 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
+from search.data.encoded import EncodedSplit
+from search.data.images import ImageSource
 from search.errors import UserError
 from search.parallel.processes import Processes, cores_for
+from tests.search.data.test_datasets import image_folder
 
 HELD: list[bytes] = []  # what a helper keeps
 
@@ -64,6 +68,27 @@ def refuses(item: tuple[int, int]) -> None:
     if os.getpid() != alive:
         raise UserError(f"item {number} is refused")
     time.sleep(0.5)
+
+
+def streams(split: EncodedSplit, item: int) -> tuple[int, torch.Tensor]:
+    """Decodes a batch as a training does, in processes of its own."""
+    time.sleep(0.2)
+    ((images, _, seed),) = split.stream([(torch.tensor([0, 1]), item)])
+    assert seed == item
+    return os.getpid(), images
+
+
+def test_each_of_several_processes_may_have_images_decoded_by_others(tmp_path):
+    """Two networks that were trained side by side on pictures from files once ended a run with a traceback."""
+    folder = image_folder(tmp_path, train=2)
+    sources = tuple(ImageSource(str(file)) for file in sorted((folder / "train/cat").iterdir()))
+    with Processes(partial(streams, EncodedSplit(sources, torch.tensor([0, 1]), 8)), 2) as workers:
+        end, others = time.monotonic() + 120, set[int]()
+        while not others:
+            results = workers.map(range(4))
+            assert all((images == results[0][1]).all() for _, images in results)
+            others = {process for process, _ in results} - {os.getpid()}
+            assert time.monotonic() < end
 
 
 @pytest.mark.parametrize("function", [where, growing])
