@@ -111,19 +111,31 @@ def retrain(
 
 def _side(paths: Iterable[str], archs: "Iterable[Arch]", init: Path | None, teacher: str | None) -> int:
     """The side at which images are loaded, and so cropped, before each network scales them to its own: the largest of
-    the networks', of the spaces of supernets that they begin with or learn from, and of what a network in its folder
-    was trained at before. So what a run trained is trained alike, alone or beside others."""
+    the networks', of the spaces of supernets that they begin with or learn from, and of what they, or networks that
+    they begin with or learn from, were trained at before. So what a run trained is trained alike, alone or beside
+    others."""
     from search.training.metadata import read_metadata
-    from search.training.records import SUPERNET_FILE, TRAINED_FILE, read_trained
+    from search.training.records import SUPERNET_FILE
 
     sides = [arch.resolution for arch in archs]
-    for supernet in {str(init), (teacher or "").removeprefix("supernet:")}:
-        if (Path(supernet) / SUPERNET_FILE).exists():
-            sides.append(read_metadata(Path(supernet))[1].resolution_choices[-1])
-    for folder in (path if path.is_dir() else path.parent for path in map(Path, paths) if path.exists()):
-        if (folder / TRAINED_FILE).exists():
-            sides.append(read_trained(folder / TRAINED_FILE).loaded_at or 0)
-    return max(sides)
+    origins = [*([init] if init else []), Path((teacher or "").removeprefix("supernet:").removeprefix("network:"))]
+    for origin in {*origins} - {Path()}:
+        if (origin / SUPERNET_FILE).exists():
+            sides.append(read_metadata(origin)[1].resolution_choices[-1])
+        elif origin.exists():
+            sides.append(_loaded_at(origin))
+    files = (path for path in map(Path, paths) if path.exists())
+    return max(*sides, *(_loaded_at(path if path.is_dir() else path.parent) for path in files), 0)
+
+
+def _loaded_at(place: Path) -> int:
+    """The side at which the images were loaded of the network in a folder, or in a file of weights; 0 where that isn't
+    known, or its own."""
+    from ghostnet.files import network_folder, weights_file
+    from search.export.manifest import known_metadata
+
+    weights = weights_file(network_folder(place)) if place.is_dir() else place
+    return (weights.is_file() and known_metadata(weights.parent, weights).loaded_at) or 0
 
 
 def _archs_by_name(archs: list[str]) -> "dict[str, Arch]":

@@ -205,7 +205,7 @@ def test_images_are_loaded_as_for_the_supernet_that_a_network_begins_with(data, 
     assert _side(["digits:0.5x"], [small], None, None) == 8
     assert _side(["digits:0.5x"], [small], tmp_path, None) == 16
     assert _side(["digits:0.5x"], [small], None, f"supernet:{tmp_path}") == 16
-    assert _side([str(before)], [small], before, f"network:{before}") == 8
+    assert _side([str(before)], [small], before, f"network:{before}") == _side([], [small], None, "timm:x") == 8
 
 
 def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_path):
@@ -225,5 +225,8 @@ def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_pa
         == _side([str(tmp_path / "net/arch.json")], [ARCH], None, None)
         == 96
     )
+    there = str(tmp_path / "out")
+    assert _side([there], [ARCH], None, None) == _side([], [ARCH], tmp_path / "out", None) == 96
+    assert _side([], [ARCH], None, f"network:{there}") == _side([], [ARCH], tmp_path / "net" / WEIGHTS, None) == 96
     shown = export._images(None, tmp_path / "net" / WEIGHTS, 16, must=True)
     assert shown.test.resolution == 96 and torch.equal(shown.test.images, load_data("digits", 96).test.images)
