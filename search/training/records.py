@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from ghostnet import files
 from ghostnet.files import WEIGHTS_FILE
@@ -165,6 +165,15 @@ class TrainedMetadata(Record):
     weights_sha256: Sha256 | None = None
     training: Outcome
     warnings: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_side_in_its_identity(cls, values: Any) -> Any:
+        """Earlier versions had it beside it alone."""
+        identity = values.get("identity") if isinstance(values, dict) else None
+        if isinstance(identity, dict) and (side := values.get("loaded_at")):
+            return {**values, "identity": {"loaded_at": side, **identity}}
+        return values
 
     def saw_held_out(self, fingerprint: str) -> bool:
         """Whether it was trained on images that a search of the data set of that fingerprint holds out."""

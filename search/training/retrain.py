@@ -110,6 +110,8 @@ def retraining_identity(
     }
     if initial_seed not in (None, seed):
         what["initial_seed"] = initial_seed
+    if (side := data.test.resolution) != arch.resolution:
+        what["loaded_at"] = side  # of larger images other parts are shown
     return training_identity(what, data, config.alone(), seed)
 
 

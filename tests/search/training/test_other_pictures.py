@@ -225,6 +225,15 @@ def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_pa
         == _side([str(tmp_path / "net/arch.json")], [ARCH], None, None)
         == 96
     )
+    short = Training(epochs=0.1, batch_size=16)
+    for other in (load_data("digits", 16, limit=60), load_data("digits", 32, limit=60)):
+        with pytest.raises(UserError, match=r"net holds another training: loaded_at is 96, not (unknown|32)"):
+            retrain(ARCH, other, short, tmp_path / "net", device=CPU)
+    file = tmp_path / "net" / TRAINED_FILE
+    recorded = json.loads(file.read_text())
+    assert recorded["identity"].pop("loaded_at") == 96  # as files of earlier versions are
+    file.write_text(json.dumps(recorded))
+    assert retrain(ARCH, large, short, tmp_path / "net", device=CPU) == trained
     there = str(tmp_path / "out")
     assert _side([there], [ARCH], None, None) == _side([], [ARCH], tmp_path / "out", None) == 96
     assert _side([], [ARCH], None, f"network:{there}") == _side([], [ARCH], tmp_path / "net" / WEIGHTS, None) == 96
