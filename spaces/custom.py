@@ -69,19 +69,21 @@ def space_to_dict(space: Space) -> SpaceRecord:
 
 
 def parse_space(record: object) -> Space:
-    """The space of a record, such as a recipe's `space`: the inverse of `space_to_dict`.
+    """The space of a record, such as a latency table's: the inverse of `space_to_dict`.
 
     Raises:
         SpaceError: no such preset, or an impossible table.
     """
-    return named_space(record) if isinstance(record, str) else space_from_dict(record)
+    return named_space(record) if isinstance(record, str) else space_from_dict(record, recorded=True)
 
 
-def space_from_dict(data: object, name: str = "custom") -> Space:
+def space_from_dict(data: object, name: str = "custom", *, recorded: bool = False) -> Space:
     """The space that a `[space]` table means.
 
     Args:
         name: the space's, where the table has none.
+        recorded: whether it is a record of a space, which may be one that was made of a preset in Python and kept its
+            name; a user's own must have another.
 
     Raises:
         SpaceError: an unknown, missing or impossible value; one line with the key, the rule and the value.
@@ -94,7 +96,7 @@ def space_from_dict(data: object, name: str = "custom") -> Space:
     if "rows" in values:
         values["rows"] = _rows(values["rows"])
     values.setdefault("name", name)
-    if values["name"] in tuple(PRESETS):
+    if values["name"] in tuple(PRESETS) and not recorded:
         raise SpaceError(f"`name` must be none of the presets', but got {to_text(values['name'])}")
     if "base" in data:
         base = _base(data["base"])

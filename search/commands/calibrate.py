@@ -249,11 +249,11 @@ def _space(name: str, resolution: int | None) -> "Space":
     from spaces.custom import load_space
 
     space = load_space(name)
-    if resolution is None:
+    if resolution in (None, space.resolution):
         return space
     if len(space.resolution_choices) > 1:
         raise UserError(f"space {space.name} chooses among resolutions itself: --resolution is for spaces with one")
-    return replace(space, resolution=resolution)
+    return replace(space, name=f"{space.name}-{resolution}", resolution=resolution)
 
 
 def _print_table_summary(table: "LatencyTable", out: Path, as_json: bool) -> None:

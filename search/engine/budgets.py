@@ -1,6 +1,7 @@
 """Budgets: limits on what a network costs. A budget is several constraints at once; a search may have several, and
 gives a front for each. What can be counted: `spaces.quantities`."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -61,8 +62,14 @@ class LatencyBudget:
         if least > self.high_ms:
             raise SpaceError(
                 f"no network of space {space.name} was found that is predicted at or below {self.high_ms:g} ms: the "
-                f"nearest feasible one, {space.decode(fastest).id}, takes up to {least:.3g} ms"
+                f"nearest feasible one, {space.decode(fastest).id}, takes up to {_rounded_up(least):.3g} ms"
             )
+
+
+def _rounded_up(ms: float) -> float:
+    """Three digits of it, which are a budget that it is inside of."""
+    unit = 10.0 ** (math.floor(math.log10(ms)) - 2)
+    return math.ceil(ms / unit) * unit
 
 
 Budget = tuple[Constraint, ...]  # all of them hold

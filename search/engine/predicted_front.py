@@ -69,8 +69,8 @@ def sum_over_units(space: Space, objective: Objective) -> UnitTable:
 
 
 def _limits(space: Space, budget: Budget) -> list[Limit]:
-    """A budget's constraints as bounds on sums. A latency's interval is no sum: its prediction is bounded, and what has
-    its upper end outside is left to the problem to see."""
+    """A budget's constraints as bounds on sums. A latency's interval is no sum: its prediction is bounded, by that of
+    the surest network whose interval ends there, and what has its upper end outside is left to the problem to see."""
     limits: list[Limit] = []
     for constraint in budget:
         if isinstance(constraint, Within):
@@ -86,5 +86,6 @@ def _limits(space: Space, budget: Budget) -> list[Limit]:
             if window.low:
                 limits.append(Limit(UnitTable.of(space, [-values for values in table.values]), -window.low))
         elif isinstance(constraint, LatencyBudget) and isinstance(predict := constraint.latency.predict, Predictor):
-            limits.append(Limit(predict.tangent.table, constraint.high_ms - predict.tangent.intercept_ms))
+            most = predict.most_ms(constraint.high_ms)
+            limits.append(Limit(predict.tangent.table, most - predict.tangent.intercept_ms))
     return limits

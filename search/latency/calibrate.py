@@ -113,11 +113,16 @@ def calibrate(
     with locked(out.parent, only=out.name):
         log = JsonLines(measurements_log(out))
         lines = read_measurements(log, header, items)
-        if lines is None and out.exists():
-            setting_there = LatencyTable.load(out).setting
-            check_same(
-                setting_there.model_dump(mode="json"), setting.model_dump(mode="json"), f"{out} is another table"
-            )
+        if out.exists():
+            there = LatencyTable.load(out)
+            if there.protocol.rescaled != 1:
+                raise UserError(
+                    f"{out} was rescaled by {there.protocol.rescaled:.3g}, which its measurements don't know: another "
+                    "file is the place of a new calibration"
+                )
+            if lines is None:
+                recorded, asked = (each.model_dump(mode="json") for each in (there.setting, setting))
+                check_same(recorded, asked, f"{out} is another table")
         compare_with = reference(run)
         if lines is None:
             log.append(header)  # now that everything is there that it takes

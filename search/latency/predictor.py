@@ -193,6 +193,13 @@ class Predictor:
         base = c.intercept_ms - c.ms_per_mparam_squared * mparams**2
         return Tangent(UnitTable.of(self.space, parts), base)
 
+    def most_ms(self, high_ms: float) -> float:
+        """The largest prediction whose interval may end at `high_ms`: that of a network whose units are the surest."""
+        variance = np.array(self._units.variance.total(self._units.variance.extreme()).item())
+        ends = np.linspace(0, high_ms, 10_001)
+        highs = ends + self.correction.quantile * _unsure(self.correction, ends, variance)
+        return float(ends[min(int(np.searchsorted(highs, high_ms, side="right")), len(ends) - 1)])
+
     def fastest(self) -> Codes:
         """The code of the least predicted latency in the whole space: [genes]."""
         return self._least(lambda tangent: tangent.table.extreme(), lambda code: self(code).latency_ms.item())

@@ -142,7 +142,12 @@ def propose(
     own = _macs(parent_arch, side, space.num_classes) if parent_arch else None
     if budget is None:
         budget = format_count(1.01 * (own or cost(space.uniform(1.0), space.num_classes, space.in_chs).macs))
-        Window.parse(budget).check(space)
+        if own and not low <= Window.parse(budget).high < high:
+            raise SpaceError(
+                f"the parent has {format_count(own)} multiply-adds at {side} pixels, and the networks that are "
+                f"proposed have {format_count(low)} to {format_count(high)}: how many they may have is to be said, as "
+                "with --flops-budget"
+            )
     of_parent = f"   # the parent has {format_count(own)}" if own else ""
     parents, networks = _trainings(survey.left_to_train, parent is not None)
     images = next(count for least, count in FITTED.items() if side >= least)

@@ -47,8 +47,9 @@ from search.recipes.choices import (
 from search.records import Count, Name, PositiveCount, ShareBelowOne, brief, first_error
 from search.secrets import without_secrets
 from search.seeds import LARGEST_SEED
-from spaces.custom import SpaceRecord, parse_space
+from spaces.custom import SpaceRecord, space_from_dict
 from spaces.errors import SpaceError
+from spaces.presets import named_space
 from spaces.quantities import Quantity, Window, parse_windows
 from spaces.space import Space
 
@@ -570,7 +571,7 @@ class Recipe(_Model):
         Raises:
             SpaceError: no such preset, or an impossible table.
         """
-        return parse_space(self.space)
+        return named_space(self.space) if isinstance(self.space, str) else space_from_dict(self.space)
 
     @property
     def windows(self) -> dict[Quantity, Mapping[str, Window]]:

@@ -184,3 +184,12 @@ def test_the_ids_of_presets_stay_as_files_have_them():
         "imagenet-aligned": "efb2934f44",
         "imagenet-plus": "a0a228d857",
     }
+
+
+def test_a_preset_that_was_changed_and_kept_its_name_is_recorded_and_read():
+    """Tables of `calibrate --resolution` once were refused by everything that reads them."""
+    for space in (replace(named_space("digits"), resolution=20), replace(named_space("cifar"), widths=(0.5,))):
+        record = space_to_dict(space)
+        assert parse_space(record) == space
+        with pytest.raises(SpaceError, match=f"`name` must be none of the presets', but got '{space.name}'"):
+            space_from_dict(record)

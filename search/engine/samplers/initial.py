@@ -3,6 +3,7 @@ sampled uniformly inside its budgets; others stand in wherever a sampler that ke
 space) proposes nothing new. And when no more new ones are to come, those go up a ladder that are most worth it."""
 
 from collections.abc import Collection
+from contextlib import nullcontext, suppress
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from search.engine.samplers.promotions import Promotions
 from search.engine.search_plan import SearchPlan
 from search.engine.trial import INFEASIBLE, REPEATED
 from search.seeds import FIRST_NETWORKS, LAST_PROMOTIONS
+from spaces.errors import SpaceError
 from spaces.space import Codes
 
 STUCK = 5  # trials in a row that needed no evaluation
@@ -32,14 +34,16 @@ class InitialSampler:
     log, so a resumed search draws the same.
 
     Raises:
-        SpaceError: no network was found inside a budget.
+        SpaceError: no network was found inside a budget, and none is known.
     """
 
     def __init__(self, problem: Problem, log: TrialLog, plan: SearchPlan) -> None:
         self.problem, self.log, self.plan, self.seed = problem, log, plan, plan.seed
         rng, first = np.random.default_rng([plan.seed, FIRST_NETWORKS]), expected_good(problem, plan)
         short = plan.population - len(first)  # how many are drawn doesn't depend on the trials, of which more may come
-        first = np.concatenate([first, problem.initial(rng, short)]) if short > 0 else first
+        if short > 0:
+            with suppress(SpaceError) if len(first) else nullcontext():
+                first = np.concatenate([first, problem.initial(rng, short)])
         self.first = first[: plan.trials]
 
     def settled(self, number: int) -> Codes:
@@ -59,7 +63,9 @@ class InitialSampler:
             return None
         budgets = len(self.problem.budgets)
         rng = np.random.default_rng([self.seed, FIRST_NETWORKS, number])
-        return self.problem.initial(rng, budgets)[number % budgets]
+        with suppress(SpaceError):  # those that were found before were known
+            return self.problem.initial(rng, budgets)[number % budgets]
+        return None
 
     def _next_up(self, number: int, running: Collection[str]) -> Codes | None:
         """Of the networks on the lowest rung that lacks some above it, the one that is most worth its next evaluation;

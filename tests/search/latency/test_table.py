@@ -12,6 +12,8 @@ import pytest
 import search.latency.calibrate as calibration
 from ghostnet.cost import unit_layers
 from ghostnet.units import Bottleneck, chain, output_values, units
+from search.api.costs import network_costs
+from search.commands.calibrate import _space
 from search.engine.budgets import LatencyBudget
 from search.engine.objectives import LatencyObjective
 from search.errors import UserError
@@ -19,6 +21,7 @@ from search.files import JsonLines
 from search.latency import fallback
 from search.latency.bench import Bench, all_units, logged_units, measurement_plan, networks_to_the_ends
 from search.latency.calibrate import _RunningEstimate, calibrate, measurements_log
+from search.latency.check import rescale_table
 from search.latency.drift import without_drift
 from search.latency.fallback import terms
 from search.latency.predictor import (
@@ -515,6 +518,9 @@ def test_the_least_upper_end_is_exact_though_the_fastest_network_may_have_anothe
     assert predict(predict.least_high()).high_ms.item() == pytest.approx(everything.high_ms.min(), rel=exactly)
     assert predict(predict.fastest()).latency_ms.item() == pytest.approx(everything.latency_ms.min(), rel=exactly)
     at = rng.uniform(0, 1.2) * largest * 1e6
+    for high in (1.01 * everything.high_ms.min(), np.median(everything.high_ms), everything.high_ms.max()):
+        inside = everything.high_ms <= high
+        assert everything.latency_ms[inside].max() <= predict.most_ms(high) < high
     tangent, codes = predict.tangent_at(at), sample(SPACE, rng, 50)
     over = predict(codes).latency_ms - tangent.table.total(codes) - tangent.intercept_ms
     np.testing.assert_allclose(over, squared * ((params.total(codes) - at) / 1e6) ** 2, atol=1e-9)
@@ -534,8 +540,13 @@ def test_a_latency_budget_that_the_fastest_network_may_miss_is_refused_only_wher
     latency = LatencyObjective(predict=predict)
     LatencyBudget(latency, (least + fastest) / 2, predict.least_high).check(SPACE)
     nearest = SPACE.decode(predict.least_high()).id
-    with pytest.raises(SpaceError, match=rf"the nearest feasible one, {nearest}, takes up to {least:.3g} ms$"):
+    with pytest.raises(SpaceError, match=rf"the nearest feasible one, {nearest}, takes up to [\d.]+ ms$"):
         LatencyBudget(latency, 0.999 * least, predict.least_high).check(SPACE)
+    with pytest.raises(SpaceError) as told:
+        LatencyBudget(latency, 0.5 * least, predict.least_high).check(SPACE)
+    shown = float(re.search(r"takes up to (\S+) ms$", str(told.value))[1])
+    assert least <= shown <= 1.01 * least
+    LatencyBudget(latency, shown, predict.least_high).check(SPACE)
 
 
 def test_dropped_blocks_take_no_time():
@@ -678,3 +689,23 @@ def test_a_table_of_a_space_whose_numbers_were_written_whole_is_of_the_same_spac
     of_before = {**table.setting.model_dump(), "space_id": "23d17f6bd6"}  # by version 0.1
     before = table.model_copy(update={"setting": type(table.setting).model_validate(of_before)})
     assert table_space(before) == space and Predictor(before, space)
+
+
+def test_a_table_of_a_preset_at_another_resolution_is_read(law, tmp_path):
+    space = _space("digits", 12)
+    table = calibrate(space, tmp_path / "t.lat.json", **law | {"minutes": MOMENT})
+    assert space.name == "digits-12" and table_space(LatencyTable.load(tmp_path / "t.lat.json")) == space
+    assert network_costs(space.smallest, latency=table).resolution == 12
+    assert _space("digits", 16) == _space("digits", None) == named_space("digits")
+
+
+def test_a_rescaled_table_is_not_made_anew_from_its_old_measurements(law, tmp_path):
+    path = tmp_path / "t.lat.json"
+    calibrate(SPACE, path, **law)
+    rescale_table(LatencyTable.load(path), 1.5).save(path)
+    before = path.read_bytes()
+    with pytest.raises(
+        UserError, match=r"t\.lat\.json was rescaled by 1\.5, which its measurements don't know: another"
+    ):
+        calibrate(SPACE, path, **law)
+    assert path.read_bytes() == before

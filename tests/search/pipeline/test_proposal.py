@@ -125,6 +125,14 @@ def test_a_space_lies_around_its_parents_width_and_the_budget_is_the_parents(wid
     assert parse_recipe(asked, "mine").search_space.widths == parse_recipe(plain, "mine").search_space.widths
 
 
+@pytest.mark.parametrize("width", [0.1, 3.0])
+def test_a_parent_beyond_what_is_proposed_wants_a_budget(width):
+    parent = replace(PRESETS["imagenet"], widths=(width,)).uniform(width)
+    with pytest.raises(SpaceError, match=r"^the parent has .* at 64 pixels, .* as with --flops-budget$"):
+        propose(seen("x"), 64, None, "parent", parent)
+    assert parse_recipe(propose(seen("x"), 64, "12M", "parent", parent), "mine").search.flops_budget == "12M"
+
+
 def test_a_given_parent_is_trained_for_less_long_and_its_stem_decides_the_rows():
     text = propose(seen("imagefolder:x"), 64, None, "ghostnet_1x.pth", published("ghostnet-1.0"))
     recipe = parse_recipe(text, "mine")
