@@ -107,6 +107,21 @@ def test_initial_networks_meet_every_constraint_even_where_few_do():
         problem(flops="900k..1M", latency_budget_ms=1.02 * least).initial(np.random.default_rng(0), 5)
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_search_that_finds_nothing_more_inside_its_budgets_ends_with_what_it_has(tmp_path, monkeypatch, sampler):
+    """It once died in its middle, and so did what resumed it."""
+
+    def nothing(*_):
+        raise SpaceError("no network was found")
+
+    task, known = problem(), tuple(SPACE.family.values())
+    monkeypatch.setattr(Problem, "initial", nothing)
+    with pytest.raises(SpaceError, match="no network was found"):
+        run(task, tmp_path / "none", trials=3, sampler=sampler)
+    rows = run(task, tmp_path / "some", trials=3, sampler=sampler, known=known, population=8)
+    assert [row.arch for row in rows][:2] == [SPACE.uniform(width).id for width in (0.5, 0.25)]  # inside 500k
+
+
 @pytest.mark.parametrize(("times", "least_number"), [(1.0, 1), (1.01, 5), (1.2, 20)])
 def test_a_latency_budget_near_the_least_of_a_large_space_has_networks(times, least_number):
     """That one network meets it is known; no walk from random ones leads there."""
