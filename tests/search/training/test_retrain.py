@@ -87,6 +87,15 @@ def test_a_training_with_everything_on_resumes_to_the_bit(data, supernet, tmp_pa
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as Python has it; what is started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_ends_a_training_after_its_step_and_what_was_trained_is_kept(data, tmp_path, monkeypatch, presses):
     """Long before the next checkpoint is due; in the middle of a step, whose end is waited for. A second Ctrl-C ends it
