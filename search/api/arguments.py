@@ -56,9 +56,8 @@ def checked(function: Function) -> Function:
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown[0]!r}")
         for name, value in {**dict(zip(known, args, strict=False)), **keywords}.items():
             hint = known[name].annotation
-            if (
-                isinstance(value, str) and not value and Path in get_args(hint)
-            ):  # which would be the folder that one is in
+            # An empty path would be the folder that one is in.
+            if isinstance(value, str) and not value and Path in get_args(hint):
                 raise ArgumentError(f"`{name}` of {function.__name__} must be a path, but got ''")
             for item, kind in _items(value, hint):
                 if not is_bearable(item, kind, conf=_SETTINGS):

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ghostnet.cost import unit_cost, unit_layers
+from ghostnet.cost import unit_layers
 from ghostnet.files import write_bytes
 from ghostnet.network import GhostNet, unit_module
 from ghostnet.units import Unit
@@ -101,15 +101,8 @@ def measurement_plan(
     population = np.concatenate([sample(space, rng, POPULATION // 2), sample_evenly(space, rng, POPULATION // 2)])
     counts = np.bincount(number.per_position(population).astype(int).ravel(), minlength=len(keys) + 1)
     counts[0] = 0
-    pool = networks_to_the_ends(space, rng, fit_networks * CANDIDATES + held_out)
-    if len(pool) < fit_networks + held_out:  # all of a small space, or nearly
-        pool = np.unique(np.concatenate([pool, sample_evenly(space, rng, fit_networks + held_out)]), axis=0)
-    # None that is fitted is held out, unless the space has a single one: rather are some timed twice.
-    share = min(held_out, max(1, len(pool) * held_out // (fit_networks + held_out)))
-    held = np.array([rng.choice(stretch) for stretch in np.array_split(np.arange(len(pool)), share)])
-    rest = np.delete(pool, held, 0) if len(pool) > 1 else pool
-    covering = _covering(np.resize(rest, (max(len(rest), fit_networks), rest.shape[1])), number, counts, fit_networks)
-    codes = np.concatenate([covering, np.resize(pool[held], (held_out, pool.shape[1]))])
+    candidates, held = _candidates_and_held_out(space, rng, fit_networks, held_out)
+    codes = np.concatenate([_covering(candidates, number, counts, fit_networks), held])
     # The probable ones first would leave corners of which the others can't be estimated.
     drawn = np.log(counts[1:] + 1) + np.random.default_rng([seed, 1]).gumbel(size=len(keys))
     shapes, order = _shapes(space, codes), [keys[k] for k in np.argsort(-drawn)]
@@ -196,6 +189,21 @@ def constant(net: nn.Module) -> nn.Module:
     return net
 
 
+def _candidates_and_held_out(
+    space: Space, rng: np.random.Generator, fit_networks: int, held_out: int
+) -> tuple[Codes, Codes]:
+    """Networks of which those to fit on are taken, as many or more, and those held out. None is of both, unless the
+    space has a single one: rather are some timed twice."""
+    pool = networks_to_the_ends(space, rng, fit_networks * CANDIDATES + held_out)
+    if len(pool) < fit_networks + held_out:  # all of a small space, or nearly
+        pool = np.unique(np.concatenate([pool, sample_evenly(space, rng, fit_networks + held_out)]), axis=0)
+    share = min(held_out, max(1, len(pool) * held_out // (fit_networks + held_out)))
+    held = np.array([rng.choice(stretch) for stretch in np.array_split(np.arange(len(pool)), share)])
+    rest = np.delete(pool, held, 0) if len(pool) > 1 else pool
+    genes = pool.shape[1]
+    return np.resize(rest, (max(len(rest), fit_networks), genes)), np.resize(pool[held], (held_out, genes))
+
+
 def networks_to_the_ends(space: Space, rng: np.random.Generator, count: int) -> Codes:
     """Different networks from the middle of a space to its ends, the fewest multiply-adds first: [count, genes], or
     fewer of a small space.
@@ -204,27 +212,23 @@ def networks_to_the_ends(space: Space, rng: np.random.Generator, count: int) -> 
     is made up, a weighted sum of layers, multiply-adds and values read and written, with a factor for every unit; every
     other weights may be negative, too. Then some genes are drawn anew, from few in one network to all in another.
     """
-    costs = [UnitTable(space, cost) for cost in (_num_layers, _num_macs, _num_values)]
+    costs = [UnitTable(space, _num_layers), macs := macs_table(space), UnitTable(space, _num_values)]
     parts = list(zip(*(cost.values for cost in costs), strict=True))  # by position
     means = np.mean([[values.mean() for values in each] for each in parts], 0)
     ends = []
     for k in range(2 * count):
         weights = rng.standard_normal(len(costs)) / means
         first, second, third = np.abs(weights) if k % 2 == 0 else weights
-        sums = (first * layers + second * macs + third * values for layers, macs, values in parts)
+        sums = (first * layers + second * ops + third * values for layers, ops, values in parts)
         ends.append(UnitTable.of(space, [cost * rng.lognormal(0, SPREAD, cost.shape) for cost in sums]).extreme())
     rates = (np.arange(len(ends)) / len(ends)) ** 2
     drawn = [mutate(space, rng, end[None], rate) for end, rate in zip(ends, rng.permutation(rates), strict=True)]
     codes = rng.permutation(np.unique(np.concatenate(drawn), axis=0))[:count]
-    return codes[np.argsort(macs_table(space).total(codes), kind="stable")]
+    return codes[np.argsort(macs.total(codes), kind="stable")]
 
 
 def _num_layers(unit: Unit) -> float:
     return sum(1.0 for _ in unit_layers(unit))
-
-
-def _num_macs(unit: Unit) -> float:
-    return float(unit_cost(unit).macs)
 
 
 def _num_values(unit: Unit) -> float:

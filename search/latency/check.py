@@ -105,18 +105,6 @@ def rescale_table(table: LatencyTable, factor: float) -> LatencyTable:
     fallback = table.fallback and table.fallback.model_copy(
         update={"ms": {term: factor * ms for term, ms in table.fallback.ms.items()}}
     )
-    scaled = (
-        "intercept_ms",
-        "ms_per_mparam",
-        "ms_per_mparam_squared",
-        "ms_per_plain",
-        "ms_per_plain_mvalue",
-        "ms_per_se",
-        "spread_ms",
-    )
-    each = {name: factor * getattr(table.correction, name) for name in scaled}
-    each["ms_per_mvalue"] = tuple(factor * ms for ms in table.correction.ms_per_mvalue)
-    correction = table.correction.model_copy(update=each)
     held = tuple(
         each.model_copy(
             update={name: factor * getattr(each, name) for name in ("measured_ms", "predicted_ms", "low_ms", "high_ms")}
@@ -127,7 +115,7 @@ def rescale_table(table: LatencyTable, factor: float) -> LatencyTable:
         update={
             "entries": entries,
             "fallback": fallback,
-            "correction": correction,
+            "correction": table.correction.times(factor),
             "validation": table.validation.model_copy(update={"held_out": held}),
             "protocol": table.protocol.model_copy(update={"rescaled": table.protocol.rescaled * factor}),
         }

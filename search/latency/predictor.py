@@ -153,7 +153,6 @@ class Predictor:
         self.space, self.correction = space, table.correction
         self._estimate = "fallback" if table.transfer is None else "transfer"
         self._units, self._params = Units(space, table.entries, table.fallback), params_table(space)
-        self._surest: Codes | None = None  # the code of the least upper end, once it is known
 
     def __call__(self, codes: Codes) -> Prediction:
         """[n, genes] -> predictions for n networks"""
@@ -207,9 +206,11 @@ class Predictor:
     def least_high(self) -> Codes:
         """The code of the least upper end of an interval in the whole space: [genes]. It is not always the fastest
         one's, whose units may be estimated while those of a slower network were timed."""
-        if self._surest is None:
-            self._surest = self._least(self._least_high, lambda code: self(code).high_ms.item())
         return self._surest.copy()
+
+    @cached_property
+    def _surest(self) -> Codes:
+        return self._least(self._least_high, lambda code: self(code).high_ms.item())
 
     def _least(self, least_by: Callable[[Tangent], Codes], value: Callable[[Codes], float]) -> Codes:
         """The code of the least value in the whole space. None is less than by a tangent, and a network that is the

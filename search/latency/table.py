@@ -153,6 +153,15 @@ class Correction(_Model):
     quantile: Error
     coverage: Share
 
+    def times(self, factor: float) -> "Correction":
+        """With every latency times a factor; what is relative stays. What is in milliseconds says so in its name."""
+        own = {name: getattr(self, name) for name in type(self).model_fields if "ms" in name.split("_")}
+        update = {
+            name: tuple(factor * each for each in value) if isinstance(value, tuple) else factor * value
+            for name, value in own.items()
+        }
+        return self.model_copy(update=update)
+
 
 class Network(_Model):
     """A whole network that was timed, and what the fitted predictor says of it."""
@@ -224,17 +233,7 @@ class LatencyTable(_Model):
         for optional in ("transfer", "peak_memory"):
             if content[optional] is None:
                 del content[optional]
-        for optional in (
-            "ms_per_mparam_squared",
-            "ms_per_mvalue",
-            "ms_per_plain",
-            "ms_per_plain_mvalue",
-            "ms_per_se",
-            "slots",
-            "spread_ms",
-        ):
-            if not content["correction"][optional]:
-                del content["correction"][optional]
+        content["correction"] = self.correction.model_dump(mode="json", exclude_defaults=True)
         return content
 
     @property

@@ -266,16 +266,15 @@ def check_choice(ways: str, problem: Problem) -> None:
     """
     check_ways(ways)
     every = (*problem.objectives, *problem.also)
-    known = [each.predict for each in every if isinstance(each, LatencyObjective) and each.name == LATENCY.name]
+    latencies = [each for each in every if isinstance(each, LatencyObjective) and each.name == LATENCY.name]
     for way in map(str.strip, ways.split(",")):
         if not way.endswith("ms"):
             if (match := WAY.fullmatch(way)) and match["window"]:
                 Window.parse(way).check(problem.space)
-        elif not known:
+        elif not latencies:
             raise UserError(f"a choice within {way} wants a latency table")
-        elif isinstance(predict := known[0], Predictor):
-            bound = float(way.removesuffix("ms"))
-            LatencyBudget(LatencyObjective(predict=predict), bound, predict.least_high).check(problem.space)
+        elif isinstance(predict := latencies[0].predict, Predictor):
+            LatencyBudget(latencies[0], float(way.removesuffix("ms")), predict.least_high).check(problem.space)
 
 
 def check_search(
