@@ -114,12 +114,13 @@ def _side(paths: Iterable[str], archs: "Iterable[Arch]", init: Path | None, teac
     the networks', of the spaces of supernets that they begin with or learn from, and of what they, or networks that
     they begin with or learn from, were trained at before. So what a run trained is trained alike, alone or beside
     others."""
+    from search.data.names import teacher_source
     from search.training.metadata import read_metadata
     from search.training.records import SUPERNET_FILE
 
     sides = [arch.resolution for arch in archs]
-    origins = [*([init] if init else []), Path((teacher or "").removeprefix("supernet:").removeprefix("network:"))]
-    for origin in {*origins} - {Path()}:
+    taught_by = teacher_source(teacher).folder if teacher else None
+    for origin in filter(None, {init, taught_by}):
         if (origin / SUPERNET_FILE).exists():
             sides.append(read_metadata(origin)[1].resolution_choices[-1])
         elif origin.exists():
