@@ -28,15 +28,12 @@ from search.files import JsonLines, glob, write_json
 from search.latency.runtimes import runtime
 from search.latency.time_networks import measure
 from search.pipeline import stages
-from search.pipeline.retrain_stage import train_all
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
 from search.recipes.schema import ParentTraining, SupernetTraining, Training, load_recipe
 from search.run_folder.run import TABLE, final_supernet
-from search.training.origin import Origin
 from search.training.records import TRAINED_FILE
-from search.training.retrain import Job, retrain
-from search.training.soup import soup_trainings
+from search.training.retrain import retrain
 
 HERE = Path(__file__).parent
 CLASSES, FEW = 20, 50  # classes that are pretrained on, and as many others; training pictures of each of the latter
@@ -47,12 +44,11 @@ TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
 Way = Literal["pretrained", "scratch", "elastic"]
 ONCE, EACH_SEED, LAST = (
     ("pretrain", "latency"),
-    ("pretrained", "tuned", "taught", "scratch", "souped", "fresh", "elastic"),
+    ("pretrained", "tuned", "scratch", "elastic", "taught", "fresh"),
     "measure",
 )
-SEEDS = tuple(range(21, 27))
+SEEDS = tuple(range(21, 30))
 UNMIXED = {"cutmix": 0.0, "min_steps": 1200}  # of whom nobody teaches; more steps were worse
-SOUP = 3  # trainings of a GhostNet that is the mean of several
 FROM_SCRATCH = {"lr": 0.05, "epochs": 40.0, "min_steps": 2000, "ema": 0.0, "weight_decay": 5e-4}  # as `init` has it
 SANDWICHES = 700  # steps of an elastic supernet, which take as long as those of a parent from scratch
 CPU = torch.device("cpu")
@@ -167,26 +163,15 @@ class Study:
         return self.recipe.retrain.alone().model_copy(update=changes)
 
     def ghostnets(self, family: str, seed: int) -> None:
-        """GhostNets of all widths. From their own pretraining: `tuned` alone, on pictures that are not mixed; `souped`,
-        the mean of several such; `taught` by the parent, as the found networks are. And `fresh`, from fresh weights,
-        for as long as the parent of the way from scratch."""
+        """GhostNets of all widths. From their own pretraining: `tuned` alone, on pictures that are not mixed, or
+        `taught` by the parent, as the found networks are. And `fresh`, from fresh weights, for as long as the parent of
+        the way from scratch."""
         teacher = f"supernet:{final_supernet(self.run('pretrained', seed))}" if family == "taught" else None
         changes = {"tuned": UNMIXED, "fresh": FROM_SCRATCH | {"cutmix": 0.0}}.get(family, {})
         for width in WIDTHS:
             init = None if family == "fresh" else self.pretrained(width)
             out, arch = self.ghostnet(family, width, seed), self.space.uniform(width)
-            if family == "souped":
-                self.soup(arch, out, self.ghostnet("tuned", width, seed), seed, Origin(init=init))
-            else:
-                self.train(arch, out, seed, self.tuning(**changes), init=init, teacher=teacher)
-
-    def soup(self, arch: Arch, out: Path, first: Path, seed: int, origin: Origin) -> None:
-        """The mean of several trainings, the first of which is there already."""
-        if not (out / TRAINED_FILE).exists():
-            job = Job(name=out.name, arch=arch, seed=seed, out=out)
-            shutil.copytree(first, soup_trainings(job, SOUP)[0].out, dirs_exist_ok=True)
-            with self.timed(out.parent.name.partition("-")[0], seed, out.name):
-                train_all([job], self.load(seed), self.tuning(**UNMIXED), soup=SOUP, origin=origin)
+            self.train(arch, out, seed, self.tuning(**changes), init=init, teacher=teacher)
 
     def ghostnet(self, name: str, width: float, seed: int) -> Path:
         return self.out / f"ghostnets-{seed}" / f"{name}-{width:g}x"
