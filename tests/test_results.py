@@ -65,7 +65,8 @@ def fidelity(module, folder, _):
 
 def ghostbench(module, folder, _):
     bench = module.load_ghostbench(folder / "ghostbench.json")
-    return module.page(bench, read_json(folder / "methods.json"), read_json(folder / "models.json"))
+    others = (folder / name for name in ("methods.json", "models.json", "real.json"))
+    return module.page(bench, *(read_json(file) if file.exists() else None for file in others))
 
 
 def pretrained(module, folder, _):

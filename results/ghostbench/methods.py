@@ -51,7 +51,7 @@ from search.records import record_json
 from search.training.inherited import fit_inputs
 from search.training.metadata import PARENT_ARCH, read_metadata
 from spaces.quantities import Window
-from spaces.space import Codes
+from spaces.space import Codes, Space
 from spaces.tables import UnitTable, macs_table
 
 Floats = NDArray[np.float64]
@@ -121,6 +121,17 @@ class Losses:
     seconds: float
 
 
+def family_inside(space: Space) -> Codes:
+    """GhostNet's widths inside the budget, [n, genes]."""
+    family = np.stack([space.encode(arch) for arch in space.family.values() if arch in space])
+    return family[macs_table(space).total(family) <= MOST.high]
+
+
+def reference_ms(space: Space, predict: Predictor) -> float:
+    """The latency from which on a network counts for nothing."""
+    return SLOWEST * float(predict(family_inside(space)).latency_ms.max())
+
+
 class World:
     """The surrogates by one seed, with a clock."""
 
@@ -129,9 +140,8 @@ class World:
         self.seed, self.losses = seed, losses
         self._searches: dict[Method, list[Trial]] = {}
         self.space = self.surrogates[TUNED[0]].space
-        family = np.stack([self.space.encode(arch) for arch in self.space.family.values() if arch in self.space])
-        inside = family[macs_table(self.space).total(family) <= MOST.high]
-        self.family, self.slowest_ms = inside, SLOWEST * float(self.predict(inside).latency_ms.max())
+        self.family = family_inside(self.space)
+        self.slowest_ms = reference_ms(self.space, self.predict)
 
     def outcome(self, code: Codes, column: str) -> Outcome:
         """A network's training."""

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-from methods import CHOSEN, DEFAULT, FINALS, FLOOR, MOST_NETWORKS, RECORD, SLOWEST
+from methods import CHOSEN, DEFAULT, FINALS, FLOOR, MOST_NETWORKS, RECORD, SLOWEST, best_four, hypervolume
 from models import MODELS
 from networks import MOST_MACS, read_networks
 from numpy.typing import NDArray
+from real import RECORD as REAL
 from scipy.stats import kendalltau
 from trainings import HERE, LIST, plan, published_log, read_log
 
@@ -225,8 +226,13 @@ def progress(bench: GhostBench) -> list[str]:
     return lines
 
 
-def page(bench: GhostBench, methods: dict[str, Any] | None, models: dict[str, Any] | None) -> str:
-    """README.md, with what `methods.py` and `models.py` found, where they did."""
+def page(
+    bench: GhostBench,
+    methods: dict[str, Any] | None,
+    models: dict[str, Any] | None,
+    real: dict[str, Any] | None = None,
+) -> str:
+    """README.md, with what `methods.py`, `models.py` and `real.py` found, where they did."""
     record, kinds = bench.record, Counter(network.kind for network in bench.record.networks)
     started = sum(bool(network.runs) for network in record.networks)
     parts = [
@@ -284,10 +290,11 @@ def page(bench: GhostBench, methods: dict[str, Any] | None, models: dict[str, An
     if parts[-1] == "## What ranks them":
         parts.append(f"Fewer than {LEAST} networks are there yet.")
     parts += method_table(methods) if methods else []
+    parts += real_table(real, methods) if real else []
     parts += model_tables(models) if models else []
     parts += [
         "![accuracy over multiply-adds](ghostbench.png)",
-        "The commands: `make.py`, `methods.py`, `models.py`; this page: `page.py`.\n",
+        "The commands: `make.py`, `methods.py`, `real.py`, `models.py`; this page: `page.py`.\n",
     ]
     return "\n\n".join(parts)
 
@@ -364,6 +371,52 @@ def method_answer(record: dict[str, Any]) -> str:
             f"({fresh['name']}) {fresh['regrets'][k][1]:.1%}."
         )
     return " ".join(sentences)
+
+
+def real_table(record: dict[str, Any], simulated: dict[str, Any] | None) -> list[str]:
+    """What the same methods reach in earnest, of `real.json`, beside what the simulation says of them."""
+
+    def points(row: dict[str, Any]) -> Floats:
+        return np.array([(each["test"], -each["latency_ms"] / record["reference_ms"]) for each in row["chosen"]])
+
+    k = simulated["minutes"].index(record["minutes"]) if simulated else 0
+    promised = {each["name"]: each["regrets"][k][1] for each in simulated["methods"]} if simulated else {}
+    methods: dict[str, list[dict[str, Any]]] = {}
+    for row in record["methods"]:
+        methods.setdefault(row["name"], []).append(row)
+    seeds = sorted({row["seed"] for row in record["methods"]})
+    best = {
+        seed: hypervolume(best_four(np.concatenate([points(r) for r in record["methods"] if r["seed"] == seed])))
+        for seed in seeds
+    }
+    lines = []
+    for name, rows in methods.items():
+        networks = "; ".join("+".join(map(str, row["networks"])) for row in rows)
+        found = "; ".join(
+            ", ".join(f"{100 * each['test']:.1f}" for each in sorted(row["chosen"], key=lambda e: e["latency_ms"]))
+            for row in rows
+        )
+        times = "; ".join(
+            ", ".join(f"{each['latency_ms']:.3f}" for each in sorted(row["chosen"], key=lambda e: e["latency_ms"]))
+            for row in rows
+        )
+        lacks = "; ".join(f"{1 - hypervolume(points(row)) / best[row['seed']]:.1%}" for row in rows)
+        says = f"{promised[name]:.1%}" if name in promised else "-"
+        lines.append([name, networks, times, found, lacks, says])
+    core = [
+        row["search_core_seconds"] / 60 + sum(each["seconds"] for each in row["chosen"]) / 60
+        for row in record["methods"]
+    ]
+    about = (
+        f"The same methods in earnest, each within {record['minutes']:g} minutes ({min(core):.1f} to {max(core):.1f} "
+        "of one core), by the product's own search, on the same images and with the same parent; "
+        f"{'one run' if len(seeds) == 1 else f'{len(seeds)} runs'} of each. The regret is to the best {CHOSEN} of all "
+        f"that were trained finally in these runs{', run by run' if len(seeds) > 1 else ''}; the last column is what "
+        "the simulation says of as many minutes, in the median, of more networks to choose the best from. Networks "
+        "on a ladder: how many came to each rung."
+    )
+    header = ("method", "networks", "ms", f"test accuracy of the {CHOSEN}, %", "regret", "simulated")
+    return ["## The same in earnest", paragraph(about), table(header, lines)]
 
 
 def model_tables(record: dict[str, Any]) -> list[str]:
@@ -450,8 +503,8 @@ def main() -> None:
         published = read_record(file, BenchmarkFile) if file.exists() else None
         save_ghostbench(file, assemble(arguments.work, arguments.latency, published))
     bench = load_ghostbench(file)
-    methods, models = (read_json(file) if file.exists() else None for file in (RECORD, MODELS))
-    write_text(arguments.out / "README.md", page(bench, methods, models))
+    methods, models, real = (read_json(file) if file.exists() else None for file in (RECORD, MODELS, REAL))
+    write_text(arguments.out / "README.md", page(bench, methods, models, real))
     write_bytes(arguments.out / "ghostbench.png", picture(bench))
     print(f"{file}: {file.stat().st_size:,} bytes, {sum(len(n.runs) for n in bench.record.networks)} trainings")
 
