@@ -81,7 +81,7 @@ class Problem:
         budgets.check_budgets(self.budgets, self.space)
         for budget in self.budgets.values():
             if len(budget) > 1:  # each of which can be met alone
-                self._inside(np.random.default_rng(0), SEARCHED, budget)
+                self._drawn(np.random.default_rng(0), SEARCHED, budget)
 
     def columns(self, codes: Codes) -> Columns:
         """[n, genes] -> everything that is known of networks without evaluating them, each [n]"""
@@ -102,10 +102,10 @@ class Problem:
         """`count` networks inside the budgets, in turn, uniform as far as enough are found: [count, genes]
 
         Raises:
-            SpaceError: none was found inside a budget.
+            SpaceError: none was found inside a budget, in which `check` would have found none either.
         """
         each = -(-count // len(self.budgets))
-        sampled = [self._inside(rng, each, budget) for budget in self.budgets.values()]
+        sampled = [self._inside(rng, each, name) for name in self.budgets]
         return np.stack(sampled, 1).reshape(-1, len(self.space.choices))[:count]
 
     @cached_property
@@ -121,7 +121,19 @@ class Problem:
         inside = [front[self.excess(self.columns(front)) == 0] if len(front) else front for front in fronts]
         return in_turn(inside, len(self.space.genes))
 
-    def _inside(self, rng: np.random.Generator, count: int, budget: Budget) -> Codes:
+    def _inside(self, rng: np.random.Generator, count: int, name: str) -> Codes:
+        """`count` networks of a budget; where none is found, some of those that are always found in it."""
+        try:
+            return self._drawn(rng, count, self.budgets[name])
+        except SpaceError:
+            return rng.choice(self._always_found[name], count)
+
+    @cached_property
+    def _always_found(self) -> Mapping[str, Codes]:
+        """Networks of each budget, as `check` finds them: the same in every process."""
+        return {name: self._drawn(np.random.default_rng(0), SEARCHED, each) for name, each in self.budgets.items()}
+
+    def _drawn(self, rng: np.random.Generator, count: int, budget: Budget) -> Codes:
         """`count` networks of a budget: of many drawn in its windows, those that meet the other constraints; if these
         are too few, the many walk towards the budget, and with them the networks that latency budgets are nearest to;
         if few arrive, mutants of theirs are taken that are inside, too."""

@@ -107,6 +107,16 @@ def test_initial_networks_meet_every_constraint_even_where_few_do():
         problem(flops="900k..1M", latency_budget_ms=1.02 * least).initial(np.random.default_rng(0), 5)
 
 
+def test_a_draw_that_finds_nothing_takes_what_the_check_found():
+    """Of such budgets one draw in four or so found no network, and ended a search in its middle."""
+    windows = Window.parse("1155841..9M"), Window.parse("1..31k", "params")
+    task = problem(budgets={"both": tuple(map(Within, windows))})
+    task.check()
+    for seed in range(20):
+        codes = task.initial(np.random.default_rng(seed), 1)
+        assert codes.shape == (1, len(SPACE.genes)) and not task.excess(task.columns(codes)).any()
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_search_that_finds_nothing_more_inside_its_budgets_ends_with_what_it_has(tmp_path, monkeypatch, sampler):
     """It once died in its middle, and so did what resumed it."""
