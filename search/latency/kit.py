@@ -131,7 +131,8 @@ README = """# Latency kit for the space `{space}`, runtime {runtime}, {dtype}
     {install}
     python calibrate.py --minutes 10 --threads 1
 
-Close what else is running; plug a laptop in. Killed or stopped, the same command goes on and measures nothing twice.
+Close what else is running; plug a laptop in. Killed or stopped, the same command goes on and measures nothing twice; a
+finished one goes on with more `--minutes`.
 When it says it is finished, take `result.jsonl` home, to the machine with GhostNAS:
 
     ghostnas calibrate import result.jsonl --out device.lat.json

@@ -127,8 +127,10 @@ def time_models(folder: Path, session_type) -> int:
         raise Refused(f"{arguments.out} is in use by {who}")
     log = Log(arguments.out, header)
     if log.rows and "finished" in log.rows[-1]:
-        print(f"{arguments.out} is finished; --out names another file")
-        return 0
+        minutes = log.rows[-1].get("minutes", 0.0)
+        if arguments.minutes <= minutes:
+            print(f"{arguments.out} is finished; --minutes above {minutes:g} goes on, --out names another file")
+            return 0
     files = {item["name"]: item["file"] for item in plan["items"]}
 
     def opened(file):
@@ -159,7 +161,7 @@ def time_models(folder: Path, session_type) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here")
         return 130
-    log.append([{"finished": now(), "visits": len(work.done)}])
+    log.append([{"finished": now(), "visits": len(work.done), "minutes": arguments.minutes}])
     out = arguments.out
     print(f"finished; take home {out}: ghostnas calibrate import {quote(out.name)} --out table.lat.json")
     return 0

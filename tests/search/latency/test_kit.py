@@ -134,6 +134,22 @@ def test_a_kit_leaves_another_file_as_it_is_and_writes_a_result_no_second_time(k
         assert (tmp_path / "r.jsonl").stat().st_ino == inode
 
 
+def test_a_finished_kit_goes_on_with_more_minutes_alone(kit, tmp_path):
+    folder, _ = kit
+    result = tmp_path / "r.jsonl"
+    before = (folder / "result.jsonl").read_bytes()
+    result.write_bytes(before)
+    command = [sys.executable, "-I", str(folder / "calibrate.py"), "--out", str(result), "--minutes"]
+    same = subprocess.run([*command, "0.15"], capture_output=True, text=True)
+    assert same.returncode == 0 and "--minutes above 0.15 goes on" in same.stdout and result.read_bytes() == before
+    more = subprocess.run([*command, "0.2"], capture_output=True, text=True)
+    assert more.returncode == 0, more.stderr
+    after = result.read_bytes()
+    assert after.startswith(before) and len(after) > len(before)
+    table = import_result(result, tmp_path / "t.lat.json")
+    assert table.protocol.finished == json.loads(after.splitlines()[-1])["finished"]
+
+
 def test_two_calibrations_of_one_result_are_not_at_work_at_once(kit, tmp_path):
     folder, _ = kit
     command = [sys.executable, "-I", str(folder / "calibrate.py"), "--out", str(tmp_path / "r.jsonl")]
