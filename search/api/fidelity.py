@@ -11,14 +11,14 @@ from search.accuracy.study import Study
 from search.api import Place
 from search.data.datasets import Data
 from search.engine.choose import choose as along_the_front
-from search.engine.log import read_header, read_trials
+from search.engine.log import read_header, read_search_header, read_trials
 from search.engine.objectives import ACCURACY, MACS, USUAL
 from search.engine.trial import evaluated
 from search.errors import UserError, check_whole
 from search.folders import locked
 from search.parallel.cluster import Cluster, ClusterOptions, show_options
 from search.parallel.workers import RayWorkers
-from search.progress import best_effort
+from search.progress import best_effort, warn
 from search.recipes.schema import load_retraining, recipe_name
 from search.report.fidelity import write_page
 from search.seeds import check_seed
@@ -74,7 +74,7 @@ def measure_fidelity(
     supernet, out, where = Path(supernet), Path(out), Cluster(**cluster)
     space = read_metadata(supernet)[1]
     config = load_retraining(recipe_name(recipe, data.name))[0].changed(epochs=epochs, lr=lr)
-    chosen = _front_networks(Path(trials), space, front) if trials else []
+    chosen = _front_networks(Path(trials), space, front, supernet_id(supernet)) if trials else []
     check_data(supernet, data)
     study = study_ranking(
         lambda: inherited_accuracy(supernet, data),
@@ -97,8 +97,11 @@ def measure_fidelity(
     return study
 
 
-def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
+def _front_networks(log: Path, space: Space, count: int, supernet: str) -> list[Arch]:
     """Networks along a search's front of accuracy and latency, or multiply-adds where it went without latency.
+
+    Args:
+        supernet: whose networks they are taken for: a search with another would choose others.
 
     Raises:
         UserError: there is no such log, or it is of another space, of no search, or of one that evaluated nothing yet.
@@ -109,6 +112,9 @@ def _front_networks(log: Path, space: Space, count: int) -> list[Arch]:
         raise UserError(f"{log} is of another space ({space_id}) than {space.name} ({space.id})")
     if not (complete := evaluated(read_trials(log, space))):
         raise UserError(f"{log} has no network that was evaluated, of whose front some are to be trained")
+    header = read_search_header(log)
+    if header and header.supernet != supernet:
+        warn(f"{log} is of a search with another supernet: networks of its front are not those that this one overrates")
     timed = all(trial.latency_ms is not None for trial in complete)
     chosen = along_the_front(complete, count, USUAL if timed else (ACCURACY, MACS))
     return [space.decode(np.array(trial.code)) for trial in chosen]

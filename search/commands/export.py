@@ -100,13 +100,13 @@ def show_files(files: "Mapping[str, ExportedFile]") -> None:
 
 
 def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Data | None":
-    """The data set of that name, or what the network was trained on, loaded as for its training; None where it can't be
-    had and must not."""
+    """The data set of that name, or what the network was trained on, loaded as for its training, also where that is
+    known of an earlier export; None where it can't be had and must not."""
     from search.data import names as sources
-    from search.training.records import metadata_of_weights
+    from search.export.manifest import known_metadata
 
-    if trained := metadata_of_weights(weights):
-        name, resolution = name or trained.data, trained.loaded_at or resolution
+    known = known_metadata(weights.parent, weights)
+    name, resolution = name or known.data, known.loaded_at or resolution
     if name is None:
         return None
     try:

@@ -32,7 +32,7 @@ from search.recipes.schema import Search, SupernetTraining, Training, check_eval
 from search.report.summary import summarise
 from search.training.elastic import train_supernet
 from search.training.evaluate import accuracy
-from search.training.metadata import PARENT_ARCH
+from search.training.metadata import PARENT_ARCH, supernet_id
 from search.training.retrain import retrain
 from spaces import SpaceError
 from tests.search.runs import SPACE, made_up_table
@@ -223,7 +223,7 @@ def test_other_rates_are_refused(files, batches, tmp_path, text, which, message)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
+def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path, capsys):
     from search import run_search
 
     about = {"flops_budget": "600k", "sampler": "random", "trials": 5, "population": 3}
@@ -232,9 +232,10 @@ def test_a_search_without_a_latency_table_is_by_multiply_adds(files, tmp_path):
     assert len(result.trials) == 5 and not any("latency" in column for trial in result.trials for column in trial)
     for one in result.front:  # no other is as good in both
         assert not any(t["accuracy"] > one["accuracy"] and t["macs"] <= one["macs"] for t in result.trials)
-    for count in (1, 3):
-        chosen = _front_networks(tmp_path / "out/trials.jsonl", SPACE, count)
+    for count, supernet, said in ((1, supernet_id(files / "net"), False), (3, "another", True)):
+        chosen = _front_networks(tmp_path / "out/trials.jsonl", SPACE, count, supernet)
         assert len(chosen) == count and {arch.id for arch in chosen} <= {trial.arch for trial in result.trials}
+        assert ("of a search with another supernet" in capsys.readouterr().err) == said
     assert result.choose("600k")[0]["accuracy"] == max(trial["accuracy"] for trial in result.trials)
     shutil.copytree(files / "net", tmp_path / "run/supernet")
     shutil.copytree(tmp_path / "out", tmp_path / "run/search")

@@ -237,5 +237,6 @@ def test_what_part_of_an_image_a_network_was_shown_is_known_of_its_export(tmp_pa
     there = str(tmp_path / "out")
     assert _side([there], [ARCH], None, None) == _side([], [ARCH], tmp_path / "out", None) == 96
     assert _side([], [ARCH], None, f"network:{there}") == _side([], [ARCH], tmp_path / "net" / WEIGHTS, None) == 96
-    shown = export._images(None, tmp_path / "net" / WEIGHTS, 16, must=True)
-    assert shown.test.resolution == 96 and torch.equal(shown.test.images, load_data("digits", 96).test.images)
+    for place in ("net", "out"):
+        shown = export._images(None, tmp_path / place / WEIGHTS, 16, must=True)
+        assert shown.test.resolution == 96 and torch.equal(shown.test.images, load_data("digits", 96).test.images)
