@@ -1,13 +1,13 @@
 """How far a measured accuracy may be off the expected one."""
 
 from collections.abc import Sequence
-from statistics import mean, stdev
+from statistics import mean, variance
 
 
 def standard_error(accuracies: Sequence[float], test_images: int) -> float:
-    """One standard error of the mean accuracy of a network's seeds: by how they scatter where there are several, and
-    by the number of test images where there is one."""
-    if len(accuracies) > 1:
-        return stdev(accuracies) / len(accuracies) ** 0.5
-    accuracy = mean(accuracies)
-    return (accuracy * (1 - accuracy) / test_images) ** 0.5
+    """One standard error of the mean accuracy of a network's seeds: by the number of test images, which all seeds
+    share, and by how seeds scatter where there are several."""
+    accuracy, several = mean(accuracies), len(accuracies) > 1
+    of_images = accuracy * (1 - accuracy) / test_images
+    of_seeds = variance(accuracies) / len(accuracies) if several else 0.0
+    return (of_images + of_seeds) ** 0.5

@@ -86,7 +86,7 @@ def publish(path: Path, beside: str, out: Path) -> None:
         record_json(describe(table))
         | {"minutes": table.protocol.seconds / 60, "of_which_for_the_judges": judging, "visits_to_a_judge": judges}
         | {"visits_to_a_network": networks, "simpler": {k: a.model_dump() for k, a in table.validation.simpler.items()}}
-        | table.validation.model_dump(mode="json", include={"mape_95", "kendall_tau_95", "covered"})
+        | table.validation.model_dump(mode="json", include={"mape_95", "kendall_tau_95"})
         | {"beside": beside, "warnings": table_warnings(table)},
     )
     table.save(out / path.name)
@@ -122,10 +122,10 @@ def page(arguments: argparse.Namespace) -> None:
             f"| **{f['mape_percent']:.2f}** ({percent(f['mape_95'])}) | {f['max_percent']:.1f} "
             f"| {f['within_5_percent']} | {f['within_10_percent']} "
             f"| **{f['kendall_tau']:.3f}** ({f['kendall_tau_95'][0]:.3f} to {f['kendall_tau_95'][1]:.3f}) "
-            f"| {f['ruler_mape_percent']:.2f}, {f['ruler_kendall_tau']:.3f} | {f['covered']:.0%} |"
+            f"| {f['ruler_mape_percent']:.2f}, {f['ruler_kendall_tau']:.3f} |"
         )
         for simple, a in f["simpler"].items():
-            rows.append(f"| &nbsp;&nbsp;{simple} | | | {a['mape']:.2%} | | | | {a['kendall_tau']:.3f} | | |")
+            rows.append(f"| &nbsp;&nbsp;{simple} | | | {a['mape']:.2%} | | | | {a['kendall_tau']:.3f} | |")
     quiet, busy = ([f for f in files.values() if bool(f.get("beside")) is was] for was in (False, True))
     text = PAGE.format(
         rows="\n".join(rows), fit=FIT_NETWORKS, answer=answer(quiet), busy="".join(map(of_a_busy_machine, busy))
@@ -173,11 +173,10 @@ Spaces at their own resolution (`imagenet`: 224 x 224), on two shared cores; {fi
 in the minutes shown, by `ghostnas calibrate`'s own code. In the same rounds, and on top of those minutes, the judges:
 networks that are never fitted, spread evenly over multiply-adds. Errors are per cent of the measured latency, with 95 %
 bootstrap intervals over networks. *Ruler*: one half of the judges' own visits against the other half; nothing can agree
-better than measuring agrees with itself. *In interval*: the share of judges inside the table's 90 % interval, each by
-the quantile of the others. Indented: simpler predictors, fitted on the same {fit} networks.
+better than measuring agrees with itself. Indented: simpler predictors, fitted on the same {fit} networks.
 
-| runtime | made in, disturbed | judges | mean error | largest | in 5 % | in 10 % | Kendall tau | ruler | in interval |
-|---|---|---|---|---|---|---|---|---|---|
+| runtime | made in, disturbed | judges | mean error | largest | in 5 % | in 10 % | Kendall tau | ruler |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 
 Where the ruler's own error is as large as the table's, what is shown is mostly the judges' own scatter: few visits, or

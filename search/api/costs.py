@@ -216,4 +216,4 @@ def _blocks(arch: Arch, predict: Predictor, latency_ms: float) -> tuple[UnitLate
         for name, unit in chain(arch, predict.space.num_classes, predict.space.in_chs).named.items()
     ]
     rest = latency_ms - sum(row.latency_ms for row in rows)
-    return (*rows, UnitLatency(name="less their sum", latency_ms=rest, macs=0, timed=True))
+    return (*rows, UnitLatency(name="once a run", latency_ms=rest, macs=0, timed=True))

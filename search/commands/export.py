@@ -94,6 +94,8 @@ def show_files(files: "Mapping[str, ExportedFile]") -> None:
             rows.append([name, f"{size:,}", _outputs(file.format, file), change, ms])
     if rows:
         show_table(["file", "bytes", "outputs", "accuracy", "ms here"], rows)
+    for split in {file.accuracy.split: None for file in files.values() if file.accuracy}:
+        say(f"Accuracies before and after are of the {split}.")
     for name, file in files.items():
         if file.run_with is not None:
             say(f"{name} is so by {file.run_with}")

@@ -166,8 +166,6 @@ def _validation(
         low, high = bootstrap.interval(statistic, len(ms), np.random.default_rng(0), BOOTSTRAPS, vectorized=True)
         return float(low), float(high)
 
-    reach = distance(ms, measured)
-    others = [conformal(np.delete(reach / unsure, k)) for k in range(len(ms))]
     width, several = quantile * unsure, np.isfinite(halves).all(1)
     return Validation(
         networks=len(ms),
@@ -182,7 +180,6 @@ def _validation(
         kendall_tau_95=ends(KendallTau(ms, measured)),
         spearman=spearman_rho(ms, measured),
         spearman_95=ends(SpearmanRho(ms, measured)),
-        covered=float(np.mean(reach <= unsure * others)),
         ruler=_agreement(*halves[several].T) if several.sum() > 1 else None,
         simpler=simpler,
         held_out=tuple(

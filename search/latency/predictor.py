@@ -163,10 +163,13 @@ class Predictor:
 
     def per_unit(self, arch: Arch) -> dict[str, float]:
         """The part of the predicted milliseconds that each unit of a network takes, by its name in
-        `ghostnet.units.Chain`; they and the intercept add up to the prediction, unless that is its slowest unit's."""
+        `ghostnet.units.Chain`. They add up to the prediction, less an intercept above zero, which is paid once a run.
+        Where a fit counts a unit, or the whole, for less than nothing, all others have that much less in proportion."""
         code, names = self.space.encode(arch), chain(arch).named
-        parts = contributions(self.correction, self._units(code))
-        positions = zip(self.space.layout.positions, parts[0].tolist(), strict=True)
+        whole = self(code).latency_ms.item() - max(self.correction.intercept_ms, 0.0)
+        parts = contributions(self.correction, units := self._units(code))[0].clip(0.0)
+        parts = parts if parts.any() else units.ms[0]
+        positions = zip(self.space.layout.positions, (parts * (whole / parts.sum())).tolist(), strict=True)
         return {position.name: ms for position, ms in positions if position.name in names}
 
     def timed_units(self, arch: Arch) -> set[str]:

@@ -196,7 +196,9 @@ class Validation(_Model):
     kendall_tau_95: tuple[Tau, Tau]
     spearman: Tau
     spearman_95: tuple[Tau, Tau]
-    covered: Share = Field(description="share inside its interval, each judged by the others")
+    covered: Share | None = Field(
+        default=None, description="of earlier versions: said nothing, whatever the errors were; absent since"
+    )
     ruler: Agreement | None = Field(description="one half of the visits beside the other, if there are several")
     simpler: dict[str, Agreement] = Field(description="fitted on the same networks: MACs, the plain sum, features")
     held_out: tuple[Network, ...] = Field(min_length=1)
@@ -233,6 +235,8 @@ class LatencyTable(_Model):
         for optional in ("transfer", "peak_memory"):
             if content[optional] is None:
                 del content[optional]
+        if self.validation.covered is None:
+            del content["validation"]["covered"]
         content["correction"] = self.correction.model_dump(mode="json", exclude_defaults=True)
         return content
 

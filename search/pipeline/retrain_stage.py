@@ -182,6 +182,6 @@ def format_accuracies(summaries: dict[str, SeedSummary]) -> str:
     """The summaries as text, one line for each network."""
     lines = []
     for name, row in summaries.items():
-        spread = "" if row.spread is None else f" +- {100 * row.spread:.2f} over {len(row.seeds)} seeds"
-        lines.append(f"{name}: {row.mean:.2%}{spread}, {row.macs:,} multiply-adds")
+        several = "" if row.spread is None else f" ({len(row.seeds)} seeds, deviation {100 * row.spread:.2f})"
+        lines.append(f"{name}: {row.mean:.2%}{several}, {row.macs:,} multiply-adds")
     return "\n".join(lines)

@@ -43,7 +43,7 @@ def _table(summary: Summary, arch: Arch) -> str:
         rows.append(("", [name.removeprefix("blocks."), *_unit_cells(unit), format_count(unit_cost(unit).macs), time]))
     starred = [row for _, row in rows if row[-1].endswith("*")]
     if summary.table:
-        rows.append(("", ["less their sum", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
+        rows.append(("", ["once a run", *[""] * 8, f"{max(summary.table.correction.intercept_ms, 0.0):.4f}"]))
     note = "ms: the unit's part of the predicted latency" + (
         "; *: not timed, estimated from units that were" if starred else ""
     )

@@ -17,6 +17,7 @@ from search.report import page
 
 def format_table(table: LatencyTable) -> str:
     """The errors of the table as text, next to the repeatability of the timing and the errors of simpler predictors."""
+    width = float(np.median([network.high_ms / network.predicted_ms - 1 for network in table.validation.held_out]))
     v, p, s, d = table.validation, table.protocol, table.setting, table.device
     timed = table.units_timed
     origin = "transferred" if table.transfer else "estimated from their layers"
@@ -35,7 +36,7 @@ def format_table(table: LatencyTable) -> str:
         f"  within 5 %, 10 %  {v.within_5:.1%}, {v.within_10:.1%}",
         f"  Kendall tau       {v.kendall_tau:.3f} ({v.kendall_tau_95[0]:.3f} to {v.kendall_tau_95[1]:.3f})",
         f"  Spearman          {v.spearman:.4f} ({v.spearman_95[0]:.4f} to {v.spearman_95[1]:.4f})",
-        f"  inside interval   {v.covered:.1%} (asked for {table.correction.coverage:.0%})",
+        f"  interval          {_percent(width)} in the median, which {table.correction.coverage:.0%} of these need",
         "",
         "beside it                    mean error   tau",
     ]

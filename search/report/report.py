@@ -254,8 +254,9 @@ def _networks_table(summary: Summary) -> str:
     folded = [page.details("commands", page.code(*repeat.commands(summary, n))) for n in summary.networks]
     compared = comparison_text(summary)
     note = (
-        "test: accuracy on the test split. inherited: accuracy on the search split with the supernet's weights, before "
-        "full training. Commands are for a shell in this page's folder."
+        "test: accuracy on the test split, with one standard error where there are several seeds. inherited: accuracy "
+        "on the search split with the supernet's weights, before full training. Commands are for a shell "
+        "in this page's folder."
     )
     if any(n.ended == "time box" for n in summary.networks):
         note += " A schedule that a time box cut short followed the clock: its command trains for as many steps."

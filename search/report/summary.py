@@ -108,7 +108,7 @@ class TrainedNetwork:
 
     @property
     def error(self) -> float:
-        """One standard error: of the mean over seeds, or of the test images where one seed is all there is."""
+        """One standard error: of the test images, and of the mean over seeds where there are several."""
         return standard_error(self.accuracies, self.test_images)
 
 

@@ -25,7 +25,7 @@ def made_up(space: Space) -> LatencyTable:
     network = {"measured_ms": 1.0, "predicted_ms": 1.0, "low_ms": 1.0, "high_ms": 1.0}
     agreement = {"mape": 0.0, "kendall_tau": 0.0}
     ranges = dict.fromkeys(("mape_95", "kendall_tau_95", "spearman_95"), (0.0, 0.0))
-    scalars = ("mape", "p90", "max", "bias", "within_5", "within_10", "kendall_tau", "spearman", "covered")
+    scalars = ("mape", "p90", "max", "bias", "within_5", "within_10", "kendall_tau", "spearman")
     return LatencyTable.model_validate(
         {
             "schema": "ghostnas.latency/3",

@@ -81,6 +81,7 @@ def model_card(net: GhostNet, manifest: Manifest) -> str:
         ("data", markdown(last_part(manifest.data)) if manifest.data else "not known"),
         *([("images", _images(net, side))] if (side := manifest.loaded_at) else []),
         ("top-1 accuracy", f"{accuracy:.2%} on the test split" if accuracy is not None else "not measured"),
+        *_quantised(manifest),
         ("latency", _latency(manifest)),
         ("training", _training(manifest)),
         ("search space", _space(manifest)),
@@ -147,16 +148,21 @@ def _images(net: GhostNet, loaded_at: int) -> str:
     return f"loaded at {loaded_at} x {loaded_at} in training and tests, and then scaled to {side} x {side}"
 
 
+def _quantised(manifest: Manifest) -> list[tuple[str, str]]:
+    """What quantised files lost, and on which images."""
+    return [
+        (f"`{name}`", markdown(f"{of.before:.2%} to {of.after:.2%} of {of.images} images ({of.split})"))
+        for name, file in manifest.files.items()
+        if (of := file.accuracy)
+    ]
+
+
 def _latency(manifest: Manifest) -> str:
-    """Of the network where a run measured it, else of the files beside this folder where they were timed; where that
-    was, and what a quantised file lost."""
+    """Of the network where a run measured it, else of the files beside this folder where they were timed; and where
+    that was."""
     latency = manifest.latency
     if latency is None or latency.measured_ms is None:
-        timed = []
-        for name, file in manifest.files.items():
-            if file.latency_ms:
-                lost = f" ({file.accuracy.before:.2%} to {file.accuracy.after:.2%})" if file.accuracy else ""
-                timed.append(f"{file.latency_ms:.3f} ms `{name}`{lost}")
+        timed = [f"{file.latency_ms:.3f} ms `{name}`" for name, file in manifest.files.items() if file.latency_ms]
         there = f", {markdown(manifest.machine.processor)}" if manifest.machine else ""
         return f"{', '.join(timed)}, 1 thread, batch 1{there}" if timed else "not measured"
     runtime = markdown(f"{latency.runtime} {latency.runtime_version}")

@@ -41,6 +41,7 @@ from search.latency.runtimes import RUNTIMES, runtime
 from search.latency.timing.device import this_device
 from search.records import record_json
 from search.run_folder.source_run import read_source_runs
+from search.terminal import markdown
 from search.training.evaluate import estimate_norms
 from spaces import named_space
 from tests.helpers import randomise, small_arch
@@ -555,7 +556,9 @@ def test_the_model_card_is_one_and_says_what_is_known(exported):
     assert "1.500 ms `model.onnx`" in said and said.endswith(f"1 thread, batch 1, {this_device()['cpu']}")
     files = {name: file for name, file in manifest.files.items() if file.accuracy}
     for name, file in files.items():
-        assert f"`{name}` ({file.accuracy.before:.2%} to {file.accuracy.after:.2%})" in said
+        of = file.accuracy
+        lost = f"{of.before:.2%} to {of.after:.2%} of {of.images} images ({of.split})"
+        assert f"| `{name}` | {markdown(lost)} |" in model_card.text
     assert (folder / "hub/architecture.svg").exists()
 
 
