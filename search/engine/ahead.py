@@ -26,7 +26,8 @@ class Ahead:
         self.problem, self.log, self.plan = problem, log, plan
         # Which network goes on to the next rung depends on the results before; a time box may end between two.
         alone = isinstance(problem.evaluate, Ladder) or plan.deadline is not None
-        sent = replace(problem, objectives=(), also=(), unit_losses=None)  # which no evaluation goes by
+        # No evaluation goes by these, and latency tables don't go to other processes.
+        sent = replace(problem, objectives=(), also=(), budgets={}, unit_losses=None)
         self._processes = Processes(_Measure(sent), 1 if alone else plan.processes)
         self._known: dict[str, Evaluation] = {}
 

@@ -80,7 +80,7 @@ def test_a_search_that_evaluates_ahead_in_several_processes_finds_the_same_and_e
         notes = tmp_path / f"notes{count}"
         notes.mkdir()
         for number in (100, 150):
-            task = problem(Noting(notes), flops="200k..210k,500k")
+            task = problem(Noting(notes), flops="200k..210k,500k", latency_budget_ms=1.0)
             trials[count] = run(task, tmp_path / str(count), trials=number, population=80, seed=2, processes=count)
         names = [file.name.split("-") for file in notes.iterdir()]
         evaluated[count] = sorted(network for _, network in names)
