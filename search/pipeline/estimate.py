@@ -158,20 +158,25 @@ class _Estimator:
         ways = split_evaluation(config.evaluate)
         once = TRANSPLANTS * look if "units" in ways else 0.0
         once += self._unit_loss_seconds() if "units" in ways or config.sampler == "exact" else 0.0
-        each, share = 0.0, 1.0  # of the networks, that come as far as a rung
+        steps, images = 0.0, TRANSPLANTS * self.sizes.search if "units" in ways else 0.0
+        each, came = 0.0, float(config.trials)  # networks that come as far as a rung
         for rung in ways:
             training = 0.0
             if epochs := evaluation_epochs(rung):
                 short = self.recipe.retrain.shortened(epochs)
-                training = self.times.steps(short)[0] * self.times.step_seconds(arch, short)
-            each += share * (training + (0.0 if rung == "units" else look))
-            share /= REDUCTION
+                of_training = self.times.steps(short)
+                training = of_training[0] * self.times.step_seconds(arch, short)
+                steps, images = steps + came * of_training[0], images + came * of_training[1]
+            if rung != "units":
+                images += came * self.sizes.search
+            each += came / config.trials * (training + (0.0 if rung == "units" else look))
+            came /= REDUCTION
         settled = config.sampler in ("guided", "exact") and len(ways) == 1  # a batch of networks at a time
         processes = {"ray": config.workers, "optuna": self.processes if settled else 1}.get(config.backend, 1)
         seconds = once + config.trials * each / processes
         return StageEstimate(
             stage="search", processes=processes, networks=config.trials, minutes=seconds / 60, alone=once / 60,
-            images=config.trials * self.sizes.search, disk=1000 * config.trials, memory=self.memory,
+            steps=round(steps), images=round(images), disk=1000 * config.trials, memory=self.memory,
         )  # fmt: skip
 
     def _fit_seconds(self, transplants: Transplants) -> float:

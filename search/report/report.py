@@ -306,7 +306,8 @@ def _times_table(summary: Summary) -> str:
         before = [f"{expected[stage] / 60:.1f}" if stage in expected else ""] if expected else []
         rows.append(("", [stage, *before, f"{seconds / 60:.1f}", bought.get(stage, "")]))
     head = ["stage", *(["minutes expected"] if expected else []), "minutes at work", "what they bought"]
-    return page.table(head, rows)
+    note = "minutes: those of all processes together; `run --plan` prints what the clock will show"
+    return page.table(head, rows) + page.paragraph(note, "soft")
 
 
 def _bought(summary: Summary) -> dict[str, str]:

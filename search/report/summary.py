@@ -353,8 +353,10 @@ def _warnings(folder: Path, supernet: SupernetMetadata | None, result: SearchRes
     lines = [f"{name}: {doubt}." for name, record in records.items() for doubt in record.warnings]
     doubted: dict[str, list[str]] = {}  # networks by what is doubted of them
     for file in sorted([*trained_networks(folder), *glob(folder / NETWORKS, f"*/{OF_SEEDS}")]):
-        for doubt in read_trained(file).warnings:
-            doubted.setdefault(doubt, []).append(str(file.parent.relative_to(folder / NETWORKS)))
+        trained, (name, *of_seed) = read_trained(file), file.parent.relative_to(folder / NETWORKS).parts
+        several = bool(of_seed) or bool(glob(file.parent, OF_SEEDS))
+        for doubt in trained.warnings:
+            doubted.setdefault(doubt, []).append(f"{name} (seed {trained.seed})" if several else name)
     for doubt, names in doubted.items():
         lines.append(f"Network{'s' * (len(names) > 1)} {', '.join(names)}: {doubt}.")
     return lines

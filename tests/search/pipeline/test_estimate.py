@@ -114,9 +114,19 @@ def test_short_trainings_of_a_search_are_counted(monkeypatch):
     monkeypatch.setattr(StepTimes, "step_seconds", lambda *_: 1.0)
     monkeypatch.setattr(StepTimes, "seconds", lambda *_: 0.0)
     config = recipe("elastic")
-    config = config.model_copy(update={"search": config.search.model_copy(update={"evaluate": "trained:2.5"})})
-    stages = {each.stage: each for each in estimate(config).stages}
-    assert stages["search"].minutes == pytest.approx(20 * math.ceil(2.5 * (200 // 32)) / 60)
+
+    def planned(evaluate):
+        search = config.search.model_copy(update={"evaluate": evaluate})
+        stages = estimate(config.model_copy(update={"search": search})).stages
+        return next(each for each in stages if each.stage == "search")
+
+    steps = math.ceil(2.5 * (200 // 32))
+    trained = planned("trained:2.5")
+    assert trained.minutes == pytest.approx(20 * steps / 60)
+    assert (trained.steps, trained.images) == (20 * steps, 20 * (287 + 32 * steps))
+    ladder = planned("inherited,tuned:2.5")  # a third goes on
+    assert (ladder.steps, ladder.images) == (round(20 / 3 * steps), round(20 * 287 + 20 / 3 * (287 + 32 * steps)))
+    assert planned("units").images < 20 * 287
 
 
 def test_a_search_is_estimated_by_all_the_views_that_networks_are_fitted_on(monkeypatch):

@@ -601,6 +601,17 @@ def test_commands_say_what_a_network_began_with_and_where_its_images_lie_from_th
         assert again == [*retrain[:-2], "--epochs", "4.5", *retrain[-2:]]
 
 
+def test_a_doubt_of_one_of_several_seeds_names_it(tmp_path):
+    folder = made_up_run(tmp_path)
+    first = folder / "networks/A/trained.json"
+    recorded = json.loads(first.read_text())
+    first.write_text(json.dumps(recorded | {"warnings": ["odd"]}))
+    assert "Network A: odd." in summarise(folder).notes
+    (folder / "networks/A/seed-1").mkdir()
+    (folder / "networks/A/seed-1/trained.json").write_text(json.dumps(recorded | {"seed": 1}))
+    assert f"Network A (seed {recorded['seed']}): odd." in summarise(folder).notes
+
+
 def test_a_guess_names_the_most_frequent_class(tmp_path):
     folder = made_up_run(tmp_path)
     assert summarise(folder).chance == 0.1  # of an earlier version's supernet, which doesn't say: digits have ten
