@@ -271,7 +271,10 @@ def draw(rows: Sequence[Row]) -> bytes:
             axes.set(xlabel="ms" if seed in seeds[-shape["ncols"] :] else "", title=f"seed {seed}")
         for axes in all_axes[:, 0]:
             axes.set_ylabel("test accuracy, %")
-        figure.legend(*all_axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        labelled = (axes.get_legend_handles_labels() for axes in all_axes.flat)
+        marks = {label: mark for marks, labels in labelled for mark, label in zip(marks, labels, strict=True)}
+        shown = [label for label in LABELS.values() if label in marks]
+        figure.legend([marks[label] for label in shown], shown, loc="outside upper center", ncols=2)
         return png(figure)
 
 

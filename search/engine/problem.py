@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ghostnet.arch import Arch
 from search.engine import budgets
-from search.engine.budgets import Budget, Budgets
+from search.engine.budgets import Budgets
 from search.engine.ladder import Ladder, climbs, on_rung
 from search.engine.limit import TimeLimit, time_limit
 from search.engine.objectives import ACCURACY, MACS, Columns, Evaluate, Objective, evaluated_columns
@@ -37,7 +37,7 @@ from spaces.space import Codes, Space
 from spaces.tables import UnitTable, macs_table, params_table
 
 RESERVED = frozenset(Trial.model_fields) - {"macs", "params", *NAMED_METRICS}  # columns that no evaluator gives
-SEARCHED = 10  # networks that a budget of several constraints must have, some maybe the same
+SEARCHED = 10  # networks that are looked for inside a budget of several constraints, at least; fewer may be there
 WALK = 400  # steps towards a budget in which nothing was drawn
 
 
@@ -79,9 +79,9 @@ class Problem:
                 range and the nearest network.
         """
         budgets.check_budgets(self.budgets, self.space)
-        for budget in self.budgets.values():
+        for name, budget in self.budgets.items():
             if len(budget) > 1:  # each of which can be met alone
-                self._drawn(np.random.default_rng(0), SEARCHED, budget)
+                self._drawn(np.random.default_rng(0), SEARCHED, name)
 
     def columns(self, codes: Codes) -> Columns:
         """[n, genes] -> everything that is known of networks without evaluating them, each [n]"""
@@ -124,29 +124,31 @@ class Problem:
     def _inside(self, rng: np.random.Generator, count: int, name: str) -> Codes:
         """`count` networks of a budget; where none is found, some of those that are always found in it."""
         try:
-            return self._drawn(rng, count, self.budgets[name])
+            return self._drawn(rng, count, name)
         except SpaceError:
             return rng.choice(self._always_found[name], count)
 
     @cached_property
     def _always_found(self) -> Mapping[str, Codes]:
         """Networks of each budget, as `check` finds them: the same in every process."""
-        return {name: self._drawn(np.random.default_rng(0), SEARCHED, each) for name, each in self.budgets.items()}
+        return {name: self._drawn(np.random.default_rng(0), SEARCHED, name) for name in self.budgets}
 
-    def _drawn(self, rng: np.random.Generator, count: int, budget: Budget) -> Codes:
+    def _drawn(self, rng: np.random.Generator, count: int, name: str) -> Codes:
         """`count` networks of a budget: of many drawn in its windows, those that meet the other constraints; if these
-        are too few, the many walk towards the budget, and with them the networks that latency budgets are nearest to;
-        if few arrive, mutants of theirs are taken that are inside, too."""
+        are too few, the many walk towards the budget, and with them the networks that latency budgets are nearest to,
+        which are taken last; if few arrive, mutants of theirs are taken that are inside, too."""
+        budget = self.budgets[name]
         window = budgets.windows(budget)
         if len(window) == len(budget):
             return sample(self.space, rng, count, window)
-        codes, rate = sample(self.space, rng, 20 * count, window), 1.5 / len(self.space.choices)
+        wanted = max(count, SEARCHED)  # of one alone there would be nothing to choose from
+        codes, rate = sample(self.space, rng, 20 * wanted, window), 1.5 / len(self.space.choices)
         excess = budgets.excess(budget, self.columns(codes))
-        if (excess == 0).sum() < count:
+        if (excess == 0).sum() < wanted:
             codes = np.stack([*codes, *(each.nearest() for each in budget if isinstance(each, budgets.LatencyBudget))])
             excess = budgets.excess(budget, self.columns(codes))
         for _ in range(WALK):
-            if (excess == 0).sum() >= count:
+            if (excess == 0).sum() >= wanted:
                 break
             moved = mutate(self.space, rng, codes, rate)
             new = budgets.excess(budget, self.columns(moved))
@@ -154,14 +156,14 @@ class Problem:
             codes[better], excess[better] = moved[better], new[better]
         inside = codes[excess == 0]
         for _ in range(WALK if len(inside) else 0):
-            if len(inside) >= count:
+            if len(inside) >= wanted:
                 break
-            moved = mutate(self.space, rng, inside[np.arange(20 * count) % len(inside)], rate)
+            moved = mutate(self.space, rng, inside[np.arange(20 * wanted) % len(inside)], rate)
             moved = moved[budgets.excess(budget, self.columns(moved)) == 0]
             inside = rng.permutation(np.unique(np.concatenate([inside, moved]), axis=0))
         if not len(inside):
             raise SpaceError(
-                f"no network of space {self.space.name} was found that meets every constraint; the nearest, "
+                f"no network of space {self.space.name} was found that meets every constraint of {name}; the nearest, "
                 f"{self.space.decode(codes[excess.argmin()]).id}, is outside by {excess.min():.1%}"
             )
         return inside[np.arange(count) % len(inside)]

@@ -18,6 +18,7 @@ from spaces.errors import SpaceError
 from spaces.space import Codes
 
 STUCK = 5  # trials in a row that needed no evaluation
+STAND_INS = 10  # networks that are drawn of each budget, of which a new one is taken
 
 
 def expected_good(problem: Problem, plan: SearchPlan) -> Codes:
@@ -61,10 +62,12 @@ class InitialSampler:
         last = self.log.trials[-STUCK:]
         if len(last) < STUCK or any(trial.state not in (REPEATED, INFEASIBLE) for trial in last):
             return None
-        budgets = len(self.problem.budgets)
-        rng = np.random.default_rng([self.seed, FIRST_NETWORKS, number])
+        rng, budgets = np.random.default_rng([self.seed, FIRST_NETWORKS, number]), len(self.problem.budgets)
         with suppress(SpaceError):  # those that were found before were known
-            return self.problem.initial(rng, budgets)[number % budgets]
+            drawn = np.roll(self.problem.initial(rng, STAND_INS * budgets), -(number % budgets), axis=0)
+            ids = [self.problem.space.decode(code).id for code in drawn]
+            new = (code for code, arch in zip(drawn, ids, strict=True) if arch not in {*self.log.seen, *running})
+            return next(new, drawn[0])
         return None
 
     def _next_up(self, number: int, running: Collection[str]) -> Codes | None:
