@@ -358,6 +358,10 @@ def proof(rows: Sequence[Row]) -> str:
         seeds = ", ".join(f"{value:+.1f}" for value in above)
         text = f"{statistics.mean(above):+.1f} points (95 % interval over seeds {low:+.1f} to {high:+.1f}: {seeds})"
         said.append(f"{text}; the goal, above them: {judged(above, 0.0)}" if not taught else text)
+    saved = [
+        1 - found[seed].latency_ms / alone[seed].latency_ms for _, alone, _, found in places(rows) for seed in PROOF
+    ]
+    said[0] += f". Each takes {min(saved):.0%} to {max(saved):.0%} less time"
     return f"{said[0]}. Beside the same five, taught by the search's parent: {said[1]}"
 
 
