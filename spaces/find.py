@@ -31,6 +31,8 @@ def find_arch(name: str | Path) -> Arch:
         return space.uniform(space.widths[0])
     if path.exists() and not PUBLISHED.fullmatch(str(name)):
         return Arch.load(path / ARCH_FILE if path.is_dir() else path)
+    if len(path.parts) > 1:  # no name has a slash
+        raise ArchError(f"no file or folder {name!s:.200}, which an architecture is read from")
     return published(str(name))
 
 

@@ -29,7 +29,7 @@ class SearchPlan:
             uniformly inside the budgets.
         known: networks that are expected to be good; those inside a budget are evaluated first.
         num_rungs: of a ladder on which the sampler promotes. When all networks are evaluated, the best ones go on until
-            every rung has sent up the usual share.
+            every rung has sent up the usual share; before, a search ends for its deadline alone.
         deadline: by `time.monotonic()`; then the search ends, once it has `at_least` so many.
         storage: where Optuna's study is kept for others to see; None: in memory.
         cluster: the processes that evaluate side by side, under Ray and NNI.
@@ -66,7 +66,8 @@ class SearchPlan:
             return "trials"
         if proposed >= PROPOSALS * self.trials:
             return "no new networks"
-        if self.enough is not None and evaluated >= self.enough and growth(log.evaluated, objectives) < GROWTH:
+        may_end = self.enough is not None and evaluated >= self.enough and not self._lacks(log)
+        if may_end and growth(log.evaluated, objectives) < GROWTH:
             return "no growth"
         late = has_passed(self.deadline) and evaluated >= self.at_least
         return "time box" if late else None

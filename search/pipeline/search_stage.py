@@ -195,7 +195,7 @@ def search_networks(
     correction = AccuracyCorrection.load(fidelity, supernet) if fidelity else None
     plan = SearchPlan(
         trials=most or config.trials,
-        enough=most and config.trials,
+        enough=config.trials if most and most > config.trials else None,
         sampler=config.sampler,
         population=config.first,
         known=known_networks(supernet, problem.space),

@@ -29,6 +29,11 @@ def test_no_name_is_not_the_working_directory(tmp_path, monkeypatch):
         find_arch("")
 
 
+def test_a_path_that_is_not_there_is_no_name(tmp_path):
+    with pytest.raises(ArchError, match=r"^no file or folder .*networks/A, which an architecture is read from$"):
+        find_arch(tmp_path / "networks/A")
+
+
 @pytest.mark.parametrize("name", ["ghostnet-\u0661.\u0660", "cifar:\u0660.\u0665x"])
 def test_digits_of_other_scripts_are_no_width(name):
     with pytest.raises(ArchError, match="a published network is called"):

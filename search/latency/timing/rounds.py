@@ -75,9 +75,9 @@ class Rounds:
             else:
                 self._turn(0, self.networks)
                 self._turn(0, pilot)
-            if self.rounds_plan is None or self.rounds_plan["units"] < len(self.units):
+            if self.rounds_plan is None or self._falls_short(self.rounds_plan):
                 settled = self._plan_rounds(len(pilot))
-                if self.rounds_plan is None or settled["units"] > self.rounds_plan["units"]:  # a longer box, resumed
+                if self.rounds_plan is None or as_much(settled) > as_much(self.rounds_plan):  # a longer box, resumed
                     self.rounds_plan = settled
                     self.append([{"settled": settled}])
             units = sorted(set(pilot) | set(self.units[: self.rounds_plan["units"]]))
@@ -90,19 +90,30 @@ class Rounds:
 
     def _plan_rounds(self, pilot: int) -> dict:
         """How many units fit into the time box, and how many rounds: rather all units once than some of them more
-        often, since what is never timed is only guessed."""
+        often, since what is never timed is only guessed. Of what a box before this one made nothing is left to do."""
         rounds, count = self.plan["rounds"], len(self.units)
         if self.deadline is None:
             return {"units": count, "rounds": rounds}
         unit = np.mean([row["seconds"] for name in self.units for row in self.measurements.get(name, [])] or [0.0])
-        measured = [sum(row["seconds"] for row in rows) for name in self.networks if (rows := self.measurements[name])]
-        networks = len(self.networks) * np.mean(measured)
+        measured = [
+            sum(row["seconds"] for row in rows) / max(1, len(rows) / NETWORK_MEASUREMENTS)
+            for name in self.networks
+            if (rows := self.measurements[name])
+        ]
+        networks = len(self.networks) * np.mean(measured)  # in a round
         left = MARGIN * (self.deadline - time.monotonic())
-        for fewer in range(rounds, 1, -1):
-            if (fewer - 1) * networks + fewer * count * unit <= left:
+        before = self.rounds_plan or {"units": 0, "rounds": 1}
+        made = before["rounds"] if before["units"] == count else 0  # of rounds of all units
+        for fewer in range(rounds, max(made, 1), -1):
+            if (fewer - max(made, 1)) * networks + (fewer - made) * count * unit <= left:
                 return {"units": count, "rounds": fewer}
+        if made:
+            return before
         fit = int(left / max(unit, 1e-9))
         return {"units": min(max(fit, pilot), count), "rounds": 1}
+
+    def _falls_short(self, rounds_plan: dict) -> bool:
+        return rounds_plan["units"] < len(self.units) or rounds_plan["rounds"] < self.plan["rounds"]
 
     def _half_way(self):
         return (time.monotonic() + self.deadline) / 2
@@ -168,6 +179,11 @@ class Rounds:
         timings = [(row["min_ms"], row["reference_ms"]) for row in self.measurements[name]]
         low, high = interval(quiet_minima(timings, self.filter.quiet_ms))
         return not high - low <= SURE * (high + low)
+
+
+def as_much(rounds_plan: dict) -> tuple:
+    """Which of two plans has more."""
+    return rounds_plan["units"], rounds_plan["rounds"]
 
 
 def fewest_networks(networks: list, fit: int) -> list:

@@ -234,6 +234,14 @@ def test_a_network_that_is_promoted_later_is_logged_again_with_what_it_had(tmp_p
     assert went[1] >= 40 // REDUCTION and went[2] >= went[1] // REDUCTION
 
 
+def test_a_search_that_has_enough_does_not_end_before_every_rung_has_its_share(tmp_path):
+    """It ended with the first rung alone, where its front didn't grow any more."""
+    task = problem(replace(PRICED, prices=(1.0, 1e9, 1e9)))  # of itself nothing goes on
+    rows = evaluated(run(task, tmp_path, num_rungs=3, trials=24, enough=12))
+    heights = [len(trial.rungs) for trial in rows]
+    assert len(rows) == 24 and rung_that_lacks(heights, 3) is None and max(heights) == 3
+
+
 def test_a_row_that_repeats_an_evaluated_network_without_a_further_rung_is_refused(tmp_path):
     run(problem(PRICED), tmp_path, num_rungs=3, trials=12)
     log = tmp_path / "trials.jsonl"

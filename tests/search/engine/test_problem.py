@@ -117,6 +117,22 @@ def test_a_draw_that_finds_nothing_takes_what_the_check_found():
         assert codes.shape == (1, len(SPACE.genes)) and not task.excess(task.columns(codes)).any()
 
 
+@pytest.mark.parametrize("times", [1.02, 1.1])
+def test_networks_that_are_drawn_alone_inside_a_tight_latency_budget_differ(times):
+    """It was always the one that the budget is nearest to."""
+    predict = FakePredictor()
+    task = problem(latency_budget_ms=times * predict(predict.fastest()).high_ms[0])
+    codes = np.stack([task.initial(np.random.default_rng(seed), 1)[0] for seed in range(20)])
+    assert not task.excess(task.columns(codes)).any() and len(np.unique(codes, axis=0)) > 10
+
+
+def test_a_refusal_of_several_budgets_names_the_one_that_nothing_meets():
+    predict = FakePredictor()
+    fast = 1.02 * predict(predict.fastest()).high_ms[0]
+    with pytest.raises(SpaceError, match=r"meets every constraint of 900k\.\.1M ms; the nearest, \w{10}, "):
+        problem(flops="1M,900k..1M", latency_budget_ms=fast).check()
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_search_that_finds_nothing_more_inside_its_budgets_ends_with_what_it_has(tmp_path, monkeypatch, sampler):
     """It once died in its middle, and so did what resumed it."""

@@ -3,6 +3,7 @@
 import os
 import statistics
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -201,6 +202,19 @@ def test_a_longer_box_than_the_first_goes_on_to_the_units_that_did_not_fit():
     assert fewer <= len({name for name, _ in made(log)})
     calibration(log, time.monotonic() + 60).run()
     assert len({name for name, _ in made(log)}) == 106 and len(made(log)) == len(set(made(log)))
+
+
+def test_a_longer_box_than_the_first_makes_the_rounds_that_did_not_fit():
+    """All units were timed once there; it timed what is unsure, and left most of the box."""
+    log = []
+    first = calibration(log, time.monotonic() + 60)
+    first.plan = first.plan | {"rounds": 1}
+    first.run()
+    calibration(log, time.monotonic() + 60).run()
+    assert [row["settled"]["rounds"] for row in log if "settled" in row] == [1, 3]
+    visits = Counter(name for name, _ in made(log))
+    assert all(visits[f"unit {k}"] >= 3 for k in range(100)) and len(made(log)) == len(set(made(log)))
+    assert all(visits[f"network {k}"] >= 3 * NETWORK_MEASUREMENTS for k in range(6))
 
 
 @pytest.mark.parametrize(

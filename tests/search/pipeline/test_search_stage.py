@@ -36,6 +36,7 @@ from search.training.metadata import PARENT_ARCH, supernet_id
 from search.training.retrain import retrain
 from spaces import SpaceError
 from tests.search.runs import SPACE, made_up_table
+from tests.search.searches import bare
 from tests.search.test_folders import held
 
 DATA = load_data("digits", 16, limit=100)
@@ -539,6 +540,28 @@ def test_a_search_on_a_ladder_logs_every_rung(files, tmp_path):
         assert [r.accuracy for r in trial.rungs] == [evaluators[r.evaluate](arch) for r in trial.rungs]
     again = search_networks(*where, config.model_copy(update={"trials": 9}), seed=0, training=training)
     assert again.trials[:7] == result.trials and len(again.trials) == 9
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_run_that_is_not_stretched_searches_a_ladder_as_the_command_does(files, tmp_path, seed):
+    """It ended where the front of the first rung didn't grow."""
+    config = CONFIG.model_copy(
+        update={"evaluate": "inherited,tuned:0.1", "sampler": "guided", "trials": 6, "population": 4}
+    )
+    trials = [
+        search_networks(
+            files / "net",
+            [files / "t.lat.json"],
+            tmp_path / str(most) / "trials.jsonl",
+            lambda: DATA,
+            config,
+            seed=seed,
+            most=most,
+            training=Training(epochs=1, batch_size=25, warmup_epochs=0),
+        ).trials
+        for most in (None, 6)
+    ]
+    assert bare(trials[0]) == bare(trials[1]) and sum(len(trial.rungs) > 1 for trial in trials[1]) >= 2
 
 
 @pytest.mark.parametrize("images", [70, 900])
