@@ -42,8 +42,8 @@ def _table(summary: Summary, arch: Arch) -> str:
         time = f"{ms[name]:.4f}{star}" if name in ms else ""
         rows.append(("", [name.removeprefix("blocks."), *_unit_cells(unit), format_count(unit_cost(unit).macs), time]))
     starred = [row for _, row in rows if row[-1].endswith("*")]
-    if summary.table:
-        rows.append(("", ["once a run", *[""] * 8, f"{max(summary.table.correction.intercept_ms, 0.0):.4f}"]))
+    if summary.table and summary.table.correction.intercept_ms > 0:
+        rows.append(("", ["once a run", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
     note = "ms: the unit's part of the predicted latency" + (
         "; *: not timed, estimated from units that were" if starred else ""
     )
