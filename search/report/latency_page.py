@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from search.errors import UserError
@@ -76,10 +75,8 @@ def write_page(table: LatencyTable, path: Path) -> None:
         raise UserError(f"a page's file ends in .html, not {str(path)!r}")
     title = f"Latency of {table.space_name} on {table.device.cpu}"
     parts = [f"<h1>{page.escape(title)}</h1>", f"<pre>{page.escape(format_table(table))}</pre>"]
-    for heading, figure in _figures(table):
-        name = heading.split()[0].lower()
-        pictures = {name: CaptionedFigure(heading, figure)}
-        parts += [page.heading(heading), page.figures(pictures, {name: svg(figure)})]
+    for heading, pictures in _figures(table).items():
+        parts += [page.heading(heading), page.figures(pictures, {name: svg(p.figure) for name, p in pictures.items()})]
     plt.close("all")
     write_text(path, page.page(title, parts, {}))
 
@@ -92,7 +89,15 @@ def _comparisons(table: LatencyTable) -> dict[str, Agreement]:
     return agreements | v.simpler
 
 
-def _figures(table: LatencyTable) -> list[tuple[str, Figure]]:
+class _PlainLog(LogFormatter):
+    """Labels the minor ticks that it would label anyway, as plain numbers: the usual ones are formulas."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def _figures(table: LatencyTable) -> dict[str, dict[str, CaptionedFigure]]:
+    """Pictures by name, under their headings."""
     held = table.validation.held_out
     measured = np.array([network.measured_ms for network in held])
     predicted, low, high = (
@@ -122,17 +127,19 @@ def _figures(table: LatencyTable) -> list[tuple[str, Figure]]:
             x = [len(sides) - 1 - sides.index(side) + (k - 2.5) * 0.13 for side, _ in points]
             axes.scatter(x, [ms for _, ms in points], s=9, alpha=0.5, color=colour, linewidths=0, label=kind)
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")  # the usual ones write formulas
-        axes.yaxis.set_minor_formatter(LogFormatter())
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(_PlainLog())
         axes.set_xticks(range(len(sides)), [str(side) for side in reversed(sides)])
         axes.set_xlabel("side of the unit's input (pixels)")
         axes.set_ylabel("a unit alone (ms)")
         axes.legend(frameon=False, markerscale=2.5, ncols=3)
-    return [
-        ("Predicted against measured, networks never fitted", first),
-        ("Residuals", second),
-        ("What blocks cost, by ghost ratio s", third),
-    ]
+    held_out = "Networks that were never fitted: predicted latency, with its interval, against measured."
+    errors = "By how much the same predictions are off."
+    units = "Units timed alone: the stem, the tail, and blocks by their ratio s, which stand side by side."
+    return {
+        "Predictions": {"predicted": CaptionedFigure(held_out, first), "residuals": CaptionedFigure(errors, second)},
+        "What blocks cost": {"units": CaptionedFigure(units, third)},
+    }
 
 
 def _side(key: str) -> int:
