@@ -69,7 +69,7 @@ def render(pictures: dict[str, CaptionedFigure], out: Path) -> dict[str, str]:
 
 
 def _head(summary: Summary) -> list[str]:
-    text = [summary.data, f"space {summary.space.name} ({summary.space.size:,} networks)"]
+    text = [summary.data, f"space {summary.space.name} ({_format_size(summary.space.size)} networks)"]
     if summary.budget:
         text.append(f"budget {summary.budget} multiply-adds")
     if summary.seed is not None:
@@ -221,6 +221,11 @@ def _process(summary: Summary) -> Section | None:
     if summary.seconds:
         figures["time"] = lambda: curves.stage_times(summary.seconds)
     return (_draw(figures), _process_text(summary)) if figures else None
+
+
+def _format_size(size: int) -> str:
+    """How many networks a space has, for people."""
+    return f"{size:,}" if size < 1e12 else f"{size:.1e}".replace("e+", " x 10^")
 
 
 def _shown_networks(summary: Summary) -> dict[str, Arch]:
