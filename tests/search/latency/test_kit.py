@@ -137,12 +137,14 @@ def test_a_kit_leaves_another_file_as_it_is_and_writes_a_result_no_second_time(k
 def test_a_finished_kit_goes_on_with_more_minutes_alone(kit, tmp_path):
     folder, _ = kit
     result = tmp_path / "r.jsonl"
-    before = (folder / "result.jsonl").read_bytes()
+    *lines, last = (folder / "result.jsonl").read_bytes().splitlines(keepends=True)
+    assert json.loads(last)["minutes"] == 0.15
+    before = b"".join(lines) + json.dumps(json.loads(last) | {"minutes": 0.001}).encode() + b"\n"
     result.write_bytes(before)
     command = [sys.executable, "-I", str(folder / "calibrate.py"), "--out", str(result), "--minutes"]
-    same = subprocess.run([*command, "0.15"], capture_output=True, text=True)
-    assert same.returncode == 0 and "--minutes above 0.15 goes on" in same.stdout and result.read_bytes() == before
-    more = subprocess.run([*command, "0.2"], capture_output=True, text=True)
+    same = subprocess.run([*command, "0.001"], capture_output=True, text=True)
+    assert same.returncode == 0 and "--minutes above 0.001 goes on" in same.stdout and result.read_bytes() == before
+    more = subprocess.run([*command, "0.01"], capture_output=True, text=True)
     assert more.returncode == 0, more.stderr
     after = result.read_bytes()
     assert after.startswith(before) and len(after) > len(before)
