@@ -25,7 +25,8 @@ from search.engine.trial import COMPLETE
 from search.files import glob
 from search.parallel import folders
 from search.recipes.schema import parse_recipe
-from search.run_folder.run import TRIALS
+from search.run_folder.run import SUPERNET, TRIALS, final_supernet, trained_parent
+from search.training.records import PARENT
 
 STAGES = ["train", "search", "retrain"]
 RECIPE = """
@@ -124,7 +125,10 @@ def run_and_kill(home: Path) -> list[str]:
         trained = search.TrainedMetadata.model_validate_json(file.read_bytes())
         if not trained.training.steps == trained.training.planned_steps > 0:
             wrong.append(f"{file.parent.name} had {trained.training.steps} of {trained.training.planned_steps} steps")
-        if (trained.init, trained.teacher) != (str(out / "supernet"), f"supernet:{out / 'supernet'}"):
+        begin, teacher = final_supernet(out), f"supernet:{final_supernet(out)}"
+        if file.parent == trained_parent(out):  # trained again before the others, by nobody
+            begin, teacher = out / SUPERNET / PARENT, None
+        if (trained.init, trained.teacher) != (str(begin), teacher):
             wrong.append(f"{file.parent.name} begins with {trained.init} and learns from {trained.teacher}")
     left = [path.name for path in out.rglob("*") if path.name.startswith(folders.MARK) or "checkpoint" in path.name]
     return [*wrong, *(f"{name} is left" for name in left)]
