@@ -41,10 +41,10 @@ PARENT_WIDTH = 1.3
 WIDTHS = (PARENT_WIDTH, 1.0, 0.75, 0.5, 0.35)  # all of the space
 MEASURED = HERE / "measured.json"
 TABLE_HERE = HERE / "onnxruntime-1t.lat.json"
-Way = Literal["pretrained", "scratch", "elastic"]
+Way = Literal["pretrained", "head", "scratch", "elastic"]
 ONCE, EACH_SEED, LAST = (
     ("pretrain", "latency"),
-    ("pretrained", "tuned", "scratch", "elastic", "taught", "fresh"),
+    ("pretrained", "head", "tuned", "scratch", "elastic", "taught", "fresh"),
     "measure",
 )
 SEEDS = tuple(range(21, 30))
@@ -148,8 +148,9 @@ class Study:
         """What gives a way's networks their weights."""
         config = self.recipe.supernet
         assert isinstance(config, ParentTraining)
-        if way == "pretrained":
-            return config.model_copy(update={"parent": str(self.pretrained(PARENT_WIDTH))})
+        if way in ("pretrained", "head"):  # fine-tuned, or as it is but for its classifier
+            tune = "head" if way == "head" else config.tune
+            return config.model_copy(update={"parent": str(self.pretrained(PARENT_WIDTH)), "tune": tune})
         fresh = config.model_copy(update=FROM_SCRATCH | {"tune": False})
         if way == "scratch":
             return fresh
