@@ -34,7 +34,7 @@ from search.pipeline.search_stage import SearchOutcome, search_networks
 from search.recipes.schema import Search
 
 TABLE, RECORD = HERE / "cifar16.lat.json", HERE / "real.json"
-MINUTES = 15.0
+MINUTES = 8.0
 NAMES = (
     "guided, as transplanted",  # and evenly chosen, of the same search
     "guided, ladder of 0 and 1 epochs",

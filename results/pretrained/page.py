@@ -28,7 +28,7 @@ from search.training.records import PARENT, TRAINED_FILE, read_trained
 from spaces.quantities import format_count
 
 HERE = Path(__file__).parent
-WAYS = ("pretrained", "scratch", "elastic")
+WAYS = ("pretrained", "head", "scratch", "elastic")
 STAGES = ("train", "search", "retrain")
 FAMILY, TAUGHT, FRESH = "ghostnets", "ghostnets-taught", "ghostnets-fresh"
 PAGE = (HERE / "page.md").read_text(encoding="utf-8")
@@ -39,6 +39,9 @@ PROOF = (27, 28, 29)  # seeds of which the measure was decided before they were 
 PAIRS = (
     *GOALS,
     ("pretrained", TAUGHT),
+    ("pretrained", "head"),
+    ("head", FAMILY),
+    ("head", "scratch"),
     ("pretrained", "elastic"),
     ("pretrained", FRESH),
     ("scratch", "elastic"),
@@ -46,6 +49,7 @@ PAIRS = (
 )
 LABELS = {
     "pretrained": "found, from a pretrained GhostNet",
+    "head": "found, from a pretrained GhostNet as it is",
     "scratch": "found, from scratch",
     "elastic": "found, elastic supernet",
     FAMILY: "GhostNets, pretrained",
@@ -97,10 +101,9 @@ class Collector:
             if (file.parents[2] / TIMES).exists():  # else the front is not whole yet
                 way, _, seed = file.parents[2].name.rpartition("-")
                 name = file.parent.name
-                if name != PARENT:
-                    yield self.row(int(seed), way, name, file.parent)
-                    continue
-                yield self.row(int(seed), {"pretrained": FAMILY, "scratch": FRESH}[way], name, file.parent)
+                parents = {"pretrained": FAMILY, "scratch": FRESH}  # of another way it is trained as that of the first
+                if group := parents.get(way) if name == PARENT else way:
+                    yield self.row(int(seed), group, name, file.parent)
         for file in glob(self.work, f"ghostnets-*/*/{TRAINED_FILE}"):
             seed, name = file.parents[1].name.rpartition("-")[2], file.parent.name
             families = {"tuned": FAMILY, "taught": TAUGHT, "fresh": FRESH}
