@@ -392,20 +392,13 @@ def real_table(record: dict[str, Any], simulated: dict[str, Any] | None) -> list
     lines = []
     for name, rows in methods.items():
         networks = "; ".join("+".join(map(str, row["networks"])) for row in rows)
-        found = "; ".join(
-            ", ".join(f"{100 * each['test']:.1f}" for each in sorted(row["chosen"], key=lambda e: e["latency_ms"]))
-            for row in rows
-        )
-        times = "; ".join(
-            ", ".join(f"{each['latency_ms']:.3f}" for each in sorted(row["chosen"], key=lambda e: e["latency_ms"]))
-            for row in rows
-        )
+        found = "; ".join(", ".join(f"{100 * each['test']:.1f}" for each in row["chosen"]) for row in rows)
+        times = "; ".join(", ".join(f"{each['latency_ms']:.3f}" for each in row["chosen"]) for row in rows)
         lacks = "; ".join(f"{1 - hypervolume(points(row)) / best[row['seed']]:.1%}" for row in rows)
         says = f"{promised[name]:.1%}" if name in promised else "-"
         lines.append([name, networks, times, found, lacks, says])
     core = [
-        row["search_core_seconds"] / 60 + sum(each["seconds"] for each in row["chosen"]) / 60
-        for row in record["methods"]
+        (row["search_core_seconds"] + sum(each["seconds"] for each in row["chosen"])) / 60 for row in record["methods"]
     ]
     about = (
         f"The same methods in earnest, each within {record['minutes']:g} minutes ({min(core):.1f} to {max(core):.1f} "

@@ -186,7 +186,7 @@ def places(rows: Sequence[Row]) -> list[Place]:
     ]
 
 
-def points(mine: dict[int, Row], others: dict[int, Row]) -> dict[int, float]:
+def points_more(mine: dict[int, Row], others: dict[int, Row]) -> dict[int, float]:
     """By how many points networks are more accurate than others, by the seeds that have both."""
     return {s: 100 * (mine[s].test_accuracy - others[s].test_accuracy) for s in mine if s in others}
 
@@ -194,7 +194,7 @@ def points(mine: dict[int, Row], others: dict[int, Row]) -> dict[int, float]:
 def in_their_places(rows: Sequence[Row], *, taught: bool = False) -> dict[int, float]:
     """By seed, by how many points found networks are more accurate than the GhostNets whose places they take, in the
     mean over these; of seeds that have them all."""
-    above = [points(found, other if taught else alone) for _, alone, other, found in places(rows)]
+    above = [points_more(found, other if taught else alone) for _, alone, other, found in places(rows)]
     whole = set.intersection(*map(set, above)) if above else set()
     return {seed: statistics.mean(each[seed] for each in above) for seed in sorted(whole)}
 
@@ -204,7 +204,7 @@ def in_place(rows: Sequence[Row]) -> list[list[str]]:
     average over the seeds, with an interval over them; also than the taught one."""
 
     def above(mine: dict[int, Row], others: dict[int, Row]) -> str:
-        return with_interval([*points(mine, others).values()])
+        return with_interval([*points_more(mine, others).values()])
 
     def means(each: dict[int, Row]) -> list[str]:
         ms = statistics.mean(row.latency_ms for row in each.values())
@@ -294,8 +294,7 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
         name = f"{each['way']}_{each['other']}".replace("-", "_")
         mean = points[name] = f"{each['mean']:+.1f}"
         seeds = points[f"{name}_seeds"] = ", ".join(f"{value:+.1f}" for value in each["seeds"].values())
-        low, high = interval(list(each["seeds"].values()))
-        points[f"{name}_interval"] = f"95 % interval over seeds {low:+.1f} to {high:+.1f}"
+        points[f"{name}_interval"] = interval_text([*each["seeds"].values()])
         faster_too = each["with_faster"].values()
         points[f"{name}_with_faster"] = f"{statistics.mean(faster_too):+.1f}"
         points[f"{name}_with_faster_seeds"] = ", ".join(f"{value:+.1f}" for value in faster_too)
@@ -357,9 +356,8 @@ def proof(rows: Sequence[Row]) -> str:
         above = [v for seed, v in in_their_places(rows, taught=taught).items() if seed in PROOF]
         if len(above) < len(PROOF):
             return "not run yet"
-        low, high = interval(above)
         seeds = ", ".join(f"{value:+.1f}" for value in above)
-        text = f"{statistics.mean(above):+.1f} points (95 % interval over seeds {low:+.1f} to {high:+.1f}: {seeds})"
+        text = f"{statistics.mean(above):+.1f} points ({interval_text(above)}: {seeds})"
         said.append(f"{text}; the goal, above them: {judged(above, 0.0)}" if not taught else text)
     saved = [
         1 - found[seed].latency_ms / alone[seed].latency_ms for _, alone, _, found in places(rows) for seed in PROOF
@@ -375,6 +373,12 @@ def interval(by_seed: Sequence[float]) -> tuple[float, float]:
     half = t.ppf(0.975, len(by_seed) - 1) * statistics.stdev(by_seed) / len(by_seed) ** 0.5
     mean = statistics.mean(by_seed)
     return mean - half, mean + half
+
+
+def interval_text(by_seed: Sequence[float]) -> str:
+    """The same in words."""
+    low, high = interval(by_seed)
+    return f"95 % interval over seeds {low:+.1f} to {high:+.1f}"
 
 
 def judged(by_seed: Sequence[float], least: float) -> str:

@@ -65,9 +65,9 @@ class InitialSampler:
         rng, budgets = np.random.default_rng([self.seed, FIRST_NETWORKS, number]), len(self.problem.budgets)
         with suppress(SpaceError):  # those that were found before were known
             drawn = np.roll(self.problem.initial(rng, STAND_INS * budgets), -(number % budgets), axis=0)
-            ids = [self.problem.space.decode(code).id for code in drawn]
-            new = (code for code, arch in zip(drawn, ids, strict=True) if arch not in {*self.log.seen, *running})
-            return next(new, drawn[0])
+            archs = (self.problem.space.decode(code).id for code in drawn)
+            known = (arch in self.log.seen or arch in running for arch in archs)
+            return next((code for code, old in zip(drawn, known, strict=True) if not old), drawn[0])
         return None
 
     def _next_up(self, number: int, running: Collection[str]) -> Codes | None:

@@ -75,7 +75,8 @@ class Rounds:
             else:
                 self._turn(0, self.networks)
                 self._turn(0, pilot)
-            if self.rounds_plan is None or self._falls_short(self.rounds_plan):
+            whole = {"units": len(self.units), "rounds": self.plan["rounds"]}
+            if self.rounds_plan is None or as_much(self.rounds_plan) < as_much(whole):
                 settled = self._plan_rounds(len(pilot))
                 if self.rounds_plan is None or as_much(settled) > as_much(self.rounds_plan):  # a longer box, resumed
                     self.rounds_plan = settled
@@ -111,9 +112,6 @@ class Rounds:
             return before
         fit = int(left / max(unit, 1e-9))
         return {"units": min(max(fit, pilot), count), "rounds": 1}
-
-    def _falls_short(self, rounds_plan: dict) -> bool:
-        return rounds_plan["units"] < len(self.units) or rounds_plan["rounds"] < self.plan["rounds"]
 
     def _half_way(self):
         return (time.monotonic() + self.deadline) / 2
@@ -182,7 +180,7 @@ class Rounds:
 
 
 def as_much(rounds_plan: dict) -> tuple:
-    """Which of two plans has more."""
+    """By which of two plans has more: rather all units once than some of them more often."""
     return rounds_plan["units"], rounds_plan["rounds"]
 
 
