@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ VARIABLES = {
 RATIO_COLOURS = {1: "#94a3b8", 2: "#0f9f8f", 3: "#d97706", 4: "#be3455"}
 SERIES = ("#c2410c", "#1d4ed8", "#0f9f8f", "#9333ea", "#a16207", "#be3455", "#0369a1", "#4d7c0f")
 WIDTH = 5.6  # inches of a figure that fills a phone
+LEGEND_SHARE = 0.85  # of a figure's width that a legend may take: the rest is the vertical axis's
+LEGEND_LETTERS = 64  # of a line in a legend
 STYLE: Any = {
     "font.size": 10,
     "text.color": INK,
@@ -84,9 +87,18 @@ def legend_label(name: str) -> str:
     return printable(f" {name}" if name.startswith("_") else name)
 
 
-def legend_above(axes: Any, **options: Any) -> None:
-    """A legend above the axes, where it covers no mark and no curve."""
-    axes.legend(**{"loc": "lower left", "bbox_to_anchor": (0, 1.0), "ncols": 3, "columnspacing": 1.2} | options)
+def legend_above(axes: Any, ncols: int = 3, **options: Any) -> None:
+    """A legend above the axes, where it covers no mark and no curve, in as many columns as the figure has room for.
+
+    A legend that is wider takes its width from the axes: a layout shrinks them to what it leaves.
+    """
+    handles, names = axes.get_legend_handles_labels()
+    names = [textwrap.fill(name, LEGEND_LETTERS) for name in names]
+    place: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "columnspacing": 1.2}
+    for columns in range(ncols, 0, -1):
+        legend = axes.legend(handles, names, ncols=columns, **place | options)
+        if legend.get_window_extent().width < LEGEND_SHARE * axes.figure.bbox.width:
+            return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

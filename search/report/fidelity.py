@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from search.accuracy.study import Corrected, Study
-from search.figures.style import CHOSEN, FRONT, PAPER, SOFT, STYLE, png, svg
+from search.figures.style import CHOSEN, FRONT, PAPER, SOFT, canvas, legend_above, png, svg
 from search.files import write_bytes, write_text
 from search.standard_error import standard_error
 from search.terminal import markdown
@@ -25,8 +25,7 @@ def write_page(study: Study, out: Path) -> None:
 def scatter(study: Study) -> Figure:
     """Accuracy with inherited weights against accuracy after full training, by multiply-adds."""
     nets = study.networks
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+    with canvas(4.6) as (figure, axes):
         x, y = [100 * net.inherited for net in nets], [100 * net.trained for net in nets]
         error = [100 * standard_error(net.trained_by_seed or [net.trained], study.test_images) for net in nets]
         axes.errorbar(x, y, yerr=error, fmt="none", ecolor=SOFT, elinewidth=1, zorder=2)
@@ -62,8 +61,7 @@ def scatter(study: Study) -> Figure:
         axes.set_xlabel("accuracy with the supernet's weights (%)")
         axes.set_ylabel("accuracy after full training (%)")
         low, high = study.kendall_tau_95
-        axes.set_title(f"Kendall tau {study.kendall_tau:.2f} ({low:.2f} to {high:.2f})", fontsize=11)
-        axes.legend(frameon=False, loc="upper left")
+        legend_above(axes, title=f"Kendall tau {study.kendall_tau:.2f} ({low:.2f} to {high:.2f})", alignment="left")
     return figure
 
 

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import LogFormatter
 
 from search.errors import UserError
-from search.figures.style import BASELINE, CHOSEN, INK, RATIO_COLOURS, SOFT, STYLE, CaptionedFigure, svg
+from search.figures.style import BASELINE, CHOSEN, INK, RATIO_COLOURS, SOFT, CaptionedFigure, canvas, legend_above, svg
 from search.files import write_text
 from search.latency.runtimes import exported_as
 from search.latency.table import Agreement, LatencyTable, source_name
@@ -103,8 +103,7 @@ def _figures(table: LatencyTable) -> dict[str, dict[str, CaptionedFigure]]:
     predicted, low, high = (
         np.array([getattr(network, name) for network in held]) for name in ("predicted_ms", "low_ms", "high_ms")
     )
-    with plt.rc_context(STYLE):
-        first, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+    with canvas(4.6) as (first, axes):
         axes.axline((measured.min(),) * 2, slope=1, color=SOFT, linewidth=1)
         axes.errorbar(
             measured, predicted, yerr=[predicted - low, high - predicted], fmt="none", ecolor=SOFT, elinewidth=1
@@ -113,13 +112,13 @@ def _figures(table: LatencyTable) -> dict[str, dict[str, CaptionedFigure]]:
         axes.set_xlabel("measured (ms)")
         axes.set_ylabel("predicted, with its interval (ms)")
 
-        second, axes = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
+    with canvas(3.2) as (second, axes):
         axes.axhline(0, color=SOFT, linewidth=1)
         axes.scatter(measured, 100 * (predicted / measured - 1), s=22, color=CHOSEN, edgecolors="white", linewidths=0.5)
         axes.set_xlabel("measured (ms)")
         axes.set_ylabel("error (%)")
 
-        third, axes = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+    with canvas(4.6) as (third, axes):
         sides = sorted({_side(key) for key in table.entries}, reverse=True)
         kinds = {"stem": INK, "tail": BASELINE, **{f"s{ratio}": colour for ratio, colour in RATIO_COLOURS.items()}}
         for k, (kind, colour) in enumerate(kinds.items()):
@@ -132,7 +131,7 @@ def _figures(table: LatencyTable) -> dict[str, dict[str, CaptionedFigure]]:
         axes.set_xticks(range(len(sides)), [str(side) for side in reversed(sides)])
         axes.set_xlabel("side of the unit's input (pixels)")
         axes.set_ylabel("a unit alone (ms)")
-        axes.legend(frameon=False, markerscale=2.5, ncols=3)
+        legend_above(axes, ncols=6, markerscale=2.5)
     held_out = "Networks that were never fitted: predicted latency, with its interval, against measured."
     errors = "By how much the same predictions are off."
     units = "Units timed alone: the stem, the tail, and blocks by their ratio s, which stand side by side."

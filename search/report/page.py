@@ -11,7 +11,7 @@ from search.figures.style import CaptionedFigure, axes_frame, inline
 from search.terminal import printable
 
 HINT = "Point at a mark to see its network; draw a rectangle to zoom in, and double-click to see all again."
-LEAST = 58  # pixels of a page for an inch of a figure
+LEAST, MOST = 58, 120  # pixels of a page for an inch of a figure: at most, its letters are as large as the page's
 Row = tuple[str, list[str]]  # a class, or nothing, and the cells
 
 
@@ -43,15 +43,15 @@ def _script(values: Any) -> str:
 
 
 def figures(pictures: dict[str, CaptionedFigure], svgs: dict[str, str]) -> str:
-    """Pictures side by side where there is room. A wide one is scrolled where it would shrink to less than LEAST."""
+    """Pictures side by side where there is room, none larger than MOST. A wide one is scrolled where it would shrink to
+    less than LEAST."""
     shown = []
     for name, each in pictures.items():
-        kind, size = (
-            (' class="wide"', f' style="min-width:{LEAST * each.figure.get_figwidth():.0f}px"')
-            if each.wide
-            else ("", "")
-        )
-        picture = inline(name, svgs[name]).replace("<svg", f'<svg role="img" aria-label="{escape(name)}"{size}', 1)
+        inches = each.figure.get_figwidth()
+        kind = ' class="wide"' if each.wide else ""
+        size = f"max-width:{MOST * inches:.0f}px" + (f";min-width:{LEAST * inches:.0f}px" if each.wide else "")
+        label = f'<svg role="img" aria-label="{escape(name)}" style="{size}"'
+        picture = inline(name, svgs[name]).replace("<svg", label, 1)
         shown.append(f'<figure id="{name}"{kind}>{picture}<figcaption>{escape(each.caption)}</figcaption></figure>')
     return f'<div class="pair">{"".join(shown)}</div>'
 

@@ -24,7 +24,7 @@ from search.engine.front import front
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.figures.architectures import arch_figure
-from search.figures.style import CaptionedFigure, canvas, png, svg
+from search.figures.style import CaptionedFigure, canvas, legend_above, png, svg
 from search.latency.table import LatencyTable, PeakMemory
 from search.recipes.schema import load_recipe, parse_recipe
 from search.records import write_record
@@ -642,6 +642,24 @@ def test_axes_of_curves_start_and_end_with_the_data(tmp_path):
     figure = curves.training({"A": {"loss": [(5, 2.5), (10, 2.0)]}}, 0.1).figure
     (axes,) = figure.axes
     assert axes.get_xlim() == (0.5, 1) and 1.9 < axes.get_ylim()[0] < 2.0
+
+
+def test_a_legend_takes_no_width_from_its_axes(tmp_path):
+    """However long its names are and however many: many budgets, runs with names of a sentence."""
+    summary = summarise(made_up_run(tmp_path / "run"))
+    runs = dict.fromkeys(("a run of a long name " * 5 + str(k) for k in range(4)), summary)
+    figure = fronts.overlaid(runs).figure
+    with canvas() as (budgets, axes):
+        axes.plot([0, 1], [0, 1], label="budgets " + ", ".join(f"{k / 1000:.3f}ms" for k in range(20)))
+        for k in range(3):
+            axes.scatter([0, 1], [0, 1], label=f"networks of kind {k}")
+        legend_above(axes)
+    for each in (figure, budgets):
+        svg(each)
+        (axes,) = each.axes
+        legend = axes.get_legend().get_window_extent()
+        assert axes.get_position().width > 0.75
+        assert legend.x1 < each.bbox.x1 and legend.y0 >= axes.bbox.y1 - 1
 
 
 def test_names_are_labels_as_they_are(tmp_path):
