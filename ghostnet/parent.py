@@ -18,9 +18,8 @@ from ghostnet.weights import (
     WeightsError,
     check_values,
     classes_and_channels,
-    fit_state,
+    fill,
     read_weights,
-    recorded_order,
 )
 
 TIMM = "timm:"  # before the name of one of timm's models
@@ -84,7 +83,7 @@ def load_parent(
             from timm.models import adapt_input_conv
 
             state["conv_stem.weight"] = adapt_input_conv(in_chs, state["conv_stem.weight"], chs)
-        net.load_state_dict(fit_state(net, state, recorded_order(about, order), ("classifier.",) if new_head else ()))
+        fill(net, state, about, order, ("classifier.",) if new_head else ())
         check_values(net)
         if not _outputs(net.eval()).isfinite().all():
             raise WeightsError("its outputs are not finite")
@@ -195,4 +194,5 @@ def _timm(name: str) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True)
     except Exception as error:  # timm fails in its own ways where a name is unknown or nothing can be downloaded
-        raise WeightsError(f"timm has no trained {name!r}: {str(error).strip().splitlines()[0]}") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"timm has no trained {name!r}: {reason}") from None

@@ -49,12 +49,21 @@ def load_weights(net: GhostNet, path: str | Path, order: Order | None = None, ig
     """
     state, about = read_weights(path)
     try:
-        net.load_state_dict(fit_state(net, state, recorded_order(about, order), ignore))
+        fill(net, state, about, order, ignore)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    except RuntimeError as error:  # tensors that can't be copied: sparse, complex, without data
-        raise WeightsError(f"{path}: {str(error)[:200]}") from None
     return net
+
+
+def fill(
+    net: GhostNet, state: State, about: JsonObject, order: Order | None = None, ignore: Sequence[str] = ()
+) -> None:
+    """Gives a network the tensors of a checkpoint that was read, as `load_weights` does.
+
+    Raises:
+        WeightsError: they aren't this network's.
+    """
+    net.load_state_dict(fit_state(net, state, recorded_order(about, order), ignore))
 
 
 def recorded_order(about: JsonObject, order: Order | None) -> Order | None:
@@ -76,13 +85,10 @@ def load_network(arch: Arch, path: str | Path, order: Order | None = None) -> Gh
     Raises:
         WeightsError: as `load_weights`, or as `check_values`.
     """
-    state, _ = read_weights(path)
+    state, about = read_weights(path)
     try:
-        classes, chs = classes_and_channels(state)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
-    net = load_weights(GhostNet(arch, classes, chs), path, order)
-    try:
+        net = GhostNet(arch, *classes_and_channels(state))
+        fill(net, state, about, order)
         check_values(net)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
@@ -209,7 +215,8 @@ def _unusable(name: str, tensor: Tensor) -> str:
     if tensor.is_nested or tensor.layout is not torch.strided:
         return "nested" if tensor.is_nested else str(tensor.layout)
     counts = name.endswith("num_batches_tracked") and tensor.dtype is torch.int64
-    return "" if tensor.is_floating_point() or counts else str(tensor.dtype)
+    packed = tensor.dtype is getattr(torch, "float4_e2m1fn_x2", None)  # two numbers in each of its values
+    return "" if (tensor.is_floating_point() and not packed) or counts else str(tensor.dtype)
 
 
 def fit_state(net: GhostNet, state: State, order: Order | None = None, ignore: Sequence[str] = ()) -> State:

@@ -246,7 +246,7 @@ def _train_part(config: Mapping[str, Any]) -> None:
 def _last_line(error: BaseException) -> str:
     while error.__cause__:
         error = error.__cause__
-    return str(error).strip().splitlines()[-1]
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def _train_alone(train: PartOfTraining, folder: Path, files: SharedFiles, data: Data) -> None:

@@ -124,6 +124,11 @@ def test_an_archive_that_unpacks_to_more_than_it_has_is_refused_before_it_is_unp
         ("without data", lambda tensor: tensor.to("meta")),
         ("torch.complex64", lambda tensor: tensor.to(torch.complex64)),
         ("torch.int8", lambda tensor: tensor.to(torch.int8)),
+        pytest.param(
+            "torch.float4_e2m1fn_x2",
+            lambda tensor: tensor.to(torch.uint8).view(torch.float4_e2m1fn_x2),
+            marks=pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="this PyTorch has no such type"),
+        ),
     ],
 )
 def test_tensors_that_can_be_no_weights_are_refused_by_name(kind, make, name, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from search.data.layouts.base import DataSource, Sizes
-from search.errors import UserError
+from search.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from search.data.layouts.base import Parts
@@ -53,7 +53,7 @@ class TorchvisionSet(DataSource):
             with contextlib.suppress(OSError):
                 root.rmdir()  # which torchvision made before it tried
             raise UserError(
-                f"{self.name} could not be downloaded ({str(error).splitlines()[0]}); "
+                f"{self.name} could not be downloaded ({first_line(error)}); "
                 "data that is here already: --data parquet:PATH"
             ) from None
         splits = []

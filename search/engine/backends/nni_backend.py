@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,16 +113,16 @@ class _TrialServer:
 
     def handle_request(self, connection: socket.socket) -> None:
         """Handles one request; one without the key, or from a process that died, is ignored."""
-        with connection.makefile("rw") as stream:
-            try:
+        try:
+            with connection.makefile("r") as stream:
                 asked = json.loads(stream.readline())
-                if asked.get("key") != self.key:
-                    return
-                reply = self.evaluate(asked["params"])
-                stream.write(json.dumps(reply) + "\n")
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                return
+            params = asked["params"] if asked["key"] == self.key else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return
+        if params is not None:
+            reply = self.evaluate(params)  # what fails here ends the search
+            with suppress(OSError):
+                connection.sendall((json.dumps(reply) + "\n").encode())
 
     def evaluate(self, params: dict[str, int]) -> dict[str, float | str | None]:
         """Runs a trial and returns its score."""

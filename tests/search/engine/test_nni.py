@@ -1,14 +1,20 @@
 """The search by NNI's tuners, where NNI is installed."""
 
+import json
 import multiprocessing
+import socket
 import time
+from unittest.mock import Mock
 
 import pytest
 
 from search.engine.backends import nni_backend
+from search.engine.log import TrialLog
+from search.engine.search_plan import SearchPlan
 from search.parallel.cluster import Cluster
+from search.progress import bar
 from tests.search.conformance import Conformance, slowly
-from tests.search.searches import SPACE, accuracy_of
+from tests.search.searches import HEADER, SPACE, accuracy_of, problem
 
 pytest.importorskip("nni")
 
@@ -37,6 +43,31 @@ class TestNNI(Conformance):
         assert any("nni" in " ".join(each.cmdline()) for each in begun)
         process.kill()
         assert not psutil.wait_procs(begun, timeout=30)[1]
+
+
+def test_requests_of_strangers_are_ignored_but_a_log_that_fails_ends_the_search(tmp_path, monkeypatch):
+    task = problem()
+    with TrialLog(tmp_path / "trials.jsonl", HEADER) as log, bar("search", 9) as progress:
+        server = nni_backend._TrialServer(
+            task, log, SearchPlan(trials=9, sampler="tpe"), 1.0, "latency_ms", 9, progress
+        )
+
+        def ask(text: str) -> str:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                theirs.sendall(f"{text}\n".encode())
+                server.handle_request(ours)
+                ours.close()
+                return theirs.makefile().read()
+
+        params = {gene.name: 0 for gene in SPACE.genes}
+        for stranger in ("", "[]", "7", "{", '{"key": "another", "params": {}}', json.dumps({"params": params})):
+            assert not ask(stranger) and not log.trials
+        asked = json.dumps({"key": server.key, "params": params})
+        assert json.loads(ask(asked)) == {"score": server.score(log.trials[0]), "error": None}
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+            patch.setattr(log, "append", Mock(side_effect=OSError(28, "No space left on device")))
+            ask(asked)
 
 
 def reported(model) -> None:
