@@ -87,37 +87,30 @@ def unit_layers(unit: Unit) -> Iterator[Layer]:
                 yield Layer(name="classifier", in_chs=head_chs, out_chs=num_classes, kernel=1, size=1, norm=False)
 
 
-def ghost_layers(
-    in_chs: int,
-    out_chs: int,
-    ratio: int,
-    cheap_kernel: int,
-    size: int,
-    align: int = 1,
-    kernel: int = 1,
-    name: str = "",
+def _ghost_layers(
+    name: str, in_chs: int, out_chs: int, ratio: int, cheap_kernel: int, size: int, align: int
 ) -> Iterator[Layer]:
     """A Ghost module (section 3.1): m primary channels by an ordinary convolution, n - m by a depthwise one.
 
     Where s divides n this is the numerator and denominator of the paper's equations 4 and 5 (the identity counted as
-    free): n/s h' w' c k^2 + (s - 1) n/s h' w' d^2.
+    free), at k = 1: n/s h' w' c k^2 + (s - 1) n/s h' w' d^2.
     """
     primary = intrinsic_chs(out_chs, ratio, align)
-    yield Layer(name=name + "primary_conv.0", in_chs=in_chs, out_chs=primary, kernel=kernel, size=size)
+    yield Layer(name=f"{name}.primary_conv.0", in_chs=in_chs, out_chs=primary, kernel=1, size=size)
     if ghosts := out_chs - primary:
-        yield _depthwise(name + "cheap_operation.0", ghosts, cheap_kernel, size)
+        yield _depthwise(f"{name}.cheap_operation.0", ghosts, cheap_kernel, size)
 
 
 def _bottleneck(unit: Bottleneck) -> Iterator[Layer]:
     block, in_chs, size = unit.block, unit.in_chs, unit.size
     mid, out, out_size = block.mid_chs, block.out_chs, strided(unit.size, block.stride)
-    yield from ghost_layers(in_chs, mid, block.ratio, block.cheap_kernel, size, unit.align, name="ghost1.")
+    yield from _ghost_layers("ghost1", in_chs, mid, block.ratio, block.cheap_kernel, size, unit.align)
     if block.stride > 1:
         yield _depthwise("conv_dw", mid, block.dw_kernel, out_size)
     if se := se_chs(block):
         yield Layer(name="se.conv_reduce", in_chs=mid, out_chs=se, kernel=1, size=1, norm=False)
         yield Layer(name="se.conv_expand", in_chs=se, out_chs=mid, kernel=1, size=1, norm=False)
-    yield from ghost_layers(mid, out, block.ratio, block.cheap_kernel, out_size, unit.align, name="ghost2.")
+    yield from _ghost_layers("ghost2", mid, out, block.ratio, block.cheap_kernel, out_size, unit.align)
     if unit.has_shortcut:
         yield _depthwise("shortcut.0", in_chs, block.dw_kernel, out_size)
         yield Layer(name="shortcut.2", in_chs=in_chs, out_chs=out, kernel=1, size=out_size)

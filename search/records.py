@@ -60,6 +60,7 @@ ArchId = Annotated[str, Field(pattern=r"^[0-9a-f]{10}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(ge=1)]
+Code = Annotated[list[Annotated[int, Field(ge=0, le=1 << 20)]], Field(min_length=1, max_length=10_000)]  # of some space
 FloatExactCount = Annotated[int, Field(ge=1, le=2**53)]  # positive, and the same number as a float
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
@@ -104,9 +105,9 @@ def parse_record(kind: type[R], value: Any, source: str) -> R:
 
 
 def record_json(record: BaseModel) -> JsonObject:
-    """A record as JSON has it: the fields that were given, by their keys; the schema first."""
-    content = record.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return {key: content[key] for key in ("schema",) if key in content} | content
+    """A record as JSON has it: the schema first, then the fields that were given, by their keys."""
+    name = schema_name(type(record))
+    return ({"schema": name} if name else {}) | record.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def check_codes(codes: Iterable[Sequence[int]], space: Space, source: str) -> None:

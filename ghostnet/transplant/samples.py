@@ -1,7 +1,6 @@
 """Positions of feature maps at which regressions read, and what the parent has there."""
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -139,8 +138,3 @@ class Targets:
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tables[name]
-
-    @cached_property
-    def bytes(self) -> int:
-        """Memory that it takes."""
-        return sum(table.numel() * table.element_size() for table in (*self.tables.values(), self.images, self.others))

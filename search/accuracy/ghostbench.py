@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from ghostnet.arch import Arch
 from search.errors import UserError
 from search.files import write_text
-from search.records import ArchId, Count, Milliseconds, Record, Seconds, Share, check_codes, read_record
+from search.records import ArchId, Code, Count, Milliseconds, Record, Seconds, Share, check_codes, read_record
 from spaces.custom import SpaceRecord, parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
@@ -80,7 +80,7 @@ class BenchmarkNetwork(Record):
     """
 
     arch: ArchId
-    code: Annotated[list[Count], Field(min_length=1, max_length=1000)]
+    code: Code
     kind: Literal["even", "front", "mutant"]
     macs: Annotated[int, Field(ge=1)]
     params: Annotated[int, Field(ge=1)]

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from ghostnet.arch import Arch, ArchError
 from search.errors import UserError
 from search.files import JsonLines, read_json
-from search.records import ArchId, Count, Record, Share, parse_record
+from search.records import ArchId, Code, Count, Record, Share, parse_record
 from spaces.space import Space
 
 SCHEMA: Literal["ghostnas.fidelity/1"] = "ghostnas.fidelity/1"
@@ -41,7 +41,7 @@ class StudyNetwork(Record):
 
     model_config = ConfigDict(extra="allow")
     arch: ArchId
-    code: Annotated[list[Count], Field(min_length=1, max_length=10_000)] | None = None
+    code: Code | None = None
     kind: Literal["spread", "front"] = "spread"
     macs: Annotated[int, Field(ge=1)]
     params: Annotated[int, Field(ge=1)]

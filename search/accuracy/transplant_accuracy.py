@@ -25,7 +25,7 @@ from search.errors import UserError
 from search.folders import locked
 from search.identity import digest
 from search.progress import bar
-from search.records import Count, Record, Share, check_codes, read_record, write_record
+from search.records import Code, Record, Share, check_codes, read_record, write_record
 from search.training.inherited import inherited_accuracy
 from search.training.metadata import read_metadata, supernet_id
 from spaces.space import Codes, Space
@@ -53,7 +53,7 @@ class TransplantFile(Record):
     schema_: Literal["ghostnas.transplant-accuracy/1"] = Field(alias="schema")
     supernet: str
     data: str
-    codes: Annotated[list[list[Count]], Field(min_length=LEAST, max_length=1000)]
+    codes: Annotated[list[Code], Field(min_length=LEAST, max_length=1000)]
     accuracies: list[Share]
 
     @model_validator(mode="after")

@@ -19,11 +19,10 @@ from ghostnet.units import Unit
 from ghostnet.units import units as units_of
 from search.data.datasets import Data
 from search.deadlines import has_passed
-from search.files import write_json
 from search.folders import locked
 from search.gaussian_process import GaussianProcess
 from search.progress import bar, warn
-from search.records import Count, Record, read_record
+from search.records import Count, Record, read_record, write_record
 from search.training.inherited import fit_inputs
 from search.training.metadata import PARENT_ARCH, read_metadata, supernet_id
 from spaces.space import Space
@@ -148,9 +147,9 @@ def _completed(
             progress.update(k)
             known.losses[key] = measure(name, unit)
             if time.monotonic() - saved > SAVE_SECONDS:
-                _save(path, known)
+                write_record(path, known)
                 saved = time.monotonic()
-    _save(path, known)
+    write_record(path, known)
     if left := len(planned.keys() - known.losses.keys()):
         warn(
             f"of {len(planned)} units that the parent's losses are to be measured of, {left} are left out in this time "
@@ -161,7 +160,3 @@ def _completed(
 
 def _key(name: str, unit: Unit | None) -> str:
     return f"{name} {unit.key}" if unit else name
-
-
-def _save(path: Path, known: UnitLossFile) -> None:
-    write_json(path, known.model_dump(by_alias=True))

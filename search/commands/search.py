@@ -173,14 +173,12 @@ def search(
 
 
 def _check_backend(backend: str, sampler: str, storage: str | None) -> None:
-    """Whether a backend is one, and has the sampler, and no password stands on a command line that Ray shows."""
-    from search.recipes.schema import check_sampler
+    """Whether backend and sampler are some, and no password stands on a command line that Ray shows."""
     from search.secrets import STORAGE, without_secrets
 
     for kind, name, names in (("the backend", backend, BACKENDS), ("a sampler", sampler, SAMPLERS)):
         if name not in names:
             raise UserError(f"{kind} is one of {', '.join(names)}, not {name!r}")
-    check_sampler(backend, sampler)
     if storage and backend == "ray" and without_secrets(storage) != storage:
         raise UserError(f"Ray shows the command line to its whole cluster: {STORAGE} is the place of {storage}")
 

@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from search.records import ArchId, Count, Record, Seconds
+from search.records import ArchId, Code, Count, Record, Seconds
 
 State = Literal["complete", "repeated", "infeasible", "failed"]
 COMPLETE: State = "complete"
 REPEATED: State = "repeated"
 INFEASIBLE: State = "infeasible"
 FAILED: State = "failed"
-LARGEST_INDEX = 1 << 20  # of a gene's choice
 NAMED_METRICS = (
     "accuracy",
     "accuracy_low",
@@ -22,17 +21,6 @@ NAMED_METRICS = (
     "latency_ms",
     "inherited",
 )  # beside multiply-adds and parameters, which all have
-
-
-def check_code(code: list[int]) -> list[int]:
-    """The code unchanged, if it may be one of some space.
-
-    Raises:
-        ValueError: it can't.
-    """
-    if not code or min(code) < 0 or max(code) > LARGEST_INDEX:
-        raise ValueError(f"a code must have indices from 0 to {LARGEST_INDEX}, but got {str(code)[:60]}")
-    return code
 
 
 class Rung(Record):
@@ -63,7 +51,7 @@ class Trial(Record):
     number: Count
     state: State
     arch: ArchId
-    code: Annotated[list[int], Field(min_length=1, max_length=10_000)]
+    code: Code
     macs: Count
     params: Count
     excess: Annotated[float, Field(ge=0)]
@@ -79,7 +67,6 @@ class Trial(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> "Trial":
-        check_code(self.code)
         if self.backend.generation > self.number:
             raise ValueError(f"trial {self.number} can't be of generation {self.backend.generation}")
         last = self.rungs[-1].accuracy if self.rungs else self.accuracy

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from search.errors import UserError
@@ -18,7 +17,7 @@ from search.latency.table import Device, LatencyTable, Setting
 from search.latency.timing.rounds import FEWEST_NETWORKS
 from search.latency.timing.standalone import SCHEMA
 from search.latency.transfer import check_counts, check_source
-from search.records import ArchId, Count, Record, brief, parse_record
+from search.records import ArchId, Code, Count, Record, brief, check_codes, parse_record
 from spaces.custom import SpaceRecord, parse_space
 from spaces.errors import SpaceError
 from spaces.space import Space
@@ -42,7 +41,7 @@ class Header(Record):
     space_id: ArchId
     num_classes: Count
     in_chs: Annotated[int, Field(ge=1)]
-    networks: Annotated[list[list[Count]], Field(min_length=4)]
+    networks: Annotated[list[Code], Field(min_length=4)]
     fit_networks: Annotated[int, Field(ge=2)]
     seed: Count
 
@@ -97,8 +96,7 @@ def read_result(path: Path) -> tuple[Header, Space, list[Line], str]:
     if not space.has_id(header.space_id):
         raise UserError(f"{path}, line 1: the kit is of another space {space.name}: {header.space_id}, not {space.id}")
     codes = header.networks
-    if any(len(code) != len(space.choices) or not (np.array(code) < space.choices).all() for code in codes):
-        raise UserError(f"{path}, line 1: `networks` must have codes of space {space.name}")
+    check_codes(codes, space, f"{path}, line 1")
     if not header.fit_networks <= len(codes) - 2:
         raise UserError(f"{path}, line 1: `fit_networks` must leave two of {len(codes)}, but got {header.fit_networks}")
     known = logged_units(space) | {f"network {k}" for k in range(len(codes))}

@@ -1,4 +1,6 @@
-"""Architectures and trials as short texts, for tooltips."""
+"""Architectures, trials and sizes of spaces as short texts."""
+
+from decimal import Decimal
 
 from ghostnet.arch import Arch
 from search.engine.trial import Trial
@@ -17,6 +19,11 @@ def format_arch(arch: Arch) -> str:
             )
         lines.append("  ".join(blocks))
     return "\n".join(lines)
+
+
+def format_size(size: int) -> str:
+    """How many networks a space has, for people."""
+    return f"{size:,}" if size < 10**12 else f"{Decimal(size):.1e}".replace("e+", " x 10^")  # which no float may hold
 
 
 def format_trial(trial: Trial, evaluate: str) -> str:

@@ -18,6 +18,7 @@ from search.recipes.choices import PROMOTING
 from search.report import blocks, page, repeat
 from search.report.fidelity import scatter
 from search.report.figures import choices, curves, fronts
+from search.report.formatting import format_size
 from search.report.rows import comparison_text
 from search.report.scalars import run_scalars
 from search.report.sensitivity import effects
@@ -69,7 +70,7 @@ def render(pictures: dict[str, CaptionedFigure], out: Path) -> dict[str, str]:
 
 
 def _head(summary: Summary) -> list[str]:
-    text = [summary.data, f"space {summary.space.name} ({_format_size(summary.space.size)} networks)"]
+    text = [summary.data, f"space {summary.space.name} ({format_size(summary.space.size)} networks)"]
     if summary.budget:
         text.append(f"budget {summary.budget} multiply-adds")
     if summary.seed is not None:
@@ -221,11 +222,6 @@ def _process(summary: Summary) -> Section | None:
     if summary.seconds:
         figures["time"] = lambda: curves.stage_times(summary.seconds)
     return (_draw(figures), _process_text(summary)) if figures else None
-
-
-def _format_size(size: int) -> str:
-    """How many networks a space has, for people."""
-    return f"{size:,}" if size < 1e12 else f"{size:.1e}".replace("e+", " x 10^")
 
 
 def _shown_networks(summary: Summary) -> dict[str, Arch]:

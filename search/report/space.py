@@ -1,17 +1,16 @@
 """Describes a space, as text and as JSON: dimensions, exact size, extremes, and the distribution of costs."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
+from search.report.formatting import format_size
 from spaces.population import sample
 from spaces.quantities import format_count
 from spaces.space import Space
 from spaces.tables import UnitTable, macs_table, params_table
 
-LARGEST_WRITTEN_OUT = 10**100  # of a space's sizes
 NETWORKS, BINS, WIDTH = 20_000, 16, 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
 # What people call a dimension, where its kind doesn't say it; in the order in which they are told.
@@ -89,16 +88,10 @@ def describe_space(space: Space, networks: int = NETWORKS, seed: int = 0) -> Spa
     )
 
 
-def _format_size(size: int) -> str:
-    if size < LARGEST_WRITTEN_OUT:
-        return f"{size:,} networks ({size:.2g})"
-    return f"{Decimal(size):.1e} networks"  # which no float may hold
-
-
 def format_space(description: SpaceDescription) -> str:
     """The same as text."""
     d, histogram = description, description.histogram
-    lines = [f"{d.space}: {_format_size(d.size)}, {len(d.genes)} genes", ""]
+    lines = [f"{d.space}: {format_size(d.size)} networks, {len(d.genes)} genes", ""]
     for kind, dimension in d.dimensions.items():
         title = DIMENSIONS.get(kind, kind.replace("_", " "))
         for each in dimension:

@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from search.files import write_json
 from search.identity import digest
 from search.recipes.schema import Recipe
-from search.records import Count, PositiveCount, Record, read_record
+from search.records import Count, PositiveCount, Record, read_record, write_record
 
 ESTIMATE = "estimate.json"
 Minutes = Annotated[float, Field(ge=0)]
@@ -78,4 +77,4 @@ def read_estimate(folder: Path, recipe: Recipe | None = None) -> Estimate | None
 
 def write_estimate(folder: Path, estimate: Estimate) -> None:
     """Keeps an estimate in a run's folder, for the report."""
-    write_json(folder / ESTIMATE, estimate.model_dump(mode="json", by_alias=True))
+    write_record(folder / ESTIMATE, estimate)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, RootModel
+from pydantic import ConfigDict, Field, RootModel
 
 from search.engine.search_plan import SearchEnd
-from search.engine.trial import Trial, check_code
-from search.records import ArchId, Count, Name, Record, Seconds, Share, read_record
+from search.engine.trial import Trial
+from search.records import ArchId, Code, Count, Name, Record, Seconds, Share, read_record
 
 SCHEMA: Literal["ghostnas.result/1"] = "ghostnas.result/1"
 
@@ -27,7 +27,7 @@ class SearchResult(Record):
     front: list[ArchId]
     fronts: dict[str, list[ArchId]] = Field(default_factory=dict)
     chosen: dict[Name, Trial]
-    random: dict[Name, Annotated[list[int], AfterValidator(check_code)]] = Field(default_factory=dict)
+    random: dict[Name, Code] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
     seconds: Seconds = 0.0
 

@@ -32,7 +32,6 @@ from search.training.metadata import (
     SUPERNET_WEIGHTS,
     read_finished,
     read_metadata,
-    space_for,
     supernet_config,
     supernet_metadata,
     training_identity,
@@ -44,7 +43,7 @@ from spaces.population import sample
 from spaces.space import Space
 from spaces.tables import macs_table
 
-__all__ = ["load_inherited", "load_supernet", "new_supernet", "read_metadata", "space_for", "train_supernet"]
+__all__ = ["load_inherited", "load_supernet", "new_supernet", "train_supernet"]
 WATCHED = 3  # random networks whose accuracy is followed
 EVEN_FROM = 64  # networks from which one is drawn evenly over multiply-adds
 

@@ -111,7 +111,7 @@ class Adapter:
             raise UserError(f"the data type of {cls.name} is one of {', '.join(cls.lowerings)}, not {dtype!r}")
 
     @classmethod
-    def check(cls, threads: int, dtype: Dtype) -> None:
+    def check(cls, dtype: Dtype) -> None:
         """Raises:
         UserError: it can't run here, or has no such data type.
         """

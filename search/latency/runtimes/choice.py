@@ -37,7 +37,7 @@ def runtime(name: str, threads: int, dtype: Dtype = "float32", lowering: "Loweri
     cores, threads = usable_cores(), check_whole("threads", threads, 1, MOST_THREADS)
     if threads > cores:
         raise UserError(f"threads must be from 1 to the {cores} cores that this process may use, but got {threads}")
-    RUNTIMES[name].check(threads, dtype)
+    RUNTIMES[name].check(dtype)
     return RUNTIMES[name](threads, dtype, lowering)  # type: ignore[return-value]
 
 
