@@ -130,8 +130,8 @@ def choose_primaries(gain: Gains, count: int, groups: int = 1, first: Sequence[i
 
 
 def assign_ghosts(gain: Gains, primaries: NDArray[np.int64], num_ghosts: int) -> NDArray[np.int64]:
-    """Which of the other maps stands at each of `places`, of which place k is a filter of primary k mod m, so that
-    most is explained; -1 at places that are left over."""
+    """Which of the other maps stands at each of a Ghost module's places for ghosts, of which place k is a filter of
+    primary k mod m, so that most is explained; -1 at places that are left over: [num_ghosts]"""
     from scipy.optimize import linear_sum_assignment
 
     others = np.setdiff1d(np.arange(len(gain)), primaries)

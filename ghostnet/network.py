@@ -71,6 +71,11 @@ class GhostNet(nn.Module):
         if not self.conv_stem.weight.is_meta:
             initialise(self.named_parameters(), generator)
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image at the network's own resolution."""
+        return self.in_chs, self.arch.resolution, self.arch.resolution
+
     def forward_features(self, x: Tensor) -> Tensor:
         """[B, in_chs, H, W] -> [B, tail_chs, h, w]"""
         return self.blocks(self.act1(self.bn1(self.conv_stem(x))))

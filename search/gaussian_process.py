@@ -57,13 +57,8 @@ class GaussianProcess:
         return mean, np.sqrt(np.maximum(deviation**2 - self.noise, 0))
 
     def left_out(self) -> Floats:
-        """By how much each example [n] is off what all others predict of it: the closed form (Rasmussen and Williams,
-        Gaussian Processes for Machine Learning, 2006, section 5.4.2)."""
-        from scipy.linalg import cho_solve
-
-        precision = cho_solve((self._process.L_, True), np.eye(len(self._process.alpha_)))
-        errors: Floats = self._process.alpha_ / np.diag(precision) * self._process._y_train_std
-        return errors
+        """By how much each example [n] is off what all others predict of it."""
+        return left_out(self._process)
 
     def _scaled(self, x: Floats) -> Floats:
         scaled: Floats = ((x - self._low) / self._extent)[:, self._varies]
@@ -83,6 +78,16 @@ def fit_process(kernel: Any, x: Floats, y: Floats, tuned: int, optimizer: Any = 
         warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is a feature that says nothing
         fit = GaussianProcessRegressor(kernel, optimizer=optimizer, normalize_y=True).fit(x[:tuned], y[:tuned])
         return GaussianProcessRegressor(fit.kernel_, optimizer=None, normalize_y=True).fit(x, y)
+
+
+def left_out(process: Any) -> Floats:
+    """By how much each example [n] of scikit-learn's Gaussian process is off what all others predict of it: the closed
+    form (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 5.4.2)."""
+    from scipy.linalg import cho_solve
+
+    precision = cho_solve((process.L_, True), np.eye(len(process.alpha_)))
+    errors: Floats = process.alpha_ / np.diag(precision) * process._y_train_std
+    return errors
 
 
 def _most_probable(mean: Floats, spread: Floats) -> Callable[..., tuple[Floats, float]]:

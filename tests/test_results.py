@@ -123,8 +123,11 @@ def test_a_page_says_what_its_figures_say(name, tmp_path):
         assert make(module, page.parent, tmp_path) == page.read_text()
 
 
-def test_the_readmes_table_says_what_its_figures_say():
-    folder = RESULTS / "weights"
-    with loaded(folder / "ways_page.py") as module:
-        table = module.headline(read_record(folder / "ways.json", module.Ways))
-    assert f"<!-- weights -->\n{table}\n<!-- end -->" in (RESULTS.parent / "README.md").read_text()
+def test_the_readmes_tables_say_what_their_figures_say():
+    readme = (RESULTS.parent / "README.md").read_text()
+    with loaded(RESULTS / "weights/ways_page.py") as module:
+        table = module.headline(read_record(RESULTS / "weights/ways.json", module.Ways))
+    assert f"<!-- weights -->\n{table}\n<!-- end -->" in readme
+    with loaded(RESULTS / "pretrained/page.py") as module:
+        table = module.headline([module.Row(**row) for row in read_json(RESULTS / "pretrained/study.json")["networks"]])
+    assert f"<!-- pretrained -->\n{table}\n<!-- end -->" in readme

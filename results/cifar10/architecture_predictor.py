@@ -101,7 +101,7 @@ def main() -> None:
     chosen_archs = {name: arch for name, arch in networks(run).items() if name in read_result(run.out / RESULT).chosen}
     files |= {name: run.out / NETWORKS / name / WEIGHTS_FILE for name in chosen_archs}
     nets = {name: load_network(arch, files[name]) for name, arch in {**archs, **chosen_archs}.items()}
-    shapes = {name: (net, (run.data.in_chs, net.arch.resolution, net.arch.resolution)) for name, net in nets.items()}
+    shapes = {name: (net, net.input_shape) for name, net in nets.items()}
     setting = run.recipe.latency
     times = measure(runtime(setting.runtime, setting.threads, setting.dtype), shapes, run.recipe.seed, setting.batch)
     rows = [

@@ -184,7 +184,7 @@ class Trainer:
         teacher = load_teacher(f"network:{parent}", self.data, self.device)
         for name, net in zip(largest_first, nets, strict=True):
             start = pruner.start(net)
-            costs = count(net, (self.data.in_chs, net.arch.resolution, net.arch.resolution))
+            costs = count(net, net.input_shape)
             trained = train_network(
                 net,
                 self.data,

@@ -49,7 +49,7 @@ def compile_all(arguments: argparse.Namespace) -> None:
         batch=arguments.batch,
         seed=0,
     )
-    bench = Bench(space, planned, arguments.work / STORE)
+    bench = Bench(space, planned.networks, planned.shapes, arguments.work / STORE)
     with bar("compile", len(planned.items)) as progress:
         for item in planned.items:
             bench.compiled(run, item.name)

@@ -218,6 +218,12 @@ def in_place(rows: Sequence[Row]) -> list[list[str]]:
     return [*lines, ["**all five**", "", "", "", "", *(with_interval([*each.values()]) for each in mean)]]
 
 
+def headline(rows: Sequence[Row]) -> str:
+    """The same as a table, which stands in the project's README, too."""
+    heads = ("in place of", "ms", "accuracy, %", "found: ms", "accuracy, %", "points", "points, taught alike")
+    return table(heads, in_place(rows))
+
+
 def with_interval(above: Sequence[float]) -> str:
     """A mean over seeds, and Student's 95 % interval."""
     if not above:
@@ -323,10 +329,7 @@ def page(figures: dict[str, Any], rows: Sequence[Row]) -> str:
             "seeds": f"{len({row.seed for row in rows})} seeds",
             "pretraining": ", ".join(f"{100 * value:.1f} % ({name})" for name, value in figures["pretraining"].items()),
             "proof": proof(rows),
-            "in_place": table(
-                ("in place of", "ms", "accuracy, %", "found: ms", "accuracy, %", "points", "points, taught alike"),
-                in_place(rows),
-            ),
+            "in_place": headline(rows),
             "pretraining_minutes": f", after {sum(pretraining):.0f} minutes of one core in all" if pretraining else "",
             "networks": table(
                 ("seed", "way", "network", "multiply-adds", "predicted ms", "measured ms", "test accuracy, %"), networks

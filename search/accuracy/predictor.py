@@ -62,13 +62,18 @@ def features(space: Space, arch: Arch, inherited: float) -> list[float]:
     return [inherited, *np.log([known.macs, known.params]), float(np.log(widths).mean()), float(np.mean(shares))]
 
 
-def fit_ridge(x: Floats, y: Floats) -> Any:
-    """A Bayesian ridge (MacKay, 1992), which finds its penalty from the data: features [n, k], accuracies [n]."""
+def _ridge() -> Any:
+    """A Bayesian ridge (MacKay, 1992), which finds its penalty from the data."""
     from sklearn.linear_model import BayesianRidge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), BayesianRidge()).fit(x, y)
+    return make_pipeline(StandardScaler(), BayesianRidge())
+
+
+def fit_ridge(x: Floats, y: Floats) -> Any:
+    """A ridge fitted to features [n, k] and accuracies [n]."""
+    return _ridge().fit(x, y)
 
 
 def leave_one_out(space: Space, networks: Sequence[TrainingPoint], without: str | None = None) -> Floats:
@@ -83,8 +88,10 @@ def leave_one_out(space: Space, networks: Sequence[TrainingPoint], without: str 
 
 def leave_one_out_predictions(x: Floats, y: Floats) -> Floats:
     """[n] the prediction for each row by a fit on all others: features [n, k], accuracies [n]"""
-    others = [np.arange(len(y)) != k for k in range(len(y))]
-    return np.array([fit_ridge(x[keep], y[keep]).predict(x[~keep])[0] for keep in others])
+    from sklearn.model_selection import LeaveOneOut, cross_val_predict
+
+    predictions: Floats = cross_val_predict(_ridge(), x, y, cv=LeaveOneOut())
+    return predictions
 
 
 def training_points(space: Space, networks: Sequence[TrainingPoint]) -> tuple[Floats, Floats]:

@@ -18,14 +18,13 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
 from scipy.special import expit, logit
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from search.accuracy.ghostbench import BenchmarkRun, GhostBench
 from search.accuracy.predictor import fit_ridge
 from search.errors import UserError
-from search.gaussian_process import fit_process
+from search.gaussian_process import fit_process, left_out
 from search.rank_correlation import kendall_tau
 from spaces.space import Codes, Space
 from spaces.tables import macs_table, params_table
@@ -115,7 +114,7 @@ class _Process:
     `search.gaussian_process`: there are examples enough.
 
     Attributes:
-        left_out: for each network the prediction from all others (Rasmussen and Williams, 2006, equation 5.12).
+        left_out: for each network the prediction from all others.
     """
 
     def __init__(self, space: Space, codes: Codes, values: Floats) -> None:
@@ -127,8 +126,7 @@ class _Process:
         far = np.full(x.shape[1], x.shape[1] ** 0.5)
         kernel = ConstantKernel() * Matern(far, (far[0] / 10, far[0] * 100), nu=2.5) + WhiteKernel(0.01, (1e-6, 1))
         self._process = fit_process(kernel, x, values, TUNED)
-        inverse = cho_solve((self._process.L_, True), np.eye(len(x)))
-        self.left_out = values - self._process.alpha_ / np.diag(inverse) * self._process._y_train_std
+        self.left_out = values - left_out(self._process)
 
     def predict(self, codes: Codes) -> Floats:
         """[n, genes] -> [n]"""

@@ -8,7 +8,7 @@ from ghostnet.files import weights_file
 from search.api import Place
 from search.data.datasets import Data
 from search.errors import UserError
-from search.export.formats import ExportSettings
+from search.export.formats import check_formats
 from search.export.manifest import MANIFEST, Manifest, known_metadata, read_manifest
 from search.export.network import export_trained
 from search.export.verify import Verification, verify
@@ -41,7 +41,8 @@ def export_network(
             folder with another network's export.
         ArchError: weights of another architecture.
     """
-    settings = ExportSettings(tuple(formats), timed=timed)
+    formats = tuple(formats)
+    check_formats(formats)
     if weights is None:
         if isinstance(network, Arch) or not Path(network).is_dir():
             raise UserError("`weights` must name a file, where the network is no folder that has them")
@@ -50,7 +51,7 @@ def export_network(
     arch = network if isinstance(network, Arch) else find_arch(network)
     if (Path(out) / MANIFEST).exists() and (there := read_manifest(Path(out)).arch) != arch.id:
         raise UserError(f"{out} holds the export of another network, {there}: `out` names another folder for {arch.id}")
-    return export_trained(arch, Path(weights), Path(out), settings, metadata, data=data)
+    return export_trained(arch, Path(weights), Path(out), formats, metadata, data=data, timed=timed)
 
 
 def verify_export(folder: Place) -> Verification:

@@ -57,10 +57,12 @@ def print_run(summary: "Summary", as_json: bool) -> None:
         listed = [asdict(network) for network in networks]
         print_json({"folder": str(summary.folder), "report": str(page), "networks": listed, "notes": summary.notes})
         return
+    sides = len({n.resolution for n in networks}) > 1
     cells = [
         [
             n.network,
             f"{n.test_accuracy:.2%}",
+            *([str(n.resolution)] if sides else []),
             format_count(n.macs),
             format_count(n.params),
             "" if n.predicted_ms is None else f"{n.predicted_ms:.3f}",
@@ -69,7 +71,8 @@ def print_run(summary: "Summary", as_json: bool) -> None:
         for n in networks
     ]
     chosen = [number for number, n in enumerate(networks) if n.chosen]
-    show_table(["network", "test", "MACs", "params", "predicted ms", "measured ms"], cells, bold=chosen)
+    head = ["network", "test", *["side"] * sides, "MACs", "params", "predicted ms", "measured ms"]
+    show_table(head, cells, bold=chosen)
     if compared := comparison_text(summary):
         show(compared)
     for note in summary.notes:

@@ -76,13 +76,15 @@ def run(
 def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: float | None = None) -> None:
     """What a run will take, stage by stage, and what a time box gives each; also written where its folder is named."""
     from search.pipeline.current_run import SHARES, STRETCHED, needed_minutes, time_box
+    from search.pipeline.run import ESTIMATED_FROM
     from search.run_folder.estimate import ESTIMATE
     from search.training.time_box import LONGEST
 
     result = api.estimate_run(recipe, out)
     total = result.total
     boxes = [each.stage for each in result.stages if each.stage in SHARES]
-    given = time_box(minutes, needed_minutes(boxes, result)) if minutes else {}
+    known = out is not None or (minutes or 0) >= ESTIMATED_FROM  # to the run, too
+    given = time_box(minutes, needed_minutes(boxes, result if known else None)) if minutes else {}
     if as_json:
         stages = result.model_dump(mode="json", exclude={"schema_"})
         boxed = {"time_box": given} if given else {}
@@ -94,10 +96,14 @@ def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: fl
     if given:
         most = {each.stage: each.minutes * (LONGEST if each.stage in STRETCHED else 1) for each in result.stages}
         parts = [f"{stage} {min(given.get(stage, 0.0), most[stage]):.1f}" for stage in most]
-        show(
-            f"A time box of {minutes:g} minutes gives {', '.join(parts)}; what a stage leaves, later ones get. Where it"
-            f" is more than the recipe needs, up to {LONGEST:g} times its steps are trained, and networks evaluated."
+        more = (
+            f"Where it is more than the recipe needs, up to {LONGEST:g} times its steps are trained, and networks "
+            "evaluated."
+            if known
+            else f"Below {ESTIMATED_FROM:g} minutes a run makes no estimate: it goes by fixed shares, and no further "
+            "than the recipe."
         )
+        show(f"A time box of {minutes:g} minutes gives {', '.join(parts)}; what a stage leaves, later ones get. {more}")
     show(f"Minutes are for this machine as it is now, from a few timed steps; {kept}.")
 
 

@@ -6,7 +6,7 @@ goes into `manifest.json`, with the SHA-256 of each file. `search.export.verify`
 """
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +23,7 @@ from search.errors import UserError
 from search.export import formats as known
 from search.export import proof as proving
 from search.export.agreement import RANDOM_IMAGES, SEED, TOLERANCE
-from search.export.formats import ExportSettings, Session, Source, in_one_line
+from search.export.formats import Session, Source, check_formats, in_one_line, needs_images
 from search.export.manifest import (
     MANIFEST,
     SCHEMA,
@@ -68,30 +68,34 @@ class HeldOut:
 def export(
     net: GhostNet,
     out: Path,
-    settings: ExportSettings,
+    formats: Sequence[str],
     images: Tensor,
     metadata: NetworkMetadata | None = None,
     *,
     held_out: HeldOut | None = None,
     timer: Timer | None = None,
 ) -> Manifest:
-    """Writes `net` to the folder `out` as the settings say, with `arch.json`, `proof.safetensors`, `verify.py` and
+    """Writes `net` to the folder `out` in each of the formats, with `arch.json`, `proof.safetensors`, `verify.py` and
     `manifest.json`.
 
     Args:
+        formats: such as onnx, pt2, litert, onnx-int8 or hub; `FORMATS` has them all.
         images: real, normalised images [B, C, H, W] that every file is tried on, beside random ones.
         metadata: what is known of the network, for the manifest.
         timer: times what was written on this machine; None leaves latencies out, and the manifest says so.
 
     Raises:
-        UserError: a network that a format's tools refuse, a file that isn't the network, or another process at work in
-            the folder.
+        UserError: as `check_formats`; an int8 format without held-out images, a network that a format's tools refuse, a
+            file that isn't the network, or another process at work in the folder.
     """
+    check_formats(formats)
+    if held_out is None and (fitted := needs_images(formats)):
+        raise UserError(f"{fitted} is fitted to calibration images: --data names the data set that they come from")
     net = net.cpu().eval()
     proof = Proof.from_network(net, images.cpu().numpy())
     with locked(out), filled_folder(out, last=MANIFEST) as scratch:
         try:
-            return _fill(scratch, net, settings, proof, metadata or NetworkMetadata(), held_out, timer)
+            return _fill(scratch, net, formats, proof, metadata or NetworkMetadata(), held_out, timer)
         except (UserError, ArchError) as error:
             raise UserError(str(error).replace(f"{scratch}/", "")) from None
 
@@ -99,7 +103,7 @@ def export(
 def _fill(
     folder: Path,
     net: GhostNet,
-    settings: ExportSettings,
+    formats: Sequence[str],
     proof: Proof,
     metadata: NetworkMetadata,
     held_out: HeldOut | None,
@@ -112,13 +116,13 @@ def _fill(
     files = {name: ExportedFile.from_path(folder / name) for name in (ARCH_FILE, proving.FILE, VERIFIER)}
     calibration = held_out.calibration.numpy() if held_out else np.empty((0, *proof.images.shape[1:]), np.float32)
     waiting: dict[str, Session] = {}  # to be timed side by side
-    for name in sorted(settings.formats, key=lambda name: name == "hub"):  # last: its card tells of the others
+    for name in sorted(formats, key=lambda name: name == "hub"):  # last: its card tells of the others
         if name == "hub":
             files |= _timed(waiting, files, timer)
             waiting.clear()
         kind = known.get(name)
         so_far = manifest.model_copy(update={"files": files})
-        source = Source(net=net, settings=settings, calibration=calibration, manifest=so_far)
+        source = Source(net=net, calibration=calibration, manifest=so_far)
         with in_one_line(f"the network can't be written as {name}", OSError):
             kind.write(source, folder)
         files |= {file: ExportedFile.from_path(folder / file) for file in kind.FILES}
@@ -133,7 +137,7 @@ def _fill(
             compared["accuracy"] = _before_and_after(net, tried.session, held_out)
         files[main] = files[main].model_copy(update=compared)
     files |= _timed(waiting, files, timer)
-    packages = {package for name in settings.formats for package in known.get(name).PACKAGES}
+    packages = {package for name in formats for package in known.get(name).PACKAGES}
     manifest = manifest.model_copy(
         update={
             "files": files,

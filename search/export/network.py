@@ -1,6 +1,7 @@
 """A trained network, by its architecture and its file of weights, as an export: what is known of it, tried on real
 images, timed on this machine."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from ghostnet.weights import load_network, read_weights
 from search.data.datasets import Data
 from search.errors import UserError
 from search.export.export import HeldOut, Timer, export
-from search.export.formats import ExportSettings, Session, needs_images
+from search.export.formats import Session
 from search.export.manifest import Manifest, NetworkMetadata
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.runtimes.base import Session as TimedSession
@@ -29,31 +30,30 @@ def export_trained(
     arch: Arch,
     weights: Path,
     out: Path,
-    settings: ExportSettings,
+    formats: Sequence[str],
     metadata: NetworkMetadata,
     *,
     data: Data | None,
+    timed: bool = True,
 ) -> Manifest:
     """Exports a network whose weights lie in a file, and returns the manifest.
 
     Args:
         metadata: what is known of it, for the manifest.
         data: of real images to try it on; None: random ones alone.
+        timed: whether every file is timed on this machine.
 
     Raises:
-        UserError: weights of another architecture, data of other classes or channels, an int8 format without data, or
-            what `search.export.export` refuses.
+        UserError: weights of another architecture, data of other classes or channels, or what `search.export.export`
+            refuses.
     """
     net = load_network(arch, weights)
     if (arch_id := read_weights(weights)[1].get("arch", arch.id)) != arch.id:  # equal shapes, another stride or size
         raise UserError(f"{weights} has the weights of architecture {arch_id}, not of {arch.id}")
-    if data is None and (fitted := needs_images(settings.formats)):
-        raise UserError(f"{fitted} is fitted to calibration images: --data names the data set that they come from")
     held_out = held_out_of(net, data, metadata, _split_name(weights, data)) if data else None
-    side = net.arch.resolution
-    images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, net.in_chs, side, side)
-    times = timer(net) if settings.timed else None
-    return export(net, out, settings, images, metadata, held_out=held_out, timer=times)
+    images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, *net.input_shape)
+    times = timer(net) if timed else None
+    return export(net, out, formats, images, metadata, held_out=held_out, timer=times)
 
 
 def held_out_of(net: GhostNet, data: Data, metadata: NetworkMetadata, name: str) -> HeldOut:
@@ -91,10 +91,9 @@ def _split_name(weights: Path, data: Data) -> str:
 def timer(net: GhostNet) -> Timer:
     """Times sessions side by side on one thread, an image at a time; as latency tables do where a session is a
     runtime's own, so without what its images and outputs are copied to."""
-    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
     return lambda sessions: measure_sessions(
         runtime("onnxruntime", 1),
-        {name: (_timed(session), shape) for name, session in sessions.items()},
+        {name: (_timed(session), net.input_shape) for name, session in sessions.items()},
         seconds=TIMING_SECONDS,
     )
 

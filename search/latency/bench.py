@@ -6,7 +6,7 @@ doesn't depend on them, and compiled networks shrink to nothing while they wait.
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -84,6 +84,16 @@ class MeasurementPlan:
         return {"schema": SCHEMA, **asdict(self)}
 
     @property
+    def shapes(self) -> dict[str, list[int]]:
+        """Of the items' inputs, batch first, by name."""
+        return {item.name: item.shape for item in self.items}
+
+    @property
+    def held_out(self) -> list[str]:
+        """Names of the networks that are never fitted."""
+        return [f"network {k}" for k in range(self.fit_networks, len(self.networks))]
+
+    @property
     def identity(self) -> Identity:
         """What makes two plans the same, without their length."""
         rest = {key: value for key, value in self.to_json().items() if key not in ("networks", "items")}
@@ -120,20 +130,25 @@ def measurement_plan(
 
 
 class Bench:
-    """The items of a plan as modules, and as sessions of a runtime: compiled once, loaded for each measurement.
+    """Networks and units of a space as modules, and as sessions of a runtime: compiled once, loaded for each
+    measurement.
 
     Args:
+        codes: of the networks, which are called `network 0` and so on; units are called by their key.
+        shapes: of inputs, batch first, by name.
         store: a folder that keeps what was compiled from one process to the next, for runtimes whose compiler is slow.
     """
 
-    def __init__(self, space: Space, plan: MeasurementPlan, store: Path | None = None) -> None:
-        self.space, self.batch, self.store = space, plan.batch, store
-        self.archs = {f"network {k}": space.decode(np.array(code)) for k, code in enumerate(plan.networks)}
-        self.held_out = list(self.archs)[plan.fit_networks :]
+    def __init__(
+        self,
+        space: Space,
+        codes: Iterable[Sequence[int]],
+        shapes: Mapping[str, Sequence[int]],
+        store: Path | None = None,
+    ) -> None:
+        self.space, self.shapes, self.store = space, shapes, store
+        self.archs = {f"network {k}": space.decode(np.array(code)) for k, code in enumerate(codes)}
         self.units = all_units(space)
-        self.shapes: dict[str, Shape] = {
-            item.name: (item.shape[1], item.shape[2], item.shape[3]) for item in plan.items
-        }
         self._compiled: dict[str, bytes] = {}
 
     def session(self, run: Runtime, item: str) -> Session:
@@ -147,15 +162,20 @@ class Bench:
 
     def compiled(self, run: Runtime, item: str) -> bytes:
         """The item in the runtime's own form, packed; from the store where that has it."""
+        batch, *shape = self.shapes[item]
         if self.store is None:
-            return zlib.compress(run.compile(self.module(item), self.shapes[item], self.batch), 1)
+            return zlib.compress(self.compile(run, item), 1)
         what = self.archs[item].id if item in self.archs else item
-        data = (self.space.num_classes, self.space.in_chs, *self.shapes[item], self.batch)
+        data = (self.space.num_classes, self.space.in_chs, *shape, batch)
         about = (run.name, run.version(), run.threads, run.dtype, run.lowering, *data, what)
         file = self.store / hashlib.sha256(repr(about).encode()).hexdigest()
         if not file.exists():
-            write_bytes(file, zlib.compress(run.compile(self.module(item), self.shapes[item], self.batch), 1))
+            write_bytes(file, zlib.compress(self.compile(run, item), 1))
         return file.read_bytes()
+
+    def compile(self, run: Runtime, item: str) -> bytes:
+        batch, chs, height, width = self.shapes[item]
+        return run.compile(self.module(item), (chs, height, width), batch)
 
     def module(self, item: str) -> nn.Module:
         with torch.device("meta"):

@@ -126,7 +126,7 @@ def calibrate(
         compare_with = reference(run)
         if lines is None:
             log.append(header)  # now that everything is there that it takes
-        bench = Bench(space, planned, None if store is None else Path(store))
+        bench = Bench(space, planned.networks, planned.shapes, None if store is None else Path(store))
         live = _RunningEstimate(space, planned)
         with bar("calibrate", 1) as progress:
 
@@ -142,7 +142,7 @@ def calibrate(
             work = Rounds(planned.to_json(), sessions, compare_with, before, log.extend, until, tell)
             work.run()
         known = peak_bytes(lines or [])
-        names = [name for name in bench.held_out if name in work.measurements and name not in known]
+        names = [name for name in planned.held_out if name in work.measurements and name not in known]
         late = has_passed(deadline)
         with best_effort("the peak memory of networks"):
             _measure_memory(run, bench, names, len(known), seed, 0 if late else reserved, log)
@@ -166,7 +166,7 @@ def _measure_memory(
         with MemoryMeter(run) as meter:
 
             def measure(name: str) -> int | None:
-                return meter(bench.file(run, name), [bench.batch, *bench.shapes[name]])
+                return meter(bench.file(run, name), list(bench.shapes[name]))
 
             why = measure_some(measure, names, known, seed, seconds, log.append)
     if why is not None:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from ghostnet.units import Unit, units
-from search.latency.bench import Bench, MeasurementPlan, PlanItem
+from search.latency.bench import Bench
 from search.latency.predictor import table_space
 from search.latency.runtimes import table_runtime
 from search.latency.table import LatencyTable
@@ -57,25 +57,16 @@ def check_table(table: LatencyTable, *, seconds: float = 45.0, threads: int | No
         UserError: the runtime is not here, or the table is of a space this version makes otherwise.
     """
     start = time.monotonic()
-    setting = table.setting
-    run = table_runtime(setting, threads)
+    run = table_runtime(table.setting, threads)
     space = table_space(table)
     check_codes((network.code for network in table.validation.held_out), space, "the latency table's `held_out`")
     then = dict(_items(table, space))
-    planned = MeasurementPlan(
-        space_id=space.id,
-        seed=0,
-        rounds=MEASUREMENTS,
-        threads=run.threads,
-        batch=setting.batch,
-        fit_networks=0,
-        networks=[list(network.code) for network in table.validation.held_out],
-        items=[PlanItem.of(name, shape) for name, (_, shape) in then.items()],
-    )
+    shapes = {name: shape for name, (_, shape) in then.items()}
+    bench = Bench(space, (network.code for network in table.validation.held_out), shapes)
     now = time_side_by_side(
         run,
-        partial(Bench(space, planned).session, run),
-        {name: shape for name, (_, shape) in then.items()},
+        partial(bench.session, run),
+        shapes,
         quiet=MEASUREMENTS,
         rounds=MEASUREMENTS,
         seed=0,

@@ -86,13 +86,11 @@ def write_kit(
 
 
 def _fill(folder: Path, space: Space, planned: MeasurementPlan, run: Runtime, session: type[StandaloneSession]) -> None:
-    bench, items = Bench(space, planned), []
+    bench, items = Bench(space, planned.networks, planned.shapes), []
     with bar("write the kit", len(planned.items)) as progress:
         for k, item in enumerate(planned.items):
             file = f"{MODELS}/{k:05d}.{session.suffix}.gz"
-            write_bytes(
-                folder / file, _packed(run.compile(bench.module(item.name), bench.shapes[item.name], bench.batch))
-            )
+            write_bytes(folder / file, _packed(bench.compile(run, item.name)))
             items.append({**asdict(item), "file": file})
             progress.advance()
     net, shape = reference_module()

@@ -380,12 +380,10 @@ def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[s
     if not is_of_here(latency_table := LatencyTable.load(table)):
         return {}
     run = table_runtime(latency_table.setting)
-    archs = [space.decode(np.array(trial.code)) for trial in trials]
-    nets = {  # with any weights: they don't change the time
-        arch.id: (GhostNet(arch, space.num_classes, space.in_chs).eval(), (space.in_chs, *(arch.resolution,) * 2))
-        for arch in archs
-    }
-    return measure(run, nets, batch=latency_table.setting.batch)
+    archs = (space.decode(np.array(trial.code)) for trial in trials)
+    # With any weights: they don't change the time.
+    nets = [GhostNet(arch, space.num_classes, space.in_chs).eval() for arch in archs]
+    return measure(run, {net.arch.id: (net, net.input_shape) for net in nets}, batch=latency_table.setting.batch)
 
 
 def write_architectures(folder: Path, outcome: SearchOutcome, trials: Iterable[Trial]) -> None:

@@ -23,7 +23,6 @@ from search.engine.predicted_front import coarse_to_fine
 from search.engine.trial import Trial
 from search.errors import UserError
 from search.export.export import export as write_network
-from search.export.formats import ExportSettings
 from search.export.manifest import MANIFEST, read_manifest, searched_metadata
 from search.files import glob, write_json
 from search.identity import check_same, file_digest
@@ -285,7 +284,7 @@ def retrain(run: Run) -> None:
         folders["parent"], archs = parent, archs | {"parent": Arch.load(parent / ARCH_FILE)}
     for name, arch in archs.items():  # each once, whatever its weights: two timings of one would differ
         net = load_network(arch, folders[name] / WEIGHTS_FILE)
-        timed[arch.id] = (net, (run.data.in_chs, arch.resolution, arch.resolution))
+        timed[arch.id] = (net, net.input_shape)
     setting = run.recipe.latency  # the table's, by which they were chosen
     target = runtime(setting.runtime, setting.threads, setting.dtype)
     times = measure(target, timed, run.recipe.seed, setting.batch)
@@ -430,7 +429,6 @@ def export(run: Run) -> None:
     if missing := [label for label in trained if label not in times]:
         raise UserError(f"{run.out / TIMES} has no latency of {missing[0]}; without that file all are measured again")
     sources = read_source_runs(run.out, trained)
-    settings = ExportSettings(("onnx", "safetensors"), timed=False)  # the networks themselves are
     left_out: dict[str, str] = {}
     for label in trained:
         trial, folder = chosen[label], run.out / NETWORKS / label
@@ -452,7 +450,7 @@ def export(run: Run) -> None:
         )
         net = load_network(archs[label], folder / WEIGHTS_FILE)
         try:
-            write_network(net, out, settings, resized(images, net.arch.resolution), metadata)
+            write_network(net, out, ("onnx", "safetensors"), resized(images, net.arch.resolution), metadata)
         except OSError:  # the disk's fault, not the network's: a resumed run tries again
             raise
         except Exception as error:

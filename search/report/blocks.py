@@ -33,21 +33,24 @@ def nearest_baseline(summary: Summary, arch: Arch) -> dict[str, Arch]:
 
 def _table(summary: Summary, arch: Arch) -> str:
     """Units with their multiply-adds and their part of the predicted milliseconds; `*` marks what was never timed."""
-    head = ["unit", "in", "hidden", "out", "stride", "s", "d", "SE", "MACs", "ms"]
+    head = ["unit", "side", "in", "hidden", "out", "stride", "s", "d", "SE", "MACs", "ms"]
     ms = summary.predict.per_unit(arch) if summary.predict else {}
     timed = summary.predict.timed_units(arch) if summary.predict else set()
     rows: list[page.Row] = []
     for name, unit in chain(arch, summary.space.num_classes, summary.space.in_chs).named.items():
         star = "" if name in timed else "*"
         time = f"{ms[name]:.4f}{star}" if name in ms else ""
-        rows.append(("", [name.removeprefix("blocks."), *_unit_cells(unit), format_count(unit_cost(unit).macs), time]))
+        cells = [name.removeprefix("blocks."), str(unit.size), *_unit_cells(unit)]
+        rows.append(("", [*cells, format_count(unit_cost(unit).macs), time]))
     starred = [row for _, row in rows if row[-1].endswith("*")]
     if summary.table and summary.table.correction.intercept_ms > 0:
-        rows.append(("", ["once a run", *[""] * 8, f"{summary.table.correction.intercept_ms:.4f}"]))
-    note = "ms: the unit's part of the predicted latency" + (
-        "; *: not timed, estimated from units that were" if starred else ""
-    )
-    return page.table(head, rows) + (page.paragraph(note, "soft") if summary.table else "")
+        rows.append(("", ["once a run", *[""] * 9, f"{summary.table.correction.intercept_ms:.4f}"]))
+    note = "side: of the maps that the unit reads, in pixels"
+    if summary.table:
+        note += "; ms: the unit's part of the predicted latency"
+    if starred:
+        note += "; *: not timed, estimated from units that were"
+    return page.table(head, rows) + page.paragraph(note, "soft")
 
 
 def _unit_cells(unit: Unit) -> list[str]:

@@ -231,7 +231,8 @@ def _shown_networks(summary: Summary) -> dict[str, Arch]:
 
 
 def _networks_table(summary: Summary) -> str:
-    head = ["network", "test", "inherited", "predicted ms", "measured ms", "MACs", "params"]
+    sides = len({n.arch.resolution for n in summary.networks}) > 1
+    head = ["network", "test", "inherited", "predicted ms", "measured ms", *["side"] * sides, "MACs", "params"]
     memory = summary.table and summary.table.peak_memory
     counter = summary.energy and summary.energy.counter
     head += ["peak memory, MB"] * (memory is not None) + ["joules a run"] * (counter is not None)
@@ -244,6 +245,7 @@ def _networks_table(summary: Summary) -> str:
                 "" if n.inherited is None else f"{n.inherited:.2%}",
                 "" if n.predicted_ms is None else f"{n.predicted_ms:.3f}",
                 "" if n.measured_ms is None else f"{n.measured_ms:.3f}",
+                *([str(n.arch.resolution)] if sides else []),
                 format_count(n.macs),
                 format_count(n.params),
                 *(["" if n.peak_memory is None else f"{n.peak_memory / 1e6:.2f}"] if memory else []),
@@ -259,6 +261,8 @@ def _networks_table(summary: Summary) -> str:
         "on the search split with the supernet's weights, before full training. Commands are for a shell "
         "in this page's folder."
     )
+    if sides:
+        note += " side: of the images that a network works at, in pixels."
     if any(n.ended == "time box" for n in summary.networks):
         note += " A schedule that a time box cut short followed the clock: its command trains for as many steps."
     if memory:

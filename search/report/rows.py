@@ -20,6 +20,7 @@ class NetworkRow:
     Args:
         test_accuracy: the mean over seeds.
         spread: the sample's standard deviation, where there are two seeds or more.
+        resolution: side of the images that it works at, in pixels.
         peak_memory: bytes on the latency table's device, predicted.
         joules: of a run, with their standard error, where the system has a counter.
         points_at_equal_latency: how much more accurate a chosen network is than the baselines (GhostNets scaled in
@@ -35,6 +36,7 @@ class NetworkRow:
     test_accuracy: float
     seeds: int
     spread: float | None
+    resolution: int
     macs: int
     params: int
     predicted_ms: float | None
@@ -58,6 +60,7 @@ def rows(summary: Summary) -> list[NetworkRow]:
             test_accuracy=n.accuracy,
             seeds=len(n.accuracies),
             spread=statistics.stdev(n.accuracies) if len(n.accuracies) > 1 else None,
+            resolution=n.arch.resolution,
             macs=n.macs,
             params=n.params,
             predicted_ms=n.predicted_ms,

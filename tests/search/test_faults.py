@@ -26,7 +26,6 @@ from search.engine.backends import backend
 from search.engine.log import TrialLog, read_trials
 from search.engine.search_plan import SearchPlan
 from search.export.export import export
-from search.export.formats import ExportSettings
 from search.files import JsonLines
 from search.latency.runtimes import RUNTIMES
 from search.latency.timing import interference as gate
@@ -72,7 +71,7 @@ def test_an_export_is_whole_or_absent(tmp_path, monkeypatch):
     images, out = torch.randn(3, 3, 15, 15), tmp_path / "out"
     failed = until_there_is_room(
         monkeypatch,
-        lambda: export(net, out, ExportSettings(["safetensors", "onnx"]), images),
+        lambda: export(net, out, ["safetensors", "onnx"], images),
         lambda: pytest.fail("something is left") if list(tmp_path.iterdir()) else None,
     )
     assert failed >= 5 and (out / "manifest.json").exists()

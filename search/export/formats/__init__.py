@@ -23,40 +23,17 @@ if TYPE_CHECKING:
 Session = Callable[["np.ndarray"], "np.ndarray"]  # images [B, C, H, W] -> outputs [B, classes], float32
 
 
-@dataclass(frozen=True, slots=True)
-class ExportSettings:
-    """How an export is made; formats find it in their `Source`.
-
-    Args:
-        formats: such as onnx, pt2, litert, onnx-int8 or hub; `FORMATS` has them all.
-        timed: whether every file is timed on this machine.
-
-    Raises:
-        UserError: there is no format, one is unknown, or named twice, or its package is not installed.
-    """
-
-    formats: Sequence[str]
-    timed: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.formats:
-            raise UserError("`formats` names at least one")
-        check_formats(self.formats)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """The network that is exported, and what a format may need for it.
 
     Args:
         net: on the CPU, in evaluation mode.
-        settings: of the whole export.
         calibration: normalised images [N, C, H, W] that a quantisation is fitted to; may be empty.
         manifest: what is known of the network, and the files that were written before.
     """
 
     net: "GhostNet"
-    settings: ExportSettings
     calibration: "np.ndarray"
     manifest: "Manifest"
 
@@ -103,8 +80,10 @@ FORMATS = {
 
 def check_formats(names: Sequence[str]) -> None:
     """Raises:
-    UserError: one of them is unknown, or named twice, or its package is not installed.
+    UserError: there is none, one is unknown, or named twice, or its package is not installed.
     """
+    if not names:
+        raise UserError("`formats` names at least one")
     check_names(names)
     for name in names:
         check_installed(name)

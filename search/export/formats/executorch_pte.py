@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from search import extras
 from search.export.formats import Session, Source
 from search.files import read_bytes, write_bytes
+from search.latency.runtimes.base import image_by_image
 from search.latency.runtimes.xnnpack import ExecuTorch
 
 FILES = ("model.pte",)
@@ -17,18 +16,13 @@ EXACT = True
 def write(source: Source, folder: Path) -> None:
     extras.import_extra("executorch.exir", "executorch")
     net = source.net
-    program = ExecuTorch(1).compile(net, (net.in_chs, net.arch.resolution, net.arch.resolution))
+    program = ExecuTorch(1).compile(net, net.input_shape)
     write_bytes(folder / FILES[0], program)
 
 
 def load_session(folder: Path) -> Session:
     extras.import_extra("executorch.runtime", "executorch")
-    run = ExecuTorch(1).load(read_bytes(folder / FILES[0]))
-
-    def session(images: np.ndarray) -> np.ndarray:
-        return np.concatenate([run(images[k : k + 1]).copy() for k in range(len(images))])
-
-    return session
+    return image_by_image(ExecuTorch(1).load(read_bytes(folder / FILES[0])))
 
 
 def macs(folder: Path) -> int | None:

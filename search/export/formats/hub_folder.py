@@ -46,7 +46,7 @@ def load_session(folder: Path) -> Session:
 
 def macs(folder: Path) -> int | None:
     net = _model(folder)
-    return counting.count(net, (net.in_chs, net.arch.resolution, net.arch.resolution)).macs
+    return counting.count(net, net.input_shape).macs
 
 
 def _model(folder: Path) -> GhostNet:

@@ -12,6 +12,7 @@ from search.export.formats import Session, Source
 from search.export.formats.embedded_metadata import labels_and_pixels
 from search.files import read_bytes, write_bytes
 from search.graphs.onnx_graph import to_tflite
+from search.latency.runtimes.base import image_by_image
 from search.latency.runtimes.litert_cpu import LiteRt
 
 FILES = ("model.tflite",)
@@ -37,19 +38,15 @@ def macs(folder: Path) -> int | None:
 def float32_model(source: Source) -> bytes:
     """The network as a LiteRT model."""
     net = source.net
-    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
-    return to_tflite(net, shape, 1, LiteRt.lowerings["float32"], {METADATA: json.dumps(labels_and_pixels(source))})
+    return to_tflite(
+        net, net.input_shape, 1, LiteRt.lowerings["float32"], {METADATA: json.dumps(labels_and_pixels(source))}
+    )
 
 
 def open_session(path: Path) -> Session:
     """A LiteRT file with float32 at both ends, in LiteRT's interpreter on one thread."""
     extras.import_extra("ai_edge_litert.interpreter", "litert")
-    run = LiteRt(1).load(read_bytes(path))
-
-    def session(images: np.ndarray) -> np.ndarray:
-        return np.concatenate([run(images[k : k + 1]).copy() for k in range(len(images))])
-
-    return session
+    return image_by_image(LiteRt(1).load(read_bytes(path)))
 
 
 def count(path: Path) -> int:

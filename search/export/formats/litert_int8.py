@@ -3,7 +3,6 @@ channel, float32 at both ends, one image at a time as [1, H, W, C]; run by LiteR
 
 from pathlib import Path
 
-from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.litert_file import count, float32_model, open_session
 from search.files import write_bytes
@@ -15,11 +14,6 @@ EXACT = False
 
 
 def write(source: Source, folder: Path) -> None:
-    """Raises:
-    UserError: there are no calibration images.
-    """
-    if not len(source.calibration):
-        raise UserError("litert-int8 is fitted to calibration images: --data names the data set that they come from")
     write_bytes(folder / FILES[0], quantise_litert(float32_model(source), source.calibration))
 
 

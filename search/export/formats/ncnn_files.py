@@ -26,9 +26,7 @@ FREE = {
 
 
 def write(source: Source, folder: Path) -> None:
-    net = source.net
-    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
-    model = to_ncnn(net, shape, Ncnn.lowerings["float32"])
+    model = to_ncnn(source.net, source.net.input_shape, Ncnn.lowerings["float32"])
     write_text(folder / FILES[0], model.param)
     write_bytes(folder / FILES[1], model.weights)
 

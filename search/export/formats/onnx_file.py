@@ -18,9 +18,7 @@ EXACT = True
 
 
 def write(source: Source, folder: Path) -> None:
-    net = source.net
-    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
-    model = to_onnx(net, shape, lowering=OnnxRuntime.lowerings["float32"])
+    model = to_onnx(source.net, source.net.input_shape, lowering=OnnxRuntime.lowerings["float32"])
     add_metadata(model, source)
     onnx.checker.check_model(model, full_check=True)
     write_bytes(folder / FILES[0], model.SerializeToString())

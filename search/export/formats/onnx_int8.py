@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from search.errors import UserError
 from search.export.formats import Session, Source
 from search.export.formats.onnx_file import add_metadata, open_session
 from search.export.onnx_macs import count
@@ -18,14 +17,8 @@ BATCH = 32
 
 
 def write(source: Source, folder: Path) -> None:
-    """Raises:
-    UserError: there are no calibration images.
-    """
     images, net = source.calibration, source.net
-    if not len(images):
-        raise UserError("onnx-int8 is fitted to calibration images: --data names the data set that they come from")
-    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
-    model = to_onnx(net, shape, lowering=OnnxRuntime.lowerings["int8"])
+    model = to_onnx(net, net.input_shape, lowering=OnnxRuntime.lowerings["int8"])
     batches = [images[k : k + BATCH] for k in range(0, len(images), BATCH)]
     smaller = quantise_model(model, batches)
     add_metadata(smaller, source)

@@ -23,9 +23,7 @@ FREE = {
 
 def write(source: Source, folder: Path) -> None:
     openvino = extras.import_extra("openvino", "openvino")
-    net = source.net
-    shape = (net.in_chs, net.arch.resolution, net.arch.resolution)
-    model = to_onnx(net, shape, lowering=OpenVino.lowerings["float32"])
+    model = to_onnx(source.net, source.net.input_shape, lowering=OpenVino.lowerings["float32"])
     converted = openvino.convert_model(io.BytesIO(model.SerializeToString()))
     try:
         openvino.save_model(converted, folder / FILES[0], compress_to_fp16=False)

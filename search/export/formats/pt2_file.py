@@ -62,7 +62,7 @@ class _Module(torch.nn.Module):
 
 
 def _exported(net: GhostNet) -> torch.export.ExportedProgram:
-    example = torch.zeros(2, net.in_chs, net.arch.resolution, net.arch.resolution)
+    example = torch.zeros(2, *net.input_shape)
     return torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 

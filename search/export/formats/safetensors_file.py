@@ -12,6 +12,7 @@ from ghostnet.weights import load_network, to_bytes
 from search.export.formats import Session, Source
 from search.export.timm_config import config_of
 from search.files import write_bytes, write_json
+from search.latency.runtimes.eager import torch_threads
 
 FILES = ("weights.safetensors", "config.json")
 PACKAGES = ("safetensors",)
@@ -29,7 +30,7 @@ def load_session(folder: Path) -> Session:
 
 def macs(folder: Path) -> int | None:
     net = _network(folder)
-    return counting.count(net, (net.in_chs, net.arch.resolution, net.arch.resolution)).macs
+    return counting.count(net, net.input_shape).macs
 
 
 def _network(folder: Path) -> GhostNet:
@@ -41,11 +42,7 @@ def run(net: torch.nn.Module) -> Session:
 
     @torch.no_grad()
     def session(images: np.ndarray) -> np.ndarray:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with torch_threads(1):
             return net(torch.from_numpy(images)).numpy()
-        finally:
-            torch.set_num_threads(threads)
 
     return session

@@ -120,6 +120,11 @@ class Adapter:
             raise UserError(why)
 
 
+def image_by_image(run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Runs any number of images by what takes one at a time, and may give out its own memory."""
+    return lambda images: np.concatenate([run(images[k : k + 1]).copy() for k in range(len(images))])
+
+
 class CpuSession:
     """A session that computes on the host, timed by the host's clock."""
 

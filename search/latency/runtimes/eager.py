@@ -61,14 +61,14 @@ class _Threaded(CpuSession):
         self._threads = threads
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        with _threads(self._threads):
+        with torch_threads(self._threads):
             return super().__call__(images)
 
     def timer(self, images: np.ndarray) -> Callable[[], int]:
         timed = super().timer(images)
 
         def once() -> int:
-            with _threads(self._threads):
+            with torch_threads(self._threads):
                 return timed()
 
         return once
@@ -134,7 +134,8 @@ def _network(compiled: bytes) -> "nn.Module":
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """PyTorch with so many threads, meanwhile."""
     import torch
 
     before = torch.get_num_threads()

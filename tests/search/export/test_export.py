@@ -31,7 +31,7 @@ from search.errors import UserError
 from search.export import formats as known
 from search.export.agreement import TOLERANCE, YARDSTICK
 from search.export.export import HeldOut, export
-from search.export.formats import FORMATS, ExportSettings, onnx_file, onnx_int8
+from search.export.formats import FORMATS, onnx_file, onnx_int8
 from search.export.manifest import Accuracy, NetworkMetadata, read_manifest
 from search.export.network import export_trained
 from search.export.proof import Proof
@@ -73,9 +73,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "all"
     timer = lambda sessions: dict.fromkeys(sessions, 1.5)  # noqa: E731
     metadata = NetworkMetadata(accuracy=Accuracy(test=0.5), mean=[0.1, 0.2, 0.3], std=[1.0, 1.0, 2.0], data="a test's")
-    manifest = export(
-        net, folder, ExportSettings(HERE), IMAGES, metadata, held_out=held_out(torch.randn(40, 3, 15, 15)), timer=timer
-    )
+    manifest = export(net, folder, HERE, IMAGES, metadata, held_out=held_out(torch.randn(40, 3, 15, 15)), timer=timer)
     return net, folder, manifest
 
 
@@ -103,7 +101,7 @@ def labelled(tmp_path_factory):
     """An export whose file says of which classes and pictures it is."""
     known = NetworkMetadata(classes=["cat", "dog", 'a "b"', "é", "owl"], mean=[0.1, 0.2, 0.3], std=[1.0, 1.0, 2.0])
     folder = tmp_path_factory.mktemp("labelled") / "export"
-    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ExportSettings(["onnx"]), IMAGES, known)
+    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ["onnx"], IMAGES, known)
     return folder
 
 
@@ -112,7 +110,7 @@ def test_files_that_are_sent_alone_say_what_they_take_and_give(net, tmp_path):
     formats = [name for name in ("onnx", "litert") if name in HERE]
     shown = {"interpolation": "bilinear", "crop_pct": 0.875}
     metadata = NetworkMetadata(**file, **shown, data="imagefolder:/home/me", space_id="0123456789")
-    export(net, tmp_path / "out", ExportSettings(formats), IMAGES, metadata)
+    export(net, tmp_path / "out", formats, IMAGES, metadata)
     session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"])
     result = session.get_modelmeta().custom_metadata_map
     wanted = {"labels": file["classes"], "mean": file["mean"], "std": file["std"], "input": [3, 15, 15]}
@@ -138,7 +136,7 @@ def test_a_quantised_litert_file_computes_in_int8_and_is_close_to_the_network(ne
     estimate_norms(net, [images])
     metadata = NetworkMetadata(classes=[*"abcde"])
     formats = "litert", "litert-int8"
-    export(net, tmp_path / "out", ExportSettings(formats), images[:16], metadata, held_out=held_out(images))
+    export(net, tmp_path / "out", formats, images[:16], metadata, held_out=held_out(images))
     sessions = [known.get(name).load_session(tmp_path / "out") for name in formats]
     exact, rounded = (session(images.numpy()) for session in sessions)
     assert 0 < ((rounded - exact) ** 2).mean() < 0.1 * exact.var()
@@ -171,7 +169,7 @@ def test_a_map_that_is_zero_everywhere_is_quantised_too(net, tmp_path):
     images = torch.randn(60, 3, 15, 15, generator=torch.Generator().manual_seed(2))
     estimate_norms(net, [images])
     net.get_submodule("blocks.1.0.ghost1.primary_conv.1").bias.data.fill_(-100.0)  # a ReLU follows
-    export(net, tmp_path / "out", ExportSettings(["litert-int8"]), images[:16], held_out=held_out(images))
+    export(net, tmp_path / "out", ["litert-int8"], images[:16], held_out=held_out(images))
     rounded = known.get("litert-int8").load_session(tmp_path / "out")(images.numpy())
     expected = net(images).detach().numpy()
     assert ((rounded - expected) ** 2).mean() < 0.1 * expected.var()
@@ -198,7 +196,7 @@ def test_another_network_under_a_right_fingerprint_is_an_error(exported, tmp_pat
     """Somebody who changes the manifest, too: the outputs tell."""
     net, folder, _ = exported
     folder = shutil.copytree(folder, tmp_path / "copy")
-    export(randomise(GhostNet(net.arch, 5), seed=9).eval(), tmp_path / "other", ExportSettings(["onnx"]), NONE)
+    export(randomise(GhostNet(net.arch, 5), seed=9).eval(), tmp_path / "other", ["onnx"], NONE)
     shutil.copy(tmp_path / "other/model.onnx", folder / "model.onnx")
     manifest, other = (json.loads((place / "manifest.json").read_text()) for place in (folder, tmp_path / "other"))
     manifest["files"]["model.onnx"] |= {key: other["files"]["model.onnx"][key] for key in ("sha256", "bytes")}
@@ -336,7 +334,7 @@ def program(tmp_path_factory):
     """An export as `.pt2` alone, and the archive's entries."""
     folder = tmp_path_factory.mktemp("pt2") / "export"
     net = randomise(GhostNet(small_arch(), 5)).eval()
-    export(net, folder, ExportSettings(["pt2"]), IMAGES)
+    export(net, folder, ["pt2"], IMAGES)
     with zipfile.ZipFile(folder / "model.pt2") as archive:
         return net, folder, {name: archive.read(name) for name in archive.namelist()}
 
@@ -393,7 +391,7 @@ def test_only_files_that_the_manifest_lists_are_reached(tmp_path):
     import onnx
 
     folder = tmp_path / "export"
-    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ExportSettings(["onnx"]), NONE)
+    export(randomise(GhostNet(small_arch(), 5)).eval(), folder, ["onnx"], NONE)
     model = onnx.load(folder / "model.onnx")
     tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
     side = tensor.raw_data
@@ -413,7 +411,7 @@ def test_only_files_that_the_manifest_lists_are_reached(tmp_path):
 def test_what_needs_a_package_that_is_not_here_is_said_and_the_rest_is_verified(program, tmp_path, monkeypatch):
     net, folder, _ = program
     both = tmp_path / "both"
-    export(net, both, ExportSettings(["safetensors", "pt2"]), IMAGES)
+    export(net, both, ["safetensors", "pt2"], IMAGES)
     monkeypatch.setitem(FORMATS, "pt2", replace(FORMATS["pt2"], package="no_such_package", extra="tools"))
     found = verify(both)
     assert set(found.files) == {"weights.safetensors"}
@@ -426,7 +424,7 @@ def test_what_needs_a_package_that_is_not_here_is_said_and_the_rest_is_verified(
 
 
 def test_a_runtime_that_says_a_file_is_none_is_one_line_with_its_name(net, tmp_path, monkeypatch):
-    export(net, tmp_path / "export", ExportSettings(["onnx"]), NONE)
+    export(net, tmp_path / "export", ["onnx"], NONE)
 
     def fails(folder):
         raise OSError("not a model\nat reader.cc:3")
@@ -446,7 +444,7 @@ def test_a_tool_that_fails_in_its_own_way_is_one_line_and_nothing_is_written(net
 
     monkeypatch.setattr(onnx_file, tool, fails)
     with pytest.raises(UserError, match=f"^{re.escape(failed)}: no kernel for Conv$"):
-        export(net, tmp_path / "export", ExportSettings(["onnx"]), NONE)
+        export(net, tmp_path / "export", ["onnx"], NONE)
     assert not any((tmp_path / "export").glob("*.json"))
 
 
@@ -476,7 +474,7 @@ def test_multiply_adds_of_an_onnx_graph_that_has_more_are_an_error(net, tmp_path
 
     from search.export import onnx_macs
 
-    export(net, tmp_path, ExportSettings(["onnx"]), NONE)
+    export(net, tmp_path, ["onnx"], NONE)
     model = onnx.load(tmp_path / "model.onnx")
     last = model.graph.node[-1]
     assert last.op_type == "Identity"
@@ -486,7 +484,7 @@ def test_multiply_adds_of_an_onnx_graph_that_has_more_are_an_error(net, tmp_path
         onnx_macs.count(tmp_path / "odd.onnx")
     monkeypatch.setattr(onnx_file, "to_onnx", lambda other, shape, **_: _wider(net.arch, shape))
     with pytest.raises(UserError, match=r"model\.onnx (differs|has [\d,]+ multiply-adds)"):
-        export(net, tmp_path / "out", ExportSettings(["onnx"]), NONE)
+        export(net, tmp_path / "out", ["onnx"], NONE)
 
 
 def _wider(arch, shape):
@@ -499,7 +497,7 @@ def test_a_file_that_differs_is_an_error_and_nothing_is_left(net, tmp_path, monk
     right = onnx_file.load_session
     monkeypatch.setattr(onnx_file, "load_session", lambda folder: lambda images: right(folder)(images) + 1)
     with pytest.raises(UserError, match=r"model\.onnx differs from the PyTorch network by"):
-        export(net, tmp_path / "out", ExportSettings(["safetensors", "onnx"]), NONE)
+        export(net, tmp_path / "out", ["safetensors", "onnx"], NONE)
     assert not list(tmp_path.iterdir())
 
 
@@ -507,13 +505,13 @@ def test_an_export_takes_nothing_of_the_users_and_goes_into_the_folder_that_is_h
     (tmp_path / "model.tmp").mkdir()
     (tmp_path / "model.tmp/precious").write_text("theirs")
     with held(tmp_path / "model") as pid, pytest.raises(UserError, match=f"model is in use by process {pid}"):
-        export(net, tmp_path / "model", ExportSettings(["safetensors"]), NONE)
-    export(net, tmp_path / "model", ExportSettings(["safetensors"]), NONE)
+        export(net, tmp_path / "model", ["safetensors"], NONE)
+    export(net, tmp_path / "model", ["safetensors"], NONE)
     assert (tmp_path / "model.tmp/precious").read_text() == "theirs"
     (tmp_path / "here").mkdir()
     (tmp_path / "here/notes.txt").write_text("theirs")
     monkeypatch.chdir(tmp_path / "here")
-    export(net, Path(), ExportSettings(["safetensors"]), NONE)
+    export(net, Path(), ["safetensors"], NONE)
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert {path.name for path in (tmp_path / "here").iterdir()} == names | {"notes.txt"}
     verify(tmp_path / "here")
@@ -521,17 +519,17 @@ def test_an_export_takes_nothing_of_the_users_and_goes_into_the_folder_that_is_h
 
 def test_formats_that_are_unknown_or_not_installed_are_refused(net, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"a format is one of onnx, safetensors, pt2, .*, not 'coffee'"):
-        export(net, tmp_path, ExportSettings(["coffee"]), NONE)
+        export(net, tmp_path, ["coffee"], NONE)
     with pytest.raises(UserError, match="named once"):
-        export(net, tmp_path, ExportSettings(["onnx", "onnx"]), NONE)
+        export(net, tmp_path, ["onnx", "onnx"], NONE)
     with pytest.raises(UserError, match="calibration images: --data"):
-        export(net, tmp_path, ExportSettings(["onnx-int8"]), NONE)
+        export(net, tmp_path, ["onnx-int8"], NONE)
     if "litert-int8" in HERE:
         with pytest.raises(UserError, match="litert-int8 is fitted to calibration images: --data"):
-            export(net, tmp_path, ExportSettings(["litert-int8"]), NONE)
+            export(net, tmp_path, ["litert-int8"], NONE)
     monkeypatch.setattr("search.extras.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"openvino is not installed: pip install 'ghostnas\[openvino\]'"):
-        export(net, tmp_path, ExportSettings(["openvino"]), NONE)
+        export(net, tmp_path, ["openvino"], NONE)
     assert not list(tmp_path.iterdir())
 
 
@@ -539,7 +537,7 @@ def test_a_quantised_network_that_answers_otherwise_is_refused(net, tmp_path, mo
     right = onnx_int8.load_session
     monkeypatch.setattr(onnx_int8, "load_session", lambda folder: lambda images: -right(folder)(images))
     with pytest.raises(UserError, match="keeps the PyTorch network's answer on"):
-        export(net, tmp_path / "out", ExportSettings(["onnx-int8"]), IMAGES, held_out=held_out(IMAGES))
+        export(net, tmp_path / "out", ["onnx-int8"], IMAGES, held_out=held_out(IMAGES))
     assert not list(tmp_path.iterdir())
 
 
@@ -623,7 +621,7 @@ def test_other_weights_in_a_trained_networks_folder_are_not_said_to_be_the_train
 
 def test_a_network_without_a_classifier_is_exported_and_no_message_names_the_scratch_folder(tmp_path, monkeypatch):
     net = randomise(GhostNet(small_arch(), 0)).eval()
-    export(net, tmp_path / "out", ExportSettings(["pt2", "safetensors"]), IMAGES)
+    export(net, tmp_path / "out", ["pt2", "safetensors"], IMAGES)
     assert set(verify(tmp_path / "out").files) == {"model.pt2", "weights.safetensors"}
 
     def refuse(folder):
@@ -631,7 +629,7 @@ def test_a_network_without_a_classifier_is_exported_and_no_message_names_the_scr
 
     monkeypatch.setattr("search.export.formats.pt2_file._program", refuse)
     with pytest.raises(UserError, match=r"^model\.pt2 is odd$"):
-        export(net, tmp_path / "other", ExportSettings(["pt2"]), IMAGES)
+        export(net, tmp_path / "other", ["pt2"], IMAGES)
     assert not (tmp_path / "other").exists()
 
 
@@ -733,12 +731,12 @@ def saved(net, tmp_path):
 def test_a_network_is_tried_on_images_as_it_was_trained_on(net, saved, tmp_path):
     file, data = saved
     own = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
-    settings = ExportSettings(["safetensors"], timed=False)
+    formats = ["safetensors"]
     for name, known_of_it, expected in (
         ("known", NetworkMetadata(**own, classes=[*"abcde"]), replace(data, **own)),
         ("unknown", NetworkMetadata(), data),
     ):
-        export_trained(net.arch, file, tmp_path / name, settings, known_of_it, data=data)
+        export_trained(net.arch, file, tmp_path / name, formats, known_of_it, data=data, timed=False)
         tried = load_file(tmp_path / name / "proof.safetensors")["real"]
         assert torch.equal(torch.from_numpy(tried), expected.normalise(data.search.images))
 
@@ -753,9 +751,9 @@ def test_a_network_is_tried_on_images_as_it_was_trained_on(net, saved, tmp_path)
 )
 def test_data_of_other_classes_are_refused_with_both(classes, told, net, saved, tmp_path):
     file, data = saved
-    settings, metadata = ExportSettings(["safetensors"], timed=False), NetworkMetadata(classes=[*classes])
+    formats, metadata = ["safetensors"], NetworkMetadata(classes=[*classes])
     with pytest.raises(UserError, match=f"^the network has other classes than pictures: {told}$"):
-        export_trained(net.arch, file, tmp_path / "out", settings, metadata, data=data)
+        export_trained(net.arch, file, tmp_path / "out", formats, metadata, data=data, timed=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -816,7 +814,7 @@ def test_a_file_is_held_to_float64_by_the_measure_of_float32():
 
 def test_an_ill_conditioned_network_is_exported_and_verified(tmp_path):
     net = ill_conditioned()
-    manifest = export(net, tmp_path / "net", ExportSettings(["onnx", "safetensors"]), IMAGES)
+    manifest = export(net, tmp_path / "net", ["onnx", "safetensors"], IMAGES)
     tried = manifest.tried_on
     assert tried.allowed_difference == pytest.approx(YARDSTICK * tried.float32_error)
     assert set(verify(tmp_path / "net").files) == {"model.onnx", "weights.safetensors"}
@@ -844,9 +842,7 @@ def test_a_format_lowers_the_cheap_op_as_the_calibration_that_it_stands_for(name
     for module in (onnx_graph, lowering):
         form = module.form
         monkeypatch.setattr(module, "form", lambda conv, how, form=form: lowerings.append(how) or form(conv, how))
-    export(
-        net, tmp_path / "export", ExportSettings([format_name]), IMAGES, held_out=held_out(torch.randn(8, 3, 15, 15))
-    )
+    export(net, tmp_path / "export", [format_name], IMAGES, held_out=held_out(torch.randn(8, 3, 15, 15)))
     exported, run = set(lowerings), runtime(name, 1, dtype)
     lowerings.clear()
     run.compile(net, IMAGES.shape[1:])

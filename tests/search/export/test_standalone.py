@@ -18,7 +18,6 @@ from safetensors.numpy import load_file, save_file
 from ghostnet import GhostNet
 from search.export import standalone
 from search.export.export import HeldOut, export
-from search.export.formats import ExportSettings
 from search.export.verify import verify
 from tests.helpers import randomise, small_arch
 
@@ -37,7 +36,7 @@ def exported(tmp_path_factory):
     held_out = HeldOut(calibration=images, images=images, labels=torch.zeros(40).long(), name="a test's")
     formats = ["onnx", "onnx-int8", "safetensors", *(["litert"] if LITERT else [])]
     folder = tmp_path_factory.mktemp("export") / "all"
-    export(net, folder, ExportSettings(formats), images[:8], held_out=held_out)
+    export(net, folder, formats, images[:8], held_out=held_out)
     return folder
 
 
@@ -112,7 +111,7 @@ def test_a_file_that_was_changed_is_missing_or_a_link_fails(folder, tmp_path, na
 
 def test_another_network_under_a_right_fingerprint_fails(folder, tmp_path, capsys):
     other = randomise(GhostNet(small_arch(), 5), seed=9).eval()
-    export(other, tmp_path / "other", ExportSettings(["onnx"]), torch.empty(0, 3, 15, 15))
+    export(other, tmp_path / "other", ["onnx"], torch.empty(0, 3, 15, 15))
     put(folder, "model.onnx", (tmp_path / "other/model.onnx").read_bytes())
     assert standalone.main(folder, []) == 1
     assert "FAILED  model.onnx: differs from the PyTorch network by" in capsys.readouterr().out

@@ -330,7 +330,7 @@ def test_its_models_are_those_that_a_calibration_here_times(name, dtype, tmp_pat
     run, plan = runtime(name, 1, dtype), json.loads((tmp_path / "kit/plan.json").read_text())
     assert (plan["dtype"], plan["lowering"], plan["batch"]) == (dtype, run.lowering, 2)
     planned = measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=3, threads=1, batch=2, seed=0)
-    bench = Bench(SPACE, planned)
+    bench = Bench(SPACE, planned.networks, planned.shapes)
     assert [item["name"] for item in plan["items"]] == [item.name for item in planned.items[: 4 + FEWEST]]
     for item in plan["items"][:8]:
         images = np.random.default_rng(0).standard_normal(item["shape"], dtype=np.float32)

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -296,11 +297,12 @@ def test_a_network_that_states_a_block_by_its_other_ratio_has_all_units_in_a_tab
 def test_what_was_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):
     planned = measurement_plan(SPACE, fit_networks=2, held_out=2, rounds=2, threads=1, batch=1, seed=0)
     run, names = FakeRuntime(1), [item.name for item in planned.items[:6]]
-    first = [Bench(SPACE, planned, tmp_path).compiled(run, name) for name in names]
+    bench = partial(Bench, SPACE, planned.networks, store=tmp_path)
+    first = [bench(planned.shapes).compiled(run, name) for name in names]
     monkeypatch.setattr(FakeRuntime, "compile", None)
-    assert [Bench(SPACE, planned, tmp_path).compiled(run, name) for name in names] == first
+    assert [bench(planned.shapes).compiled(run, name) for name in names] == first
     with pytest.raises(TypeError):  # of another batch there is none
-        Bench(SPACE, replace(planned, batch=2), tmp_path).compiled(run, names[0])
+        bench({names[0]: [2, *planned.shapes[names[0]][1:]]}).compiled(run, names[0])
 
 
 def test_the_plan_covers_what_is_probable_and_holds_out_a_spread():

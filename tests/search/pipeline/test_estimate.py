@@ -12,7 +12,7 @@ from search.accuracy.transplant_accuracy import TRANSPLANTS
 from search.commands.run import show_estimate
 from search.data.datasets import SplitSizes, load_data, split_sizes
 from search.errors import UserError
-from search.pipeline.current_run import SHARES, SPARE, STRETCHED, Run, time_box
+from search.pipeline.current_run import SHARES, SPARE, STRETCHED, Run, needed_minutes, time_box
 from search.pipeline.estimate import FITTED, _Estimator, estimate
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
@@ -223,7 +223,20 @@ def test_a_time_box_is_shared_among_the_stages_in_an_estimate(capsys):
     assert max(given, key=given.__getitem__) == "calibrate"  # what takes long, of a recipe that trains for seconds
     show_estimate(recipe(), None, as_json=False, minutes=4)
     text = " ".join(capsys.readouterr().out.split())
-    assert "A time box of 4 minutes gives train " in text
+    assert "A time box of 4 minutes gives train " in text and "up to 4 times its steps" in text
+
+
+def test_a_plan_of_a_short_box_says_what_the_run_will_do(tmp_path, capsys):
+    """It makes no estimate of its own, and goes by one that was kept for it."""
+    for out, stretched in ((None, False), (tmp_path / "kept", True)):
+        show_estimate(recipe(), out, as_json=True, minutes=2)
+        given = json.loads(capsys.readouterr().out)["time_box"]
+        run = Run(recipe(), out or tmp_path / "none", RunSettings(minutes=2))
+        assert given == pytest.approx(time_box(2, needed_minutes(given, run.estimate)))
+        show_estimate(recipe(), out, as_json=False, minutes=2)
+        text = " ".join(capsys.readouterr().out.split())
+        assert ("up to 4 times its steps" in text) is stretched
+        assert ("Below 3 minutes a run makes no estimate" in text) is not stretched
 
 
 needs = st.dictionaries(st.sampled_from([*SHARES]), st.floats(0, 1e3) | st.just(math.inf), min_size=1)

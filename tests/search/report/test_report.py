@@ -20,6 +20,7 @@ from ghostnet.network import GhostNet
 from ghostnet.units import chain
 from ghostnet.weights import save_weights
 from search.api.costs import network_costs
+from search.commands.report import print_run
 from search.engine.front import front
 from search.engine.trial import Trial
 from search.errors import UserError
@@ -34,7 +35,7 @@ from search.report.figures import curves, fronts
 from search.report.figures.chance import mark_chance
 from search.report.figures.choices import agreement
 from search.report.formatting import format_trial
-from search.report.report import write_report
+from search.report.report import _networks_table, write_report
 from search.report.rows import comparison_text, rows
 from search.report.sensitivity import effects
 from search.report.summary import summarise
@@ -642,6 +643,25 @@ def test_axes_of_curves_start_and_end_with_the_data(tmp_path):
     figure = curves.training({"A": {"loss": [(5, 2.5), (10, 2.0)]}}, 0.1).figure
     (axes,) = figure.axes
     assert axes.get_xlim() == (0.5, 1) and 1.9 < axes.get_ylim()[0] < 2.0
+
+
+def test_where_networks_differ_in_resolution_tables_say_it(tmp_path, capsys):
+    folder = made_up_run(tmp_path / "run")
+    summary = summarise(folder)
+    for file in (None, folder / "networks" / summary.networks[0].name / "arch.json"):
+        if file:
+            smaller = replace(Arch.load(file), resolution=12)
+            file.write_text(smaller.to_json())
+            trained = file.with_name("trained.json")
+            trained.write_text(json.dumps(json.loads(trained.read_text()) | {"arch": smaller.id}))
+        summary = summarise(folder)
+        table = _networks_table(summary)
+        print_run(summary, as_json=False)
+        printed = capsys.readouterr().out
+        assert [row.resolution for row in rows(summary)] == [n.arch.resolution for n in summary.networks]
+        assert (">side<" in table) is ("┃ side " in printed) is (file is not None)
+        if file:
+            assert re.findall(r">(\d\d)<", table) == [str(n.arch.resolution) for n in summary.networks]
 
 
 def test_a_legend_takes_no_width_from_its_axes(tmp_path):
