@@ -75,7 +75,7 @@ def run(
 
 def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: float | None = None) -> None:
     """What a run will take, stage by stage, and what a time box gives each; also written where its folder is named."""
-    from search.pipeline.current_run import SHARES, STRETCHED, needed_minutes, time_box
+    from search.pipeline.current_run import SHARES, STRETCHED, needed_minutes, share_minutes
     from search.pipeline.run import ESTIMATED_FROM
     from search.run_folder.estimate import ESTIMATE
     from search.training.time_box import LONGEST
@@ -84,7 +84,7 @@ def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: fl
     total = result.total
     boxes = [each.stage for each in result.stages if each.stage in SHARES]
     known = out is not None or (minutes or 0) >= ESTIMATED_FROM  # to the run, too
-    given = time_box(minutes, needed_minutes(boxes, result if known else None)) if minutes else {}
+    given = share_minutes(minutes, needed_minutes(boxes, result if known else None)) if minutes else {}
     if as_json:
         stages = result.model_dump(mode="json", exclude={"schema_"})
         boxed = {"time_box": given} if given else {}

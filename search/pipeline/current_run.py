@@ -30,7 +30,7 @@ SPARE = 1.2  # times what a stage is expected to need: expectations are rough
 STRETCHED = ("train", "search", "retrain")  # what is left goes to stages that make better networks of it
 
 
-def time_box(minutes: float, needed: Mapping[str, float]) -> dict[str, float]:
+def share_minutes(minutes: float, needed: Mapping[str, float]) -> dict[str, float]:
     """How the stages that are still to come share minutes: by `SHARES`, but while one lacks some, none gets more than
     it needs; then none that is stretched gets more than `LONGEST` times that. What nobody takes is shared, too.
 
@@ -132,7 +132,7 @@ class Run:
         if self.settings.minutes is None:
             return None
         left = self.settings.minutes - (time.monotonic() - self.settings.begun) / 60
-        return 60 * time_box(max(left, 1 / 60), self.needed)[stage]
+        return 60 * share_minutes(max(left, 1 / 60), self.needed)[stage]
 
     @property
     def needed(self) -> dict[str, float]:

@@ -187,8 +187,6 @@ def search_networks(
     for table in map(LatencyTable.load, tables):
         if not is_of_here(table):
             say(f"Latencies are of {target_name(table.setting, table.device)}: not of this machine.")
-    ways = split_evaluation(config.evaluate)
-    promotes = evaluate is None and len(ways) > 1 and config.sampler in PROMOTING
     if fidelity and (evaluate is not None or config.evaluate != "inherited"):
         how = config.evaluate if evaluate is None else "the user's own function does it"
         raise UserError(f"a correction is of inherited accuracy, not of networks evaluated as {how}")
@@ -221,16 +219,8 @@ def search_networks(
         evaluate = ExpectedAccuracy(inherited, correction) if correction else inherited
     else:
         training = training or supernet_config(read_metadata(supernet)[0], Training)
-        rungs = {
-            way: make_evaluator(way, supernet, data(), training, seed, half, counts, alone=len(ways) == 1)
-            for way in ways
-        }
-        prices = tuple(evaluation_price(way, supernet, data()) for way in ways)
-        evaluate = Ladder(rungs, prices if promotes else None) if len(rungs) > 1 else rungs[ways[0]]
-        evaluation["evaluate"] = ",".join(ways)
-        if longest := max(evaluation_epochs(way) for way in ways):
-            evaluation["training"] = training.shortened(longest).model_dump(mode="json")
-        evaluation |= _calibration(supernet, data(), before) if "units" in ways else {}
+        evaluate, known = _configured(supernet, data(), config, training, seed, half, before)
+        evaluation |= known
     if config.sampler == "exact":
         problem = replace(problem, unit_losses=unit_losses(supernet, data(), half, counts and counts[0]))
         evaluation = {"measured": counts or (len(measured_losses(supernet)), 0)} | evaluation
@@ -260,6 +250,36 @@ def search_networks(
             # Of Ray's proposals some never reach the log.
             ended=plan.end_reason(trials, problem.objectives) or "no new networks",
         )
+
+
+def _configured(
+    supernet: Path,
+    data: Data,
+    config: Search,
+    training: Training,
+    seed: int,
+    deadline: float | None,
+    before: SearchHeader | None,
+) -> tuple[Evaluate, JsonObject]:
+    """The evaluator that the configuration names, one or a ladder of several, and what a log's header says of it.
+
+    Args:
+        deadline: for what `units` goes by.
+        before: the header of the search that goes on.
+    """
+    ways, counts = split_evaluation(config.evaluate), before.measured if before else None
+    rungs = {
+        way: make_evaluator(way, supernet, data, training, seed, deadline, counts, alone=len(ways) == 1) for way in ways
+    }
+    about: JsonObject = {"evaluate": ",".join(ways)}
+    if longest := max(evaluation_epochs(way) for way in ways):
+        about["training"] = training.shortened(longest).model_dump(mode="json")
+    if "units" in ways:
+        about |= _calibration(supernet, data, before)
+    if len(ways) == 1:
+        return rungs[ways[0]], about
+    promotes = config.sampler in PROMOTING
+    return Ladder(rungs, tuple(evaluation_price(way, supernet, data) for way in ways) if promotes else None), about
 
 
 def _calibration(supernet: Path, data: Data, before: SearchHeader | None) -> JsonObject:

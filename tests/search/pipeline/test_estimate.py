@@ -12,7 +12,7 @@ from search.accuracy.transplant_accuracy import TRANSPLANTS
 from search.commands.run import show_estimate
 from search.data.datasets import SplitSizes, load_data, split_sizes
 from search.errors import UserError
-from search.pipeline.current_run import SHARES, SPARE, STRETCHED, Run, needed_minutes, time_box
+from search.pipeline.current_run import SHARES, SPARE, STRETCHED, Run, needed_minutes, share_minutes
 from search.pipeline.estimate import FITTED, _Estimator, estimate
 from search.pipeline.run import open_run
 from search.pipeline.settings import RunSettings
@@ -232,7 +232,7 @@ def test_a_plan_of_a_short_box_says_what_the_run_will_do(tmp_path, capsys):
         show_estimate(recipe(), out, as_json=True, minutes=2)
         given = json.loads(capsys.readouterr().out)["time_box"]
         run = Run(recipe(), out or tmp_path / "none", RunSettings(minutes=2))
-        assert given == pytest.approx(time_box(2, needed_minutes(given, run.estimate)))
+        assert given == pytest.approx(share_minutes(2, needed_minutes(given, run.estimate)))
         show_estimate(recipe(), out, as_json=False, minutes=2)
         text = " ".join(capsys.readouterr().out.split())
         assert ("up to 4 times its steps" in text) is stretched
@@ -244,7 +244,7 @@ needs = st.dictionaries(st.sampled_from([*SHARES]), st.floats(0, 1e3) | st.just(
 
 @given(st.floats(0.1, 1e3), needs)
 def test_a_time_box_is_shared_whole_and_none_has_too_much_while_another_lacks_some(minutes, needed):
-    shared = time_box(minutes, needed)
+    shared = share_minutes(minutes, needed)
     assert [*shared] == [*needed] and math.isclose(sum(shared.values()), minutes, rel_tol=1e-9)
     most = {stage: needed[stage] * (LONGEST if stage in STRETCHED else 1) for stage in needed}
     for limits, base in ((needed, dict.fromkeys(needed, 0.0)), (most, needed)):
