@@ -114,7 +114,7 @@ def page(arguments: argparse.Namespace) -> None:
     files = {path: read_json(path) for path in paths}
     for file, f in files.items():
         beside = f", **beside {f['beside']}**" if f.get("beside") else ""
-        earlier = " (1)" if LatencyTable.load(file.with_name(f"{file.stem}.lat.json")).correction.slots else ""
+        earlier = "" if LatencyTable.load(file.with_name(f"{file.stem}.lat.json")).correction.spread_ms else " (1)"
         rows.append(
             f"| [{f['space']}, {f['runtime']}]({file.stem}.lat.json), {f['device']}{beside}{earlier} "
             f"| {f['minutes'] * (1 - f['of_which_for_the_judges']):.1f} min, {f['disturbed_percent']} % "
@@ -171,20 +171,22 @@ PAGE = """# How good is a latency table?
 
 Spaces at their own resolution (`imagenet`: 224 x 224), on two shared cores; {fit} networks and the units of all others
 in the minutes shown, by `ghostnas calibrate`'s own code. In the same rounds, and on top of those minutes, the judges:
-networks that are never fitted, spread evenly over multiply-adds. Errors are per cent of the measured latency, with 95 %
-bootstrap intervals over networks. *Ruler*: one half of the judges' own visits against the other half; nothing can agree
-better than measuring agrees with itself. Indented: simpler predictors, fitted on the same {fit} networks.
+networks that are never fitted, from the middle of the space to its ends (1). Errors are per cent of the measured
+latency, with 95 % bootstrap intervals over networks. *Ruler*: one half of the judges' own visits against the other
+half; nothing can agree better than measuring agrees with itself. Indented: simpler predictors, fitted on the same {fit}
+networks.
 
 | runtime | made in, disturbed | judges | mean error | largest | in 5 % | in 10 % | Kendall tau | ruler |
 |---|---|---|---|---|---|---|---|---|
 {rows}
 
 Where the ruler's own error is as large as the table's, what is shown is mostly the judges' own scatter: few visits, or
-neighbours on a shared machine. All was compiled before the minutes shown, since some is slow to compile (OpenVINO: most
-of a second a network).
+neighbours on a shared machine. OpenVINO's networks were compiled before the minutes shown, which takes most of a second
+each.
 
-(1) Made by an earlier version, which corrected sums by each unit's own latency, not by what is handed from unit to
-unit.
+(1) Made by an earlier version, which timed whole networks of the middle of a space alone, to fit as to judge; those of
+the others reach to its ends, where searches end and errors are larger. It has no terms for what blocks of ratio 1 and
+blocks with SE take more or less in a network.
 {busy}
 Made by `make.py` beside this page. Beside it: [a kit's table against networks timed directly](kit.md),
 [how the cheap op is run](lowering.md), [what aligned widths are worth](widths.md),

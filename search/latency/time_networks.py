@@ -9,24 +9,33 @@ from torch import nn
 from search.latency.bench import reference
 from search.latency.energy import Counter, Energy, measure_energy
 from search.latency.runtimes import Runtime, Session, Shape
-from search.latency.timing.interference import InterferenceFilter
+from search.latency.timing.interference import QUIET_RATIO, InterferenceFilter
 from search.latency.timing.measurement import take_measurement
 from search.latency.timing.scores import quiet_minima, score
-from search.progress import bar
+from search.progress import bar, warn
 
 MEASUREMENTS = 7  # quiet ones, of each network
 MAX_MEASUREMENTS = 60  # quiet or not
 
 
 def measure(
-    run: Runtime, networks: Mapping[str, tuple[nn.Module, Shape]], seed: int = 0, batch: int = 1
+    run: Runtime,
+    networks: Mapping[str, tuple[nn.Module, Shape]],
+    seed: int = 0,
+    batch: int = 1,
+    usual_ms: float = float("inf"),
 ) -> dict[str, float]:
     """Latency of a run of each network on `batch` images, in milliseconds; interleaved, so that a slow minute touches
-    all alike."""
+    all alike.
+
+    Args:
+        usual_ms: of the reference network, as a latency table of this machine has it. Where the machine is slower now,
+            latencies are divided by how much, and a warning says so.
+    """
     sessions = {
         name: (run.load(run.compile(module, shape, batch)), shape) for name, (module, shape) in networks.items()
     }
-    return measure_sessions(run, sessions, seed, batch=batch)
+    return measure_sessions(run, sessions, seed, batch=batch, usual_ms=usual_ms)
 
 
 def measure_joules(
@@ -50,6 +59,7 @@ def measure_sessions(
     seed: int = 0,
     seconds: float = float("inf"),
     batch: int = 1,
+    usual_ms: float = float("inf"),
 ) -> dict[str, float]:
     """As `measure`, of anything that runs such a batch; `run` and `seconds` as `time_side_by_side` has them."""
     return time_side_by_side(
@@ -61,6 +71,7 @@ def measure_sessions(
         seed=seed,
         seconds=seconds,
         title="time on this machine",
+        usual_ms=usual_ms,
     )
 
 
@@ -74,6 +85,7 @@ def time_side_by_side(
     seed: int,
     seconds: float,
     title: str,
+    usual_ms: float = float("inf"),
 ) -> dict[str, float]:
     """Milliseconds of each of some sessions, timed in rounds, each in a new order.
 
@@ -85,10 +97,12 @@ def time_side_by_side(
         rounds: the most that there are.
         seconds: after which no measurement begins, but for the first of each.
         title: of the progress bar.
+        usual_ms: as `measure` has it.
     """
     start, rng = time.monotonic(), np.random.default_rng(seed)
     timings: dict[str, list[tuple[float, float]]] = {name: [] for name in shapes}
-    with InterferenceFilter(*reference(run), run.threads) as interference, bar(title, quiet * len(shapes)) as progress:
+    filtering = InterferenceFilter(*reference(run), run.threads, usual_ms=usual_ms)
+    with filtering as interference, bar(title, quiet * len(shapes)) as progress:
 
         def num_quiet(name: str) -> int:
             return min(sum(interference.is_quiet(reference_ms) for _, reference_ms in timings[name]), quiet)
@@ -100,4 +114,9 @@ def time_side_by_side(
                 taken = take_measurement(interference, session(name), shapes[name])
                 timings[name].append((taken["min_ms"], taken["reference_ms"]))
                 progress.update(sum(map(num_quiet, shapes)))
+        if usual_ms < float("inf") and interference.slowdown > QUIET_RATIO:
+            warn(
+                f"The machine is {interference.slowdown - 1:.0%} slower now than when its latency table was made: "
+                "latencies as timed now are divided by how much a small network slowed down."
+            )
         return {name: score(quiet_minima(each, interference.quiet_ms)) for name, each in timings.items()}

@@ -394,6 +394,12 @@ def is_of_here(table: LatencyTable) -> bool:
     return is_same_device(table.device, Device.model_validate(this_device()))
 
 
+def usual_reference_ms(table: LatencyTable) -> float:
+    """The reference network's time in quiet moments, as a table of this machine has it; infinite where it is another
+    machine's, or was rescaled to how fast this one was later."""
+    return table.protocol.reference_ms if is_of_here(table) and table.protocol.rescaled == 1 else float("inf")
+
+
 def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[str, float]:
     """Milliseconds of networks by their id, timed side by side on the table's runtime; none where this is not the
     machine that the table is of."""
@@ -403,7 +409,8 @@ def measure_trials(trials: Sequence[Trial], space: Space, table: Path) -> dict[s
     archs = (space.decode(np.array(trial.code)) for trial in trials)
     # With any weights: they don't change the time.
     nets = [GhostNet(arch, space.num_classes, space.in_chs).eval() for arch in archs]
-    return measure(run, {net.arch.id: (net, net.input_shape) for net in nets}, batch=latency_table.setting.batch)
+    shapes = {net.arch.id: (net, net.input_shape) for net in nets}
+    return measure(run, shapes, batch=latency_table.setting.batch, usual_ms=usual_reference_ms(latency_table))
 
 
 def write_architectures(folder: Path, outcome: SearchOutcome, trials: Iterable[Trial]) -> None:

@@ -36,7 +36,7 @@ from search.latency.time_networks import measure, measure_joules
 from search.parallel.workers import RayWorkers, train_supernet
 from search.pipeline.current_run import Run
 from search.pipeline.retrain_stage import format_accuracies, summarise_seeds, train_all
-from search.pipeline.search_stage import SearchOutcome, search_networks
+from search.pipeline.search_stage import SearchOutcome, search_networks, usual_reference_ms
 from search.progress import best_effort, warn
 from search.recipes.schema import Training
 from search.records import write_record
@@ -287,7 +287,8 @@ def retrain(run: Run) -> None:
         timed[arch.id] = (net, net.input_shape)
     setting = run.recipe.latency  # the table's, by which they were chosen
     target = runtime(setting.runtime, setting.threads, setting.dtype)
-    times = measure(target, timed, run.recipe.seed, setting.batch)
+    usual_ms = usual_reference_ms(LatencyTable.load(run.out / TABLE))
+    times = measure(target, timed, run.recipe.seed, setting.batch, usual_ms)
     with best_effort("the energy of the trained networks"):
         figures = energy_figures(target, timed, setting.batch)
         write_record(run.out / ENERGY, figures.model_copy(update={"networks": _named(archs, figures.networks)}))

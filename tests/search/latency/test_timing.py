@@ -4,6 +4,7 @@ import os
 import statistics
 import time
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,6 +73,24 @@ def test_one_fast_moment_does_not_make_all_others_look_disturbed():
     interference = InterferenceFilter(Clock(1, 0.0), (1, 1, 1, 1), 1)
     probes = [interference.probe() for _ in range(400)]
     assert min(probes) == 0.7 and interference.is_quiet(1.0) and not interference.is_quiet(1.2)
+
+
+def test_a_day_without_quiet_moments_is_told_by_another(monkeypatch, capsys):
+    """All that is timed on a machine that has become slower is brought to what it was, and a warning says so."""
+
+    def clock(slowdown):
+        run = SimpleNamespace(threads=1, load=lambda ns: FakeSession(int(slowdown * ns), 0.0))
+        monkeypatch.setattr(time_networks, "reference", lambda run: (run.load(100_000), (1, 1, 1, 1)))
+        sessions = {name: (run.load(ns), (1, 1, 1)) for name, ns in (("a", 2_000_000), ("b", 3_000_000))}
+        return partial(time_networks.measure_sessions, run, sessions)
+
+    for slowdown, told in ((1.0, False), (1.05, False), (1.3, True)):
+        times = clock(slowdown)(usual_ms=0.1)
+        seen = slowdown if not told else 1.0
+        assert times == pytest.approx({"a": 2 * seen, "b": 3 * seen}, rel=1e-4)
+        assert ("The machine is 30% slower now" in capsys.readouterr().err) is told
+    assert clock(1.3)() == pytest.approx({"a": 2.6, "b": 3.9}, rel=1e-4)  # with nothing to tell it by
+    assert "slower now" not in capsys.readouterr().err
 
 
 def test_quiet_moments_are_found_where_most_are_disturbed():
@@ -340,7 +359,7 @@ def test_a_network_is_compiled_and_timed_at_the_batch_that_is_asked_for(monkeypa
 
     compiled = lambda module, shape, batch=1: f"{module} of {batch}"  # noqa: E731
     run = SimpleNamespace(threads=1, compile=compiled, load=lambda built: built)
-    monkeypatch.setattr(time_networks, "InterferenceFilter", lambda *reference: Scripted())
+    monkeypatch.setattr(time_networks, "InterferenceFilter", lambda *_, **__: Scripted())
     monkeypatch.setattr(time_networks, "take_measurement", taken)
     monkeypatch.setattr(time_networks, "reference", lambda run: ())
     assert time_networks.measure(run, {"a": ("net", (3, 8, 8))}, batch=4) == {"a": 4.0}

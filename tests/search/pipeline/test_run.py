@@ -351,7 +351,7 @@ def test_networks_are_timed_as_the_table_was(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "summarise_seeds", lambda *_: {})
     monkeypatch.setattr(stages, "format_accuracies", lambda _: "")
     monkeypatch.setattr(stages, "runtime", lambda name, threads, dtype: asked.update(dtype=dtype))
-    monkeypatch.setattr(stages, "measure", lambda run, networks, seed, batch: asked.update(batch=batch) or {})
+    monkeypatch.setattr(stages, "measure", lambda run, networks, seed, batch, usual_ms: asked.update(batch=batch) or {})
     run = {"recipe": recipe, "out": tmp_path, "settings": RunSettings(), "training_cluster": HERE, "data": None}
     run |= {"processes": 1}
     stages.retrain(SimpleNamespace(**run, box=lambda stage: None))
