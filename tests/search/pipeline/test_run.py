@@ -340,7 +340,7 @@ def test_a_time_box_ends_cleanly_and_says_what_it_cut(tmp_path):
 
 
 def test_networks_are_timed_as_the_table_was(tmp_path, monkeypatch):
-    """Of an int8 recipe as int8, at its batch: what is measured is what was predicted."""
+    """Of an int8 recipe as int8, at its batch, by its quiet moments: what is measured is what was predicted."""
     from search.recipes.schema import parse_recipe
 
     recipe = parse_recipe(RECIPE.replace("[latency]", '[latency]\ndtype = "int8"\nbatch = 8'), "int8")
@@ -351,11 +351,17 @@ def test_networks_are_timed_as_the_table_was(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "summarise_seeds", lambda *_: {})
     monkeypatch.setattr(stages, "format_accuracies", lambda _: "")
     monkeypatch.setattr(stages, "runtime", lambda name, threads, dtype: asked.update(dtype=dtype))
-    monkeypatch.setattr(stages, "measure", lambda run, networks, seed, batch, usual_ms: asked.update(batch=batch) or {})
+    monkeypatch.setattr(stages, "LatencyTable", SimpleNamespace(load=lambda path: path.name))
+    monkeypatch.setattr(stages, "usual_reference_ms", lambda table: 0.1 if table == "table.lat.json" else 0.0)
+    monkeypatch.setattr(
+        stages,
+        "measure",
+        lambda run, networks, seed, batch, usual_ms: asked.update(batch=batch, usual_ms=usual_ms) or {},
+    )
     run = {"recipe": recipe, "out": tmp_path, "settings": RunSettings(), "training_cluster": HERE, "data": None}
     run |= {"processes": 1}
     stages.retrain(SimpleNamespace(**run, box=lambda stage: None))
-    assert asked == {"dtype": "int8", "batch": 8}
+    assert asked == {"dtype": "int8", "batch": 8, "usual_ms": 0.1}
 
 
 def test_every_chosen_network_has_a_name_of_its_own():
