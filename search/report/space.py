@@ -11,6 +11,7 @@ from spaces.quantities import format_count
 from spaces.space import Space
 from spaces.tables import UnitTable, macs_table, params_table
 
+LARGEST_WRITTEN_OUT = 10**100  # of a space's sizes
 NETWORKS, BINS, WIDTH = 20_000, 16, 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
 # What people call a dimension, where its kind doesn't say it; in the order in which they are told.
@@ -91,7 +92,8 @@ def describe_space(space: Space, networks: int = NETWORKS, seed: int = 0) -> Spa
 def format_space(description: SpaceDescription) -> str:
     """The same as text."""
     d, histogram = description, description.histogram
-    lines = [f"{d.space}: {format_size(d.size)} networks, {len(d.genes)} genes", ""]
+    size = f"{d.size:,} networks ({d.size:.2g})" if d.size < LARGEST_WRITTEN_OUT else f"{format_size(d.size)} networks"
+    lines = [f"{d.space}: {size}, {len(d.genes)} genes", ""]
     for kind, dimension in d.dimensions.items():
         title = DIMENSIONS.get(kind, kind.replace("_", " "))
         for each in dimension:

@@ -290,7 +290,7 @@ def test_a_space_that_no_float_counts_is_described():
     space = space_from_dict({"base": "digits", "rows": [[[3, 16, 16, 0, 1]] * 60] * 7})
     assert space.size > 10**310
     digits = len(str(space.size))
-    assert re.search(rf"^custom: [0-9]\.[0-9]e\+{digits - 1} networks, ", format_space(describe_space(space, 50)))
+    assert re.search(rf"^custom: [0-9]\.[0-9] x 10\^{digits - 1} networks, ", format_space(describe_space(space, 50)))
 
 
 def test_space_for_people(tmp_path):
