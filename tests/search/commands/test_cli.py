@@ -284,11 +284,13 @@ def test_space_for_machines(tmp_path):
 
 
 def test_a_space_that_no_float_counts_is_described():
+    from search.report.formatting import format_size
     from search.report.space import describe_space, format_space
     from spaces import space_from_dict
 
     space = space_from_dict({"base": "digits", "rows": [[[3, 16, 16, 0, 1]] * 60] * 7})
     assert space.size > 10**310
+    assert format_size(10**400) == "1.0 x 10^400" and format_size(6_400_000_000) == "6,400,000,000"
     digits = len(str(space.size))
     assert re.search(rf"^custom: [0-9]\.[0-9] x 10\^{digits - 1} networks, ", format_space(describe_space(space, 50)))
 
