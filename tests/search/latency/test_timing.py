@@ -297,10 +297,11 @@ def test_a_kill_anywhere_measures_nothing_twice():
 
 
 def test_time_that_is_left_goes_to_what_is_least_sure():
-    noisy = {"unit 7"}
+    opened = Counter()
 
-    def session(name):
-        return FakeSession(50_000, 3.0 if name in noisy else 0.0)
+    def session(name):  # opened for each measurement anew
+        opened[name] += 1
+        return FakeSession(50_000 * (1 + (name == "unit 7") * (opened[name] % 3)), 0.0)
 
     log = []
     calibration(log, time.monotonic() + 30, session).run()
