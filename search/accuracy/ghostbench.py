@@ -80,7 +80,7 @@ class BenchmarkNetwork(Record):
     """
 
     arch: ArchId
-    code: Code
+    code: Annotated[Code, Field(max_length=1000)]
     kind: Literal["even", "front", "mutant"]
     macs: Annotated[int, Field(ge=1)]
     params: Annotated[int, Field(ge=1)]
