@@ -1,6 +1,8 @@
 """Event files of trainings that were killed read in order, and a folder that can't be written ends no training."""
 
 import logging
+import time
+from functools import partial
 
 import pytest
 
@@ -8,8 +10,11 @@ from search.report.scalars import read_scalars
 from search.training.scalars import Scalars
 
 
-def test_a_training_that_was_killed_twice_has_each_step_once_and_in_order(tmp_path, caplog):
-    for first, checkpoint, killed in ((0, None, 5), (0, 4, 7), (4, None, 10)):  # steps: from, checkpoint at, until
+def test_a_training_that_was_killed_twice_has_each_step_once_and_in_order(tmp_path, caplog, monkeypatch):
+    """Event files are read in the order of their names, which begin with the second that they were begun in."""
+    began = time.time()
+    for hour, (first, checkpoint, killed) in enumerate(((0, None, 5), (0, 4, 7), (4, None, 10))):  # from, at, until
+        monkeypatch.setattr(time, "time", partial(float, began + 3600 * hour))
         scalars = Scalars(tmp_path, first)
         for step in range(first + 1, killed + 1):
             scalars.add(step, {"loss": float(step)})
