@@ -33,8 +33,21 @@ def feature_columns(layout: Layout) -> tuple[Feature, ...]:
 
 def feature_values(layout: Layout, codes: Codes) -> Floats:
     """[n, genes] -> [n, features]; 0 where a gene is dead. d is 1 where s = 1, SE is 0 or 1."""
-    canonical = canonical_codes(layout)
-    codes = canonical.canonical(np.atleast_2d(codes))
-    active = canonical.active(codes)
+    codes, active = _canonical(layout, codes)
     columns = [gene.numbers()[codes[:, k]] * active[:, k, None] for k, gene in enumerate(layout.genes)]
     return np.concatenate(columns, axis=1)
+
+
+def meaningful_features(layout: Layout, codes: Codes) -> NDArray[np.bool_]:
+    """[n, genes] -> [n, features] where `feature_values` are of something that is there: a gene that isn't dead, and d
+    where s isn't 1."""
+    codes, active = _canonical(layout, codes)
+    columns = [gene.meaningful()[codes[:, k]] & active[:, k, None] for k, gene in enumerate(layout.genes)]
+    return np.concatenate(columns, axis=1)
+
+
+def _canonical(layout: Layout, codes: Codes) -> tuple[Codes, NDArray[np.bool_]]:
+    """The canonical codes [n, genes], and where their genes are active."""
+    canonical = canonical_codes(layout)
+    codes = canonical.canonical(np.atleast_2d(codes))
+    return codes, canonical.active(codes)

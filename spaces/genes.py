@@ -57,6 +57,10 @@ class Gene:
         """The choices as numbers that mean something, for predictors: [choices, features]"""
         return np.array(self.choices, dtype=np.float64).reshape(len(self.choices), -1)
 
+    def meaningful(self) -> NDArray[np.bool_]:
+        """Where a number is a choice of something that is there: [choices, features]"""
+        return np.ones((len(self.choices), len(self.features)), dtype=bool)
+
 
 class WidthGene(Gene):
     """The width of the stem, a stage or the tail: a multiplier of its channels."""
@@ -115,6 +119,10 @@ class GhostGene(Gene):
     def labels(self) -> tuple[str | float, ...]:
         """`s=2 d=3`, or `s=1`"""
         return tuple(f"s={s} d={d}" if s > 1 else "s=1" for s, d in self.choices)
+
+    def meaningful(self) -> NDArray[np.bool_]:
+        """s always is, d where there are ghosts."""
+        return np.array([(True, s > 1) for s, _ in self.choices])
 
 
 class SeGene(Gene):

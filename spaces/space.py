@@ -17,7 +17,7 @@ from spaces.canonical import CanonicalCodes, canonical_codes
 from spaces.counting import NetworkCounts
 from spaces.covering import covering_architectures
 from spaces.errors import SpaceError
-from spaces.features import Feature, feature_columns, feature_values
+from spaces.features import Feature, feature_columns, feature_values, meaningful_features
 from spaces.genes import Codes, Gene
 from spaces.layout import Layout, lay_out
 from spaces.sampling import sample_codes
@@ -144,3 +144,7 @@ class Space(SpaceSpec):
     def features(self, codes: Codes) -> NDArray[np.float64]:
         """[n, genes] -> what the genes mean, in numbers for predictors: [n, features]; 0 where a gene is dead"""
         return feature_values(self.layout, codes)
+
+    def meaningful_features(self, codes: Codes) -> NDArray[np.bool_]:
+        """[n, genes] -> where `features` are of something that is there, [n, features]"""
+        return meaningful_features(self.layout, codes)

@@ -24,7 +24,6 @@ from search.latency.table import describe
 from search.records import record_json
 from search.report.fidelity import scatter
 from search.report.figures import fronts
-from search.report.sensitivity import effects
 from search.report.summary import Summary, summarise
 from search.run_folder.run import FIDELITY
 
@@ -103,11 +102,6 @@ def main() -> None:
     for name, each in pictures.items():
         write_bytes(arguments.out / f"{name}.png", png(each.figure))
         write_text(arguments.out / f"{name}.svg", svg(each.figure))
-    known = effects(summary.space, summary.complete)
-    if known:
-        from search.report.figures import choices
-
-        write_bytes(arguments.out / "sensitivity.png", png(choices.sensitivity(known).figure))
     write_bytes(arguments.out / "fidelity.png", png(scatter(read_study(summary.folder / FIDELITY))))
     write_text(arguments.out / "README.md", page(content))
 

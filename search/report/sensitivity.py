@@ -1,22 +1,28 @@
 """How much each knob moves accuracy and latency, over the networks that a search evaluated.
 
 A linear model of all knobs at once (ridge, chosen by leave-one-out), each knob scaled from its least to its greatest
-choice, so that a coefficient is what going from one to the other does while the others stay. Networks are drawn again
-with replacement for the intervals. A search looks where accuracy is, so the networks are no even sample of the space.
+choice, so that a coefficient is what going from one to the other does while the others stay. A block without ghosts
+(s = 1) is a step of its own, beside s among those that have some. Where there is nothing to choose (d of such a block,
+all of a block that is left out) a knob stands at its mean, so that what is missing is put down to the knob that left it
+out. Networks are drawn again with replacement for the intervals. A search looks where accuracy is, so the networks are
+no even sample of the space.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 
 from search.bootstrap import interval
 from search.engine.trial import Trial
+from spaces.features import Feature
 from spaces.space import Space
 
+Floats = NDArray[np.float64]
 DRAWS = 200
 COVERAGE = 0.9
-FEWEST = 30  # networks, below which nothing is said
+FEWEST, FEWEST_PER_COLUMN = 30, 1.5  # networks, below which nothing is said: intervals would be too narrow
 RIDGES = tuple(10.0**k for k in range(-3, 3))
 KNOBS = {"ratio": "s", "cheap_kernel": "d", "se": "SE", "width": "width"}
 
@@ -36,17 +42,22 @@ def effects(space: Space, trials: list[Trial], seed: int = 0) -> list[Effect]:
     """Effects of all knobs that vary, by knob and place; none where there are too few networks."""
     if len(trials) < FEWEST:
         return []
-    x = space.features(np.array([t.code for t in trials]))
-    varied = np.flatnonzero(np.ptp(x, axis=0) > 0)
-    x = (x[:, varied] - x[:, varied].min(0)) / np.ptp(x[:, varied], axis=0)
+    x, knobs = _design(space, np.array([t.code for t in trials]))
+    if not knobs or len(trials) < FEWEST_PER_COLUMN * x.shape[1]:
+        return []
     targets = np.array([(100 * t["accuracy"], 100 * np.log(t["latency_ms"])) for t in trials])
-    rng = np.random.default_rng(seed)
-    whole = _fit(x, targets)
-    low, high = interval(lambda rows: _fit(x[rows], targets[rows]), len(x), rng, DRAWS, COVERAGE)
+    contrasts = np.stack([contrast for _, contrast in knobs], axis=1)
+
+    def moves(rows: NDArray[np.int64]) -> Floats:
+        """[rows] -> [2, knobs]"""
+        coefficients: Floats = RidgeCV(alphas=RIDGES, alpha_per_target=True).fit(x[rows], targets[rows]).coef_
+        return coefficients @ contrasts
+
+    whole = moves(np.arange(len(x)))
+    low, high = interval(moves, len(x), np.random.default_rng(seed), DRAWS, COVERAGE)
     whole[1], low[1], high[1] = (100 * np.expm1(each[1] / 100) for each in (whole, low, high))
-    effect_list, columns = [], space.feature_columns
-    for k, column in enumerate(varied):
-        feature = columns[column]
+    effect_list = []
+    for k, (feature, _) in enumerate(knobs):
         values = [(float(whole[j, k]), float(low[j, k]), float(high[j, k])) for j in range(2)]
         effect_list.append(
             Effect(feature.part or feature.kind, KNOBS.get(feature.kind, feature.kind), values[0], values[1])
@@ -54,6 +65,27 @@ def effects(space: Space, trials: list[Trial], seed: int = 0) -> list[Effect]:
     return sorted(effect_list, key=lambda effect: list(dict.fromkeys(e.knob for e in effect_list)).index(effect.knob))
 
 
-def _fit(x: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """[n, knobs], [n, 2] -> [2, knobs]"""
-    return RidgeCV(alphas=RIDGES, alpha_per_target=True).fit(x, targets).coef_
+def _design(space: Space, codes: NDArray[np.int64]) -> tuple[Floats, list[tuple[Feature, Floats]]]:
+    """What the model reads, [n, columns], and of each knob that varies how far its columns move, [columns], from its
+    least to its greatest choice."""
+    values, meaningful = space.features(codes), space.meaningful_features(codes)
+    columns: list[Floats] = []
+    knobs: list[tuple[Feature, dict[int, float]]] = []
+    for k, feature in enumerate(space.feature_columns):
+        value, there = values[:, k], meaningful[:, k]
+        steps: dict[int, float] = {}
+        if feature.kind == "ratio" and (plain := there & (value == 1)).any():
+            there = there & ~plain
+            if there.any():
+                steps[len(columns)] = -1.0
+                columns.append(np.where(there | plain, plain, plain.sum() / (there | plain).sum()))
+        least, greatest = (value[there].min(), value[there].max()) if there.any() else (0.0, 0.0)
+        if greatest > least:
+            scaled = (value - least) / (greatest - least)
+            middle = scaled[there].mean()
+            steps[len(columns)] = 1 - middle if steps else 1.0
+            columns.append(np.where(there, scaled, middle))
+        if steps:
+            knobs.append((feature, steps))
+    contrasts = [(feature, np.array([steps.get(c, 0.0) for c in range(len(columns))])) for feature, steps in knobs]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(codes), 0)), contrasts

@@ -173,6 +173,22 @@ def test_features_tell_networks_apart_and_nothing_else(space):
     assert (space.features(space.canonical(codes)) == features).all()
 
 
+def test_a_feature_is_meaningful_where_the_network_has_what_it_tells_of():
+    space = named_space("digits-plus")
+    codes = sample(space, np.random.default_rng(0), 200)
+    meaningful = space.meaningful_features(codes)
+    assert (meaningful == space.meaningful_features(space.canonical(codes))).all()
+    for arch, row in zip(map(space.decode, codes), meaningful, strict=True):
+        blocks = dict(zip(arch.block_names, arch.blocks, strict=True))
+        for feature, has in zip(space.feature_columns, row, strict=True):
+            if feature.kind in ("ratio", "se", "expansion"):
+                assert has == (feature.part in blocks)
+            elif feature.kind == "cheap_kernel":
+                assert has == (feature.part in blocks and blocks[feature.part].ratio > 1)
+            elif feature.kind in ("width", "depth", "resolution"):
+                assert has
+
+
 def test_features_mean_what_their_names_say():
     space = named_space("imagenet-plus")
     arch = space.uniform(1.3)

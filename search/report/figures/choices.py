@@ -61,23 +61,16 @@ def sensitivity(effects: list[Effect]) -> CaptionedFigure:
             (right, [e.latency for e in effects], BASELINE, "latency (%)"),
         ):
             middle, low, high = np.array(values).T
-            axes.errorbar(
-                middle,
-                at,
-                xerr=np.abs([low - middle, high - middle]),
-                fmt="o",
-                color=colour,
-                markersize=4,
-                elinewidth=1,
-            )
+            axes.hlines(at, low, high, color=colour, linewidth=1)  # an interval need not hold its estimate
+            axes.plot(middle, at, "o", color=colour, markersize=4)
             axes.axvline(0, color=SOFT, linewidth=0.8)
             axes.set_xlabel(label)
         left.set_yticks(at, [_place(e) for e in effects], fontsize=8)
         left.set_ylim(at[-1] - 0.6, 0.6)
     caption = (
         "How much accuracy (in points) and predicted latency (in per cent) change when one choice goes from its least "
-        f"to its greatest value and the others stay, with {COVERAGE:.0%} intervals. Estimated from the networks that "
-        "the search evaluated, which are no even sample of the space."
+        f"to its greatest value and the others stay, with {COVERAGE:.0%} intervals; d where s is more than 1. "
+        "Estimated from the networks that the search evaluated, which are no even sample of the space."
     )
     return CaptionedFigure(caption, figure)
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 import shlex
 import shutil
@@ -42,6 +43,7 @@ from search.report.summary import summarise
 from search.run_folder.estimate import Estimate, StageEstimate, write_estimate
 from search.run_folder.result import EnergyFigures, NetworkEnergy
 from search.run_folder.run import ENERGY, TABLE
+from spaces import named_space
 from spaces.population import sample
 from tests.search.command_line import ghostnas
 from tests.search.runs import SPACE, made_up_run
@@ -379,7 +381,45 @@ def test_planted_effects_are_found_and_others_are_not():
     assert ("stages.1", "width") in accuracy_moved and len(accuracy_moved) <= 8
     for e in result.values():
         assert e.accuracy[1] <= e.accuracy[0] <= e.accuracy[2] and e.latency[1] <= e.latency[0] <= e.latency[2]
-    assert effects(SPACE, trials[:10]) == []
+    columns = len(result) + len([gene for gene in SPACE.genes if gene.kind == "ghost"])  # s has two
+    fewest = math.ceil(1.5 * columns)
+    assert effects(SPACE, trials[: fewest - 1]) == [] != effects(SPACE, trials[:fewest])
+
+
+def test_effects_of_s_and_d_are_those_of_a_table_in_which_blocks_without_ghosts_stand_apart():
+    """d is asked among ghosts alone, and the step from no ghosts to some belongs to s."""
+
+    def ms(arch):
+        return sum(
+            0.0 if b.ratio == 1 else 0.25 - 0.02 * (b.ratio - 2) + 0.03 * (b.cheap_kernel - 3) for b in arch.blocks
+        )
+
+    result = _planted(SPACE, lambda arch: np.exp(ms(arch)))
+    for (_, knob), effect in result.items():
+        if knob == "d":
+            assert effect.latency[0] == pytest.approx(100 * np.expm1(0.06), abs=1)
+        elif knob == "s":  # to s = 4, at the mean of d
+            assert effect.latency[0] == pytest.approx(100 * np.expm1(0.25 - 0.04 + 0.03), abs=2)
+        else:
+            assert effect.latency[0] == pytest.approx(0, abs=1)
+
+
+def test_what_a_block_costs_that_is_left_out_is_the_effect_of_depth_alone():
+    space = named_space("digits-plus")
+    result = _planted(space, lambda arch: np.exp(0.3 * len(arch.blocks)))
+    moved = {key for key, effect in result.items() if abs(effect.latency[0]) > 3}
+    assert moved == {(f.part, "depth") for f in space.feature_columns if f.kind == "depth"}
+
+
+def _planted(space, latency):
+    """The effects that are told of networks with a planted latency, by part and knob."""
+    codes = sample(space, np.random.default_rng(0), 600)
+    archs = [space.decode(code) for code in codes]
+    trials = [
+        complete_trial(k, code, accuracy=0.5, latency_ms=latency(arch))
+        for k, (code, arch) in enumerate(zip(codes.tolist(), archs, strict=True))
+    ]
+    return {(effect.part, effect.knob): effect for effect in effects(space, trials)}
 
 
 def test_a_recipe_written_as_toml_is_the_recipe():
