@@ -20,6 +20,7 @@ def interval(
     coverage: float = COVERAGE,
     *,
     vectorized: bool = False,
+    group: NDArray[np.int64] | None = None,
 ) -> Any:
     """The ends of a statistic's interval [2, ...]: a number's two ends, or an array's of its own shape.
 
@@ -27,7 +28,9 @@ def interval(
         statistic: of `count` items drawn with replacement, given as their indices [count]; what is not a number in a
             draw (a rank correlation of equal values, say) is left out of it.
         vectorized: the statistic takes all draws at once: [draws, count] -> [draws, ...].
+        group: of each item, [count]: each draw has as many of a group as there are. None: all are of one.
     """
-    picks = rng.integers(count, size=(draws, count))
+    members = [np.flatnonzero(group == name) for name in np.unique(group)] if group is not None else [np.arange(count)]
+    picks = np.concatenate([each[rng.integers(len(each), size=(draws, len(each)))] for each in members], axis=1)
     resampled = statistic(picks) if vectorized else np.array([statistic(each) for each in picks])
     return np.nanquantile(resampled, ((1 - coverage) / 2, (1 + coverage) / 2), axis=0)

@@ -300,7 +300,7 @@ def made_up_study(supernet_id: str) -> dict:
         row = {"arch": SPACE.decode(code).id, "code": code.tolist(), "kind": "spread", "macs": known.macs}
         row |= {"params": known.params, "inherited": inherited, "trained": trained, "trained_by_seed": [trained]}
         nets.append(row | {"trained_on_search": trained})
-    agreement = record_json(ranking_study.agreement([StudyNetwork(**row) for row in nets], 3, 500, 0))
+    agreement = record_json(ranking_study.agreement([StudyNetwork(**row) for row in nets], 3, 0))
     corrected = {"kendall_tau": 0.9, "tau_within_bins": 0.8, "error": 0.01}
     about = {"space": "digits", "space_id": SPACE.id, "supernet_id": supernet_id, "data": "digits", "seed": 0}
     about |= {"training_images": 1000, "test_images": 500, "search_images": 300, "training": {"epochs": 3.0}}

@@ -185,7 +185,7 @@ def ranked_anew(study: dict[str, Any], archs: dict[str, Arch], arguments: argpar
         )
         by_seed = [read_json(job.out / TRAINED_FILE)["test_accuracy"] for job in jobs]
         rows.append(row | {"trained": float(np.mean(by_seed)), "trained_by_seed": by_seed})
-    ranking = agreement([StudyNetwork.model_validate(row) for row in rows], 4, study["test_images"], SEED)
+    ranking = agreement([StudyNetwork.model_validate(row) for row in rows], 4, SEED)
     return study | {"seeds": arguments.seeds, **record_json(ranking), "networks": rows}
 
 

@@ -207,7 +207,7 @@ def _result(
     if supernet_id and len(networks) >= LEAST:
         predicted = leave_one_out(space, [TrainingPoint.from_study(network) for network in networks])
         corrected = _corrected(networks, predicted, bins)
-    ranking = agreement(networks, bins, len(data.test), seed)
+    ranking = agreement(networks, bins, seed)
     return Study(
         **{name: getattr(ranking, name) for name in Agreement.model_fields},
         schema=SCHEMA,
@@ -255,11 +255,11 @@ def _evaluate(
         yield name, evaluate(arch)
 
 
-def agreement(networks: Sequence[RankedNetwork | StudyNetwork], bins: int, test_images: int, seed: int) -> Agreement:
+def agreement(networks: Sequence[RankedNetwork | StudyNetwork], bins: int, seed: int) -> Agreement:
     """How well `inherited` ranks `trained`, over all networks and within `bins` bins of like `macs`.
 
-    `ceiling_tau` and `ceiling_within_bins` are what an estimator would reach that knew each network's expected
-    accuracy: the measured ones scatter about it by their seeds, where there are several, and by the test images.
+    `ceiling_tau` and `ceiling_within_bins` are what an estimator would reach that knew each network's accuracy on these
+    test images, expected over seeds: the measured ones scatter about it by theirs. Of one seed that isn't known: None.
     `seed_tau` is the tau between two seeds' accuracies, all pairs' mean.
     """
     rows = sorted(networks, key=lambda row: row.macs)
@@ -269,15 +269,14 @@ def agreement(networks: Sequence[RankedNetwork | StudyNetwork], bins: int, test_
     group = np.arange(len(rows)) * bins // len(rows)
     rng = np.random.default_rng(seed)
 
-    correlations = KendallTau(x, y), SpearmanRho(x, y), KendallTau(x, y, group)
+    def ends(correlation: KendallTau | SpearmanRho, groups: NDArray[np.int64] | None = None) -> list[float]:
+        found: Floats = interval(
+            lambda picks: np.nan_to_num(correlation(picks)), len(rows), rng, vectorized=True, group=groups
+        )
+        return found.tolist()
 
-    def statistics(picks: NDArray[np.int64]) -> Floats:
-        return np.stack([np.nan_to_num(each(picks)) for each in correlations], -1)
-
-    tau_95, spearman_95, within_95 = interval(statistics, len(rows), rng, vectorized=True).T.tolist()
-    by_seed = [list(row.trained_by_seed) or [row.trained] for row in rows]
-    expected, error = _expected_accuracies(by_seed, test_images)
-    redrawn = rng.normal(expected, error, size=(REDRAWN, len(y)))
+    by_seed = np.array([list(row.trained_by_seed) or [row.trained] for row in rows])
+    ceilings = noise_ceilings(by_seed, group, rng)
     per_bin = []
     for k in range(bins):
         inside = group == k
@@ -294,14 +293,14 @@ def agreement(networks: Sequence[RankedNetwork | StudyNetwork], bins: int, test_
         )
     return Agreement(
         kendall_tau=kendall_tau(x, y),
-        kendall_tau_95=tau_95,
+        kendall_tau_95=ends(KendallTau(x, y)),
         spearman=spearman_rho(x, y),
-        spearman_95=spearman_95,
+        spearman_95=ends(SpearmanRho(x, y)),
         tau_within_bins=kendall_tau(x, y, group),
-        tau_within_bins_95=within_95,
+        tau_within_bins_95=ends(KendallTau(x, y, group), group),
         seed_tau=seed_tau(by_seed),
-        ceiling_tau=float(np.mean([kendall_tau(expected, again) for again in redrawn])),
-        ceiling_within_bins=float(np.mean([kendall_tau(expected, again, group) for again in redrawn])),
+        ceiling_tau=ceilings and ceilings[0],
+        ceiling_within_bins=ceilings and ceilings[1],
         macs_tau=kendall_tau(macs, y),
         macs_within_bins=kendall_tau(macs, y, group),
         mean_regret=float(np.mean([b.regret for b in per_bin])),
@@ -322,19 +321,27 @@ def _corrected(networks: Sequence[StudyNetwork], predicted: Floats, bins: int) -
     )
 
 
-def _expected_accuracies(by_seed: list[list[float]], test_images: int) -> tuple[Floats, float]:
-    """Expected accuracies, shrunk so that with noise they vary as the measured ones [networks, seeds], and the
-    noise."""
-    measured = np.array(by_seed)
-    count, mean = measured.shape[1], measured.mean(1)
-    variance = float((mean * (1 - mean)).mean()) / test_images
-    if count > 1:
-        variance += float(measured.var(1, ddof=1).mean()) / count
-    share = max(0.0, 1 - variance / max(float(mean.var()), 1e-12))  # of their scatter that is the networks' own
-    return mean.mean() + share**0.5 * (mean - mean.mean()), variance**0.5
+def noise_ceilings(by_seed: Floats, group: NDArray[np.int64], rng: np.random.Generator) -> tuple[float, float] | None:
+    """Kendall's tau of expected accuracies with means over seeds that are measured again, over all pairs and within
+    groups: accuracies [networks, seeds]. None for one seed.
+
+    All networks are tested on the same images, and of what a seed does to all alike a ranking knows nothing: so the
+    scatter that counts is what is left of the table without its means of networks and of seeds.
+    """
+    count, seeds = by_seed.shape
+    if seeds == 1:
+        return None
+    mean = by_seed.mean(1)
+    left = by_seed - mean[:, None] - by_seed.mean(0) + mean.mean()
+    variance = float(np.square(left).sum()) / ((count - 1) * (seeds - 1)) / seeds
+    share = max(0.0, 1 - variance / max(float(mean.var(ddof=1)), 1e-12))  # of their scatter that is the networks' own
+    expected = mean.mean() + share**0.5 * (mean - mean.mean())  # with noise they vary as the measured ones
+    again = rng.normal(expected, variance**0.5, size=(REDRAWN, count))
+    overall, within = (float(np.mean([kendall_tau(expected, y, bins) for y in again])) for bins in (None, group))
+    return overall, within
 
 
-def seed_tau(by_seed: list[list[float]]) -> float | None:
+def seed_tau(by_seed: Floats) -> float | None:
     """Kendall's tau between two seeds' accuracies [networks, seeds], the mean over all pairs; None for one seed."""
-    pairs = list(combinations(np.array(by_seed).T, 2))
+    pairs = list(combinations(by_seed.T, 2))
     return float(np.mean([kendall_tau(a, b) for a, b in pairs])) if pairs else None

@@ -96,8 +96,8 @@ class Agreement(Record):
     tau_within_bins: Rank
     tau_within_bins_95: Interval
     seed_tau: Rank | None
-    ceiling_tau: Rank
-    ceiling_within_bins: Rank
+    ceiling_tau: Rank | None
+    ceiling_within_bins: Rank | None
     macs_tau: Rank
     macs_within_bins: Rank
     mean_regret: float

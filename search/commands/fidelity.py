@@ -67,8 +67,12 @@ def fidelity(
     low, high = study.kendall_tau_95
     message = (
         f"{out}: Kendall tau {study.kendall_tau:.2f} ({low:.2f} to {high:.2f}), within {bins} bins of like MACs "
-        f"{study.tau_within_bins:.2f}; knowing each network's expected accuracy would reach {study.ceiling_tau:.2f}, "
-        f"MACs alone {study.macs_tau:.2f}"
+        f"{study.tau_within_bins:.2f}; MACs alone reach {study.macs_tau:.2f}, "
+    )
+    message += (
+        "and what would be reached by knowing each network's expected accuracy takes several --seeds"
+        if study.ceiling_tau is None
+        else f"and knowing each network's expected accuracy would reach {study.ceiling_tau:.2f}"
     )
     if study.corrected:
         message += f", the supernet corrected by the others {study.corrected.kendall_tau:.2f}"

@@ -84,9 +84,13 @@ def page(study: Study) -> str:
         inside=study.tau_within_bins_95,
         regret=100 * study.mean_regret,
         random=100 * study.mean_regret_of_a_random_pick,
-        between_seeds="not measured" if study.seed_tau is None else f"{study.seed_tau:.2f}",
+        **{name: _over_seeds(getattr(study, name)) for name in ("seed_tau", "ceiling_tau", "ceiling_within_bins")},
         rows="\n".join(rows),
     )
+
+
+def _over_seeds(tau: float | None) -> str:
+    return "not known: one seed" if tau is None else f"{tau:.2f}"
 
 
 def correction(corrected: Corrected | None) -> str:
@@ -111,9 +115,9 @@ PAGE = """# Does the supernet rank networks as full training does?
 | Kendall tau, all networks | {study.kendall_tau:.2f} | {low[0]:.2f} to {low[1]:.2f} |
 | Spearman rho, all networks | {study.spearman:.2f} | {rho[0]:.2f} to {rho[1]:.2f} |
 | Kendall tau, pairs within a bin of like MACs | {study.tau_within_bins:.2f} | {inside[0]:.2f} to {inside[1]:.2f} |
-| tau of one seed's full trainings with another's | {between_seeds} | |
-| what knowing the expected accuracies would reach: tau | {study.ceiling_tau:.2f} | |
-| and within bins | {study.ceiling_within_bins:.2f} | |
+| tau of one seed's full trainings with another's | {seed_tau} | |
+| what knowing the expected accuracies would reach: tau | {ceiling_tau} | |
+| and within bins | {ceiling_within_bins} | |
 | tau of MACs alone with full training | {study.macs_tau:.2f} | |
 | and within bins | {study.macs_within_bins:.2f} | |{correction}
 
