@@ -57,6 +57,7 @@ class NetworkMetadata(Record):
     Args:
         interpolation, crop_pct: how its images were scaled, and of their middle squares the share that it was shown, by
             timm's names.
+        saw_search_images: it was trained on those that the search went by, too.
     """
 
     accuracy: Accuracy | None = None
@@ -70,6 +71,7 @@ class NetworkMetadata(Record):
     crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Count | None = None
     training: Outcome | None = None
+    saw_search_images: bool | None = None
     space: str | None = None
     space_id: str | None = None
     identity: Identity | None = None
@@ -81,7 +83,8 @@ class NetworkMetadata(Record):
         said = ("data", "classes", "mean", "std", "loaded_at", "seed", "training")
         known = {key: value for key in said if (value := getattr(trained, key)) is not None}
         share = crop_share(trained.loaded_at or trained.resolution)
-        return cls(accuracy=accuracy, interpolation=INTERPOLATION, crop_pct=share, **known)
+        saw = bool(trained.config.get("use_held_out"))
+        return cls(accuracy=accuracy, interpolation=INTERPOLATION, crop_pct=share, saw_search_images=saw, **known)
 
 
 class QuantisedAccuracy(Record):
@@ -186,11 +189,12 @@ def known_metadata(arch: Path | None, weights: Path) -> NetworkMetadata:
         metadata = NetworkMetadata.from_training(trained, accuracy)
     if arch and (arch / MANIFEST).exists():  # the architecture comes from an export of a run
         exported = read_manifest(arch)
-        known = ["space", "space_id", "run"]
+        known = {"space", "space_id", "run"}
         listed = exported.files.get(weights.name)
         if metadata.data is None and listed and listed.sha256 == file_digest(weights):
-            known += ["data", "classes", "mean", "std", "loaded_at", "interpolation", "crop_pct"]
-        metadata = metadata.model_copy(update={key: value for key in known if (value := getattr(exported, key))})
+            known = {*NetworkMetadata.model_fields} - {"identity"}  # which is of the export that a run wrote
+        found = {key: value for key in known if (value := getattr(exported, key)) is not None}
+        metadata = metadata.model_copy(update=found)
     if metadata.data is None and (images := known_images(weights)):
         known_of = ("classes", "mean", "std")
         metadata = metadata.model_copy(

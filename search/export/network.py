@@ -19,8 +19,8 @@ from search.export.manifest import Manifest, NetworkMetadata
 from search.latency.runtimes import CpuSession, runtime
 from search.latency.runtimes.base import Session as TimedSession
 from search.latency.time_networks import measure_sessions
+from search.run_folder.source_run import last_part
 from search.training.known_images import other_classes
-from search.training.records import metadata_of_weights
 
 TIMING_SECONDS = 20.0  # that timing goes on looking for quiet moments
 REAL_IMAGES = 64  # that every exported file is tried on
@@ -50,7 +50,7 @@ def export_trained(
     net = load_network(arch, weights)
     if (arch_id := read_weights(weights)[1].get("arch", arch.id)) != arch.id:  # equal shapes, another stride or size
         raise UserError(f"{weights} has the weights of architecture {arch_id}, not of {arch.id}")
-    held_out = held_out_of(net, data, metadata, _split_name(weights, data)) if data else None
+    held_out = held_out_of(net, data, metadata, _split_name(metadata, data)) if data else None
     images = held_out.images[:REAL_IMAGES] if held_out else torch.empty(0, *net.input_shape)
     times = timer(net) if timed else None
     return export(net, out, formats, images, metadata, held_out=held_out, timer=times)
@@ -81,11 +81,10 @@ def held_out_of(net: GhostNet, data: Data, metadata: NetworkMetadata, name: str)
     return HeldOut(calibration=calibration, images=images, labels=data.search.labels, name=name)
 
 
-def _split_name(weights: Path, data: Data) -> str:
+def _split_name(metadata: NetworkMetadata, data: Data) -> str:
     """Of the search images, which a network may have been trained on after the search."""
-    trained = metadata_of_weights(weights)
-    seen = trained is not None and trained.config.get("use_held_out")
-    return f"search split of {data.name}" + (", which it was trained on, too" if seen else "")
+    seen = ", which it was trained on, too" if metadata.saw_search_images else ""
+    return f"search split of {last_part(data.name)}{seen}"
 
 
 def timer(net: GhostNet) -> Timer:

@@ -108,7 +108,7 @@ def find_counter(sys: Path = SYS) -> tuple[Counter | None, str]:
             return Battery(folder), ""
         except (OSError, ValueError) as error:
             reasons.append(f"the battery {folder.name} can't be read here ({error})")
-    return None, "; ".join(reasons) or "this system has none that can be read (RAPL, a battery)"
+    return None, "; ".join(reasons) or "this system has no counter that can be read (RAPL, a battery)"
 
 
 def measure_energy(

@@ -122,6 +122,8 @@ class RayWorkers:
         except self.ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError | ValueError):  # as our errors are
                 raise UserError(str(error.cause)) from None
+            if isinstance(error.cause, OSError):  # a full disk: with its file and reason
+                raise error.cause from None
             raise
         except self.ray.exceptions.RayError as error:  # each way of losing a process has its own
             raise UserError(

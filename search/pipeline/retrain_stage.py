@@ -44,7 +44,8 @@ def train_all(
 
     Args:
         soup: trainings of each, whose mean it is, where nobody teaches it; see `search.training.soup`.
-        box: divided among the trainings that are still to do by their weights.
+        box: divided among the trainings that are still to do by their weights; beyond the recipe's steps none gets more
+            than those that are finished.
         processes: of this machine, that train side by side; in a time box one.
 
     Raises:
@@ -56,6 +57,10 @@ def train_all(
         raise UserError(f"`soup` = {soup} is the mean of trainings that begin with the same trained weights, not fresh")
     origin = replace(origin, init=origin.init and origin.init.absolute())
     unfinished = [job for job in jobs if not _is_finished(job, data, config, origin, soup)]
+    if box and (before := [read_trained(job.out / TRAINED_FILE) for job in jobs if job not in unfinished]):
+        box = box.no_longer_than(
+            max(1.0, min(each.training.share for each in before))
+        )  # they are compared with each other
     same = {(job.arch.id, job.seed): job for job in reversed(jobs)}
     different = [job for job in unfinished if same[job.arch.id, job.seed] is job]
     trainings = different

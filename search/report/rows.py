@@ -96,18 +96,20 @@ def comparison_text(summary: Summary) -> str:
     if not compared:
         return ""
     error = max(100 * n.error for n in summary.networks)
+    by = "" if all(len(n.accuracies) > 1 for n in summary.networks) else ", by the test images alone"
     kinds = {n.kind for n in summary.networks if n.measured_ms}
     baselines = [text for kind, text in BASELINES.items() if kind in kinds]
     most = max(n.accuracy for n in summary.networks if n.measured_ms and n.kind in BASELINES)
     best = {n.name for n in summary.networks if n.accuracy > most}
     verdicts = "; ".join(f"{name} {_verdict(*each, name in best)}" for name, each in compared.items())
     epochs = [n.epochs for n in summary.networks if n.measured_ms and (n.chosen or n.kind == "family")]
-    alike, unlike = "", f" They were trained for {min(epochs):.3g} to {max(epochs):.3g} epochs, which tells, too."
+    alike, unlike = "", f" They were trained for {min(epochs):.3g} to {max(epochs):.3g} epochs: a part of what "
+    "lies between them is that."
     if min(epochs) >= (1 - ALIKE) * max(epochs):
         alike, unlike = " that are trained alike" if "family" in kinds else "", ""
     return (
         f"Beside {' and '.join(baselines)}{alike}, by measured latency: {verdicts}.{unlike} Standard error of an "
-        f"accuracy: {error:.1f} points."
+        f"accuracy{by}: {error:.1f} points."
     )
 
 

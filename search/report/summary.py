@@ -352,7 +352,7 @@ def _warnings(folder: Path, supernet: SupernetMetadata | None, result: SearchRes
     records |= {"Search": result} if result else {}
     lines = [f"{name}: {doubt}." for name, record in records.items() for doubt in record.warnings]
     doubted: dict[str, list[str]] = {}  # networks by what is doubted of them
-    for file in sorted([*trained_networks(folder), *glob(folder / NETWORKS, f"*/{OF_SEEDS}")]):
+    for file in sorted(found for name in (TRAINED_FILE, OF_SEEDS) for found in glob(folder / NETWORKS, f"*/{name}")):
         trained, (name, *of_seed) = read_trained(file), file.parent.relative_to(folder / NETWORKS).parts
         several = bool(of_seed) or bool(glob(file.parent, OF_SEEDS))
         for doubt in trained.warnings:
@@ -473,7 +473,7 @@ def _notes(
     if not networks:
         notes.append("No network is fully trained.")
     if supernet and (training := supernet.training).ended != "schedule":
-        epochs = f"{training.epochs:g} of {training.planned_epochs:g} epochs"
+        epochs = f"{training.epochs:.3g} of {training.planned_epochs:.3g} epochs"
         notes.append(f"{EARLY_ENDS[training.ended]}: the supernet had {epochs}.")
     if result and result.evaluated < result.planned:
         why = SEARCH_ENDS[result.ended]
@@ -482,7 +482,7 @@ def _notes(
         if short := [n for n in networks if n.ended == end]:
             most = max(n.epochs for n in short)
             names = "full training" if len(short) == len(networks) else ", ".join(n.name for n in short)
-            notes.append(f"{text}: {names} had at most {most:g} of {short[0].planned_epochs:g} epochs.")
+            notes.append(f"{text}: {names} had at most {most:.3g} of {short[0].planned_epochs:.3g} epochs.")
     if more := _beyond_the_recipe(supernet, result, networks):
         notes.append(f"Its time box held more than the recipe: {', '.join(more)}.")
     expected = len(recipe.retrain.baseline_widths) if recipe else 0
@@ -512,6 +512,6 @@ def _beyond_the_recipe(
     if result and result.evaluated > result.planned:
         more.append(f"{result.evaluated} networks evaluated, not {result.planned}")
     if stretched := [n for n in networks if n.stretched]:
-        least, most = (f(n.epochs for n in networks) for f in (min, max))
-        more.append(f"{least:g} to {most:g} epochs of full training, not {stretched[0].planned_epochs:g}")
+        ends = dict.fromkeys(f"{f(n.epochs for n in networks):.3g}" for f in (min, max))
+        more.append(f"{' to '.join(ends)} epochs of full training, not {stretched[0].planned_epochs:.3g}")
     return more

@@ -21,4 +21,11 @@ def test_it_is_how_far_measured_accuracies_scatter(seeds, images):
 
 
 def test_seeds_that_agree_do_not_make_few_images_many():
-    assert standard_error([0.4, 0.4], 80) == standard_error([0.4], 80) == pytest.approx(0.0548, abs=1e-4)
+    assert standard_error([0.4, 0.4], 80) == standard_error([0.4], 80) == pytest.approx(0.0544, abs=1e-4)
+
+
+def test_no_error_among_few_images_is_not_without_error():
+    """Wilson's interval of one standard deviation at all right is from n / (n + 1) to 1."""
+    for images in (10, 359):
+        assert standard_error([1.0], images) == pytest.approx(1 / (2 * (images + 1)))
+    assert standard_error([0.7], 10**6) == pytest.approx((0.7 * 0.3 / 10**6) ** 0.5, rel=1e-4)

@@ -26,7 +26,7 @@ from search import terminal
 from search.api.costs import network_costs
 from search.api.exporting import export_network
 from search.commands.export import show_files
-from search.data.datasets import Data, Split
+from search.data.datasets import Data, Split, load_data
 from search.errors import UserError
 from search.export import formats as known
 from search.export.agreement import TOLERANCE, YARDSTICK
@@ -39,10 +39,12 @@ from search.export.verify import verify
 from search.graphs import lowering, onnx_graph
 from search.latency.runtimes import RUNTIMES, runtime
 from search.latency.timing.device import this_device
+from search.recipes.schema import Training
 from search.records import record_json
 from search.run_folder.source_run import read_source_runs
 from search.terminal import markdown
 from search.training.evaluate import estimate_norms
+from search.training.retrain import retrain
 from spaces import named_space
 from tests.helpers import randomise, small_arch
 from tests.search.command_line import ghostnas
@@ -847,3 +849,18 @@ def test_a_format_lowers_the_cheap_op_as_the_calibration_that_it_stands_for(name
     lowerings.clear()
     run.compile(net, IMAGES.shape[1:])
     assert exported == set(lowerings) == {run.lowering}
+
+
+def test_an_export_of_an_export_knows_all_that_it_knew(tmp_path):
+    data, arch = load_data("digits", 16, 100), SPACE.uniform(0.5)
+    config = Training(epochs=0.5, batch_size=32, use_held_out=True)
+    retrain(arch, data, config, tmp_path / "net", device=torch.device("cpu"))
+    first, second = (tmp_path / name for name in ("first", "second"))
+    for source, out in ((tmp_path / "net", first), (first, second)):
+        export_network(source, out, ["safetensors", "onnx-int8"], data=data, timed=False)
+    known, again = (read_manifest(folder) for folder in (first, second))
+    for key in NetworkMetadata.model_fields:
+        assert getattr(known, key) == getattr(again, key), key
+    assert known.accuracy.test_images == len(data.test) and known.training.steps and known.saw_search_images
+    quantised = [manifest.files["model.int8.onnx"].accuracy for manifest in (known, again)]
+    assert quantised[0] == quantised[1] and quantised[0].split == "search split of digits, which it was trained on, too"

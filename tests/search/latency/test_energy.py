@@ -111,7 +111,7 @@ def test_rapl_comes_before_a_battery(tmp_path):
 
 def test_where_there_is_none_one_line_says_so(tmp_path):
     counter, why = find_counter(tmp_path)
-    assert counter is None and "has none" in why and "\n" not in why
+    assert counter is None and "has no counter" in why and "\n" not in why
 
 
 @pytest.mark.parametrize("status", ["Charging", "Full"])

@@ -47,6 +47,19 @@ def test_a_process_that_is_lost_again_and_again_is_told_in_a_line(lost, monkeypa
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("what", ["the disk is full", "refused"])
+def test_what_a_worker_fails_of_comes_back_as_it_was(what):
+    """Ray's own error is of the cause's kind, too, but it has neither its file nor its reason."""
+    full = what == "the disk is full"
+    cause = OSError(28, "No space left on device", "/there/weights") if full else UserError("it is refused")
+    workers = object.__new__(RayWorkers)
+    workers.ray = ray
+    with pytest.raises(type(cause)) as told, workers._plain_errors("the training of B seed 0"):
+        raise ray.exceptions.RayTaskError("f", "a traceback", cause).as_instanceof_cause()
+    assert str(told.value) == str(cause)
+    assert not full or (told.value.filename, told.value.errno) == ("/there/weights", 28)
+
+
 def test_only_the_folders_that_are_shared_are_given_or_written(tmp_path):
     for name in ("mine/a/one", "mine/two", "mine/.lock", "mine/.three.0123456789abcdef.tmp", "other"):
         write_text(tmp_path / name, name)

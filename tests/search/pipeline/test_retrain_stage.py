@@ -309,7 +309,8 @@ def test_networks_that_are_trained_side_by_side_are_the_same(tmp_path, monkeypat
         ([2.0, 1.0, 1.0], {}, [0.45, 0.45, 0.45]),  # or did at first: time is left, and none gets more steps
         ([1.0, 1.1, 1.1], {}, [0.9, 0.9, 0.9]),  # a little slower later on
         ([1.0, 2.0, 2.0], {}, [0.9, 71 / 70 / 2, 71 / 70 / 2]),  # much slower: as far as the time goes
-        ([1.0, 1.0, 1.0], {0: 0.1}, [0.1, 72 / 70, 72 / 70]),  # one was trained in a shorter box, before
+        ([1.0, 0.5, 0.5], {0: 0.1}, [0.1, 1.0, 1.0]),  # one was trained in a shorter box, before
+        ([1.0, 0.5, 0.5], {0: 1.2}, [1.2, 1.2, 1.2]),  # or in a longer one, and then the run was killed
     ],
 )
 def test_all_networks_get_as_many_steps_in_a_time_box(tmp_path, monkeypatch, pace, finished, shares):

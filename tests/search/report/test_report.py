@@ -217,7 +217,7 @@ def test_chosen_networks_stand_beside_the_ghostnets_trained_alike(reported):
     shorter = [replace(n, epochs=0.9 * n.epochs) if n.kind == "family" else n for n in summary_with.networks]
     told = comparison_text(replace(summary_with, networks=shorter))
     assert "trained alike" not in told
-    assert f"trained for {0.9 * chosen.epochs:.3g} to {chosen.epochs:.3g} epochs, which tells, too" in told
+    assert f"trained for {0.9 * chosen.epochs:.3g} to {chosen.epochs:.3g} epochs: a part" in told
     of_no_time = replace(summary, networks=[replace(n, measured_ms=0.0) for n in summary_with.networks])
     assert comparison_text(of_no_time) == "" and rows(of_no_time)[0].points_at_equal_latency is None
     alone = replace(summary, networks=[chosen])
