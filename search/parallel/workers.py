@@ -209,28 +209,48 @@ def _full_training(job: Job, config: Training, origin: Origin, box: TimeBox | No
 
 
 def _train_together(train: PartOfTraining, out: Path, readable: list[Path], data: Data, cluster: Cluster) -> None:
-    """Runs `train` in each of several workers, which have a share of every batch. A worker that dies is started again
-    with the others, and training goes on from the checkpoint in `out`."""
+    """Runs `train` in each of several workers, which have a share of every batch. Where a worker dies all are started
+    again, and training goes on from the checkpoint in `out`; what a worker refuses is not tried again."""
     workers = cluster.num_workers
     connect(replace(cluster, workers=workers + 1))  # one more holds the others together
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpu = ray.cluster_resources().get("GPU", 0) > 0
     folder = out.absolute()
+    refusal: Any = ray.remote(num_cpus=0)(_Refusal).remote()
     with tempfile.TemporaryDirectory(prefix="ghostnas-ray-") as scratch, shared([folder], readable) as files:
-        trainer = TorchTrainer(
-            _train_part,
-            train_loop_config={"train": train, "out": folder, "files": files, "data": ray.put(data)},
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
-            run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=TRIES)),
-        )
-        try:
-            trainer.fit()
-        except Exception as error:  # Ray wraps what a worker raised, in ways that change from version to version
-            raise UserError(f"training on {workers} workers failed: {_last_line(error)}") from error
+        parts = {"train": train, "out": folder, "files": files, "data": ray.put(data), "refusal": refusal}
+        for tries_left in reversed(range(TRIES + 1)):
+            trainer = TorchTrainer(
+                _train_part,
+                train_loop_config=parts,
+                torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+                run_config=RunConfig(storage_path=scratch),
+            )
+            try:
+                trainer.fit()
+                return
+            except Exception as error:  # Ray wraps what a worker raised, in ways that change from version to version
+                if refused := ray.get(refusal.get.remote()):
+                    raise refused from None
+                if not tries_left:
+                    raise UserError(f"training on {workers} workers failed: {_last_line(error)}") from error
+
+
+class _Refusal:
+    """What a worker refuses, kept where the driver finds it as it was."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def keep(self, error: Exception) -> None:
+        self.error = self.error or error
+
+    def get(self) -> Exception | None:
+        return self.error
 
 
 def _train_part(config: Mapping[str, Any]) -> None:
@@ -241,8 +261,21 @@ def _train_part(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(1)
     files: SharedFiles = config["files"]
     writes = World.current().is_main_process
-    with files.located() as located, files.writing(config["out"], writes) as out:
-        config["train"](data=ray.get(config["data"]), out=out, located=located, device=get_device())
+    try:
+        with files.located() as located, files.writing(config["out"], writes) as out:
+            config["train"](data=ray.get(config["data"]), out=out, located=located, device=get_device())
+    except ConnectionError:  # to another worker, that is lost
+        raise
+    except (UserError, ValueError, OSError) as error:
+        ray.get(config["refusal"].keep.remote(_as_it_was(error)))
+        raise
+
+
+def _as_it_was(error: Exception) -> Exception:
+    """An error that any process can take in."""
+    if isinstance(error, OSError) and error.errno:
+        return OSError(error.errno, error.strerror, error.filename)
+    return UserError(str(error))
 
 
 def _last_line(error: BaseException) -> str:

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from ghostnet import cost
+from ghostnet.weights import WeightsError
 from search.accuracy.ranking_study import fidelity
 from search.data.datasets import load_data
 from search.errors import UserError
 from search.parallel.cluster import Cluster
 from search.pipeline.retrain_stage import train_all
 from search.recipes.schema import SupernetTraining, Training
+from search.training.distributed import World
 from search.training.elastic import load_inherited, load_supernet, new_supernet, train_supernet
 from search.training.metadata import space_for
 from search.training.retrain import Job
@@ -120,6 +122,26 @@ def test_a_killed_worker_is_started_again_and_the_training_ends_as_an_unbroken_o
     result, expected = weights(tmp_path / "net"), weights(tmp_path / "alone")
     flat = [torch.cat([t.float().flatten() for t in state.values()]) for state in (result, expected)]
     assert torch.cosine_similarity(*flat, dim=0) > 0.99  # thirty steps of sums in another order
+
+
+def test_what_a_worker_fails_of_is_told_as_it_was_and_not_tried_again(cluster, tmp_path):
+    from search.parallel import workers
+
+    tried = tmp_path / "tried"
+
+    def fails(data, out, located, device):
+        if World.current().is_main_process:
+            with tried.open("a") as log:
+                log.write("once\n")
+        raise OSError(28, "No space left on device", str(out / "weights.safetensors"))
+
+    with pytest.raises(OSError) as told:
+        data = load_data("digits", 16, limit=160)
+        workers._train_together(fails, tmp_path / "net", [], data, Cluster(workers=2))
+    assert (told.value.errno, told.value.filename) == (28, str(tmp_path / "net" / "weights.safetensors"))
+    assert tried.read_text() == "once\n"
+    refused = workers._as_it_was(WeightsError("a.pth has other classes"))
+    assert type(refused) is UserError and str(refused) == "a.pth has other classes"
 
 
 def test_many_networks_side_by_side_have_the_values_of_one_after_the_other(cluster, tmp_path):
