@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import stat
 import sys
@@ -14,6 +15,8 @@ import numpy as np
 
 from search.export.agreement import RANDOM_IMAGES, disagreement, drift, random_images, top1_agreement, unusable
 from search.export.consistency import contradiction, embedded_difference
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on ONNX Runtime would tell its makers of every session
 
 MANIFEST, SCHEMA, PROOF = "manifest.json", "ghostnas.manifest/1", "proof.safetensors"
 RUNS = {  # format -> its file, what runs it, whether its outputs are the network's up to float32 rounding

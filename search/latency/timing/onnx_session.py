@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on ONNX Runtime would tell its makers of every session
+
 
 def open_onnx(model, threads, providers=("CPUExecutionProvider",)):
     """ONNX Runtime's session of a file's content.

@@ -1,6 +1,8 @@
 """What every runtime must do. A new one inherits this by standing in `RUNTIMES`; what isn't installed is skipped."""
 
 import os
+import subprocess
+import sys
 import time
 from functools import cache
 
@@ -166,3 +168,35 @@ def test_a_missing_package_is_told_with_the_extra_that_installs_it(adapter, monk
     needs = rf"an extra: pip install 'ghostnas\[{adapter.extra}\]'" if adapter.extra else "the package no_such_package"
     with pytest.raises(UserError, match=f"{adapter.name} needs {needs}"):
         runtime(adapter.name, 1)
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        "from search.latency.timing.onnx_session import open_onnx as f",
+        "from search.export.standalone import run_onnx as f",
+    ],
+)
+def test_onnx_runtime_is_told_to_tell_nobody_before_it_is_loaded(ours):
+    """From 1.29 on it sends its makers what it is used for, unless the variable is there when it begins."""
+    code = f"""
+import os, sys
+class Watch:
+    def find_spec(name, *_):
+        if name == "onnxruntime":
+            print(os.environ.get("ORT_DISABLE_TELEMETRY"))
+sys.meta_path.insert(0, Watch)
+{ours}
+assert "onnxruntime" not in sys.modules
+try:
+    f(b"", 1)
+except Exception:
+    pass
+assert "onnxruntime" in sys.modules
+"""
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    for given, expected in ((None, "1"), ("0", "0")):  # whoever wants it may
+        env |= {"ORT_DISABLE_TELEMETRY": given} if given else {}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [expected]
