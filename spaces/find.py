@@ -10,6 +10,8 @@ from ghostnet.published import PUBLISHED, published
 from spaces.custom import load_space
 from spaces.space import Space
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
+
 
 def find_arch(name: str | Path) -> Arch:
     """An architecture by file, folder, published name, or a space's own family: `cifar:0.75x` is its GhostNet of that
@@ -25,6 +27,10 @@ def find_arch(name: str | Path) -> Arch:
     path = Path(name)
     if (path / ARCH_FILE).exists():
         return Arch.load(path / ARCH_FILE)
+    if path.suffix in WEIGHTS_SUFFIXES and path.is_file():
+        raise ArchError(
+            f"an architecture is read from an arch.json or named, such as ghostnet-1.0, not {path}: weights"
+        )
     if path.suffix == ".json" or path.is_file():
         return Arch.load(path)
     if space := find_space(name):  # a folder that holds no architecture hides no name

@@ -221,7 +221,7 @@ def _print_front(trials: "Sequence[Trial]", own: list[str], title: str | None) -
     interval = any(t.accuracy_low is not None for t in trials)
     accuracy = "expected accuracy" if interval or any(t.inherited is not None for t in trials) else "accuracy"
     columns = ["architecture", accuracy, *(["95 % interval"] if interval else []), "predicted ms"]
-    columns += [*(["measured ms"] if measured else []), "MACs", "parameters"]
+    columns += [*(["measured ms"] if measured else []), "MACs", "params"]
     columns += ["images/s" if name.startswith(THROUGHPUT) else name for name in own]
     rows = []
     for t in trials:

@@ -38,3 +38,10 @@ def test_a_path_that_is_not_there_is_no_name(tmp_path):
 def test_digits_of_other_scripts_are_no_width(name):
     with pytest.raises(ArchError, match="a published network is called"):
         find_arch(name)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_weights_are_no_architecture(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK" * 3_000_000)
+    with pytest.raises(ArchError, match=rf"is read from an arch\.json or named, such as ghostnet-1\.0, not .*{name}: "):
+        find_arch(tmp_path / name)
