@@ -257,18 +257,15 @@ def _space(name: str, resolution: int | None) -> "Space":
 
 
 def _print_table_summary(table: "LatencyTable", out: Path, as_json: bool) -> None:
-    from search.latency.table import describe
+    from search.latency.table import describe, format_error
     from search.latency.table_warnings import print_table_warnings
     from search.records import record_json
 
     summary = describe(table)
-    memory = summary.peak_memory_error_percent
+    memory = table.peak_memory
     transferred = ", the others transferred" if table.transfer else ""
-    message = (
-        f"{out}: {summary.entries} of {summary.units_in_space} units{transferred}; on "
-        f"{summary.held_out_networks} networks it never saw: error {summary.mape_percent} % on average, "
-        f"{summary.max_percent} % at most, Kendall tau {summary.kendall_tau}; {summary.disturbed_percent} % "
-        f"of the visits were disturbed"
-    ) + ("" if memory is None else f"; peak memory: error {memory} %")
+    message = f"{out}: {summary.entries} of {summary.units_in_space} units{transferred}; {format_error(table)}" + (
+        "" if memory is None else f"; peak memory: error {memory.error:.1%}"
+    )
     print_result(record_json(summary), message, as_json)
     print_table_warnings(table)

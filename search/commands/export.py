@@ -98,7 +98,7 @@ def show_files(files: "Mapping[str, ExportedFile]") -> None:
         say(f"Accuracies before and after are of the {split}.")
     for name, file in files.items():
         if file.run_with is not None:
-            say(f"{name} is so by {file.run_with}")
+            say(f"{name} was compared as {file.run_with} runs it")
 
 
 def _images(name: str | None, weights: Path, resolution: int, must: bool) -> "Data | None":

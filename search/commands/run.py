@@ -103,7 +103,8 @@ def show_estimate(recipe: "Recipe", out: Path | None, as_json: bool, minutes: fl
             else f"Below {ESTIMATED_FROM:g} minutes a run makes no estimate: it goes by fixed shares, and no further "
             "than the recipe."
         )
-        show(f"A time box of {minutes:g} minutes gives {', '.join(parts)}; what a stage leaves, later ones get. {more}")
+        shares = ", ".join(parts)
+        show(f"A time box of {minutes:g} minutes is shared as {shares}; what a stage leaves, later ones get. {more}")
     show(f"Minutes are for this machine as it is now, from a few timed steps; {kept}.")
 
 

@@ -364,6 +364,15 @@ def describe(table: LatencyTable) -> Headline:
     )
 
 
+def format_error(table: LatencyTable) -> str:
+    """How good a table is, in a line."""
+    v = table.validation
+    return (
+        f"error on {v.networks} networks it never saw: {v.mape:.1%} on average, {v.max:.1%} at most, Kendall tau "
+        f"{v.kendall_tau:.2f}; {table.protocol.disturbed:.0%} of the visits were disturbed"
+    )
+
+
 def source_name(transfer: Transfer) -> str:
     """What a table was transferred from, in a few words."""
     return target_name(transfer.setting, transfer.device)

@@ -30,7 +30,7 @@ from search.latency.calibrate import calibrate as make_table
 from search.latency.energy import SYS, find_counter
 from search.latency.predictor import Predictor
 from search.latency.runtimes import RUNTIMES, Runtime, Shape, runtime
-from search.latency.table import LatencyTable
+from search.latency.table import LatencyTable, format_error
 from search.latency.table_warnings import print_table_warnings
 from search.latency.time_networks import measure, measure_joules
 from search.parallel.workers import RayWorkers, train_supernet
@@ -131,11 +131,7 @@ def calibrate(run: Run) -> None:
     minutes = min(config.minutes, limit / 60 if limit else float("inf"))
     settings = config.model_dump() | {"minutes": minutes}
     table = make_table(run.space, run.out / TABLE, **settings, seed=run.recipe.seed)
-    v = table.validation
-    say(
-        f"  error on {v.networks} networks it never saw: {v.mape:.1%} on average, {v.max:.1%} at most, Kendall tau "
-        f"{v.kendall_tau:.2f}; {table.protocol.disturbed:.0%} of the visits were disturbed"
-    )
+    say(f"  {format_error(table)}")
     print_table_warnings(table)
 
 

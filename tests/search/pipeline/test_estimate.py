@@ -223,7 +223,7 @@ def test_a_time_box_is_shared_among_the_stages_in_an_estimate(capsys):
     assert max(given, key=given.__getitem__) == "calibrate"  # what takes long, of a recipe that trains for seconds
     show_estimate(recipe(), None, as_json=False, minutes=4)
     text = " ".join(capsys.readouterr().out.split())
-    assert "A time box of 4 minutes gives train " in text and "up to 4 times its steps" in text
+    assert "A time box of 4 minutes is shared as train " in text and "up to 4 times its steps" in text
 
 
 def test_a_plan_of_a_short_box_says_what_the_run_will_do(tmp_path, capsys):
