@@ -198,7 +198,7 @@ def noise(bench: GhostBench, evaluator: str) -> dict[str, float] | None:
     return {
         "networks": len(several),
         "seeds": seeds,
-        "tau": seed_tau(values.tolist()) or 0.0,
+        "tau": seed_tau(values) or 0.0,
         "inside": float(np.mean([kendall_tau(one, other, group) for one, other in combinations(values.T, 2)])),
         "by_others": float(np.mean([kendalltau(values[:, k], others[k]).statistic for k in range(seeds)])),
         "points": 100 * float(np.sqrt(values.var(1, ddof=1).mean())),
