@@ -101,7 +101,7 @@ def time_side_by_side(
     """
     start, rng = time.monotonic(), np.random.default_rng(seed)
     timings: dict[str, list[tuple[float, float]]] = {name: [] for name in shapes}
-    filtering = InterferenceFilter(*reference(run), run.threads, usual_ms=usual_ms)
+    filtering = InterferenceFilter(*reference(run), run.threads)
     with filtering as interference, bar(title, quiet * len(shapes)) as progress:
 
         def num_quiet(name: str) -> int:
@@ -114,9 +114,11 @@ def time_side_by_side(
                 taken = take_measurement(interference, session(name), shapes[name])
                 timings[name].append((taken["min_ms"], taken["reference_ms"]))
                 progress.update(sum(map(num_quiet, shapes)))
-        if usual_ms < float("inf") and interference.slowdown > QUIET_RATIO:
+        slower = interference.quiet_ms / usual_ms  # in the quietest moments that there are now
+        if slower > QUIET_RATIO:
             warn(
-                f"The machine is {interference.slowdown - 1:.0%} slower now than when its latency table was made: "
-                "latencies as timed now are divided by how much a small network slowed down."
+                f"The machine is {slower - 1:.0%} slower now than when its latency table was made: latencies as timed "
+                "now are divided by how much a small network slowed down."
             )
-        return {name: score(quiet_minima(each, interference.quiet_ms)) for name, each in timings.items()}
+        divisor = slower if slower > QUIET_RATIO else 1.0  # one for all, so that they stay comparable
+        return {name: score(quiet_minima(each, interference.quiet_ms)) / divisor for name, each in timings.items()}

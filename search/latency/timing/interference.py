@@ -28,14 +28,12 @@ class InterferenceFilter:
         reference: the small network's session, which has `timer(images)`.
         shape: of its input, batch first.
         probes_ms: the reference's times from before, when a calibration is resumed.
-        usual_ms: its time in quiet moments on another day, by which a day without any is told.
     """
 
-    def __init__(self, reference, shape, threads: int, probes_ms=(), usual_ms=float("inf")) -> None:
+    def __init__(self, reference, shape, threads: int, probes_ms=()) -> None:
         self._once = reference.timer(np.zeros(shape, dtype=np.float32))
         self._probes = deque(probes_ms, maxlen=PROBES_KEPT)
-        self._usual_ms = usual_ms
-        self.quiet_ms = min(quiet_time(self._probes), usual_ms) if self._probes else usual_ms
+        self.quiet_ms = quiet_time(self._probes) if self._probes else float("inf")
         self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._free = self._cores if threads == 1 and len(self._cores) > 1 else []  # one thread may move between these
         end = time.monotonic() + INITIAL_PROBES_S
@@ -46,13 +44,8 @@ class InterferenceFilter:
         """The reference's time now, in milliseconds: the least of a few runs."""
         now = min(self._once() for _ in range(REFERENCE_RUNS)) / 1e6
         self._probes.append(now)
-        self.quiet_ms = min(quiet_time(self._probes), self._usual_ms)
+        self.quiet_ms = quiet_time(self._probes)
         return now
-
-    @property
-    def slowdown(self) -> float:
-        """The reference's time in quiet moments of these days, relative to the usual one."""
-        return quiet_time(self._probes) / self._usual_ms
 
     def is_quiet(self, reference_ms: float) -> bool:
         """Whether a measurement with that reference time is quiet, by the quiet time as it is known now."""

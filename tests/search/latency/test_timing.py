@@ -93,6 +93,22 @@ def test_a_day_without_quiet_moments_is_told_by_another(monkeypatch, capsys):
     assert "slower now" not in capsys.readouterr().err
 
 
+def test_equal_networks_stay_equal_on_a_slower_machine_that_drifts(monkeypatch, capsys):
+    """No moment that is by chance as fast as on the table's day may count for some of them alone."""
+
+    class Slower(FakeSession):
+        def timer(self, images):
+            rng = np.random.default_rng(self.ns)
+            return lambda: int(self.ns * 1.2 * (1 + 0.04 * rng.standard_normal()))
+
+    run = SimpleNamespace(threads=1, load=lambda ns: Slower(ns, 0.0))
+    monkeypatch.setattr(time_networks, "reference", lambda run: (run.load(100_000), (1, 1, 1, 1)))
+    sessions = {f"{k}": (run.load(2_000_000 + k), (1, 1, 1)) for k in range(8)}
+    times = np.array([*time_networks.measure_sessions(run, sessions, usual_ms=0.1).values()])
+    assert times == pytest.approx(2.0, rel=0.06) and times.max() < 1.07 * times.min()
+    assert "slower now" in capsys.readouterr().err
+
+
 def test_quiet_moments_are_found_where_most_are_disturbed():
     rng = np.random.default_rng(0)
     probes = rng.permutation(np.concatenate([rng.normal(1, 0.01, 40), rng.normal(2, 0.2, 60)]))
