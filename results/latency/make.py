@@ -145,9 +145,10 @@ def answer(tables: Collection[Any]) -> str:
     text = (
         f"Tables made in {minutes} minutes predict networks that they never saw to "
         f"{between((t['mape_percent'] for t in tables), '.1f')} % on average, and rank them with a Kendall tau of "
-        f"{between((t['kendall_tau'] for t in tables), '.2f')}. Two measurements of the same networks differ by "
-        f"{between((t['ruler_mape_percent'] for t in tables), '.1f')} %: a table's error is "
-        f"{between((t['mape_percent'] / t['ruler_mape_percent'] for t in tables), '.1f')} times that. "
+        f"{between((t['kendall_tau'] for t in tables), '.2f')}. Two halves of the same measurements differ by "
+        f"{between((t['ruler_mape_percent'] for t in tables), '.1f')} %, so that a perfect table would show about half "
+        f"of it: these show {between((2 * t['mape_percent'] / t['ruler_mape_percent'] for t in tables), '.1f')} times "
+        "as much as that. "
         f"Multiply-adds, which are often taken instead, miss by {between((100 * s['mape'] for s in simple), '.0f')} %, "
         f"with a tau of {between((s['kendall_tau'] for s in simple), '.2f')}."
     )
@@ -173,16 +174,16 @@ Spaces at their own resolution (`imagenet`: 224 x 224), on two shared cores; {fi
 in the minutes shown, by `ghostnas calibrate`'s own code. In the same rounds, and on top of those minutes, the judges:
 networks that are never fitted, from the middle of the space to its ends (1). Errors are per cent of the measured
 latency, with 95 % bootstrap intervals over networks. *Ruler*: one half of the judges' own visits against the other
-half; nothing can agree better than measuring agrees with itself. Indented: simpler predictors, fitted on the same {fit}
-networks.
+half, which are twice as far apart as both together are from the truth. Indented: simpler predictors, fitted on the same
+{fit} networks.
 
 | runtime | made in, disturbed | judges | mean error | largest | in 5 % | in 10 % | Kendall tau | ruler |
 |---|---|---|---|---|---|---|---|---|
 {rows}
 
-Where the ruler's own error is as large as the table's, what is shown is mostly the judges' own scatter: few visits, or
-neighbours on a shared machine. OpenVINO's networks were compiled before the minutes shown, which takes most of a second
-each.
+Where the ruler's own error is as large as the table's, a quarter of what is shown (squared) is the judges' own scatter:
+few visits, or neighbours on a shared machine. OpenVINO's networks were compiled before the minutes shown, which takes
+most of a second each.
 
 (1) Made by an earlier version, which timed whole networks of the middle of a space alone, to fit as to judge; those of
 the others reach to its ends, where searches end and errors are larger. It has no terms for what blocks of ratio 1 and

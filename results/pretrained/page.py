@@ -22,7 +22,7 @@ from search.files import JsonLines, glob, read_json, write_bytes, write_json, wr
 from search.latency.predictor import Predictor
 from search.latency.table import LatencyTable, describe
 from search.recipes.schema import load_recipe
-from search.report.markdown import table
+from search.report.markdown import paragraph, table
 from search.run_folder.run import TIMES
 from search.training.records import PARENT, TRAINED_FILE, read_trained
 from spaces.quantities import format_count
@@ -219,9 +219,22 @@ def in_place(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """The same as a table, which stands in the project's README, too."""
+    """The same as a table, with how often they are faster; it stands in the project's README, too."""
     heads = ("in place of", "ms", "accuracy, %", "found: ms", "accuracy, %", "points", "points, taught alike")
-    return table(heads, in_place(rows))
+    return f"{table(heads, in_place(rows))}\n\n{how_many_are_faster(rows)}"
+
+
+def how_many_are_faster(rows: Sequence[Row]) -> str:
+    """Of those found, than the GhostNets whose places they take, as timed side by side."""
+    pairs = [(alone[s], found[s]) for _, alone, _, found in places(rows) for s in alone.keys() & found.keys()]
+    others = [found.latency_ms / alone.latency_ms - 1 for alone, found in pairs if found.arch != alone.arch]
+    slower = [share for share in others if share >= 0]
+    text = (
+        f"Of these {len(pairs)} networks {len(others) - len(slower)} are faster than the GhostNet in whose place they "
+    )
+    text += f"stand, {len(pairs) - len(others)} are that very network"
+    text += f", and {len(slower)} are slower, by {min(slower):.1%} to {max(slower):.1%}" if slower else ""
+    return paragraph(f"{text}.")
 
 
 def with_interval(above: Sequence[float]) -> str:

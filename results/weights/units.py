@@ -163,12 +163,14 @@ def page(found: dict[str, Any]) -> str:
         rows.append(f"| {name} | {' | '.join(cells)} |")
     minutes = TIMED * kinds["even"]["seconds_a_transplant"] / 60
     ours = [kinds[kind]["forms"][OURS] for kind in ("even", "front")]
-    points, tau = (" and ".join(f"{one[key]:.{d}f}" for one in ours) for key, d in (("points", 1), ("kendall_tau", 2)))
+    points = " and ".join(f"{one['points']:.1f}" for one in ours)
+    over_space, on_front = (f"{one['kendall_tau']:.2f}" for one in ours)
     opening = (
         "The sum of its unit losses tells the accuracy of a transplant that nobody looked at to within "
-        f"{points} points (over the space, and along the front), and ranks transplants with a Kendall tau of {tau}. Of "
-        f"the {found['every']:,} units of the space {found['units']} are measured and the others predicted, which took "
-        f"{found['once_seconds']:.0f} s, once, with the calibration. A thousand networks then take "
+        f"{points} points (over the space, and along the front), and ranks those over the space with a Kendall tau of "
+        f"{over_space}; along the front, where multiply-adds rank as losses do, both have {on_front}. "
+        f"Of the {found['every']:,} units of the space {found['units']} are measured and the others predicted, which "
+        f"took {found['once_seconds']:.0f} s, once, with the calibration. A thousand networks then take "
         f"{found['seconds']:.1f} s."
     )
     known = {"rows": "\n".join(rows), "timed": TIMED, "minutes": minutes, "opening": paragraph(opening)}

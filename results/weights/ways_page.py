@@ -132,7 +132,8 @@ def _answer(content: Ways) -> str:
     if searched is None or not (known := {name: value for name, value in others.items() if value is not None}):
         return ""
     margins = [m for seed in content.ways["transplants"] for m in _margins(content, "pruned", seed)]
-    beaten = sum(m is not None and m > 0 for m in margins)
+    known_margins = [100 * m for m in margins if m is not None]
+    beaten = sum(m > 0 for m in known_margins)
 
     def listed(volumes: dict[str, float]) -> str:
         falling = sorted(volumes.items(), key=lambda each: -each[1])
@@ -143,7 +144,7 @@ def _answer(content: Ways) -> str:
         f"hypervolume of {searched:.3f}, on average over {len(content.ways['transplants'])} seeds. Beside them stand",
         listed(known),
         f"Of {len(margins)} networks that Torch-Pruning made of the same GhostNet, {beaten} are beaten at equal",
-        "latency.",
+        f"latency, by {min(known_margins):.1f} to {max(known_margins):.1f} points.",
     ]
     end = next(end for end in reversed(EFFORTS) if f"transplants{end}" in content.ways)  # the longest
     longer = {name: value for way, name in RIVALS.items() if (value := mean(f"{way}{end}")) is not None}
@@ -221,7 +222,9 @@ def _goals(content: Ways) -> list[str]:
                 continue
             beaten = [m is not None and m > 0 for m in margins]
             goal = "Every pruned network beaten at equal latency" + ("" if way == "pruned" else f", {PRUNED[way]}")
-            lines.append(f"- {goal}, seed {seed}: {sum(beaten)} of {len(beaten)}, {_met(all(beaten))}.")
+            least = 100 * min((m for m in margins if m is not None), default=0.0)
+            by = f"by {least:.1f} points or more, " if all(beaten) else ""
+            lines.append(f"- {goal}, seed {seed}: {sum(beaten)} of {len(beaten)}, {by}{_met(all(beaten))}.")
     if everyone := [pair for seed in content.pairs.values() for pair in seed]:
         above = [p.accuracy["transplanted, taught"] >= p.accuracy["fresh"] for p in everyone]
         goal = "From a transplant, taught, no network ends below fresh weights at equal steps"

@@ -80,7 +80,7 @@ class Protocol(_Model):
 class Entry(_Model):
     """One unit, timed alone; with a 95 % bootstrap interval over its measurements where there are several. Without
     visits: estimated by the units that were timed, or transferred from another target's table, with the 95 % interval
-    of that."""
+    of that."""  # of three visits the bootstrap's interval holds the truth in some 78 % of cases
 
     ms: Ms
     low_ms: Bound | None

@@ -122,7 +122,7 @@ PAGE = """# Does the supernet rank networks as full training does?
 | and within bins | {study.macs_within_bins:.2f} | |{correction}
 
 Points of accuracy lost by taking a bin's best by inherited accuracy: {regret:.2f} on average; by a random one:
-{random:.2f}.
+{random:.2f}. A perfect estimator would lose some, too: which is the best is told by few seeds.
 
 | MACs | networks | tau | regret | of a random pick |
 |---|---|---|---|---|

@@ -35,19 +35,22 @@ def format_table(table: LatencyTable) -> str:
         f"  within 5 %, 10 %  {v.within_5:.1%}, {v.within_10:.1%}",
         f"  Kendall tau       {v.kendall_tau:.3f} ({v.kendall_tau_95[0]:.3f} to {v.kendall_tau_95[1]:.3f})",
         f"  Spearman          {v.spearman:.4f} ({v.spearman_95[0]:.4f} to {v.spearman_95[1]:.4f})",
-        f"  interval          {_percent(width)} in the median, which {table.correction.coverage:.0%} of these need",
+        f"  interval          {_percent(width)} in the median, so wide that {table.correction.coverage:.0%} are inside",
         "",
         "beside it                    mean error   tau",
     ]
     lines += [f"  {name:26} {_percent(a.mape):>9}   {a.kendall_tau:.3f}" for name, a in _comparisons(table).items()]
     if table.fallback:
-        lines += ["", f"a unit that was never timed is off by {_percent(table.fallback.error)} (root mean square)"]
+        lines += [
+            "",
+            f"a unit that was never timed is off by {_percent(table.fallback.error)} or more (root mean square)",
+        ]
     if table.transfer:
         lines += [
             "",
             f"transferred from {source_name(table.transfer)} (table {table.transfer.content_sha256[:12]}),",
             f"  by {table.transfer.networks} networks and {table.transfer.units} units; a unit that is left out is off "
-            f"by {_percent(table.transfer.unit_error)} (root mean square)",
+            f"by {_percent(table.transfer.unit_error)} or more (root mean square)",
         ]
     lines += ["", _memory_line(table)]
     if p.rescaled != 1:
@@ -61,7 +64,7 @@ def _memory_line(table: LatencyTable) -> str:
     return (
         f"peak memory on the device: {fit.constant_bytes / 1e6:.2f} MB + {fit.per_activation_byte:.2f} x activations "
         f"+ {fit.per_weight_byte:.2f} x weights,\n  fitted on {fit.networks} networks; one that is left out is off by "
-        f"{_percent(fit.error)}, {fit.coverage:.0%} are within {_percent(fit.quantile)}"
+        f"{_percent(fit.error)}; intervals of {_percent(fit.quantile)} are made so that {fit.coverage:.0%} are inside"
     )
 
 

@@ -268,8 +268,7 @@ def _networks_table(summary: Summary) -> str:
     if memory:
         note += (
             " peak memory: what the network adds to the runtime's own on the table's device, predicted; on networks "
-            f"that are left out of the fit, the mean error is {memory.error:.1%}, and {memory.coverage:.0%} are within "
-            f"{memory.quantile:.1%}."
+            f"that are left out of the fit, the mean error is {memory.error:.1%}."
         )
     if counter:
         note += f" joules a run: all that was taken while it ran, by {counter}, with a standard error."

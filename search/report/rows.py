@@ -101,7 +101,9 @@ def comparison_text(summary: Summary) -> str:
     baselines = [text for kind, text in BASELINES.items() if kind in kinds]
     most = max(n.accuracy for n in summary.networks if n.measured_ms and n.kind in BASELINES)
     best = {n.name for n in summary.networks if n.accuracy > most}
-    verdicts = "; ".join(f"{name} {_verdict(*each, name in best)}" for name, each in compared.items())
+    slowest = max(n.measured_ms for n in summary.networks if n.measured_ms and n.kind in BASELINES)
+    beyond = {n.name for n in summary.networks if n.measured_ms and n.measured_ms > slowest}
+    verdicts = "; ".join(f"{name} {_verdict(*each, name in best, name in beyond)}" for name, each in compared.items())
     epochs = [n.epochs for n in summary.networks if n.measured_ms and (n.chosen or n.kind == "family")]
     alike, unlike = "", f" They were trained for {min(epochs):.3g} to {max(epochs):.3g} epochs: a part of what "
     "lies between them is that."
@@ -113,8 +115,10 @@ def comparison_text(summary: Summary) -> str:
     )
 
 
-def _verdict(points: float | None, saved: float | None, is_most_accurate: bool) -> str:
+def _verdict(points: float | None, saved: float | None, is_most_accurate: bool, is_slowest: bool) -> str:
     latency = "faster than all of them" if points is None else f"{points:+.1f} points at equal latency"
+    if is_slowest and points is not None:  # there is none of equal latency, nor of equal accuracy that isn't faster
+        return f"{points:+.1f} points beside the best of them, and slower than all"
     if saved is None:
         return (
             f"{latency}, {'more accurate than all' if is_most_accurate else 'less accurate than the fastest'} of them"
