@@ -83,6 +83,8 @@ def answer(results: Sequence[Result]) -> str:
         reached = [saving for saving in savings if np.isfinite(saving)]
         met = sum(gain >= 1 or saving >= 0.25 for gain, saving in zip(gains, savings, strict=True))
         points = f"{mean(known):+.1f} points at equal latency" if known else "all are faster than it"
+        if beyond_all := sum((r.measured_ms or 0.0) > baselines.costs[-1] for r in found):
+            points += f" ({beyond_all} of them slower than the best of it, which then stands for equal latency)"
         share = mean(reached) if reached else 0.0
         less = f"{abs(share):.0%} {'less' if share >= 0 else 'more'} time at equal accuracy"
         saved = less if reached else "it has no network of equal accuracy"
