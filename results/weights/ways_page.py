@@ -144,7 +144,7 @@ def _answer(content: Ways) -> str:
         f"hypervolume of {searched:.3f}, on average over {len(content.ways['transplants'])} seeds. Beside them stand",
         listed(known),
         f"Of {len(margins)} networks that Torch-Pruning made of the same GhostNet, {beaten} are beaten at equal",
-        f"latency, by {min(known_margins):.1f} to {max(known_margins):.1f} points.",
+        f"latency, by {min(known_margins):.1f} to {max(known_margins):.1f} points." if known_margins else "latency.",
     ]
     end = next(end for end in reversed(EFFORTS) if f"transplants{end}" in content.ways)  # the longest
     longer = {name: value for way, name in RIVALS.items() if (value := mean(f"{way}{end}")) is not None}
