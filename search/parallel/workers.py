@@ -33,6 +33,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 PartOfTraining = Callable[..., object]  # of data, a folder, where files lie, and a device
 TRIES = 3  # of a training whose worker died; it goes on from its checkpoint
+REFUSALS = (UserError, ValueError, OSError)  # as our errors are, and a full disk's
 
 
 class RayWorkers:
@@ -120,10 +121,8 @@ class RayWorkers:
         try:
             yield
         except self.ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError | ValueError):  # as our errors are
-                raise UserError(str(error.cause)) from None
-            if isinstance(error.cause, OSError):  # a full disk: with its file and reason
-                raise error.cause from None
+            if isinstance(error.cause, REFUSALS):
+                raise _as_it_was(error.cause) from None
             raise
         except self.ray.exceptions.RayError as error:  # each way of losing a process has its own
             raise UserError(
@@ -266,7 +265,7 @@ def _train_part(config: Mapping[str, Any]) -> None:
             config["train"](data=ray.get(config["data"]), out=out, located=located, device=get_device())
     except ConnectionError:  # to another worker, that is lost
         raise
-    except (UserError, ValueError, OSError) as error:
+    except REFUSALS as error:
         ray.get(config["refusal"].keep.remote(_as_it_was(error)))
         raise
 

@@ -116,9 +116,9 @@ def comparison_text(summary: Summary) -> str:
 
 
 def _verdict(points: float | None, saved: float | None, is_most_accurate: bool, is_slowest: bool) -> str:
-    latency = "faster than all of them" if points is None else f"{points:+.1f} points at equal latency"
     if is_slowest and points is not None:  # there is none of equal latency, nor of equal accuracy that isn't faster
         return f"{points:+.1f} points beside the best of them, and slower than all"
+    latency = "faster than all of them" if points is None else f"{points:+.1f} points at equal latency"
     if saved is None:
         return (
             f"{latency}, {'more accurate than all' if is_most_accurate else 'less accurate than the fastest'} of them"
